@@ -1,0 +1,20 @@
+/** What a handler gets beside its checked parameters, and the `endpoint` factory bound to it. */
+import type { Operation } from '#tasks/operation.ts'
+import type { Identity } from '#rest/endpoint.ts'
+import { endpointsOf } from '#rest/endpoint.ts'
+import type { Services } from '#services.ts'
+
+export interface Call {
+  readonly who: Identity
+  readonly services: Services
+  /** Starts a task and returns its UPID. The operation must be in `operations/all.ts`. */
+  readonly start: <P, D>(operation: Operation<P, D>, params: P) => Promise<string>
+  /** True when the caller holds all the privileges on the path; for filtering lists. */
+  readonly may: (path: string, ...privileges: readonly string[]) => Promise<boolean>
+  /** Fires when the client goes away or the daemon stops. */
+  readonly signal: AbortSignal
+  /** IP address of the client; empty on the local socket. */
+  readonly remoteAddress: string
+}
+
+export const endpoint = endpointsOf<Call>()

@@ -1,0 +1,105 @@
+/**
+ * Named formats of single values. A name ending in `-list` is a list separated by `,` `;` NUL or white
+ * space; one ending in `-opt` also accepts the empty text. Rules as in the protocol notes, section 11.
+ */
+import { isIP, isIPv4, isIPv6 } from 'node:net'
+
+/** Returns what is wrong, or `undefined`. */
+type Format = (text: string) => string | undefined
+
+const matching =
+  (pattern: RegExp, complaint: string): Format =>
+  (text) =>
+    pattern.test(text) ? undefined : complaint
+
+function cidr(isAddress: (text: string) => boolean, bits: number): Format {
+  return (text) => {
+    const [address = '', prefix = '', ...rest] = text.split('/')
+    const isGood = rest.length === 0 && isAddress(address) && /^\d{1,3}$/.test(prefix) && Number(prefix) <= bits
+    return isGood ? undefined : 'value does not look like a valid network in CIDR notation'
+  }
+}
+
+const dnsLabel = '[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?'
+
+const formats: Readonly<Record<string, Format>> = {
+  'pve-vmid': matching(/^[1-9][0-9]{2,8}$/, 'value does not look like a valid VM ID'),
+  'pve-node': matching(/^[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?$/, 'value does not look like a valid node name'),
+  'pve-configid': matching(/^[a-zA-Z][a-zA-Z0-9_-]+$/, 'value does not look like a valid configuration ID'),
+  'pve-storage-id': matching(/^[a-zA-Z][a-zA-Z0-9._-]*[a-zA-Z0-9]$/, 'value does not look like a valid storage ID'),
+  'pve-volume-id': matching(
+    /^[a-zA-Z][a-zA-Z0-9._-]*[a-zA-Z0-9]:[^\s:][^\s]*$/,
+    'value does not look like a valid volume ID',
+  ),
+  'pve-bridge-id': matching(/^[-_.\w]+$/, 'value does not look like a valid bridge name'),
+  'pve-iface': matching(/^[a-zA-Z][a-zA-Z0-9_]{1,20}(?:[:.]\d+)?$/, 'value does not look like a valid interface name'),
+  'pve-realm': matching(/^[A-Za-z][A-Za-z0-9._-]+$/, 'value does not look like a valid realm'),
+  'pve-userid': matching(
+    /^(?=.{3,64}$)[^\s:/]+@[A-Za-z][A-Za-z0-9._-]+$/,
+    'value does not look like a valid user name',
+  ),
+  'pve-tokenid': matching(
+    /^[^\s:/]+@[A-Za-z][A-Za-z0-9._-]+![A-Za-z][A-Za-z0-9._-]+$/,
+    'value does not look like a valid token ID',
+  ),
+  'pve-token-subid': matching(/^[A-Za-z][A-Za-z0-9._-]+$/, 'value does not look like a valid token ID'),
+  'pve-groupid': matching(/^[A-Za-z0-9._-]+$/, 'value contains invalid characters'),
+  'pve-roleid': matching(/^[A-Za-z0-9._-]+$/, 'value contains invalid characters'),
+  'pve-poolid': matching(/^[A-Za-z0-9._-]+(?:\/[A-Za-z0-9._-]+){0,2}$/, 'value contains invalid characters'),
+  'pve-tag': matching(/^[a-zA-Z0-9_][a-zA-Z0-9_+.-]*$/, 'value does not look like a valid tag'),
+  'pve-priv': matching(/^[A-Za-z]+(?:\.[A-Za-z]+)+$/, 'value does not look like a privilege'),
+  'pve-acl-path': matching(/^\/[^\s]*$/, 'value does not look like a path'),
+  'pve-storage-content': matching(
+    /^(?:images|rootdir|vztmpl|iso|backup|snippets|import|none)$/,
+    'invalid content type',
+  ),
+  'pve-startup-order': matching(
+    /^(?:(?:order=)?\d+)?(?:,?(?:up|down)=\d+){0,2}$/,
+    'value does not look like [order=]N[,up=N][,down=N]',
+  ),
+  'disk-size': matching(/^\d+(?:\.\d+)?(?:[KMGT](?:iB)?)?$/, 'value does not look like a disk size'),
+  'mac-addr': matching(
+    /^[a-fA-F0-9][02468aceACE](?::[a-fA-F0-9]{2}){5}$/,
+    'value does not look like a valid unicast MAC address',
+  ),
+  'dns-name': matching(new RegExp(`^${dnsLabel}(?:\\.${dnsLabel})*$`), 'value does not look like a valid DNS name'),
+  email: matching(/^[^\s@]+@[^\s@]+$/, 'value does not look like a valid email address'),
+  urlencoded: matching(/^[-%a-zA-Z0-9_.!~*'()]*$/, 'invalid urlencoded string'),
+  ip: (text) => (isIP(text) ? undefined : 'value does not look like a valid IP address'),
+  ipv4: (text) => (isIPv4(text) ? undefined : 'value does not look like a valid IPv4 address'),
+  ipv6: (text) => (isIPv6(text) ? undefined : 'value does not look like a valid IPv6 address'),
+  address: (text) => (isIP(text) ? undefined : formats['dns-name']?.(text)),
+  CIDRv4: cidr(isIPv4, 32),
+  CIDRv6: cidr(isIPv6, 128),
+  CIDR: (text) => (text.includes(':') ? cidr(isIPv6, 128) : cidr(isIPv4, 32))(text),
+  'pve-ipv4-config': (text) => (text === 'dhcp' || text === 'manual' ? undefined : cidr(isIPv4, 32)(text)),
+  'pve-ipv6-config': (text) => (['auto', 'dhcp', 'manual'].includes(text) ? undefined : cidr(isIPv6, 128)(text)),
+}
+
+/** Splits the text of a `-list` value; empty parts vanish. */
+export function splitList(text: string): string[] {
+  // oxlint-disable-next-line no-control-regex -- NUL is one of the four separators on the wire.
+  return text.split(/[,;\0\s]+/).filter(Boolean)
+}
+
+export function isFormatName(name: string): boolean {
+  return name.replace(/-(list|opt)$/, '') in formats
+}
+
+/**
+ * Says what is wrong with `text`, or nothing.
+ * @throws Error when no format has that name: a mistake in our own schema, found by its test.
+ */
+export function checkFormat(name: string, text: string): string | undefined {
+  if (name.endsWith('-list')) {
+    for (const part of splitList(text)) {
+      const complaint = checkFormat(name.slice(0, -'-list'.length), part)
+      if (complaint) return complaint
+    }
+    return undefined
+  }
+  if (name.endsWith('-opt')) return text === '' ? undefined : checkFormat(name.slice(0, -'-opt'.length), text)
+  const format = formats[name]
+  if (!format) throw new Error(`no format is called '${name}'`)
+  return format(text)
+}

@@ -1,0 +1,80 @@
+/**
+ * Files that are either the old or the new, never half: written beside, synced, renamed, directory synced.
+ */
+import { randomUUID } from 'node:crypto'
+import { mkdir, open, readFile, rename, rm, statfs } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { Fault } from '#base/fault.ts'
+
+/** Replaces a file in one act that survives power loss. */
+export async function writeFileAtomic(path: string, content: string | Uint8Array, mode = 0o600): Promise<void> {
+  const temporary = join(dirname(path), `.${randomUUID()}.tmp`)
+  try {
+    const file = await open(temporary, 'wx', mode)
+    try {
+      await file.writeFile(content)
+      await file.sync()
+    } finally {
+      await file.close()
+    }
+    await rename(temporary, path)
+    await syncDirectory(dirname(path))
+  } catch (cause) {
+    await rm(temporary, { force: true })
+    throw asFileFault(cause, path)
+  }
+}
+
+/** Makes a rename or unlink inside a directory survive power loss. */
+export async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, 'r')
+  try {
+    await directory.sync()
+  } finally {
+    await directory.close()
+  }
+}
+
+export async function makeDirectory(path: string, mode = 0o711): Promise<void> {
+  await mkdir(path, { recursive: true, mode })
+}
+
+/** The file's text, or nothing when there is none. */
+export async function readIfPresent(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (cause) {
+    if (codeOf(cause) === 'ENOENT') return undefined
+    throw asFileFault(cause, path)
+  }
+}
+
+/** Bytes an unprivileged writer may still put on the file system that holds `path`. */
+export async function freeBytes(path: string): Promise<number> {
+  const { bavail, bsize } = await statfs(path)
+  return bavail * bsize
+}
+
+export function codeOf(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
+}
+
+/** Gives an operating system's error the kind a user understands. */
+export function asFileFault(cause: unknown, path: string): unknown {
+  if (cause instanceof Fault) return cause
+  switch (codeOf(cause)) {
+    case 'ENOENT':
+      return new Fault('missing', `'${path}' does not exist`, { cause })
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return new Fault('exhausted', `no space left on the device of '${path}'`, {
+        cause,
+        remedy: 'Free space there, then try again.',
+      })
+    case 'EACCES':
+    case 'EPERM':
+      return new Fault('denied', `no permission on '${path}'`, { cause })
+    default:
+      return cause
+  }
+}

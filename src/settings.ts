@@ -1,0 +1,70 @@
+/**
+ * Where this node keeps its things and what it is called. The only reader of the environment.
+ *
+ * Several nodes can live on one machine: everything a node makes there carries its `instance`.
+ */
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import { Fault } from '#base/fault.ts'
+
+export interface Settings {
+  /** Up to 6 characters `[a-z0-9]`; prefixes every bridge, tap, table and cgroup. */
+  readonly instance: string
+  /** Name of the node in URLs. */
+  readonly node: string
+  /** Survives a reboot: store, tasks, keys, evidence. */
+  readonly stateDir: string
+  /** Sockets and pid files of running things. */
+  readonly runDir: string
+  /** What can be built again: guest images, the accelerator's verdict. */
+  readonly cacheDir: string
+  readonly apiHost: string
+  readonly apiPort: number
+  /** QEMU of guest N runs as this uid plus N; the front process as this uid minus 1. */
+  readonly uidBase: number
+}
+
+/** Reads `HAKO_*` variables over the defaults of an installed node. @throws Fault `invalid` naming the variable. */
+export function settingsFrom(env: Readonly<Record<string, string | undefined>> = process.env): Settings {
+  const instance = env.HAKO_INSTANCE ?? 'node'
+  if (!/^[a-z0-9]{1,6}$/.test(instance)) {
+    throw new Fault('invalid', `HAKO_INSTANCE is '${instance}': it must be 1 to 6 lower-case letters or digits`)
+  }
+  return {
+    instance,
+    node: env.HAKO_NODE ?? hostLabel(),
+    stateDir: env.HAKO_STATE_DIR ?? join('/var/lib/hakobune', instance),
+    runDir: env.HAKO_RUN_DIR ?? join('/run/hakobune', instance),
+    cacheDir: env.HAKO_CACHE_DIR ?? '/var/cache/hakobune',
+    apiHost: env.HAKO_API_HOST ?? '127.0.0.1',
+    apiPort: wholeNumber('HAKO_API_PORT', env.HAKO_API_PORT ?? '8006', 0, 65_535),
+    uidBase: wholeNumber('HAKO_UID_BASE', env.HAKO_UID_BASE ?? '1000000000', 100_000, 1_100_000_000),
+  }
+}
+
+/** The settings as variables, to hand them to a process of the same node. */
+export function settingsToEnv(settings: Settings): Record<string, string> {
+  return {
+    HAKO_INSTANCE: settings.instance,
+    HAKO_NODE: settings.node,
+    HAKO_STATE_DIR: settings.stateDir,
+    HAKO_RUN_DIR: settings.runDir,
+    HAKO_CACHE_DIR: settings.cacheDir,
+    HAKO_API_HOST: settings.apiHost,
+    HAKO_API_PORT: String(settings.apiPort),
+    HAKO_UID_BASE: String(settings.uidBase),
+  }
+}
+
+function hostLabel(): string {
+  const label = hostname().split('.')[0] ?? ''
+  return /^[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?$/.test(label) ? label : 'node'
+}
+
+function wholeNumber(name: string, text: string, minimum: number, maximum: number): number {
+  const value = Number(text)
+  if (!Number.isInteger(value) || value < minimum || value > maximum) {
+    throw new Fault('invalid', `${name} is '${text}': it must be a whole number from ${minimum} to ${maximum}`)
+  }
+  return value
+}
