@@ -1,0 +1,99 @@
+/**
+ * Drill records and evidence of this node: written once, listed, read, verified.
+ *
+ * A record exists exactly when its evidence does: the record *is* a file of the evidence, so there is no
+ * second place that could say something else.
+ */
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { isFault, missing } from '#base/fault.ts'
+import { makeDirectory } from '#host/files.ts'
+import { type EvidenceVerdict, manifestHash, verifyEvidence, writeEvidence } from './evidence.ts'
+import { nodeKey } from './node-key.ts'
+import type { DrillRecord } from './record.ts'
+
+export interface RecoveryFacts {
+  readonly stateDir: string
+}
+
+export interface KeptDrill extends DrillRecord {
+  /** Directory of its evidence. */
+  readonly evidence: string
+}
+
+export class RecoveryService {
+  readonly #directory: string
+  readonly #keys: string
+
+  constructor({ stateDir }: RecoveryFacts) {
+    this.#directory = join(stateDir, 'evidence')
+    this.#keys = join(stateDir, 'keys')
+  }
+
+  /** Path of the public key that verifies this node's evidence. */
+  get publicKeyPath(): string {
+    return join(this.#keys, 'evidence.pub')
+  }
+
+  async publicKey(): Promise<string> {
+    return (await nodeKey(this.#keys)).publicKey
+  }
+
+  /** Signs and keeps a drill. @returns the directory of its evidence */
+  async keep(record: DrillRecord, files: ReadonlyMap<string, string | Uint8Array>): Promise<string> {
+    await makeDirectory(this.#directory, 0o755)
+    const { key } = await nodeKey(this.#keys)
+    const directory = join(this.#directory, record.id)
+    const last = (await this.#ids()).at(-1)
+    const previous =
+      last === undefined ? undefined : { drill: last, sha256: await manifestHash(join(this.#directory, last)) }
+    await writeEvidence({
+      directory,
+      drill: record.id,
+      node: record.node,
+      signed: record.ended,
+      files: new Map([['record.json', `${JSON.stringify(record, null, 2)}\n`], ...files]),
+      key,
+      previous,
+    })
+    return directory
+  }
+
+  /** Newest first. */
+  async list(): Promise<KeptDrill[]> {
+    const drills: KeptDrill[] = []
+    for (const id of (await this.#ids()).toReversed()) {
+      try {
+        drills.push(await this.get(id))
+      } catch (error) {
+        // A directory somebody damaged must not hide the others; `verify` names what is wrong with it.
+        if (!isFault(error, 'missing') && !(error instanceof SyntaxError)) throw error
+      }
+    }
+    return drills
+  }
+
+  /** @throws Fault `missing` */
+  async get(id: string): Promise<KeptDrill> {
+    const evidence = this.#directoryOf(id)
+    const text = await readFile(join(evidence, 'record.json'), 'utf8').catch(() => {
+      throw missing('drill', id)
+    })
+    return { ...(JSON.parse(text) as DrillRecord), evidence }
+  }
+
+  async verify(id: string): Promise<EvidenceVerdict> {
+    return verifyEvidence(this.#directoryOf(id), await this.publicKey())
+  }
+
+  #directoryOf(id: string): string {
+    if (!/^[a-z0-9][a-z0-9-]{0,80}$/i.test(id)) throw missing('drill', id)
+    return join(this.#directory, id)
+  }
+
+  /** Ids begin with their time, so sorting them sorts by age. */
+  async #ids(): Promise<string[]> {
+    const names = await readdir(this.#directory).catch(() => [])
+    return names.filter((name) => !name.startsWith('.')).toSorted()
+  }
+}

@@ -1,0 +1,39 @@
+/**
+ * Who may import whom: the one authority. `tidy.test.ts` enforces it and ARCHITECTURE.md is held to it.
+ *
+ * Floors, from the bottom: base · host, store · the nouns of the field · operations, loops, views ·
+ * rest, api · http, cli, lab. Inside the floor of nouns the only sideways arrow is guests → storage, network.
+ */
+const nouns = ['access', 'backup', 'cluster', 'guests', 'network', 'recovery', 'storage', 'tasks'] as const
+const floor1 = ['base', 'host', 'store'] as const
+
+export const mayImport: Readonly<Record<string, readonly string[]>> = {
+  base: [],
+  host: ['base'],
+  store: ['base'],
+  tasks: floor1,
+  // The two that judge and identify speak the words an endpoint uses for it.
+  access: [...floor1, 'rest'],
+  cluster: floor1,
+  storage: floor1,
+  network: floor1,
+  guests: [...floor1, 'storage', 'network'],
+  backup: floor1,
+  recovery: floor1,
+  operations: [...floor1, ...nouns],
+  views: [...floor1, ...nouns, 'rest'],
+  rest: ['base'],
+  api: [...floor1, ...nouns, 'rest', 'operations', 'views'],
+  http: ['base', 'host', 'rest'],
+  cli: ['base', 'rest', 'http', 'api', 'lab', 'recovery', 'host'],
+  lab: ['base', 'host', 'rest', 'network', 'store', 'guests', 'http', 'recovery'],
+}
+
+/** Files directly in `src/`: they compose, so they may see everything. */
+export const compositionRoots: readonly string[] = ['main', 'front', 'worker', 'services', 'settings', 'run-worker']
+
+/** What any folder may take from the composition roots: the set of services as a type, the settings. */
+export const commonRoots: readonly string[] = ['services', 'settings']
+
+export const bannedNames: readonly string[] = ['index', 'utils', 'util', 'helpers', 'helper', 'common', 'misc']
+export const longestFile = 400
