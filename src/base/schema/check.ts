@@ -5,6 +5,7 @@
  */
 import { parsePropertyString } from './property-string.ts'
 import { checkFormat } from './formats.ts'
+import { matchesWhole } from './pattern.ts'
 import type { Properties, Schema, StaticProperties } from './schema.ts'
 
 export type Errors = Record<string, string>
@@ -32,8 +33,8 @@ export function checkProperties<P extends Properties>(
   for (const [name, value] of Object.entries(raw)) {
     if (!isGiven(name)) continue
     const schema = Object.hasOwn(properties, name) ? properties[name] : undefined
-    if (schema) values[name] = checkValue(schema, value, name, errors)
-    else if (options.allowsExtra) values[name] = value
+    if (schema) setOwn(values, name, checkValue(schema, value, name, errors))
+    else if (options.allowsExtra) setOwn(values, name, value)
     else note(errors, name, unknownText)
   }
   for (const [name, schema] of Object.entries(properties)) {
@@ -70,8 +71,13 @@ export function checkValue(schema: Schema, raw: unknown, name: string, errors: E
 }
 
 function note(errors: Errors, name: string, text: string): undefined {
-  errors[name] = errors[name] === undefined ? text : `${errors[name]}, ${text}`
+  setOwn(errors, name, Object.hasOwn(errors, name) ? `${errors[name]}, ${text}` : text)
   return undefined
+}
+
+/** Names come from outside: `__proto__` and `constructor` are names like any other, never the object's own machinery. */
+function setOwn<T>(target: Record<string, T>, name: string, value: T): void {
+  Object.defineProperty(target, name, { value, enumerable: true, configurable: true, writable: true })
 }
 
 function typeText(type: string, raw: unknown): string {
@@ -81,14 +87,14 @@ function typeText(type: string, raw: unknown): string {
 
 function checkText(schema: Schema, raw: unknown, name: string, errors: Errors): string | undefined {
   const isList = typeof schema.format === 'string' && schema.format.endsWith('-list')
-  const value = isList && Array.isArray(raw) ? raw.join(',') : typeof raw === 'number' ? String(raw) : raw
+  const value = isList && isListOfTexts(raw) ? raw.join(',') : typeof raw === 'number' ? String(raw) : raw
   if (typeof value !== 'string') return note(errors, name, typeText('string', raw))
   const { minLength, maxLength } = schema
   if (maxLength !== undefined && value.length > maxLength)
     note(errors, name, `value may only be ${maxLength} characters long`)
   if (minLength !== undefined && value.length < minLength)
     note(errors, name, `value must be at least ${minLength} characters long`)
-  if (schema.pattern && !new RegExp(`^(?:${schema.pattern.source})$`, schema.pattern.flags).test(value)) {
+  if (schema.pattern && !matchesWhole(schema.pattern, value)) {
     note(errors, name, 'value does not match the regex pattern')
   }
   if (schema.enum && !schema.enum.includes(value)) {
@@ -101,6 +107,10 @@ function checkText(schema: Schema, raw: unknown, name: string, errors: Errors): 
   const complaint = formatComplaint(schema, value)
   if (complaint !== undefined) note(errors, name, `invalid format - ${complaint}`)
   return value
+}
+
+function isListOfTexts(raw: unknown): raw is readonly (string | number)[] {
+  return Array.isArray(raw) && raw.every((item) => typeof item === 'string' || typeof item === 'number')
 }
 
 function formatComplaint(schema: Schema, value: string): string | undefined {

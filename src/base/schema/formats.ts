@@ -20,6 +20,25 @@ function cidr(isAddress: (text: string) => boolean, bits: number): Format {
   }
 }
 
+/** Each of the three at most once, in any order; only the order may stand without its name. */
+function startupOrder(text: string): string | undefined {
+  const names = text
+    .split(',')
+    .map((part) => /^(?:(order|up|down)=)?\d+$/.exec(part)?.slice(1)[0] ?? (/^\d+$/.test(part) ? 'order' : ''))
+  const isGood = names.every((name) => name !== '') && new Set(names).size === names.length
+  return isGood ? undefined : 'value does not look like [order=]N[,up=N][,down=N]'
+}
+
+/** `1`, `target`, or `source:target`. */
+function pairOf(name: string): Format {
+  return (text) => {
+    const [source = '', target, ...rest] = text.split(':')
+    if (text === '1') return undefined
+    if (rest.length > 0) return 'value does not look like source:target'
+    return checkFormat(name, source) ?? (target === undefined ? undefined : checkFormat(name, target))
+  }
+}
+
 const dnsLabel = '[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?'
 
 const formats: Readonly<Record<string, Format>> = {
@@ -32,7 +51,10 @@ const formats: Readonly<Record<string, Format>> = {
     'value does not look like a valid volume ID',
   ),
   'pve-bridge-id': matching(/^[-_.\w]+$/, 'value does not look like a valid bridge name'),
-  'pve-iface': matching(/^[a-zA-Z][a-zA-Z0-9_]{1,20}(?:[:.]\d+)?$/, 'value does not look like a valid interface name'),
+  'pve-iface': matching(
+    /^(?=.{2,20}$)[a-zA-Z][a-zA-Z0-9_]+(?:[:.]\d+)?$/,
+    'value does not look like a valid interface name',
+  ),
   'pve-realm': matching(/^[A-Za-z][A-Za-z0-9._-]+$/, 'value does not look like a valid realm'),
   'pve-userid': matching(
     /^(?=.{3,64}$)[^\s:/]+@[A-Za-z][A-Za-z0-9._-]+$/,
@@ -47,16 +69,21 @@ const formats: Readonly<Record<string, Format>> = {
   'pve-roleid': matching(/^[A-Za-z0-9._-]+$/, 'value contains invalid characters'),
   'pve-poolid': matching(/^[A-Za-z0-9._-]+(?:\/[A-Za-z0-9._-]+){0,2}$/, 'value contains invalid characters'),
   'pve-tag': matching(/^[a-zA-Z0-9_][a-zA-Z0-9_+.-]*$/, 'value does not look like a valid tag'),
+  'pve-upid': matching(
+    /^UPID:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?:[0-9A-F]{8}:[0-9A-F]{8,9}:[0-9A-F]{8}:[^:\s/]+:[^:\s/]*:[^:\s/]+@[^:\s/]+:$/i,
+    'unable to parse worker upid',
+  ),
+  'pve-task-status-type': matching(/^(?:ok|error|warning|unknown)$/, 'value is not one of ok, error, warning, unknown'),
+  'storage-pair': pairOf('pve-storage-id'),
+  'bridge-pair': pairOf('pve-bridge-id'),
+  ipv4mask: (text) => (isMask(text) ? undefined : 'value does not look like a valid IPv4 netmask'),
   'pve-priv': matching(/^[A-Za-z]+(?:\.[A-Za-z]+)+$/, 'value does not look like a privilege'),
   'pve-acl-path': matching(/^\/[^\s]*$/, 'value does not look like a path'),
   'pve-storage-content': matching(
     /^(?:images|rootdir|vztmpl|iso|backup|snippets|import|none)$/,
     'invalid content type',
   ),
-  'pve-startup-order': matching(
-    /^(?:(?:order=)?\d+)?(?:,?(?:up|down)=\d+){0,2}$/,
-    'value does not look like [order=]N[,up=N][,down=N]',
-  ),
+  'pve-startup-order': startupOrder,
   'disk-size': matching(/^\d+(?:\.\d+)?(?:[KMGT](?:iB)?)?$/, 'value does not look like a disk size'),
   'mac-addr': matching(
     /^[a-fA-F0-9][02468aceACE](?::[a-fA-F0-9]{2}){5}$/,
@@ -76,6 +103,13 @@ const formats: Readonly<Record<string, Format>> = {
   'pve-ipv6-config': (text) => (['auto', 'dhcp', 'manual'].includes(text) ? undefined : cidr(isIPv6, 128)(text)),
 }
 
+/** Ones, then zeros: `255.255.255.0`. */
+function isMask(text: string): boolean {
+  if (!isIPv4(text)) return false
+  const bits = text.split('.').reduce((all, part) => all + Number(part).toString(2).padStart(8, '0'), '')
+  return /^1*0*$/.test(bits)
+}
+
 /** Splits the text of a `-list` value; empty parts vanish. */
 export function splitList(text: string): string[] {
   // oxlint-disable-next-line no-control-regex -- NUL is one of the four separators on the wire.
@@ -83,7 +117,7 @@ export function splitList(text: string): string[] {
 }
 
 export function isFormatName(name: string): boolean {
-  return name.replace(/-(list|opt)$/, '') in formats
+  return Object.hasOwn(formats, name.replace(/-(list|opt)$/, ''))
 }
 
 /**
@@ -99,7 +133,7 @@ export function checkFormat(name: string, text: string): string | undefined {
     return undefined
   }
   if (name.endsWith('-opt')) return text === '' ? undefined : checkFormat(name.slice(0, -'-opt'.length), text)
-  const format = formats[name]
+  const format = Object.hasOwn(formats, name) ? formats[name] : undefined
   if (!format) throw new Error(`no format is called '${name}'`)
   return format(text)
 }

@@ -6,6 +6,7 @@
  */
 import { Fault } from '../fault.ts'
 import { checkFormat } from './formats.ts'
+import { matchesWhole } from './pattern.ts'
 import type { PropertyFormat, Schema } from './schema.ts'
 
 export type PropertyValue = string | number | boolean
@@ -53,7 +54,7 @@ export function printPropertyString(
   )
   if (keyed) {
     const [name, { keyAlias = '', alias = '' }] = keyed
-    parts.push(values[alias] === undefined ? name : `${name}=${values[alias]}`)
+    parts.push(values[alias] === undefined ? name : `${name}=${textOf(name, values[alias])}`)
     done.add(keyAlias).add(alias)
   }
   const names = Object.keys(format).filter((name) => !done.has(name) && format[name]?.alias === undefined)
@@ -61,10 +62,31 @@ export function printPropertyString(
   for (const name of names) {
     const value = values[name]
     if (value === undefined) continue
-    const text = typeof value === 'boolean' ? (value ? '1' : '0') : String(value)
-    parts.push(format[name]?.isDefaultKey && parts.length === 0 ? text : `${name}=${text}`)
+    const text = textOf(name, value)
+    const isBare = format[name]?.isDefaultKey && parts.length === 0 && canStandAlone(format, text)
+    parts.push(isBare ? text : `${name}=${text}`)
   }
   return parts.join(',')
+}
+
+/** @throws Error for text that would be read back as something else: it must be refused before it is stored. */
+function textOf(name: string, value: PropertyValue): string {
+  if (typeof value === 'boolean') return value ? '1' : '0'
+  const text = typeof value === 'number' ? decimal(value) : value
+  if (text.includes(',') || text !== text.trim())
+    throw new Error(`${name}: '${text}' cannot be written in a property string`)
+  return text
+}
+
+/** Without an exponent, which property strings do not know. */
+function decimal(value: number): string {
+  const text = String(value)
+  return text.includes('e') ? value.toFixed(20).replace(/\.?0+$/, '') : text
+}
+
+/** A bare value must not look like a key: neither `a=b`, nor the name of another key's value such as `virtio`. */
+function canStandAlone(format: PropertyFormat, text: string): boolean {
+  return text !== '' && !text.includes('=') && !(Object.hasOwn(format, text) && format[text]?.keyAlias !== undefined)
 }
 
 function readPart(format: PropertyFormat, part: string, values: PropertyValues): void {
@@ -80,8 +102,6 @@ function readPart(format: PropertyFormat, part: string, values: PropertyValues):
       `${name ?? part}: property is not defined in schema and the schema does not allow additional properties`,
     )
   }
-  if (values[defaultKey] !== undefined)
-    throw new Complaint(`value without key, but schema does not define a default key`)
   return store(format, defaultKey, part, values)
 }
 
@@ -133,8 +153,7 @@ function readText(schema: Schema, name: string, text: string): string {
   const { enum: allowed, pattern, maxLength, minLength } = schema
   if (allowed && !allowed.includes(text))
     throw new Complaint(`${name}: value '${text}' does not have a value in the enumeration '${allowed.join(', ')}'`)
-  if (pattern && !new RegExp(`^(?:${pattern.source})$`, pattern.flags).test(text))
-    throw new Complaint(`${name}: value does not match the regex pattern`)
+  if (pattern && !matchesWhole(pattern, text)) throw new Complaint(`${name}: value does not match the regex pattern`)
   if (maxLength !== undefined && text.length > maxLength)
     throw new Complaint(`${name}: value may only be ${maxLength} characters long`)
   if (minLength !== undefined && text.length < minLength)

@@ -1,0 +1,130 @@
+/**
+ * Splits a command line into words and options, first without knowing the command, then against it.
+ *
+ * Two passes, because which options take a value is known only once the command is known, and the
+ * command is known only from the words in front.
+ */
+import { parseArgs, type ParseArgsOptionsConfig } from 'node:util'
+import { Fault } from '#base/fault.ts'
+import type { Command } from '#rest/command.ts'
+
+export interface GlobalOptions {
+  readonly output: OutputFormat
+  readonly wait: boolean
+  readonly timeoutSeconds: number | undefined
+  readonly quiet: boolean
+  readonly help: boolean
+  readonly instance: string | undefined
+  readonly lang: string | undefined
+  readonly confirm: string | undefined
+}
+export type OutputFormat = 'table' | 'json' | 'yaml' | 'ndjson' | 'id'
+const formats: readonly string[] = ['table', 'json', 'yaml', 'ndjson', 'id']
+
+export const globalOptions = {
+  output: { type: 'string', short: 'o' },
+  'no-wait': { type: 'boolean' },
+  'wait-timeout': { type: 'string' },
+  quiet: { type: 'boolean', short: 'q' },
+  help: { type: 'boolean', short: 'h' },
+  instance: { type: 'string' },
+  lang: { type: 'string' },
+  confirm: { type: 'string' },
+} as const satisfies ParseArgsOptionsConfig
+
+export interface Parsed {
+  readonly positionals: readonly string[]
+  /** Parameters of the call, as text (`true` as `1`). */
+  readonly params: Readonly<Record<string, string | string[]>>
+  readonly global: GlobalOptions
+}
+
+/** The words before the first option: noun, verb and maybe positionals. */
+export function leadingWords(args: readonly string[]): string[] {
+  const words: string[] = []
+  for (const arg of args) {
+    if (arg.startsWith('-')) break
+    words.push(arg)
+  }
+  return words
+}
+
+/** Reads `args` (without the command's words) against a command's options. @throws Fault `invalid` */
+export function parseFor(command: Pick<Command, 'options' | 'positional'>, args: readonly string[]): Parsed {
+  const own: ParseArgsOptionsConfig = {}
+  for (const [name, { type, multiple }] of Object.entries(command.options)) {
+    if (!(name in globalOptions)) own[name] = { type: type === 'boolean' ? 'boolean' : 'string', multiple }
+  }
+  const { values, positionals, tokens } = parse({ ...own, ...globalOptions }, booleansWithValues(args, own))
+  const params: Record<string, string | string[]> = {}
+  for (const token of tokens) {
+    if (token.kind !== 'option' || token.name in globalOptions) continue
+    const isNegated =
+      token.rawName.startsWith('--no-') && !(token.name in command.options && token.rawName === `--${token.name}`)
+    const value = token.value ?? (isNegated ? '0' : '1')
+    const before = params[token.name]
+    params[token.name] = own[token.name]?.multiple ? [...(Array.isArray(before) ? before : []), value] : value
+  }
+  return { positionals, params, global: globalsFrom(values) }
+}
+
+/** `--onboot 0`, `--onboot=0` and `--onboot` all work, as in PVE's own tools; `parseArgs` knows only the last. */
+function booleansWithValues(args: readonly string[], own: ParseArgsOptionsConfig): string[] {
+  const out: string[] = []
+  for (let at = 0; at < args.length; at += 1) {
+    const [name = '', inline] = (args[at] ?? '').replace(/^--/, '').split('=', 2)
+    const isBoolean = args[at]?.startsWith('--') && own[name]?.type === 'boolean'
+    const follows = args[at + 1]
+    const value = inline ?? (isBoolean && (follows === '0' || follows === '1') ? follows : undefined)
+    if (!isBoolean || value === undefined) out.push(args[at] ?? '')
+    else {
+      out.push(value === '0' ? `--no-${name}` : `--${name}`)
+      if (inline === undefined) at += 1
+    }
+  }
+  return out
+}
+
+function parse(options: ParseArgsOptionsConfig, args: readonly string[]) {
+  try {
+    return parseArgs({ args: [...args], options, allowPositionals: true, allowNegative: true, tokens: true })
+  } catch (cause) {
+    throw new Fault(
+      'invalid',
+      cause instanceof Error ? (cause.message.split('. To specify')[0] ?? cause.message) : 'bad options',
+      { cause },
+    )
+  }
+}
+
+function globalsFrom(values: Readonly<Record<string, unknown>>): GlobalOptions {
+  const text = (name: string) => (typeof values[name] === 'string' ? values[name] : undefined)
+  const output = text('output') ?? 'table'
+  if (!formats.includes(output))
+    throw new Fault('invalid', `--output is '${output}': it must be one of ${formats.join(', ')}`)
+  const timeout = text('wait-timeout')
+  if (timeout !== undefined && !(Number(timeout) > 0))
+    throw new Fault('invalid', `--wait-timeout is '${timeout}': it must be a number of seconds above 0`)
+  return {
+    output: output as OutputFormat,
+    wait: values['no-wait'] !== true,
+    timeoutSeconds: timeout === undefined ? undefined : Number(timeout),
+    quiet: values.quiet === true,
+    help: values.help === true,
+    instance: text('instance'),
+    lang: text('lang'),
+    confirm: text('confirm'),
+  }
+}
+
+/** Reads the global options alone; unknown ones are someone else's. */
+export function parseGlobals(args: readonly string[]): { global: GlobalOptions; words: string[] } {
+  const { values, positionals } = parseArgs({
+    args: [...args],
+    options: globalOptions,
+    allowPositionals: true,
+    strict: false,
+    allowNegative: true,
+  })
+  return { global: globalsFrom(values), words: positionals }
+}

@@ -1,0 +1,208 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import stringWidth from 'string-width'
+import fc from 'fast-check'
+import { systemClock } from '#base/clock.ts'
+import type { Fault } from '#base/fault.ts'
+import { integer, optional, string, boolean, array, indexed } from '#base/schema/schema.ts'
+import { upid as upidSchema, vmid } from '#base/schema/standard.ts'
+import { commandsOf } from '#rest/command.ts'
+import { check, endpointsOf } from '#rest/endpoint.ts'
+import { parseFor } from './arguments.ts'
+import { distance, findCommand, suggestions } from './command-tree.ts'
+import { candidates, completionScript } from './complete.ts'
+import type { Connection } from './connection.ts'
+import { commandHelp } from './help.ts'
+import { printed } from './print.ts'
+import { paramsOf, pathOf } from './run-command.ts'
+import { fit, tableText } from './table.ts'
+import { languageFrom } from './text.ts'
+import { phaseBar, waitForTask } from './wait.ts'
+
+const endpoint = endpointsOf<null>()
+const base = { permission: check('VM.Audit', '/'), handle: () => 'x' }
+const commands = commandsOf<null>([
+  endpoint({
+    ...base,
+    method: 'POST',
+    path: '/nodes/{node}/qemu/{vmid}/status/start',
+    description: 'Start a virtual machine.',
+    params: {
+      node: string(),
+      vmid,
+      timeout: optional(integer({ minimum: 0 })),
+      onboot: optional(boolean()),
+      ...indexed('scsi', 31, string()),
+    },
+    returns: upidSchema,
+    cli: { command: ['vm', 'start'], positional: ['vmid'], examples: ['vm start 100'] },
+  }),
+  endpoint({
+    ...base,
+    method: 'POST',
+    path: '/nodes/{node}/qemu/{vmid}/agent/exec',
+    description: 'Run a program in the guest.',
+    params: { node: string(), vmid, command: array(string()) },
+    returns: string(),
+    cli: { command: ['vm', 'exec'], positional: ['vmid', 'command'] },
+  }),
+  endpoint({
+    ...base,
+    method: 'GET',
+    path: '/nodes/{node}/qemu',
+    description: 'List.',
+    params: { node: string() },
+    returns: string(),
+    cli: { command: ['vm', 'list'], id: 'vmid', columns: ['vmid', 'name'] },
+  }),
+])
+const start = findCommand(commands, ['vm', 'start', '100'])
+
+test('a command line becomes the call its endpoint describes', () => {
+  assert.ok(start)
+  const params = paramsOf(
+    start.command,
+    parseFor(start.command, ['100', '--timeout', '5', '--no-onboot', '--scsi0', 'local:4']),
+    'lab',
+  )
+  assert.deepEqual(params, { vmid: '100', timeout: '5', onboot: '0', scsi0: 'local:4', node: 'lab' })
+  assert.equal(pathOf(start.command, params), '/nodes/lab/qemu/100/status/start')
+  assert.equal(start.command.isTask, true)
+})
+
+test('a boolean may be written in every way people write it', () => {
+  assert.ok(start)
+  for (const [args, value] of [
+    [['--onboot'], '1'],
+    [['--onboot', '1'], '1'],
+    [['--onboot', '0'], '0'],
+    [['--onboot=0'], '0'],
+    [['--no-onboot'], '0'],
+  ] as const) {
+    assert.equal(parseFor(start.command, ['100', ...args]).params.onboot, value, args.join(' '))
+  }
+})
+
+test('what follows -- goes to the guest untouched', () => {
+  const found = findCommand(commands, ['vm', 'exec'])
+  assert.ok(found)
+  assert.deepEqual(paramsOf(found.command, parseFor(found.command, ['100', '--', 'ls', '-l', '/']), 'lab').command, [
+    'ls',
+    '-l',
+    '/',
+  ])
+})
+
+test('a missing, an unknown and a surplus argument are each named', () => {
+  assert.ok(start)
+  const { command } = start
+  assert.throws(
+    () => paramsOf(command, parseFor(command, []), 'lab'),
+    (error: Fault) => 'vmid' in (error.fields ?? {}),
+  )
+  assert.throws(() => parseFor(command, ['100', '--colour', 'red']), /--colour/)
+  assert.throws(() => paramsOf(command, parseFor(command, ['100', '200']), 'lab'), /'200' is too much/)
+  assert.throws(() => parseFor(command, ['100', '-o', 'xml']), /--output is 'xml'/)
+})
+
+test('help shows usage, bounds, one line per family, and the example', () => {
+  assert.ok(start)
+  const help = commandHelp(start.command, 'en')
+  for (const part of ['hako vm start <vmid>', '--timeout N', '--scsi[0-30] TEXT', '--[no-]onboot', 'hako vm start 100'])
+    assert.ok(help.includes(part), part)
+  assert.ok(!help.includes('scsi17'))
+})
+
+test('a slip of the finger finds its command', () => {
+  assert.deepEqual(suggestions(['vm start', 'vm stop', 'vm list'], 'vm strat')[0], 'vm start')
+  fc.assert(
+    fc.property(
+      fc.string({ maxLength: 12 }),
+      fc.string({ maxLength: 12 }),
+      (a, b) => distance(a, b) === distance(b, a) && (distance(a, b) === 0) === (a === b),
+    ),
+  )
+})
+
+test('completion offers nouns, verbs, options, values and ids', async () => {
+  const ids = () => Promise.resolve(['100', '101', '200'])
+  const at = (...typed: string[]) => candidates(commands, [['lab']], typed, ids)
+  assert.deepEqual(await at(''), ['lab', 'vm'])
+  assert.deepEqual(await at('vm', 's'), ['start'])
+  assert.deepEqual(await at('vm', 'start', '1'), ['100', '101'])
+  assert.deepEqual(await at('vm', 'start', '100', '--tim'), ['--timeout'])
+  assert.deepEqual(await at('vm', 'list', '--output', 'y'), ['yaml'])
+  assert.match(completionScript('zsh'), /#compdef hako/)
+  assert.throws(() => completionScript('fish'), /must be bash or zsh/)
+})
+
+test('a table fits the terminal, whatever is in it', () => {
+  const row = fc.record({
+    vmid: fc.integer(),
+    name: fc.string({ maxLength: 200, unit: 'grapheme' }),
+    note: fc.constant('日本語の長い説明文です、とても長い'),
+  })
+  fc.assert(
+    fc.property(fc.array(row, { minLength: 1, maxLength: 5 }), fc.integer({ min: 40, max: 120 }), (rows, width) => {
+      for (const line of tableText(rows, ['vmid', 'name', 'note'], width).split('\n'))
+        assert.ok(stringWidth(line) <= width, `${stringWidth(line)} > ${width}: ${line}`)
+    }),
+    { numRuns: 50 },
+  )
+  assert.deepEqual(fit([10, 50], 40), [10, 30])
+})
+
+test('the same rows print as table, JSON, YAML, NDJSON and ids', async () => {
+  const rows = [
+    { vmid: 100, name: 'web' },
+    { vmid: 101, name: 'db' },
+  ]
+  const as = (format: 'table' | 'json' | 'yaml' | 'ndjson' | 'id') =>
+    printed(rows, { format, columns: ['vmid', 'name'], id: 'vmid', language: 'en', width: undefined })
+  assert.equal(await as('table'), 'VMID  NAME\n100   web\n101   db')
+  assert.deepEqual(JSON.parse(await as('json')), rows)
+  assert.equal(await as('yaml'), '- vmid: 100\n  name: web\n- vmid: 101\n  name: db')
+  assert.equal(await as('ndjson'), '{"vmid":100,"name":"web"}\n{"vmid":101,"name":"db"}')
+  assert.equal(await as('id'), '100\n101')
+  assert.equal(await printed([], { format: 'table', language: 'ja', width: 80 }), '表示するものはありません')
+})
+
+test('waiting shows each log line once and ends as the task ends', async () => {
+  const shown: string[] = []
+  let asked = 0
+  const exits = ['OK', 'VM 100 NOT proven: reached L0 of L6', 'broken']
+  const connectionFor = (exitstatus: string): Connection => ({
+    socketPath: '',
+    call: (_, path, params) => {
+      if (path.endsWith('/log')) {
+        const all = ['one', 'two', 'three'].map((t, at) => ({ n: at + 1, t }))
+        return Promise.resolve({ data: all.slice(Number(params?.start ?? 0), asked + 1) })
+      }
+      asked += 1
+      return Promise.resolve({
+        data: asked < 3 ? { status: 'running', phase: 'write', fraction: 0.5 } : { status: 'stopped', exitstatus },
+      })
+    },
+  })
+  const wait = (exitstatus: string) =>
+    waitForTask({
+      connection: connectionFor(exitstatus),
+      upid: 'UPID:lab:x',
+      language: 'en',
+      quiet: false,
+      timeoutSeconds: 5,
+      show: (line, isTransient) => void (isTransient || shown.push(line)),
+      clock: systemClock,
+    })
+  assert.equal(await wait(exits[0] ?? ''), 'OK')
+  assert.deepEqual(shown, ['one', 'two', 'three'])
+  await assert.rejects(wait(exits[1] ?? ''), (error: Fault) => error.kind === 'unproven')
+  await assert.rejects(wait(exits[2] ?? ''), (error: Fault) => error.kind === 'failed')
+  assert.equal(phaseBar('write', 0.5), 'write        ██████████──────────  50 %')
+})
+
+test('the language follows --lang, then the environment', () => {
+  assert.equal(languageFrom(undefined, { LANG: 'ja_JP.UTF-8' }), 'ja')
+  assert.equal(languageFrom('en', { LANG: 'ja_JP.UTF-8' }), 'en')
+  assert.equal(languageFrom(undefined, {}), 'en')
+})

@@ -1,0 +1,63 @@
+/** Completion for bash and zsh: the shell asks `hako __complete WORDS…`, the answer is one candidate per line. */
+import { Fault } from '#base/fault.ts'
+import type { Command } from '#rest/command.ts'
+import { globalOptions } from './arguments.ts'
+import { findCommand } from './command-tree.ts'
+
+const bash = `# hako completion for bash: source <(hako completion bash)
+_hako() {
+  local IFS=$'\\n'
+  COMPREPLY=($(hako __complete "\${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+}
+complete -F _hako hako ./hako
+`
+const zsh = `#compdef hako
+# hako completion for zsh: source <(hako completion zsh)
+_hako() {
+  local -a candidates
+  candidates=("\${(@f)$(hako __complete "\${(@)words[2,CURRENT]}" 2>/dev/null)}")
+  compadd -a candidates
+}
+compdef _hako hako
+`
+
+/** @throws Fault `invalid` for another shell */
+export function completionScript(shell: string | undefined): string {
+  if (shell === 'bash') return bash
+  if (shell === 'zsh') return zsh
+  throw new Fault('invalid', `no completion for '${shell ?? ''}': it must be bash or zsh`)
+}
+
+/**
+ * What may stand where the cursor is.
+ * @param typed the words so far, the last one unfinished (maybe empty)
+ * @param idsOf asks the node for the objects a positional parameter may name
+ */
+export async function candidates(
+  commands: readonly Command[],
+  localNames: readonly (readonly string[])[],
+  typed: readonly string[],
+  idsOf: (command: Command, positional: string) => Promise<readonly string[]>,
+): Promise<string[]> {
+  const [done, open] = [typed.slice(0, -1), typed.at(-1) ?? '']
+  const found = findCommand(commands, done)
+  const starting = (words: readonly string[]) => [...new Set(words)].filter((word) => word.startsWith(open)).toSorted()
+  if (!found) {
+    const all = [...commands.map(({ words }) => words), ...localNames]
+    const next = all
+      .filter((words) => done.every((word, at) => words[at] === word))
+      .map((words) => words[done.length] ?? '')
+    return starting(next.filter(Boolean))
+  }
+  const { command, rest } = found
+  const option = /^--([\w-]+)$/.exec(done.at(-1) ?? '')?.[1]
+  const allowed = option === undefined ? undefined : command.options[option]?.enum
+  if (allowed) return starting(allowed)
+  if (option === 'output') return starting(['table', 'json', 'yaml', 'ndjson', 'id'])
+  if (open.startsWith('-')) {
+    const own = Object.keys(command.options).filter((name) => !command.positional.includes(name) && name !== 'node')
+    return starting([...own, ...Object.keys(globalOptions)].map((name) => `--${name}`))
+  }
+  const positional = command.positional[rest.filter((word) => !word.startsWith('-')).length]
+  return positional === undefined ? [] : starting(await idsOf(command, positional))
+}

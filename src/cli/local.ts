@@ -1,0 +1,104 @@
+/**
+ * Commands that need no node: bring up the lab, look at the machine, check evidence, print completion.
+ * Each loads its own code only when called, because most calls are none of these.
+ */
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Fault } from '#base/fault.ts'
+import { parseFor } from './arguments.ts'
+import { completionScript } from './complete.ts'
+import { exitCodes } from './exit.ts'
+import { printed } from './print.ts'
+import type { Terminal } from './terminal.ts'
+
+export interface LocalCommand {
+  readonly words: readonly string[]
+  readonly usage: string
+  readonly description: { readonly en: string; readonly ja: string }
+  readonly examples: readonly string[]
+  /** @returns the exit code */
+  readonly run: (args: readonly string[], terminal: Terminal) => Promise<number>
+}
+
+const text = (description: string) => ({ type: 'string', description, required: false, multiple: false }) as const
+
+export const localCommands: readonly LocalCommand[] = [
+  {
+    words: ['lab', 'down'],
+    usage: 'lab down',
+    description: {
+      en: 'Remove everything the lab made on this machine.',
+      ja: 'ラボがこのマシンに作ったものをすべて取り除く。',
+    },
+    examples: ['lab down'],
+    run: async (_, terminal) => (await import('#lab/command.ts')).labDown(terminal),
+  },
+  {
+    words: ['lab'],
+    usage: 'lab [--exit] [--port N]',
+    description: {
+      en: 'From nothing to a proven restore: a node, a VM, its backup, and a drill of that backup.',
+      ja: '何もない状態から復元の証明まで: ノード、VM、バックアップ、その復元訓練。',
+    },
+    examples: ['lab', 'lab --exit', 'lab down'],
+    run: async (args, terminal) => (await import('#lab/command.ts')).labUp(args, terminal),
+  },
+  {
+    words: ['doctor'],
+    usage: 'doctor',
+    description: {
+      en: 'Look at this machine: what is there, what is missing, what to do.',
+      ja: 'このマシンの状態を調べ、足りないものと対処を示す。',
+    },
+    examples: ['doctor', 'doctor -o json'],
+    run: async (args, terminal) => (await import('#lab/command.ts')).doctor(args, terminal),
+  },
+  {
+    words: ['evidence', 'verify'],
+    usage: 'evidence verify <dir> [--key FILE]',
+    description: {
+      en: 'Check a directory of evidence against a public key; needs no node and no network.',
+      ja: '証跡のディレクトリを公開鍵で検証する。ノードもネットワークも不要。',
+    },
+    examples: ['evidence verify ./20260101T000041Z-vm-100 --key evidence.pub'],
+    run: verifyEvidenceCommand,
+  },
+  {
+    words: ['completion'],
+    usage: 'completion bash|zsh',
+    description: { en: 'Print the completion script for a shell.', ja: 'シェルの補完スクリプトを出力する。' },
+    examples: ['completion bash > /etc/bash_completion.d/hako', 'completion zsh'],
+    run: (args, terminal) => {
+      terminal.out(completionScript(args[0]))
+      return Promise.resolve(exitCodes.ok)
+    },
+  },
+]
+
+async function verifyEvidenceCommand(args: readonly string[], terminal: Terminal): Promise<number> {
+  const { verifyEvidence } = await import('#recovery/evidence.ts')
+  const { positionals, params, global } = parseFor(
+    { positional: ['dir'], options: { dir: text('Directory.'), key: text('Public key in PEM form.') } },
+    args,
+  )
+  const [directory, ...extra] = positionals
+  if (directory === undefined || extra.length > 0)
+    throw new Fault('invalid', 'name one directory: hako evidence verify <dir> [--key FILE]')
+  // On the node itself the key lies two directories up; anywhere else it must be named.
+  const keyPath = typeof params.key === 'string' ? params.key : join(directory, '../../keys/evidence.pub')
+  const publicKey = await readFile(keyPath, 'utf8').catch((cause: unknown) => {
+    throw new Fault('missing', `public key '${keyPath}' does not exist`, {
+      cause,
+      remedy: "Name the node's evidence.pub with --key.",
+    })
+  })
+  const verdict = await verifyEvidence(directory, publicKey)
+  if (global.output !== 'table')
+    terminal.out(await printed(verdict, { format: global.output, language: terminal.language, width: terminal.width }))
+  else if (verdict.ok)
+    terminal.out(
+      `${directory}: ${verdict.manifest?.files.length} files as signed on ${verdict.manifest?.signed} by node ${verdict.manifest?.node}`,
+    )
+  else for (const complaint of verdict.complaints) terminal.out(complaint)
+  return verdict.ok ? exitCodes.ok : exitCodes.unproven
+}

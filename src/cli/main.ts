@@ -1,0 +1,194 @@
+#!/usr/bin/env node
+/**
+ * `hako`: the command line. It has no behaviour of its own: its commands come from the node it talks to
+ * (`GET /hako/commands`), and what it does is call, wait and print.
+ */
+import { join } from 'node:path'
+import { Fault, messageOf } from '#base/fault.ts'
+import type { CommandList } from '#rest/command.ts'
+import { settingsFrom } from '../settings.ts'
+import { leadingWords, parseFor, parseGlobals } from './arguments.ts'
+import { findCommand, name, suggestions } from './command-tree.ts'
+import { candidates } from './complete.ts'
+import { type Connection, connectionTo, instanceHere } from './connection.ts'
+import { exitCodeOf, exitCodes } from './exit.ts'
+import { globalHelp, listHelp } from './help.ts'
+import { localCommands } from './local.ts'
+import { printed } from './print.ts'
+import { runCommand } from './run-command.ts'
+import { processTerminal, type Terminal } from './terminal.ts'
+import { type Language, languageFrom, say } from './text.ts'
+
+process.exitCode = await main(process.argv.slice(2), process.env)
+
+async function main(args: readonly string[], env: Readonly<Record<string, string | undefined>>): Promise<number> {
+  const language = languageFrom(optionValue(args, '--lang'), env)
+  const terminal = processTerminal(language)
+  try {
+    return await dispatch(args, env, terminal)
+  } catch (error) {
+    return complain(error, language)
+  }
+}
+
+async function dispatch(
+  args: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+  terminal: Terminal,
+): Promise<number> {
+  const words = leadingWords(args)
+  if (args[0] === '__complete') return complete(args.slice(1), await connect(args, env, terminal.language), terminal)
+  const local = localCommands.find((command) => command.words.every((word, at) => words[at] === word))
+  if (local) {
+    const rest = args.slice(local.words.length)
+    if (rest.includes('--help') || rest.includes('-h')) return showLocalHelp(local, terminal)
+    return local.run(rest, terminal)
+  }
+  const connection = await connect(args, env, terminal.language)
+  if (words[0] === 'api') return rawCall(args.slice(1), connection, terminal)
+  const list = await commandList(connection, words.length === 0 || args.includes('--help') || args.includes('-h'))
+  if (words[0] === 'version' || args.includes('--version')) return showVersion(args, list, connection, terminal)
+  const found = findCommand(list.commands, args)
+  if (!found) return showHelp(words, args, list, terminal)
+  await runCommand(found.command, found.rest, { connection, list, terminal })
+  return exitCodes.ok
+}
+
+async function connect(
+  args: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+  language: Language,
+): Promise<Connection> {
+  const wished = optionValue(args, '--instance') ?? env.HAKO_INSTANCE
+  const runDir = env.HAKO_RUN_DIR ?? join('/run/hakobune', wished ?? (await instanceHere('/run/hakobune')))
+  return connectionTo(
+    runDir,
+    (socketPath) =>
+      new Fault('unavailable', say(language, 'noNode', socketPath), { remedy: say(language, 'noNodeRemedy') }),
+  )
+}
+
+/** The node's commands; help works without a node too, from the same descriptions read at greater cost. */
+async function commandList(connection: Connection, isForHelp: boolean): Promise<CommandList> {
+  try {
+    return (await connection.call('GET', '/hako/commands')).data as CommandList
+  } catch (error) {
+    if (!isForHelp) throw error
+    const { offlineCommands } = await import('../commands.ts')
+    return offlineCommands(settingsFrom({}).node)
+  }
+}
+
+/** `hako api GET /nodes`, `hako api POST /nodes/lab/qemu vmid=100 memory=256`. */
+async function rawCall(args: readonly string[], connection: Connection, terminal: Terminal): Promise<number> {
+  const { positionals, global } = parseFor({ positional: [], options: {} }, args)
+  const [method = '', path = '', ...pairs] = positionals
+  if (!/^(GET|POST|PUT|DELETE)$/i.test(method) || !path.startsWith('/')) {
+    throw new Fault(
+      'invalid',
+      'write it like: hako api GET /nodes, or: hako api POST /nodes/lab/qemu vmid=100 memory=256',
+    )
+  }
+  const params: Record<string, string[]> = {}
+  for (const pair of pairs) {
+    const at = pair.indexOf('=')
+    if (at < 1) throw new Fault('invalid', `'${pair}' is not name=value`)
+    ;(params[pair.slice(0, at)] ??= []).push(pair.slice(at + 1))
+  }
+  const { data } = await connection.call(method.toUpperCase(), path, params, { signal: terminal.signal })
+  const format = global.output === 'table' ? 'json' : global.output
+  terminal.out(await printed(data, { format, language: terminal.language, width: terminal.width }))
+  return exitCodes.ok
+}
+
+async function showVersion(
+  args: readonly string[],
+  list: CommandList,
+  connection: Connection,
+  terminal: Terminal,
+): Promise<number> {
+  const { global } = parseGlobals(args)
+  const { data } = await connection.call('GET', '/version')
+  const facts = { hako: list.version, node: list.node, ...(data as Record<string, unknown>) }
+  terminal.out(
+    await printed(facts, { format: global.output, id: 'hako', language: terminal.language, width: terminal.width }),
+  )
+  return exitCodes.ok
+}
+
+function showHelp(words: readonly string[], args: readonly string[], list: CommandList, terminal: Terminal): number {
+  const [noun = ''] = words
+  const { language } = terminal
+  const nouns = [
+    ...new Set([
+      ...list.commands.map((command) => command.words[0] ?? ''),
+      ...localCommands.map((command) => command.words[0] ?? ''),
+      'api',
+      'version',
+    ]),
+  ]
+  const isNoun = words.length > 0 && nouns.includes(noun)
+  const isAsked = words.length === 0 || args.includes('--help') || args.includes('-h') || (isNoun && words.length === 1)
+  if (isAsked) {
+    terminal.out(
+      words.length === 0 ? overview(nouns, list, language) : listHelp(list.commands, words.slice(0, 1), language),
+    )
+    return words.length === 0 && args.length === 0 ? exitCodes.usage : exitCodes.ok
+  }
+  const names = isNoun ? list.commands.map(name) : nouns
+  const near = suggestions(names, isNoun ? words.slice(0, 2).join(' ') : noun)
+  const details = near.length > 0 ? { remedy: say(language, 'didYouMean', near.join(', ')) } : {}
+  throw new Fault('invalid', say(language, 'unknownCommand', words.slice(0, 2).join(' ')), details)
+}
+
+function overview(nouns: readonly string[], list: CommandList, language: Language): string {
+  const lines = nouns.toSorted().map((noun) => {
+    const verbs = list.commands.filter(({ words }) => words[0] === noun).map(({ words }) => words.slice(1).join(' '))
+    const local = localCommands.filter(({ words }) => words[0] === noun).map(({ words }) => words.slice(1).join(' '))
+    return `  ${noun.padEnd(12)} ${[...new Set([...local, ...verbs])].filter(Boolean).toSorted().join(', ')}`.trimEnd()
+  })
+  return `${say(language, 'usage')}: hako <noun> <verb> …\n\n${say(language, 'commands')}:\n${lines.join('\n')}\n\n${say(language, 'global')}:\n${globalHelp(language)}\n\n${say(language, 'more')}`
+}
+
+function showLocalHelp(local: (typeof localCommands)[number], terminal: Terminal): number {
+  const { language } = terminal
+  terminal.out(
+    `${local.description[language]}\n\n${say(language, 'usage')}: hako ${local.usage}\n\n${say(language, 'examples')}:\n${local.examples.map((example) => `  hako ${example}`).join('\n')}`,
+  )
+  return exitCodes.ok
+}
+
+async function complete(typed: readonly string[], connection: Connection, terminal: Terminal): Promise<number> {
+  const list = await commandList(connection, true)
+  const idsOf = async (command: CommandList['commands'][number], positional: string): Promise<string[]> => {
+    const source = list.commands.find(
+      ({ words, id }) => words[0] === command.words[0] && words[1] === 'list' && id === positional,
+    )
+    if (!source) return []
+    const { data } = await connection.call('GET', source.path.replace('{node}', list.node))
+    return (data as Record<string, unknown>[]).map((row) => String(row[positional] as string | number))
+  }
+  const found = await candidates(
+    list.commands,
+    localCommands.map(({ words }) => words),
+    typed,
+    (command, positional) => idsOf(command, positional).catch(() => []),
+  )
+  if (found.length > 0) terminal.out(found.join('\n'))
+  return exitCodes.ok
+}
+
+function complain(error: unknown, language: Language): number {
+  const lines = [`hako: ${messageOf(error)}`]
+  if (error instanceof Fault) {
+    for (const [field, text] of Object.entries(error.fields ?? {})) lines.push(`  ${field}: ${text}`)
+    if (error.remedy !== undefined) lines.push(`${say(language, 'nextStep')}: ${error.remedy}`)
+  } else if (error instanceof Error) lines.push(error.stack ?? '')
+  process.stderr.write(`${lines.join('\n')}\n`)
+  return exitCodeOf(error)
+}
+
+function optionValue(args: readonly string[], option: string): string | undefined {
+  const at = args.indexOf(option)
+  return at >= 0 ? args[at + 1] : args.find((arg) => arg.startsWith(`${option}=`))?.slice(option.length + 1)
+}

@@ -1,0 +1,51 @@
+/** The CLI's own sentences in English and Japanese. Data, and all of JSON, are never translated. */
+export type Language = 'en' | 'ja'
+
+const sentences = {
+  usage: { en: 'Usage', ja: '使い方' },
+  commands: { en: 'Commands', ja: 'コマンド' },
+  options: { en: 'Options', ja: 'オプション' },
+  examples: { en: 'Examples', ja: '例' },
+  required: { en: 'required', ja: '必須' },
+  global: { en: 'Everywhere', ja: '共通オプション' },
+  more: { en: 'More about one command: hako <noun> <verb> --help', ja: '各コマンドの詳細: hako <名詞> <動詞> --help' },
+  unknownCommand: { en: "There is no command '{0}'.", ja: "コマンド '{0}' はありません。" },
+  didYouMean: { en: 'Did you mean: {0}?', ja: 'もしかして: {0}' },
+  noNode: { en: 'No node answers at {0}.', ja: '{0} でノードが応答しません。' },
+  noNodeRemedy: {
+    en: 'Start one with `hako lab`, or name another with --instance.',
+    ja: '`hako lab` で起動するか、--instance で別のノードを指定してください。',
+  },
+  nothing: { en: 'nothing to show', ja: '表示するものはありません' },
+  confirm: {
+    en: 'This destroys {0}. Repeat it with --confirm {0}.',
+    ja: '{0} を破壊する操作です。--confirm {0} を付けて実行してください。',
+  },
+  taskRunsOn: { en: 'The task goes on: {0}', ja: 'タスクは継続中です: {0}' },
+  nextStep: { en: 'Next', ja: '次の手順' },
+  outputHelp: { en: 'table, json, yaml, ndjson or id', ja: 'table、json、yaml、ndjson、id' },
+  noWaitHelp: { en: 'print the UPID and do not wait for the task', ja: 'UPID を表示し、タスクの完了を待たない' },
+  timeoutHelp: {
+    en: 'stop waiting after this many seconds (exit code 6)',
+    ja: '指定秒数で待機を終える (終了コード 6)',
+  },
+  quietHelp: { en: 'no progress, only the result', ja: '経過を表示せず結果だけを出す' },
+  langHelp: { en: 'en or ja (default: from LANG)', ja: 'en または ja (既定: LANG から)' },
+  instanceHelp: {
+    en: 'which node of this machine (default: the one that runs)',
+    ja: 'このマシンのどのノードか (既定: 動作中のもの)',
+  },
+  confirmHelp: { en: 'the object to destroy, typed again', ja: '破壊する対象をもう一度入力' },
+} as const
+
+export type Sentence = keyof typeof sentences
+
+export function say(language: Language, sentence: Sentence, ...parts: readonly string[]): string {
+  return sentences[sentence][language].replace(/\{(\d)\}/g, (_, index: string) => parts[Number(index)] ?? '')
+}
+
+/** From `--lang`, else `LC_ALL`, `LC_MESSAGES`, `LANG`; English where none says Japanese. */
+export function languageFrom(given: string | undefined, env: Readonly<Record<string, string | undefined>>): Language {
+  const wish = given ?? env.LC_ALL ?? env.LC_MESSAGES ?? env.LANG ?? ''
+  return wish.toLowerCase().startsWith('ja') ? 'ja' : 'en'
+}

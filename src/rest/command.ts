@@ -1,0 +1,96 @@
+/**
+ * The command line an endpoint offers, as plain JSON. The daemon hands the whole list to the CLI, so the
+ * CLI knows every command of exactly the node it talks to and contains none itself.
+ */
+import type { Properties, Schema } from '#base/schema/schema.ts'
+import type { CliHints, Endpoint, Method } from './endpoint.ts'
+
+export interface CommandOption {
+  readonly type: Schema['type']
+  readonly description?: string
+  readonly required: boolean
+  readonly enum?: readonly string[]
+  readonly default?: string | number | boolean
+  /** May be given several times. */
+  readonly multiple: boolean
+  /** `--scsi0 … --scsi30` stand as one line in the help: this is the first, of so many. */
+  readonly family?: { readonly name: string; readonly count: number }
+}
+
+export interface Command {
+  readonly words: readonly string[]
+  readonly method: Method
+  readonly path: string
+  readonly description: string
+  readonly positional: readonly string[]
+  readonly options: Readonly<Record<string, CommandOption>>
+  readonly columns?: readonly string[]
+  readonly id?: string
+  readonly examples: readonly string[]
+  readonly destroys?: string
+  /** Returns a UPID: the CLI waits for it. */
+  readonly isTask: boolean
+  readonly isUpload: boolean
+}
+
+/** What `GET /hako/commands` returns. */
+export interface CommandList {
+  readonly node: string
+  readonly version: string
+  readonly commands: readonly Command[]
+}
+
+export function commandsOf<Call>(endpoints: readonly Endpoint<Call>[]): Command[] {
+  return endpoints.flatMap((endpoint) => (endpoint.cli ? [commandOf(endpoint, endpoint.cli)] : []))
+}
+
+function commandOf<Call>(endpoint: Endpoint<Call>, cli: CliHints): Command {
+  const { method, path, description, params, returns } = endpoint
+  return {
+    words: cli.command,
+    method,
+    path,
+    description,
+    positional: cli.positional ?? [],
+    options: optionsOf(params),
+    ...(cli.columns ? { columns: cli.columns } : {}),
+    ...(cli.id === undefined ? {} : { id: cli.id }),
+    examples: cli.examples ?? [],
+    ...(cli.destroys === undefined ? {} : { destroys: cli.destroys }),
+    isTask: isUpid(returns),
+    isUpload: endpoint.isUpload ?? false,
+  }
+}
+
+/** A method whose `data` is a task: its schema is the shared one from `base/schema/standard.ts`. */
+function isUpid(returns: Schema): boolean {
+  return returns.type === 'string' && returns.format === 'pve-upid'
+}
+
+function optionsOf(params: Properties): Record<string, CommandOption> {
+  const options: Record<string, CommandOption> = {}
+  const families = familiesOf(Object.keys(params))
+  for (const [name, schema] of Object.entries(params)) {
+    const family = families.get(name)
+    options[name] = {
+      type: schema.type,
+      ...(schema.description === undefined ? {} : { description: schema.description }),
+      required: !schema.isOptional,
+      ...(schema.enum ? { enum: schema.enum } : {}),
+      ...(schema.default === undefined ? {} : { default: schema.default }),
+      multiple: schema.type === 'array',
+      ...(family ? { family } : {}),
+    }
+  }
+  return options
+}
+
+/** First member of each family of three or more (`scsi0`, `scsi1`, …) to its name and size. */
+function familiesOf(names: readonly string[]): Map<string, { name: string; count: number }> {
+  const counts = new Map<string, number>()
+  for (const name of names) {
+    const stem = /^([a-z]+)\d+$/.exec(name)?.[1]
+    if (stem !== undefined) counts.set(stem, (counts.get(stem) ?? 0) + 1)
+  }
+  return new Map([...counts].filter(([, count]) => count >= 3).map(([name, count]) => [`${name}0`, { name, count }]))
+}
