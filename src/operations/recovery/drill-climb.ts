@@ -1,0 +1,110 @@
+/**
+ * The rungs of a drill, each asking the world: the datastore, the disks, the guest's console, its agent,
+ * its network, its application. The order and the meaning of a miss are `recovery/ladder.ts`'s.
+ */
+import { Fault } from '#base/fault.ts'
+import { asVmid, asVolumeId, type Vmid } from '#base/ids.ts'
+import { climb, type Rung } from '#recovery/ladder.ts'
+import { type Level, meanings } from '#recovery/level.ts'
+import type { PhaseTimes } from '#recovery/record.ts'
+import type { StepContext } from '#tasks/operation.ts'
+import type { DrillDeps, DrillGuest, DrillOutcome, DrillPoint } from './drill.ts'
+import { waitForAddress, waitForAgent, waitForBoot } from './drill-guest.ts'
+import { runProbes } from './drill-probes.ts'
+import { restoreScratch, type RestoredScratch } from './drill-restore.ts'
+
+export interface IsolatedNetwork {
+  readonly netns: string
+  readonly bridge: string
+}
+
+export type ClimbContext = StepContext<
+  DrillGuest,
+  DrillDeps,
+  { readonly point: DrillPoint; readonly network: IsolatedNetwork }
+>
+
+/** What the rungs learn from one another on the way up. */
+interface Findings {
+  reader?: Awaited<ReturnType<DrillDeps['backup']['open']>>
+  restored?: RestoredScratch
+  address?: string
+  phases: { -readonly [P in keyof PhaseTimes]: number }
+}
+
+export async function climbLadder(context: ClimbContext): Promise<DrillOutcome> {
+  const { params, deps, log, done } = context
+  const findings: Findings = { phases: {} }
+  try {
+    const { reached, verdicts } = await climb(rungsOf(context, findings), params.wanted, {
+      clock: deps.clock,
+      onVerdict: ({ level, held, found, tookMs }) =>
+        log(`${level} ${held ? 'ok  ' : 'FAIL'} ${meanings[level].en}: ${found} (${(tookMs / 1000).toFixed(1)} s)`),
+    })
+    const manifest = findings.reader?.manifest
+    return {
+      reached: reached ?? null,
+      verdicts: [...verdicts],
+      phases: findings.phases,
+      pointInTime: manifest?.pointInTime ?? null,
+      name: findings.restored?.name ?? null,
+      config: findings.restored?.config ?? null,
+      disks: findings.restored?.disks ?? [],
+    }
+  } finally {
+    await findings.reader?.[Symbol.asyncDispose]()
+    await deps.guests.screenshot(asVmid(done.point.scratch)).catch(() => {}) // A guest that never started has no screen.
+  }
+}
+
+function rungsOf(context: ClimbContext, findings: Findings): Record<Level, Rung> {
+  const { params, deps, done, progress, signal } = context
+  const scratch: Vmid = asVmid(done.point.scratch)
+  const boot = { deps, scratch, netns: done.network.netns, timeoutMs: params.bootTimeoutSeconds * 1000, signal }
+  const timed = async <T>(phase: keyof PhaseTimes, work: () => Promise<T>): Promise<T> => {
+    progress(phase)
+    const began = deps.clock.monotonic()
+    const result = await work()
+    findings.phases[phase] = (findings.phases[phase] ?? 0) + Math.round(deps.clock.monotonic() - began)
+    return result
+  }
+  return {
+    L0: async () => {
+      findings.reader = await deps.backup.open(asVolumeId(done.point.archive))
+      const { disks, pointInTime } = findings.reader.manifest
+      return `${disks.length} disk(s) as of ${pointInTime}`
+    },
+    L1: async () => {
+      const { chunks } = await known(findings.reader).verify({
+        signal,
+        onProgress: (fraction) => progress('verify', fraction),
+      })
+      return `${chunks} chunks match their digests`
+    },
+    L2: async () => {
+      findings.restored = await restoreScratch(context, known(findings.reader))
+      Object.assign(findings.phases, findings.restored.phases)
+      return findings.restored.disks.map(({ drive, digest }) => `${drive} ${digest.slice(0, 12)}…`).join(', ')
+    },
+    L3: () =>
+      timed('boot', async () => {
+        await deps.guests.start(scratch, { netns: done.network.netns, firmwareLog: true })
+        return waitForBoot({ ...boot, hasAgent: known(findings.restored).hasAgent })
+      }),
+    L4: () => timed('ready', () => waitForAgent({ ...boot, hasAgent: known(findings.restored).hasAgent })),
+    L5: () =>
+      timed('ready', async () => {
+        const { address, found } = await waitForAddress(boot)
+        findings.address = address
+        return found
+      }),
+    L6: () =>
+      timed('application', () => runProbes({ ...boot, probes: params.probes, address: known(findings.address) })),
+  }
+}
+
+/** A rung runs only when those below it held, so what they found is there. */
+function known<T>(value: T | undefined): T {
+  if (value === undefined) throw new Fault('failed', 'a level was tried before the one below it')
+  return value
+}

@@ -1,0 +1,179 @@
+/**
+ * A drill: a restore point is restored under a scratch id, booted on a network with no way out, climbed
+ * up the ladder, and everything it made is removed again. Removing is part of success, so the undos of
+ * `scratch` and `network` run either way.
+ *
+ * What the climb finds is evidence even when it is bad news: the record is kept first, and only then
+ * does the last step turn a missed level into the failure of the task.
+ */
+import { Fault, missing } from '#base/fault.ts'
+import { asVmid, asVolumeId } from '#base/ids.ts'
+import type { Level } from '#recovery/level.ts'
+import { suffices } from '#recovery/level.ts'
+import type { LevelVerdict } from '#recovery/ladder.ts'
+import { type DrillRecord, type PhaseTimes, quoteOf, recoveryTimeMs } from '#recovery/record.ts'
+import type { Services } from '#services.ts'
+import { operation } from '#tasks/operation.ts'
+import { climbLadder } from './drill-climb.ts'
+import { gatherExhibits, removeExhibits } from './exhibits.ts'
+
+export type DrillGuest = {
+  /** Volume id of the restore point; without one the newest of `vmid`. */
+  readonly archive?: string
+  readonly vmid?: number
+  /** Where the restore points of `vmid` are looked for. */
+  readonly backupStorage: string
+  /** Where the scratch volumes go; without one, where the backed-up disks were. */
+  readonly storage?: string
+  readonly wanted: Level
+  /** Property strings, see `recovery/probe.ts`. */
+  readonly probes: readonly string[]
+  readonly bootTimeoutSeconds: number
+}
+
+export type DrillDeps = Pick<
+  Services,
+  'settings' | 'clock' | 'random' | 'host' | 'guests' | 'network' | 'storage' | 'backup' | 'recovery'
+>
+
+/** Scratch guests live up there, far from ids people give. */
+const scratchIds = { lower: 990_000_000, upper: 999_999_999 }
+
+export interface DrillPoint {
+  readonly archive: string
+  /** `vm/100`. */
+  readonly guest: string
+  readonly scratch: number
+  /** Name of the isolated network. */
+  readonly network: string
+  readonly started: string
+}
+
+export interface DrillOutcome {
+  readonly reached: Level | null
+  readonly verdicts: readonly LevelVerdict[]
+  readonly phases: PhaseTimes
+  readonly pointInTime: string | null
+  readonly name: string | null
+  /** Configuration the scratch guest booted with; null when it came to no restore. */
+  readonly config: Readonly<Record<string, string>> | null
+  readonly disks: readonly RestoredDiskFacts[]
+}
+
+export type RestoredDiskFacts = {
+  /** `scsi0` */
+  readonly drive: string
+  readonly sizeBytes: number
+  /** SHA-256 over the whole restored disk. */
+  readonly digest: string
+}
+
+export const drillGuest = operation<DrillGuest, DrillDeps>('hakodrill', {
+  id: ({ vmid, archive }) => vmid ?? /vm\/(\d+)\//.exec(archive ?? '')?.[1] ?? '',
+})
+  .step('point', {
+    async do({ params, deps, task, log }) {
+      const archive = params.archive ?? (await newestPoint(deps, params.backupStorage, params.vmid))
+      const guest = /backup\/((?:vm|ct)\/\d+)\//.exec(archive)?.[1]
+      if (guest === undefined) throw new Fault('invalid', `'${archive}' is no restore point that can be drilled`)
+      const scratch: number = await deps.guests.nextId(scratchIds.lower, scratchIds.upper)
+      log(`restore point ${archive}, scratch guest ${scratch}`)
+      return {
+        archive,
+        guest,
+        scratch,
+        network: `d${scratch % 1_000_000}`,
+        started: new Date(task.startTime * 1000).toISOString(),
+      }
+    },
+  })
+  .step('scratch', {
+    do: ({ deps, done }) => deps.guests.reserve(asVmid(done.point.scratch)),
+    always: true,
+    async undo({ deps, done }) {
+      if (!done.point) return
+      const scratch = asVmid(done.point.scratch)
+      await deps.guests.stop(scratch)
+      await deps.network.unplug({ vmid: scratch })
+      await deps.guests.removeConfig(scratch)
+      await deps.storage.freeOwnedBy(scratch)
+      await deps.guests.release(scratch)
+      await removeExhibits(deps, scratch)
+    },
+  })
+  .step('network', {
+    do: async ({ deps, done }) => ({ ...(await deps.network.createIsolated(done.point.network)) }),
+    always: true,
+    undo: ({ deps, done }) => (done.point ? deps.network.removeIsolated(done.point.network) : undefined),
+  })
+  .step('climb', {
+    do: (context) => climbLadder(context),
+  })
+  .step('evidence', {
+    async do({ params, deps, done, task, log }) {
+      const record = recordOf({
+        params,
+        point: done.point,
+        outcome: done.climb,
+        task,
+        node: deps.settings.node,
+        now: deps.clock.now(),
+      })
+      const directory = await deps.recovery.keep(record, await gatherExhibits(deps, done.point.scratch, done.climb))
+      log(record.quote)
+      log(`evidence: ${directory}`)
+      return { id: record.id, quote: record.quote, proven: record.proven }
+    },
+  })
+  .step('verdict', {
+    do({ done }) {
+      if (!done.evidence.proven) throw new Fault('unproven', done.evidence.quote)
+    },
+  })
+
+async function newestPoint(deps: DrillDeps, storage: string, vmid: number | undefined): Promise<string> {
+  if (vmid === undefined)
+    throw new Fault('invalid', 'Parameter verification failed.', {
+      fields: { vmid: 'name a guest or a restore point (archive)' },
+    })
+  const points = await deps.backup.list({ storage, vmid: asVmid(vmid) })
+  const newest = points.toSorted((a, b) => b.ctime - a.ctime)[0]
+  if (!newest)
+    throw missing('restore point of guest', vmid, {
+      remedy: `Make one with: hako backup now ${vmid} --storage ${storage}`,
+    })
+  return asVolumeId(newest.volid)
+}
+
+interface RecordFacts {
+  readonly params: DrillGuest
+  readonly point: DrillPoint
+  readonly outcome: DrillOutcome
+  readonly task: { readonly upid: string; readonly startTime: number }
+  readonly node: string
+  /** Milliseconds since 1970. */
+  readonly now: number
+}
+
+export function recordOf({ params, point, outcome, task, node, now }: RecordFacts): DrillRecord {
+  const { reached, verdicts, phases, pointInTime, name } = outcome
+  const proven = suffices(reached ?? undefined, params.wanted)
+  const record = {
+    id: `${point.started.replace(/[-:]|\.\d+/g, '')}-${point.guest.replace('/', '-')}-${point.scratch}`,
+    node,
+    upid: task.upid,
+    guest: point.guest,
+    ...(name === null ? {} : { name }),
+    archive: point.archive,
+    ...(pointInTime === null ? {} : { pointInTime, dataAgeMs: Date.parse(point.started) - Date.parse(pointInTime) }),
+    started: point.started,
+    ended: new Date(now).toISOString(),
+    wanted: params.wanted,
+    ...(reached === null ? {} : { reached }),
+    proven,
+    verdicts,
+    phases,
+    ...(proven ? { recoveryTimeMs: recoveryTimeMs(phases) } : {}),
+  }
+  return { ...record, quote: quoteOf(record) }
+}

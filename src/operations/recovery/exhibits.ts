@@ -1,0 +1,49 @@
+/**
+ * What goes into a drill's evidence beside its record: configuration, digests of the restored disks, what
+ * the guest said and showed, and the versions of everything that took part.
+ */
+import { readFile, rm } from 'node:fs/promises'
+import { release } from 'node:os'
+import { join } from 'node:path'
+import type { Vmid } from '#base/ids.ts'
+import { asVmid } from '#base/ids.ts'
+import { limits } from '#base/limits.ts'
+import { productVersion } from '#base/product.ts'
+import type { DrillDeps, DrillOutcome } from './drill.ts'
+import { logOf } from './drill-guest.ts'
+
+export const screenName = 'screen.png'
+
+/** Name to content; a guest that never started leaves no console and no screen. */
+export async function gatherExhibits(
+  deps: DrillDeps,
+  scratchId: number,
+  outcome: DrillOutcome,
+): Promise<Map<string, string | Uint8Array>> {
+  const scratch = asVmid(scratchId)
+  const exhibits = new Map<string, string | Uint8Array>()
+  exhibits.set('versions.json', `${JSON.stringify(await versions(deps), null, 2)}\n`)
+  if (outcome.config !== null) exhibits.set('guest-config.json', `${JSON.stringify(outcome.config, null, 2)}\n`)
+  exhibits.set('disks.json', `${JSON.stringify(outcome.disks, null, 2)}\n`)
+  for (const [file, name] of [
+    ['serial.log', 'console.txt'],
+    ['firmware.log', 'firmware.txt'],
+  ] as const) {
+    const text = await logOf(deps, scratch, file)
+    // The end says how it went; a guest that prints for ever must not fill the disk.
+    if (text !== '') exhibits.set(name, text.slice(-limits.evidence.fileBytes / 64))
+  }
+  const screen = await readFile(join(deps.guests.runDirOf(scratch), screenName)).catch(() => undefined)
+  if (screen) exhibits.set(screenName, screen)
+  return exhibits
+}
+
+async function versions({ host }: DrillDeps): Promise<Record<string, string>> {
+  const { stdout } = await host.run(['qemu-system-x86_64', '--version'])
+  return { hakobune: productVersion, qemu: stdout.split('\n')[0] ?? '', kernel: release(), node: process.version }
+}
+
+/** What a guest left in its run directory. */
+export async function removeExhibits(deps: Pick<DrillDeps, 'guests'>, scratch: Vmid): Promise<void> {
+  await rm(deps.guests.runDirOf(scratch), { recursive: true, force: true })
+}
