@@ -20,6 +20,8 @@ export interface Settings {
   readonly cacheDir: string
   readonly apiHost: string
   readonly apiPort: number
+  /** `nat`: the node makes a bridge of its own with DHCP and address translation; `none`: it uses what is there. */
+  readonly bridge: 'nat' | 'none'
   /** QEMU of guest N runs as this uid plus N; the front process as this uid minus 1. */
   readonly uidBase: number
 }
@@ -38,6 +40,7 @@ export function settingsFrom(env: Readonly<Record<string, string | undefined>> =
     cacheDir: env.HAKO_CACHE_DIR ?? '/var/cache/hakobune',
     apiHost: env.HAKO_API_HOST ?? '127.0.0.1',
     apiPort: wholeNumber('HAKO_API_PORT', env.HAKO_API_PORT ?? '8006', 0, 65_535),
+    bridge: oneOf('HAKO_BRIDGE', env.HAKO_BRIDGE ?? 'none', ['nat', 'none']),
     uidBase: wholeNumber('HAKO_UID_BASE', env.HAKO_UID_BASE ?? '1000000000', 100_000, 1_100_000_000),
   }
 }
@@ -52,13 +55,25 @@ export function settingsToEnv(settings: Settings): Record<string, string> {
     HAKO_CACHE_DIR: settings.cacheDir,
     HAKO_API_HOST: settings.apiHost,
     HAKO_API_PORT: String(settings.apiPort),
+    HAKO_BRIDGE: settings.bridge,
     HAKO_UID_BASE: String(settings.uidBase),
   }
+}
+
+/** The bridge guests of this node are plugged into, when it makes one of its own. */
+export function ownBridge({ instance }: Pick<Settings, 'instance'>): string {
+  return `hk${instance}0`
 }
 
 function hostLabel(): string {
   const label = hostname().split('.')[0] ?? ''
   return /^[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?$/.test(label) ? label : 'node'
+}
+
+function oneOf<const V extends string>(name: string, text: string, values: readonly V[]): V {
+  const value = values.find((one) => one === text)
+  if (value === undefined) throw new Fault('invalid', `${name} is '${text}': it must be one of ${values.join(', ')}`)
+  return value
 }
 
 function wholeNumber(name: string, text: string, minimum: number, maximum: number): number {
