@@ -1,0 +1,22 @@
+/** Bounds of access: how much is remembered, how often something may be tried, how long it holds. */
+export const accessLimits = {
+  /** How often a change is decided again because another one came first. */
+  changeAttempts: 16,
+  /** Answers of "which privileges on which path" kept per state of the world. */
+  cachedAnswers: 50_000,
+  ticket: { lifetimeSeconds: 2 * 3600, graceSeconds: 300, textLength: 1024, keyLifetimeMs: 24 * 3600 * 1000 },
+  login: {
+    /** A refusal takes this long from the request's start, whatever its reason. */
+    refusalMs: 3_000,
+    passwordLength: 4096,
+    /** Password checks that run, and that wait, at one time: each takes 64 MiB. */
+    checksAtOnce: 2,
+    checksWaiting: 64,
+    pamTimeoutMs: 30_000,
+    /** Failed logins in a row, and how long until one more is allowed. */
+    perUser: { burst: 10, everyMs: 30_000 },
+    perAddress: { burst: 30, everyMs: 10_000 },
+    /** Users and addresses remembered each. */
+    remembered: 10_000,
+  },
+} as const

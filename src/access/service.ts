@@ -1,0 +1,367 @@
+/**
+ * Access: who somebody is, and what they may do. The one door to users, groups, tokens, roles and ACL.
+ *
+ * State and rules live in the files beside this one; here they meet the store, the keys and the clock.
+ * Tickets and CSRF tokens are proven by keys in memory; users, tokens and rights are looked up at the moment
+ * of the question, so a withdrawn right is gone with the next request.
+ */
+import type { Clock } from '#base/clock.ts'
+import { invalid } from '#base/fault.ts'
+import type { Log } from '#base/log.ts'
+import type { Random } from '#base/random.ts'
+import type { Host } from '#host/host.ts'
+import type { Store, Write } from '#store/store.ts'
+import { type AclEntry, normalizePath } from './acl.ts'
+import * as directory from './directory.ts'
+import { type Grant, grantWrites, requireAclPath } from './grant.ts'
+import { groupCreation, groupDeletion, groupUpdate } from './group.ts'
+import { denied, type Identity, isRoot, userIdentity } from './identity.ts'
+import { Keyring } from './keyring.ts'
+import { type Credentials, Login } from './login.ts'
+import type { PasswordCost } from './password.ts'
+import { Permissions, type PoolsOf, type Privileges } from './permissions.ts'
+import { Proof } from './proof.ts'
+import { PamRealm } from './realms/pam.ts'
+import { PveRealm } from './realms/pve.ts'
+import { requireRole, roleCreation, roleDeletion, roleUpdate } from './role.ts'
+import {
+  fullTokenId,
+  hashOfSecret,
+  infoOf,
+  requireToken,
+  splitTokenId,
+  tokenCreation,
+  tokenDeletion,
+  type TokenFacts,
+  type TokenInfo,
+  tokenUpdate,
+} from './token.ts'
+import {
+  passwordChange,
+  realms,
+  requireRealm,
+  requireUser,
+  splitUserId,
+  userCreation,
+  userDeletion,
+  type UserFacts,
+  userUpdate,
+} from './user.ts'
+import { AccessState, keyOf, type World } from './world.ts'
+
+export interface AccessNeeds {
+  readonly store: Store
+  readonly clock: Clock
+  readonly random: Random
+  /** Directory of the login keys; made when it is missing. */
+  readonly keysDir: string
+  readonly host: Host
+  readonly log: Log
+  /** Names of the pools a guest or storage belongs to; without it there are no pools. */
+  readonly poolsOf?: PoolsOf
+  readonly passwordCost?: PasswordCost
+}
+
+export interface LoginRequest extends Credentials {
+  /** Together with `privs`: prove only that the user holds these privileges on this path. */
+  readonly path?: string | undefined
+  readonly privs?: readonly string[] | undefined
+}
+
+export interface LoginReply {
+  readonly username: string
+  readonly ticket?: string
+  readonly CSRFPreventionToken?: string
+  readonly cap?: Record<string, Record<string, 1>>
+}
+
+/** A token's secret, shown this once. */
+export interface NewToken {
+  readonly 'full-tokenid': string
+  readonly value: string
+  readonly info: TokenInfo
+}
+
+export class AccessService {
+  readonly #needs: AccessNeeds
+  readonly #state: AccessState
+  readonly #proof: Proof
+  readonly #pve: PveRealm
+  readonly #login: Login
+  #permissions: { readonly world: World; readonly answers: Permissions } | undefined
+
+  constructor(needs: AccessNeeds) {
+    const { store, clock, random, keysDir, host, log, passwordCost } = needs
+    this.#needs = needs
+    this.#state = new AccessState(store)
+    const keyring = new Keyring({ directory: keysDir, clock, random })
+    this.#proof = new Proof({ state: this.#state, keyring, clock })
+    this.#pve = new PveRealm({ state: this.#state, random, ...(passwordCost ? { cost: passwordCost } : {}) })
+    const known = [this.#pve, new PamRealm({ host })]
+    this.#login = new Login({ state: this.#state, keyring, clock, log, realms: known })
+  }
+
+  // Judging
+
+  isRoot(who: Identity): boolean {
+    return isRoot(who)
+  }
+
+  async privilegesOn(who: Identity, path: string): Promise<Privileges> {
+    return (await this.#answers()).on(who.authId, normalizePath(path) ?? path)
+  }
+
+  /** Path to privilege to 1 when it propagates, else 0. Of somebody else only with `Sys.Audit` on `/access`. */
+  async permissionsOf(
+    who: Identity,
+    { userid = who.authId, path }: { userid?: string | undefined; path?: string | undefined },
+  ): Promise<Record<string, Record<string, 0 | 1>>> {
+    const [world, answers] = [await this.#state.read(), await this.#answers()]
+    const isOwn = userid === who.authId || splitTokenId(userid)?.userid === who.authId
+    if (!isOwn && !answers.on(who.authId, '/access').has('Sys.Audit')) throw denied('/access', 'Sys.Audit')
+    if (!world.tokens.has(userid)) requireUser(world, userid)
+    const held = path === undefined ? answers.everywhere(userid) : onePath(answers, userid, path)
+    return Object.fromEntries([...held].map(([on, privileges]) => [on, asNumbers(privileges)]))
+  }
+
+  // Proving who somebody is
+
+  /** @throws Fault `unauthenticated`: `permission denied - invalid PVE ticket`. */
+  async ticketIdentity(text: string): Promise<Identity> {
+    return await this.#proof.ofTicket(text)
+  }
+
+  /**
+   * @param text `user@realm!name=secret`, as in the header after `PVEAPIToken=`
+   * @throws Fault `unauthenticated`; only who knows the secret hears of an expired token or user
+   */
+  async tokenIdentity(text: string): Promise<Identity> {
+    return await this.#proof.ofToken(text)
+  }
+
+  /** Does not wait: the keys are in memory since the ticket of this very request was proven. */
+  csrfIsValid(who: Identity, header: string | undefined): boolean {
+    return this.#proof.csrfIsValid(who, header)
+  }
+
+  async csrfTokenFor(userid: string): Promise<string> {
+    return await this.#proof.csrfTokenFor(userid)
+  }
+
+  /** @throws Fault `unauthenticated`: `authentication failure`, after three seconds. */
+  async login(request: LoginRequest): Promise<LoginReply> {
+    const { path, privs } = request
+    if (path !== undefined && privs !== undefined) {
+      return { username: await this.#login.prove(request, (userid) => this.#holdsAll(userid, path, privs)) }
+    }
+    const username = await this.#login.prove(request)
+    this.#needs.log.info('logged in', { user: username, address: request.address })
+    const answers = await this.#answers()
+    return { username, ...(await this.#proof.write(username)), cap: answers.capabilities(username) }
+  }
+
+  // Users and their passwords
+
+  realms(): { realm: string; type: string; comment: string }[] {
+    return [...realms]
+  }
+
+  async users(who: Identity, filter: { enabled?: boolean | undefined; full?: boolean | undefined }) {
+    return directory.userItems(await this.#state.read(), await this.#answers(), who.authId, filter)
+  }
+
+  async user(userid: string): Promise<directory.UserDetail> {
+    return directory.userDetail(await this.#state.read(), userid)
+  }
+
+  /** @throws Fault `conflict`: `user 'x' already exists`. */
+  async createUser(
+    userid: string,
+    { password, ...facts }: UserFacts & { password?: string | undefined },
+  ): Promise<void> {
+    requireRealm(userid)
+    const hash = password === undefined ? undefined : await this.#hashFor(userid, password)
+    await this.#state.change((world) => userCreation(world, userid, facts, hash))
+  }
+
+  async updateUser(userid: string, facts: UserFacts, options: { append?: boolean | undefined } = {}): Promise<void> {
+    await this.#state.change((world) => userUpdate(world, userid, facts, options.append))
+  }
+
+  async deleteUser(userid: string): Promise<void> {
+    await this.#state.change((world) => userDeletion(world, userid))
+  }
+
+  /**
+   * Everybody but root confirms with his own password, so that a stolen ticket does not become an account.
+   * Others' passwords in `pam`, and root's, are for root alone.
+   */
+  async changePassword(
+    who: Identity,
+    change: { userid: string; password: string; confirmation?: string | undefined; address: string },
+  ): Promise<void> {
+    const { userid, password, confirmation, address } = change
+    requireUser(await this.#state.read(), userid)
+    if (!isRoot(who)) {
+      if (who.authId !== userid && splitUserId(userid)?.realm === 'pam') throw denied('/', 'Permissions.Modify')
+      await this.#requirePassword(who, confirmation, address)
+    }
+    const hash = await this.#hashFor(userid, password)
+    await this.#state.change((world) => passwordChange(world, userid, hash))
+  }
+
+  /** Makes true that the user exists, is enabled, has this password, and these roles on everything. */
+  async ensureUser(wanted: { userid: string; password: string; roles: readonly string[] }): Promise<void> {
+    const { userid, roles } = wanted
+    requireRealm(userid)
+    const hash = await this.#hashFor(userid, wanted.password)
+    await this.#state.change((world) => {
+      const facts = { enable: true, expire: 0 }
+      const user = world.users.has(userid)
+        ? [...userUpdate(world, userid, facts), ...passwordChange(world, userid, hash)]
+        : userCreation(world, userid, facts, hash)
+      return [...user, ...roles.map((roleid) => everywhere(world, userid, roleid))]
+    })
+  }
+
+  // Tokens
+
+  async tokens(userid: string): Promise<directory.TokenItem[]> {
+    return directory.tokenItems(await this.#state.read(), userid)
+  }
+
+  async token(userid: string, tokenid: string): Promise<TokenInfo> {
+    return infoOf(requireToken(await this.#state.read(), userid, tokenid))
+  }
+
+  async createToken(userid: string, tokenid: string, facts: TokenFacts): Promise<NewToken> {
+    const { privsep = true, expire = 0, comment } = facts
+    const value = this.#newSecret()
+    const token = { privsep, expire, ...(comment === undefined ? {} : { comment }), hash: hashOfSecret(value) }
+    await this.#state.change((world) => tokenCreation(world, userid, tokenid, token))
+    return { 'full-tokenid': fullTokenId(userid, tokenid), value, info: infoOf(token) }
+  }
+
+  /** With `regenerate` the old secret ends and the new one is in the reply. */
+  async updateToken(
+    userid: string,
+    tokenid: string,
+    {
+      drop = [],
+      regenerate = false,
+      ...facts
+    }: TokenFacts & { drop?: readonly string[]; regenerate?: boolean | undefined },
+  ): Promise<TokenInfo & Partial<Omit<NewToken, 'info'>>> {
+    const value = regenerate ? this.#newSecret() : undefined
+    const hash = value === undefined ? {} : { hash: hashOfSecret(value) }
+    await this.#state.change((world) => tokenUpdate(world, { userid, tokenid, drop, ...hash }, facts))
+    const info = await this.token(userid, tokenid)
+    return value === undefined ? info : { ...info, 'full-tokenid': fullTokenId(userid, tokenid), value }
+  }
+
+  async deleteToken(userid: string, tokenid: string): Promise<void> {
+    await this.#state.change((world) => tokenDeletion(world, userid, tokenid))
+  }
+
+  // Roles, groups, ACL
+
+  async roles(): Promise<directory.RoleItem[]> {
+    return directory.roleItems(await this.#state.read())
+  }
+
+  /** Each privilege with `true`. @throws Fault `missing`: `role 'x' does not exist`. */
+  async role(roleid: string): Promise<Record<string, true>> {
+    const held = requireRole(await this.#state.read(), roleid)
+    return Object.fromEntries(held.map((privilege): [string, true] => [privilege, true]))
+  }
+
+  async createRole(roleid: string, privs: readonly string[]): Promise<void> {
+    await this.#state.change((world) => roleCreation(world, roleid, privs))
+  }
+
+  async updateRole(roleid: string, privs: readonly string[], append = false): Promise<void> {
+    await this.#state.change((world) => roleUpdate(world, roleid, privs, append))
+  }
+
+  async deleteRole(roleid: string): Promise<void> {
+    await this.#state.change((world) => roleDeletion(world, roleid))
+  }
+
+  async groups(who: Identity): Promise<directory.GroupItem[]> {
+    return directory.groupItems(await this.#state.read(), await this.#answers(), who.authId)
+  }
+
+  async group(groupid: string): Promise<{ comment?: string; members: string[] }> {
+    return directory.groupDetail(await this.#state.read(), groupid)
+  }
+
+  async createGroup(groupid: string, comment?: string): Promise<void> {
+    await this.#state.change((world) => groupCreation(world, groupid, comment))
+  }
+
+  async updateGroup(groupid: string, comment?: string): Promise<void> {
+    await this.#state.change((world) => groupUpdate(world, groupid, comment))
+  }
+
+  async deleteGroup(groupid: string): Promise<void> {
+    await this.#state.change((world) => groupDeletion(world, groupid))
+  }
+
+  async acl(who: Identity): Promise<AclEntry[]> {
+    return directory.aclItems(await this.#state.read(), await this.#answers(), who.authId)
+  }
+
+  /** Gives or takes roles; whoever lacks `Permissions.Modify` there gives no more than he holds. */
+  async changeAcl(who: Identity, grant: Grant): Promise<void> {
+    const path = requireAclPath(grant.path)
+    await this.#state.change((world) => grantWrites(world, grant, this.#answersFor(world).on(who.authId, path)))
+  }
+
+  #newSecret(): string {
+    return this.#needs.random.uuid().toLowerCase()
+  }
+
+  async #answers(): Promise<Permissions> {
+    return this.#answersFor(await this.#state.read())
+  }
+
+  #answersFor(world: World): Permissions {
+    if (this.#permissions?.world !== world) {
+      this.#permissions = { world, answers: new Permissions(world, this.#needs.poolsOf) }
+    }
+    return this.#permissions.answers
+  }
+
+  async #holdsAll(userid: string, path: string, privileges: readonly string[]): Promise<boolean> {
+    const held = await this.privilegesOn(userIdentity(userid), path)
+    return privileges.length > 0 && privileges.every((privilege) => held.has(privilege))
+  }
+
+  async #hashFor(userid: string, password: string): Promise<string> {
+    const realm = splitUserId(userid)?.realm
+    if (realm === 'pve') return await this.#pve.hash(password)
+    throw invalid({ password: `can't set password on auth type '${realm}'; the system's own tools (passwd) do` })
+  }
+
+  async #requirePassword(who: Identity, password: string | undefined, address: string): Promise<void> {
+    const field = 'confirmation-password'
+    if (password === undefined) throw invalid({ [field]: 'your own password is required to change a password' })
+    const isRight = await this.#login.isPasswordOf(who.user, password, address)
+    if (!isRight) throw invalid({ [field]: 'authentication failure' })
+  }
+}
+
+function everywhere(world: World, userid: string, roleid: string): Write {
+  requireRole(world, roleid)
+  const entry: AclEntry = { path: '/', type: 'user', ugid: userid, roleid, propagate: true }
+  return { put: keyOf.acl(entry), value: entry }
+}
+
+function onePath(answers: Permissions, userid: string, text: string): ReadonlyMap<string, Privileges> {
+  const path = requireAclPath(text)
+  return new Map([[path, answers.on(userid, path)]])
+}
+
+function asNumbers(privileges: Privileges): Record<string, 0 | 1> {
+  return Object.fromEntries([...privileges].map(([privilege, propagates]) => [privilege, propagates ? 1 : 0]))
+}

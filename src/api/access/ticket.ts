@@ -1,0 +1,62 @@
+/** `/access/ticket`: logging in. */
+import { world } from '#rest/endpoint.ts'
+import { splitList } from '#base/schema/formats.ts'
+import { boolean, nothing, object, optional, record, string } from '#base/schema/schema.ts'
+import { endpoint } from '../call.ts'
+
+export const ticketEndpoints = [
+  endpoint({
+    method: 'GET',
+    path: '/access/ticket',
+    description: 'Answers nothing; clients use it to see whether the API is there.',
+    params: {},
+    permission: world,
+    returns: nothing,
+    handle: () => null,
+  }),
+  endpoint({
+    method: 'POST',
+    path: '/access/ticket',
+    description: 'Log in: prove a password, or a ticket that still holds, and get a ticket for two hours.',
+    params: {
+      username: string({ description: 'User, as `name@realm`, or the name alone with `realm`.', maxLength: 64 }),
+      password: string({ description: 'Password or ticket.', maxLength: 4096, isSecret: true }),
+      realm: optional(string({ description: 'Realm of the user.', format: 'pve-realm', maxLength: 32 })),
+      path: optional(
+        string({ description: 'Only prove rights on this path; no ticket.', maxLength: 64, requires: 'privs' }),
+      ),
+      privs: optional(
+        string({
+          description: 'Privileges to prove on `path`.',
+          format: 'pve-priv-list',
+          maxLength: 64,
+          requires: 'path',
+        }),
+      ),
+      otp: optional(string({ description: 'One-time password of older clients.', maxLength: 1024, isSecret: true })),
+      'tfa-challenge': optional(
+        string({ description: 'Ticket of the first step, for the second factor.', maxLength: 1024, isSecret: true }),
+      ),
+      'new-format': optional(boolean({ description: 'Accepted and not needed.', default: true })),
+    },
+    permission: world,
+    refusesTokens: true,
+    returns: object({
+      username: string(),
+      ticket: optional(string()),
+      CSRFPreventionToken: optional(string()),
+      cap: optional(record()),
+      clustername: optional(string()),
+    }),
+    handle: ({ username, password, realm, path, privs }, { services, remoteAddress, signal }) =>
+      services.access.login({
+        username,
+        password,
+        realm,
+        path,
+        privs: privs === undefined ? undefined : splitList(privs),
+        address: remoteAddress,
+        signal,
+      }),
+  }),
+]
