@@ -1,9 +1,24 @@
-/** The services of one node: the same set is built in the daemon and in every task's process. */
-import type { Clock } from '#base/clock.ts'
+/**
+ * The services of one node. The same set is built in the daemon and in every task's process; what only
+ * the daemon has (who may call, which tasks run) is added by `main.ts`.
+ */
+import { join } from 'node:path'
+import type { AccessService } from '#access/service.ts'
+import { BackupService } from '#backup/service.ts'
+import { NodeFacts } from '#cluster/node-facts.ts'
+import { type Clock, systemClock } from '#base/clock.ts'
 import type { Log } from '#base/log.ts'
-import type { Random } from '#base/random.ts'
+import { type Random, systemRandom } from '#base/random.ts'
+import { GuestService } from '#guests/service.ts'
+import { machine } from '#host/exec.ts'
+import { makeDirectory } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
+import { NetworkService } from '#network/service.ts'
+import { RecoveryService } from '#recovery/service.ts'
+import { StorageService } from '#storage/service.ts'
+import { openSqliteStore } from '#store/sqlite.ts'
 import type { Store } from '#store/store.ts'
+import type { TaskService } from '#tasks/service.ts'
 import type { Settings } from './settings.ts'
 
 export interface Services {
@@ -13,4 +28,37 @@ export interface Services {
   readonly log: Log
   readonly host: Host
   readonly store: Store
+  readonly storage: StorageService
+  readonly network: NetworkService
+  readonly guests: GuestService
+  readonly backup: BackupService
+  readonly recovery: RecoveryService
+  readonly node: NodeFacts
+}
+
+/** What the API's handlers reach. */
+export interface NodeServices extends Services {
+  readonly access: AccessService
+  readonly tasks: TaskService
+}
+
+export interface BuildOptions {
+  readonly log: Log
+  /** Look over the whole store first: the daemon does, a task relies on it. */
+  readonly isStoreChecked: boolean
+}
+
+/** @throws Fault `damaged` when the store is; `exhausted` without space */
+export async function buildServices(settings: Settings, { log, isStoreChecked }: BuildOptions): Promise<Services> {
+  // Guests' processes pass through on their way to their disks and sockets; they list nothing.
+  for (const directory of [settings.stateDir, settings.runDir, settings.cacheDir]) await makeDirectory(directory)
+  const [clock, random, host] = [systemClock, systemRandom, machine()]
+  const store = await openSqliteStore(join(settings.stateDir, 'store.sqlite'), { isChecked: isStoreChecked })
+  const base = { settings, clock, random, log, host, store }
+  const storage = new StorageService(base)
+  const network = new NetworkService(base)
+  const guests = new GuestService({ ...base, storage, network })
+  const backup = new BackupService({ ...base, storage })
+  const recovery = new RecoveryService(settings)
+  return { ...base, storage, network, guests, backup, recovery, node: new NodeFacts(base) }
 }

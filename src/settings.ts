@@ -16,6 +16,8 @@ export interface Settings {
   readonly stateDir: string
   /** Sockets and pid files of running things. */
   readonly runDir: string
+  /** Uploads on their way in; on disk, because they may be large. */
+  readonly uploadDir: string
   /** What can be built again: guest images, the accelerator's verdict. */
   readonly cacheDir: string
   readonly apiHost: string
@@ -32,10 +34,12 @@ export function settingsFrom(env: Readonly<Record<string, string | undefined>> =
   if (!/^[a-z0-9]{1,6}$/.test(instance)) {
     throw new Fault('invalid', `HAKO_INSTANCE is '${instance}': it must be 1 to 6 lower-case letters or digits`)
   }
+  const stateDir = env.HAKO_STATE_DIR ?? join('/var/lib/hakobune', instance)
   return {
     instance,
     node: env.HAKO_NODE ?? hostLabel(),
-    stateDir: env.HAKO_STATE_DIR ?? join('/var/lib/hakobune', instance),
+    stateDir,
+    uploadDir: join(stateDir, 'upload', 'incoming'),
     runDir: env.HAKO_RUN_DIR ?? join('/run/hakobune', instance),
     cacheDir: env.HAKO_CACHE_DIR ?? '/var/cache/hakobune',
     apiHost: env.HAKO_API_HOST ?? '127.0.0.1',

@@ -139,7 +139,7 @@ const outputs = new WeakMap<ChildProcess, string[]>()
 
 function startDaemon(settings: Settings): ChildProcess {
   const daemon = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', join(root, 'src/main.ts')], {
-    env: { PATH: process.env.PATH ?? '', ...settingsToEnv(settings) },
+    env: { ...settingsToEnv(settings) },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const output: string[] = []
@@ -171,6 +171,7 @@ async function freshSettings(): Promise<Settings> {
     instance,
     node: 'testnode',
     stateDir,
+    uploadDir: join(stateDir, 'upload', 'incoming'),
     runDir: `/run/hakobune-test/${instance}`,
     cacheDir: '/var/cache/hakobune',
     apiHost: '127.0.0.1',

@@ -22,6 +22,7 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
   recovery: floor1,
   operations: [...floor1, ...nouns],
   views: [...floor1, ...nouns, 'rest'],
+  loops: [...floor1, ...nouns, 'operations'],
   rest: ['base'],
   api: [...floor1, ...nouns, 'rest', 'operations', 'views'],
   http: ['base', 'host', 'rest'],
@@ -30,7 +31,7 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
 }
 
 /** Files directly in `src/`: they compose, so they may see everything. */
-export const compositionRoots: readonly string[] = ['main', 'front', 'worker', 'services', 'settings', 'run-worker']
+export const compositionRoots: readonly string[] = ['main', 'front', 'worker', 'services', 'settings', 'commands', 'prepare-node']
 
 /** What any folder may take from the composition roots: the set of services as a type, the settings. */
 export const commonRoots: readonly string[] = ['services', 'settings']

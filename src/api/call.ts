@@ -2,11 +2,11 @@
 import type { Operation } from '#tasks/operation.ts'
 import type { Identity } from '#rest/endpoint.ts'
 import { endpointsOf } from '#rest/endpoint.ts'
-import type { Services } from '#services.ts'
+import type { NodeServices } from '#services.ts'
 
 export interface Call {
   readonly who: Identity
-  readonly services: Services
+  readonly services: NodeServices
   /** Starts a task and returns its UPID. The operation must be in `operations/all.ts`. */
   readonly start: <P, D>(operation: Operation<P, D>, params: P) => Promise<string>
   /** True when the caller holds all the privileges on the path; for filtering lists. */

@@ -53,7 +53,8 @@ export function leadingWords(args: readonly string[]): string[] {
 export function parseFor(command: Pick<Command, 'options' | 'positional'>, args: readonly string[]): Parsed {
   const own: ParseArgsOptionsConfig = {}
   for (const [name, { type, multiple }] of Object.entries(command.options)) {
-    if (!(name in globalOptions)) own[name] = { type: type === 'boolean' ? 'boolean' : 'string', multiple }
+    if (!(name in globalOptions))
+      own[name] = { type: type === 'boolean' ? 'boolean' : 'string', multiple: Boolean(multiple) }
   }
   const { values, positionals, tokens } = parse({ ...own, ...globalOptions }, booleansWithValues(args, own))
   const params: Record<string, string | string[]> = {}

@@ -3,7 +3,7 @@
  *
  * The socket knows who calls by the kernel's word, so nothing secret is kept or sent here.
  */
-import { copyFile, mkdir, readdir } from 'node:fs/promises'
+import { copyFile, readdir } from 'node:fs/promises'
 import { request } from 'node:http'
 import { basename, join } from 'node:path'
 import { Fault, type FaultKind } from '#base/fault.ts'
@@ -15,8 +15,8 @@ export interface CallReply {
 }
 
 export interface CallOptions {
-  /** The parameter `filename` is a path on this machine, to be handed over. */
-  readonly isUpload?: boolean
+  /** The parameter `filename` is a path on this machine, to be handed over through this directory of the node. */
+  readonly uploadDir?: string | undefined
   readonly signal?: AbortSignal
 }
 
@@ -33,7 +33,7 @@ export function connectionTo(runDir: string, noNode: (socketPath: string) => Fau
   return {
     socketPath,
     async call(method, path, params = {}, options = {}) {
-      const sent = options.isUpload ? await spooled(runDir, params) : params
+      const sent = options.uploadDir === undefined ? params : await spooled(options.uploadDir, params)
       const { status, text } = await exchange(socketPath, method, path, sent, options.signal).catch(
         (cause: NodeJS.ErrnoException) => {
           if (['ENOENT', 'ECONNREFUSED', 'EACCES'].includes(cause.code ?? '')) throw noNode(socketPath)
@@ -104,17 +104,15 @@ function isTexts(value: unknown): value is Record<string, string> {
   return typeof value === 'object' && value !== null && Object.values(value).every((one) => typeof one === 'string')
 }
 
-/** Puts a copy of the file where the node takes uploads from; the node moves or removes it. */
-async function spooled(runDir: string, params: Params): Promise<Params> {
+/** Puts a copy of the file where the node takes uploads from; the node moves it on, or removes it. */
+async function spooled(uploadDir: string, params: Params): Promise<Params> {
   const path = String(params.filename ?? '')
-  const spool = join(runDir, 'upload', systemRandom.uuid())
-  await mkdir(join(runDir, 'upload'), { recursive: true })
+  const spool = join(uploadDir, `upload-${systemRandom.uuid()}`)
   await copyFile(path, spool).catch((cause: NodeJS.ErrnoException) => {
-    throw new Fault(
-      cause.code === 'ENOENT' ? 'missing' : 'failed',
-      cause.code === 'ENOENT' ? `file '${path}' does not exist` : cause.message,
-      { cause },
-    )
+    const isAbsent = cause.code === 'ENOENT'
+    throw new Fault(isAbsent ? 'missing' : 'failed', isAbsent ? `file '${path}' does not exist` : cause.message, {
+      cause,
+    })
   })
   return { ...params, filename: basename(path), tmpfilename: spool }
 }

@@ -25,7 +25,7 @@ export async function runCommand(
   const params = paramsOf(command, parsed, list.node)
   demandConfirmation(command, parsed, params, terminal)
   const { data } = await connection.call(command.method, pathOf(command, params), withoutPath(command, params), {
-    isUpload: command.isUpload,
+    uploadDir: command.isUpload ? list.uploadDir : undefined,
     signal: terminal.signal,
   })
   if (command.isTask && typeof data === 'string' && parsed.global.wait)

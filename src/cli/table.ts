@@ -5,13 +5,14 @@
  * libraries were tried: they draw borders well and do not fit columns to a terminal.
  */
 import stringWidth from 'string-width'
+import { humanValue } from './units.ts'
 
 export type Row = Readonly<Record<string, unknown>>
 
 /** @param width columns of the terminal; without one (a pipe) nothing is cut */
 export function tableText(rows: readonly Row[], columns: readonly string[], width: number | undefined): string {
   const head = columns.map((column) => column.toUpperCase())
-  const lines = [head, ...rows.map((row) => columns.map((column) => cellText(row[column])))]
+  const lines = [head, ...rows.map((row) => columns.map((column) => cellText(humanValue(column, row[column]))))]
   const natural = columns.map((_, at) => Math.max(...lines.map((line) => stringWidth(line[at] ?? ''))))
   const widths = width === undefined ? natural : fit(natural, width - 2 * (columns.length - 1))
   return lines
@@ -42,7 +43,9 @@ function padded(text: string, width: number): string {
 export function factsText(facts: Row): string {
   const names = Object.keys(facts)
   const width = Math.max(0, ...names.map((name) => stringWidth(name)))
-  return names.map((name) => `${name}${' '.repeat(width - stringWidth(name))}  ${cellText(facts[name])}`).join('\n')
+  return names
+    .map((name) => `${name}${' '.repeat(width - stringWidth(name))}  ${cellText(humanValue(name, facts[name]))}`)
+    .join('\n')
 }
 
 export function cellText(value: unknown): string {

@@ -11,7 +11,7 @@ import { type Level, levels } from './level.ts'
 /** Looks whether one level holds; returns what was seen, throws what was not. */
 export type Rung = () => Promise<string>
 
-export interface LevelVerdict {
+export type LevelVerdict = {
   readonly level: Level
   readonly held: boolean
   /** What was seen, or what was missing, in a sentence. */

@@ -3,7 +3,7 @@ import type { LevelVerdict } from './ladder.ts'
 import type { Level } from './level.ts'
 
 /** Durations in milliseconds; a phase that was not entered is absent. */
-export interface PhaseTimes {
+export type PhaseTimes = {
   /** Reading, verifying and decompressing chunks. */
   readonly fetch?: number
   /** Putting them onto the target storage. */

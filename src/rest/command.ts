@@ -37,6 +37,8 @@ export interface Command {
 export interface CommandList {
   readonly node: string
   readonly version: string
+  /** Where a client on the same machine puts a file to be uploaded. */
+  readonly uploadDir?: string
   readonly commands: readonly Command[]
 }
 

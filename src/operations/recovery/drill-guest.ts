@@ -36,8 +36,7 @@ export async function waitForBoot(facts: Scratch & { readonly hasAgent: boolean 
       `no sign of an operating system within ${timeoutMs / 1000} s, neither on the console${hasAgent ? ' nor by its agent' : ''}`,
     )
   })
-  const { state } = await deps.guests.status(scratch)
-  if (state !== 'running') throw new Fault('unproven', 'the guest powered off while booting')
+  if (!(await deps.guests.isRunning(scratch))) throw new Fault('unproven', 'the guest powered off while booting')
   return seen
 }
 

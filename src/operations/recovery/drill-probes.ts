@@ -52,7 +52,7 @@ async function probeHttp(
   })
   if (answer.status !== probe.status)
     throw new Fault('unproven', `http ${probe.path}: status ${answer.status}, expected ${probe.status}`)
-  return judgeContent(probe, answer.body)
+  return judgeContent(probe, Buffer.from(answer.body))
 }
 
 async function readGuestFile(path: string, { deps, scratch }: Scratch): Promise<Uint8Array> {

@@ -7,15 +7,16 @@
  * does the last step turn a missed level into the failure of the task.
  */
 import { Fault, missing } from '#base/fault.ts'
-import { asVmid, asVolumeId } from '#base/ids.ts'
+import { asVmid, asVolumeId, type Vmid } from '#base/ids.ts'
 import type { Level } from '#recovery/level.ts'
 import { suffices } from '#recovery/level.ts'
 import type { LevelVerdict } from '#recovery/ladder.ts'
 import { type DrillRecord, type PhaseTimes, quoteOf, recoveryTimeMs } from '#recovery/record.ts'
 import type { Services } from '#services.ts'
 import { operation } from '#tasks/operation.ts'
+import { parseUpid } from '#tasks/upid.ts'
 import { climbLadder } from './drill-climb.ts'
-import { gatherExhibits, removeExhibits } from './exhibits.ts'
+import { gatherExhibits } from './exhibits.ts'
 
 export type DrillGuest = {
   /** Volume id of the restore point; without one the newest of `vmid`. */
@@ -36,10 +37,17 @@ export type DrillDeps = Pick<
   'settings' | 'clock' | 'random' | 'host' | 'guests' | 'network' | 'storage' | 'backup' | 'recovery'
 >
 
-/** Scratch guests live up there, far from ids people give. */
-const scratchIds = { lower: 990_000_000, upper: 999_999_999 }
+/**
+ * Scratch guests live up there, far from ids people give. The offset is the task's pid, which no other
+ * living task has, so an undo knows the id even when the journal heard of nothing.
+ */
+const scratchIds = 990_000_000
 
-export interface DrillPoint {
+function scratchOf(upid: string): Vmid {
+  return asVmid(scratchIds + parseUpid(upid).pid)
+}
+
+export type DrillPoint = {
   readonly archive: string
   /** `vm/100`. */
   readonly guest: string
@@ -49,7 +57,7 @@ export interface DrillPoint {
   readonly started: string
 }
 
-export interface DrillOutcome {
+export type DrillOutcome = {
   readonly reached: Level | null
   readonly verdicts: readonly LevelVerdict[]
   readonly phases: PhaseTimes
@@ -76,7 +84,7 @@ export const drillGuest = operation<DrillGuest, DrillDeps>('hakodrill', {
       const archive = params.archive ?? (await newestPoint(deps, params.backupStorage, params.vmid))
       const guest = /backup\/((?:vm|ct)\/\d+)\//.exec(archive)?.[1]
       if (guest === undefined) throw new Fault('invalid', `'${archive}' is no restore point that can be drilled`)
-      const scratch: number = await deps.guests.nextId(scratchIds.lower, scratchIds.upper)
+      const scratch = scratchOf(task.upid)
       log(`restore point ${archive}, scratch guest ${scratch}`)
       return {
         archive,
@@ -88,17 +96,15 @@ export const drillGuest = operation<DrillGuest, DrillDeps>('hakodrill', {
     },
   })
   .step('scratch', {
-    do: ({ deps, done }) => deps.guests.reserve(asVmid(done.point.scratch)),
+    do: ({ deps, task }) => deps.guests.reserve(scratchOf(task.upid), task.upid),
     always: true,
-    async undo({ deps, done }) {
-      if (!done.point) return
-      const scratch = asVmid(done.point.scratch)
-      await deps.guests.stop(scratch)
-      await deps.network.unplug({ vmid: scratch })
-      await deps.guests.removeConfig(scratch)
+    async undo({ deps, task }) {
+      const scratch = scratchOf(task.upid)
+      // Somebody else's guest of that id, or nothing at all, is not this drill's to remove.
+      if (!(await deps.guests.isMadeBy(scratch, task.upid))) return
+      if (await deps.guests.isRunning(scratch)) await deps.guests.stop(scratch)
       await deps.storage.freeOwnedBy(scratch)
-      await deps.guests.release(scratch)
-      await removeExhibits(deps, scratch)
+      await deps.guests.release(scratch, task.upid)
     },
   })
   .step('network', {

@@ -2,10 +2,9 @@
  * What goes into a drill's evidence beside its record: configuration, digests of the restored disks, what
  * the guest said and showed, and the versions of everything that took part.
  */
-import { readFile, rm } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { release } from 'node:os'
 import { join } from 'node:path'
-import type { Vmid } from '#base/ids.ts'
 import { asVmid } from '#base/ids.ts'
 import { limits } from '#base/limits.ts'
 import { productVersion } from '#base/product.ts'
@@ -41,9 +40,4 @@ export async function gatherExhibits(
 async function versions({ host }: DrillDeps): Promise<Record<string, string>> {
   const { stdout } = await host.run(['qemu-system-x86_64', '--version'])
   return { hakobune: productVersion, qemu: stdout.split('\n')[0] ?? '', kernel: release(), node: process.version }
-}
-
-/** What a guest left in its run directory. */
-export async function removeExhibits(deps: Pick<DrillDeps, 'guests'>, scratch: Vmid): Promise<void> {
-  await rm(deps.guests.runDirOf(scratch), { recursive: true, force: true })
 }

@@ -1,0 +1,39 @@
+/** The node describes itself: the commands its CLI offers, and the API in Proxmox VE's shape. */
+import { productVersion } from '#base/product.ts'
+import { array, record } from '#base/schema/schema.ts'
+import { commandsOf } from '#rest/command.ts'
+import { describe } from '#rest/describe.ts'
+import { anyone, type Endpoint } from '#rest/endpoint.ts'
+import { type Call, endpoint } from '../call.ts'
+
+/** @param endpoints all the others; these two stand beside them */
+export function selfDescription(endpoints: readonly Endpoint<Call>[]) {
+  const commands = commandsOf(endpoints)
+  return [
+    endpoint({
+      method: 'GET',
+      path: '/hako/commands',
+      description: 'The commands of the command line, with their options, as this node understands them.',
+      params: {},
+      permission: anyone,
+      returns: record(),
+      isOwn: true,
+      handle: (_, { services }) => ({
+        node: services.settings.node,
+        version: productVersion,
+        uploadDir: services.settings.uploadDir,
+        commands,
+      }),
+    }),
+    endpoint({
+      method: 'GET',
+      path: '/hako/schema',
+      description: 'Every method this node serves, in the shape of the Proxmox VE API description.',
+      params: {},
+      permission: anyone,
+      returns: array(record()),
+      isOwn: true,
+      handle: () => describe(endpoints).map((method) => ({ ...method })),
+    }),
+  ]
+}

@@ -1,0 +1,31 @@
+/** Builds what a handler gets for one request. */
+import { Fault } from '#base/fault.ts'
+import type { CallFacts } from '#rest/dispatch.ts'
+import type { NodeServices } from '#services.ts'
+import type { Json } from '#store/store.ts'
+import type { Call } from './call.ts'
+
+export function makeCall(services: NodeServices): (facts: CallFacts) => Call {
+  return ({ who, signal, remoteAddress }) => ({
+    // Only endpoints open to the world are called by nobody, and none of them asks who calls.
+    who: who ?? { user: 'nobody', authId: 'nobody' },
+    services,
+    signal,
+    remoteAddress,
+    start: (operation, params) =>
+      services.tasks.start({ operation: operation.name, params: asJson(params), user: who?.authId ?? 'nobody' }),
+    async may(path, ...privileges) {
+      if (!who) return false
+      if (services.access.isRoot(who)) return true
+      const held = await services.access.privilegesOn(who, path)
+      return privileges.every((privilege) => held.has(privilege))
+    },
+  })
+}
+
+/** Parameters travel to the task's process as JSON. */
+function asJson(params: unknown): Json {
+  const text = JSON.stringify(params)
+  if (text === undefined) throw new Fault('failed', 'an operation was started without parameters')
+  return JSON.parse(text) as Json
+}

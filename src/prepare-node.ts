@@ -1,0 +1,28 @@
+/** Makes true what every node starts from: a storage called `local`, and a bridge where it makes its own. */
+import { join } from 'node:path'
+import { isFault } from '#base/fault.ts'
+import { makeDirectory } from '#host/files.ts'
+import type { NodeServices } from './services.ts'
+import { ownBridge } from './settings.ts'
+
+const localContent = ['images', 'rootdir', 'iso', 'vztmpl', 'backup', 'snippets', 'import'] as const
+
+export async function prepareNode({ settings, storage, network }: NodeServices): Promise<void> {
+  try {
+    await storage.get('local')
+  } catch (error) {
+    if (!isFault(error, 'missing')) throw error
+    const path = join(settings.stateDir, 'storage', 'local')
+    await makeDirectory(path)
+    await storage.create({ storage: 'local', type: 'dir', path, content: localContent.join(',') })
+  }
+  if (settings.bridge === 'nat') await ensureOwnBridge(settings, network)
+}
+
+/** Keeps the subnet the bridge already has: guests know their addresses by it. */
+async function ensureOwnBridge(settings: NodeServices['settings'], network: NodeServices['network']): Promise<void> {
+  const name = ownBridge(settings)
+  const known = (await network.bridges()).find((bridge) => bridge.name === name)
+  const cidr = known?.cidr ?? (await network.freeSubnet())
+  await network.ensureBridge({ name, cidr, nat: true, dhcp: {} })
+}
