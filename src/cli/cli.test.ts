@@ -14,7 +14,8 @@ import { candidates, completionScript } from './complete.ts'
 import type { Connection } from './connection.ts'
 import { commandHelp } from './help.ts'
 import { printed } from './print.ts'
-import { paramsOf, pathOf } from './run-command.ts'
+import { filledPath } from './path.ts'
+import { paramsOf } from './run-command.ts'
 import { fit, tableText } from './table.ts'
 import { languageFrom } from './text.ts'
 import { phaseBar, waitForTask } from './wait.ts'
@@ -66,7 +67,7 @@ test('a command line becomes the call its endpoint describes', () => {
     'lab',
   )
   assert.deepEqual(params, { vmid: '100', timeout: '5', onboot: '0', scsi0: 'local:4', node: 'lab' })
-  assert.equal(pathOf(start.command, params), '/nodes/lab/qemu/100/status/start')
+  assert.equal(filledPath(start.command.path, params), '/nodes/lab/qemu/100/status/start')
   assert.equal(start.command.isTask, true)
 })
 

@@ -50,8 +50,7 @@ async function dispatch(
   if (words[0] === 'version' || args.includes('--version')) return showVersion(args, list, connection, terminal)
   const found = findCommand(list.commands, args)
   if (!found) return showHelp(words, args, list, terminal)
-  await runCommand(found.command, found.rest, { connection, list, terminal })
-  return exitCodes.ok
+  return runCommand(found.command, found.rest, { connection, list, terminal })
 }
 
 async function connect(

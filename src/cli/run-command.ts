@@ -1,9 +1,12 @@
 /** Runs a command of the node: words and options become a call, its reply becomes text or a task to wait for. */
 import { Fault, invalid } from '#base/fault.ts'
 import type { Command, CommandList } from '#rest/command.ts'
+import { exitCodes } from './exit.ts'
+import { followToEnd } from './follow.ts'
 import { parseFor, type Parsed } from './arguments.ts'
 import type { Connection } from './connection.ts'
 import { commandHelp } from './help.ts'
+import { filledPath, withoutPath } from './path.ts'
 import { printed } from './print.ts'
 import type { Terminal } from './terminal.ts'
 import { say } from './text.ts'
@@ -19,29 +22,39 @@ export async function runCommand(
   command: Command,
   args: readonly string[],
   { connection, list, terminal }: RunFacts,
-): Promise<void> {
+): Promise<number> {
   const parsed = parseFor(command, args)
-  if (parsed.global.help) return terminal.out(commandHelp(command, terminal.language))
+  if (parsed.global.help) {
+    terminal.out(commandHelp(command, terminal.language))
+    return exitCodes.ok
+  }
   const params = paramsOf(command, parsed, list.node)
   demandConfirmation(command, parsed, params, terminal)
-  const { data } = await connection.call(command.method, pathOf(command, params), withoutPath(command, params), {
-    uploadDir: command.isUpload ? list.uploadDir : undefined,
-    signal: terminal.signal,
-  })
-  if (command.isTask && typeof data === 'string' && parsed.global.wait)
-    return awaitTask(data, parsed, connection, terminal)
-  const { output: format } = parsed.global
-  const text = await printed(data, {
-    format,
-    columns: command.columns,
-    id: command.id,
-    language: terminal.language,
-    width: terminal.width,
-  })
+  const { data } = await connection.call(
+    command.method,
+    filledPath(command.path, params),
+    withoutPath(command.path, params),
+    {
+      uploadDir: command.isUpload ? list.uploadDir : undefined,
+      signal: terminal.signal,
+    },
+  )
+  const { output: format, wait } = parsed.global
+  if (command.isTask && typeof data === 'string' && wait) return awaitTask(data, parsed, connection, terminal)
+  if (command.follow && wait && format === 'table')
+    return followToEnd(command.follow, data, params, connection, terminal)
+  const { columns, id } = command
+  const text = await printed(data, { format, columns, id, language: terminal.language, width: terminal.width })
   if (text !== '') terminal.out(text)
+  return exitCodes.ok
 }
 
-async function awaitTask(upid: string, { global }: Parsed, connection: Connection, terminal: Terminal): Promise<void> {
+async function awaitTask(
+  upid: string,
+  { global }: Parsed,
+  connection: Connection,
+  terminal: Terminal,
+): Promise<number> {
   const { quiet, timeoutSeconds, output } = global
   const { language, show, signal } = terminal
   const status = await waitForTask({
@@ -62,6 +75,7 @@ async function awaitTask(upid: string, { global }: Parsed, connection: Connectio
       }),
     )
   } else terminal.show(status)
+  return exitCodes.ok
 }
 
 /** Positionals by their order, options by name, the node filled in. @throws Fault `invalid` naming what is missing or too much */
@@ -98,20 +112,6 @@ function finished(
   if (absent.length > 0)
     throw invalid(Object.fromEntries(absent.map(([name]) => [name, 'property is missing and it is not optional'])))
   return all
-}
-
-/** Fills `{name}` in the path; a `{name*}` keeps its slashes. */
-export function pathOf(command: Pick<Command, 'path'>, params: Readonly<Record<string, string | string[]>>): string {
-  return command.path.replace(/\{([\w-]+)(\*?)\}/g, (_, name: string) => encodeURIComponent(String(params[name] ?? '')))
-}
-
-function withoutPath(
-  command: Command,
-  params: Readonly<Record<string, string | string[]>>,
-): Record<string, string | string[]> {
-  return Object.fromEntries(
-    Object.entries(params).filter(([name]) => !new RegExp(`\\{${name}\\*?\\}`).test(command.path)),
-  )
 }
 
 function demandConfirmation(

@@ -6,6 +6,8 @@ export interface Terminal {
   /** Columns, when standard output is a terminal. */
   readonly width: number | undefined
   readonly out: (text: string) => void
+  /** What another program printed, as it is, to the stream it printed it to. */
+  readonly write: (out: string, err: string) => void
   /** Progress; a transient line is replaced by the next one where a person watches, and dropped elsewhere. */
   readonly show: (line: string, isTransient?: boolean) => void
   /** Fires on Ctrl-C. */
@@ -29,6 +31,10 @@ export function processTerminal(language: Language): Terminal {
       if (isOpen) stderr.write('\r\u001B[K')
       isOpen = false
       stdout.write(`${text}\n`)
+    },
+    write: (out, err) => {
+      stdout.write(out)
+      stderr.write(err)
     },
     show,
     signal: stop.signal,

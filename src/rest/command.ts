@@ -3,7 +3,7 @@
  * CLI knows every command of exactly the node it talks to and contains none itself.
  */
 import type { Properties, Schema } from '#base/schema/schema.ts'
-import type { CliHints, Endpoint, Method } from './endpoint.ts'
+import type { CliHints, Endpoint, Follow, Method } from './endpoint.ts'
 
 export interface CommandOption {
   readonly type: Schema['type']
@@ -28,6 +28,7 @@ export interface Command {
   readonly id?: string
   readonly examples: readonly string[]
   readonly destroys?: string
+  readonly follow?: Follow
   /** Returns a UPID: the CLI waits for it. */
   readonly isTask: boolean
   readonly isUpload: boolean
@@ -59,6 +60,7 @@ function commandOf<Call>(endpoint: Endpoint<Call>, cli: CliHints): Command {
     ...(cli.id === undefined ? {} : { id: cli.id }),
     examples: cli.examples ?? [],
     ...(cli.destroys === undefined ? {} : { destroys: cli.destroys }),
+    ...(cli.follow ? { follow: cli.follow } : {}),
     isTask: isUpid(returns),
     isUpload: endpoint.isUpload ?? false,
   }

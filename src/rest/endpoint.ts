@@ -47,6 +47,19 @@ export interface AlsoNeeds<P extends Properties> {
   readonly of: (params: StaticProperties<P>) => readonly Permission[]
 }
 
+/** Where and how to see the end of something an endpoint only starts. */
+export interface Follow {
+  /** GET, with the path parameters of the first call. */
+  readonly path: string
+  /** Member of the first reply that becomes a parameter of the same name. */
+  readonly by: string
+  /** Members of the reply: true at the end; what was printed; the exit code. */
+  readonly ended: string
+  readonly out: string
+  readonly err: string
+  readonly code: string
+}
+
 /** How the CLI offers an endpoint: `hako vm start 100`. */
 export interface CliHints {
   /** Noun and verb: `['vm', 'start']`. */
@@ -59,6 +72,8 @@ export interface CliHints {
   readonly id?: string
   /** Example command lines for `--help`, without the leading `hako`. */
   readonly examples?: readonly string[]
+  /** The work goes on after the reply: the CLI asks there until it has ended, then prints what it printed. */
+  readonly follow?: Follow
   /** The parameter whose value must be typed again (`--confirm 100`) because this destroys. */
   readonly destroys?: string
 }

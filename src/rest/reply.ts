@@ -1,0 +1,117 @@
+/**
+ * Replies on the wire: the only place where a fault's kind becomes a status.
+ *
+ * The reason phrase carries the first line of the error, because most clients read nothing else; the body
+ * always has the key `data`, because one indexes it before it looks at the status. `kind` and `remedy`
+ * stand beside it for our own CLI and web interface. There is no 404 on purpose: no client of this API
+ * relies on it, and many match on "500" together with the text.
+ */
+import type { Fault, FaultKind } from '#base/fault.ts'
+
+/** `json` is the API proper; `extjs` always says 200 and tells success inside. */
+export type ReplyFormat = 'json' | 'extjs'
+
+export interface WireReply {
+  readonly status: number
+  readonly reason: string
+  readonly contentType: string
+  readonly body: string
+  readonly headers?: Readonly<Record<string, string>>
+  /** What went wrong, when something did; the status alone does not tell in `extjs`. */
+  readonly kind?: FaultKind
+}
+
+/** The npm client compares this whole text, so there is no space after the semicolon. */
+const jsonType = 'application/json;charset=UTF-8'
+
+const statusByKind: Readonly<Record<FaultKind, number>> = {
+  invalid: 400,
+  unauthenticated: 401,
+  denied: 403,
+  missing: 500,
+  conflict: 500,
+  unavailable: 500,
+  exhausted: 500,
+  timeout: 500,
+  aborted: 500,
+  damaged: 500,
+  unproven: 500,
+  unimplemented: 501,
+  'too-large': 413,
+  'unsupported-media': 506,
+  failed: 500,
+}
+
+export function statusOf(kind: FaultKind): number {
+  return statusByKind[kind]
+}
+
+export function isFaultKind(text: unknown): text is FaultKind {
+  return typeof text === 'string' && Object.hasOwn(statusByKind, text)
+}
+
+/** The kind to assume for a status, when the other side does not say it. */
+export function kindOfStatus(status: number): FaultKind {
+  if (status === 408) return 'timeout'
+  if (status >= 595) return 'unavailable'
+  const kinds: readonly FaultKind[] = [
+    'invalid',
+    'unauthenticated',
+    'denied',
+    'unimplemented',
+    'too-large',
+    'unsupported-media',
+  ]
+  return kinds.find((kind) => statusByKind[kind] === status) ?? 'failed'
+}
+
+/** @param data encoded by `encode.ts` */
+export function dataReply(
+  format: ReplyFormat,
+  data: unknown,
+  beside: { readonly total?: number; readonly changes?: string } = {},
+): WireReply {
+  const success = format === 'extjs' ? { success: 1 } : {}
+  const body = JSON.stringify({ data: data ?? null, ...success, ...beside })
+  return { status: 200, reason: 'OK', contentType: jsonType, body }
+}
+
+/** A file as it is. */
+export function downloadReply(fileName: string, text: string): WireReply {
+  const plainName = fileName.replace(/[^\w.@:!-]/g, '_')
+  return {
+    status: 200,
+    reason: 'OK',
+    contentType: 'text/plain;charset=UTF-8',
+    body: text,
+    headers: { 'Content-Disposition': `attachment; filename="${plainName}"` },
+  }
+}
+
+/**
+ * @param format a fault that struck before the call was understood (no login, no readable request) is told by
+ *   status in every format; pass `json` for it
+ */
+export function faultReply(format: ReplyFormat, fault: Fault): WireReply {
+  const status = statusOf(fault.kind)
+  const facts = {
+    data: null,
+    ...(fault.fields ? { errors: fault.fields } : {}),
+    message: `${fault.message}\n`,
+    kind: fault.kind,
+    ...(fault.remedy === undefined ? {} : { remedy: fault.remedy }),
+  }
+  if (format === 'extjs') {
+    const body = JSON.stringify({ ...facts, errors: fault.fields ?? {}, success: 0, status })
+    return { status: 200, reason: 'OK', contentType: jsonType, body, kind: fault.kind }
+  }
+  const reason = reasonPhrase(fault.message)
+  return { status, reason, contentType: jsonType, body: JSON.stringify(facts), kind: fault.kind }
+}
+
+/** The first line, in the characters a status line may hold; the rest become `?`. */
+export function reasonPhrase(text: string): string {
+  const line = text.trimStart().split(/[\r\n]/, 1)[0] ?? ''
+  const legal = line.replace(/[^\t\x20-\x7e\x80-\xff]/gu, '?').trim()
+  return legal.slice(0, 512) || 'Error'
+}
