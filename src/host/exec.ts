@@ -6,6 +6,7 @@
  */
 import { type ChildProcess, spawn, type StdioOptions } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
+import { StringDecoder } from 'node:string_decoder'
 import { Fault } from '#base/fault.ts'
 import { limits } from '#base/limits.ts'
 import type { Argv, Host, RunOptions, RunResult } from './host.ts'
@@ -72,6 +73,14 @@ function untilEnd(child: ChildProcess, program: string, timeoutMs: number, signa
           : new Fault('failed', `${program} could not be started: ${cause.message}`, { cause }),
       )
     })
+    child.once('exit', () => {
+      if (fault === undefined) return
+      done()
+      reject(fault)
+      // A grandchild may live on and hold the pipes open; nobody waits for it.
+      child.stdout?.destroy()
+      child.stderr?.destroy()
+    })
     child.once('close', (code, killedBy) => {
       done()
       if (fault) reject(fault)
@@ -96,6 +105,7 @@ async function collect(
 ): Promise<string> {
   const { outputBytes = limits.exec.outputBytes, onLine } = options
   const parts: Buffer[] = []
+  const decoder = new StringDecoder('utf8') // A character may be cut in two by the pipe.
   let [size, open] = [0, '']
   for await (const part of stream as AsyncIterable<Buffer>) {
     size += part.length
@@ -105,7 +115,7 @@ async function collect(
     }
     parts.push(part)
     if (!onLine) continue
-    const lines = (open + part.toString('utf8')).split('\n')
+    const lines = (open + decoder.write(part)).split('\n')
     open = lines.pop() ?? ''
     for (const line of lines) onLine(line)
   }

@@ -2,6 +2,7 @@
  * Files that are either the old or the new, never half: written beside, synced, renamed, directory synced.
  */
 import { randomUUID } from 'node:crypto'
+import { constants } from 'node:fs'
 import { mkdir, open, readFile, rename, rm, statfs } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Fault } from '#base/fault.ts'
@@ -76,5 +77,27 @@ export function asFileFault(cause: unknown, path: string): unknown {
       return new Fault('denied', `no permission on '${path}'`, { cause })
     default:
       return cause
+  }
+}
+
+/**
+ * The last `maxBytes` of a file somebody less trusted owns, or nothing when there is no such plain file.
+ * Links are not followed: a sandboxed process could point its log at a file only root may read.
+ */
+export async function readForeignFile(path: string, maxBytes: number): Promise<Buffer | undefined> {
+  try {
+    const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+    try {
+      const facts = await file.stat()
+      if (!facts.isFile() || facts.nlink !== 1) return undefined
+      const content = Buffer.alloc(Math.min(facts.size, maxBytes))
+      const { bytesRead } = await file.read(content, 0, content.length, Math.max(0, facts.size - maxBytes))
+      return content.subarray(0, bytesRead)
+    } finally {
+      await file.close()
+    }
+  } catch (cause) {
+    if (['ENOENT', 'ELOOP', 'ENXIO', 'ENOTDIR'].includes(codeOf(cause) ?? '')) return undefined
+    throw cause
   }
 }

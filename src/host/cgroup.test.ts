@@ -1,0 +1,151 @@
+import assert from 'node:assert/strict'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { isFault } from '#base/fault.ts'
+import { Cgroups, parseMounts, sharesToWeight } from './cgroup.ts'
+
+const hybrid = `tmpfs /sys/fs/cgroup tmpfs rw,relatime,mode=755 0 0
+cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0
+cgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,relatime,cpu,cpuacct 0 0
+cgroup /sys/fs/cgroup/memory cgroup rw,relatime,memory 0 0
+cgroup /sys/fs/cgroup/systemd cgroup rw,relatime,name=systemd 0 0
+`
+
+test('the mount table names a tree per controller, also where two share one', () => {
+  assert.deepEqual(parseMounts(hybrid), {
+    v1: {
+      cpu: '/sys/fs/cgroup/cpu,cpuacct',
+      cpuacct: '/sys/fs/cgroup/cpu,cpuacct',
+      memory: '/sys/fs/cgroup/memory',
+    },
+    v2: '/sys/fs/cgroup/unified',
+  })
+  assert.deepEqual(parseMounts('cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n'), { v1: {}, v2: '/sys/fs/cgroup' })
+})
+
+test('shares become the weight of the same meaning', () => {
+  assert.deepEqual([2, 1024, 262_144, 0].map(sharesToWeight), [1, 40, 10_000, 1])
+})
+
+test('a machine without any hierarchy is told apart', async () => {
+  await assert.rejects(Cgroups.detect('proc /proc proc rw 0 0\n'), (error) => isFault(error, 'unavailable'))
+})
+
+const parent = `hktest-${process.pid}`
+
+/** A shell that, once told, has two children, so that ending it all needs more than one signal. */
+async function family(): Promise<{ leader: ChildProcess; grow: () => Promise<void> }> {
+  const script = 'echo up; read line; sleep 60 & sleep 60 & echo grown; wait'
+  const leader = spawn('sh', ['-c', script], { stdio: ['pipe', 'pipe', 'ignore'] })
+  await once(leader.stdout, 'data')
+  const grow = async () => {
+    leader.stdin.write('go\n')
+    await once(leader.stdout, 'data')
+  }
+  return { leader, grow }
+}
+
+test('a group on this machine holds processes, counts, limits, ends them and goes', async () => {
+  const cgroups = await Cgroups.detect()
+  const name = `${parent}/qemu-100`
+  const { leader, grow } = await family()
+  try {
+    const { unkept } = await cgroups.createGroup(name, {
+      memoryBytes: 64 << 20,
+      cpuShares: 512,
+      cpuQuota: 0.5,
+      pids: 20,
+    })
+    assert.deepEqual(unkept, [])
+    await cgroups.addProcess(name, leader.pid ?? 0)
+    assert.deepEqual(await cgroups.processes(name), [leader.pid])
+    await grow()
+    const counters = await cgroups.counters(name)
+    assert.equal(counters.processes, 3)
+    assert.ok(counters.memoryBytes !== undefined && counters.cpuSeconds !== undefined)
+    assert.deepEqual(await cgroups.list(parent), ['qemu-100'])
+    const exit = once(leader, 'exit')
+    await cgroups.killAll(name)
+    assert.equal((await exit)[1], 'SIGKILL')
+    assert.deepEqual(await cgroups.processes(name), [])
+  } finally {
+    leader.kill('SIGKILL')
+    await cgroups.killAll(parent)
+    await cgroups.removeGroup(parent)
+  }
+  assert.deepEqual(await cgroups.list(parent), [])
+  assert.deepEqual((await cgroups.counters(name)).processes, 0)
+  await cgroups.killAll(name)
+  await cgroups.removeGroup(name)
+})
+
+test('a limit on memory is in force: the kernel ends who goes beyond', async () => {
+  const cgroups = await Cgroups.detect()
+  const name = `${parent}/small`
+  await cgroups.createGroup(name, { memoryBytes: 32 << 20 })
+  const greedy = spawn('sh', ['-c', 'read line; exec head -c 200m /dev/zero | tail > /dev/null'], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+  })
+  try {
+    await cgroups.addProcess(name, greedy.pid ?? 0)
+    greedy.stdin?.end('go\n')
+    const [code] = (await once(greedy, 'exit')) as [number | null]
+    assert.notEqual(code, 0)
+  } finally {
+    greedy.kill('SIGKILL')
+    await cgroups.killAll(parent)
+    await cgroups.removeGroup(parent)
+  }
+})
+
+test('a group that forks all the time is ended', async () => {
+  const cgroups = await Cgroups.detect()
+  const name = `${parent}/forks`
+  await cgroups.createGroup(name, { pids: 50 })
+  const bomb = spawn('sh', ['-c', 'read line; while :; do (sleep 5 &) 2>/dev/null; done'], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+  })
+  try {
+    await cgroups.addProcess(name, bomb.pid ?? 0)
+    bomb.stdin?.end('go\n')
+    await cgroups.killAll(name)
+  } finally {
+    bomb.kill('SIGKILL')
+    await cgroups.killAll(parent)
+    await cgroups.removeGroup(parent)
+  }
+})
+
+test('a name cannot leave its tree', async () => {
+  const cgroups = await Cgroups.detect()
+  await assert.rejects(cgroups.removeGroup('../memory'), (error) => isFault(error, 'invalid'))
+})
+
+test('in the unified world limits are written in its own files and words', async () => {
+  const tree = await mkdtemp(join(tmpdir(), 'hk-cgroup-'))
+  try {
+    const cgroups = new Cgroups({ version: 'v2', tree, controllers: ['cpu', 'memory', 'freezer'] })
+    const group = join(tree, 'hakobune-x', 'qemu-7')
+    await mkdir(group, { recursive: true })
+    await writeFile(join(tree, 'hakobune-x', 'cgroup.controllers'), 'cpu memory\n')
+    const { unkept } = await cgroups.createGroup('hakobune-x/qemu-7', {
+      memoryBytes: 1 << 20,
+      cpuShares: 1024,
+      cpuQuota: 1.5,
+      pids: 9,
+    })
+    assert.deepEqual(unkept, ['pids'])
+    assert.equal(await readFile(join(group, 'memory.max'), 'utf8'), '1048576')
+    assert.equal(await readFile(join(group, 'cpu.weight'), 'utf8'), '40')
+    assert.equal(await readFile(join(group, 'cpu.max'), 'utf8'), '150000 100000')
+    await writeFile(join(group, 'memory.current'), '4096\n')
+    await writeFile(join(group, 'cpu.stat'), 'usage_usec 2500000\nuser_usec 1\n')
+    assert.deepEqual(await cgroups.counters('hakobune-x/qemu-7'), { memoryBytes: 4096, cpuSeconds: 2.5, processes: 0 })
+  } finally {
+    await rm(tree, { recursive: true })
+  }
+})

@@ -1,0 +1,340 @@
+/**
+ * Control groups: who may use how much, who is in it, and how to end all of it at once.
+ *
+ * Two worlds exist. In the unified one (v2) there is one tree; in the hybrid one (v1) each controller has
+ * a tree of its own, and the v2 tree stays empty. `Cgroups.detect` reads what is mounted, then tries each
+ * controller with a group of its own, because a controller can be mounted, or listed, and still refuse.
+ * A group has the same name in every tree, such as `hakobune-lab/qemu-100`.
+ *
+ * Invariant: a limit that was asked for and cannot be kept is reported by `createGroup`, never dropped
+ * in silence.
+ */
+import { mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { waitFor } from '#base/clock.ts'
+import { Fault } from '#base/fault.ts'
+import { codeOf, readIfPresent } from './files.ts'
+
+export type Controller = 'cpu' | 'cpuacct' | 'memory' | 'pids' | 'freezer'
+
+export interface GroupLimits {
+  readonly memoryBytes?: number
+  /** Share of the processors under contention: 2 to 262144, an ordinary group has 1024. */
+  readonly cpuShares?: number
+  /** Most processors it may keep busy: 1.5 is one and a half. */
+  readonly cpuQuota?: number
+  readonly pids?: number
+}
+
+export interface GroupCounters {
+  readonly memoryBytes: number | undefined
+  readonly cpuSeconds: number | undefined
+  readonly processes: number
+}
+
+/** Where the groups live: per controller (v1), or one tree and the controllers that work in it (v2). */
+export type CgroupLayout =
+  | { readonly version: 'v1'; readonly trees: Readonly<Partial<Record<Controller, string>>> }
+  | { readonly version: 'v2'; readonly tree: string; readonly controllers: readonly Controller[] }
+
+const controllersOfInterest: readonly Controller[] = ['cpu', 'cpuacct', 'memory', 'pids', 'freezer']
+const PERIOD_US = 100_000
+
+/** The file by which a v1 controller shows, in a fresh group, that it is alive. */
+const v1Sign: Readonly<Record<Controller, string>> = {
+  cpu: 'cpu.shares',
+  cpuacct: 'cpuacct.usage',
+  memory: 'memory.limit_in_bytes',
+  pids: 'pids.max',
+  freezer: 'freezer.state',
+}
+
+/** Mounted hierarchies by `/proc/mounts`. A hybrid machine has both kinds; v1 wins, for it holds the controllers. */
+export function parseMounts(text: string): { v1: Partial<Record<Controller, string>>; v2: string | undefined } {
+  const v1: Partial<Record<Controller, string>> = {}
+  let v2: string | undefined
+  for (const line of text.split('\n')) {
+    const [, path = '', type, options = ''] = line.split(' ')
+    if (type === 'cgroup2') v2 ??= path
+    if (type !== 'cgroup') continue
+    for (const name of controllersOfInterest) if (options.split(',').includes(name)) v1[name] ??= path
+  }
+  return { v1, v2 }
+}
+
+export class Cgroups {
+  readonly #layout: CgroupLayout
+
+  constructor(layout: CgroupLayout) {
+    this.#layout = layout
+  }
+
+  /**
+   * Finds out what this machine offers.
+   * @throws Fault `unavailable` when no hierarchy works.
+   */
+  static async detect(mounts?: string): Promise<Cgroups> {
+    const found = parseMounts(mounts ?? (await readFile('/proc/mounts', 'utf8')))
+    const trees: Partial<Record<Controller, string>> = {}
+    for (const name of controllersOfInterest) {
+      const tree = found.v1[name]
+      if (tree !== undefined && (await works(tree, v1Sign[name]))) trees[name] = tree
+    }
+    if (Object.keys(trees).length > 0) return new Cgroups({ version: 'v1', trees })
+    if (found.v2 === undefined || !(await works(found.v2, 'cgroup.procs'))) {
+      throw new Fault('unavailable', 'no control group hierarchy works: guests cannot be limited', {
+        remedy: 'Mount cgroup2 on /sys/fs/cgroup, and run as root.',
+      })
+    }
+    return new Cgroups({ version: 'v2', tree: found.v2, controllers: await enableControllers(found.v2) })
+  }
+
+  get layout(): CgroupLayout {
+    return this.#layout
+  }
+
+  /**
+   * Makes the group, or finds it, and sets its limits.
+   * @returns the limits that were asked for and that this machine cannot keep
+   */
+  async createGroup(name: string, limits: GroupLimits = {}): Promise<{ unkept: (keyof GroupLimits)[] }> {
+    for (const directory of this.#directories(name)) await mkdir(directory, { recursive: true })
+    if (this.#layout.version === 'v2') {
+      const parents = name.split('/').slice(0, -1)
+      for (const at of parents.keys()) {
+        await enableControllers(join(this.#layout.tree, ...parents.slice(0, at + 1)), this.#layout.controllers)
+      }
+    }
+    return this.limit(name, limits)
+  }
+
+  /** Changes limits of a group that exists, also while it is in use. */
+  async limit(name: string, limits: GroupLimits): Promise<{ unkept: (keyof GroupLimits)[] }> {
+    const unkept: (keyof GroupLimits)[] = []
+    for (const [limit, controller, file, value] of limitFiles(limits, this.#layout.version)) {
+      const directory = this.#directoryOf(controller, name)
+      if (directory === undefined) unkept.push(limit)
+      else await setLimit(join(directory, file), value)
+    }
+    return { unkept }
+  }
+
+  async addProcess(name: string, pid: number): Promise<void> {
+    for (const directory of this.#directories(name)) {
+      try {
+        await writeFile(join(directory, 'cgroup.procs'), String(pid))
+      } catch (cause) {
+        throw new Fault('failed', `process ${pid} could not be put into the control group '${name}'`, { cause })
+      }
+    }
+  }
+
+  /** What the group uses now. Zero and nothing for a group that does not exist. */
+  async counters(name: string): Promise<GroupCounters> {
+    const isV2 = this.#layout.version === 'v2'
+    const memory = await this.#read('memory', name, isV2 ? 'memory.current' : 'memory.usage_in_bytes')
+    const cpu = await this.#read(isV2 ? 'cpu' : 'cpuacct', name, isV2 ? 'cpu.stat' : 'cpuacct.usage')
+    const micros = isV2 ? Number(/^usage_usec (\d+)$/m.exec(cpu ?? '')?.[1] ?? 0) : Number(cpu ?? 0) / 1000
+    return {
+      memoryBytes: memory === undefined ? undefined : Number(memory),
+      cpuSeconds: cpu === undefined ? undefined : micros / 1_000_000,
+      processes: (await this.processes(name)).length,
+    }
+  }
+
+  /** Pids of the group and of those below it, in whatever tree they are. */
+  async processes(name: string): Promise<number[]> {
+    const lists = await Promise.all(this.#directories(name).map(pidsBelow))
+    return [...new Set(lists.flat())]
+  }
+
+  /** Ends everything in the group and below it, and returns when nothing runs there. Idempotent. */
+  async killAll(name: string): Promise<void> {
+    await waitFor(
+      async () => {
+        const pids = await this.processes(name)
+        if (pids.length === 0) return true
+        // Frozen first: a process that forks faster than it is killed would otherwise win.
+        await this.#freeze(name, true)
+        for (const pid of pids) killPid(pid)
+        await this.#freeze(name, false)
+        return false
+      },
+      { what: `end of all processes of the control group '${name}'`, timeoutMs: 30_000, everyMs: 10 },
+    )
+  }
+
+  /**
+   * Removes the group with all groups below it; asks again while the kernel still empties it. Idempotent.
+   * @throws Fault `timeout` when processes stay in it.
+   */
+  async removeGroup(name: string): Promise<void> {
+    for (const directory of this.#directories(name)) {
+      await waitFor(async () => isRemoved(directory), {
+        what: `removal of the control group '${directory}', which still has processes`,
+        timeoutMs: 10_000,
+        everyMs: 10,
+      })
+    }
+  }
+
+  /** Names of the groups directly below `parent`. */
+  async list(parent: string): Promise<string[]> {
+    const names = await Promise.all(this.#directories(parent).map(childrenOf))
+    return [...new Set(names.flat())].toSorted()
+  }
+
+  #directories(name: string): string[] {
+    if (!/^[A-Za-z0-9._-]+(\/[A-Za-z0-9._-]+)*$/.test(name) || name.split('/').some((part) => /^\.+$/.test(part))) {
+      throw new Fault('invalid', `'${name}' is no name for a control group`)
+    }
+    const { layout } = this
+    const trees = layout.version === 'v2' ? [layout.tree] : Object.values(layout.trees)
+    return [...new Set(trees)].map((tree) => join(tree, name))
+  }
+
+  #directoryOf(controller: Controller, name: string): string | undefined {
+    const { layout } = this
+    if (layout.version === 'v2') return layout.controllers.includes(controller) ? join(layout.tree, name) : undefined
+    const tree = layout.trees[controller]
+    return tree === undefined ? undefined : join(tree, name)
+  }
+
+  async #read(controller: Controller, name: string, file: string): Promise<string | undefined> {
+    const directory = this.#directoryOf(controller, name)
+    return directory === undefined ? undefined : await readIfPresent(join(directory, file))
+  }
+
+  async #freeze(name: string, frozen: boolean): Promise<void> {
+    const directory = this.#directoryOf('freezer', name)
+    const [file, value] =
+      this.#layout.version === 'v2'
+        ? ['cgroup.freeze', frozen ? '1' : '0']
+        : ['freezer.state', frozen ? 'FROZEN' : 'THAWED']
+    if (directory !== undefined) await writeFile(join(directory, file), value).catch(unlessGone)
+  }
+}
+
+function limitFiles(
+  limits: GroupLimits,
+  version: CgroupLayout['version'],
+): (readonly [limit: keyof GroupLimits, controller: Controller, file: string, value: string])[] {
+  const files: (readonly [keyof GroupLimits, Controller, string, string])[] = []
+  const { memoryBytes, cpuShares, cpuQuota, pids } = limits
+  const isV2 = version === 'v2'
+  if (memoryBytes !== undefined) {
+    files.push([
+      'memoryBytes',
+      'memory',
+      isV2 ? 'memory.max' : 'memory.limit_in_bytes',
+      String(Math.floor(memoryBytes)),
+    ])
+  }
+  if (cpuShares !== undefined) {
+    const weight = sharesToWeight(cpuShares)
+    files.push(['cpuShares', 'cpu', isV2 ? 'cpu.weight' : 'cpu.shares', String(isV2 ? weight : Math.round(cpuShares))])
+  }
+  if (cpuQuota !== undefined) {
+    const quota = Math.round(cpuQuota * PERIOD_US)
+    if (!isV2) files.push(['cpuQuota', 'cpu', 'cpu.cfs_period_us', String(PERIOD_US)])
+    files.push([
+      'cpuQuota',
+      'cpu',
+      isV2 ? 'cpu.max' : 'cpu.cfs_quota_us',
+      isV2 ? `${quota} ${PERIOD_US}` : String(quota),
+    ])
+  }
+  if (pids !== undefined) files.push(['pids', 'pids', 'pids.max', String(pids)])
+  return files
+}
+
+/** v1 counts 2 to 262144 around 1024, v2 counts 1 to 10000 around 100; the scale the OCI runtimes use. */
+export function sharesToWeight(shares: number): number {
+  const clamped = Math.min(262_144, Math.max(2, shares))
+  return Math.round(1 + ((clamped - 2) * 9_999) / 262_142)
+}
+
+async function setLimit(path: string, value: string): Promise<void> {
+  try {
+    await writeFile(path, value)
+  } catch (cause) {
+    throw new Fault('failed', `the limit ${value} was refused by ${path} (${codeOf(cause)})`, { cause })
+  }
+}
+
+let trials = 0
+
+/** Whether a fresh group below `tree` shows the file `sign`. */
+async function works(tree: string, sign: string): Promise<boolean> {
+  const trial = join(tree, `hakobune-trial-${process.pid}-${++trials}`)
+  try {
+    await mkdir(trial, { recursive: true })
+    return (await readdir(trial)).includes(sign)
+  } catch (cause) {
+    // Read-only, forbidden or full: whatever the reason, this tree serves nobody here.
+    if (codeOf(cause) !== undefined) return false
+    throw cause
+  } finally {
+    await rmdir(trial).catch(unlessGone)
+  }
+}
+
+/** Hands controllers down to the groups below `directory`; returns those the kernel let through. */
+async function enableControllers(
+  directory: string,
+  wanted: readonly Controller[] = ['cpu', 'memory', 'pids'],
+): Promise<Controller[]> {
+  const offered = (await readIfPresent(join(directory, 'cgroup.controllers')))?.trim().split(' ') ?? []
+  const enabled: Controller[] = wanted.filter((name) => name === 'freezer')
+  for (const name of wanted) {
+    if (!offered.includes(name)) continue
+    try {
+      await writeFile(join(directory, 'cgroup.subtree_control'), `+${name}`)
+      enabled.push(name)
+    } catch (cause) {
+      // EBUSY: processes live in this very group, which v2 forbids beside controllers below it.
+      if (!['EBUSY', 'EACCES', 'EPERM', 'EOPNOTSUPP'].includes(codeOf(cause) ?? '')) throw cause
+    }
+  }
+  // Freezing is no controller in v2: every group can do it.
+  return enabled.includes('freezer') ? enabled : [...enabled, 'freezer']
+}
+
+async function pidsBelow(directory: string): Promise<number[]> {
+  const own = ((await readIfPresent(join(directory, 'cgroup.procs'))) ?? '').split('\n').filter(Boolean).map(Number)
+  const below = await Promise.all((await childrenOf(directory)).map((name) => pidsBelow(join(directory, name))))
+  return [...own, ...below.flat()]
+}
+
+async function childrenOf(directory: string): Promise<string[]> {
+  try {
+    const entries = await readdir(directory, { withFileTypes: true })
+    return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name)
+  } catch (cause) {
+    unlessGone(cause)
+    return []
+  }
+}
+
+async function isRemoved(directory: string): Promise<boolean> {
+  for (const child of await childrenOf(directory)) if (!(await isRemoved(join(directory, child)))) return false
+  try {
+    await rmdir(directory)
+  } catch (cause) {
+    if (codeOf(cause) === 'EBUSY' || codeOf(cause) === 'ENOTEMPTY') return false
+    unlessGone(cause)
+  }
+  return true
+}
+
+function killPid(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch (cause) {
+    if (codeOf(cause) !== 'ESRCH') throw cause
+  }
+}
+
+function unlessGone(cause: unknown): void {
+  if (codeOf(cause) !== 'ENOENT' && codeOf(cause) !== 'ENODEV') throw cause
+}

@@ -1,0 +1,78 @@
+/**
+ * Images mounted for as long as a scope lasts.
+ *
+ * `await using mounted = await mountImage(…)` leaves neither mount nor loop device behind, whatever
+ * happens inside. The loop device is the kernel's to end: it is marked to vanish with its mount, so a
+ * crash that skips the scope leaves one mount, which `unmountBelow` finds.
+ */
+import { readFile } from 'node:fs/promises'
+import { Fault } from '#base/fault.ts'
+import { waitFor } from '#base/clock.ts'
+import { makeDirectory } from './files.ts'
+import type { Host } from './host.ts'
+
+export interface MountImage {
+  /** A raw image, or a block device. */
+  readonly image: string
+  /** Where to; made when absent. */
+  readonly target: string
+  readonly isReadOnly?: boolean
+  /** Where in the image the file system begins and how long it is: a partition. */
+  readonly offsetBytes?: number
+  readonly sizeBytes?: number
+  /** Default: found out by the kernel. */
+  readonly fileSystem?: string
+  /** More of mount's options, such as `noload`. */
+  readonly options?: readonly string[]
+}
+
+export interface Mounted extends AsyncDisposable {
+  readonly target: string
+}
+
+/** @throws Fault `failed` with mount's complaint: no file system, not enough rights, no loop device. */
+export async function mountImage(host: Host, wish: MountImage): Promise<Mounted> {
+  const { image, target, isReadOnly = false, offsetBytes, sizeBytes, fileSystem } = wish
+  await makeDirectory(target, 0o700)
+  const options = ['loop', isReadOnly ? 'ro' : 'rw', 'nosuid', 'nodev', ...(wish.options ?? [])]
+  if (offsetBytes !== undefined) options.push(`offset=${offsetBytes}`)
+  if (sizeBytes !== undefined) options.push(`sizelimit=${sizeBytes}`)
+  const kind = fileSystem === undefined ? [] : ['-t', fileSystem]
+  await host.run(['mount', ...kind, '-o', options.join(','), image, target])
+  return { target, [Symbol.asyncDispose]: () => unmount(host, target) }
+}
+
+/** Unmounts, asking again while somebody still uses it. Idempotent. @throws Fault `timeout` when in use for long. */
+export async function unmount(host: Host, target: string): Promise<void> {
+  await waitFor(
+    async () => {
+      if (!(await mountPoints()).includes(target)) return true
+      const { code, stderr } = await host.run(['umount', target], { okCodes: [0, 1, 32] })
+      if (code !== 0 && !/busy|not mounted/.test(stderr)) {
+        throw new Fault('failed', `'${target}' could not be unmounted: ${stderr.trim()}`)
+      }
+      return false
+    },
+    { what: `unmounting '${target}', which is in use`, timeoutMs: 10_000 },
+  )
+}
+
+/** Unmounts everything at or below a directory, innermost first. Idempotent. */
+export async function unmountBelow(host: Host, directory: string): Promise<void> {
+  const below = (await mountPoints()).filter((path) => path === directory || path.startsWith(`${directory}/`))
+  for (const path of below.toReversed()) await unmount(host, path)
+}
+
+/** Where something is mounted now, in the order it was mounted. */
+export async function mountPoints(): Promise<string[]> {
+  return parseMountPoints(await readFile('/proc/self/mountinfo', 'utf8'))
+}
+
+/** The fifth word of each line; blanks and the like appear as three octal digits after a backslash. */
+export function parseMountPoints(text: string): string[] {
+  return text
+    .split('\n')
+    .map((line) => line.split(' ')[4] ?? '')
+    .filter(Boolean)
+    .map((path) => path.replaceAll(/\\([0-7]{3})/g, (_, digits) => String.fromCharCode(Number.parseInt(digits, 8))))
+}

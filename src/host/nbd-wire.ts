@@ -1,0 +1,99 @@
+/** The Network Block Device protocol in bytes: numbers, requests, and the parts of replies. No I/O here. */
+
+export const handshake = {
+  magic: 'NBDMAGICIHAVEOPT',
+  optionMagic: 'IHAVEOPT',
+  replyMagic: 0x3_e889_0455_65a9n,
+  fixedNewstyle: 1,
+  noZeroes: 2,
+} as const
+
+export const option = { abort: 2, go: 7, structuredReply: 8, setMetaContext: 10 } as const
+export const optionReply = {
+  ack: 1,
+  info: 3,
+  metaContext: 4,
+  errorFlag: 0x8000_0000,
+  unsupported: 0x8000_0001,
+} as const
+export const info = { export: 0, blockSize: 3 } as const
+
+export const transmissionFlag = { readOnly: 2, sendsFlush: 4 } as const
+export const command = { read: 0, write: 1, disconnect: 2, flush: 3, blockStatus: 7 } as const
+
+export const replyMagic = { simple: 0x6744_6698, structured: 0x668e_33ef } as const
+export const chunkType = { none: 0, data: 1, hole: 2, blockStatus: 5, error: 0x8001, errorOffset: 0x8002 } as const
+export const chunkDone = 1
+export const chunkErrorFlag = 0x8000
+
+export const requestBytes = 28
+export const simpleReplyBytes = 16
+export const structuredReplyBytes = 20
+export const optionReplyBytes = 20
+
+/** Contexts of block status the client asks for. */
+export const allocationContext = 'base:allocation'
+/** In `base:allocation`: reads as zeros. */
+export const allocationZero = 2
+
+export function optionRequest(number: number, data: Buffer): Buffer {
+  const head = Buffer.alloc(16)
+  head.write(handshake.optionMagic, 'latin1')
+  head.writeUInt32BE(number, 8)
+  head.writeUInt32BE(data.length, 12)
+  return Buffer.concat([head, data])
+}
+
+/** Text with its length before it, as options carry names. */
+export function counted(text: string): Buffer {
+  const bytes = Buffer.from(text)
+  return Buffer.concat([uint32(bytes.length), bytes])
+}
+
+export function uint32(value: number): Buffer {
+  const bytes = Buffer.alloc(4)
+  bytes.writeUInt32BE(value)
+  return bytes
+}
+
+export function request(type: number, cookie: number, offset: number, length: number): Buffer {
+  const bytes = Buffer.alloc(requestBytes)
+  bytes.writeUInt32BE(0x2560_9513, 0)
+  bytes.writeUInt16BE(type, 6)
+  bytes.writeBigUInt64BE(BigInt(cookie), 8)
+  bytes.writeBigUInt64BE(BigInt(offset), 16)
+  bytes.writeUInt32BE(length, 24)
+  return bytes
+}
+
+export interface StructuredHead {
+  readonly isDone: boolean
+  readonly type: number
+  readonly cookie: number
+  readonly length: number
+}
+
+/** `bytes` is what follows the magic: 16 bytes. */
+export function structuredHead(bytes: Buffer): StructuredHead {
+  return {
+    isDone: (bytes.readUInt16BE(0) & chunkDone) !== 0,
+    type: bytes.readUInt16BE(2),
+    cookie: Number(bytes.readBigUInt64BE(4)),
+    length: bytes.readUInt32BE(12),
+  }
+}
+
+/** The protocol's numbers of errors, which are Linux' own. */
+export function errorName(number: number): string {
+  const names: Readonly<Record<number, string>> = {
+    1: 'not permitted',
+    5: 'input/output error',
+    12: 'out of memory',
+    22: 'invalid request',
+    28: 'no space left',
+    75: 'too large',
+    95: 'not supported',
+    108: 'the server is shutting down',
+  }
+  return names[number] ?? `error ${number}`
+}
