@@ -1,0 +1,94 @@
+/** `/storage`: which storages are configured. */
+import { splitList } from '#base/schema/formats.ts'
+import { array, nothing, object, optional, string } from '#base/schema/schema.ts'
+import { configDigest, storageId } from '#base/schema/standard.ts'
+import { anyone, check } from '#rest/endpoint.ts'
+import { commonOptions, storageType } from '#storage/config.ts'
+import { dir } from '#storage/plugins/dir.ts'
+import { configToWire, storageReply } from '#storage/wire.ts'
+import { visibleStorages } from '#views/storage-list.ts'
+import { endpoint } from '../call.ts'
+
+const { path, ...changeable } = dir.config
+const named = object({ storage: storageId, type: storageType })
+
+export const storageEndpoints = [
+  endpoint({
+    method: 'GET',
+    path: '/storage',
+    description: 'Configured storages the caller may use.',
+    params: { type: optional(storageType) },
+    permission: anyone,
+    returns: array(storageReply),
+    async handle({ type }, { services, may }) {
+      return (await visibleStorages(services.storage, type, may)).map(configToWire)
+    },
+  }),
+  endpoint({
+    method: 'POST',
+    path: '/storage',
+    description: 'Configure a storage and make its place ready.',
+    params: { storage: storageId, type: storageType, ...commonOptions, ...changeable, path: optional(path) },
+    permission: check('Datastore.Allocate', '/storage'),
+    returns: named,
+    cli: {
+      command: ['storage', 'add'],
+      positional: ['storage'],
+      examples: ['storage add fast --type dir --path /srv/fast --content images,iso,backup'],
+    },
+    async handle(params, { services }) {
+      const { name, type } = await services.storage.create(params)
+      return { storage: name, type }
+    },
+  }),
+  endpoint({
+    method: 'GET',
+    path: '/storage/{storage}',
+    description: 'Configuration of a storage.',
+    params: { storage: storageId },
+    permission: check('Datastore.Allocate', '/storage/{storage}'),
+    returns: storageReply,
+    cli: { command: ['storage', 'show'], positional: ['storage'] },
+    async handle({ storage }, { services }) {
+      return configToWire(await services.storage.get(storage))
+    },
+  }),
+  endpoint({
+    method: 'PUT',
+    path: '/storage/{storage}',
+    description: 'Change the configuration of a storage.',
+    params: {
+      storage: storageId,
+      ...commonOptions,
+      ...changeable,
+      delete: optional(
+        string({ description: 'Options to return to their default.', format: 'pve-configid-list', maxLength: 4096 }),
+      ),
+      digest: optional(configDigest),
+    },
+    permission: check('Datastore.Allocate', '/storage'),
+    returns: named,
+    cli: {
+      command: ['storage', 'set'],
+      positional: ['storage'],
+      examples: ['storage set local --content images,iso,backup,snippets'],
+    },
+    async handle({ storage, delete: remove, digest, ...set }, { services }) {
+      const { name, type } = await services.storage.update(storage, { set, remove: splitList(remove ?? ''), digest })
+      return { storage: name, type }
+    },
+  }),
+  endpoint({
+    method: 'DELETE',
+    path: '/storage/{storage}',
+    description: 'Forget a storage. What lies in it stays there.',
+    params: { storage: storageId },
+    permission: check('Datastore.Allocate', '/storage'),
+    returns: nothing,
+    cli: { command: ['storage', 'remove'], positional: ['storage'], destroys: 'storage' },
+    async handle({ storage }, { services }) {
+      await services.storage.delete(storage)
+      return null
+    },
+  }),
+]

@@ -1,0 +1,127 @@
+/**
+ * Puts an uploaded file into a storage. It is copied and checked out of sight and then appears in one
+ * act, replacing a file of that name, which is destroyed only once the task has succeeded. The spooled
+ * upload goes either way.
+ */
+import { rm } from 'node:fs/promises'
+import { dirname, join, normalize } from 'node:path'
+import { invalid } from '#base/fault.ts'
+import type { VolumeId } from '#base/ids.ts'
+import type { Settings } from '#settings.ts'
+import { placedName } from '#storage/placing.ts'
+import type { StorageService } from '#storage/service.ts'
+import { type Checksum, requireChecksumShape } from '#storage/transfer.ts'
+import { type FileContent, volumeId } from '#storage/volume.ts'
+import { operation } from '#tasks/operation.ts'
+import { ifConfigured, markOf } from './aside.ts'
+
+export type UploadFile = {
+  readonly storage: string
+  readonly content: FileContent
+  readonly fileName: string
+  /** Absolute path of the spooled upload; removed at the end. */
+  readonly spooled: string
+  readonly checksum?: { readonly algorithm: Checksum['algorithm']; readonly value: string }
+}
+
+export interface UploadFileDeps {
+  readonly storage: Pick<
+    StorageService,
+    'list' | 'stageFile' | 'publishFile' | 'withdrawFile' | 'discardStaged' | 'erase' | 'sweep'
+  >
+}
+
+export const uploadFile = operation<UploadFile, UploadFileDeps>('imgcopy', {
+  id: ({ storage }) => storage,
+  locks: (params) => [`volume/${volumeOf(params)}`],
+})
+  .step('spool', {
+    do: ({ params, log }) => log(`starting file import from: ${params.fileName}`),
+    async undo({ params, deps, task }) {
+      await rm(params.spooled, { force: true })
+      // The file that was replaced; after a failure it has its name again and there is nothing to erase.
+      await ifConfigured(deps.storage, params.storage, () => deps.storage.erase(volumeOf(params), markOf(task.upid)))
+    },
+    always: true,
+  })
+  .step('copy', {
+    async do({ params, deps, log, progress, signal, task }) {
+      const { storage, content, fileName, spooled, checksum } = params
+      const onProgress = (fraction: number) => progress('copy', fraction)
+      const file = { storage, content, fileName, source: spooled, checksum, mark: markOf(task.upid) }
+      const identity = await deps.storage.stageFile({ ...file, onProgress, signal })
+      if (checksum) log(`checksum verified (${checksum.algorithm})`)
+      return { identity }
+    },
+    async undo({ params, deps, task }) {
+      const discard = () => deps.storage.discardStaged(volumeOf(params), markOf(task.upid))
+      await ifConfigured(deps.storage, params.storage, discard)
+      // What a worker was writing when it was killed bears no mark yet.
+      await deps.storage.sweep()
+    },
+  })
+  .step('publish', {
+    async do({ params, deps, log, task }) {
+      await deps.storage.publishFile(volumeOf(params), markOf(task.upid))
+      log(`target volume: ${volumeOf(params)}`)
+      log('finished file import successfully')
+    },
+    async undo({ params, deps, done, task }) {
+      const { identity } = done.copy ?? {}
+      if (identity === undefined) return
+      const withdraw = () => deps.storage.withdrawFile(volumeOf(params), markOf(task.upid), identity)
+      await ifConfigured(deps.storage, params.storage, withdraw)
+    },
+  })
+
+function volumeOf({ storage, content, fileName }: Pick<UploadFile, 'storage' | 'content' | 'fileName'>): VolumeId {
+  return volumeId(storage, placedName(content, fileName))
+}
+
+export interface UploadParams {
+  readonly storage: string
+  readonly content: FileContent
+  readonly filename: string
+  readonly tmpfilename?: string | undefined
+  readonly checksum?: string | undefined
+  readonly 'checksum-algorithm'?: Checksum['algorithm'] | undefined
+}
+
+export interface UploadChecks {
+  readonly settings: Pick<Settings, 'stateDir'>
+  readonly storage: Pick<StorageService, 'requireContent'>
+}
+
+/**
+ * What the task will do, once everything that can be known now is known to be right. The spooled file is
+ * removed when it is not.
+ * @throws Fault `invalid` naming the field
+ */
+export async function uploadRequest(checks: UploadChecks, params: UploadParams): Promise<UploadFile> {
+  const { storage, content, filename, checksum: value, 'checksum-algorithm': algorithm } = params
+  const spooled = spooledPath(checks.settings, params.tmpfilename)
+  try {
+    const { file } = placedName(content, filename)
+    const checksum = algorithm !== undefined && value !== undefined ? { algorithm, value } : undefined
+    if (checksum) requireChecksumShape(checksum)
+    await checks.storage.requireContent(storage, content)
+    return { storage, content, fileName: file, spooled, ...(checksum ? { checksum } : {}) }
+  } catch (error) {
+    await rm(spooled, { force: true })
+    throw error
+  }
+}
+
+/**
+ * A path that leads anywhere else would publish any file of the host, so the rule of the edge (it names the
+ * file itself, in a folder only root can write to) is held here a second time.
+ */
+function spooledPath({ stateDir }: UploadChecks['settings'], path: string | undefined): string {
+  if (path === undefined) {
+    throw invalid({ filename: 'no file was uploaded: send it as the last part of a multipart form' })
+  }
+  if (normalize(path) !== path || dirname(path) !== join(stateDir, 'upload', 'claimed')) {
+    throw invalid({ tmpfilename: 'value is not a spooled upload' })
+  }
+  return path
+}

@@ -1,0 +1,76 @@
+/**
+ * New disks: their size, their name, and who wins when two want the same.
+ */
+import { humanSize, TiB } from '#base/bytes.ts'
+import { invalid, isFault } from '#base/fault.ts'
+import type { Vmid, VolumeId } from '#base/ids.ts'
+import type { DiskFormat } from '#host/qemu-img.ts'
+import type { OpenStorage } from './opened.ts'
+import type { NewVolume } from './plugin.ts'
+import { type ImageFormat, nextImageName, volumeId, wishedImageName } from './volume.ts'
+
+/** Larger than any disk a guest can use, small enough for every arithmetic. */
+export const MAX_IMAGE_BYTES = 64 * TiB
+const SECTOR_BYTES = 512
+/** Each attempt lost to another allocation of the same guest made progress there. */
+const NAME_ATTEMPTS = 64
+
+export interface Allocation {
+  readonly storage: string
+  readonly vmid: Vmid
+  /** Rounded up to whole sectors. */
+  readonly sizeBytes: number
+  readonly format: ImageFormat
+  /** Wished name, as `vm-100-cloudinit`; otherwise the next free `vm-100-disk-<n>`. */
+  readonly name?: string | undefined
+  /** Room to ask for. Default: the whole size; less when the writer knows how much it will write. */
+  readonly neededBytes?: number | undefined
+}
+
+export interface ImportRequest {
+  readonly storage: string
+  readonly vmid: Vmid
+  /** Absolute path of the image to copy. */
+  readonly source: string
+  /** Default: by the ending of `source`; never by its content. */
+  readonly sourceFormat?: DiskFormat | undefined
+  readonly format: ImageFormat
+  readonly onProgress?: ((fraction: number) => void) | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+/** A new image under the wished or the next free name. */
+export async function makeImage(
+  open: OpenStorage,
+  wish: Pick<Allocation, 'vmid' | 'format' | 'name'>,
+  volume: NewVolume,
+): Promise<VolumeId> {
+  const { config, features, images } = open
+  const { vmid, format } = wish
+  if (!features.formats.includes(format)) {
+    throw invalid({ format: `storage '${config.name}' cannot hold images of format '${format}'` })
+  }
+  if (wish.name !== undefined) {
+    const name = wishedImageName(vmid, wish.name, format)
+    await images.create(name, volume)
+    return volumeId(config.name, name)
+  }
+  for (let attempt = 1; ; attempt += 1) {
+    const taken = (await images.list(vmid)).map((facts) => facts.name)
+    const name = nextImageName(vmid, format, taken)
+    try {
+      await images.create(name, volume)
+      return volumeId(config.name, name)
+    } catch (error) {
+      if (!isFault(error, 'conflict') || attempt === NAME_ATTEMPTS) throw error
+    }
+  }
+}
+
+/** In whole sectors. @throws Fault `invalid` */
+export function checkedSize(sizeBytes: number): number {
+  if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 1 || sizeBytes > MAX_IMAGE_BYTES) {
+    throw invalid({ size: `a disk has from 1 byte to ${humanSize(MAX_IMAGE_BYTES)}, not ${sizeBytes} bytes` })
+  }
+  return Math.ceil(sizeBytes / SECTOR_BYTES) * SECTOR_BYTES
+}

@@ -1,0 +1,130 @@
+/**
+ * The configuration of a storage: the document in the store, its check, and its digest.
+ *
+ * Options every storage has stand beside the plugin's own, as on the wire; inside they are kept apart, so
+ * that a driver sees only what is its own.
+ */
+import { createHash } from 'node:crypto'
+import { invalid } from '#base/fault.ts'
+import { checkProperties } from '#base/schema/check.ts'
+import { splitList } from '#base/schema/formats.ts'
+import {
+  boolean,
+  enumOf,
+  integer,
+  optional,
+  type PropertyFormat,
+  propertyString,
+  type Static,
+  string,
+} from '#base/schema/schema.ts'
+import { storageId } from '#base/schema/standard.ts'
+import type { Json } from '#store/store.ts'
+import { pluginOf, storageTypes } from './plugins/all.ts'
+import { type ContentType, contentTypes } from './volume.ts'
+
+const keep = optional(integer({ minimum: 0, maximum: 100_000 }))
+export const pruneFormat: PropertyFormat = {
+  'keep-all': { schema: optional(boolean({ description: 'Keep everything.' })) },
+  'keep-last': { schema: keep },
+  'keep-hourly': { schema: keep },
+  'keep-daily': { schema: keep },
+  'keep-weekly': { schema: keep },
+  'keep-monthly': { schema: keep },
+  'keep-yearly': { schema: keep },
+}
+
+export const storageType = enumOf(storageTypes, { description: 'Kind of storage.' })
+
+/** Options of every storage. */
+export const commonOptions = {
+  content: optional(
+    string({
+      description: 'What it may hold: images, rootdir, iso, vztmpl, snippets, import, backup; or none.',
+      format: 'pve-storage-content-list',
+      maxLength: 256,
+    }),
+  ),
+  nodes: optional(
+    string({ description: 'Nodes that have it; all when absent.', format: 'pve-node-list', maxLength: 4096 }),
+  ),
+  disable: optional(boolean({ description: 'Leave it alone.' })),
+  shared: optional(boolean({ description: 'The same volumes are seen on every node.' })),
+  'prune-backups': optional(
+    propertyString(pruneFormat, { description: 'Which backups outlast pruning.', maxLength: 256 }),
+  ),
+}
+
+/** A new storage as the wire spells it: `storage`, `type`, common options and the plugin's own. */
+export interface StorageInput {
+  readonly storage: string
+  readonly type: string
+  readonly [option: string]: unknown
+}
+
+export interface StorageConfig {
+  readonly name: string
+  readonly type: Static<typeof storageType>
+  readonly content: readonly ContentType[]
+  /** Absent: on every node. */
+  readonly nodes?: readonly string[]
+  readonly isDisabled: boolean
+  readonly isShared: boolean
+  /** `keep-last=3,keep-daily=7` */
+  readonly pruneBackups?: string
+  /** The plugin's own: `path`, `preallocation`, … */
+  readonly options: Readonly<Record<string, string | number | boolean>>
+  /** SHA-1 of all of the above. */
+  readonly digest: string
+}
+
+/** A storage as the store and the wire spell it, `digest` apart. */
+export type StorageDocument = Readonly<Record<string, string | number | boolean>>
+
+/** @throws Fault `invalid` naming every wrong field */
+export function checkStorage(input: StorageInput): StorageDocument {
+  const type = checkProperties({ type: storageType }, { type: input.type })
+  if (!type.ok) throw invalid(type.errors)
+  const plugin = pluginOf(input.type)
+  const all = checkProperties({ storage: storageId, type: storageType, ...commonOptions, ...plugin.config }, input)
+  if (!all.ok) throw invalid(all.errors)
+  const given = splitList(all.values.content ?? plugin.defaultContent.join(','))
+  const refused = given.filter((one) => one !== 'none' && !plugin.content.some((known) => known === one))
+  if (refused.length > 0) {
+    throw invalid({ content: `a storage of type '${plugin.type}' cannot hold '${refused.join(', ')}'` })
+  }
+  const content = given.length === 0 ? 'none' : given.join(',')
+  const entries: [string, unknown][] = Object.entries({ ...all.values, content })
+  return Object.fromEntries(entries.filter(isSimple))
+}
+
+function isSimple(entry: [string, unknown]): entry is [string, string | number | boolean] {
+  return ['string', 'number', 'boolean'].includes(typeof entry[1])
+}
+
+/** Reads a checked document. */
+export function configOf(document: StorageDocument): StorageConfig {
+  const { storage, type, content, nodes, disable, shared, 'prune-backups': prune, ...options } = document
+  const plugin = pluginOf(String(type))
+  return {
+    name: String(storage),
+    type: storageTypes.find((one) => one === plugin.type) ?? storageTypes[0],
+    content: contentTypes.filter((one) => splitList(String(content)).includes(one)),
+    ...(nodes === undefined || nodes === '' ? {} : { nodes: splitList(String(nodes)) }),
+    isDisabled: disable === true,
+    isShared: shared === true || plugin.features.shared,
+    ...(prune === undefined ? {} : { pruneBackups: String(prune) }),
+    options,
+    digest: digestOf(document),
+  }
+}
+
+function digestOf(document: StorageDocument): string {
+  const sorted = Object.entries(document).toSorted(([a], [b]) => (a < b ? -1 : 1))
+  return createHash('sha1').update(JSON.stringify(sorted)).digest('hex')
+}
+
+/** What the store gives back is what `checkStorage` made. */
+export function asDocument(value: Json): StorageDocument {
+  return typeof value === 'object' && value !== null ? Object.fromEntries(Object.entries(value).filter(isSimple)) : {}
+}

@@ -1,0 +1,104 @@
+/**
+ * What an image's own header says, read without any tool.
+ *
+ * A qcow2 or vmdk image can name other files (a backing file, a data file, extents) which every program
+ * that opens it opens too, with that program's rights. An image from outside, or one a guest's QEMU has
+ * written to, may therefore read any file of the host through us. So before any tool of ours opens such
+ * an image, its header is read here and an image that names another file is refused.
+ */
+import { type FileHandle, open } from 'node:fs/promises'
+import { Fault } from '#base/fault.ts'
+
+/** Enough for every fixed field of the formats read here. */
+const HEADER_BYTES = 512
+const QCOW2_MAGIC = 0x51_46_49_fb // 'QFI\xfb'
+const VMDK_MAGIC = 'KDMV'
+
+export interface Qcow2Header {
+  readonly version: number
+  readonly sizeBytes: number
+  /** Where in the file the name of the backing file stands. */
+  readonly backing: { readonly offset: number; readonly length: number } | undefined
+  readonly hasDataFile: boolean
+  readonly isEncrypted: boolean
+  /** Marked by QEMU as damaged: writing to it would make it worse. */
+  readonly isCorrupt: boolean
+}
+
+/** Reads the fixed part of a qcow2 header; nothing when these bytes do not begin one. */
+export function readQcow2Header(bytes: Uint8Array): Qcow2Header | undefined {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  if (view.byteLength < 104 || view.getUint32(0) !== QCOW2_MAGIC) return undefined
+  const version = view.getUint32(4)
+  if (version < 2 || version > 3) return undefined
+  const incompatible = version === 3 ? view.getBigUint64(72) : 0n
+  const backing = { offset: Number(view.getBigUint64(8)), length: view.getUint32(16) }
+  return {
+    version,
+    sizeBytes: Number(view.getBigUint64(24)),
+    backing: backing.offset === 0 && backing.length === 0 ? undefined : backing,
+    hasDataFile: (incompatible & 4n) !== 0n,
+    isEncrypted: view.getUint32(32) !== 0,
+    isCorrupt: (incompatible & 2n) !== 0n,
+  }
+}
+
+/** Header of a qcow2 file. @throws Fault `damaged` when it has none. */
+export async function qcow2HeaderOf(path: string): Promise<Qcow2Header> {
+  await using file = await open(path, 'r')
+  const header = readQcow2Header(await headBytes(file))
+  if (!header) throw new Fault('damaged', `'${path}' is not a qcow2 image`)
+  return header
+}
+
+/**
+ * Throws unless the image stands on its own.
+ * @throws Fault `invalid` naming what it refers to; `damaged` when it is not of that format
+ */
+export async function requireSelfContained(path: string, format: 'raw' | 'qcow2' | 'vmdk'): Promise<void> {
+  // Raw is taken literally: whatever it begins with is the disk's content.
+  if (format === 'raw') return
+  await using file = await open(path, 'r')
+  const head = await headBytes(file)
+  if (format === 'vmdk') return requireSingleVmdk(path, head)
+  const header = readQcow2Header(head)
+  if (!header) throw new Fault('damaged', `'${path}' is not a qcow2 image`)
+  if (header.backing) throw foreign(path, `the backing file '${await textAt(file, header.backing)}'`)
+  if (header.hasDataFile) throw foreign(path, 'an external data file')
+  if (header.isEncrypted) throw new Fault('invalid', `image '${path}' is encrypted and cannot be read here`)
+  if (header.isCorrupt) {
+    throw new Fault('damaged', `image '${path}' is marked as corrupt`, {
+      remedy: 'Repair a copy of it with `qemu-img check -r all`, then use that.',
+    })
+  }
+}
+
+/** The refusal of an image that names another file. */
+export function foreign(path: string, what: string): Fault {
+  return new Fault('invalid', `image '${path}' refers to ${what}; only images that stand on their own are accepted`, {
+    remedy: 'Flatten it where it comes from: `qemu-img convert -O qcow2 IMAGE FLAT.qcow2`.',
+  })
+}
+
+function requireSingleVmdk(path: string, head: Buffer): void {
+  if (head.toString('latin1', 0, 4) !== VMDK_MAGIC) {
+    // A text descriptor is nothing but a list of other files.
+    if (head.toString('latin1').startsWith('# Disk DescriptorFile')) throw foreign(path, 'the files it lists')
+    throw new Fault('damaged', `'${path}' is not a sparse vmdk image`)
+  }
+  // Capacity 0 means: the true layout is an embedded list of files.
+  if (head.readBigUInt64LE(12) === 0n) throw foreign(path, 'the files it lists')
+}
+
+async function headBytes(file: FileHandle): Promise<Buffer> {
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(HEADER_BYTES), 0, HEADER_BYTES, 0)
+  return buffer.subarray(0, bytesRead)
+}
+
+/** A name inside an image, for a message: bounded and printable. */
+async function textAt(file: FileHandle, at: { offset: number; length: number }): Promise<string> {
+  const length = Math.min(at.length, 1023)
+  if (!Number.isSafeInteger(at.offset)) return '?'
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, at.offset)
+  return buffer.toString('utf8', 0, bytesRead).replaceAll(/[^\x20-\x7e]/g, '?')
+}

@@ -1,0 +1,76 @@
+/**
+ * Puts a whole file into a storage in two steps, so that an operation can have an undo between them:
+ * `stageFile` writes and checks out of sight, `publishFile` makes it visible in one act. Both find the
+ * file by its volume id and a mark of the caller's.
+ */
+import { Fault, invalid } from '#base/fault.ts'
+import type { VolumeId } from '#base/ids.ts'
+import type { Host } from '#host/host.ts'
+import { inspectImage } from './import.ts'
+import type { OpenStorage } from './opened.ts'
+import { type Checksum, copyVerified, openForeign, requireChecksumShape } from './transfer.ts'
+import { complaintAboutFile, type FileContent, type FileName, parseVolumeId, plainFileName } from './volume.ts'
+
+export interface FilePlacement {
+  readonly storage: string
+  readonly content: FileContent
+  /** As the client called it; folders are cut off, odd characters become `_`. */
+  readonly fileName: string
+  /** Absolute path of the file to copy. */
+  readonly source: string
+  /** Lower-case letters and digits; stands for whoever places the file. */
+  readonly mark: string
+  readonly checksum?: Checksum | undefined
+  readonly onProgress?: ((fraction: number) => void) | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+/** The volume a file will be. @throws Fault `invalid` naming the field */
+export function placedName(content: FileContent, fileName: string): FileName {
+  const file = plainFileName(fileName)
+  const complaint = complaintAboutFile(content, file)
+  if (complaint !== undefined) throw invalid({ filename: complaint })
+  return { kind: 'file', content, file }
+}
+
+/**
+ * Copies and checks a file out of sight, and returns what `withdrawFile` knows it by. Images to import are refused here already when they refer to
+ * other files, so that none ever lies in a storage.
+ */
+export async function stageFile(host: Host, open: OpenStorage, placement: FilePlacement): Promise<string> {
+  const { content, checksum, source, mark, onProgress, signal } = placement
+  open.requireContent(content)
+  const name = placedName(content, placement.fileName)
+  if (checksum) requireChecksumShape(checksum)
+  await using from = await openForeign(source)
+  await open.requireRoom((await from.stat()).size, `file '${name.file}'`)
+  // Awaited here: the source closes with this scope.
+  return await open.files.stage(name, mark, async (path) => {
+    await copyVerified(from, path, { checksum, onProgress, signal })
+    if (content === 'import') await requireHarmless(host, path, name.file)
+  })
+}
+
+export async function publishFile(open: OpenStorage, volid: VolumeId, mark: string): Promise<void> {
+  await open.files.publish(fileNameOf(volid), mark)
+}
+
+export async function withdrawFile(open: OpenStorage, volid: VolumeId, mark: string, identity: string): Promise<void> {
+  await open.files.withdraw(fileNameOf(volid), mark, identity)
+}
+
+export async function discardStaged(open: OpenStorage, volid: VolumeId, mark: string): Promise<void> {
+  await open.files.discard(fileNameOf(volid), mark)
+}
+
+function fileNameOf(volid: VolumeId): FileName {
+  const { name } = parseVolumeId(volid)
+  if (name.kind !== 'file') throw new Fault('invalid', `volume '${volid}' is no file`)
+  return name
+}
+
+/** Archives (.ova, .ovf) are taken apart, and judged, when they are imported. */
+async function requireHarmless(host: Host, path: string, file: string): Promise<void> {
+  const ending = file.split('.').at(-1)?.toLowerCase()
+  if (ending === 'qcow2' || ending === 'vmdk') await inspectImage(host, path, ending)
+}

@@ -1,0 +1,140 @@
+/**
+ * What a storage driver is: one value (`storagePlugin({ … })`) that says what it can hold and opens a
+ * `StorageDriver` for one configured storage.
+ *
+ * What a driver cannot do is absent: content it does not hold is not in `content` and the matching part
+ * (`images`, `files`, `datastore`) is not there; no method exists to throw "not supported". A driver
+ * knows nothing of users, guests or the store. `conformance.ts` holds for every driver.
+ *
+ * Every change is atomic towards readers and towards `kill -9`: a volume is there with its full content
+ * or it is not there; what a killed process leaves is found and removed by `sweep`.
+ */
+import { invalid } from '#base/fault.ts'
+import type { Vmid } from '#base/ids.ts'
+import { checkProperties } from '#base/schema/check.ts'
+import type { Properties, StaticProperties } from '#base/schema/schema.ts'
+import type { Host } from '#host/host.ts'
+import type { ContentType, FileContent, FileName, ImageFormat, ImageName, VolumeName } from './volume.ts'
+
+export interface StorageFeatures {
+  /** Formats of images, the preferred one first. */
+  readonly formats: readonly ImageFormat[]
+  /** A new image takes (nearly) no space until it is written to, and reads as zeros. */
+  readonly sparse: boolean
+  /** All nodes see the same volumes. */
+  readonly shared: boolean
+}
+
+export interface Space {
+  readonly totalBytes: number
+  readonly usedBytes: number
+  readonly availableBytes: number
+}
+
+/** What a driver knows of one volume. */
+export interface VolumeFacts<Name extends VolumeName = VolumeName> {
+  readonly name: Name
+  readonly sizeBytes: number
+  readonly usedBytes: number
+  /** Seconds since 1970. */
+  readonly ctime: number
+}
+
+export interface Part<Name extends VolumeName> {
+  /** @throws Fault `missing` */
+  readonly describe: (name: Name) => Promise<VolumeFacts<Name>>
+  /** Where programs find it, there or not. */
+  readonly path: (name: Name) => string
+  /** Gone afterwards; false when it was not there. */
+  readonly remove: (name: Name) => Promise<boolean>
+  /** Takes the volume out of sight under a mark of the caller's. Repeating it is harmless. @throws Fault `missing` */
+  readonly setAside: (name: Name, mark: string) => Promise<void>
+  /** Undoes `setAside`; harmless when it did not happen. @throws Fault `conflict` when the name was taken meanwhile */
+  readonly bringBack: (name: Name, mark: string) => Promise<void>
+  /** Destroys what was set aside; harmless when there is nothing. */
+  readonly erase: (name: Name, mark: string) => Promise<void>
+}
+
+export interface NewVolume {
+  readonly sizeBytes: number
+  /** Writes the content before the volume is visible, to a path that already has format and size. */
+  readonly fill?: (path: string) => Promise<void>
+}
+
+export interface ImagePart extends Part<ImageName> {
+  /** All images, or those of one guest, sorted by name. */
+  readonly list: (vmid?: Vmid) => Promise<VolumeFacts<ImageName>[]>
+  /** @throws Fault `conflict` when the name is taken, also by somebody who came first at the same moment */
+  readonly create: (name: ImageName, volume: NewVolume) => Promise<void>
+  /** Only ever to more. */
+  readonly grow: (name: ImageName, sizeBytes: number) => Promise<void>
+  /** Makes the image readable and writable by this uid alone. */
+  readonly giveTo: (name: ImageName, uid: number) => Promise<void>
+}
+
+export interface FilePart extends Part<FileName> {
+  readonly list: (content: FileContent | 'backup') => Promise<VolumeFacts<FileName>[]>
+  /**
+   * Writes content out of sight, under a mark of the caller's, and returns what `withdraw` knows it by.
+   * Nothing remains when `fill` throws.
+   */
+  readonly stage: (name: FileName, mark: string, fill: (path: string) => Promise<void>) => Promise<string>
+  /**
+   * Makes staged content visible in one act. What had that name is kept out of sight under the mark until
+   * `erase` or `withdraw`. @throws Fault `missing` when nothing is staged
+   */
+  readonly publish: (name: FileName, mark: string) => Promise<void>
+  /** Undoes `publish`: what had the name before has it again. Harmless when it did not happen. */
+  readonly withdraw: (name: FileName, mark: string, identity: string) => Promise<void>
+  /** Removes staged content; harmless when there is none. */
+  readonly discard: (name: FileName, mark: string) => Promise<void>
+}
+
+export interface StorageDriver {
+  /** Makes folders and the like when a storage is set up. @throws Fault `unavailable` */
+  readonly prepare: () => Promise<void>
+  /** @throws Fault `unavailable` saying what is not there (a mount, a folder) */
+  readonly requireActive: () => Promise<void>
+  readonly space: () => Promise<Space>
+  /** Removes what killed processes left; returns what it removed. */
+  readonly sweep: () => Promise<string[]>
+  readonly images?: ImagePart
+  readonly files?: FilePart
+  /** Folder of the backup engine, made when missing. */
+  readonly datastore?: () => Promise<string>
+}
+
+/** What a driver may use. */
+export interface DriverHands {
+  readonly host: Host
+  /** Name of the storage, for messages. */
+  readonly storage: string
+}
+
+export interface PluginDefinition<P extends Properties> {
+  readonly type: string
+  /** Everything such a storage may be configured to hold. */
+  readonly content: readonly ContentType[]
+  /** What it holds when nobody says. */
+  readonly defaultContent: readonly ContentType[]
+  readonly features: StorageFeatures
+  /** Options of such a storage beside those every storage has. */
+  readonly config: P
+  readonly open: (options: StaticProperties<P>, hands: DriverHands) => StorageDriver
+}
+
+export type StoragePlugin<P extends Properties = Properties> = Omit<PluginDefinition<P>, 'open'> & {
+  /** @throws Fault `invalid` naming each wrong option */
+  readonly open: (options: Readonly<Record<string, unknown>>, hands: DriverHands) => StorageDriver
+}
+
+export function storagePlugin<const P extends Properties>(definition: PluginDefinition<P>): StoragePlugin<P> {
+  return {
+    ...definition,
+    open: (options, hands) => {
+      const checked = checkProperties(definition.config, options)
+      if (!checked.ok) throw invalid(checked.errors)
+      return definition.open(checked.values, hands)
+    },
+  }
+}

@@ -1,0 +1,158 @@
+/**
+ * Disk images of a `dir` storage: `images/<vmid>/vm-<vmid>-disk-0.qcow2`.
+ *
+ * An image is made and filled under an unfinished name and then given its own by `link`, which, unlike
+ * `rename`, fails when the name is taken: so two who allocate the same name at once cannot both believe
+ * they have it, and nobody ever sees half an image.
+ */
+import { chmod, chown, lstat, open, rm, rmdir } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { Fault } from '#base/fault.ts'
+import { asVmid, type Vmid } from '#base/ids.ts'
+import { asFileFault, codeOf, syncDirectory } from '#host/files.ts'
+import type { Host } from '#host/host.ts'
+import { createImage, growImage, type Preallocation } from '#host/qemu-img.ts'
+import { qcow2HeaderOf, requireSelfContained } from '../image-header.ts'
+import type { ImagePart, VolumeFacts } from '../plugin.ts'
+import { filesIn, newUnfinished } from '../unfinished.ts'
+import { type ImageName, parseVolumeName, volumeId } from '../volume.ts'
+import { imageFolder, makeFolder, makeFoldersFor, PASSABLE, volumePath } from './dir-paths.ts'
+import { factsAt, leaving, linkUnlessTaken, noVolume } from './dir-volumes.ts'
+
+interface Place {
+  readonly base: string
+  readonly storage: string
+  readonly host: Host
+  readonly preallocation: Preallocation
+}
+
+export function dirImages(place: Place): ImagePart {
+  const { base, storage, host, preallocation } = place
+  const common = leaving<ImageName>(storage, (name) => volumePath(base, name))
+  const { path } = common
+  const describe = async (name: ImageName) => {
+    const facts = await imageFacts(path(name), name)
+    if (!facts) throw noVolume(storage, name)
+    return facts
+  }
+  return {
+    ...common,
+    describe,
+    list: (vmid) => listImages(base, vmid),
+    async remove(name) {
+      const wasThere = await common.remove(name)
+      await removeIfEmpty(imageFolder(base, name.vmid))
+      return wasThere
+    },
+    async erase(name, mark) {
+      await common.erase(name, mark)
+      await removeIfEmpty(imageFolder(base, name.vmid))
+    },
+    async create(name, { sizeBytes, fill }) {
+      const unfinished = await newImageFile(base, name)
+      try {
+        await createImage(host, { path: unfinished, format: name.format, sizeBytes, preallocation })
+        await fill?.(unfinished)
+        await syncFile(unfinished)
+        await linkUnlessTaken(unfinished, path(name), volumeId(storage, name))
+      } catch (cause) {
+        throw asFileFault(cause, path(name))
+      } finally {
+        await rm(unfinished, { force: true })
+      }
+      await syncDirectory(dirname(path(name)))
+    },
+    async grow(name, sizeBytes) {
+      await requireSelfContained(path(name), name.format)
+      await growImage(host, path(name), name.format, sizeBytes)
+      await syncFile(path(name))
+    },
+    async giveTo(name, uid) {
+      await describe(name)
+      if (uid !== 0) await requirePassable(path(name))
+      await chmod(path(name), 0o600)
+      await chown(path(name), uid, uid)
+    },
+  }
+}
+
+async function listImages(base: string, vmid?: Vmid): Promise<VolumeFacts<ImageName>[]> {
+  const folders = vmid === undefined ? await filesIn(imageFolder(base)) : [`${vmid}`]
+  const owners = folders.filter((folder) => /^[1-9]\d{2,8}$/.test(folder)).map(asVmid)
+  const lists = await Promise.all(owners.map((owner) => imagesOf(base, owner)))
+  return lists.flat()
+}
+
+async function imagesOf(base: string, vmid: Vmid): Promise<VolumeFacts<ImageName>[]> {
+  const files = await filesIn(imageFolder(base, vmid))
+  const names = files.map((file) => imageNamed(`${vmid}/${file}`)).filter((name) => name !== undefined)
+  const found = await Promise.all(names.map((name) => imageFacts(volumePath(base, name), name)))
+  return found.filter((facts) => facts !== undefined)
+}
+
+/** Files in the folder that are no volumes (unfinished, set aside, somebody's notes) are no error. */
+function imageNamed(text: string): ImageName | undefined {
+  try {
+    const name = parseVolumeName(text)
+    return name.kind === 'image' ? name : undefined
+  } catch (error) {
+    if (error instanceof Fault) return undefined
+    throw error
+  }
+}
+
+/** The size of a qcow2 image is the one it shows to the guest, not that of its file. */
+async function imageFacts(path: string, name: ImageName): Promise<VolumeFacts<ImageName> | undefined> {
+  const facts = await factsAt(path, name)
+  if (!facts || name.format === 'raw') return facts
+  try {
+    return { ...facts, sizeBytes: (await qcow2HeaderOf(path)).sizeBytes }
+  } catch (cause) {
+    if (codeOf(cause) === 'ENOENT') return undefined // Removed since.
+    // A damaged image must stay in the list, or nobody could remove it.
+    if (cause instanceof Fault && cause.kind === 'damaged') return facts
+    throw cause
+  }
+}
+
+/** An empty file beside the future image. Somebody may remove the emptied folder meanwhile, hence twice. */
+async function newImageFile(base: string, name: ImageName): Promise<string> {
+  const folder = imageFolder(base, name.vmid)
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      await makeFoldersFor(base, 'images')
+      await makeFolder(folder, PASSABLE)
+      return await newUnfinished(folder, `.${name.format}`)
+    } catch (cause) {
+      if (codeOf(cause) !== 'ENOENT' || attempt === 2) throw asFileFault(cause, folder)
+    }
+  }
+}
+
+async function removeIfEmpty(folder: string): Promise<void> {
+  try {
+    await rmdir(folder)
+  } catch (cause) {
+    if (!['ENOTEMPTY', 'EEXIST', 'ENOENT'].includes(codeOf(cause) ?? '')) throw asFileFault(cause, folder)
+  }
+}
+
+async function syncFile(path: string): Promise<void> {
+  await using file = await open(path, 'r+')
+  await file.sync()
+}
+
+/** A guest's user must be able to pass every folder above its disk; QEMU would only say "Permission denied". */
+async function requirePassable(path: string): Promise<void> {
+  for (let folder = dirname(path); folder !== '/'; folder = dirname(folder)) {
+    const { mode } = await lstat(folder)
+    if ((mode & 0o001) !== 0) continue
+    throw new Fault(
+      'denied',
+      `folder '${folder}' (mode ${(mode & 0o777).toString(8)}) cannot be passed by a guest's user`,
+      {
+        remedy: `Run \`chmod o+x ${folder}\`, or put the storage elsewhere.`,
+      },
+    )
+  }
+}

@@ -1,0 +1,331 @@
+/**
+ * Storages and the volumes in them: the rules; drivers have the hands.
+ *
+ * Whether a volume is in use is for those who know guests to find out before they call `free`. Room is
+ * asked for before anything is written, because a full file system stops every guest on it.
+ *
+ * Who may run beside whom: everything beside everything, in any number of processes. Two allocations
+ * never get the same volume; freeing what is gone already is no error.
+ */
+import { humanSize } from '#base/bytes.ts'
+import type { Clock } from '#base/clock.ts'
+import { Fault, invalid, isFault, messageOf } from '#base/fault.ts'
+import type { Vmid, VolumeId } from '#base/ids.ts'
+import type { Log } from '#base/log.ts'
+import type { Host } from '#host/host.ts'
+import { convertImage } from '#host/qemu-img.ts'
+import type { Settings } from '#settings.ts'
+import type { Store } from '#store/store.ts'
+import { type Allocation, checkedSize, type ImportRequest, makeImage } from './allocate.ts'
+import type { StorageConfig, StorageInput } from './config.ts'
+import { requireSelfContained } from './image-header.ts'
+import { formatByEnding, inspectImage } from './import.ts'
+import { type HeldVolume, OpenStorage } from './opened.ts'
+import { discardStaged, type FilePlacement, publishFile, stageFile, withdrawFile } from './placing.ts'
+import type { StorageDriver, StorageFeatures, VolumeFacts } from './plugin.ts'
+import { pluginOf } from './plugins/all.ts'
+import { type StorageChange, StorageRegistry } from './registry.ts'
+import { type ContentType, formatOf, type ImageName, isFileContent, parseVolumeId, type VolumeInfo } from './volume.ts'
+
+export interface StorageStatus {
+  /** Can be used now. */
+  readonly active: boolean
+  /** Configured for this node and not disabled. */
+  readonly enabled: boolean
+  readonly totalBytes: number
+  readonly usedBytes: number
+  readonly availableBytes: number
+}
+
+export interface VolumeLocation {
+  readonly path: string
+  readonly format: string
+  readonly sizeBytes: number
+}
+
+export interface StorageNeeds {
+  readonly settings: Pick<Settings, 'node'>
+  readonly store: Store
+  readonly host: Host
+  readonly clock: Clock
+  readonly log: Log
+}
+
+export class StorageService {
+  readonly #needs: StorageNeeds
+  readonly #registry: StorageRegistry
+
+  constructor(needs: StorageNeeds) {
+    this.#needs = needs
+    this.#registry = new StorageRegistry(needs)
+  }
+
+  /** Every configured storage, also disabled ones and those of other nodes, sorted by name. */
+  list(): Promise<StorageConfig[]> {
+    return this.#registry.list()
+  }
+
+  /** @throws Fault `missing` */
+  get(name: string): Promise<StorageConfig> {
+    return this.#registry.get(name)
+  }
+
+  /** Makes a storage known and its place ready. @throws Fault `invalid`, `conflict`, `unavailable` */
+  create(input: StorageInput): Promise<StorageConfig> {
+    return this.#registry.create(input, async (config) => {
+      if (this.#isEnabledHere(config)) await this.#driverOf(config).prepare()
+    })
+  }
+
+  /** A storage that is away can be changed; one that becomes enabled must be there. */
+  update(name: string, change: StorageChange): Promise<StorageConfig> {
+    return this.#registry.update(name, change, async (before, after) => {
+      if (this.#isEnabledHere(after) && !this.#isEnabledHere(before)) await this.#driverOf(after).prepare()
+    })
+  }
+
+  /** Forgets the storage; its volumes stay where they are. */
+  delete(name: string): Promise<void> {
+    return this.#registry.delete(name)
+  }
+
+  featuresOf(config: StorageConfig): StorageFeatures {
+    return pluginOf(config.type).features
+  }
+
+  /** Never fails because a storage does: one that cannot be used is `active: false`. @throws Fault `missing` */
+  async status(name: string): Promise<StorageStatus> {
+    const config = await this.get(name)
+    const nothing = { totalBytes: 0, usedBytes: 0, availableBytes: 0 }
+    if (!this.#isEnabledHere(config)) return { active: false, enabled: false, ...nothing }
+    const driver = this.#driverOf(config)
+    try {
+      await driver.requireActive()
+      return { active: true, enabled: true, ...(await driver.space()) }
+    } catch (error) {
+      this.#needs.log.warn(`storage '${name}' cannot be used`, { error })
+      return { active: false, enabled: true, ...nothing }
+    }
+  }
+
+  /**
+   * Room must be there before anything is written.
+   * @param what for the message, as `a disk of VM 100`
+   * @throws Fault `exhausted`
+   */
+  async requireSpace(name: string, bytes: number, what: string): Promise<void> {
+    await (await this.#open(name)).requireRoom(bytes, what)
+  }
+
+  /** @throws Fault `invalid` when the storage is not configured to hold that; `unavailable` */
+  async requireContent(name: string, content: ContentType): Promise<void> {
+    ;(await this.#open(name)).requireContent(content)
+  }
+
+  /** Volumes of a storage, by content and name. Restore points are the backup service's to list. */
+  async content(
+    name: string,
+    filter: { readonly content?: ContentType | undefined; readonly vmid?: Vmid | undefined } = {},
+  ): Promise<VolumeInfo[]> {
+    const open = await this.#open(name)
+    const { config, driver } = open
+    const wanted = config.content.filter((one) => filter.content === undefined || one === filter.content)
+    const lists: VolumeFacts[][] = []
+    // Disks of VMs and of containers lie together; they are listed once.
+    const isImages = wanted.includes('images') || (wanted.includes('rootdir') && filter.content === undefined)
+    if (isImages && driver.images) lists.push(await driver.images.list(filter.vmid))
+    for (const one of wanted) {
+      if ((isFileContent(one) || one === 'backup') && driver.files) lists.push(await driver.files.list(one))
+    }
+    const all = lists.flat().map((facts) => open.infoOf(facts))
+    return filter.vmid === undefined ? all : all.filter(({ vmid }) => vmid === filter.vmid)
+  }
+
+  /** @throws Fault `missing` */
+  async describe(volid: VolumeId): Promise<VolumeInfo> {
+    const { open, volume } = await this.#hold(volid)
+    return open.infoOf(await volume.describe())
+  }
+
+  /**
+   * Where a volume's bytes are, for somebody who is about to open it.
+   * @throws Fault `missing`; `invalid` when it is an image that refers to another file, which its guest's
+   *   QEMU may have written into it
+   */
+  async location(volid: VolumeId): Promise<VolumeLocation> {
+    const { volume } = await this.#hold(volid)
+    const { name, sizeBytes } = await volume.describe()
+    if (name.kind === 'image') await requireSelfContained(volume.path, name.format)
+    return { path: volume.path, format: formatOf(name), sizeBytes }
+  }
+
+  /** A new empty disk. @throws Fault `exhausted`, `conflict` when the wished name is taken, `invalid` */
+  async allocate(request: Allocation): Promise<VolumeId> {
+    const open = await this.#open(request.storage)
+    open.requireContent('images')
+    const sizeBytes = checkedSize(request.sizeBytes)
+    await open.requireRoom(request.neededBytes ?? sizeBytes, `a disk of guest ${request.vmid}`)
+    return makeImage(open, request, { sizeBytes })
+  }
+
+  /**
+   * A new disk with the content of an image file. Images that refer to other files are refused.
+   * @throws Fault `invalid`, `damaged`, `exhausted`, `aborted`
+   */
+  async importImage(request: ImportRequest): Promise<VolumeId> {
+    const { host } = this.#needs
+    const { onProgress, signal, format } = request
+    const open = await this.#open(request.storage)
+    open.requireContent('images')
+    const source = await inspectImage(host, request.source, request.sourceFormat ?? formatByEnding(request.source))
+    const sizeBytes = checkedSize(source.sizeBytes)
+    await open.requireRoom(source.neededBytes, `a copy of '${request.source}'`)
+    const isTargetZero = open.features.sparse
+    return makeImage(open, request, {
+      sizeBytes,
+      fill: (path) => convertImage(host, { source, target: { path, format }, isTargetZero, onProgress, signal }),
+    })
+  }
+
+  /** Destroys a volume; one that is gone already is no error. */
+  async free(volid: VolumeId): Promise<void> {
+    await (await this.#hold(volid)).volume.remove()
+  }
+
+  /**
+   * Destroys every disk of a guest, on one storage or on all that are enabled here.
+   * @throws Fault `failed` naming the storages it could not look into, after it has done all others
+   */
+  async freeOwnedBy(vmid: Vmid, storage?: string): Promise<void> {
+    const configs = storage === undefined ? await this.list() : [await this.get(storage)]
+    const failures: string[] = []
+    for (const config of configs.filter((one) => this.#isEnabledHere(one))) {
+      try {
+        const { driver } = await this.#open(config.name)
+        for (const { name } of (await driver.images?.list(vmid)) ?? []) await driver.images?.remove(name)
+        // Half a disk of a killed process would outlive its guest.
+        await driver.sweep()
+      } catch (error) {
+        this.#needs.log.error(`disks of guest ${vmid} on storage '${config.name}' are not freed`, { error })
+        failures.push(`${config.name}: ${messageOf(error)}`)
+      }
+    }
+    if (failures.length === 0) return
+    throw new Fault('failed', `disks of guest ${vmid} may remain on ${failures.join('; ')}`)
+  }
+
+  /** Makes a disk larger that nobody has open. @throws Fault `invalid` for less than it has, `exhausted` */
+  async resize(volid: VolumeId, sizeBytes: number): Promise<void> {
+    const { storage, name } = parseImageId(volid)
+    const open = await this.#open(storage)
+    const wanted = checkedSize(sizeBytes)
+    const now = (await open.images.describe(name)).sizeBytes
+    if (wanted < now) throw invalid({ size: `shrinking disks is not supported (it has ${humanSize(now)})` })
+    if (wanted === now) return
+    await open.requireRoom(wanted - now, `the growth of volume '${volid}'`)
+    await open.images.grow(name, wanted)
+  }
+
+  /** Makes a disk the property of a guest's user, or of root again (uid 0). */
+  async giveTo(volid: VolumeId, uid: number): Promise<void> {
+    const { storage, name } = parseImageId(volid)
+    await (await this.#open(storage)).images.giveTo(name, uid)
+  }
+
+  /** Folder of the backup engine on this storage. */
+  async datastorePath(name: string): Promise<string> {
+    const open = await this.#open(name)
+    open.requireContent('backup')
+    if (!open.driver.datastore) throw invalid({ storage: `storage '${name}' cannot hold a datastore` })
+    return open.driver.datastore()
+  }
+
+  /**
+   * Copies and checks a file out of sight; `publishFile` shows it. Returns its identity for `withdrawFile`.
+   * @throws Fault `invalid`, `damaged` when the checksum differs, `exhausted`
+   */
+  async stageFile(placement: FilePlacement): Promise<string> {
+    return stageFile(this.#needs.host, await this.#open(placement.storage), placement)
+  }
+
+  /** Shows a staged file. What it replaces is kept out of sight until `erase` under the same mark. */
+  async publishFile(volid: VolumeId, mark: string): Promise<void> {
+    await publishFile((await this.#hold(volid)).open, volid, mark)
+  }
+
+  /** Undoes `publishFile`; harmless when it did not happen. */
+  async withdrawFile(volid: VolumeId, mark: string, identity: string): Promise<void> {
+    await withdrawFile((await this.#hold(volid)).open, volid, mark, identity)
+  }
+
+  /** Removes a staged file; harmless when it is gone or was published. */
+  async discardStaged(volid: VolumeId, mark: string): Promise<void> {
+    await discardStaged((await this.#hold(volid)).open, volid, mark)
+  }
+
+  /** Takes a volume out of sight under a mark, before `erase` or `bringBack`. @throws Fault `missing` */
+  async setAside(volid: VolumeId, mark: string): Promise<void> {
+    await (await this.#hold(volid)).volume.setAside(mark)
+  }
+
+  /** Undoes `setAside`; harmless when it did not happen. */
+  async bringBack(volid: VolumeId, mark: string): Promise<void> {
+    await (await this.#hold(volid)).volume.bringBack(mark)
+  }
+
+  /** Destroys what was set aside. */
+  async erase(volid: VolumeId, mark: string): Promise<void> {
+    await (await this.#hold(volid)).volume.erase(mark)
+  }
+
+  /** Removes what killed processes left on every storage of this node; returns how many things. */
+  async sweep(): Promise<number> {
+    let count = 0
+    for (const config of await this.list()) {
+      if (!this.#isEnabledHere(config)) continue
+      const driver = this.#driverOf(config)
+      try {
+        await driver.requireActive()
+        count += (await driver.sweep()).length
+      } catch (error) {
+        if (!isFault(error, 'unavailable')) throw error
+        this.#needs.log.warn(`storage '${config.name}' is not swept`, { error })
+      }
+    }
+    return count
+  }
+
+  async #hold(volid: VolumeId): Promise<{ open: OpenStorage; volume: HeldVolume }> {
+    const { storage, name } = parseVolumeId(volid)
+    const open = await this.#open(storage)
+    if (name.kind === 'restore-point') {
+      throw new Fault('invalid', `volume '${volid}' is a restore point and lives in the storage's datastore`)
+    }
+    return { open, volume: open.volume(name) }
+  }
+
+  async #open(name: string): Promise<OpenStorage> {
+    const config = await this.get(name)
+    if (config.isDisabled) throw new Fault('unavailable', `storage '${name}' is disabled`)
+    if (!this.#isEnabledHere(config)) {
+      throw new Fault('unavailable', `storage '${name}' is not available on node '${this.#needs.settings.node}'`)
+    }
+    const driver = this.#driverOf(config)
+    await driver.requireActive()
+    return new OpenStorage(config, driver, this.featuresOf(config))
+  }
+
+  #isEnabledHere({ isDisabled, nodes }: StorageConfig): boolean {
+    return !isDisabled && (nodes === undefined || nodes.includes(this.#needs.settings.node))
+  }
+
+  #driverOf(config: StorageConfig): StorageDriver {
+    return pluginOf(config.type).open(config.options, { host: this.#needs.host, storage: config.name })
+  }
+}
+
+function parseImageId(volid: VolumeId): { storage: string; name: ImageName } {
+  const { storage, name } = parseVolumeId(volid)
+  if (name.kind !== 'image') throw new Fault('invalid', `volume '${volid}' is no disk of a guest`)
+  return { storage, name }
+}

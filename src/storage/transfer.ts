@@ -1,0 +1,98 @@
+/**
+ * Takes in a file that somebody else has written, such as an upload spooled by the front process.
+ *
+ * Invariant: the bytes that are hashed are the bytes that become visible. The file is therefore copied,
+ * not moved: its writer runs under another user and could hold it open and change it after the check.
+ * Links are refused, because a spool is writable by an unprivileged process.
+ */
+import { createHash, timingSafeEqual } from 'node:crypto'
+import { constants } from 'node:fs'
+import { type FileHandle, open } from 'node:fs/promises'
+import { MiB } from '#base/bytes.ts'
+import { Fault, invalid, missing } from '#base/fault.ts'
+import { asFileFault, codeOf } from '#host/files.ts'
+
+export const checksumAlgorithms = ['md5', 'sha1', 'sha224', 'sha256', 'sha384', 'sha512'] as const
+export interface Checksum {
+  readonly algorithm: (typeof checksumAlgorithms)[number]
+  /** Hexadecimal, either case. */
+  readonly value: string
+}
+
+const hexDigits: Readonly<Record<Checksum['algorithm'], number>> = {
+  md5: 32,
+  sha1: 40,
+  sha224: 56,
+  sha256: 64,
+  sha384: 96,
+  sha512: 128,
+}
+const BLOCK_BYTES = MiB
+
+/** Opens a regular file with one name for reading. @throws Fault `missing`, `denied` */
+export async function openForeign(path: string): Promise<FileHandle> {
+  let file: FileHandle
+  try {
+    // Without O_NONBLOCK a pipe in the file's place would hold us for ever.
+    file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+  } catch (cause) {
+    if (codeOf(cause) === 'ENOENT') throw missing('file', path, { cause })
+    if (codeOf(cause) === 'ELOOP') throw new Fault('denied', `'${path}' is a symbolic link`, { cause })
+    throw asFileFault(cause, path)
+  }
+  const stat = await file.stat()
+  if (stat.isFile() && stat.nlink === 1) return file
+  await file.close()
+  throw new Fault('denied', `'${path}' is not a regular file with one name`)
+}
+
+/** @throws Fault `invalid` when the text cannot be a checksum of that kind */
+export function requireChecksumShape({ algorithm, value }: Checksum): void {
+  const digits = hexDigits[algorithm]
+  if (value.length === digits && /^[0-9a-f]+$/i.test(value)) return
+  throw invalid({ checksum: `invalid format - ${algorithm} has ${digits} hexadecimal digits` })
+}
+
+export interface CopyOptions {
+  readonly checksum?: Checksum | undefined
+  readonly onProgress?: ((fraction: number) => void) | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+/**
+ * Copies what `source` holds over the file at `path`.
+ * @throws Fault `damaged` when the checksum differs, `aborted`, `exhausted`
+ */
+export async function copyVerified(source: FileHandle, path: string, options: CopyOptions): Promise<void> {
+  const { checksum, onProgress, signal } = options
+  await using target = await open(path, 'w', 0o600)
+  const { size } = await source.stat()
+  const hash = checksum && createHash(checksum.algorithm)
+  const block = Buffer.allocUnsafe(BLOCK_BYTES)
+  for (let done = 0; ;) {
+    if (signal?.aborted) throw new Fault('aborted', 'copying was interrupted')
+    const { bytesRead } = await source.read(block, 0, BLOCK_BYTES, done)
+    if (bytesRead === 0) break
+    const part = block.subarray(0, bytesRead)
+    hash?.update(part)
+    await writeAll(target, part, done)
+    done += bytesRead
+    onProgress?.(size === 0 ? 1 : Math.min(1, done / size))
+  }
+  if (hash && checksum) requireSame(hash.digest(), checksum)
+}
+
+/** One `write` may take less than it was given. */
+async function writeAll(target: FileHandle, part: Uint8Array, at: number): Promise<void> {
+  for (let from = 0; from < part.length;) {
+    from += (await target.write(part, from, part.length - from, at + from)).bytesWritten
+  }
+}
+
+function requireSame(found: Buffer, { algorithm, value }: Checksum): void {
+  const wanted = Buffer.from(value, 'hex')
+  if (wanted.length === found.length && timingSafeEqual(wanted, found)) return
+  throw new Fault('damaged', `checksum mismatch: got '${found.toString('hex')}' != expect '${value.toLowerCase()}'`, {
+    remedy: `Check the ${algorithm} at the source and upload the file again.`,
+  })
+}

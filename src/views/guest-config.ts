@@ -1,0 +1,39 @@
+/** A guest's configuration as the API shows it. */
+import { missing } from '#base/fault.ts'
+import type { GuestConfig } from '#guests/config.ts'
+import { optionsInForce, pendingItems } from '#guests/config.ts'
+import { optionParams, optionsToReply, serverOptions } from '#guests/qemu/options.ts'
+import { array, integer, object, optional, string } from '#base/schema/schema.ts'
+import type { Schema, Static } from '#base/schema/schema.ts'
+
+/** Every option by its own schema. Its type says less than it could: which options there are is data. */
+export const configReply: Schema<Record<string, unknown>> = {
+  type: 'object',
+  properties: {
+    ...optionParams,
+    ...serverOptions,
+    digest: string({ description: 'SHA-1 of the configuration; give it back to change exactly this one.' }),
+  },
+}
+
+export const pendingReply = array(
+  object({
+    key: string({ description: 'Name of the option.' }),
+    value: optional(string({ description: 'Value in force.' })),
+    pending: optional(string({ description: 'Value from the next start on.' })),
+    delete: optional(integer({ description: '1 when the option goes at the next start.', minimum: 0, maximum: 2 })),
+  }),
+)
+
+/** @param current what is in force now, instead of what the next start uses */
+export function configOf(
+  config: GuestConfig,
+  { current = false, snapshot }: { current?: boolean | undefined; snapshot?: string | undefined },
+) {
+  if (snapshot !== undefined) throw missing('snapshot', snapshot)
+  return { ...optionsToReply(current ? optionsInForce(config) : config.options), digest: config.digest }
+}
+
+export function pendingOf(config: GuestConfig): Static<typeof pendingReply> {
+  return pendingItems(config).map(({ isDeleted, ...item }) => (isDeleted ? { ...item, delete: 1 } : item))
+}

@@ -1,0 +1,88 @@
+/** Guests as the API lists them: which of them a caller may see, and what is said of each. */
+import { array, boolean, enumOf, integer, number, object, optional, record, string } from '#base/schema/schema.ts'
+import type { Static } from '#base/schema/schema.ts'
+import { vmid } from '#base/schema/standard.ts'
+import type { GuestStatus } from '#guests/guest.ts'
+import { agentOf } from '#guests/qemu/agent.ts'
+import type { GuestService } from '#guests/service.ts'
+import type { May } from './volume-access.ts'
+
+const use = {
+  vmid,
+  name: string({ description: 'Name.' }),
+  status: enumOf(['running', 'stopped'], { description: 'Whether its process runs.' }),
+  cpus: number({ description: 'Processors.' }),
+  cpu: number({ description: 'Share of them in use, 0 to 1.' }),
+  maxmem: integer({ description: 'Memory in bytes.' }),
+  mem: integer({ description: 'Memory in use, in bytes.' }),
+  memhost: optional(integer({ description: 'Memory the node spends on it, in bytes.' })),
+  maxdisk: integer({ description: 'Size of its first disk in bytes.' }),
+  disk: integer({ description: 'Always 0: what is used inside a disk is not known.' }),
+  uptime: integer({ description: 'Seconds since its start.' }),
+  netin: integer({ description: 'Bytes received.' }),
+  netout: integer({ description: 'Bytes sent.' }),
+  diskread: integer({ description: 'Bytes read from disks.' }),
+  diskwrite: integer({ description: 'Bytes written to disks.' }),
+  pid: optional(integer({ description: 'Process of its QEMU.' })),
+  tags: optional(string({ description: 'Tags, separated by semicolons.' })),
+  template: optional(boolean({ description: 'It is a template.' })),
+  lock: optional(string({ description: 'What keeps it from being changed.' })),
+  serial: optional(boolean({ description: 'It has a serial console.' })),
+}
+
+export const guestItem = object(use)
+export const guestItems = array(guestItem)
+
+export const currentStatus = object({
+  ...use,
+  qmpstatus: string({ description: 'State as QEMU says: running, paused, …' }),
+  ha: record({ description: 'High availability.' }),
+  agent: optional(boolean({ description: 'A guest agent is configured.' })),
+  'running-machine': optional(string({ description: 'Machine type of the running QEMU.' })),
+  'running-qemu': optional(string({ description: 'Version of the running QEMU.' })),
+})
+
+/** Guests of this node the caller may look at. */
+export async function visibleGuests(guests: Pick<GuestService, 'list'>, may: May): Promise<GuestStatus[]> {
+  const all = await guests.list()
+  const allowed = await Promise.all(all.map(({ vmid: id }) => may(`/vms/${id}`, 'VM.Audit')))
+  return all.filter((_, at) => allowed[at])
+}
+
+export function itemOf(guest: GuestStatus): Static<typeof guestItem> {
+  const { state, options, tags, lock, isTemplate } = guest
+  const running = state.state === 'running' ? state : undefined
+  return {
+    vmid: guest.vmid,
+    name: guest.name,
+    status: state.state,
+    cpus: guest.processors,
+    cpu: running?.cpu ?? 0,
+    maxmem: guest.maxMemoryBytes,
+    mem: running?.memoryBytes ?? 0,
+    maxdisk: guest.maxDiskBytes,
+    disk: 0,
+    uptime: running?.uptimeSeconds ?? 0,
+    netin: running?.netInBytes ?? 0,
+    netout: running?.netOutBytes ?? 0,
+    diskread: running?.diskReadBytes ?? 0,
+    diskwrite: running?.diskWriteBytes ?? 0,
+    ...(running ? { pid: running.pid, memhost: running.hostMemoryBytes } : {}),
+    ...(tags === undefined ? {} : { tags }),
+    ...(lock === undefined ? {} : { lock }),
+    ...(isTemplate ? { template: true } : {}),
+    ...(options.serial0 === undefined ? {} : { serial: true }),
+  }
+}
+
+export function currentStatusOf(guest: GuestStatus): Static<typeof currentStatus> {
+  const { state } = guest
+  return {
+    ...itemOf(guest),
+    ha: { managed: 0 },
+    ...(agentOf(guest.options).isEnabled ? { agent: true } : {}),
+    ...(state.state === 'running'
+      ? { qmpstatus: state.qmpStatus, 'running-machine': state.machine, 'running-qemu': state.qemuVersion }
+      : { qmpstatus: 'stopped' }),
+  }
+}

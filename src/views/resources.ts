@@ -1,0 +1,96 @@
+/** Everything there is, in one list: nodes, guests and storages, as far as the caller may see them. */
+import { array, boolean, enumOf, integer, number, object, optional, string } from '#base/schema/schema.ts'
+import type { Static } from '#base/schema/schema.ts'
+import { vmid } from '#base/schema/standard.ts'
+import type { NodeFacts } from '#cluster/node-facts.ts'
+import type { GuestStatus } from '#guests/guest.ts'
+import type { GuestService } from '#guests/service.ts'
+import type { StorageService } from '#storage/service.ts'
+import { itemOf, visibleGuests } from './guest-list.ts'
+import { nodeList } from './node-status.ts'
+import { nodeStorages, type StorageItem } from './storage-list.ts'
+import type { May } from './volume-access.ts'
+
+export const resourceTypes = ['vm', 'storage', 'node', 'sdn'] as const
+
+const count = (description: string) => optional(integer({ description }))
+const text = (description: string) => optional(string({ description }))
+
+export const resource = object({
+  id: string({ description: 'Unique: `qemu/100`, `node/n`, `storage/n/s`.' }),
+  type: enumOf(['node', 'storage', 'pool', 'qemu', 'lxc', 'openvz', 'sdn', 'network']),
+  node: text('Node it is on.'),
+  vmid: optional(vmid),
+  name: text('Name of the guest.'),
+  status: text('running, stopped, online, available, …'),
+  storage: text('Name of the storage.'),
+  content: text('What the storage holds.'),
+  plugintype: text('Kind of storage.'),
+  pool: text('Pool the guest is in.'),
+  tags: text('Tags of the guest.'),
+  lock: text('What keeps the guest from being changed.'),
+  hastate: text('State in high availability.'),
+  level: text('Support level of the node.'),
+  shared: optional(boolean({ description: 'The storage is the same on every node.' })),
+  template: optional(boolean({ description: 'The guest is a template.' })),
+  cpu: optional(number({ description: 'Share of processors in use, 0 to 1.' })),
+  maxcpu: optional(number({ description: 'Processors.' })),
+  mem: count('Memory in use, in bytes.'),
+  memhost: count('Memory the node spends on the guest, in bytes.'),
+  maxmem: count('Memory in bytes.'),
+  disk: count('Disk space in use, in bytes.'),
+  maxdisk: count('Disk space in bytes.'),
+  diskread: count('Bytes the guest has read.'),
+  diskwrite: count('Bytes the guest has written.'),
+  netin: count('Bytes the guest has received.'),
+  netout: count('Bytes the guest has sent.'),
+  uptime: count('Seconds since its start.'),
+})
+export type Resource = Static<typeof resource>
+export const resources = array(resource)
+
+interface Sources {
+  readonly settings: { readonly node: string }
+  readonly node: NodeFacts
+  readonly guests: Pick<GuestService, 'list'>
+  readonly storage: Pick<StorageService, 'list' | 'get' | 'status' | 'featuresOf'>
+}
+
+export async function visibleResources(
+  sources: Sources,
+  type: (typeof resourceTypes)[number] | undefined,
+  may: May,
+): Promise<Resource[]> {
+  const { node } = sources.settings
+  const wants = (one: string) => type === undefined || type === one
+  const [guests, nodes, storages] = await Promise.all([
+    wants('vm') ? visibleGuests(sources.guests, may) : [],
+    wants('node') ? nodeList(sources.node, node, may) : [],
+    wants('storage') ? nodeStorages(sources.storage, { node }, may) : [],
+  ])
+  return [
+    ...guests.map((guest) => guestResource(guest, node)),
+    ...nodes.map((one): Resource => ({ ...one, type: 'node' })),
+    ...storages.map((storage) => storageResource(storage, node)),
+  ]
+}
+
+function guestResource(guest: GuestStatus, node: string): Resource {
+  const { cpus, pid: _, serial: __, ...facts } = itemOf(guest)
+  return { id: `qemu/${guest.vmid}`, type: 'qemu', node, template: guest.isTemplate, ...facts, maxcpu: cpus }
+}
+
+function storageResource(storage: StorageItem, node: string): Resource {
+  return {
+    id: `storage/${node}/${storage.storage}`,
+    type: 'storage',
+    node,
+    storage: storage.storage,
+    status: storage.active === true ? 'available' : 'unknown',
+    content: storage.content,
+    plugintype: storage.type,
+    shared: storage.shared,
+    disk: storage.used,
+    maxdisk: storage.total,
+  }
+}
