@@ -12,7 +12,7 @@ import { messageOf } from '#base/fault.ts'
 import { createLog, type Log } from '#base/log.ts'
 import { productName, productVersion } from '#base/product.ts'
 import { peerCredentials } from '#host/native.ts'
-import { startFrontProcess } from '#http/front-process.ts'
+import { type FrontProcess, startFrontProcess } from '#http/front-process.ts'
 import { localUsers } from '#http/peer.ts'
 import { type ApiServerOptions, createApiServer } from '#http/server.ts'
 import { createSpool } from '#http/spool.ts'
@@ -54,6 +54,7 @@ async function run(log: Log): Promise<void> {
 
   await prepareNode(node)
   await tasks.recover()
+  await services.storage.sweep()
   const adopted = await services.guests.adopt()
   log.info(`${productName} ${productVersion} has its node '${settings.node}'`, { guests: adopted.length })
 
@@ -119,28 +120,40 @@ async function serve(node: NodeServices, log: Log, closing: AsyncDisposableStack
     await listenOnSocket(server, { path: join(settings.runDir, name), ...place })
     closing.defer(() => closeServer(server))
   }
+  const front = await serveOutside(node, spool.incoming, frontUid)
+  closing.use(front)
+  log.info('serving', {
+    url: `https://${settings.apiHost}:${front.port}`,
+    socket: join(settings.runDir, 'api.sock'),
+  })
+}
+
+/** The unprivileged process that ends TLS. */
+async function serveOutside(
+  { settings, clock, random, log }: NodeServices,
+  uploadDir: string,
+  uid: number,
+): Promise<FrontProcess> {
   const { key, certificate } = await ensureCertificate({
     directory: join(settings.stateDir, 'keys'),
     node: settings.node,
     clock,
     random,
   })
-  const front = await startFrontProcess({
+  return startFrontProcess({
     config: {
       key,
       certificate,
       host: settings.apiHost,
       port: settings.apiPort,
       daemonSocket: join(settings.runDir, 'front.sock'),
-      uploadDir: spool.incoming,
+      uploadDir,
       node: settings.node,
     },
-    uid: frontUid,
+    uid,
     log,
     clock,
   })
-  closing.use(front)
-  log.info('serving', { url: `https://${settings.apiHost}:${front.port}`, socket: join(settings.runDir, 'api.sock') })
 }
 
 function untilSignal(): Promise<void> {

@@ -31,10 +31,18 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
 }
 
 /** Files directly in `src/`: they compose, so they may see everything. */
-export const compositionRoots: readonly string[] = ['main', 'front', 'worker', 'services', 'settings', 'commands', 'prepare-node']
+export const compositionRoots: readonly string[] = [
+  'main',
+  'front',
+  'worker',
+  'services',
+  'settings',
+  'commands',
+  'prepare-node',
+]
 
-/** What any folder may take from the composition roots: the set of services as a type, the settings. */
-export const commonRoots: readonly string[] = ['services', 'settings']
+/** What any folder may take from the composition roots: the set of services as a type, the settings, the list of commands. */
+export const commonRoots: readonly string[] = ['services', 'settings', 'commands']
 
 export const bannedNames: readonly string[] = ['index', 'utils', 'util', 'helpers', 'helper', 'common', 'misc']
 export const longestFile = 400

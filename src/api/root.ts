@@ -4,6 +4,7 @@ import { accessEndpoints } from './access/access.ts'
 import type { Call } from './call.ts'
 import { clusterResourceEndpoints } from './cluster/resources.ts'
 import { clusterTaskEndpoints } from './cluster/tasks.ts'
+import { backupEndpoints } from './hako/backups.ts'
 import { selfDescription } from './hako/commands.ts'
 import { drillEndpoints, evidenceEndpoints } from './hako/drills.ts'
 import { nodeEndpoints } from './nodes/node.ts'
@@ -13,6 +14,7 @@ import { contentEndpoints } from './nodes/storage/content.ts'
 import { uploadEndpoints } from './nodes/storage/upload.ts'
 import { taskEndpoints } from './nodes/tasks.ts'
 import { nodeVersionEndpoints } from './nodes/version.ts'
+import { vzdumpEndpoints } from './nodes/vzdump.ts'
 import { storageEndpoints } from './storage/storage.ts'
 import { versionEndpoints } from './version.ts'
 
@@ -29,6 +31,8 @@ const endpoints: readonly Endpoint<Call>[] = [
   ...uploadEndpoints,
   ...qemuEndpoints,
   ...taskEndpoints,
+  ...vzdumpEndpoints,
+  ...backupEndpoints,
   ...drillEndpoints,
   ...evidenceEndpoints,
 ]

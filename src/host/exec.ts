@@ -115,7 +115,7 @@ async function collect(
     }
     parts.push(part)
     if (!onLine) continue
-    const lines = (open + decoder.write(part)).split('\n')
+    const lines = (open + decoder.write(part)).split(/[\n\r]/) // A carriage return ends a progress report.
     open = lines.pop() ?? ''
     for (const line of lines) onLine(line)
   }

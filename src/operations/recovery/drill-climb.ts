@@ -2,7 +2,7 @@
  * The rungs of a drill, each asking the world: the datastore, the disks, the guest's console, its agent,
  * its network, its application. The order and the meaning of a miss are `recovery/ladder.ts`'s.
  */
-import { Fault } from '#base/fault.ts'
+import { Fault, messageOf } from '#base/fault.ts'
 import { asVmid, asVolumeId, type Vmid } from '#base/ids.ts'
 import { climb, type Rung } from '#recovery/ladder.ts'
 import { type Level, meanings } from '#recovery/level.ts'
@@ -10,6 +10,7 @@ import type { PhaseTimes } from '#recovery/record.ts'
 import type { StepContext } from '#tasks/operation.ts'
 import type { DrillDeps, DrillGuest, DrillOutcome, DrillPoint } from './drill.ts'
 import { waitForAddress, waitForAgent, waitForBoot } from './drill-guest.ts'
+import { photograph } from './exhibits.ts'
 import { runProbes } from './drill-probes.ts'
 import { restoreScratch, type RestoredScratch } from './drill-restore.ts'
 
@@ -41,6 +42,9 @@ export async function climbLadder(context: ClimbContext): Promise<DrillOutcome> 
       onVerdict: ({ level, held, found, tookMs }) =>
         log(`${level} ${held ? 'ok  ' : 'FAIL'} ${meanings[level].en}: ${found} (${(tookMs / 1000).toFixed(1)} s)`),
     })
+    await photograph(deps, asVmid(done.point.scratch)).catch((error: unknown) =>
+      context.warn(`no picture of the screen: ${messageOf(error)}`),
+    )
     const manifest = findings.reader?.manifest
     return {
       reached: reached ?? null,
@@ -53,7 +57,6 @@ export async function climbLadder(context: ClimbContext): Promise<DrillOutcome> 
     }
   } finally {
     await findings.reader?.[Symbol.asyncDispose]()
-    await deps.guests.screenshot(asVmid(done.point.scratch)).catch(() => {}) // A guest that never started has no screen.
   }
 }
 
@@ -88,7 +91,12 @@ function rungsOf(context: ClimbContext, findings: Findings): Record<Level, Rung>
     },
     L3: () =>
       timed('boot', async () => {
-        await deps.guests.start(scratch, { netns: done.network.netns, firmwareLog: true })
+        await deps.guests.start(scratch, {
+          netns: done.network.netns,
+          bridge: done.network.bridge,
+          startedBy: context.task.upid,
+          signal,
+        })
         return waitForBoot({ ...boot, hasAgent: known(findings.restored).hasAgent })
       }),
     L4: () => timed('ready', () => waitForAgent({ ...boot, hasAgent: known(findings.restored).hasAgent })),

@@ -1,12 +1,15 @@
 /** Waits for a restored guest to boot, to answer on its agent, and to answer on its network. */
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { waitFor } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
+import { readForeignFile } from '#host/files.ts'
 import { inNetns } from '#host/netns.ts'
 import { judgeConsole } from '#recovery/console.ts'
 import type { DrillDeps } from './drill.ts'
+
+/** The end of a log says how a boot went; a guest that prints for ever must fill neither memory nor disk. */
+const logBytes = 1024 * 1024
 
 export interface Scratch {
   readonly deps: DrillDeps
@@ -59,7 +62,8 @@ async function bootState({
 }
 
 export async function logOf(deps: Pick<DrillDeps, 'guests'>, scratch: Vmid, name: string): Promise<string> {
-  return readFile(join(deps.guests.runDirOf(scratch), name), 'latin1').catch(() => '')
+  const content = await readForeignFile(join(deps.guests.runDirOf(scratch), name), logBytes)
+  return content?.toString('latin1') ?? ''
 }
 
 async function pings(deps: DrillDeps, scratch: Vmid): Promise<boolean> {

@@ -1,18 +1,61 @@
-/** Restores a restore point as a scratch guest: its disks under new names, its configuration cut down to what may boot beside the original. */
+/**
+ * Restores a restore point as a scratch guest: its disks as volumes of the scratch id, its configuration
+ * cut down to what may boot beside the original.
+ */
 import { asVmid } from '#base/ids.ts'
 import type { BackupReader } from '#backup/reader.ts'
+import type { Options } from '#guests/config.ts'
+import { agentOf } from '#guests/qemu/agent.ts'
 import type { PhaseTimes } from '#recovery/record.ts'
+import { optionsWithVolumes, restoreDisks, storedOptions } from '../backup/restore-disks.ts'
 import type { ClimbContext } from './drill-climb.ts'
 import type { RestoredDiskFacts } from './drill.ts'
 
 export interface RestoredScratch {
   readonly name: string | null
-  readonly config: Readonly<Record<string, string>>
+  readonly config: Options
   readonly hasAgent: boolean
   readonly disks: readonly RestoredDiskFacts[]
   readonly phases: Required<Pick<PhaseTimes, 'fetch' | 'write'>>
 }
 
-export function restoreScratch(context: ClimbContext, reader: BackupReader): Promise<RestoredScratch> {
-  throw new Error(`not yet ${asVmid(context.done.point.scratch)} ${reader.manifest.time}`)
+/** Options that reach beyond the guest, or would act on the original. */
+const leftOut: readonly RegExp[] = [
+  /^hookscript$/,
+  /^args$/,
+  /^onboot$/,
+  /^startup$/,
+  /^protection$/,
+  /^(hostpci|usb|parallel|virtiofs)\d+$/,
+]
+
+export async function restoreScratch(context: ClimbContext, reader: BackupReader): Promise<RestoredScratch> {
+  const { params, deps, done, task, progress, signal, log } = context
+  const vmid = asVmid(done.point.scratch)
+  const restored = await restoreDisks({
+    reader,
+    vmid,
+    storage: params.storage,
+    services: deps,
+    log,
+    signal,
+    onProgress: (drive, fraction) => progress(`write ${drive}`, fraction),
+  })
+  const stored = await storedOptions(reader)
+  const config = scratchOptions(optionsWithVolumes(stored, restored.disks), done.point.guest)
+  await deps.guests.writeConfig(vmid, config, { owner: task.upid })
+  return {
+    name: stored.name ?? null,
+    config,
+    hasAgent: agentOf(config).isEnabled,
+    disks: restored.disks.map(({ drive, sizeBytes, digest }) => ({ drive, sizeBytes, digest })),
+    phases: { fetch: restored.fetchMs, write: restored.writeMs },
+  }
+}
+
+/** The MAC addresses stay: a guest may know its network by them, and nothing on the isolated one has the same. */
+export function scratchOptions(options: Options, guest: string): Options {
+  const kept = Object.entries(options).filter(([name]) => !leftOut.some((pattern) => pattern.test(name)))
+  // Without a serial console the drill could see a boot only through the agent.
+  return { serial0: 'socket', ...Object.fromEntries(kept), name: `drill-${guest.replace('/', '-')}` }
 }

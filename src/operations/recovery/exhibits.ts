@@ -2,11 +2,11 @@
  * What goes into a drill's evidence beside its record: configuration, digests of the restored disks, what
  * the guest said and showed, and the versions of everything that took part.
  */
-import { readFile } from 'node:fs/promises'
 import { release } from 'node:os'
 import { join } from 'node:path'
-import { asVmid } from '#base/ids.ts'
+import { asVmid, type Vmid } from '#base/ids.ts'
 import { limits } from '#base/limits.ts'
+import { readForeignFile } from '#host/files.ts'
 import { productVersion } from '#base/product.ts'
 import type { DrillDeps, DrillOutcome } from './drill.ts'
 import { logOf } from './drill-guest.ts'
@@ -29,10 +29,9 @@ export async function gatherExhibits(
     ['firmware.log', 'firmware.txt'],
   ] as const) {
     const text = await logOf(deps, scratch, file)
-    // The end says how it went; a guest that prints for ever must not fill the disk.
-    if (text !== '') exhibits.set(name, text.slice(-limits.evidence.fileBytes / 64))
+    if (text !== '') exhibits.set(name, text)
   }
-  const screen = await readFile(join(deps.guests.runDirOf(scratch), screenName)).catch(() => undefined)
+  const screen = await readForeignFile(join(deps.guests.runDirOf(scratch), screenName), limits.evidence.fileBytes)
   if (screen) exhibits.set(screenName, screen)
   return exhibits
 }
@@ -40,4 +39,11 @@ export async function gatherExhibits(
 async function versions({ host }: DrillDeps): Promise<Record<string, string>> {
   const { stdout } = await host.run(['qemu-system-x86_64', '--version'])
   return { hakobune: productVersion, qemu: stdout.split('\n')[0] ?? '', kernel: release(), node: process.version }
+}
+
+/** Photographs the guest's screen into its run directory. A guest that never started has none. */
+export async function photograph({ guests }: Pick<DrillDeps, 'guests'>, scratch: Vmid): Promise<void> {
+  if (!(await guests.isRunning(scratch))) return
+  await using qmp = await guests.qmp(scratch)
+  await qmp.execute('screendump', { filename: join(guests.runDirOf(scratch), screenName), format: 'png' })
 }

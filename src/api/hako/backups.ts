@@ -1,0 +1,120 @@
+/** Our own branch: the backups of all storages, what is in one, whether it is whole, and the way back. */
+import { asVmid, asVolumeId } from '#base/ids.ts'
+import { array, boolean, optional } from '#base/schema/schema.ts'
+import { storageId, upid, vmid, volumeId } from '#base/schema/standard.ts'
+import { verifyBackups } from '#operations/backup/verify.ts'
+import { restoreGuest } from '#operations/guest/restore.ts'
+import { deleteVolume } from '#operations/storage/delete.ts'
+import { anyone, check } from '#rest/endpoint.ts'
+import { backupDetails, backupFacts, backupItem, visibleBackups } from '#views/backups.ts'
+import { endpoint } from '../call.ts'
+import { toChangeBackup, toReadBackup, toRestore } from '../nodes/backup-rights.ts'
+
+const readsBackup = {
+  says: 'Datastore.Allocate on the storage, or Datastore.AllocateSpace there with VM.Backup on the guest',
+  of: ({ volume }: { volume: string }) => toReadBackup(volume),
+}
+
+export const backupEndpoints = [
+  endpoint({
+    method: 'GET',
+    path: '/hako/backups',
+    description: 'Backups on every storage, as far as the caller may see them, newest first.',
+    params: { storage: optional(storageId), vmid: optional(vmid) },
+    permission: anyone,
+    returns: array(backupItem),
+    isOwn: true,
+    cli: {
+      command: ['backup', 'list'],
+      columns: ['volid', 'vmid', 'name', 'pointInTime', 'size', 'stored', 'protected', 'notes', 'damage'],
+      id: 'volid',
+      examples: ['backup list', 'backup list --vmid 100 -o id'],
+    },
+    handle: (params, { services, may }) => visibleBackups(services, params, may),
+  }),
+  endpoint({
+    method: 'GET',
+    path: '/hako/backups/{volume*}',
+    description: 'One backup: its disks, the moment it is from, and how it was made.',
+    params: { volume: volumeId },
+    permission: anyone,
+    alsoNeeds: readsBackup,
+    returns: backupDetails,
+    isOwn: true,
+    cli: {
+      command: ['backup', 'show'],
+      positional: ['volume'],
+      id: 'volid',
+      examples: ['backup show local:backup/vm/100/2026-01-01T00:00:00Z -o yaml'],
+    },
+    handle: ({ volume }, { services }) => backupFacts(services, asVolumeId(volume)),
+  }),
+  endpoint({
+    method: 'DELETE',
+    path: '/hako/backups/{volume*}',
+    description: 'Remove a backup and give back what no other backup uses.',
+    params: { volume: volumeId },
+    permission: anyone,
+    alsoNeeds: {
+      says: 'Datastore.Allocate on the storage, or Datastore.AllocateSpace there with VM.Backup on the guest',
+      of: ({ volume }) => toChangeBackup(volume),
+    },
+    returns: upid,
+    isOwn: true,
+    cli: { command: ['backup', 'delete'], positional: ['volume'], destroys: 'volume' },
+    handle: ({ volume }, { start }) => start(deleteVolume, { volume }),
+  }),
+  endpoint({
+    method: 'POST',
+    path: '/hako/verify/backup',
+    description: 'Read a backup again and compare every byte with its digest.',
+    params: { volume: volumeId },
+    permission: anyone,
+    alsoNeeds: readsBackup,
+    returns: upid,
+    isOwn: true,
+    cli: {
+      command: ['backup', 'verify'],
+      positional: ['volume'],
+      examples: ['backup verify local:backup/vm/100/2026-01-01T00:00:00Z'],
+    },
+    handle: ({ volume }, { start }) => start(verifyBackups, { volume }),
+  }),
+  endpoint({
+    method: 'POST',
+    path: '/hako/verify/datastore',
+    description: 'Read every file of a datastore again and compare it with its digest.',
+    params: { storage: storageId },
+    permission: check('Datastore.Allocate', '/storage/{storage}'),
+    returns: upid,
+    isOwn: true,
+    cli: { command: ['backup', 'verify-all'], positional: ['storage'], examples: ['backup verify-all local'] },
+    handle: ({ storage }, { start }) => start(verifyBackups, { storage }),
+  }),
+  endpoint({
+    method: 'POST',
+    path: '/hako/restore',
+    description: 'Make a guest from a backup.',
+    params: {
+      archive: volumeId,
+      vmid,
+      storage: optional(storageId),
+      force: optional(boolean({ description: 'Replace a stopped guest that has this id.' })),
+      unique: optional(boolean({ description: 'Give new MAC addresses and ids.' })),
+      start: optional(boolean({ description: 'Start it when it is made.' })),
+    },
+    permission: check('VM.Allocate', '/vms/{vmid}'),
+    alsoNeeds: {
+      says: 'the right to read the backup, and Datastore.AllocateSpace where the disks go',
+      of: toRestore,
+    },
+    returns: upid,
+    isOwn: true,
+    cli: {
+      command: ['restore'],
+      positional: ['archive', 'vmid'],
+      examples: ['restore local:backup/vm/100/2026-01-01T00:00:00Z 101 --unique 1'],
+    },
+    handle: (params, { start }) => start(restoreGuest, { ...params, vmid: asVmid(params.vmid) }),
+  }),
+]

@@ -1,0 +1,39 @@
+/** Rights that backups and restores take, beyond that of the call itself. */
+import { asVolumeId } from '#base/ids.ts'
+import { all, any, check, type Permission } from '#rest/endpoint.ts'
+import { idsIn } from '#operations/backup/request.ts'
+import { toChange, toRead, type Alternatives } from '#views/volume-access.ts'
+
+/** Backing up: each guest, or all of them, and room on the storage. */
+export function toBackUp(params: {
+  readonly vmid?: string | undefined
+  readonly storage?: string | undefined
+  readonly fleecing?: string | undefined
+}): Permission[] {
+  const ids = idsIn(params.vmid)
+  const guests = ids.length > 0 ? ids.map((vmid) => check('VM.Backup', `/vms/${vmid}`)) : [check('VM.Backup', '/vms')]
+  const storages = [
+    params.storage ?? 'local',
+    ...(/(?:^|,)storage=([^,]+)/.exec(params.fleecing ?? '')?.slice(1) ?? []),
+  ]
+  return [...guests, ...storages.map((storage) => check('Datastore.AllocateSpace', `/storage/${storage}`))]
+}
+
+/** Restoring: reading the backup, and room where the disks go. */
+export function toRestore(params: { readonly archive: string; readonly storage?: string | undefined }): Permission[] {
+  // Without a storage the disks go where they were, which the caller need not know.
+  const place = params.storage === undefined ? '/storage' : `/storage/${params.storage}`
+  return [...toReadBackup(params.archive), check('Datastore.AllocateSpace', place)]
+}
+
+export function toReadBackup(volume: string): Permission[] {
+  return [oneOf(toRead(asVolumeId(volume)))]
+}
+
+export function toChangeBackup(volume: string): Permission[] {
+  return [oneOf(toChange(asVolumeId(volume)))]
+}
+
+function oneOf(alternatives: Alternatives): Permission {
+  return any(...alternatives.map((parts) => all(...parts.map(({ path, privilege }) => check(privilege, path)))))
+}

@@ -1,0 +1,127 @@
+/** `/nodes/{node}/qemu`: the virtual machines of a node. */
+import { missing } from '#base/fault.ts'
+import { asVmid } from '#base/ids.ts'
+import { array, boolean, integer, object, optional, string } from '#base/schema/schema.ts'
+import { nodeName, storageId, upid } from '#base/schema/standard.ts'
+import { requireOptions } from '#guests/qemu/new-guest.ts'
+import { optionParams, optionsFrom } from '#guests/qemu/options.ts'
+import { createGuest } from '#operations/guest/create.ts'
+import { destroyGuest } from '#operations/guest/destroy.ts'
+import { restoreGuest } from '#operations/guest/restore.ts'
+import { any, anyone, check } from '#rest/endpoint.ts'
+import { guestItems, itemOf, visibleGuests } from '#views/guest-list.ts'
+import type { Call } from '../../call.ts'
+import { endpoint } from '../../call.ts'
+import { guestAt, skiplock } from './at.ts'
+import { optionRightsSay, requireRoot, rightsToRestore, rightsToSet } from './rights.ts'
+
+const children = ['agent', 'config', 'pending', 'status']
+
+export const guestEndpoints = [
+  endpoint({
+    method: 'GET',
+    path: '/nodes/{node}/qemu',
+    description: 'Virtual machines of a node, as far as the caller may see them.',
+    proxyTo: 'node',
+    params: { node: nodeName, full: optional(boolean({ description: 'Ask running guests too.' })) },
+    permission: anyone,
+    returns: guestItems,
+    cli: {
+      command: ['vm', 'list'],
+      columns: ['vmid', 'name', 'status', 'cpus', 'cpu', 'maxmem', 'mem', 'uptime', 'tags'],
+      id: 'vmid',
+      examples: ['vm list', 'vm list -o json'],
+    },
+    handle: async (_, { services, may }) => (await visibleGuests(services.guests, may)).map(itemOf),
+  }),
+  endpoint({
+    method: 'POST',
+    path: '/nodes/{node}/qemu',
+    description: 'Create a virtual machine, or restore one from a backup.',
+    proxyTo: 'node',
+    params: {
+      ...guestAt,
+      ...optionParams,
+      archive: optional(string({ description: 'Restore this backup volume.', maxLength: 255 })),
+      storage: optional(storageId),
+      force: optional(boolean({ description: 'Replace an existing guest.', requires: 'archive' })),
+      unique: optional(boolean({ description: 'Give new MAC addresses and ids.', requires: 'archive' })),
+      bwlimit: optional(integer({ description: 'KiB per second when restoring.', minimum: 0, maximum: 2 ** 40 })),
+      pool: optional(string({ description: 'Pool to put the guest in.', format: 'pve-poolid', maxLength: 255 })),
+      start: optional(boolean({ description: 'Start it when it is made.', default: false })),
+    },
+    permission: any(check('VM.Allocate', '/vms/{vmid}'), check('VM.Allocate', '/pool/{pool}')),
+    alsoNeeds: {
+      says: `${optionRightsSay}; to restore, the right to read the backup, and Datastore.AllocateSpace where the disks go`,
+      of: (params) => [...rightsToSet(params.vmid, optionsFrom(params)), ...rightsToRestore(params)],
+    },
+    returns: upid,
+    cli: {
+      command: ['vm', 'create'],
+      positional: ['vmid'],
+      examples: [
+        'vm create 100 --name web --memory 2048 --scsihw virtio-scsi-pci --scsi0 local:8 --net0 virtio,bridge=vmbr0',
+        'vm create 101 --scsi0 local:0,import-from=/root/disk.qcow2 --agent 1 --start 1',
+      ],
+    },
+    handle: createOrRestore,
+  }),
+  endpoint({
+    method: 'GET',
+    path: '/nodes/{node}/qemu/{vmid}',
+    description: 'What is below this path.',
+    proxyTo: 'node',
+    params: guestAt,
+    permission: anyone,
+    returns: array(object({ subdir: string() })),
+    handle: () => children.map((subdir) => ({ subdir })),
+  }),
+  endpoint({
+    method: 'DELETE',
+    path: '/nodes/{node}/qemu/{vmid}',
+    description: 'Destroy a stopped virtual machine and its disks.',
+    proxyTo: 'node',
+    params: {
+      ...guestAt,
+      skiplock,
+      purge: optional(boolean({ description: 'Also take it out of jobs and rights.' })),
+      'destroy-unreferenced-disks': optional(
+        boolean({ description: 'Also destroy disks of the guest no option names.', default: false }),
+      ),
+    },
+    permission: check('VM.Allocate', '/vms/{vmid}'),
+    returns: upid,
+    cli: {
+      command: ['vm', 'delete'],
+      positional: ['vmid'],
+      destroys: 'vmid',
+      examples: ['vm delete 100 --confirm 100'],
+    },
+    async handle(params, call) {
+      requireRoot(call, params, {})
+      await call.services.guests.config(asVmid(params.vmid))
+      const destroyUnreferencedDisks = params['destroy-unreferenced-disks']
+      return call.start(destroyGuest, { vmid: params.vmid, destroyUnreferencedDisks, skipLock: params.skiplock })
+    },
+  }),
+]
+
+interface Wish {
+  readonly vmid: number
+  readonly archive?: string | undefined
+  readonly storage?: string | undefined
+  readonly force?: boolean | undefined
+  readonly unique?: boolean | undefined
+  readonly pool?: string | undefined
+  readonly start?: boolean | undefined
+}
+
+async function createOrRestore(params: Wish, call: Call): Promise<string> {
+  const { vmid, archive, storage, force, unique, pool, start } = params
+  const options = optionsFrom({ ...params })
+  requireRoot(call, {}, options)
+  if (pool !== undefined) throw missing('pool', pool)
+  if (force !== true) await call.services.guests.requireFree(asVmid(vmid))
+  if (archive === undefined) return call.start(createGuest, { vmid, options: requireOptions(options), start })
+  return call.start(restoreGuest, { vmid, archive, storage, force, unique, start, overrides: options })
+}

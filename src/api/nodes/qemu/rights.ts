@@ -1,0 +1,85 @@
+/** Which rights the options of a request take, beyond that of the call itself. */
+import { Fault, invalid } from '#base/fault.ts'
+import { asVolumeId } from '#base/ids.ts'
+import type { Options } from '#guests/config.ts'
+import { driveNameParts, driveOf, wishOf } from '#guests/qemu/drive.ts'
+import { nicOf } from '#guests/qemu/nic.ts'
+import { isRootOnly, privilegeFor } from '#guests/qemu/options.ts'
+import { all, any, check, type Permission, rootOnly } from '#rest/endpoint.ts'
+import { toRead } from '#views/volume-access.ts'
+import type { Call } from '../../call.ts'
+
+export const optionRightsSay =
+  'by option VM.Config.* on the guest; for drives Datastore.AllocateSpace on their storage or the right to read their volume; SDN.Use on the bridge; args, hookscript, lock, skiplock, host paths and host devices are for root@pam alone'
+
+/** Rights for setting these options of the guest. */
+export function rightsToSet(vmid: number, options: Options): Permission[] {
+  return Object.entries(options).flatMap(([name, value]) => [
+    ...rightsOfOption(vmid, name, value),
+    ...(driveNameParts(name) ? rightsOfDrive(name, value) : []),
+    ...(/^net\d+$/.test(name) ? rightsOfCard(name, value) : []),
+  ])
+}
+
+/** Rights for deleting or reverting options, whose values the caller does not name. */
+export function rightsToDelete(vmid: number, names: readonly string[]): Permission[] {
+  return names.flatMap((name) => rightsOfOption(vmid, name, undefined))
+}
+
+/** What only root may set is refused by `requireRoot`, in words of its own. */
+function rightsOfOption(vmid: number, name: string, value: string | undefined): Permission[] {
+  const privilege = privilegeFor(name, value)
+  return privilege === undefined ? [] : [check(privilege, `/vms/${vmid}`)]
+}
+
+function rightsOfDrive(name: string, value: string): Permission[] {
+  const wish = wishOf(driveOf(name, value))
+  switch (wish.kind) {
+    case 'empty':
+    case 'host-cdrom':
+      return []
+    case 'path':
+      return [rootOnly]
+    case 'volume':
+      return [toReadVolume(wish.volid)]
+    case 'allocate':
+      return [check('Datastore.AllocateSpace', `/storage/${wish.storage}`)]
+    case 'import':
+      return [
+        check('Datastore.AllocateSpace', `/storage/${wish.storage}`),
+        wish.source.startsWith('/') ? rootOnly : toReadVolume(wish.source),
+      ]
+    default:
+      return wish satisfies never
+  }
+}
+
+/** Without a storage the disks go where they were, which is known only once the backup is open. */
+export function rightsToRestore(params: { archive?: string | undefined; storage?: string | undefined }): Permission[] {
+  if (params.archive === undefined) return []
+  const place = params.storage === undefined ? '/storage' : `/storage/${params.storage}`
+  return [toReadVolume(params.archive), check('Datastore.AllocateSpace', place)]
+}
+
+/** The right to read a volume of a storage. */
+export function toReadVolume(volume: string): Permission {
+  const alternatives = toRead(asVolumeId(volume))
+  return any(...alternatives.map((parts) => all(...parts.map(({ path, privilege }) => check(privilege, path)))))
+}
+
+function rightsOfCard(name: string, value: string): Permission[] {
+  const { bridge } = nicOf(name, value)
+  return bridge === undefined ? [] : [check('SDN.Use', `/sdn/zones/localnetwork/${bridge}`)]
+}
+
+/** @throws Fault in the words clients know for what root@pam alone may do; never for root in person */
+export function requireRoot(
+  { who, services }: Call,
+  params: { skiplock?: boolean | undefined },
+  options: Options,
+): void {
+  if (who.token === undefined && services.access.isRoot(who)) return
+  if (params.skiplock === true) throw invalid({ skiplock: 'Only root may use this option.' })
+  const name = Object.keys(options).find((option) => isRootOnly(option, options[option]))
+  if (name !== undefined) throw new Fault('failed', `only root can set '${name}' config`)
+}

@@ -1,0 +1,136 @@
+/** `/nodes/{node}/vzdump`: backups of guests. */
+import { asVolumeId } from '#base/ids.ts'
+import { array, boolean, enumOf, integer, object, optional, string } from '#base/schema/schema.ts'
+import { nodeName, storageId, upid, volumeId } from '#base/schema/standard.ts'
+import { readGuestConf } from '#operations/backup/guest-conf.ts'
+import { backupRequest, defaults } from '#operations/backup/request.ts'
+import { backupGuests } from '#operations/backup/run.ts'
+import { anyone } from '#rest/endpoint.ts'
+import { endpoint } from '../call.ts'
+import { toBackUp, toReadBackup } from './backup-rights.ts'
+
+const vmidList = (description: string) => string({ description, format: 'pve-vmid-list', maxLength: 16_384 })
+const text = (description: string, maxLength: number) => optional(string({ description, maxLength }))
+const minutes = (description: string, standard: number) =>
+  optional(integer({ description, minimum: 0, maximum: 100_000, default: standard }))
+
+/** What decides about the backup. */
+const decisive = {
+  vmid: optional(vmidList('Guests to back up.')),
+  all: optional(boolean({ description: 'Back up every guest of the node.', default: false })),
+  exclude: optional(vmidList('Guests left out of all.')),
+  storage: optional(storageId),
+  mode: optional(
+    enumOf(['snapshot', 'suspend', 'stop'], {
+      description: 'Go on meanwhile, halt for the moment that is kept, or shut down.',
+      default: defaults.mode,
+    }),
+  ),
+  bwlimit: optional(
+    integer({ description: 'KiB per second at most; 0 is no limit.', minimum: 0, maximum: 2 ** 40, default: 0 }),
+  ),
+  'notes-template': text('Notes; {{guestname}}, {{vmid}}, {{node}} and {{cluster}} are replaced.', 1024),
+  protected: optional(boolean({ description: 'Refuse to remove the backup.', requires: 'storage' })),
+  fleecing: text('Where overwritten blocks are kept meanwhile: storage=<storage>.', 256),
+  lockwait: minutes('Minutes to wait for a guest another task holds.', defaults.lockwait),
+  stopwait: minutes('Minutes a guest may take to shut down.', defaults.stopwait),
+} as const
+
+/** Taken, because they change nothing here: the format, its compression and its speed are our own. */
+const harmless = {
+  compress: optional(
+    enumOf(['0', '1', 'gzip', 'lzo', 'zstd'], { description: 'Backups are always compressed by zstd.' }),
+  ),
+  zstd: optional(integer({ description: 'Without effect.', minimum: 0, maximum: 1024 })),
+  pigz: optional(integer({ description: 'Without effect.', minimum: 0, maximum: 1024 })),
+  ionice: optional(integer({ description: 'Without effect.', minimum: 0, maximum: 8 })),
+  performance: text('Without effect.', 256),
+  'pbs-change-detection-mode': optional(
+    enumOf(['legacy', 'data', 'metadata'], { description: 'For containers only.' }),
+  ),
+  'exclude-path': optional(array(string({ maxLength: 4096 }), { description: 'For containers only.' })),
+  stdexcludes: optional(boolean({ description: 'For containers only.' })),
+  'job-id': optional(string({ description: 'For the log.', pattern: /\S+/, maxLength: 50 })),
+  mailnotification: optional(enumOf(['always', 'failure'], { description: 'Without effect.' })),
+  'notification-mode': optional(
+    enumOf(['auto', 'legacy-sendmail', 'notification-system'], { description: 'Without effect.' }),
+  ),
+  quiet: optional(boolean({ description: 'Without effect.' })),
+  remove: optional(boolean({ description: 'Remove old backups; all are kept.' })),
+} as const
+
+/** Refused unless they say what is done anyway. */
+const refused = {
+  dumpdir: text('Refused: name a storage.', 4096),
+  tmpdir: text('Refused.', 4096),
+  script: text('Refused.', 4096),
+  stdout: optional(boolean({ description: 'Refused.' })),
+  stop: optional(boolean({ description: 'Refused: stop the task.' })),
+  mailto: text('Refused.', 4096),
+  pool: text('Refused: name the guests.', 255),
+  'prune-backups': text('Refused unless keep-all=1.', 1024),
+} as const
+
+export const vzdumpEndpoints = [
+  endpoint({
+    method: 'POST',
+    path: '/nodes/{node}/vzdump',
+    description: 'Back up guests, running or stopped.',
+    proxyTo: 'node',
+    params: { node: nodeName, ...decisive, ...harmless, ...refused },
+    permission: anyone,
+    alsoNeeds: {
+      says: 'VM.Backup on each guest (on /vms for all); Datastore.AllocateSpace on the storage and on that of fleecing',
+      of: toBackUp,
+    },
+    returns: upid,
+    cli: {
+      command: ['backup', 'now'],
+      positional: ['vmid'],
+      examples: [
+        'backup now 100 --storage local',
+        "backup now 100,101 --storage local --notes-template '{{guestname}} before the upgrade' --protected 1",
+        'backup now --all 1 --exclude 900 --storage local',
+      ],
+    },
+    handle: (params, call) => call.start(backupGuests, backupRequest(params)),
+  }),
+  endpoint({
+    method: 'GET',
+    path: '/nodes/{node}/vzdump/defaults',
+    description: 'What a backup does where nothing else is asked for.',
+    proxyTo: 'node',
+    params: { node: nodeName, storage: optional(storageId) },
+    permission: anyone,
+    returns: object({
+      mode: string({ description: 'Mode of backup.' }),
+      storage: string({ description: 'Storage backups go to.' }),
+      bwlimit: integer({ description: 'KiB per second at most; 0 is no limit.' }),
+      lockwait: integer({ description: 'Minutes to wait for a lock.' }),
+      stopwait: integer({ description: 'Minutes a guest may take to shut down.' }),
+      compress: string({ description: 'How backups are compressed.' }),
+      'prune-backups': string({ description: 'Which backups are kept.' }),
+    }),
+    handle: ({ storage }) => ({
+      ...defaults,
+      storage: storage ?? defaults.storage,
+      compress: 'zstd',
+      'prune-backups': 'keep-all=1',
+    }),
+  }),
+  endpoint({
+    method: 'GET',
+    path: '/nodes/{node}/vzdump/extractconfig',
+    description: 'Configuration of the guest as it is in a backup.',
+    proxyTo: 'node',
+    params: { node: nodeName, volume: volumeId },
+    permission: anyone,
+    alsoNeeds: {
+      says: 'Datastore.Allocate on the storage, or Datastore.AllocateSpace there with VM.Backup on the guest',
+      of: ({ volume }) => toReadBackup(volume),
+    },
+    returns: string({ description: 'One option a line.' }),
+    cli: { command: ['backup', 'config'], positional: ['volume'] },
+    handle: ({ volume }, { services }) => readGuestConf(services.backup, asVolumeId(volume)),
+  }),
+]

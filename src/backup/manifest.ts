@@ -1,0 +1,89 @@
+/**
+ * The manifest: what a backup consists of, with the digest of every file of it. Written last; the rename
+ * that makes it visible is the commit. Never modified: notes and protection live beside it.
+ */
+import { Fault } from '#base/fault.ts'
+import { checkProperties } from '#base/schema/check.ts'
+import { array, enumOf, integer, object, record, string, type StaticProperties } from '#base/schema/schema.ts'
+import type { Json } from '#store/store.ts'
+import { diskMaximumBytes, disksMaximum, formatVersion, indexMaximumBytes, storedFileMaximumBytes } from './format.ts'
+import { seal, unseal } from './sealed.ts'
+
+/** Names of disks and files become file names, so they are strict. */
+export const diskNamePattern = /^[a-z][a-z0-9-]{0,31}$/
+export const storedFilePattern = /^[a-z][a-z0-9.-]{0,63}$/
+
+const digest = string({ pattern: /[0-9a-f]{64}/ })
+const count = integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
+
+const disk = object({
+  name: string({ pattern: diskNamePattern }),
+  sizeBytes: integer({ minimum: 0, maximum: diskMaximumBytes }),
+  /** Tree digest of the content, see `digest.ts`. */
+  digest,
+  /** The index file `<name>.index`. */
+  indexSha256: digest,
+  indexBytes: integer({ minimum: 0, maximum: indexMaximumBytes }),
+  /** Chunks that are not zero, and their bytes. */
+  chunks: count,
+  dataBytes: count,
+  /** Chunks no earlier backup had, and what they take in packs. */
+  newChunks: count,
+  newStoredBytes: count,
+})
+
+const storedFile = object({
+  name: string({ pattern: storedFilePattern }),
+  sha256: digest,
+  sizeBytes: integer({ minimum: 0, maximum: storedFileMaximumBytes }),
+})
+
+const properties = {
+  format: integer({ minimum: 1, maximum: 65_535 }),
+  type: enumOf(['vm', 'ct', 'host']),
+  id: string({ maxLength: 63 }),
+  /** The moment in the backup's name, seconds since 1970: when it began. */
+  time: integer({ minimum: 0, maximum: 253_402_300_799 }),
+  /** The moment the data is from, to the millisecond: `2026-11-20T10:00:01.250Z`. */
+  pointInTime: string({ pattern: /\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z/ }),
+  /** When the backup was complete, seconds since 1970. */
+  finished: integer({ minimum: 0, maximum: 253_402_300_799 }),
+  disks: array(disk),
+  files: array(storedFile),
+  /** What the maker wants to remember: freeze verdict, modes, versions. */
+  facts: record(),
+}
+
+export type Manifest = StaticProperties<typeof properties>
+export type ManifestDisk = Manifest['disks'][number]
+export type ManifestFile = Manifest['files'][number]
+
+export function printManifest(manifest: Manifest): string {
+  return seal(manifest as unknown as Json)
+}
+
+/** @throws Fault `damaged` naming the file, or `invalid` when a newer version wrote it */
+export function parseManifest(text: string, name: string): Manifest {
+  const value = unseal(text, name)
+  if (typeof value !== 'object' || value === null) throw new Fault('damaged', `${name} is damaged: it is no object`)
+  if ('format' in value && typeof value.format === 'number' && value.format !== formatVersion) {
+    throw new Fault('invalid', `${name} has format ${value.format}; this version reads format ${formatVersion}`, {
+      remedy: 'Use the version of Hakobune that wrote it, or a newer one.',
+    })
+  }
+  const checked = checkProperties(properties, value as Record<string, unknown>)
+  if (!checked.ok) {
+    const wrong = Object.entries(checked.errors).map(([field, text_]) => `${field}: ${text_}`)
+    throw new Fault('damaged', `${name} is damaged: ${wrong.join('; ')}`)
+  }
+  const { disks, files } = checked.values
+  const names = new Set([...disks, ...files].map((part) => part.name))
+  if (disks.length > disksMaximum || files.length > disksMaximum || names.size !== disks.length + files.length) {
+    throw new Fault('damaged', `${name} is damaged: too many disks or files, or two of one name`)
+  }
+  return checked.values
+}
+
+export function dataBytesOf(manifest: Manifest): number {
+  return manifest.disks.reduce((sum, { dataBytes }) => sum + dataBytes, 0)
+}

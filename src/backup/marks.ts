@@ -1,0 +1,36 @@
+/** Notes and protection of a backup: the facts about it that may change, in a file beside it. */
+import { mkdir, rm } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { Fault } from '#base/fault.ts'
+import { checkProperties } from '#base/schema/check.ts'
+import { boolean, optional, string } from '#base/schema/schema.ts'
+import { readIfPresent, writeFileAtomic } from '#host/files.ts'
+import { type BackupId, printBackupId } from './backup-id.ts'
+import type { Layout } from './layout.ts'
+import { seal, unseal } from './sealed.ts'
+
+export interface Marks {
+  readonly notes?: string | undefined
+  readonly protected?: boolean | undefined
+}
+
+const properties = { notes: optional(string({ maxLength: 65_536 })), protected: optional(boolean()) }
+
+/** @throws Fault `damaged` */
+export async function readMarks(layout: Layout, id: BackupId): Promise<Marks> {
+  const text = await readIfPresent(layout.marks(id))
+  if (text === undefined) return {}
+  const name = `the notes of backup ${printBackupId(id)}`
+  const checked = checkProperties(properties, unseal(text, name) as Record<string, unknown>)
+  if (!checked.ok) throw new Fault('damaged', `${name} are damaged`)
+  return checked.values
+}
+
+export async function writeMarks(layout: Layout, id: BackupId, marks: Marks): Promise<void> {
+  await mkdir(dirname(layout.marks(id)), { recursive: true, mode: 0o700 })
+  await writeFileAtomic(layout.marks(id), seal({ ...marks }))
+}
+
+export async function removeMarks(layout: Layout, id: BackupId): Promise<void> {
+  await rm(layout.marks(id), { force: true })
+}

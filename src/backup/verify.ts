@@ -1,0 +1,98 @@
+/**
+ * Reads a backup again and compares it with its digests.
+ *
+ * A backup is verified from its manifest down: files, indexes, each chunk. All damage is collected, up to
+ * a bound, so that one bad chunk does not hide the next. `verify-datastore.ts` looks at whole datastores.
+ */
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { Fault, isFault } from '#base/fault.ts'
+import { asFileFault } from '#host/files.ts'
+import { printBackupId } from './backup-id.ts'
+import { chunkBytes } from './format.ts'
+import { KnownChunks } from './known-chunks.ts'
+import type { BackupReader } from './reader.ts'
+
+const damagesMaximum = 64
+
+export interface VerifyOptions {
+  /** Share of the work done, 0 to 1. */
+  readonly onProgress?: (fraction: number) => void
+  readonly signal?: AbortSignal | undefined
+}
+
+export interface VerifiedBackup {
+  readonly chunks: number
+  /** Of data checked. */
+  readonly bytes: number
+}
+
+/**
+ * Checks every byte a restore of this backup would need.
+ * @throws Fault `damaged` naming each damaged chunk or file: `chunk <digest> in pack <id> at <offset> is damaged: …`
+ */
+export async function verifyBackup(reader: BackupReader, options: VerifyOptions = {}): Promise<VerifiedBackup> {
+  const damages: string[] = []
+  const totalBytes = reader.manifest.disks.reduce((sum, { dataBytes }) => sum + dataBytes, 0)
+  for (const file of reader.manifest.files) await noting(damages, () => reader.file(file.name))
+  for (const disk of reader.manifest.disks) {
+    await noting(damages, () => checkIndexFile(reader, disk.name, disk.indexSha256))
+  }
+  const seen = new KnownChunks()
+  let [chunks, bytes] = [0, 0]
+  for (const { name } of reader.manifest.disks) {
+    const walk = async () => {
+      for await (const entry of reader.disk(name).entries()) {
+        if (options.signal?.aborted) throw new Fault('aborted', 'the verification was interrupted')
+        if (!seen.find(entry.digest)) {
+          await noting(damages, () => reader.chunk(entry))
+          seen.add(entry.digest, { pack: 0, offset: entry.offset, length: entry.length })
+        }
+        chunks += 1
+        bytes = Math.min(totalBytes, bytes + chunkBytes)
+        if (chunks % 64 === 0) options.onProgress?.(bytes / Math.max(1, totalBytes))
+      }
+    }
+    await noting(damages, walk)
+  }
+  options.onProgress?.(1)
+  throwDamages(damages, `backup ${printBackupId(reader.id)}`)
+  return { chunks, bytes: totalBytes }
+}
+
+export async function checkIndexFile(reader: BackupReader, disk: string, sha256: string): Promise<void> {
+  const path = reader.layout.index(reader.id, disk)
+  const hash = createHash('sha256')
+  try {
+    for await (const part of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(part as Buffer)
+  } catch (cause) {
+    throw asFileFault(cause, path)
+  }
+  if (hash.digest('hex') !== sha256) {
+    throw new Fault(
+      'damaged',
+      `index ${disk} of backup ${printBackupId(reader.id)} is damaged: its digest does not match`,
+    )
+  }
+}
+
+/** Runs a check and keeps the damage it finds. */
+export async function noting(damages: string[], check: () => Promise<unknown>): Promise<void> {
+  try {
+    await check()
+  } catch (cause) {
+    if (!isFault(cause, 'damaged') && !isFault(cause, 'missing')) throw cause
+    if (!damages.includes(cause.message)) damages.push(cause.message)
+    if (damages.length > damagesMaximum) throwDamages(damages, 'it')
+  }
+}
+
+/** One fault for all damage; the first stands first. */
+export function throwDamages(damages: readonly string[], what: string): void {
+  const [first] = damages
+  if (first === undefined) return
+  const more = damages.length === 1 ? '' : `; ${damages.length - 1} more in ${what}: ${damages.slice(1).join('; ')}`
+  throw new Fault('damaged', `${first}${more}`, {
+    remedy: 'Restore from another backup, and back up the guest again: damaged chunks are then stored anew.',
+  })
+}

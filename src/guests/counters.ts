@@ -1,0 +1,112 @@
+/**
+ * What a running guest uses. Shares need two readings, so the last one of each guest is remembered, and a
+ * reading younger than a second is given again: a page that lists guests and a page per guest must not
+ * make QEMU answer the same question twice.
+ */
+import { join } from 'node:path'
+import type { Clock } from '#base/clock.ts'
+import { isFault } from '#base/fault.ts'
+import type { Vmid } from '#base/ids.ts'
+import { readIfPresent } from '#host/files.ts'
+import { statOf, uptimeSeconds } from '#host/proc.ts'
+import type { RunningFacts } from './guest.ts'
+import type { MonitorSample } from './qemu/monitor.ts'
+import type { RunningRecord } from './run-record.ts'
+
+interface Reading {
+  readonly atMs: number
+  readonly cpuSeconds: number
+  readonly startTime: number
+  readonly facts: RunningFacts
+}
+
+export interface CounterNeeds {
+  readonly clock: Clock
+  /** Asks QEMU; rejects with kind `timeout` or `unavailable` while it does not answer. */
+  readonly sample: (vmid: Vmid, record: RunningRecord) => Promise<MonitorSample>
+}
+
+const freshMs = 1_000
+const ticksPerSecond = 100
+
+export class Counters {
+  readonly #needs: CounterNeeds
+  readonly #last = new Map<Vmid, Reading>()
+
+  constructor(needs: CounterNeeds) {
+    this.#needs = needs
+  }
+
+  /** Undefined when the process ended while it was looked at. */
+  async read(
+    vmid: Vmid,
+    record: RunningRecord,
+    processors: number,
+    maxBytes: number,
+  ): Promise<RunningFacts | undefined> {
+    const { pid, startTime } = record.process
+    const last = this.#lastOf(vmid, startTime)
+    const atMs = this.#needs.clock.monotonic()
+    if (last && atMs - last.atMs < freshMs) return last.facts
+    const [stat, monitor, net, uptime] = await Promise.all([
+      statOf(pid),
+      this.#sample(vmid, record, last),
+      netBytes(record),
+      uptimeSeconds(),
+    ])
+    if (!stat || stat.startTime !== startTime) return undefined
+    const age = Math.max(uptime - startTime / ticksPerSecond, 0.01)
+    const [busy, elapsed] = last
+      ? [stat.cpuSeconds - last.cpuSeconds, (atMs - last.atMs) / 1000]
+      : [stat.cpuSeconds, age]
+    const facts: RunningFacts = {
+      state: 'running',
+      pid,
+      qmpStatus: monitor.status,
+      uptimeSeconds: Math.floor(age),
+      cpu: Math.min(1, Math.max(0, busy / elapsed / processors)),
+      // QEMU itself needs memory too; a guest that shows more than it has would look broken.
+      memoryBytes: monitor.guestUsedBytes ?? Math.min(maxBytes, stat.residentBytes),
+      hostMemoryBytes: stat.residentBytes,
+      ...net,
+      diskReadBytes: monitor.diskReadBytes,
+      diskWriteBytes: monitor.diskWriteBytes,
+      machine: record.machine,
+      qemuVersion: record.qemuVersion,
+    }
+    this.#last.set(vmid, { atMs, cpuSeconds: stat.cpuSeconds, startTime, facts })
+    return facts
+  }
+
+  /** After an act that changes the state, the next question is answered anew. */
+  forget(vmid: Vmid): void {
+    this.#last.delete(vmid)
+  }
+
+  #lastOf(vmid: Vmid, startTime: number): Reading | undefined {
+    const last = this.#last.get(vmid)
+    return last?.startTime === startTime ? last : undefined
+  }
+
+  /** A QEMU that is busy with another client keeps its last counters rather than hold up a list. */
+  async #sample(vmid: Vmid, record: RunningRecord, last: Reading | undefined): Promise<MonitorSample> {
+    try {
+      return await this.#needs.sample(vmid, record)
+    } catch (fault) {
+      if (!isFault(fault, 'timeout') && !isFault(fault, 'unavailable')) throw fault
+      const { qmpStatus = 'running', diskReadBytes = 0, diskWriteBytes = 0 } = last?.facts ?? {}
+      return { status: qmpStatus, diskReadBytes, diskWriteBytes }
+    }
+  }
+}
+
+/** What the node receives from a tap the guest has sent. Taps in another namespace are not seen from here. */
+async function netBytes(record: RunningRecord): Promise<{ netInBytes: number; netOutBytes: number }> {
+  let [netInBytes, netOutBytes] = [0, 0]
+  for (const tap of Object.values(record.taps)) {
+    const statistics = join('/sys/class/net', tap, 'statistics')
+    netInBytes += Number((await readIfPresent(join(statistics, 'tx_bytes'))) ?? 0)
+    netOutBytes += Number((await readIfPresent(join(statistics, 'rx_bytes'))) ?? 0)
+  }
+  return { netInBytes, netOutBytes }
+}

@@ -1,0 +1,132 @@
+/**
+ * Guests in the store: one document per guest under `guests/qemu/<vmid>`.
+ *
+ * A guest being made is *reserved*: its id is taken, it has no options, and only the task that reserved it
+ * may write them. Writing them is one act that also ends the reservation, so a guest is either complete or
+ * recognisably not. `createdBy` stays, so that the undo of a creation knows its own work from a guest that
+ * was there before.
+ *
+ * Who may run beside whom: anybody; every write is compare-and-put and is tried again when it lost.
+ */
+import { Fault, isFault } from '#base/fault.ts'
+import type { Vmid } from '#base/ids.ts'
+import { asVmid } from '#base/ids.ts'
+import type { Entry, Json, Store } from '#store/store.ts'
+import type { Options } from './config.ts'
+
+export interface GuestDocument {
+  readonly options: Options
+  /** Task that is creating the guest. */
+  readonly reservedBy?: string
+  /** Task that created it. */
+  readonly createdBy?: string
+}
+
+const prefix = 'guests/qemu/'
+const attempts = 20
+
+export class GuestDocuments {
+  readonly #store: Store
+  readonly #node: string
+
+  constructor(store: Store, node: string) {
+    this.#store = store
+    this.#node = node
+  }
+
+  async list(): Promise<{ vmid: Vmid; document: GuestDocument }[]> {
+    const entries = await this.#store.list(prefix)
+    return entries
+      .map(({ key, value }) => ({ vmid: asVmid(key.slice(prefix.length)), document: asDocument(value) }))
+      .toSorted((a, b) => a.vmid - b.vmid)
+  }
+
+  async find(vmid: Vmid): Promise<GuestDocument | undefined> {
+    const entry = await this.#store.get(prefix + vmid)
+    return entry && asDocument(entry.value)
+  }
+
+  /** @throws Fault `missing` in the words clients take for "gone" */
+  async get(vmid: Vmid): Promise<GuestDocument> {
+    const document = await this.find(vmid)
+    if (!document) throw this.#missing(vmid)
+    return document
+  }
+
+  /** Ids of all guests, of whatever kind. */
+  async takenIds(): Promise<Set<number>> {
+    const entries = await this.#store.list('guests/')
+    return new Set(entries.map(({ key }) => Number(key.split('/')[2])))
+  }
+
+  /** @throws Fault `conflict` 'VM 100 already exists on node …' */
+  async create(vmid: Vmid, document: GuestDocument): Promise<void> {
+    const guards = ['qemu', 'lxc'].map((kind) => ({ key: `guests/${kind}/${vmid}`, revision: 0 }))
+    try {
+      await this.#store.transact(guards, [{ put: prefix + vmid, value: asJson(document) }])
+    } catch (cause) {
+      if (isFault(cause, 'conflict')) await this.requireFree(vmid)
+      throw cause
+    }
+  }
+
+  /** @throws Fault `conflict` 'VM 100 already exists on node …' */
+  async requireFree(vmid: Vmid): Promise<void> {
+    const name = `${vmid} already exists on node '${this.#node}'`
+    if (await this.#store.get(prefix + vmid)) throw new Fault('conflict', `VM ${name}`)
+    if (await this.#store.get(`guests/lxc/${vmid}`)) throw new Fault('conflict', `CT ${name}`)
+  }
+
+  /**
+   * Replaces the document by what `change` makes of it; `undefined` deletes it. `change` may be called
+   * several times, and leaves by throwing.
+   */
+  async update(vmid: Vmid, change: (document: GuestDocument) => GuestDocument | undefined): Promise<void> {
+    const key = prefix + vmid
+    for (let attempt = 1; ; attempt += 1) {
+      const entry: Entry | undefined = await this.#store.get(key)
+      if (!entry) throw this.#missing(vmid)
+      const next = change(asDocument(entry.value))
+      try {
+        const write = next === undefined ? { delete: key } : { put: key, value: asJson(next) }
+        await this.#store.transact([{ key, revision: entry.revision }], [write])
+        return
+      } catch (fault) {
+        if (!isFault(fault, 'conflict') || attempt >= attempts) throw fault
+      }
+    }
+  }
+
+  #missing(vmid: Vmid): Fault {
+    return new Fault('missing', `Configuration file 'nodes/${this.#node}/qemu-server/${vmid}.conf' does not exist`)
+  }
+}
+
+function asJson({ options, reservedBy, createdBy }: GuestDocument): Json {
+  return {
+    options,
+    ...(reservedBy === undefined ? {} : { reservedBy }),
+    ...(createdBy === undefined ? {} : { createdBy }),
+  }
+}
+
+/** @throws Fault `damaged` for a document that is none */
+function asDocument(value: Json): GuestDocument {
+  const { options, reservedBy, createdBy } = fields(value)
+  const entries = Object.entries(fields(options ?? null))
+  if (!entries.every((entry): entry is [string, string] => typeof entry[1] === 'string')) {
+    throw new Fault('damaged', 'a guest in the store has options that are no text')
+  }
+  return {
+    options: Object.fromEntries(entries),
+    ...(typeof reservedBy === 'string' ? { reservedBy } : {}),
+    ...(typeof createdBy === 'string' ? { createdBy } : {}),
+  }
+}
+
+function fields(value: Json): Readonly<Record<string, Json | undefined>> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new Fault('damaged', 'a guest in the store is no document')
+  }
+  return value as Readonly<Record<string, Json | undefined>>
+}

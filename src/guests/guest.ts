@@ -1,0 +1,59 @@
+/** What is known of a guest at one moment. */
+import type { Vmid } from '#base/ids.ts'
+import type { Options } from './config.ts'
+
+export interface RunningFacts {
+  readonly state: 'running'
+  readonly pid: number
+  /** `running`, `paused`, `prelaunch`, `io-error`, … as QEMU says. */
+  readonly qmpStatus: string
+  readonly uptimeSeconds: number
+  /** Share of the guest's processors in use, 0 to 1. */
+  readonly cpu: number
+  /** Memory the guest uses, by its own account where its balloon driver speaks. */
+  readonly memoryBytes: number
+  /** Memory the node spends on it. */
+  readonly hostMemoryBytes: number
+  readonly netInBytes: number
+  readonly netOutBytes: number
+  readonly diskReadBytes: number
+  readonly diskWriteBytes: number
+  readonly machine: string
+  readonly qemuVersion: string
+}
+
+export type GuestState = RunningFacts | { readonly state: 'stopped' }
+
+/** A guest with its state. */
+export interface GuestStatus {
+  readonly vmid: Vmid
+  readonly kind: 'qemu'
+  readonly name: string
+  readonly options: Options
+  /** What somebody is doing to it (`create`, `backup`), if anything. */
+  readonly lock: string | undefined
+  readonly isTemplate: boolean
+  readonly tags: string | undefined
+  readonly processors: number
+  readonly maxMemoryBytes: number
+  /** Size of the disk it boots from. */
+  readonly maxDiskBytes: number
+  readonly state: GuestState
+}
+
+/** As `GuestStatus`, for lists. */
+export type GuestSummary = GuestStatus
+
+export interface StartOptions {
+  /** Network namespace the guest's cards are in: an isolated network for a drill. */
+  readonly netns?: string
+  /** Joins every card to this bridge instead of its own. */
+  readonly bridge?: string
+  /** Only these cards get a cable; the others are present and unplugged. */
+  readonly onlyNics?: readonly string[]
+  /** Task that starts it; an undo of that task may then stop it. */
+  readonly startedBy?: string
+  readonly log?: (line: string) => void
+  readonly signal?: AbortSignal
+  readonly timeoutMs?: number
+}

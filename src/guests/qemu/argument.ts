@@ -1,0 +1,24 @@
+/**
+ * How QEMU reads `a,b=c,d=e`: a comma inside a value is written twice. Every argument of that shape is
+ * built here, so that a text a user chose can never add a property of its own.
+ */
+export type PropertyBag = Readonly<Record<string, string | number | boolean | undefined>>
+
+/** `virtio-net-pci,netdev=net0,id=net0`; absent values vanish, booleans become `on` and `off`. */
+export function keyed(first: string, properties: PropertyBag = {}): string {
+  const parts = [escape(first)]
+  for (const [key, value] of Object.entries(properties)) {
+    if (value === undefined) continue
+    parts.push(`${key}=${escape(typeof value === 'boolean' ? (value ? 'on' : 'off') : String(value))}`)
+  }
+  return parts.filter(Boolean).join(',')
+}
+
+/** `-device driver,…` */
+export function device(driver: string, properties: PropertyBag): string[] {
+  return ['-device', keyed(driver, properties)]
+}
+
+function escape(text: string): string {
+  return text.replaceAll(',', ',,')
+}

@@ -1,0 +1,135 @@
+/**
+ * What a change of a configuration comes to, decided without touching anything: the options afterwards, the
+ * volumes to make before, and the volumes to destroy after. Pure, so that it can be asked before a task is
+ * started and again inside it.
+ *
+ * A disk that leaves its place is not destroyed: its volume stays with the guest as `unusedN`, until that is
+ * deleted or the change says `force`.
+ */
+import { Fault, invalid } from '#base/fault.ts'
+import type { Vmid, VolumeId } from '#base/ids.ts'
+import { splitVolumeId } from '#base/ids.ts'
+import type { ConfigChange, GuestConfig, Options } from '../config.ts'
+import { isProtected, normalTags, revertOptions } from '../config.ts'
+import { driveNameParts, driveOf, unusedCount, volumeIn, volumesIn, wishOf } from './drive.ts'
+import { isOption, optionErrors } from './options.ts'
+
+export interface ChangePlan {
+  /** Options as wanted; drives in `make` still hold their wish. */
+  readonly options: Options
+  /** Names of drives whose text asks for a new volume, or names one that must be looked at. */
+  readonly make: readonly string[]
+  /** Volumes to destroy once the configuration no longer holds them. */
+  readonly free: readonly VolumeId[]
+}
+
+/**
+ * @param force destroy the volumes of deleted drives at once
+ * @throws Fault `invalid` naming each wrong option; `conflict` where the guest's state forbids the change
+ */
+export function planChange(vmid: Vmid, config: GuestConfig, change: ConfigChange, force = false): ChangePlan {
+  const set = normalised(change.set)
+  requireSense(set, change)
+  const options: Record<string, string> = { ...revertOptions(config, change.revert) }
+  const free: VolumeId[] = []
+  for (const name of change.delete) {
+    const text = options[name]
+    if (text === undefined) continue
+    delete options[name]
+    const volid = volumeIn(name, text)
+    if (volid === undefined || !isOwned(volid, vmid)) continue
+    requireUnprotected(config, name)
+    if (force || name.startsWith('unused')) free.push(volid)
+    else keepUnused(options, volid)
+  }
+  for (const [name, text] of Object.entries(set)) replace(options, name, text, vmid)
+  const errors = optionErrors(options)
+  if (Object.keys(errors).length > 0) throw invalid(errors)
+  requireNotInUse(config, free)
+  return { options, make: Object.keys(set).filter((name) => needsLook(name, set[name] ?? '')), free }
+}
+
+/** True when carrying out the plan touches storage: then it is a task's work. */
+export function touchesStorage(plan: ChangePlan): boolean {
+  return plan.make.length > 0 || plan.free.length > 0
+}
+
+/** One spelling for what clients write in several. */
+export function normalised(options: Options): Options {
+  const result: Record<string, string> = {}
+  for (const [name, text] of Object.entries(options)) {
+    if (name === 'cdrom') result.ide2 = `${text},media=cdrom`
+    else result[name] = name === 'tags' ? normalTags(text) : text
+  }
+  return result
+}
+
+function requireSense(set: Options, change: ConfigChange): void {
+  const errors: Record<string, string> = {}
+  for (const name of change.delete) {
+    if (!isOption(name)) errors.delete = `unknown option '${name}'`
+    if (set[name] !== undefined) errors[name] = `${name} cannot be set and deleted in one change`
+  }
+  for (const name of change.revert) if (!isOption(name)) errors.revert = `unknown option '${name}'`
+  for (const name of Object.keys(set)) {
+    if (/^unused\d+$/.test(name))
+      errors[name] = 'unused disks are listed by the server: attach one by naming its volume'
+  }
+  if (Object.keys(errors).length > 0) throw invalid(errors)
+}
+
+function replace(options: Record<string, string>, name: string, text: string, vmid: Vmid): void {
+  const before = options[name]
+  const [old, next] = [before === undefined ? undefined : volumeIn(name, before), volumeIn(name, text)]
+  options[name] = text
+  if (old !== undefined && old !== next && isOwned(old, vmid)) keepUnused(options, old)
+  if (next === undefined) return
+  for (const holder of volumesIn(options)) {
+    if (holder.volid !== next || holder.name === name) continue
+    if (!holder.name.startsWith('unused')) {
+      throw invalid({ [name]: `volume '${next}' is in use by drive ${holder.name} of this guest` })
+    }
+    delete options[holder.name]
+  }
+}
+
+/** Puts a volume under the first free `unusedN`. */
+export function keepUnused(options: Record<string, string>, volid: VolumeId): void {
+  if (volumesIn(options).some((holder) => holder.volid === volid)) return
+  for (let index = 0; index < unusedCount; index += 1) {
+    const name = `unused${index}`
+    if (options[name] !== undefined) continue
+    options[name] = volid
+    return
+  }
+  throw new Fault('exhausted', `the guest has ${unusedCount} unused disks: destroy some of them first`)
+}
+
+/** By its name a volume belongs to one guest: `local:100/vm-100-disk-0.raw`. */
+export function isOwned(volid: VolumeId, vmid: Vmid): boolean {
+  const file = splitVolumeId(volid).name.split('/').at(-1) ?? ''
+  return new RegExp(`^(?:vm|base)-${vmid}-`).test(file)
+}
+
+function needsLook(name: string, text: string): boolean {
+  if (!driveNameParts(name)) return false
+  const { kind } = wishOf(driveOf(name, text))
+  return kind === 'allocate' || kind === 'import' || kind === 'volume'
+}
+
+function requireUnprotected(config: GuestConfig, name: string): void {
+  if (isProtected(config.options)) {
+    throw new Fault('conflict', `can't remove disk '${name}' - protection mode enabled`, {
+      remedy: 'Set protection to 0 first.',
+    })
+  }
+}
+
+function requireNotInUse(config: GuestConfig, free: readonly VolumeId[]): void {
+  const used = volumesIn(config.running ?? {}).find(({ volid }) => free.includes(volid))
+  if (used) {
+    throw new Fault('conflict', `volume '${used.volid}' is still in use by drive ${used.name} of the running guest`, {
+      remedy: 'Stop the guest first.',
+    })
+  }
+}

@@ -1,0 +1,285 @@
+/**
+ * The life of a virtual machine's process: start, stop, and everything in between.
+ *
+ * Invariants: what a start makes (descriptors, taps, run directory, control group, process) is covered by
+ * a run record from before it is made until after it is gone, so `reap` can always find it. A guest's
+ * process is known by pid and start time, never by pid alone. Nothing here reads or writes configurations.
+ * The rejected way is to be the parent of QEMU: a guest must survive the death of whoever started it.
+ */
+import { closeSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Clock } from '#base/clock.ts'
+import { waitFor } from '#base/clock.ts'
+import { Fault, isFault, messageOf } from '#base/fault.ts'
+import type { Vmid } from '#base/ids.ts'
+import type { Log } from '#base/log.ts'
+import { Cgroups } from '#host/cgroup.ts'
+import type { Host } from '#host/host.ts'
+import { accelerator } from '#host/kvm.ts'
+import { endProcess, findProcesses, isAlive, startTimeOf } from '#host/proc.ts'
+import type { QmpClient } from '#host/qmp.ts'
+import type { Options } from '../config.ts'
+import { isOn } from '../config.ts'
+import type { StartOptions } from '../guest.ts'
+import type { GuestNetwork, GuestStorage } from '../needs.ts'
+import type { ProcessName, RunningRecord, RunRecord } from '../run-record.ts'
+import { RunRecords } from '../run-record.ts'
+import { configToArgv, qmpSockets } from './command-line.ts'
+import { cpuLimitsOf } from './cpu.ts'
+import type { DriveFile } from './drive-argv.ts'
+import { drivesOf, wishOf } from './drive.ts'
+import { canBypassCache, launch, untilMonitor } from './launch.ts'
+import { acceleratorFor } from './machine.ts'
+import { memoryLimitBytes } from './memory.ts'
+import { boundLogs, keepLogs } from './log-files.ts'
+import { machineOf, openMonitor, prepare, quit, versionOf } from './monitor.ts'
+import { nicsOf } from './nic.ts'
+
+export interface DriverNeeds {
+  readonly settings: {
+    readonly instance: string
+    readonly runDir: string
+    readonly cacheDir: string
+    readonly uidBase: number
+  }
+  readonly clock: Clock
+  readonly host: Host
+  readonly log: Log
+  readonly storage: GuestStorage
+  readonly network: GuestNetwork
+}
+
+const startLimitMs = 30_000
+/** How long QEMU may take to write back its caches when told to quit, before it is killed. */
+const quitLimitMs = 10_000
+/** Threads for processors, block layer and display; a guest that needs more is out of hand. */
+const extraProcesses = 512
+
+export class QemuDriver {
+  readonly #needs: DriverNeeds
+  readonly records: RunRecords
+  #cgroups: Promise<Cgroups> | undefined
+
+  constructor(needs: DriverNeeds) {
+    this.#needs = needs
+    this.records = new RunRecords(join(needs.settings.runDir, 'guests'))
+  }
+
+  runDirOf(vmid: Vmid): string {
+    return join(this.#needs.settings.runDir, 'guests', String(vmid))
+  }
+
+  groupOf(vmid: Vmid): string {
+    return `hakobune-${this.#needs.settings.instance}/qemu-${vmid}`
+  }
+
+  uidOf(vmid: Vmid): number {
+    return this.#needs.settings.uidBase + vmid
+  }
+
+  async running(vmid: Vmid): Promise<RunningRecord | undefined> {
+    const record = await this.records.alive(vmid)
+    return record?.state === 'running' ? record : undefined
+  }
+
+  /** @throws Fault `conflict` 'VM 100 not running' */
+  async requireRunning(vmid: Vmid): Promise<RunningRecord> {
+    const record = await this.running(vmid)
+    if (!record) throw new Fault('conflict', `VM ${vmid} not running`)
+    return record
+  }
+
+  /**
+   * Starts the guest and returns once its processors run. On failure, and on abort, nothing remains.
+   * @throws Fault `conflict` when it runs, `failed` with QEMU's words when it does not start
+   */
+  async start(vmid: Vmid, options: Options, how: StartOptions = {}): Promise<void> {
+    await this.reap(vmid, { waits: true })
+    const starter = { pid: process.pid, startTime: (await startTimeOf(process.pid)) ?? 0 }
+    const { startedBy = '', netns = '' } = how
+    await this.records.begin(vmid, { state: 'starting', starter, startedBy, netns })
+    try {
+      await this.#start(vmid, options, how)
+    } catch (fault) {
+      await this.#cleanUp(vmid, how.netns)
+      await this.records.remove(vmid)
+      throw fault
+    }
+  }
+
+  async #start(vmid: Vmid, options: Options, how: StartOptions): Promise<void> {
+    const { host, settings } = this.#needs
+    const { log = () => {}, signal, timeoutMs = startLimitMs } = how
+    const verdict = await accelerator({ host, cacheDir: settings.cacheDir })
+    const accel = acceleratorFor(options, verdict.accelerator)
+    if (accel === 'tcg') log('no usable hardware virtualization, using software emulation')
+    const files = await this.#openDrives(vmid, options)
+    const cards = await this.#plug(vmid, options, how)
+    const runDir = this.runDirOf(vmid)
+    const taps = Object.fromEntries(cards.map(({ nic }, position) => [nic, 3 + position]))
+    const argv = configToArgv(options, { vmid, accelerator: accel, runDir, files, taps })
+    let process: ProcessName
+    try {
+      process = await launch({
+        argv,
+        uid: this.uidOf(vmid),
+        accelerator: accel,
+        netnsPath: how.netns === undefined ? undefined : `/run/netns/${how.netns}`,
+        runDir,
+        descriptors: cards.map(({ fd }) => fd),
+      })
+    } finally {
+      for (const { fd } of cards) closeSync(fd)
+    }
+    await this.#confine(vmid, options, accel, process)
+    await using monitor = await untilMonitor(join(runDir, qmpSockets.short), runDir, process, timeoutMs, signal)
+    await prepare(monitor, options)
+    await this.#unplugOthers(monitor, options, how.onlyNics)
+    const [machine, qemuVersion] = [await machineOf(monitor), await versionOf(monitor)]
+    signal?.throwIfAborted()
+    if (!isOn(options.freeze, false)) await monitor.execute('cont')
+    await this.records.write(vmid, {
+      state: 'running',
+      process,
+      startedBy: how.startedBy ?? '',
+      options,
+      machine,
+      qemuVersion,
+      netns: how.netns ?? '',
+      taps: Object.fromEntries(cards.map(({ nic, tap }) => [nic, tap])),
+    })
+    log(`started as process ${process.pid}`)
+  }
+
+  async #openDrives(vmid: Vmid, options: Options): Promise<Record<string, DriveFile>> {
+    const { storage } = this.#needs
+    const files: Record<string, DriveFile> = {}
+    for (const drive of drivesOf(options)) {
+      const wish = wishOf(drive)
+      if (wish.kind === 'empty' || wish.kind === 'host-cdrom') continue
+      if (wish.kind !== 'volume' && wish.kind !== 'path') {
+        throw new Fault('failed', `drive '${drive.name}' of VM ${vmid} holds no volume but '${drive.file}'`)
+      }
+      const found = wish.kind === 'path' ? { path: wish.path, format: 'raw' } : await storage.location(wish.volid)
+      if (wish.kind === 'volume' && !drive.isCdrom) await storage.giveTo(wish.volid, this.uidOf(vmid))
+      files[drive.name] = { ...found, canBypassCache: await canBypassCache(found.path) }
+    }
+    return files
+  }
+
+  async #plug(vmid: Vmid, options: Options, how: StartOptions): Promise<{ nic: string; tap: string; fd: number }[]> {
+    const cards: { nic: string; tap: string; fd: number }[] = []
+    try {
+      for (const { name, mac, bridge: own } of nicsOf(options)) {
+        const bridge = how.bridge ?? own
+        if (bridge === undefined) continue
+        const place = how.netns === undefined ? {} : { netns: how.netns }
+        cards.push({ nic: name, ...(await this.#needs.network.plug({ vmid, nic: name, mac, bridge, ...place })) })
+      }
+      return cards
+    } catch (fault) {
+      for (const { fd } of cards) closeSync(fd)
+      throw fault
+    }
+  }
+
+  async #unplugOthers(monitor: QmpClient, options: Options, only: readonly string[] | undefined): Promise<void> {
+    if (only === undefined) return
+    for (const { name } of nicsOf(options)) {
+      if (!only.includes(name)) await monitor.execute('set_link', { name, up: false })
+    }
+  }
+
+  async #confine(vmid: Vmid, options: Options, accel: 'kvm' | 'tcg', { pid }: ProcessName): Promise<void> {
+    const cgroups = await this.#groups()
+    const { cpuLimit, cpuUnits } = cpuLimitsOf(options)
+    const { unkept } = await cgroups.createGroup(this.groupOf(vmid), {
+      memoryBytes: memoryLimitBytes(options, accel),
+      // PVE's 100 is the ordinary weight of the unified hierarchy; there and here an ordinary group has 1024 shares.
+      cpuShares: Math.max(2, Math.round((cpuUnits * 1024) / 100)),
+      ...(cpuLimit === undefined ? {} : { cpuQuota: cpuLimit }),
+      pids: extraProcesses,
+    })
+    await cgroups.addProcess(this.groupOf(vmid), pid)
+    if (unkept.length > 0) {
+      this.#needs.log.warn(`this machine cannot keep some limits of VM ${vmid}`, { limits: unkept })
+    }
+  }
+
+  #groups(): Promise<Cgroups> {
+    return (this.#cgroups ??= Cgroups.detect())
+  }
+
+  /** A monitor of the running guest. `long` is for jobs: `short` must stay free for questions. */
+  async monitor(vmid: Vmid, which: keyof typeof qmpSockets = 'short', signal?: AbortSignal): Promise<QmpClient> {
+    await this.requireRunning(vmid)
+    return openMonitor(join(this.runDirOf(vmid), qmpSockets[which]), { signal })
+  }
+
+  /** Pulls the plug: `quit`, and SIGKILL when that takes longer than its limit. Cleans up. */
+  async stop(vmid: Vmid, limitMs = quitLimitMs): Promise<void> {
+    const { process } = await this.requireRunning(vmid)
+    try {
+      await using monitor = await openMonitor(join(this.runDirOf(vmid), qmpSockets.short), { timeoutMs: limitMs })
+      await quit(monitor)
+      await this.untilGone(process, limitMs)
+    } catch (fault) {
+      if (!isFault(fault, 'timeout') && !isFault(fault, 'unavailable')) throw fault
+      this.#needs.log.warn(`VM ${vmid} did not quit and is killed`, { reason: messageOf(fault) })
+      await endProcess(process.pid, process.startTime, { graceMs: 0 })
+    }
+    await this.reap(vmid, { waits: true })
+  }
+
+  /** @throws Fault `timeout` */
+  async untilGone({ pid, startTime }: ProcessName, timeoutMs: number, signal?: AbortSignal): Promise<void> {
+    const isGone = async () => !(await isAlive(pid, startTime))
+    await waitFor(isGone, { what: `end of process ${pid}`, timeoutMs, everyMs: 20, signal })
+  }
+
+  /**
+   * Removes what a guest that no longer runs left behind: after it powered itself off, crashed, or its
+   * start was killed. True when there was something. Harmless for a running or a clean guest.
+   */
+  async reap(vmid: Vmid, how: { readonly waits?: boolean } = {}): Promise<boolean> {
+    const claimed = await this.records.claim(vmid)
+    const record = claimed ?? (how.waits === true ? await this.records.abandoned(vmid) : undefined)
+    if (record === undefined) return false
+    await this.#cleanUp(vmid, netnsOf(record))
+    await this.records.finish(vmid)
+    return true
+  }
+
+  async #cleanUp(vmid: Vmid, netns: string | undefined): Promise<void> {
+    for (const pid of await this.processesOf(vmid)) {
+      await endProcess(pid, await startTimeOf(pid), { graceMs: 0 })
+    }
+    const cgroups = await this.#groups()
+    await cgroups.killAll(this.groupOf(vmid))
+    await cgroups.removeGroup(this.groupOf(vmid))
+    await this.#needs.network.unplug({ vmid, ...(netns === undefined ? {} : { netns }) })
+    await keepLogs(this.runDirOf(vmid))
+  }
+
+  /** Removes the logs a stopped guest left, when the guest itself goes. */
+  async forget(vmid: Vmid): Promise<void> {
+    await this.reap(vmid, { waits: true })
+    if (!(await this.records.alive(vmid))) await rm(this.runDirOf(vmid), { recursive: true, force: true })
+  }
+
+  /** Keeps the logs of running guests within their bound: what a guest prints must not fill the node's disk. */
+  async boundLogs(vmid: Vmid): Promise<void> {
+    await boundLogs(this.runDirOf(vmid), this.uidOf(vmid))
+  }
+
+  /** Pids of QEMUs that serve this guest's monitor, whoever remembers them. */
+  async processesOf(vmid: Vmid): Promise<number[]> {
+    const socket = `unix:${join(this.runDirOf(vmid), qmpSockets.short)},server=on,wait=off`
+    return findProcesses((argv) => argv.includes(socket))
+  }
+}
+
+function netnsOf(record: RunRecord | 'unreadable'): string | undefined {
+  return record !== 'unreadable' && record.netns !== '' ? record.netns : undefined
+}

@@ -1,0 +1,110 @@
+/**
+ * Starting a QEMU: stripped of every right, in a sandbox, and not a child anybody must outlive.
+ *
+ * It runs under a uid nobody else has, so one guest's QEMU can touch neither another guest's disks nor the
+ * node's files, with no capabilities and no way to gain any. `-daemonize` is not used: the sandbox
+ * forbids the fork it needs; a session of its own serves the same end.
+ */
+import { constants } from 'node:fs'
+import { chown, mkdir, open, readFile, rm, stat } from 'node:fs/promises'
+import { waitFor } from '#base/clock.ts'
+import { Fault, isFault } from '#base/fault.ts'
+import { spawnDetached } from '#host/exec.ts'
+import { codeOf, makeDirectory } from '#host/files.ts'
+import type { Argv } from '#host/host.ts'
+import { isAlive, startTimeOf } from '#host/proc.ts'
+import { QmpClient } from '#host/qmp.ts'
+import type { ProcessName } from '../run-record.ts'
+import type { Accelerator } from './machine.ts'
+
+export interface Launch {
+  readonly argv: readonly string[]
+  readonly uid: number
+  readonly accelerator: Accelerator
+  /** Path of the network namespace to run in; absent: the node's. */
+  readonly netnsPath?: string | undefined
+  readonly runDir: string
+  /** Open taps, inherited as 3, 4, … */
+  readonly descriptors: readonly number[]
+}
+
+export const qemuProgram = 'qemu-system-x86_64'
+export const qemuLog = 'qemu.log'
+
+/** Makes the guest's run directory anew and starts QEMU in it. It is stopped before its first instruction. */
+export async function launch(request: Launch): Promise<ProcessName> {
+  const { argv, uid, netnsPath, runDir, descriptors } = request
+  // Fresh, and root's until the log in it is open: a directory its QEMU could write to might hold a
+  // link to somewhere else under the log's name.
+  await rm(runDir, { recursive: true, force: true })
+  await makeDirectory(runDir.slice(0, runDir.lastIndexOf('/')))
+  await mkdir(runDir, { mode: 0o700 })
+  const log = await open(`${runDir}/${qemuLog}`, 'wx', 0o600)
+  await log.close()
+  await chown(runDir, uid, uid)
+  const prefix = netnsPath === undefined ? [] : ['nsenter', `--net=${netnsPath}`]
+  const command = [...prefix, ...(await stripped(uid, request.accelerator)), qemuProgram, ...argv]
+  const pid = await spawnDetached(asArgv(command), { outputFile: `${runDir}/${qemuLog}`, descriptors, cwd: '/' })
+  const startTime = await startTimeOf(pid)
+  if (startTime === undefined) throw await refusal(runDir)
+  return { pid, startTime }
+}
+
+async function stripped(uid: number, accelerator: Accelerator): Promise<string[]> {
+  // Access to /dev/kvm is by its group, and only where it is used.
+  const groups = accelerator === 'kvm' ? [`--groups=${(await stat('/dev/kvm')).gid}`] : ['--clear-groups']
+  return [
+    'setpriv',
+    `--reuid=${uid}`,
+    `--regid=${uid}`,
+    ...groups,
+    '--no-new-privs',
+    '--inh-caps=-all',
+    '--bounding-set=-all',
+  ]
+}
+
+function asArgv([program, ...args]: readonly string[]): Argv {
+  if (program === undefined) throw new Error('an empty command')
+  return [program, ...args]
+}
+
+/** Waits for QEMU's monitor. @throws Fault `failed` with QEMU's own last words when it ends instead */
+export async function untilMonitor(
+  path: string,
+  runDir: string,
+  { pid, startTime }: ProcessName,
+  timeoutMs: number,
+  signal?: AbortSignal,
+): Promise<QmpClient> {
+  const attempt = async () => {
+    try {
+      return await QmpClient.connect(path, { timeoutMs, signal })
+    } catch (fault) {
+      if (!isFault(fault, 'unavailable')) throw fault
+      if (!(await isAlive(pid, startTime))) throw await refusal(runDir, fault)
+      return undefined
+    }
+  }
+  return waitFor(attempt, { what: 'answer of QEMU', timeoutMs, everyMs: 10, signal })
+}
+
+async function refusal(runDir: string, cause?: unknown): Promise<Fault> {
+  const text = await readFile(`${runDir}/${qemuLog}`, 'utf8')
+  const lines = text.split('\n').filter((line) => line.trim() !== '')
+  const said = lines.at(-1)?.replace(/^qemu-system-\w+: /, '') ?? 'it said nothing'
+  return new Fault('failed', `QEMU did not start: ${said}`, { cause: cause ?? text })
+}
+
+/** Whether the file can be opened past the page cache; some overlay file systems refuse. */
+export async function canBypassCache(path: string): Promise<boolean> {
+  try {
+    const file = await open(path, constants.O_RDONLY | constants.O_DIRECT)
+    await file.close()
+    return true
+  } catch (cause) {
+    if (codeOf(cause) === 'EINVAL') return false
+    if (codeOf(cause) === 'ENOENT') throw new Fault('missing', `disk image '${path}' does not exist`, { cause })
+    throw cause
+  }
+}

@@ -1,0 +1,73 @@
+/**
+ * Where each device sits on the guest's PCI buses: a fixed place per name.
+ *
+ * Invariant: adding or removing one device never moves another, because guests name network interfaces
+ * and Windows binds drivers by place. The tempting way, letting QEMU choose, numbers by order.
+ * The first members of each family sit on the root bus; the rest behind bridges that exist only when used.
+ */
+import { device } from './argument.ts'
+import type { MachineKind } from './machine.ts'
+
+/** A bus by number: 0 is the root, 1 to 3 are bridges. */
+interface Place {
+  readonly bus: 0 | 1 | 2 | 3
+  readonly slot: number
+}
+
+const single: Readonly<Record<string, Place>> = {
+  vga: { bus: 0, slot: 0x2 },
+  balloon0: { bus: 0, slot: 0x3 },
+  watchdog: { bus: 0, slot: 0x4 },
+  ahci0: { bus: 0, slot: 0x7 },
+  'virtio-serial': { bus: 0, slot: 0x8 },
+  rng0: { bus: 0, slot: 0x9 },
+  uhci: { bus: 0, slot: 0x10 },
+}
+
+interface Family {
+  readonly onRoot: number
+  readonly rootSlot: number
+  readonly bridge: 1 | 2 | 3
+}
+const families: Readonly<Record<string, Family>> = {
+  net: { onRoot: 6, rootSlot: 0x12, bridge: 1 },
+  virtio: { onRoot: 6, rootSlot: 0xa, bridge: 2 },
+  scsihw: { onRoot: 2, rootSlot: 0x5, bridge: 3 },
+}
+const bridgeSlots = { 1: 0x1e, 2: 0x1d, 3: 0x1c } as const
+
+function placeOf(name: string): Place {
+  const fixed = single[name]
+  if (fixed) return fixed
+  const [, family = '', index = ''] = /^([a-z]+)(\d+)$/.exec(name) ?? []
+  const rule = families[family]
+  if (!rule) throw new Error(`no PCI place is set aside for '${name}'`)
+  const number = Number(index)
+  if (number < rule.onRoot) return { bus: 0, slot: rule.rootSlot + number }
+  return { bus: rule.bridge, slot: number - rule.onRoot + 1 }
+}
+
+/** Properties `bus` and `addr` of the device called `name` (`net0`, `virtio3`, `scsihw0`, `vga`, …). */
+export function pciPlace(machine: MachineKind, name: string): { bus: string; addr: string } {
+  const { bus, slot } = placeOf(name)
+  return { bus: bus === 0 ? rootBus(machine) : `pci.${bus}`, addr: `0x${slot.toString(16)}` }
+}
+
+/** The bridges the named devices need, to be given to QEMU before those devices. */
+export function bridgesFor(machine: MachineKind, names: readonly string[]): string[] {
+  const used = new Set(names.map((name) => placeOf(name).bus))
+  return ([1, 2, 3] as const)
+    .filter((bus) => used.has(bus))
+    .flatMap((bus) =>
+      device('pci-bridge', {
+        id: `pci.${bus}`,
+        chassis_nr: bus,
+        bus: rootBus(machine),
+        addr: `0x${bridgeSlots[bus].toString(16)}`,
+      }),
+    )
+}
+
+function rootBus(machine: MachineKind): string {
+  return machine === 'q35' ? 'pcie.0' : 'pci.0'
+}

@@ -1,0 +1,177 @@
+/**
+ * Which guests run, as files: one record per guest in a directory only root can write.
+ *
+ * A guest's own run directory belongs to its QEMU, so nothing there may tell this program whom to signal.
+ * The records stand beside it. A record is `starting` from before the first thing is made until the guest's
+ * processors run, then `running`; it goes when the last thing is removed.
+ *
+ * Who may run beside whom: whoever starts a guest creates its record exclusively, so two starts cannot
+ * pass each other. Cleaning up begins with renaming the record, so only one process cleans up, and a start
+ * waits until it is done.
+ */
+import { open, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { waitFor } from '#base/clock.ts'
+import { Fault, isFault } from '#base/fault.ts'
+import type { Vmid } from '#base/ids.ts'
+import { asVmid } from '#base/ids.ts'
+import { codeOf, makeDirectory, writeFileAtomic } from '#host/files.ts'
+import { isAlive } from '#host/proc.ts'
+import type { Options } from './config.ts'
+
+export interface ProcessName {
+  readonly pid: number
+  readonly startTime: number
+}
+
+export interface StartingRecord {
+  readonly state: 'starting'
+  readonly starter: ProcessName
+  /** Task that starts it; empty outside tasks. */
+  readonly startedBy: string
+  /** Network namespace its cards will be in; empty for the node's own. */
+  readonly netns: string
+}
+
+export interface RunningRecord {
+  readonly state: 'running'
+  readonly process: ProcessName
+  readonly startedBy: string
+  /** What it was started with. */
+  readonly options: Options
+  readonly machine: string
+  readonly qemuVersion: string
+  /** Network namespace its cards are in; empty for the node's own. */
+  readonly netns: string
+  /** Tap of each card. */
+  readonly taps: Readonly<Record<string, string>>
+}
+
+export type RunRecord = StartingRecord | RunningRecord
+
+/** Cleaning up takes a fraction of a second; whoever takes longer is dead. */
+const cleanUpLimitMs = 5_000
+
+export class RunRecords {
+  readonly #directory: string
+
+  constructor(directory: string) {
+    this.#directory = directory
+  }
+
+  /** The record of a guest whose process, or starter, is alive. */
+  async alive(vmid: Vmid): Promise<RunRecord | undefined> {
+    const record = await this.#read(this.#path(vmid))
+    return record && record !== 'unreadable' && (await isAliveRecord(record)) ? record : undefined
+  }
+
+  /**
+   * Begins a start. @throws Fault `conflict` when somebody else started, or is starting, the guest
+   */
+  async begin(vmid: Vmid, record: StartingRecord): Promise<void> {
+    await makeDirectory(this.#directory)
+    try {
+      const file = await open(this.#path(vmid), 'wx', 0o600)
+      try {
+        await file.writeFile(JSON.stringify(record))
+      } finally {
+        await file.close()
+      }
+    } catch (cause) {
+      if (codeOf(cause) === 'EEXIST') throw new Fault('conflict', `VM ${vmid} already running`, { cause })
+      throw cause
+    }
+  }
+
+  async write(vmid: Vmid, record: RunRecord): Promise<void> {
+    await writeFileAtomic(this.#path(vmid), JSON.stringify(record))
+  }
+
+  /**
+   * Takes a dead guest's record out of sight, for one caller alone, who cleans up and then calls `finish`.
+   * Undefined when there is nothing to clean up, the guest lives, or somebody else was first.
+   */
+  async claim(vmid: Vmid): Promise<RunRecord | 'unreadable' | undefined> {
+    if (await this.alive(vmid)) return undefined
+    try {
+      await rename(this.#path(vmid), this.#claimed(vmid))
+    } catch (cause) {
+      if (codeOf(cause) === 'ENOENT') return undefined
+      throw cause
+    }
+    const record = await this.#read(this.#claimed(vmid))
+    // Since the question above somebody else cleaned up and started the guest anew: give its record back.
+    if (record && record !== 'unreadable' && (await isAliveRecord(record))) {
+      await rename(this.#claimed(vmid), this.#path(vmid))
+      return undefined
+    }
+    return record
+  }
+
+  /** For the starter alone, whose start failed and who has cleaned up. */
+  async remove(vmid: Vmid): Promise<void> {
+    await rm(this.#path(vmid), { force: true })
+  }
+
+  async finish(vmid: Vmid): Promise<void> {
+    await rm(this.#claimed(vmid), { force: true })
+  }
+
+  /**
+   * Waits until nobody cleans up this guest any more. Returns the record when a cleaner died on the way
+   * and the caller must do it again.
+   */
+  async abandoned(vmid: Vmid): Promise<RunRecord | 'unreadable' | undefined> {
+    let record: RunRecord | 'unreadable' | undefined
+    const isGone = async () => (record = await this.#read(this.#claimed(vmid))) === undefined
+    try {
+      await waitFor(isGone, { what: `clean-up of VM ${vmid}`, timeoutMs: cleanUpLimitMs })
+      return undefined
+    } catch (fault) {
+      if (isFault(fault, 'timeout')) return record
+      throw fault
+    }
+  }
+
+  /** Guests with a record or an unfinished clean-up, alive or not. */
+  async all(): Promise<Vmid[]> {
+    try {
+      const names = await readdir(this.#directory)
+      const ids = names.flatMap((name) => /^(\d+)\.(json|cleaning)$/.exec(name)?.[1] ?? [])
+      return [...new Set(ids)].map(asVmid).toSorted((a, b) => a - b)
+    } catch (cause) {
+      if (codeOf(cause) === 'ENOENT') return []
+      throw cause
+    }
+  }
+
+  async #read(path: string): Promise<RunRecord | 'unreadable' | undefined> {
+    try {
+      const value: unknown = JSON.parse(await readFile(path, 'utf8'))
+      return isRunRecord(value) ? value : 'unreadable'
+    } catch (cause) {
+      if (codeOf(cause) === 'ENOENT') return undefined
+      // The starter died between creating the file and writing it: a start that never got anywhere.
+      if (cause instanceof SyntaxError) return 'unreadable'
+      throw cause
+    }
+  }
+
+  #path(vmid: Vmid): string {
+    return join(this.#directory, `${vmid}.json`)
+  }
+
+  #claimed(vmid: Vmid): string {
+    return join(this.#directory, `${vmid}.cleaning`)
+  }
+}
+
+async function isAliveRecord(record: RunRecord): Promise<boolean> {
+  const { pid, startTime } = record.state === 'running' ? record.process : record.starter
+  return isAlive(pid, startTime)
+}
+
+function isRunRecord(value: unknown): value is RunRecord {
+  if (typeof value !== 'object' || value === null || !('state' in value)) return false
+  return value.state === 'running' ? 'process' in value && 'options' in value : value.state === 'starting'
+}

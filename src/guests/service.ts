@@ -1,0 +1,280 @@
+/**
+ * Guests: what is configured, what runs, and the acts on both.
+ *
+ * Configurations live in the store, running guests in run records and in the machine itself; nothing is
+ * remembered in this object but readings of counters, so any number of processes may hold one. Acts on one
+ * guest exclude each other by the lock `guest/<vmid>` of the task that calls them; what must hold even
+ * without it (two starts, a start beside a clean-up) is kept by the run records.
+ */
+import { join } from 'node:path'
+import { Fault, isFault, messageOf } from '#base/fault.ts'
+import type { Vmid } from '#base/ids.ts'
+import { MiB } from '#base/bytes.ts'
+import { AgentClient } from '#host/guest-agent.ts'
+import type { QmpClient } from '#host/qmp.ts'
+import type { Options } from './config.ts'
+import { isTemplate, nameOf } from './config.ts'
+import { Counters } from './counters.ts'
+import type { GuestDocument } from './documents.ts'
+import type { GuestState, GuestStatus, GuestSummary, StartOptions } from './guest.ts'
+import { runHook } from './hook.ts'
+import { agentOf } from './qemu/agent.ts'
+import { bootOrderOf } from './qemu/boot.ts'
+import { qmpSockets } from './qemu/command-line.ts'
+import { topologyOf } from './qemu/cpu.ts'
+import { drivesOf, rememberedSize } from './qemu/drive.ts'
+import { memoryMiBOf } from './qemu/memory.ts'
+import { openMonitor, sample } from './qemu/monitor.ts'
+import type { RegistryNeeds } from './registry.ts'
+import { GuestRegistry, lockedFault } from './registry.ts'
+
+export interface ShutdownOptions {
+  readonly timeoutMs?: number
+  /** Pull the plug when the guest does not follow in time. */
+  readonly forceStop?: boolean
+  readonly signal?: AbortSignal
+  readonly log?: (line: string) => void
+}
+
+const defaultShutdownMs = 60_000
+/** A list waits for a QEMU that does not answer no longer than this. */
+const sampleLimitMs = 1_000
+
+export class GuestService extends GuestRegistry {
+  readonly #needs: RegistryNeeds
+  readonly #counters: Counters
+
+  constructor(needs: RegistryNeeds) {
+    super(needs)
+    this.#needs = needs
+    this.#counters = new Counters({
+      clock: needs.clock,
+      sample: async (vmid, record) => {
+        const path = join(this.runDirOf(vmid), qmpSockets.short)
+        await using monitor = await openMonitor(path, { timeoutMs: sampleLimitMs })
+        return await sample(monitor, record.options)
+      },
+    })
+  }
+
+  /** Every guest with its state, by id; guests being created included. */
+  async list(): Promise<GuestSummary[]> {
+    const guests = await this.documents.list()
+    return Promise.all(guests.map(({ vmid, document }) => this.#describe(vmid, document)))
+  }
+
+  // Running guests
+
+  async status(vmid: Vmid): Promise<GuestStatus> {
+    return this.#describe(vmid, await this.documents.get(vmid))
+  }
+
+  async isRunning(vmid: Vmid): Promise<boolean> {
+    return (await this.driver.running(vmid)) !== undefined
+  }
+
+  /** @throws Fault `conflict` 'VM 100 not running' */
+  async isPaused(vmid: Vmid): Promise<boolean> {
+    await using monitor = await this.qmp(vmid)
+    return !(await monitor.execute<{ running: boolean }>('query-status')).running
+  }
+
+  /** The task that started the running guest; undefined when it is stopped. */
+  async startedBy(vmid: Vmid): Promise<string | undefined> {
+    return (await this.driver.running(vmid))?.startedBy
+  }
+
+  /** Directory of the guest's sockets and logs: `qmp.sock`, `agent.sock`, `serial.sock`, `serial.log`, `firmware.log`, `vnc.sock`, `qemu.log`. */
+  runDirOf(vmid: Vmid): string {
+    return this.driver.runDirOf(vmid)
+  }
+
+  /** The uid (and gid) its QEMU runs as. */
+  uidOf(vmid: Vmid): number {
+    return this.driver.uidOf(vmid)
+  }
+
+  /** Its control group, below each controller. */
+  groupOf(vmid: Vmid): string {
+    return this.driver.groupOf(vmid)
+  }
+
+  /** Starts the guest from what is configured. Returns once its processors run. */
+  async start(vmid: Vmid, how: StartOptions = {}): Promise<void> {
+    const { options, reservedBy } = await this.documents.get(vmid)
+    if (reservedBy !== undefined) throw lockedFault(vmid, 'create')
+    if (isTemplate(options)) throw new Fault('conflict', `you can't start a vm if it's a template`)
+    if (await this.isRunning(vmid)) throw new Fault('conflict', `VM ${vmid} already running`)
+    await this.#hook(vmid, options, 'pre-start')
+    await this.driver.start(vmid, options, how)
+    this.#counters.forget(vmid)
+    await this.#hook(vmid, options, 'post-start')
+  }
+
+  /** Makes true that a start by this task never happened; leaves a guest another task started alone. */
+  async undoStart(vmid: Vmid, startedBy: string): Promise<void> {
+    if ((await this.startedBy(vmid)) === startedBy) await this.driver.stop(vmid)
+    else await this.driver.reap(vmid, { waits: true })
+    this.#counters.forget(vmid)
+  }
+
+  /**
+   * Asks the guest to shut down, through its agent when that answers, else by the power button.
+   * @throws Fault `timeout` when it does not follow, unless `forceStop`
+   */
+  async shutdown(vmid: Vmid, how: ShutdownOptions = {}): Promise<void> {
+    const { timeoutMs = defaultShutdownMs, forceStop = false, signal, log = () => {} } = how
+    const { process, options } = await this.driver.requireRunning(vmid)
+    await this.#hook(vmid, options, 'pre-stop')
+    try {
+      log(
+        (await this.#askToShutDown(vmid, options)) ? 'asked the guest agent to shut down' : 'pressed the power button',
+      )
+      await this.driver.untilGone(process, timeoutMs, signal)
+      await this.driver.reap(vmid, { waits: true })
+    } catch (fault) {
+      if (!isFault(fault, 'timeout')) throw fault
+      if (!forceStop) throw new Fault('timeout', 'VM quit/powerdown failed - got timeout', { cause: fault })
+      log(`it did not shut down within ${timeoutMs / 1000} s and is stopped`)
+      await this.driver.stop(vmid)
+    }
+    this.#counters.forget(vmid)
+    await this.#hook(vmid, options, 'post-stop')
+  }
+
+  /** True when the agent took the wish. */
+  async #askToShutDown(vmid: Vmid, options: Options): Promise<boolean> {
+    if (agentOf(options).isEnabled) {
+      try {
+        await using agent = await this.agent(vmid)
+        await agent.tell('guest-shutdown')
+        return true
+      } catch (fault) {
+        this.#needs.log.info(`agent of VM ${vmid} cannot shut it down`, { reason: messageOf(fault) })
+      }
+    }
+    await using monitor = await this.qmp(vmid)
+    await monitor.execute('system_powerdown')
+    return false
+  }
+
+  /** Pulls the plug. @throws Fault `conflict` 'VM 100 not running' */
+  async stop(vmid: Vmid): Promise<void> {
+    const { options } = await this.driver.requireRunning(vmid)
+    await this.driver.stop(vmid)
+    this.#counters.forget(vmid)
+    await this.#hook(vmid, options, 'post-stop')
+  }
+
+  /** Presses the reset button. */
+  async reset(vmid: Vmid): Promise<void> {
+    await this.#command(vmid, 'system_reset')
+  }
+
+  /** Halts the processors; memory stays. */
+  async suspend(vmid: Vmid): Promise<void> {
+    await this.#command(vmid, 'stop')
+  }
+
+  async resume(vmid: Vmid): Promise<void> {
+    await this.#command(vmid, 'cont')
+  }
+
+  async #command(vmid: Vmid, command: string): Promise<void> {
+    await using monitor = await this.qmp(vmid)
+    await monitor.execute(command)
+    this.#counters.forget(vmid)
+  }
+
+  /**
+   * A control connection. QEMU serves one client on each monitor: keep `short` for questions, and use
+   * `long` for jobs that stay connected.
+   * @throws Fault `conflict` 'VM 100 not running'
+   */
+  async qmp(vmid: Vmid, which: keyof typeof qmpSockets = 'short', signal?: AbortSignal): Promise<QmpClient> {
+    return this.driver.monitor(vmid, which, signal)
+  }
+
+  /** @throws Fault `unavailable` when the guest has no agent, does not run, or its agent does not answer */
+  async agent(vmid: Vmid): Promise<AgentClient> {
+    const record = await this.driver.running(vmid)
+    if (!record) throw new Fault('unavailable', `VM ${vmid} is not running`)
+    if (!agentOf(record.options).isEnabled) throw new Fault('unavailable', 'No QEMU guest agent configured')
+    return AgentClient.connect(join(this.runDirOf(vmid), 'agent.sock'), { random: this.#needs.random })
+  }
+
+  /** One agent command on a connection of its own. */
+  async agentExecute<T = unknown>(
+    vmid: Vmid,
+    command: string,
+    args: object = {},
+    how: { readonly timeoutMs?: number; readonly signal?: AbortSignal } = {},
+  ): Promise<T> {
+    await using agent = await this.agent(vmid)
+    return await agent.execute<T>(command, args, how)
+  }
+
+  /**
+   * After this program (re)starts: finds the guests that kept running meanwhile and removes what dead ones
+   * left. Returns the running ones.
+   */
+  async adopt(): Promise<Vmid[]> {
+    const records = await this.driver.records.all()
+    for (const vmid of records) {
+      if (await this.driver.reap(vmid, { waits: true })) this.#needs.log.info(`VM ${vmid} ended while nobody watched`)
+    }
+    return this.#runningOf(records)
+  }
+
+  /**
+   * For a loop: removes what guests that ended by themselves left behind and returns them, and keeps the
+   * logs of the others within their bound.
+   */
+  async reapDead(): Promise<Vmid[]> {
+    const reaped: Vmid[] = []
+    for (const vmid of await this.driver.records.all()) {
+      if (await this.driver.reap(vmid)) reaped.push(vmid)
+      else await this.driver.boundLogs(vmid)
+    }
+    return reaped
+  }
+
+  /** Removes a stopped guest's leftovers; for operations that hold its lock. */
+  async reap(vmid: Vmid): Promise<void> {
+    await this.driver.reap(vmid, { waits: true })
+  }
+
+  async #runningOf(vmids: readonly Vmid[]): Promise<Vmid[]> {
+    const running = await Promise.all(vmids.map((vmid) => this.isRunning(vmid)))
+    return vmids.filter((_, position) => running[position])
+  }
+
+  async #describe(vmid: Vmid, { options, reservedBy }: GuestDocument): Promise<GuestStatus> {
+    const record = await this.driver.running(vmid)
+    const processors = topologyOf(options).plugged
+    const maxMemoryBytes = memoryMiBOf(options) * MiB
+    const facts = record && (await this.#counters.read(vmid, record, processors, maxMemoryBytes))
+    const state: GuestState = facts ?? { state: 'stopped' }
+    const isFirst = bootOrderOf(options)
+    const disks = drivesOf(options).filter(({ isCdrom }) => !isCdrom)
+    const disk = disks.find(({ name }) => isFirst.includes(name)) ?? disks[0]
+    return {
+      vmid,
+      kind: 'qemu',
+      name: nameOf(options, vmid),
+      options,
+      lock: reservedBy === undefined ? options.lock : 'create',
+      isTemplate: isTemplate(options),
+      tags: options.tags,
+      processors,
+      maxMemoryBytes,
+      maxDiskBytes: (disk && rememberedSize(disk)) ?? 0,
+      state,
+    }
+  }
+
+  async #hook(vmid: Vmid, options: Options, phase: string): Promise<void> {
+    if (options.hookscript === undefined) return
+    await runHook({ host: this.#needs.host, storage: this.#needs.storage }, options.hookscript, vmid, phase)
+  }
+}

@@ -1,0 +1,119 @@
+/**
+ * The disks of one guest as block sources, all of one moment, and the way back afterwards.
+ *
+ * A running guest is read through QEMU while it goes on; a stopped one from its files, without ever
+ * booting it.
+ */
+import { join } from 'node:path'
+import { Fault, messageOf } from '#base/fault.ts'
+import type { Vmid } from '#base/ids.ts'
+import type { BlockSource } from '#backup/block-source.ts'
+import { fileSource } from '#backup/source/file.ts'
+import { nbdSource } from '#backup/source/nbd.ts'
+import type { Options } from '#guests/config.ts'
+import { agentOf } from '#guests/qemu/agent.ts'
+import { NbdClient } from '#host/nbd.ts'
+import { openImage } from '#host/nbd-server.ts'
+import type { Services } from '#services.ts'
+import { makeFleecing, removeFleecing } from './fleecing.ts'
+import { type FreezeVerdict, thaw, whileFrozen } from './freeze.ts'
+import type { GuestDisk } from './guest-disks.ts'
+import { exportDisks, insertFilters, markFrozen, prepareFilters, tearDown, unmarkFrozen } from './point-in-time.ts'
+
+export type SourceDeps = Pick<Services, 'settings' | 'clock' | 'host' | 'guests' | 'storage'>
+
+export interface GuestMoment extends AsyncDisposable {
+  /** Milliseconds since 1970: what the disks hold is from then. */
+  readonly takenMs: number
+  readonly freeze: FreezeVerdict
+  /** How long the processors were held. */
+  readonly heldMs: number
+  /** The caller disposes of the source. */
+  readonly open: (drive: string) => Promise<BlockSource>
+}
+
+export interface MomentOptions {
+  readonly vmid: Vmid
+  readonly disks: readonly GuestDisk[]
+  /** Of the guest as it runs. */
+  readonly options: Options
+  /** Hold the processors at the moment, also with a single disk. */
+  readonly holds?: boolean
+  readonly fleecingStorage?: string | undefined
+  readonly signal: AbortSignal
+}
+
+const socketName = 'backup-nbd.sock'
+
+/** Holds one moment of a running guest. Disposing of it takes everything out again. */
+export async function runningMoment(deps: SourceDeps, options: MomentOptions): Promise<GuestMoment> {
+  const { vmid, disks, signal } = options
+  const { guests, clock } = deps
+  await using undo = new AsyncDisposableStack()
+  undo.defer(() => leaveGuest(deps, vmid))
+  const held = await makeFleecing(deps, vmid, disks, options.fleecingStorage)
+  const socket = join(guests.runDirOf(vmid), socketName)
+  await using monitor = await guests.qmp(vmid, 'long', signal)
+  await prepareFilters(monitor, held)
+  const isWanted = isFreezeWanted(options.options)
+  if (isWanted) await markFrozen(monitor)
+  const { result, verdict } = await whileFrozen({ guests, vmid, isWanted }, async () => {
+    const { heldMs } = await insertFilters(monitor, held, options.holds ?? false)
+    return { takenMs: clock.now(), heldMs }
+  })
+  if (isWanted) await unmarkFrozen(monitor)
+  await exportDisks(monitor, held, socket)
+  const release = undo.move()
+  return {
+    ...result,
+    freeze: verdict,
+    open: async (drive) => {
+      const client = await NbdClient.connect(socket, { exportName: drive, signal }).catch((cause: unknown) => {
+        throw new Fault('unavailable', `disk ${drive} of VM ${vmid} cannot be read: ${messageOf(cause)}`, { cause })
+      })
+      return nbdSource(client)
+    },
+    [Symbol.asyncDispose]: () => release.disposeAsync(),
+  }
+}
+
+function isFreezeWanted(options: Options): boolean {
+  const { isEnabled, freezes } = agentOf(options)
+  return isEnabled && freezes
+}
+
+/** A stopped guest, which stays so: the caller holds its lock. */
+export function stoppedMoment(deps: SourceDeps, { vmid, disks, signal }: MomentOptions): GuestMoment {
+  return {
+    takenMs: deps.clock.now(),
+    freeze: { state: 'not-frozen', reason: 'the guest is stopped' },
+    heldMs: 0,
+    async open(drive) {
+      const disk = disks.find((one) => one.drive === drive)
+      if (!disk) throw new Error(`disk ${drive} is not among those to be read`)
+      const { path, format } = await deps.storage.location(disk.volid)
+      if (format === 'raw') return fileSource(path, deps.host)
+      if (format !== 'qcow2')
+        throw new Fault('invalid', `disk ${drive} has format ${format}, which cannot be backed up`)
+      const socket = join(deps.settings.runDir, `backup-${vmid}-${drive}.sock`)
+      const image = await openImage(deps.host, { path, format, isReadOnly: true, socket, signal })
+      return { ...nbdSource(image.client), [Symbol.asyncDispose]: () => image[Symbol.asyncDispose]() }
+    },
+    [Symbol.asyncDispose]: async () => {},
+  }
+}
+
+/** Takes out of a guest whatever a backup put in; harmless when there is nothing, and when it has stopped. */
+export async function leaveGuest(deps: Pick<SourceDeps, 'guests' | 'storage'>, vmid: Vmid): Promise<void> {
+  const { guests } = deps
+  if (await guests.isRunning(vmid)) {
+    try {
+      await using monitor = await guests.qmp(vmid, 'long')
+      await tearDown(monitor, () => thaw(guests, vmid))
+    } catch (cause) {
+      // It may have ended while we talked to it, and then nothing is left to take out.
+      if (await guests.isRunning(vmid)) throw cause
+    }
+  }
+  await removeFleecing(deps, vmid)
+}

@@ -1,0 +1,200 @@
+/**
+ * Holds one moment of all disks of a running guest, for as long as a backup needs to read it.
+ *
+ * A copy-before-write filter goes between each disk and its device; from then on QEMU copies what the
+ * guest is about to overwrite into a fleecing image first. `snapshot-access` over the filter is the disk
+ * as it was, and is read through an NBD export on a unix socket. With several disks the processors are
+ * held while the filters go in, so all disks are of one moment.
+ *
+ * Rejected: the job `blockdev-backup sync=none` in a transaction. It needs no pause, but in the QEMU we
+ * support its filter has no `on-cbw-error`: a full fleecing image would fail the guest's own writes.
+ * Here it breaks the snapshot (the backup fails, never the guest), and a write waits at most
+ * `cbw-timeout`.
+ *
+ * Everything made carries the prefix `backup-`, and what must be taken back in the guest (processors
+ * held, file systems frozen) is marked by a node of that prefix before it is done. So `tearDown` needs no
+ * memory: it looks at QEMU, may run twice, and may run in another process after this one was killed.
+ */
+import { waitFor } from '#base/clock.ts'
+import { isFault } from '#base/fault.ts'
+import { nodeNameOf } from '#guests/qemu/drive-argv.ts'
+import type { QmpClient } from '#host/qmp.ts'
+
+export interface HeldDisk {
+  /** `scsi0`; also the name of its export. */
+  readonly drive: string
+  /** Empty qcow2 image as large as the disk, which QEMU may write. */
+  readonly fleecePath: string
+}
+
+const prefix = 'backup-'
+const marks = { resume: `${prefix}mark-resume`, thaw: `${prefix}mark-thaw` } as const
+const filterOf = (drive: string) => `${prefix}cbw-${drive}`
+const fleeceOf = (drive: string) => `${prefix}fleece-${drive}`
+const accessOf = (drive: string) => `${prefix}access-${drive}`
+const exportOf = (drive: string) => `${prefix}export-${drive}`
+
+/** A guest's write waits no longer for the copy of what it overwrites. */
+const copyTimeoutSeconds = 45
+const busyMs = 20_000
+
+/** Opens the fleecing images and builds the filters; the guest does not notice yet. */
+export async function prepareFilters(monitor: QmpClient, disks: readonly HeldDisk[]): Promise<void> {
+  for (const { drive, fleecePath } of disks) {
+    const file = { driver: 'file', filename: fleecePath, discard: 'unmap' }
+    await monitor.execute('blockdev-add', { driver: 'qcow2', 'node-name': fleeceOf(drive), discard: 'unmap', file })
+    await monitor.execute('blockdev-add', {
+      driver: 'copy-before-write',
+      'node-name': filterOf(drive),
+      file: nodeNameOf(drive),
+      target: fleeceOf(drive),
+      'on-cbw-error': 'break-snapshot',
+      'cbw-timeout': copyTimeoutSeconds,
+    })
+  }
+}
+
+/**
+ * The moment: puts the filters under the devices. Returns how long the processors were held.
+ * @param holds hold the processors even for a single disk
+ */
+export async function insertFilters(
+  monitor: QmpClient,
+  disks: readonly HeldDisk[],
+  holds: boolean,
+): Promise<{ heldMs: number }> {
+  const devices = await devicesByNode(monitor)
+  const places = disks.map(({ drive }) => {
+    const path = devices.get(nodeNameOf(drive))
+    if (path === undefined) throw new Error(`no device of the guest uses the node of ${drive}`)
+    return { path, filter: filterOf(drive) }
+  })
+  const { running } = await monitor.execute<{ running: boolean }>('query-status')
+  const isHeld = running && (holds || disks.length > 1)
+  const startedMs = performance.now()
+  if (isHeld) {
+    await addMark(monitor, marks.resume)
+    await monitor.execute('stop')
+  }
+  try {
+    for (const { path, filter } of places) {
+      await monitor.execute('qom-set', { path, property: 'drive', value: filter })
+    }
+  } finally {
+    if (isHeld) await resume(monitor)
+  }
+  return { heldMs: isHeld ? Math.round(performance.now() - startedMs) : 0 }
+}
+
+/** Lets the moment be read at a unix socket, one export per disk. */
+export async function exportDisks(monitor: QmpClient, disks: readonly HeldDisk[], socket: string): Promise<void> {
+  await monitor.execute('nbd-server-start', { addr: { type: 'unix', data: { path: socket } } })
+  for (const { drive } of disks) {
+    const access = accessOf(drive)
+    await monitor.execute('blockdev-add', { driver: 'snapshot-access', 'node-name': access, file: filterOf(drive) })
+    await monitor.execute('block-export-add', { type: 'nbd', id: exportOf(drive), 'node-name': access, name: drive })
+  }
+}
+
+/** To be called before file systems are frozen; `tearDown` then thaws them when nobody else did. */
+export async function markFrozen(monitor: QmpClient): Promise<void> {
+  await addMark(monitor, marks.thaw)
+}
+
+export async function unmarkFrozen(monitor: QmpClient): Promise<void> {
+  await monitor.execute('blockdev-del', { 'node-name': marks.thaw })
+}
+
+/** Takes everything out again that this file puts in, whatever is there of it. */
+export async function tearDown(monitor: QmpClient, thaw: () => Promise<void>): Promise<void> {
+  const nodes = (await nodeNames(monitor)).filter((name) => name.startsWith(prefix))
+  if (nodes.includes(marks.resume)) await resume(monitor)
+  // A guest that does not thaw must not keep its filters as well; the failure is told in the end.
+  const thawed = nodes.includes(marks.thaw) ? await settled(thaw().then(() => unmarkFrozen(monitor))) : undefined
+  await removeExports(monitor)
+  const drives = nodes.filter((name) => name.startsWith(filterOf(''))).map((name) => name.slice(filterOf('').length))
+  for (const drive of drives) await removeNode(monitor, accessOf(drive))
+  const devices = await devicesByNode(monitor)
+  for (const drive of drives) {
+    const path = devices.get(filterOf(drive))
+    if (path !== undefined) await monitor.execute('qom-set', { path, property: 'drive', value: nodeNameOf(drive) })
+    await removeNode(monitor, filterOf(drive))
+  }
+  for (const name of nodes.filter((one) => one.startsWith(fleeceOf('')))) await removeNode(monitor, name)
+  if (thawed?.status === 'rejected') throw thawed.reason
+}
+
+async function settled<T>(work: Promise<T>): Promise<PromiseSettledResult<T>> {
+  const [result] = await Promise.allSettled([work])
+  return result
+}
+
+async function resume(monitor: QmpClient): Promise<void> {
+  await monitor.execute('cont')
+  await monitor.execute('blockdev-del', { 'node-name': marks.resume })
+}
+
+/** A node that holds nothing, only its name. */
+async function addMark(monitor: QmpClient, name: string): Promise<void> {
+  await monitor.execute('blockdev-add', { driver: 'null-co', 'node-name': name, 'read-zeroes': true })
+}
+
+async function removeExports(monitor: QmpClient): Promise<void> {
+  const list = () => monitor.execute<readonly { readonly id: string }[]>('query-block-exports')
+  const isOurs = ({ id }: { readonly id: string }) => id.startsWith(prefix)
+  for (const { id } of (await list()).filter(isOurs)) await monitor.execute('block-export-del', { id, mode: 'hard' })
+  const rest = await waitFor(
+    async () => {
+      const exports = await list()
+      return exports.some(isOurs) ? undefined : exports
+    },
+    { what: 'the end of the backup exports', timeoutMs: busyMs },
+  )
+  // The server is QEMU's only one: somebody else may use it.
+  if (rest.length > 0) return
+  try {
+    await monitor.execute('nbd-server-stop')
+  } catch (cause) {
+    if (!isFault(cause, 'failed') || !/not running/i.test(cause.message)) throw cause
+  }
+}
+
+/** A node may be busy for a moment after its user has gone. */
+async function removeNode(monitor: QmpClient, name: string): Promise<void> {
+  await waitFor(
+    async () => {
+      if (!(await nodeNames(monitor)).includes(name)) return true
+      try {
+        await monitor.execute('blockdev-del', { 'node-name': name })
+        return true
+      } catch (cause) {
+        if (isFault(cause, 'failed')) return false
+        throw cause
+      }
+    },
+    { what: `the removal of block node ${name}`, timeoutMs: busyMs },
+  )
+}
+
+async function nodeNames(monitor: QmpClient): Promise<string[]> {
+  const nodes = await monitor.execute<readonly { readonly 'node-name': string }[]>('query-named-block-nodes', {
+    flat: true,
+  })
+  return nodes.map((node) => node['node-name'])
+}
+
+/** Path of the device that uses each block node. */
+async function devicesByNode(monitor: QmpClient): Promise<Map<string, string>> {
+  const devices =
+    await monitor.execute<readonly { readonly qdev?: string; readonly inserted?: { readonly 'node-name'?: string } }[]>(
+      'query-block',
+    )
+  const paths = new Map<string, string>()
+  for (const { qdev, inserted } of devices) {
+    const node = inserted?.['node-name']
+    if (qdev === undefined || node === undefined) continue
+    // QEMU gives a device's id where it has one, else its path.
+    paths.set(node, qdev.startsWith('/') ? qdev : `/machine/peripheral/${qdev}`)
+  }
+  return paths
+}

@@ -1,0 +1,136 @@
+/**
+ * Restores the disks of a backup into new volumes of a guest: for a restore as for a drill.
+ *
+ * Every chunk is checked before it is written, holes stay holes. The volumes belong to the guest id they
+ * are made for, so an undo finds them by owner.
+ */
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { formatSize } from '#base/bytes.ts'
+import { Fault } from '#base/fault.ts'
+import { splitVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
+import type { RestoredDisk } from '#backup/restore.ts'
+import { restoreDisk, type RestoreOptions } from '#backup/restore.ts'
+import type { BackupReader } from '#backup/reader.ts'
+import { nbdTarget } from '#backup/source/nbd.ts'
+import type { Options } from '#guests/config.ts'
+import { driveNameParts, driveOf, isCdrom, printDrive, volumeIn } from '#guests/qemu/drive.ts'
+import { openImage } from '#host/nbd-server.ts'
+import type { Services } from '#services.ts'
+import { guestConfName, parseGuestConf } from './guest-conf.ts'
+
+export type RestoreDeps = Pick<Services, 'settings' | 'host' | 'storage'>
+
+export interface RestoreDisksRequest {
+  readonly reader: BackupReader
+  /** Guest the new volumes belong to. */
+  readonly vmid: Vmid
+  /** Where they go; without one, each where the disk was. */
+  readonly storage?: string | undefined
+  readonly services: RestoreDeps
+  /** Share of all disks, 0 to 1. */
+  readonly onProgress?: ((drive: string, fraction: number) => void) | undefined
+  readonly log?: ((line: string) => void) | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+export type RestoredVolume = {
+  /** `scsi0` */
+  readonly drive: string
+  readonly volid: VolumeId
+  readonly sizeBytes: number
+  /** SHA-256 over the SHA-256s of the disk's 128 KiB chunks, as written; equal to the backup's. */
+  readonly digest: string
+}
+
+export type RestoredVolumes = {
+  readonly disks: readonly RestoredVolume[]
+  /** Reading, checking and decompressing. */
+  readonly fetchMs: number
+  /** Writing, the last sync included. */
+  readonly writeMs: number
+}
+
+/** @throws Fault `damaged` naming the chunk, `exhausted`, `aborted`; volumes made so far stay for the undo */
+export async function restoreDisks(request: RestoreDisksRequest): Promise<RestoredVolumes> {
+  const { reader, log = () => {}, onProgress, signal } = request
+  const options = await storedOptions(reader)
+  const { disks } = reader.manifest
+  const restored: RestoredVolume[] = []
+  let [fetchMs, writeMs] = [0, 0]
+  for (const [number, { name, sizeBytes }] of disks.entries()) {
+    const volid = await allocate(request, options, name)
+    const result = await fill(request, name, volid, {
+      signal,
+      onProgress: ({ doneBytes }) => onProgress?.(name, (number + doneBytes / Math.max(1, sizeBytes)) / disks.length),
+    })
+    fetchMs += result.fetchMs
+    writeMs += result.writeMs
+    restored.push({ drive: name, volid, sizeBytes, digest: result.digest })
+    log(`${name}: restored as ${volid} (${formatSize(result.writtenBytes)} of ${formatSize(sizeBytes)} written)`)
+  }
+  return { disks: restored, fetchMs: Math.round(fetchMs), writeMs: Math.round(writeMs) }
+}
+
+/** The guest's configuration as it was backed up. @throws Fault `damaged` */
+export async function storedOptions(reader: BackupReader): Promise<Record<string, string>> {
+  return parseGuestConf((await reader.file(guestConfName)).toString('utf8'))
+}
+
+/**
+ * That configuration with the restored volumes in place of the old ones. Disks the backup does not hold
+ * go, discs stay; a restored disk the configuration does not name becomes unused.
+ */
+export function optionsWithVolumes(options: Options, disks: readonly RestoredVolume[]): Record<string, string> {
+  const result: Record<string, string> = {}
+  for (const [name, text] of Object.entries(options)) {
+    const isLeftOver = ['lock', 'parent', 'snapshots'].includes(name) || /^unused\d+$/.test(name)
+    if (!isLeftOver && (driveNameParts(name) === undefined || isCdrom(text))) result[name] = text
+  }
+  let unused = 0
+  for (const { drive, volid, sizeBytes } of disks) {
+    const text = options[drive]
+    if (text === undefined || isCdrom(text)) result[`unused${unused++}`] = volid
+    else result[drive] = printDrive(driveOf(drive, text), { file: volid, size: formatSize(sizeBytes) })
+  }
+  return result
+}
+
+async function allocate({ reader, vmid, storage, services }: RestoreDisksRequest, options: Options, drive: string) {
+  const { sizeBytes, dataBytes } = reader.disk(drive).facts
+  const origin = options[drive] === undefined ? undefined : volumeIn(drive, options[drive])
+  const target = storage ?? (origin === undefined ? undefined : splitVolumeId(origin).storage)
+  if (target === undefined) {
+    throw new Fault('invalid', `the backup does not say where disk ${drive} was`, { remedy: 'Name a storage.' })
+  }
+  const { formats } = services.storage.featuresOf(await services.storage.get(target))
+  const wished = origin?.endsWith('.qcow2') ? 'qcow2' : 'raw'
+  const format = formats.includes(wished) ? wished : (formats[0] ?? 'raw')
+  // A disk has at least a sector, and a backup of an empty one must come back all the same.
+  return services.storage.allocate({
+    storage: target,
+    vmid,
+    sizeBytes: Math.max(512, sizeBytes),
+    format,
+    neededBytes: dataBytes,
+  })
+}
+
+async function fill(
+  { reader, services, signal, vmid }: RestoreDisksRequest,
+  drive: string,
+  volid: VolumeId,
+  options: RestoreOptions,
+): Promise<RestoredDisk> {
+  const { path, format } = await services.storage.location(volid)
+  if (format === 'raw') return restoreDisk(reader, drive, path, options)
+  if (format !== 'qcow2')
+    throw new Fault('invalid', `volume '${volid}' has format ${format}, which cannot be restored to`)
+  const socket = join(services.settings.runDir, `restore-${vmid}-${drive}.sock`)
+  try {
+    await using image = await openImage(services.host, { path, format, isReadOnly: false, socket, signal })
+    return await restoreDisk(reader, drive, nbdTarget(image.client), options)
+  } finally {
+    await rm(socket, { force: true })
+  }
+}

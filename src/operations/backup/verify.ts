@@ -1,0 +1,25 @@
+/** Reads backups again and compares every byte with its digest: one backup, or a whole datastore. */
+import { asVolumeId, splitVolumeId } from '#base/ids.ts'
+import type { Services } from '#services.ts'
+import { operation } from '#tasks/operation.ts'
+
+export type VerifyBackups =
+  /** One backup: everything a restore of it would need. */
+  | { readonly volume: string }
+  /** Every file of a storage's datastore. */
+  | { readonly storage: string }
+
+export const verifyBackups = operation<VerifyBackups, Pick<Services, 'backup'>>('hakoverify', {
+  id: (params) => ('storage' in params ? params.storage : splitVolumeId(asVolumeId(params.volume)).storage),
+}).step('verify', {
+  async do({ params, deps, log, progress, signal }) {
+    const onProgress = (fraction: number) => progress('verify', fraction)
+    if ('volume' in params) {
+      const { chunks, bytes } = await deps.backup.verify(asVolumeId(params.volume), { signal, onProgress })
+      log(`${params.volume}: ${chunks} chunks, ${bytes} bytes match their digests`)
+    } else {
+      const { backups, packs } = await deps.backup.verifyAll(params.storage, { signal, onProgress })
+      log(`storage '${params.storage}': ${backups} backups and ${packs} packs are whole`)
+    }
+  },
+})

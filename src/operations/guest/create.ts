@@ -1,0 +1,77 @@
+/** Makes a virtual machine: takes its id, makes its disks, writes its configuration, starts it if asked. */
+import type { Clock } from '#base/clock.ts'
+import { Fault, messageOf } from '#base/fault.ts'
+import { asVmid } from '#base/ids.ts'
+import type { Random } from '#base/random.ts'
+import type { Options } from '#guests/config.ts'
+import { driveNames } from '#guests/qemu/drive.ts'
+import { completed, qemuVersion, requireOptions } from '#guests/qemu/new-guest.ts'
+import type { GuestService } from '#guests/service.ts'
+import type { Host } from '#host/host.ts'
+import type { StorageService } from '#storage/service.ts'
+import { operation } from '#tasks/operation.ts'
+import { freeNewVolumes, makeVolumes, volumesOf } from './volumes.ts'
+
+export interface CreateGuest {
+  readonly vmid: number
+  /** As given by the client; drives may ask for new volumes. */
+  readonly options: Options
+  readonly start?: boolean | undefined
+}
+
+export interface CreateDeps {
+  readonly guests: GuestService
+  readonly storage: StorageService
+  readonly host: Host
+  readonly clock: Clock
+  readonly random: Random
+}
+
+export const createGuest = operation<CreateGuest, CreateDeps>('qmcreate', {
+  id: ({ vmid }) => vmid,
+  locks: ({ vmid }) => [`guest/${vmid}`],
+})
+  .step('reservation', {
+    do: async ({ params, deps, task }) => {
+      const vmid = asVmid(params.vmid)
+      requireOptions(params.options)
+      await deps.guests.reserve(vmid, task.upid)
+      // Disks an earlier guest of this id left are not this task's to remove.
+      return volumesOf(deps.storage, vmid)
+    },
+    undo: ({ params, deps, task }) => deps.guests.release(asVmid(params.vmid), task.upid),
+  })
+  .step('volumes', {
+    do: ({ params, deps, log, progress, signal }) => {
+      const options = requireOptions(params.options)
+      const context = { vmid: asVmid(params.vmid), storage: deps.storage, log, progress, signal }
+      return makeVolumes(options, driveNames(options), context)
+    },
+    undo: async ({ params, deps, done, task }) => {
+      const vmid = asVmid(params.vmid)
+      if (!(await deps.guests.isMadeBy(vmid, task.upid))) return
+      await deps.guests.unwrite(vmid, task.upid)
+      await freeNewVolumes(deps, vmid, done.reservation ?? [])
+    },
+  })
+  // No undo: giving back the reservation takes the configuration with it.
+  .step('config', {
+    do: async ({ params, deps, done, task }) => {
+      const provenance = { random: deps.random, clock: deps.clock, qemuVersion: await qemuVersion(deps.host) }
+      const options = completed({ ...requireOptions(params.options), ...done.volumes }, provenance)
+      await deps.guests.writeConfig(asVmid(params.vmid), options, { owner: task.upid })
+    },
+  })
+  .step('start', {
+    do: async ({ params, deps, log, warn, signal, task }) => {
+      if (params.start !== true) return
+      try {
+        await deps.guests.start(asVmid(params.vmid), { startedBy: task.upid, log, signal })
+      } catch (fault) {
+        if (signal.aborted) throw fault
+        // The guest exists and is whole; that it does not start is for its owner to mend.
+        warn(`start failed: ${messageOf(fault)}${fault instanceof Fault && fault.remedy ? ` ${fault.remedy}` : ''}`)
+      }
+    },
+    undo: ({ params, deps, task }) => deps.guests.undoStart(asVmid(params.vmid), task.upid),
+  })

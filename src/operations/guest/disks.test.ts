@@ -1,0 +1,196 @@
+/** Making, changing and destroying guests: on a real store and a real storage, without starting one. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { systemClock } from '#base/clock.ts'
+import { isFault } from '#base/fault.ts'
+import type { ConfigChange, Options } from '#guests/config.ts'
+import { machine } from '#host/exec.ts'
+import { everyStepFails } from '#tasks/conformance.ts'
+import { memoryJournal } from '#tasks/journal.ts'
+import { perform } from '#tasks/perform.ts'
+import { type GuestWorld, guestWorld } from '../../../test/guest/qemu-world.ts'
+import { configureGuest } from './configure.ts'
+import { type CreateDeps, createGuest } from './create.ts'
+import { destroyGuest } from './destroy.ts'
+
+const change = (some: Partial<ConfigChange>): ConfigChange => ({ set: {}, delete: [], revert: [], ...some })
+
+async function worldWithStorage(): Promise<GuestWorld> {
+  const world = await guestWorld({ forgetful: true })
+  await world.addStorage()
+  return world
+}
+
+const depsOf = ({ guests, storage }: GuestWorld) =>
+  ({
+    guests,
+    storage,
+    host: machine(),
+    clock: { ...systemClock, now: () => 1_800_000_000_000 },
+    // The same in every world, so that two of them can be compared.
+    random: { bytes: (count) => new Uint8Array(count).fill(7), uuid: () => '8c3f1b1e-9a55-4c9e-8d8e-27f3b3a1a001' },
+  }) satisfies CreateDeps
+
+/** Guests with their options, and every file of the storage, whatever its name. */
+async function look({ guests, storage, filesOfStorage }: GuestWorld): Promise<unknown> {
+  const all = await guests.list()
+  return {
+    guests: all.map(({ vmid, options, lock, state }) => ({ vmid, options, lock, state: state.state })),
+    volumes: (await storage.content('local')).map(({ volid }) => volid),
+    files: await filesOfStorage(),
+  }
+}
+
+async function make(world: GuestWorld, vmid: number, options: Options): Promise<void> {
+  await perform(createGuest, { vmid, options }, depsOf(world), memoryJournal(), { task: taskOf(`make-${vmid}`) })
+}
+
+const taskOf = (upid: string) => ({ upid, user: 'root@pam', node: 'testnode', startTime: 0 })
+
+const twoDisks: Options = {
+  name: 'web',
+  memory: '64',
+  scsi0: 'local:0.01',
+  virtio1: 'local:0.02,format=qcow2',
+  net0: 'virtio',
+}
+
+everyStepFails(createGuest, async () => {
+  const world = await worldWithStorage()
+  // What an earlier guest of the same id left is nobody's to remove.
+  await world.storage.allocate({ storage: 'local', vmid: world.id(100), sizeBytes: 4096, format: 'raw' })
+  await make(world, 101, { scsi0: 'local:0.01' })
+  return {
+    params: { vmid: 100, options: twoDisks },
+    deps: depsOf(world),
+    look: () => look(world),
+    [Symbol.asyncDispose]: () => world[Symbol.asyncDispose](),
+  }
+})
+
+everyStepFails(destroyGuest, async () => {
+  const world = await worldWithStorage()
+  await make(world, 100, twoDisks)
+  await make(world, 101, { scsi0: 'local:0.01' })
+  return {
+    params: { vmid: 100 },
+    deps: depsOf(world),
+    look: () => look(world),
+    [Symbol.asyncDispose]: () => world[Symbol.asyncDispose](),
+  }
+})
+
+everyStepFails(configureGuest, async () => {
+  const world = await worldWithStorage()
+  await make(world, 100, twoDisks)
+  return {
+    params: {
+      vmid: 100,
+      force: true,
+      change: change({ set: { scsi2: 'local:0.01', cores: '2' }, delete: ['virtio1'] }),
+    },
+    deps: depsOf(world),
+    look: () => look(world),
+    [Symbol.asyncDispose]: () => world[Symbol.asyncDispose](),
+  }
+})
+
+test('a new guest gets its volumes, sizes, addresses and ids', async () => {
+  await using world = await worldWithStorage()
+  await make(world, 100, { ...twoDisks, vmgenid: '1', tags: 'b,A;b' })
+  const { options } = await world.guests.config(world.id(100))
+  assert.match(options.scsi0 ?? '', /^local:100\/vm-100-disk-0\.(raw|qcow2),size=\d+K$/)
+  assert.match(options.virtio1 ?? '', /^local:100\/vm-100-disk-1\.qcow2,size=\d+K$/)
+  assert.match(options.net0 ?? '', /^virtio=BC:24:11(:[0-9A-F]{2}){3}$/)
+  assert.match(options.smbios1 ?? '', /^uuid=[0-9a-f-]{36}$/)
+  assert.match(options.vmgenid ?? '', /^[0-9a-f-]{36}$/)
+  assert.match(options.meta ?? '', /^creation-qemu=\d+\.\d+\.\d+,ctime=\d+$/)
+  assert.equal(options.boot, 'order=scsi0;net0')
+  assert.equal(options.tags, 'a;b')
+})
+
+test('a guest id that is taken stays with the guest that has it', async () => {
+  await using world = await worldWithStorage()
+  await make(world, 100, twoDisks)
+  const before = await look(world)
+  const again = perform(createGuest, { vmid: 100, options: twoDisks }, depsOf(world), memoryJournal(), {
+    task: taskOf('again'),
+  })
+  await assert.rejects(again, /VM 100 already exists on node 'testnode'/)
+  assert.deepEqual(await look(world), before)
+})
+
+test('a new disk that does not fit leaves no guest, and says how much is missing', async () => {
+  await using world = await worldWithStorage()
+  const before = await look(world)
+  const options = { scsi0: 'local:0.01', scsi1: 'local:60000' }
+  const failing = perform(createGuest, { vmid: 100, options }, depsOf(world), memoryJournal())
+  await assert.rejects(failing, (fault) => isFault(fault, 'exhausted'))
+  assert.deepEqual(await look(world), before)
+})
+
+test('a removed disk stays as unused until that is deleted too', async () => {
+  await using world = await worldWithStorage()
+  await make(world, 100, twoDisks)
+  const vmid = world.id(100)
+  assert.equal(await world.guests.applyChange(vmid, change({ delete: ['virtio1'] })), true)
+  const { options } = await world.guests.config(vmid)
+  assert.equal(options.virtio1, undefined)
+  assert.equal(options.unused0, 'local:100/vm-100-disk-1.qcow2')
+  assert.equal(await world.guests.applyChange(vmid, change({ delete: ['unused0'] })), false)
+  await perform(configureGuest, { vmid, change: change({ delete: ['unused0'] }) }, depsOf(world), memoryJournal())
+  assert.equal((await world.guests.config(vmid)).options.unused0, undefined)
+  assert.deepEqual(
+    (await world.storage.content('local')).map(({ volid }) => volid),
+    ['local:100/vm-100-disk-0.raw'],
+  )
+})
+
+test('an unused disk comes back under another name, and a volume of another guest does not', async () => {
+  await using world = await worldWithStorage()
+  await make(world, 100, twoDisks)
+  await make(world, 101, { scsi0: 'local:0.01' })
+  const vmid = world.id(100)
+  await world.guests.applyChange(vmid, change({ delete: ['virtio1'] }))
+  const configure = (set: Options) =>
+    perform(configureGuest, { vmid, change: change({ set }) }, depsOf(world), memoryJournal())
+  await configure({ sata0: 'local:100/vm-100-disk-1.qcow2' })
+  const { options } = await world.guests.config(vmid)
+  assert.match(options.sata0 ?? '', /^local:100\/vm-100-disk-1\.qcow2,size=/)
+  assert.equal(options.unused0, undefined)
+  await assert.rejects(configure({ sata1: 'local:101/vm-101-disk-0.raw' }), /Parameter verification failed/)
+  await assert.rejects(configure({ sata1: 'local:100/vm-100-disk-1.qcow2' }), /Parameter verification failed/)
+})
+
+test('a protected guest keeps itself and its disks', async () => {
+  await using world = await worldWithStorage()
+  await make(world, 100, { ...twoDisks, protection: '1' })
+  const before = await look(world)
+  const vmid = world.id(100)
+  await assert.rejects(
+    perform(destroyGuest, { vmid }, depsOf(world), memoryJournal()),
+    /can't remove VM 100 - protection/,
+  )
+  await assert.rejects(
+    world.guests.applyChange(vmid, change({ delete: ['scsi0'] })),
+    /can't remove disk 'scsi0' - protection/,
+  )
+  assert.deepEqual(await look(world), before)
+})
+
+test('destroying takes disks no option names only when told to', async () => {
+  await using world = await worldWithStorage()
+  for (const destroyUnreferencedDisks of [false, true]) {
+    await make(world, 100, { scsi0: 'local:0.01' })
+    const orphan = await world.storage.allocate({
+      storage: 'local',
+      vmid: world.id(100),
+      sizeBytes: 4096,
+      format: 'raw',
+    })
+    await perform(destroyGuest, { vmid: 100, destroyUnreferencedDisks }, depsOf(world), memoryJournal())
+    const volumes = (await world.storage.content('local')).map(({ volid }) => volid)
+    assert.deepEqual(volumes, destroyUnreferencedDisks ? [] : [orphan])
+    await world.storage.free(orphan)
+  }
+})

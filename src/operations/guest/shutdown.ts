@@ -1,0 +1,53 @@
+/** Asks a virtual machine to shut down, and, for a reboot, starts it again. */
+import { asVmid } from '#base/ids.ts'
+import { operation } from '#tasks/operation.ts'
+import type { PowerDeps } from './start.ts'
+
+export interface ShutdownGuest {
+  readonly vmid: number
+  /** Seconds the guest may take. */
+  readonly timeout?: number | undefined
+  /** Pull the plug when it takes longer. */
+  readonly forceStop?: boolean | undefined
+  readonly skipLock?: boolean | undefined
+}
+
+const facts = {
+  id: ({ vmid }: { readonly vmid: number }) => vmid,
+  locks: ({ vmid }: { readonly vmid: number }) => [`guest/${vmid}`],
+}
+
+const limitOf = (timeout: number | undefined) => (timeout === undefined ? {} : { timeoutMs: timeout * 1000 })
+
+export const shutdownGuest = operation<ShutdownGuest, PowerDeps>('qmshutdown', facts).step('shutdown', {
+  do: async ({ params, deps, log, signal }) => {
+    const vmid = asVmid(params.vmid)
+    if (params.skipLock !== true) await deps.guests.requireUnlocked(vmid)
+    const forceStop = params.forceStop ?? false
+    await deps.guests.shutdown(vmid, { ...limitOf(params.timeout), forceStop, log, signal })
+  },
+})
+
+export const rebootGuest = operation<Omit<ShutdownGuest, 'forceStop'>, PowerDeps>('qmreboot', facts)
+  .step('look', {
+    do: async ({ params, deps }) => {
+      const vmid = asVmid(params.vmid)
+      if (params.skipLock !== true) await deps.guests.requireUnlocked(vmid)
+      return deps.guests.isRunning(vmid)
+    },
+  })
+  .step('shutdown', {
+    do: ({ params, deps, log, signal }) =>
+      deps.guests.shutdown(asVmid(params.vmid), { ...limitOf(params.timeout), log, signal }),
+    // A guest that was running must not be left stopped because something failed in between.
+    undo: async ({ params, deps, done, log, task }) => {
+      const vmid = asVmid(params.vmid)
+      if (done.look !== true || (await deps.guests.isRunning(vmid))) return
+      await deps.guests.start(vmid, { startedBy: task.upid, log })
+    },
+  })
+  // No undo: that would stop the guest only for the undo above to start it.
+  .step('start', {
+    do: ({ params, deps, log, signal, task }) =>
+      deps.guests.start(asVmid(params.vmid), { startedBy: task.upid, log, signal }),
+  })

@@ -1,0 +1,28 @@
+/** Starts a virtual machine. */
+import { asVmid } from '#base/ids.ts'
+import type { GuestService } from '#guests/service.ts'
+import { operation } from '#tasks/operation.ts'
+
+export interface StartGuest {
+  readonly vmid: number
+  readonly skipLock?: boolean | undefined
+  /** Seconds until QEMU must have started. */
+  readonly timeout?: number | undefined
+}
+
+export interface PowerDeps {
+  readonly guests: GuestService
+}
+
+export const startGuest = operation<StartGuest, PowerDeps>('qmstart', {
+  id: ({ vmid }) => vmid,
+  locks: ({ vmid }) => [`guest/${vmid}`],
+}).step('start', {
+  do: async ({ params, deps, log, signal, task }) => {
+    const vmid = asVmid(params.vmid)
+    if (params.skipLock !== true) await deps.guests.requireUnlocked(vmid)
+    const limit = params.timeout === undefined || params.timeout === 0 ? {} : { timeoutMs: params.timeout * 1000 }
+    await deps.guests.start(vmid, { startedBy: task.upid, log, signal, ...limit })
+  },
+  undo: ({ params, deps, task }) => deps.guests.undoStart(asVmid(params.vmid), task.upid),
+})

@@ -1,0 +1,157 @@
+/**
+ * Turns what drives ask for into volumes: `local:8` becomes `local:100/vm-100-disk-0.raw,size=8G`.
+ *
+ * Undo frees by looking: volumes of the guest that were not there before and that no configuration holds.
+ * It does not go by remembered names, because the node may die after a disk is made and before the journal
+ * heard of it.
+ */
+import { formatSize } from '#base/bytes.ts'
+import { invalid, isFault } from '#base/fault.ts'
+import type { Vmid, VolumeId } from '#base/ids.ts'
+import { asVolumeId } from '#base/ids.ts'
+import type { Options } from '#guests/config.ts'
+import { isOwned } from '#guests/qemu/change.ts'
+import type { Drive, DriveWish } from '#guests/qemu/drive.ts'
+import { driveOf, printDrive, volumesIn, wishOf } from '#guests/qemu/drive.ts'
+import type { GuestService } from '#guests/service.ts'
+import type { StorageService } from '#storage/service.ts'
+import { markOf } from '../storage/aside.ts'
+
+export interface MakeContext {
+  readonly vmid: Vmid
+  readonly storage: StorageService
+  readonly log: (line: string) => void
+  readonly progress: (phase: string, fraction?: number) => void
+  readonly signal: AbortSignal
+}
+
+/** Every disk of the guest on every storage that can be looked at now. */
+export async function volumesOf(storage: StorageService, vmid: Vmid): Promise<VolumeId[]> {
+  const found: VolumeId[] = []
+  for (const { name, content } of await storage.list()) {
+    if (!content.includes('images') || !(await storage.status(name)).active) continue
+    found.push(...(await storage.content(name, { content: 'images', vmid })).map(({ volid }) => volid))
+  }
+  return found
+}
+
+/** The texts of the named drives once their volumes exist. */
+export async function makeVolumes(
+  options: Options,
+  names: readonly string[],
+  context: MakeContext,
+): Promise<Record<string, string>> {
+  const made: Record<string, string> = {}
+  for (const name of names) made[name] = await settle(driveOf(name, options[name] ?? ''), context)
+  return made
+}
+
+async function settle(drive: Drive, context: MakeContext): Promise<string> {
+  const wish = wishOf(drive)
+  switch (wish.kind) {
+    case 'empty':
+    case 'host-cdrom':
+    case 'path':
+      return printDrive(drive)
+    case 'volume':
+      return attach(drive, wish.volid, context)
+    case 'allocate':
+      return allocate(drive, wish, context)
+    case 'import':
+      return importImage(drive, wish, context)
+    default:
+      return wish satisfies never
+  }
+}
+
+async function attach(drive: Drive, volid: VolumeId, { storage, vmid }: MakeContext): Promise<string> {
+  const { content, sizeBytes } = await storage.describe(volid)
+  const wanted = drive.isCdrom ? 'iso' : 'images'
+  if (content !== wanted) throw invalid({ [drive.name]: `volume '${volid}' holds ${content}, not ${wanted}` })
+  if (!drive.isCdrom && !isOwned(volid, vmid)) {
+    throw invalid({ [drive.name]: `volume '${volid}' belongs to another guest` })
+  }
+  return printDrive(drive, { size: formatSize(sizeBytes) })
+}
+
+async function allocate(
+  drive: Drive,
+  wish: Extract<DriveWish, { kind: 'allocate' }>,
+  { storage, vmid, log }: MakeContext,
+): Promise<string> {
+  const format = await formatFor(drive, wish.storage, storage)
+  const volid = await storage.allocate({ storage: wish.storage, vmid, sizeBytes: wish.sizeBytes, format })
+  log(`${drive.name}: allocated ${volid}`)
+  return finished(drive, volid, storage)
+}
+
+async function importImage(
+  drive: Drive,
+  wish: Extract<DriveWish, { kind: 'import' }>,
+  { storage, vmid, log, progress, signal }: MakeContext,
+): Promise<string> {
+  const source = wish.source.startsWith('/') ? wish.source : (await storage.location(asVolumeId(wish.source))).path
+  const format = await formatFor(drive, wish.storage, storage)
+  const onProgress = (fraction: number) => progress(`import ${drive.name}`, fraction)
+  const volid = await storage.importImage({ storage: wish.storage, vmid, source, format, onProgress, signal })
+  log(`${drive.name}: imported ${wish.source} as ${volid}`)
+  return finished(drive, volid, storage)
+}
+
+/** The configuration keeps the volume and its size; how it came to be is over. */
+async function finished(drive: Drive, volid: VolumeId, storage: StorageService): Promise<string> {
+  const { sizeBytes } = await storage.describe(volid)
+  return printDrive(drive, { file: volid, size: formatSize(sizeBytes), format: undefined, 'import-from': undefined })
+}
+
+async function formatFor(drive: Drive, name: string, storage: StorageService): Promise<'raw' | 'qcow2'> {
+  const { format } = drive.values
+  if (format === undefined) return storage.featuresOf(await storage.get(name)).formats[0] ?? 'raw'
+  if (format === 'raw' || format === 'qcow2') return format
+  throw invalid({ [drive.name]: `format '${String(format)}' cannot be made: use raw or qcow2` })
+}
+
+/** Frees the guest's volumes that neither `before` names nor its configuration holds. */
+export async function freeNewVolumes(
+  { guests, storage }: { readonly guests: GuestService; readonly storage: StorageService },
+  vmid: Vmid,
+  before: readonly string[],
+): Promise<void> {
+  const { options } = (await guests.exists(vmid)) ? await guests.config(vmid) : { options: {} }
+  const held = volumesIn(options).map(({ volid }) => volid)
+  for (const volid of await volumesOf(storage, vmid)) {
+    if (!before.includes(volid) && !held.includes(volid)) await storage.free(volid)
+  }
+}
+
+interface Telling {
+  readonly upid: string
+  readonly log: (line: string) => void
+  readonly warn: (line: string) => void
+}
+
+/** Takes volumes out of sight until the task has succeeded. One that is gone already is said, and no error. */
+export async function setAsideAll(
+  storage: StorageService,
+  volumes: readonly VolumeId[],
+  { upid, log, warn }: Telling,
+): Promise<void> {
+  for (const volid of volumes) {
+    try {
+      await storage.setAside(volid, markOf(upid))
+      log(`removing ${volid}`)
+    } catch (fault) {
+      if (!isFault(fault, 'missing')) throw fault
+      warn(`${volid} was not there any more`)
+    }
+  }
+}
+
+export async function bringBackAll(storage: StorageService, volumes: readonly VolumeId[], upid: string): Promise<void> {
+  for (const volid of volumes) await storage.bringBack(volid, markOf(upid))
+}
+
+/** Destroys what is set aside. */
+export async function eraseAll(storage: StorageService, volumes: readonly VolumeId[], upid: string): Promise<void> {
+  for (const volid of volumes) await storage.erase(volid, markOf(upid))
+}

@@ -1,0 +1,113 @@
+/** The tiny guest itself: every other test of a guest stands on what is shown here. */
+import assert from 'node:assert/strict'
+import { open } from 'node:fs/promises'
+import { before, suite, test } from 'node:test'
+import { waitFor } from '#base/clock.ts'
+import type { AgentClient } from '#host/guest-agent.ts'
+import { machine } from '#host/exec.ts'
+import { ensureGuestImage, type GuestImage } from '#lab/guest-image.ts'
+import { boot } from './bare-guest.ts'
+
+suite('the tiny guest', { concurrency: 1, timeout: 300_000 }, () => {
+  let image: GuestImage
+  before(async () => {
+    image = await ensureGuestImage({ host: machine(), cacheDir: '/var/cache/hakobune' })
+  })
+
+  for (const way of ['virtio-scsi', 'virtio-blk'] as const) {
+    test(`boots from a ${way} disk, serves its page, freezes, and counts its boots across a power button`, async () => {
+      await using guest = await boot(image, way)
+      assert.match(await guest.until(/^READY/), /^READY boots=1 root=\/dev\/[sv]da$/)
+      await guest.until(/^ADDRESS eth0 10\./)
+      assert.match((await guest.page('/')).body, /<h1>Hakobune lab guest<\/h1>/)
+      assert.equal((await guest.page('/none')).status, 404)
+      {
+        await using agent = await guest.agent()
+        assert.equal(await agent.execute('guest-fsfreeze-freeze'), 1)
+        assert.equal(await agent.execute('guest-fsfreeze-status'), 'frozen')
+        assert.equal((await guest.page('/')).status, 200, 'the page is served while the disk is frozen')
+        assert.equal(await agent.execute('guest-fsfreeze-thaw'), 1)
+        await writeFile(agent, '/www/known', 'kept')
+      }
+      assert.deepEqual(await guest.page('/known'), { status: 200, body: 'kept' })
+      {
+        await using qmp = await guest.qmp()
+        await qmp.execute('system_powerdown')
+        await guest.untilOff()
+      }
+
+      await using again = await boot(image, way, { disk: guest.disk })
+      assert.match(await again.until(/^READY/), /boots=2/)
+      await again.until(/^ADDRESS/)
+      assert.deepEqual(await again.page('/known'), { status: 200, body: 'kept' })
+      assert.deepEqual(JSON.parse((await again.page('/cgi-bin/state')).body).boots, 2)
+    })
+  }
+
+  test('runs from memory without a disk, runs programs for the agent, and shuts down on its word', async () => {
+    await using guest = await boot(image, 'memory')
+    assert.match(await guest.until(/^READY/), /root=memory/)
+    await using agent = await guest.agent()
+    assert.equal(await sh(agent, 'echo $((6 * 7))'), '42\n')
+    await agent.tell('guest-shutdown')
+    await guest.untilOff()
+  })
+
+  test('keeps its web server and its agent off when told so on its disk', async () => {
+    await using guest = await boot(image, 'virtio-scsi')
+    await guest.until(/^READY/)
+    {
+      await using agent = await guest.agent()
+      await sh(agent, 'rm /etc/start/web /etc/start/agent; sync')
+      await using qmp = await guest.qmp()
+      await qmp.execute('system_powerdown')
+      await guest.untilOff()
+    }
+    await using again = await boot(image, 'virtio-scsi', { disk: guest.disk })
+    await again.until(/^ADDRESS/)
+    await assert.rejects(again.page('/'))
+    await assert.rejects(again.agent(3_000), /guest agent is not running/)
+  })
+
+  test('without its boot sector the firmware finds nothing to boot', async () => {
+    await using whole = await boot(image, 'virtio-blk')
+    await whole.until(/^READY/)
+    {
+      await using qmp = await whole.qmp()
+      await qmp.execute('quit')
+      await whole.untilOff()
+    }
+    const disk = await open(whole.disk, 'r+')
+    await disk.write(new Uint8Array(512), 0, 512, 0)
+    await disk.close()
+    await using broken = await boot(image, 'virtio-blk', { disk: whole.disk })
+    await broken.untilFirmware(/No bootable device/)
+    assert.doesNotMatch(await broken.serial(), /SYSLINUX/)
+  })
+})
+
+async function sh(agent: AgentClient, script: string): Promise<string> {
+  const { pid } = await agent.execute<{ pid: number }>('guest-exec', {
+    path: '/bin/sh',
+    arg: ['-c', script],
+    'capture-output': true,
+  })
+  const ended = await waitFor(
+    async () => {
+      const status = await agent.execute<{ exited: boolean; exitcode?: number; 'out-data'?: string }>(
+        'guest-exec-status',
+        { pid },
+      )
+      return status.exited ? status : undefined
+    },
+    { what: script, timeoutMs: 20_000 },
+  )
+  assert.equal(ended.exitcode, 0)
+  return Buffer.from(ended['out-data'] ?? '', 'base64').toString('utf8')
+}
+
+async function writeFile(agent: AgentClient, path: string, text: string): Promise<void> {
+  const handle = await agent.execute<number>('guest-file-open', { path, mode: 'w' })
+  await agent.execute('guest-file-write', { handle, 'buf-b64': Buffer.from(text).toString('base64') })
+  await agent.execute('guest-file-close', { handle })
+}
