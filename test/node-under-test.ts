@@ -6,7 +6,7 @@ import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { createServer } from 'node:net'
-import { mkdir, mkdtemp, readFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { waitFor } from '#base/clock.ts'
 import { connectionTo, type Connection, type Params } from '../src/cli/connection.ts'
@@ -44,7 +44,11 @@ export async function nodeUnderTest(): Promise<TestNode> {
   const settings = await freshSettings()
   const image = await ensureGuestImage({ host: machine(), cacheDir: settings.cacheDir })
   let daemon = startDaemon(settings)
-  const connection = connectionTo(settings.runDir, (path) => new Fault('unavailable', `no node at ${path}`))
+  const connection = connectionTo(
+    settings.runDir,
+    (path) =>
+      new Fault('unavailable', `no node at ${path}; the daemon said:\n${outputs.get(daemon)?.slice(-20).join('')}`),
+  )
   await untilReady(connection, daemon)
   const api: TestNode['api'] = async (method, path, params) => (await connection.call(method, path, params)).data
   const node = settings.node
@@ -78,7 +82,7 @@ export async function nodeUnderTest(): Promise<TestNode> {
       },
       { what: script, timeoutMs: 30_000 },
     )
-    assert.equal(ended.exitcode, 0, ended['err-data'])
+    assert.equal(ended.exitcode, 0, ended['err-data'] ?? script)
     return (ended['out-data'] ?? '').trimEnd()
   }
   return {
@@ -166,6 +170,7 @@ async function untilReady(connection: Connection, daemon: ChildProcess): Promise
 async function freshSettings(): Promise<Settings> {
   const instance = `t${randomBytes(2).toString('hex')}`
   const stateDir = await mkdtemp(`/var/tmp/hako-${instance}-`)
+  await chmod(stateDir, 0o711)
   await mkdir('/run/hakobune-test', { recursive: true, mode: 0o711 })
   return {
     instance,

@@ -48,7 +48,7 @@ async function importedImage(node: Awaited<ReturnType<typeof nodeUnderTest>>, pa
     'POST',
     `/nodes/${node.settings.node}/storage/local/upload`,
     { content: 'import', filename: path },
-    { isUpload: true },
+    { uploadDir: node.settings.uploadDir },
   )
   await node.task(spooled.data)
   const volumes = (await node.api('GET', `/nodes/${node.settings.node}/storage/local/content`, {

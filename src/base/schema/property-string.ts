@@ -97,7 +97,7 @@ function readPart(format: PropertyFormat, part: string, values: PropertyValues):
   const bare = equals < 0 && Object.hasOwn(format, part) ? format[part] : undefined
   if (bare?.keyAlias !== undefined) return store(format, bare.keyAlias, part, values)
   const defaultKey = Object.keys(format).find((key) => format[key]?.isDefaultKey)
-  if (defaultKey === undefined || (name !== undefined && /^[a-zA-Z][\w-]*$/.test(name))) {
+  if (defaultKey === undefined || (name !== undefined && /^\w[\w-]*$/.test(name))) {
     throw new Complaint(
       `${name ?? part}: property is not defined in schema and the schema does not allow additional properties`,
     )

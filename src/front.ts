@@ -1,0 +1,36 @@
+/**
+ * Entry of the front: the unprivileged process the world talks to.
+ *
+ * Its whole configuration, the TLS key included, arrives as one line on standard input, because arguments
+ * and environment can be read by others. The input then stays open; when it ends, the daemon is gone and
+ * so is the front.
+ */
+import { createInterface } from 'node:readline'
+import { type Fault, isFault } from '#base/fault.ts'
+import { createLog } from '#base/log.ts'
+import { startFront } from '#http/front-main.ts'
+import type { FrontMessage } from '#http/wire.ts'
+
+process.umask(0o077)
+const log = createLog((line) => process.stderr.write(`${line}\n`))
+const say = (message: FrontMessage) => process.stdout.write(`${JSON.stringify(message)}\n`)
+
+function end(fault: Fault): void {
+  const { kind, message, remedy } = fault
+  say({ fault: { kind, message, ...(remedy === undefined ? {} : { remedy }) } })
+  process.exitCode = 1
+  process.stdin.destroy()
+}
+
+const lines = createInterface({ input: process.stdin })
+lines.once('line', (line) => {
+  startFront(line, log).then(
+    (port) => say({ ready: { port } }),
+    (error: unknown) => {
+      if (!isFault(error)) throw error
+      end(error)
+    },
+  )
+})
+lines.once('close', () => process.exit())
+process.once('SIGTERM', () => process.exit(0))

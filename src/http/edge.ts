@@ -1,0 +1,41 @@
+/** What a socket's server is made of, and what it knows while it serves. */
+import type { Clock } from '#base/clock.ts'
+import type { Log } from '#base/log.ts'
+import type { Dispatcher } from '#rest/dispatch.ts'
+import type { LocalUsers, PeerCredentials } from './peer.ts'
+import type { Authenticator } from './session.ts'
+import type { Spool } from './spool.ts'
+import type { ClaimUpgrade } from './websocket.ts'
+
+export type Origin =
+  | { readonly kind: 'local'; readonly users: LocalUsers }
+  | { readonly kind: 'front'; readonly uid: number }
+
+/** Something served as it is, without login: the API's own descriptions. */
+export interface Document {
+  readonly contentType: string
+  readonly body: () => string
+}
+
+export interface ApiServerOptions {
+  readonly dispatcher: Dispatcher
+  readonly authenticator: Authenticator
+  readonly origin: Origin
+  readonly peerCredentials: PeerCredentials
+  readonly spool: Spool
+  readonly clock: Clock
+  readonly log: Log
+  /** By path, for instance `/openapi.json`. */
+  readonly documents?: Readonly<Record<string, Document>>
+  readonly claimUpgrade?: ClaimUpgrade
+  /** A failed login is answered this long after its request began. */
+  readonly failedLoginMs?: number
+  /** A request must have arrived whole within this time. */
+  readonly requestTimeoutMs?: number
+}
+
+/** What one socket's server knows while it serves. */
+export interface EdgeContext extends ApiServerOptions {
+  /** Uid at the other end of each connection. */
+  readonly peers: WeakMap<object, number>
+}

@@ -1,0 +1,67 @@
+/** Starts the front from its configuration line: empties the spool of a predecessor, listens, says where. */
+import { once } from 'node:events'
+import { readdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Fault, messageOf } from '#base/fault.ts'
+import type { Log } from '#base/log.ts'
+import { checkProperties } from '#base/schema/check.ts'
+import { integer, optional, string } from '#base/schema/schema.ts'
+import { codeOf } from '#host/files.ts'
+import { createFrontServer } from './front-server.ts'
+import type { FrontConfig } from './wire.ts'
+
+const configShape = {
+  key: string(),
+  certificate: string(),
+  host: string(),
+  port: integer({ minimum: 0, maximum: 65_535 }),
+  daemonSocket: string(),
+  uploadDir: string(),
+  staticDir: optional(string()),
+  node: string(),
+}
+
+/** @returns the port. @throws Fault `invalid`, or `conflict` when the port is taken */
+export async function startFront(line: string, log: Log): Promise<number> {
+  const config = readConfig(line)
+  // Whatever a predecessor was taking in, nobody waits for it any more.
+  for (const name of await readdir(config.uploadDir)) await rm(join(config.uploadDir, name), { force: true })
+  const server = createFrontServer({ ...config, log })
+  server.listen(config.port, config.host)
+  await once(server, 'listening').catch((cause: unknown) => {
+    throw portFault(config, cause)
+  })
+  server.on('error', (error) => log.error('the front server failed', { error }))
+  const address = server.address()
+  return typeof address === 'object' && address !== null ? address.port : config.port
+}
+
+function readConfig(line: string): FrontConfig {
+  const raw: unknown = JSON.parse(line)
+  const checked = checkProperties(configShape, typeof raw === 'object' && raw !== null ? { ...raw } : {})
+  // The rules only: the values hold the key.
+  if (!checked.ok)
+    throw new Fault('invalid', `the front's configuration is wrong: ${Object.keys(checked.errors).join(', ')}`)
+  const { staticDir, ...rest } = checked.values
+  return staticDir === undefined ? rest : { ...rest, staticDir }
+}
+
+function portFault({ host, port }: FrontConfig, cause: unknown): Fault {
+  const place = `${host}:${port}`
+  switch (codeOf(cause)) {
+    case 'EADDRINUSE':
+      return new Fault('conflict', `port ${port} on ${host} is in use by another program`, {
+        cause,
+        remedy: `\`ss -ltnp 'sport = :${port}'\` names it. End it, or set HAKO_API_PORT.`,
+      })
+    case 'EACCES':
+      return new Fault('denied', `the front may not listen on ${place}`, {
+        cause,
+        remedy: 'It runs without privileges: choose a port from 1024 on (HAKO_API_PORT).',
+      })
+    case 'EADDRNOTAVAIL':
+      return new Fault('invalid', `${host} is no address of this machine`, { cause, remedy: 'Set HAKO_API_HOST.' })
+    default:
+      return new Fault('failed', `cannot listen on ${place}: ${messageOf(cause)}`, { cause })
+  }
+}

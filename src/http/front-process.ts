@@ -1,0 +1,153 @@
+/**
+ * Keeps the front running: starts it without privileges, hands it the TLS key through a pipe, starts it
+ * again when it dies.
+ *
+ * `setpriv` gives it a uid nobody else has, no groups, no capabilities, and no way to gain any. Its input
+ * stays open as long as the daemon lives; it ends with it.
+ */
+import { join } from 'node:path'
+import { type Clock, systemClock } from '#base/clock.ts'
+import { Fault, messageOf } from '#base/fault.ts'
+import type { Log } from '#base/log.ts'
+import { type Companion, startCompanion } from '#host/companion.ts'
+import type { Argv } from '#host/host.ts'
+import { isFaultKind } from '#rest/reply.ts'
+import { bounds } from './bounds.ts'
+import type { FrontConfig, FrontMessage } from './wire.ts'
+
+export interface FrontProcessOptions {
+  readonly config: FrontConfig
+  /** The front's own uid and gid. */
+  readonly uid: number
+  readonly log: Log
+  readonly clock?: Clock
+  /** Default: the entry beside this folder. */
+  readonly entry?: string
+}
+
+export interface FrontProcess extends AsyncDisposable {
+  readonly port: number
+  /** Of the one running now. */
+  readonly pid: () => number | undefined
+}
+
+/**
+ * Resolves when the front listens.
+ * @throws Fault the front's own (port in use), or `failed` when it does not come up
+ */
+export async function startFrontProcess(options: FrontProcessOptions): Promise<FrontProcess> {
+  const { clock = systemClock, log } = options
+  const stopping = new AbortController()
+  let current = await startOnce(options, clock)
+  const { port } = current
+  // The port chosen the first time is kept: clients know it by now.
+  const again = { ...options, config: { ...options.config, port } }
+  const keeping = keep(async () => {
+    const startedMs = clock.monotonic()
+    await current.companion.ended
+    if (stopping.signal.aborted) return undefined
+    log.warn('the front has ended and is started again', { pid: current.companion.pid })
+    return clock.monotonic() - startedMs
+  })
+
+  async function keep(ended: () => Promise<number | undefined>): Promise<void> {
+    let pauseMs: number = bounds.restartFirstMs
+    for (let livedMs = await ended(); livedMs !== undefined; livedMs = await ended()) {
+      pauseMs = livedMs > bounds.healthyAfterMs ? bounds.restartFirstMs : pauseMs
+      pauseMs = await restart(pauseMs)
+    }
+  }
+
+  async function restart(firstPauseMs: number): Promise<number> {
+    for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, bounds.restartLongestMs)) {
+      await clock.sleep(pauseMs, stopping.signal)
+      try {
+        current = await startOnce(again, clock)
+        if (stopping.signal.aborted) await stop(current.companion, clock)
+        return Math.min(pauseMs * 2, bounds.restartLongestMs)
+      } catch (error) {
+        log.error('the front cannot be started', { error })
+      }
+    }
+  }
+
+  return {
+    port,
+    pid: () => current.companion.pid,
+    async [Symbol.asyncDispose]() {
+      stopping.abort()
+      await stop(current.companion, clock)
+      await keeping.catch(() => {}) // It was interrupted in a pause; that is what was wanted.
+    },
+  }
+}
+
+interface Running {
+  readonly companion: Companion
+  readonly port: number
+}
+
+async function startOnce(options: FrontProcessOptions, clock: Clock): Promise<Running> {
+  const { config, log } = options
+  const { promise: spoke, resolve } = Promise.withResolvers<FrontMessage>()
+  const companion = await startCompanion(commandOf(options), {
+    onLine: (line) => {
+      const message = readMessage(line)
+      if (message) resolve(message)
+    },
+    onErrorLine: (line) => log.info('front', { line }),
+  })
+  companion.give(`${JSON.stringify(config)}\n`)
+  const done = new AbortController()
+  const silence = clock.sleep(bounds.frontStartMs, done.signal).then(
+    () => 'silent' as const,
+    () => 'done' as const,
+  )
+  const first = await Promise.race([spoke, companion.ended.then(() => 'ended' as const), silence])
+  done.abort()
+  if (typeof first === 'object' && 'ready' in first) return { companion, port: first.ready.port }
+  await stop(companion, clock)
+  if (typeof first === 'object') throw faultFrom(first)
+  throw new Fault(
+    'failed',
+    first === 'ended' ? 'the front ended before it listened' : 'the front did not come up in time',
+    {
+      remedy: 'Its last words are in the log of the daemon. It must be able to read the program and Node.',
+    },
+  )
+}
+
+function commandOf({ uid, entry }: FrontProcessOptions): Argv {
+  const id = String(uid)
+  const limits = ['--clear-groups', '--no-new-privs', '--inh-caps=-all', '--ambient-caps=-all', '--bounding-set=-all']
+  const program = entry ?? join(import.meta.dirname, '..', 'front.ts')
+  const node = [process.execPath, '--disable-warning=ExperimentalWarning', program]
+  return ['setpriv', '--reuid', id, '--regid', id, ...limits, ...node]
+}
+
+function readMessage(line: string): FrontMessage | undefined {
+  try {
+    const message: unknown = JSON.parse(line)
+    const isMessage = typeof message === 'object' && message !== null && ('ready' in message || 'fault' in message)
+    return isMessage ? (message as FrontMessage) : undefined
+  } catch (cause) {
+    throw new Error(`the front said something else than a message: ${messageOf(cause)}`, { cause })
+  }
+}
+
+function faultFrom(message: FrontMessage): Fault {
+  if (!('fault' in message)) return new Fault('failed', 'the front said it is ready and ended')
+  const { kind, message: text, remedy } = message.fault
+  return new Fault(isFaultKind(kind) ? kind : 'failed', text, remedy === undefined ? {} : { remedy })
+}
+
+async function stop(companion: Companion, clock: Clock): Promise<void> {
+  companion.kill('SIGTERM')
+  const done = new AbortController()
+  clock.sleep(bounds.frontStopMs, done.signal).then(
+    () => companion.kill('SIGKILL'),
+    () => {}, // It ended by itself.
+  )
+  await companion.ended
+  done.abort()
+}

@@ -1,0 +1,182 @@
+/**
+ * Carries requests from the front to the daemon's unix socket and the replies back, as streams in both
+ * directions with back-pressure. Connections to the daemon are kept and used again.
+ */
+import {
+  Agent,
+  type ClientRequest,
+  type IncomingMessage,
+  request as startRequest,
+  type ServerResponse,
+} from 'node:http'
+import type { Clock } from '#base/clock.ts'
+import { Fault } from '#base/fault.ts'
+import { faultReply, type WireReply } from '#rest/reply.ts'
+import { bounds } from './bounds.ts'
+import { endGently } from './linger.ts'
+import { send } from './send.ts'
+import { clientHeader, ownPrefix } from './wire.ts'
+
+export interface Proxy {
+  /** Sends the request on as it is. */
+  readonly forward: (request: IncomingMessage, response: ServerResponse) => void
+  /**
+   * Asks the daemon in the name of this request, with another body and headers of the front's own.
+   * @throws Fault `unavailable`
+   */
+  readonly ask: (request: IncomingMessage, own: Readonly<Record<string, string>>, body: string) => Promise<WireReply>
+  /** A reply of the front itself, or one the daemon gave to `ask`. */
+  readonly answer: (request: IncomingMessage, response: ServerResponse, reply: WireReply) => Promise<void>
+  readonly close: () => void
+}
+
+/** Meant for one connection only, or for the front alone. */
+const notForwarded: ReadonlySet<string> = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-authenticate',
+  'proxy-authorization',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+  'expect',
+])
+
+export function createProxy(daemonSocket: string, clock: Clock): Proxy {
+  const agent = new Agent({ keepAlive: true, maxFreeSockets: 32 })
+  const place = { socketPath: daemonSocket, agent, setHost: false, timeout: bounds.replyMs }
+  return {
+    forward: (request, response) => forward(request, response, place, clock, true),
+    ask: (request, own, body) => ask(request, own, body, place),
+    answer: (request, response, reply) => send(request, response, reply, { clock, isLast: true }),
+    close: () => agent.destroy(),
+  }
+}
+
+interface Place {
+  readonly socketPath: string
+  readonly agent: Agent
+}
+
+function forward(
+  request: IncomingMessage,
+  response: ServerResponse,
+  place: Place,
+  clock: Clock,
+  mayRetry: boolean,
+): void {
+  const upstream = startRequest({
+    ...place,
+    method: request.method,
+    path: request.url,
+    headers: outgoing(request, { [clientHeader]: request.socket.remoteAddress ?? '' }),
+  })
+  const hasBody = carriesBody(request)
+  upstream.on('response', (reply) => relay(request, response, upstream, reply, clock))
+  upstream.on('timeout', () => upstream.destroy(new Error('the daemon takes too long')))
+  upstream.on('error', (cause) => {
+    if (response.headersSent || response.destroyed) return void response.destroy()
+    // A kept connection may have been closed at the very moment it was used again; nothing was done then.
+    if (mayRetry && upstream.reusedSocket && !hasBody && request.method === 'GET') {
+      return forward(request, response, place, clock, false)
+    }
+    void send(request, response, unreachable(cause), { clock, isLast: true })
+  })
+  response.once('close', () => response.writableFinished || upstream.destroy())
+  if (hasBody) request.pipe(upstream)
+  else upstream.end()
+}
+
+function carriesBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
+}
+
+function relay(
+  request: IncomingMessage,
+  response: ServerResponse,
+  upstream: ClientRequest,
+  reply: IncomingMessage,
+  clock: Clock,
+): void {
+  const headers = forwardable(reply.rawHeaders)
+  const status = reply.statusCode ?? 500
+  const isLast = status >= 400
+  if (isLast) headers.push('Connection', 'close')
+  response.writeHead(status, reply.statusMessage, headers)
+  reply.on('error', () => response.destroy())
+  if (!isLast || request.complete) {
+    reply.pipe(response)
+    return
+  }
+  // The daemon refused before it had the whole body: stop sending it there, and let the client read why.
+  request.unpipe(upstream)
+  const parts: Buffer[] = []
+  reply.on('data', (part: Buffer) => parts.push(part))
+  reply.on('end', () => endGently(request, response, Buffer.concat(parts), clock))
+}
+
+/** Flat pairs without what belongs to one connection. */
+function forwardable(rawHeaders: readonly string[]): string[] {
+  const headers: string[] = []
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const name = rawHeaders[at] ?? ''
+    const lower = name.toLowerCase()
+    if (!notForwarded.has(lower) && !lower.startsWith(ownPrefix)) headers.push(name, rawHeaders[at + 1] ?? '')
+  }
+  return headers
+}
+
+function outgoing(request: IncomingMessage, own: Readonly<Record<string, string>>): string[] {
+  const headers = [...forwardable(request.rawHeaders), ...Object.entries(own).flat()]
+  const { headers: given } = request
+  if (given['transfer-encoding'] !== undefined) headers.push('Transfer-Encoding', 'chunked')
+  else if (given['content-length'] === undefined && request.method !== 'GET') headers.push('Content-Length', '0')
+  return headers
+}
+
+function ask(
+  request: IncomingMessage,
+  own: Readonly<Record<string, string>>,
+  body: string,
+  place: Place,
+): Promise<WireReply> {
+  const kept = forwardable(request.rawHeaders).filter((_, at, all) => !aboutBody(all[at - (at % 2)] ?? ''))
+  const facts = { ...own, [clientHeader]: request.socket.remoteAddress ?? '' }
+  const headers = [...kept, ...Object.entries(facts).flat(), 'Content-Length', String(Buffer.byteLength(body))]
+  return new Promise((resolve, reject) => {
+    const fail = (cause: unknown) => reject(new Fault('unavailable', 'the daemon does not answer', { cause }))
+    const upstream = startRequest({ ...place, method: request.method, path: request.url, headers })
+    upstream.on('error', fail)
+    upstream.on('timeout', () => upstream.destroy(new Error('the daemon takes too long')))
+    upstream.on('response', (reply) => {
+      const parts: Buffer[] = []
+      reply.on('data', (part: Buffer) => parts.push(part))
+      reply.on('error', fail)
+      reply.on('end', () => {
+        resolve({
+          status: reply.statusCode ?? 500,
+          reason: reply.statusMessage ?? '',
+          contentType: reply.headers['content-type'] ?? 'text/plain',
+          body: Buffer.concat(parts).toString('utf8'),
+        })
+      })
+    })
+    upstream.end(body)
+  })
+}
+
+/** Headers that tell of a body which `ask` does not send, or of a compression it could not read. */
+function aboutBody(name: string): boolean {
+  return ['content-length', 'content-type', 'accept-encoding'].includes(name.toLowerCase())
+}
+
+/** The status clients know for "the node that should execute this cannot be reached". */
+function unreachable(cause: unknown): WireReply {
+  const fault = new Fault('unavailable', 'the daemon of this node does not answer', {
+    cause,
+    remedy: 'It may be restarting. If this lasts, look at its log.',
+  })
+  return { ...faultReply('json', fault), status: 595 }
+}

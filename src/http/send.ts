@@ -1,0 +1,78 @@
+/** Puts a reply on the wire: headers every client expects, compression, and the end of the connection after an error. */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { promisify } from 'node:util'
+import { gzip } from 'node:zlib'
+import type { Clock } from '#base/clock.ts'
+import type { WireReply } from '#rest/reply.ts'
+import { bounds } from './bounds.ts'
+import { endGently } from './linger.ts'
+
+const compress = promisify(gzip)
+
+/** Some clients compare this. */
+export const serverName = 'pve-api-daemon/3.0'
+
+export interface SendOptions {
+  readonly clock: Clock
+  /** Close the connection afterwards, whatever the status. */
+  readonly isLast?: boolean
+}
+
+export async function send(
+  request: IncomingMessage,
+  response: ServerResponse,
+  reply: WireReply,
+  { clock, isLast = false }: SendOptions,
+): Promise<void> {
+  const isZipped = reply.body.length > bounds.gzipFromBytes && acceptsGzip(request)
+  // Bytes, not text: Node would send the headers in the encoding of a text body, and they are Latin-1.
+  const body = isZipped ? await compress(reply.body, { level: 4 }) : Buffer.from(reply.body)
+  if (response.destroyed) return
+  const headers = [
+    ...standardHeaders(clock),
+    'Content-Type',
+    reply.contentType,
+    'Content-Length',
+    String(body.length),
+    ...Object.entries(reply.headers ?? {}).flat(),
+  ]
+  if (isZipped) headers.push('Content-Encoding', 'gzip', 'Vary', 'Accept-Encoding')
+  if (reply.status >= 400 || isLast) headers.push('Connection', 'close')
+  response.writeHead(reply.status, reply.reason, headers)
+  endGently(request, response, body, clock)
+}
+
+function acceptsGzip({ headers }: IncomingMessage): boolean {
+  const accepted = headers['accept-encoding']
+  return typeof accepted === 'string' && /\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))/.test(accepted)
+}
+
+/** Flat pairs. */
+export function standardHeaders(clock: Clock): string[] {
+  const now = httpDate(clock)
+  return ['Server', serverName, 'Date', now, 'Expires', now, 'Cache-Control', 'max-age=0', 'Pragma', 'no-cache']
+}
+
+let lastDate = { second: -1, text: '' }
+
+function httpDate(clock: Clock): string {
+  const second = Math.floor(clock.now() / 1000)
+  if (lastDate.second !== second) lastDate = { second, text: new Date(second * 1000).toUTCString() }
+  return lastDate.text
+}
+
+/** A whole response for a socket that HTTP no longer serves (upgrades). */
+export function rawResponse(reply: WireReply, clock: Clock): Buffer {
+  const pairs = [
+    ...standardHeaders(clock),
+    'Content-Type',
+    reply.contentType,
+    'Content-Length',
+    String(Buffer.byteLength(reply.body)),
+    'Connection',
+    'close',
+  ]
+  const lines: string[] = [`HTTP/1.1 ${reply.status} ${reply.reason}`]
+  for (let at = 0; at < pairs.length; at += 2) lines.push(`${pairs[at]}: ${pairs[at + 1]}`)
+  return Buffer.concat([Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1'), Buffer.from(reply.body)])
+}

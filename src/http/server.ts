@@ -1,0 +1,117 @@
+/**
+ * The daemon's HTTP server, one per unix socket. Maps HTTP to the dispatcher and back; decides nothing else.
+ *
+ * `api.sock` proves identity by peer credentials (a ticket or token in the request comes first, so that root
+ * can act as somebody else); `front.sock` lets in the front's uid alone and proves identity by ticket or token.
+ * Only there are the front's own headers believed.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { limits } from '#base/limits.ts'
+import { notImplemented } from '#rest/dispatch.ts'
+import { faultReply, type WireReply } from '#rest/reply.ts'
+import { bounds } from './bounds.ts'
+import type { ApiServerOptions, Document, EdgeContext } from './edge.ts'
+import { descriptorOf } from './peer.ts'
+import { EdgeRequest } from './request.ts'
+import { send } from './send.ts'
+import { answerUpgrade, isWebSocket } from './websocket.ts'
+import { askForUpload, splitTarget, uploadHeader } from './wire.ts'
+
+export type { ApiServerOptions } from './edge.ts'
+
+/** The server, not yet listening; `listenOnSocket` gives it a place. */
+export function createApiServer(options: ApiServerOptions): Server {
+  const context: EdgeContext = { ...options, peers: new WeakMap() }
+  const { http } = limits
+  const { requestTimeoutMs = http.requestTimeoutMs } = options
+  const server = createServer(
+    {
+      maxHeaderSize: http.headerBytes,
+      headersTimeout: Math.min(http.headersTimeoutMs, requestTimeoutMs),
+      requestTimeout: requestTimeoutMs,
+      connectionsCheckingInterval: bounds.checkEveryMs,
+      // The front keeps its connections as long as it likes; it is one process.
+      keepAliveTimeout: options.origin.kind === 'front' ? 0 : bounds.keepAliveMs,
+      shouldUpgradeCallback: isWebSocket,
+    },
+    (request, response) => void serve(request, response, context),
+  )
+  server.maxConnections = http.openConnections
+  server.on('connection', (socket: Socket) => admitPeer(socket, context))
+  server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+    void answerUpgrade(request, socket, head, context)
+  })
+  return server
+}
+
+function admitPeer(socket: Socket, { peers, origin, peerCredentials, log }: EdgeContext): void {
+  try {
+    const { uid } = peerCredentials(descriptorOf(socket))
+    if (origin.kind === 'front' && uid !== origin.uid) {
+      log.warn('refused a connection to the front socket', { uid })
+      socket.destroy()
+    } else peers.set(socket, uid)
+  } catch (error) {
+    // Who cannot be known is not let in.
+    log.error('cannot tell who connected', { error })
+    socket.destroy()
+  }
+}
+
+async function serve(request: IncomingMessage, response: ServerResponse, context: EdgeContext): Promise<void> {
+  const { clock, log, failedLoginMs = bounds.failedLoginMs } = context
+  const startedMs = clock.monotonic()
+  try {
+    const { reply, isLast = false } = await answer(request, response, context)
+    if (reply.kind === 'unauthenticated') {
+      await clock.sleep(Math.max(0, failedLoginMs - (clock.monotonic() - startedMs)))
+    }
+    await send(request, response, reply, { clock, isLast })
+  } catch (error) {
+    log.error('bug in the edge', { method: request.method, path: request.url, error })
+    response.destroy()
+  }
+}
+
+interface Answered {
+  readonly reply: WireReply
+  readonly isLast?: boolean
+}
+
+const served: readonly string[] = ['GET', 'POST', 'PUT', 'DELETE']
+
+async function answer(request: IncomingMessage, response: ServerResponse, context: EdgeContext): Promise<Answered> {
+  const method = request.method ?? ''
+  const { path, query } = splitTarget(request.url ?? '/')
+  const document = method === 'GET' ? context.documents?.[path] : undefined
+  if (document) return { reply: documentReply(document) }
+  const place = apiPlace(path)
+  if (!place || !served.includes(method)) return { reply: faultReply('json', notImplemented(method, path)) }
+  const edge = new EdgeRequest({ request, response, context, query, ...place })
+  const unexpected = edge.unexpectedBody()
+  if (unexpected) return { reply: faultReply('json', unexpected) }
+  if (context.origin.kind === 'front' && request.headers[uploadHeader] === askForUpload) {
+    return { reply: await context.dispatcher.mayUpload(edge) }
+  }
+  const refusal = edge.isLocalUpload ? await context.dispatcher.mayUpload(edge) : undefined
+  const reply = refusal?.kind === undefined ? await context.dispatcher.handle(edge) : refusal
+  if (reply.kind !== undefined) await edge.discard()
+  return { reply, isLast: edge.isLocalUpload }
+}
+
+/** `/api2/json/nodes` → `json`, `/nodes`. */
+function apiPlace(path: string): { format: 'json' | 'extjs'; path: string } | undefined {
+  for (const format of ['json', 'extjs'] as const) {
+    const prefix = `/api2/${format}`
+    if (path.startsWith(prefix) && (path.length === prefix.length || path[prefix.length] === '/')) {
+      return { format, path: path.slice(prefix.length) || '/' }
+    }
+  }
+  return undefined
+}
+
+function documentReply({ contentType, body }: Document): WireReply {
+  return { status: 200, reason: 'OK', contentType, body: body() }
+}

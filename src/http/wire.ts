@@ -1,0 +1,46 @@
+/**
+ * What front and daemon say to each other, beyond the client's own request.
+ *
+ * Both headers are believed on `front.sock` alone, where only the front's uid may connect, and the front
+ * removes every header of this prefix from what comes in from outside.
+ */
+export const ownPrefix = 'x-hakobune-'
+/** Address of the client. */
+export const clientHeader = 'x-hakobune-client'
+/** `ask`: may this upload begin? Otherwise the name of the spooled file; the body then holds the fields. */
+export const uploadHeader = 'x-hakobune-upload'
+export const askForUpload = 'ask'
+
+/** What the front reads on its standard input, as one line of JSON. The input stays open as long as the daemon lives. */
+export interface FrontConfig {
+  readonly key: string
+  readonly certificate: string
+  readonly host: string
+  readonly port: number
+  readonly daemonSocket: string
+  readonly uploadDir: string
+  readonly staticDir?: string
+  /** Name of the node, for the start page. */
+  readonly node: string
+}
+
+/** What the front says on its standard output, as one line of JSON. */
+export type FrontMessage =
+  | { readonly ready: { readonly port: number } }
+  | { readonly fault: { readonly kind: string; readonly message: string; readonly remedy?: string } }
+
+export interface Target {
+  readonly path: string
+  readonly query: string
+}
+
+/** Splits a request's target; tolerates the absolute form that proxies send. */
+export function splitTarget(url: string): Target {
+  const local = url.startsWith('/') ? url : url.replace(/^https?:\/\/[^/?#]*/i, '')
+  const end = local.indexOf('#')
+  const whole = end < 0 ? local : local.slice(0, end)
+  const question = whole.indexOf('?')
+  return question < 0
+    ? { path: whole || '/', query: '' }
+    : { path: whole.slice(0, question) || '/', query: whole.slice(question + 1) }
+}

@@ -1,0 +1,80 @@
+/**
+ * Opens the node to callers: the front with its socket and TLS port first, the local socket last, so that
+ * whoever reaches the local socket finds a node that serves.
+ */
+import { join } from 'node:path'
+import { makeCall } from '#api/make-call.ts'
+import { allEndpoints } from '#api/root.ts'
+import { productName, productVersion } from '#base/product.ts'
+import { peerCredentials } from '#host/native.ts'
+import type { Origin } from '#http/edge.ts'
+import { type FrontProcess, startFrontProcess } from '#http/front-process.ts'
+import { localUsers } from '#http/peer.ts'
+import { type ApiServerOptions, createApiServer } from '#http/server.ts'
+import { createSpool, type Spool } from '#http/spool.ts'
+import { ensureCertificate } from '#http/tls.ts'
+import { closeServer, listenOnSocket, type SocketPlace } from '#http/unix-socket.ts'
+import { createDispatcher } from '#rest/dispatch.ts'
+import { openApi } from '#rest/openapi.ts'
+import type { NodeServices } from './services.ts'
+
+/** What is opened is closed with `closing`. @throws Fault `conflict` when the port or a socket is taken */
+export async function serve(node: NodeServices, closing: AsyncDisposableStack): Promise<void> {
+  const { settings, access, random, log } = node
+  const frontUid = settings.uidBase - 1
+  const spool = createSpool({ directory: join(settings.stateDir, 'upload'), uid: frontUid, random })
+  await spool.open()
+  const common = serverOptions(node, spool)
+  const listen = async (origin: Origin, name: string, place: Omit<SocketPlace, 'path'>) => {
+    const server = createApiServer({ ...common, origin })
+    await listenOnSocket(server, { path: join(settings.runDir, name), ...place })
+    closing.defer(() => closeServer(server))
+  }
+  await listen({ kind: 'front', uid: frontUid }, 'front.sock', { mode: 0o600, uid: frontUid })
+  const front = closing.use(await startFront(node, spool.incoming, frontUid))
+  const isUser = (user: string) =>
+    access.user(user).then(
+      () => true,
+      () => false,
+    )
+  await listen({ kind: 'local', users: localUsers(isUser) }, 'api.sock', { mode: 0o666 })
+  log.info('serving', { url: `https://${settings.apiHost}:${front.port}`, socket: join(settings.runDir, 'api.sock') })
+}
+
+function serverOptions(node: NodeServices, spool: Spool): Omit<ApiServerOptions, 'origin'> {
+  const { settings, access, clock, random, log } = node
+  const describe = () => JSON.stringify(openApi(allEndpoints, { title: productName, version: productVersion }))
+  return {
+    dispatcher: createDispatcher({
+      endpoints: allEndpoints,
+      judge: access,
+      makeCall: makeCall(node),
+      node: settings.node,
+      log,
+      random,
+    }),
+    authenticator: {
+      ticket: (text) => access.ticketIdentity(text),
+      token: (text) => access.tokenIdentity(text),
+      csrf: (who, header) => access.csrfIsValid(who, header),
+    },
+    peerCredentials,
+    spool,
+    clock,
+    log,
+    documents: { '/hako/openapi.json': { contentType: 'application/json', body: describe } },
+  }
+}
+
+/** The unprivileged process that ends TLS. */
+async function startFront(
+  { settings, clock, random, log }: NodeServices,
+  uploadDir: string,
+  uid: number,
+): Promise<FrontProcess> {
+  const directory = join(settings.stateDir, 'keys')
+  const { key, certificate } = await ensureCertificate({ directory, node: settings.node, clock, random })
+  const { apiHost: host, apiPort: port, node } = settings
+  const daemonSocket = join(settings.runDir, 'front.sock')
+  return startFrontProcess({ config: { key, certificate, host, port, daemonSocket, uploadDir, node }, uid, log, clock })
+}
