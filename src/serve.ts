@@ -7,6 +7,7 @@ import { makeCall } from '#api/make-call.ts'
 import { allEndpoints } from '#api/root.ts'
 import { productName, productVersion } from '#base/product.ts'
 import { peerCredentials } from '#host/native.ts'
+import { apiDocuments } from '#http/documents.ts'
 import type { Origin } from '#http/edge.ts'
 import { type FrontProcess, startFrontProcess } from '#http/front-process.ts'
 import { localUsers } from '#http/peer.ts'
@@ -15,7 +16,6 @@ import { createSpool, type Spool } from '#http/spool.ts'
 import { ensureCertificate } from '#http/tls.ts'
 import { closeServer, listenOnSocket, type SocketPlace } from '#http/unix-socket.ts'
 import { createDispatcher } from '#rest/dispatch.ts'
-import { openApi } from '#rest/openapi.ts'
 import type { NodeServices } from './services.ts'
 
 /** What is opened is closed with `closing`. @throws Fault `conflict` when the port or a socket is taken */
@@ -43,7 +43,6 @@ export async function serve(node: NodeServices, closing: AsyncDisposableStack): 
 
 function serverOptions(node: NodeServices, spool: Spool): Omit<ApiServerOptions, 'origin'> {
   const { settings, access, clock, random, log } = node
-  const describe = () => JSON.stringify(openApi(allEndpoints, { title: productName, version: productVersion }))
   return {
     dispatcher: createDispatcher({
       endpoints: allEndpoints,
@@ -62,7 +61,7 @@ function serverOptions(node: NodeServices, spool: Spool): Omit<ApiServerOptions,
     spool,
     clock,
     log,
-    documents: { '/hako/openapi.json': { contentType: 'application/json', body: describe } },
+    documents: apiDocuments(allEndpoints, { title: productName, version: productVersion }),
   }
 }
 

@@ -6,7 +6,7 @@
 import { join } from 'node:path'
 import { Fault, messageOf } from '#base/fault.ts'
 import type { CommandList } from '#rest/command.ts'
-import { settingsFrom } from '../settings.ts'
+import { settingsFrom } from '#settings.ts'
 import { leadingWords, parseFor, parseGlobals } from './arguments.ts'
 import { findCommand, name, suggestions } from './command-tree.ts'
 import { candidates } from './complete.ts'
@@ -73,7 +73,7 @@ async function commandList(connection: Connection, isForHelp: boolean): Promise<
     return (await connection.call('GET', '/hako/commands')).data as CommandList
   } catch (error) {
     if (!isForHelp) throw error
-    const { offlineCommands } = await import('../commands.ts')
+    const { offlineCommands } = await import('#commands.ts')
     return offlineCommands(settingsFrom({}).node)
   }
 }

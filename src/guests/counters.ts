@@ -1,7 +1,7 @@
 /**
- * What a running guest uses. Shares need two readings, so the last one of each guest is remembered, and a
- * reading younger than a second is given again: a page that lists guests and a page per guest must not
- * make QEMU answer the same question twice.
+ * What a running guest uses. Shares of processors need two readings some time apart, so one of each guest is
+ * remembered; and a list, which asks about every guest, takes a reading younger than a second as it is.
+ * A question about one guest is always asked anew: its state may have changed a moment ago, by another process.
  */
 import { join } from 'node:path'
 import type { Clock } from '#base/clock.ts'
@@ -13,10 +13,17 @@ import type { RunningFacts } from './guest.ts'
 import type { MonitorSample } from './qemu/monitor.ts'
 import type { RunningRecord } from './run-record.ts'
 
-interface Reading {
+/** Processor time at one moment: two of them make a share. */
+interface CpuMark {
   readonly atMs: number
   readonly cpuSeconds: number
+}
+
+interface Reading {
   readonly startTime: number
+  readonly atMs: number
+  /** The share in `facts` counts from here; a second old or more, or it would say nothing. */
+  readonly since: CpuMark
   readonly facts: RunningFacts
 }
 
@@ -37,17 +44,21 @@ export class Counters {
     this.#needs = needs
   }
 
-  /** Undefined when the process ended while it was looked at. */
+  /**
+   * @param size what the guest has in all
+   * @param mayBeOld a reading of the last second will do
+   * @returns undefined when the process ended while it was looked at
+   */
   async read(
     vmid: Vmid,
     record: RunningRecord,
-    processors: number,
-    maxBytes: number,
+    size: { readonly processors: number; readonly memoryBytes: number },
+    mayBeOld: boolean,
   ): Promise<RunningFacts | undefined> {
     const { pid, startTime } = record.process
     const last = this.#lastOf(vmid, startTime)
     const atMs = this.#needs.clock.monotonic()
-    if (last && atMs - last.atMs < freshMs) return last.facts
+    if (mayBeOld && last && atMs - last.atMs < freshMs) return last.facts
     const [stat, monitor, net, uptime] = await Promise.all([
       statOf(pid),
       this.#sample(vmid, record, last),
@@ -56,17 +67,17 @@ export class Counters {
     ])
     if (!stat || stat.startTime !== startTime) return undefined
     const age = Math.max(uptime - startTime / ticksPerSecond, 0.01)
-    const [busy, elapsed] = last
-      ? [stat.cpuSeconds - last.cpuSeconds, (atMs - last.atMs) / 1000]
-      : [stat.cpuSeconds, age]
+    const mark: CpuMark = { atMs, cpuSeconds: stat.cpuSeconds }
+    const since = last?.since ?? { atMs: atMs - age * 1000, cpuSeconds: 0 }
+    const share = (mark.cpuSeconds - since.cpuSeconds) / ((atMs - since.atMs) / 1000) / size.processors
     const facts: RunningFacts = {
       state: 'running',
       pid,
       qmpStatus: monitor.status,
       uptimeSeconds: Math.floor(age),
-      cpu: Math.min(1, Math.max(0, busy / elapsed / processors)),
+      cpu: Math.min(1, Math.max(0, share)),
       // QEMU itself needs memory too; a guest that shows more than it has would look broken.
-      memoryBytes: monitor.guestUsedBytes ?? Math.min(maxBytes, stat.residentBytes),
+      memoryBytes: monitor.guestUsedBytes ?? Math.min(size.memoryBytes, stat.residentBytes),
       hostMemoryBytes: stat.residentBytes,
       ...net,
       diskReadBytes: monitor.diskReadBytes,
@@ -74,13 +85,8 @@ export class Counters {
       machine: record.machine,
       qemuVersion: record.qemuVersion,
     }
-    this.#last.set(vmid, { atMs, cpuSeconds: stat.cpuSeconds, startTime, facts })
+    this.#last.set(vmid, { atMs, startTime, facts, since: atMs - since.atMs >= freshMs ? mark : since })
     return facts
-  }
-
-  /** After an act that changes the state, the next question is answered anew. */
-  forget(vmid: Vmid): void {
-    this.#last.delete(vmid)
   }
 
   #lastOf(vmid: Vmid, startTime: number): Reading | undefined {

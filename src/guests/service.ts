@@ -60,13 +60,13 @@ export class GuestService extends GuestRegistry {
   /** Every guest with its state, by id; guests being created included. */
   async list(): Promise<GuestSummary[]> {
     const guests = await this.documents.list()
-    return Promise.all(guests.map(({ vmid, document }) => this.#describe(vmid, document)))
+    return Promise.all(guests.map(({ vmid, document }) => this.#describe(vmid, document, true)))
   }
 
   // Running guests
 
   async status(vmid: Vmid): Promise<GuestStatus> {
-    return this.#describe(vmid, await this.documents.get(vmid))
+    return this.#describe(vmid, await this.documents.get(vmid), false)
   }
 
   async isRunning(vmid: Vmid): Promise<boolean> {
@@ -107,7 +107,6 @@ export class GuestService extends GuestRegistry {
     if (await this.isRunning(vmid)) throw new Fault('conflict', `VM ${vmid} already running`)
     await this.#hook(vmid, options, 'pre-start')
     await this.driver.start(vmid, options, how)
-    this.#counters.forget(vmid)
     await this.#hook(vmid, options, 'post-start')
   }
 
@@ -115,7 +114,6 @@ export class GuestService extends GuestRegistry {
   async undoStart(vmid: Vmid, startedBy: string): Promise<void> {
     if ((await this.startedBy(vmid)) === startedBy) await this.driver.stop(vmid)
     else await this.driver.reap(vmid, { waits: true })
-    this.#counters.forget(vmid)
   }
 
   /**
@@ -138,7 +136,6 @@ export class GuestService extends GuestRegistry {
       log(`it did not shut down within ${timeoutMs / 1000} s and is stopped`)
       await this.driver.stop(vmid)
     }
-    this.#counters.forget(vmid)
     await this.#hook(vmid, options, 'post-stop')
   }
 
@@ -162,7 +159,6 @@ export class GuestService extends GuestRegistry {
   async stop(vmid: Vmid): Promise<void> {
     const { options } = await this.driver.requireRunning(vmid)
     await this.driver.stop(vmid)
-    this.#counters.forget(vmid)
     await this.#hook(vmid, options, 'post-stop')
   }
 
@@ -183,7 +179,6 @@ export class GuestService extends GuestRegistry {
   async #command(vmid: Vmid, command: string): Promise<void> {
     await using monitor = await this.qmp(vmid)
     await monitor.execute(command)
-    this.#counters.forget(vmid)
   }
 
   /**
@@ -249,11 +244,12 @@ export class GuestService extends GuestRegistry {
     return vmids.filter((_, position) => running[position])
   }
 
-  async #describe(vmid: Vmid, { options, reservedBy }: GuestDocument): Promise<GuestStatus> {
+  async #describe(vmid: Vmid, { options, reservedBy }: GuestDocument, mayBeOld: boolean): Promise<GuestStatus> {
     const record = await this.driver.running(vmid)
     const processors = topologyOf(options).plugged
     const maxMemoryBytes = memoryMiBOf(options) * MiB
-    const facts = record && (await this.#counters.read(vmid, record, processors, maxMemoryBytes))
+    const facts =
+      record && (await this.#counters.read(vmid, record, { processors, memoryBytes: maxMemoryBytes }, mayBeOld))
     const state: GuestState = facts ?? { state: 'stopped' }
     const isFirst = bootOrderOf(options)
     const disks = drivesOf(options).filter(({ isCdrom }) => !isCdrom)

@@ -133,9 +133,14 @@ export type Endpoint<Call> = Omit<EndpointDefinition<Properties, Schema, Call>, 
 
 /** Binds `endpoint` to the kind of call its handlers get; `api/call.ts` does it once. */
 export function endpointsOf<Call>() {
-  return <const P extends Properties, R extends Schema>(
-    definition: EndpointDefinition<P, R, Call>,
-  ): EndpointDefinition<P, R, Call> => definition
+  return <
+    const P extends Properties,
+    R extends Schema,
+    const M extends Method,
+    const Path extends string,
+  >(
+    definition: EndpointDefinition<P, R, Call> & { readonly method: M; readonly path: Path },
+  ): EndpointDefinition<P, R, Call> & { readonly method: M; readonly path: Path } => definition
 }
 
 /** Who calls, as proven by ticket, token or peer credentials. */

@@ -1,20 +1,21 @@
 /** Real guests are backed up while they run, and come back as they were at one moment. */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { randomBytes, randomInt } from 'node:crypto'
+import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
-import { open, readFile, rm } from 'node:fs/promises'
+import { open, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { BackupService } from '#backup/service.ts'
 import { KiB, MiB } from '#base/bytes.ts'
-import { systemClock } from '#base/clock.ts'
+import { systemClock, waitFor } from '#base/clock.ts'
 import { messageOf } from '#base/fault.ts'
 import { asVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
-import { silentLog } from '#base/log.ts'
-import { systemRandom } from '#base/random.ts'
 import { machine } from '#host/exec.ts'
 import { makeDirectory } from '#host/files.ts'
+import { ensureGuestImage } from '#lab/guest-image.ts'
+import { makeFleecing } from '#operations/backup/fleecing.ts'
+import { leaveGuest } from '#operations/backup/guest-source.ts'
+import { insertFilters, markFrozen, prepareFilters } from '#operations/backup/point-in-time.ts'
 import { restoreGuest } from '#operations/guest/restore.ts'
 import { type BackupGuests, backupGuests } from '#operations/backup/run.ts'
 import type { BackupDeps } from '#operations/backup/one-guest.ts'
@@ -22,68 +23,11 @@ import { memoryJournal, openJournal } from '#tasks/journal.ts'
 import { heldLocks, releaseLocks } from '#tasks/lock.ts'
 import { perform, unwind } from '#tasks/perform.ts'
 import { settingsToEnv } from '../../src/settings.ts'
-import { type GuestWorld, guestWorld } from './qemu-world.ts'
+import { overwriterSector, region, roundsIn } from '../fixtures/overwriter.ts'
+import { addDisk, type BackupWorld, backupWorld, contentOf, nothingOfABackupIn, pathOf, task } from './backup-world.ts'
+import type { GuestWorld } from './qemu-world.ts'
 
 const host = machine()
-const task = { upid: 'UPID:test', user: 'root@pam', node: 'testnode', startTime: 0 }
-
-export interface BackupWorld extends GuestWorld {
-  readonly backup: BackupService
-  readonly deps: BackupDeps & { random: typeof systemRandom }
-  readonly run: (params: Partial<BackupGuests> & { vmids: number[] }, log?: string[]) => Promise<VolumeId[]>
-}
-
-async function backupWorld(): Promise<BackupWorld> {
-  const world = await guestWorld()
-  await world.addStorage()
-  const path = join(world.settings.stateDir, 'vault')
-  await makeDirectory(path)
-  await world.storage.create({ storage: 'vault', type: 'dir', path, content: 'backup' })
-  const base = { clock: systemClock, random: systemRandom, log: silentLog, host, storage: world.storage }
-  const backup = new BackupService(base)
-  const { settings, guests, storage, store } = world
-  const deps = { settings, guests, storage, store, backup, clock: systemClock, random: systemRandom, host }
-  return {
-    ...world,
-    backup,
-    deps,
-    async run(params, log = []) {
-      const all: BackupGuests = { storage: 'vault', mode: 'snapshot', ...params }
-      const say = (line: string) => void log.push(line)
-      const done = await perform(backupGuests, all, deps, memoryJournal(), { task, log: say, warn: say })
-      return done.backups.map(asVolumeId)
-    },
-  }
-}
-
-async function pathOf(world: GuestWorld, vmid: Vmid, drive: string): Promise<{ path: string; format: string }> {
-  const { options } = await world.guests.config(vmid)
-  return world.storage.location(asVolumeId((options[drive] ?? '').split(',')[0] ?? ''))
-}
-
-/** A disk with random data in random places, holes between. */
-async function addDisk(world: GuestWorld, vmid: number, format: 'raw' | 'qcow2', sizeBytes: number): Promise<VolumeId> {
-  const volid = await world.storage.allocate({ storage: 'local', vmid: world.id(vmid), sizeBytes, format })
-  const { path } = await world.storage.location(volid)
-  const raw = join(world.settings.stateDir, 'fill.raw')
-  const file = await open(raw, 'w')
-  await file.truncate(sizeBytes)
-  for (let run = 0; run < 12; run += 1) {
-    const length = 1 + randomInt(400 * KiB)
-    await file.write(randomBytes(length), 0, length, randomInt(sizeBytes - length))
-  }
-  await file.close()
-  await host.run(['qemu-img', 'convert', '-n', '-f', 'raw', '-O', format, raw, path])
-  return volid
-}
-
-/** The whole content, read by `qemu-img`, which knows nothing of us. */
-async function contentOf(world: GuestWorld, vmid: Vmid, drive: string): Promise<Buffer> {
-  const { path, format } = await pathOf(world, vmid, drive)
-  const raw = join(world.settings.stateDir, 'content.raw')
-  await host.run(['qemu-img', 'convert', '--force-share', '-f', format, '-O', 'raw', path, raw])
-  return readFile(raw)
-}
 
 test('a stopped guest comes back bit for bit under another id, raw and qcow2, without disks it excludes', async () => {
   await using world = await backupWorld()
@@ -161,20 +105,113 @@ test('a running guest that overwrites its disks comes back as it was at one mome
   await nothingOfABackupIn(world, vmid)
 })
 
-async function nothingOfABackupIn(world: GuestWorld, vmid: Vmid): Promise<void> {
-  await using monitor = await world.guests.qmp(vmid)
-  assert.equal((await monitor.execute<{ status: string }>('query-status')).status, 'running')
-  assert.deepEqual(await monitor.execute('query-block-exports'), [])
-  const nodes = await monitor.execute<{ 'node-name': string }[]>('query-named-block-nodes', { flat: true })
+test('a guest that never stops writing comes back as it was at one moment', async () => {
+  await using world = await backupWorld()
+  const volid = await addDisk(world, 100, 'raw', 24 * MiB)
+  const { path } = await world.storage.location(volid)
+  const file = await open(path, 'r+')
+  await file.write(overwriterSector(), 0, 512, 0)
+  await file.write(Buffer.alloc(region.blocks * region.blockBytes), 0, undefined, region.offset)
+  await file.close()
+  const vmid = await world.define(100, { scsi0: volid, scsihw: 'virtio-scsi-pci', boot: 'order=scsi0' })
+  await world.guests.start(vmid)
+  const now = async () => roundsOnDisk(path)
+  await waitFor(async () => (await now()) > 1, { what: 'the guest to write', timeoutMs: 60_000 })
+  const before = await now()
+  const log: string[] = []
+  const backup = world.run({ vmids: [100], bwlimit: 2 * KiB }, log)
+  const moment = waitFor(() => log.some((line) => line.includes('power cut')), {
+    what: 'the moment',
+    timeoutMs: 30_000,
+  })
+  await Promise.race([moment, backup])
+  const atMoment = await now()
+  const [made] = await backup
+  const after = await now()
+  await world.guests.stop(vmid)
+  await perform(restoreGuest, { vmid: 101, archive: made ?? '' }, world.deps, memoryJournal(), { task })
+  const rounds = roundsIn(await contentOf(world, world.id(101), 'scsi0'))
+  const [first = 0, last = 0] = [rounds[0], rounds.at(-1)]
+  assert.ok(first >= before && first <= atMoment + 1, `round ${first} of ${before} to ${atMoment}`)
+  assert.ok(after > first, `the guest went on from round ${first} to ${after}`)
+  assert.ok(first - last <= 1, `rounds ${first} to ${last} are mixed`)
   assert.deepEqual(
-    nodes.filter((node) => node['node-name'].startsWith('backup-')),
-    [],
+    rounds,
+    rounds.toSorted((a, b) => b - a),
   )
-  assert.deepEqual(
-    (await world.filesOfStorage()).filter((file) => file.includes('fleece')),
-    [],
-  )
+})
+
+async function roundsOnDisk(path: string): Promise<number> {
+  const file = await open(path, 'r')
+  try {
+    const { buffer } = await file.read(Buffer.alloc(4), 0, 4, region.offset)
+    return buffer.readUInt32LE(0)
+  } finally {
+    await file.close()
+  }
 }
+
+test('a guest held or frozen by a backup that was killed goes on when the backup is undone', async () => {
+  await using world = await backupWorld()
+  const vmid = await world.define(100, { scsi0: await addDisk(world, 100, 'raw', 2 * MiB), scsihw: 'virtio-scsi-pci' })
+  await world.guests.start(vmid)
+  {
+    await using monitor = await world.guests.qmp(vmid)
+    const held = await makeFleecing(world.deps, vmid, [{ drive: 'scsi0', volid: await volumeOf(world, vmid) }])
+    await prepareFilters(monitor, held)
+    await insertFilters(monitor, held, false)
+    // As the processors' hold leaves it when its process dies in the middle.
+    await monitor.execute('blockdev-add', { driver: 'null-co', 'node-name': 'backup-mark-resume' })
+    await monitor.execute('stop')
+  }
+  await leaveGuest(world.deps, vmid)
+  await nothingOfABackupIn(world, vmid)
+  await leaveGuest(world.deps, vmid)
+})
+
+async function volumeOf(world: GuestWorld, vmid: Vmid): Promise<VolumeId> {
+  return asVolumeId(((await world.guests.config(vmid)).options.scsi0 ?? '').split(',')[0] ?? '')
+}
+
+test('the file systems of a guest with an agent are frozen for the moment, and thawed', async () => {
+  await using world = await backupWorld()
+  const image = await ensureGuestImage({ host, cacheDir: world.settings.cacheDir })
+  const source = { storage: 'local', vmid: world.id(100), source: image.path, format: 'qcow2' } as const
+  const vmid = await world.define(100, {
+    memory: '192',
+    agent: '1',
+    scsihw: 'virtio-scsi-pci',
+    scsi0: await world.storage.importImage(source),
+    boot: 'order=scsi0',
+  })
+  await world.guests.start(vmid)
+  const isUp = () =>
+    world.guests.agentExecute(vmid, 'guest-ping').then(
+      () => true,
+      () => false,
+    )
+  await waitFor(isUp, { what: 'the agent', timeoutMs: 120_000, everyMs: 200 })
+  const [volid] = await world.run({ vmids: [100] })
+  const { manifest } = await world.backup.describe(asVolumeId(volid ?? ''))
+  const freeze = manifest.facts.freeze as { state: string; fileSystems: number; durationMs: number }
+  assert.equal(freeze.state, 'frozen')
+  assert.ok(freeze.fileSystems >= 1 && freeze.durationMs < 5_000)
+  assert.equal(await world.guests.agentExecute(vmid, 'guest-fsfreeze-status'), 'thawed')
+  await nothingOfABackupIn(world, vmid)
+
+  // Frozen by a backup that was killed: its undo thaws.
+  {
+    await using monitor = await world.guests.qmp(vmid)
+    await markFrozen(monitor)
+  }
+  await world.guests.agentExecute(vmid, 'guest-fsfreeze-freeze')
+  await leaveGuest(world.deps, vmid)
+  assert.equal(await world.guests.agentExecute(vmid, 'guest-fsfreeze-status'), 'thawed')
+
+  // Stopped for the backup, and running again after it.
+  await world.run({ vmids: [100], mode: 'stop' })
+  await waitFor(isUp, { what: 'the agent', timeoutMs: 120_000, everyMs: 200 })
+})
 
 test('a backup killed at any moment leaves the guest running as it was, and no half backup', async () => {
   await using world = await backupWorld()

@@ -91,7 +91,7 @@ export const drillGuest = operation<DrillGuest, DrillDeps>('hakodrill', {
         guest,
         scratch,
         network: `d${scratch % 1_000_000}`,
-        started: new Date(task.startTime * 1000).toISOString(),
+        started: new Date(deps.clock.now()).toISOString(),
       }
     },
   })

@@ -1,0 +1,50 @@
+/** What the lab says, in English and Japanese. Data (ids, quotes, verdicts) are never translated. */
+import type { Language, Text } from './terminal.ts'
+
+const sentences = {
+  preflight: { en: 'This machine', ja: 'このマシン' },
+  nodeStarts: { en: 'starting the node', ja: 'ノードを起動' },
+  nodeUp: { en: 'node is up', ja: 'ノードが起動しました' },
+  nodeWasUp: { en: 'node runs already', ja: 'ノードはすでに動作中' },
+  api: { en: 'API', ja: 'API' },
+  login: { en: 'user {0}, password {1}', ja: 'ユーザー {0}、パスワード {1}' },
+  loginNote: {
+    en: 'made for this run; the one before no longer works',
+    ja: '今回のために作成。以前のものは無効になりました',
+  },
+  image: { en: 'guest image', ja: 'ゲストのイメージ' },
+  create: { en: 'VM {0} created', ja: 'VM {0} を作成' },
+  created: { en: 'VM {0} is there', ja: 'VM {0} は作成済み' },
+  start: { en: 'VM {0} started, its agent answers', ja: 'VM {0} を起動、エージェントが応答' },
+  page: { en: 'its web page answers at {0}', ja: 'Web ページが {0} で応答' },
+  known: { en: 'known file written through the agent', ja: '確認用ファイルをエージェント経由で書き込み' },
+  backup: { en: 'backed up', ja: 'バックアップ' },
+  changed: {
+    en: 'known file changed: live state and restore point differ now',
+    ja: '確認用ファイルを変更: 現在の状態と復元点が異なります',
+  },
+  drill: { en: 'restore drill', ja: '復元訓練' },
+  phases: { en: 'phases', ja: '各段階の所要時間' },
+  evidence: { en: 'evidence', ja: '証跡' },
+  verify: { en: 'check it anywhere', ja: '検証 (どこでも可能)' },
+  stays: {
+    en: 'The node stays up. Ctrl-C ends it; `./hako lab down` removes everything it made.',
+    ja: 'ノードは動き続けます。Ctrl-C で終了、`./hako lab down` で作成したものをすべて削除します。',
+  },
+  ending: { en: 'shutting down guests and node', ja: 'ゲストとノードを停止' },
+  ended: {
+    en: 'Ended. `./hako lab` goes on with what is there; `./hako lab down` removes everything it made.',
+    ja: '終了しました。`./hako lab` で続きから再開、`./hako lab down` で作成したものをすべて削除します。',
+  },
+  nodeEnded: { en: 'The node was ended by somebody else.', ja: 'ノードは外部から停止されました。' },
+  removed: { en: 'Removed:', ja: '削除したもの:' },
+  nothingThere: { en: 'There was nothing to remove.', ja: '削除するものはありませんでした。' },
+  nothingStays: { en: 'Looked again: nothing stays.', ja: '再確認: 何も残っていません。' },
+  packages: { en: 'system packages', ja: 'システムパッケージ' },
+} as const satisfies Readonly<Record<string, Text>>
+
+export type SentenceKey = keyof typeof sentences
+
+export function say(language: Language, key: SentenceKey, ...values: readonly string[]): string {
+  return sentences[key][language].replace(/\{(\d)\}/g, (_, at: string) => values[Number(at)] ?? '')
+}

@@ -1,0 +1,198 @@
+/**
+ * Task directories: `<stateDir>/tasks/<upid>/` with `request.json`, `journal`, `log`, `progress.json`, `end.json`.
+ *
+ * A directory without `request.json` was being made when power was lost: nothing had been promised. One without
+ * `end.json` belongs to a task that runs or has died. `end.json` never changes, so it is read once. A directory
+ * is renamed before it is removed, for one that lost its `end.json` first would look like a task to undo.
+ */
+import { readdir, rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { UpidText } from '#base/ids.ts'
+import { codeOf, makeDirectory, readIfPresent, syncDirectory, writeFileAtomic } from '#host/files.ts'
+import type { Json } from '#store/store.ts'
+import { openJournal } from './journal.ts'
+import { isUpid, parseUpid } from './upid.ts'
+
+/** What was asked for, without its secrets. */
+export interface TaskRequest {
+  readonly operation: string
+  readonly params: Json
+}
+
+export interface TaskEnd {
+  /** `OK`, `WARNINGS: n`, or the text of the error in one line. */
+  readonly exitstatus: string
+  /** Milliseconds since 1970. */
+  readonly endedAtMs: number
+}
+
+export interface TaskProgress {
+  readonly phase?: string
+  /** 0 to 1. */
+  readonly fraction?: number
+}
+
+/** A process that unwinds a dead task. */
+export interface RecoveryProcess {
+  readonly pid: number
+  readonly pstart: number
+}
+
+const removedPrefix = '.removed-'
+const outputPrefix = '.output-'
+
+export class TaskArchive {
+  readonly #root: string
+  readonly #ends = new Map<UpidText, TaskEnd>()
+
+  constructor(stateDir: string) {
+    this.#root = join(stateDir, 'tasks')
+  }
+
+  directoryOf(upid: UpidText): string {
+    return join(this.#root, upid)
+  }
+
+  logOf(upid: UpidText): string {
+    return join(this.directoryOf(upid), 'log')
+  }
+
+  journalOf(upid: UpidText): string {
+    return join(this.directoryOf(upid), 'journal')
+  }
+
+  /** What the worker printed past its log: stack traces of bugs. */
+  outputOf(upid: UpidText): string {
+    return join(this.directoryOf(upid), 'output')
+  }
+
+  /** Where a worker prints until its identifier, and so its directory, is known. */
+  async newOutput(name: string): Promise<string> {
+    await makeDirectory(this.#root, 0o700)
+    return join(this.#root, outputPrefix + name)
+  }
+
+  /** Writes down what was asked for; when this returns, it survives power loss. */
+  async create(upid: UpidText, request: TaskRequest, output: string): Promise<void> {
+    const directory = this.directoryOf(upid)
+    await makeDirectory(directory, 0o700)
+    await rename(output, this.outputOf(upid))
+    {
+      await using journal = await openJournal(this.journalOf(upid))
+      await journal.add({ event: 'accepted', upid })
+    }
+    await writeFileAtomic(join(directory, 'request.json'), JSON.stringify(request))
+    await syncDirectory(this.#root)
+  }
+
+  /** The request, or nothing when there is no such task. */
+  async request(upid: UpidText): Promise<TaskRequest | undefined> {
+    return this.#readJson(upid, 'request.json', isRequest)
+  }
+
+  async end(upid: UpidText): Promise<TaskEnd | undefined> {
+    const known = this.#ends.get(upid)
+    if (known) return known
+    const end = await this.#readJson(upid, 'end.json', isEnd)
+    if (end) this.#ends.set(upid, end)
+    return end
+  }
+
+  async writeEnd(upid: UpidText, end: TaskEnd): Promise<void> {
+    await writeFileAtomic(join(this.directoryOf(upid), 'end.json'), JSON.stringify(end))
+  }
+
+  async progress(upid: UpidText): Promise<TaskProgress> {
+    return (await this.#readJson(upid, 'progress.json', isProgress)) ?? {}
+  }
+
+  async recoveryProcess(upid: UpidText): Promise<RecoveryProcess | undefined> {
+    return this.#readJson(upid, 'recovery.json', isRecoveryProcess)
+  }
+
+  async writeRecoveryProcess(upid: UpidText, process: RecoveryProcess): Promise<void> {
+    await writeFileAtomic(join(this.directoryOf(upid), 'recovery.json'), JSON.stringify(process))
+  }
+
+  /** Every task there is a directory of, in no order. */
+  async all(): Promise<UpidText[]> {
+    return (await this.#names()).filter((name): name is UpidText => isUpid(name))
+  }
+
+  async remove(upid: UpidText): Promise<void> {
+    const removed = join(this.#root, removedPrefix + upid.slice('UPID:'.length))
+    await rename(this.directoryOf(upid), removed)
+    this.#ends.delete(upid)
+    await rm(removed, { recursive: true, force: true })
+  }
+
+  /**
+   * Removes the tasks that ended first, beyond the number to keep. Not those that started first: a long one
+   * that has just ended is what somebody is waiting for.
+   */
+  async prune(keep: number): Promise<void> {
+    const finished: { upid: UpidText; endedAtMs: number }[] = []
+    for (const upid of newestFirst(await this.all())) {
+      const end = await this.end(upid)
+      if (end) finished.push({ upid, endedAtMs: end.endedAtMs })
+    }
+    finished.sort((a, b) => b.endedAtMs - a.endedAtMs)
+    for (const { upid } of finished.slice(keep)) await this.remove(upid)
+  }
+
+  /** Removes what a dead daemon left half removed or half made. */
+  async sweep(): Promise<void> {
+    const leftovers = (await this.#names()).filter(
+      (name) => name.startsWith(removedPrefix) || name.startsWith(outputPrefix),
+    )
+    for (const name of leftovers) await rm(join(this.#root, name), { recursive: true, force: true })
+  }
+
+  async #names(): Promise<string[]> {
+    try {
+      return await readdir(this.#root)
+    } catch (error) {
+      if (codeOf(error) === 'ENOENT') return [] // No task was ever started here.
+      throw error
+    }
+  }
+
+  /** Other files than the journal are replaced as a whole, so what does not parse is as good as absent. */
+  async #readJson<T>(upid: UpidText, name: string, is: (value: unknown) => value is T): Promise<T | undefined> {
+    const text = await readIfPresent(join(this.directoryOf(upid), name))
+    if (text === undefined) return undefined
+    try {
+      const value: unknown = JSON.parse(text)
+      return is(value) ? value : undefined
+    } catch {
+      return undefined
+    }
+  }
+}
+
+/** By the start of the task, then of its process: a UPID counts time in seconds. */
+export function newestFirst(upids: readonly UpidText[]): UpidText[] {
+  const parsed = upids.map((text) => ({ text, upid: parseUpid(text) }))
+  parsed.sort(({ upid: a }, { upid: b }) => b.starttime - a.starttime || b.pstart - a.pstart || b.pid - a.pid)
+  return parsed.map(({ text }) => text)
+}
+
+function isRequest(value: unknown): value is TaskRequest {
+  return isObject(value) && typeof value.operation === 'string' && 'params' in value
+}
+
+function isEnd(value: unknown): value is TaskEnd {
+  return isObject(value) && typeof value.exitstatus === 'string' && typeof value.endedAtMs === 'number'
+}
+
+function isProgress(value: unknown): value is TaskProgress {
+  return isObject(value)
+}
+
+function isRecoveryProcess(value: unknown): value is RecoveryProcess {
+  return isObject(value) && typeof value.pid === 'number' && typeof value.pstart === 'number'
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}

@@ -1,0 +1,172 @@
+/**
+ * One task from go to end, inside its process: locks, steps, log, progress, outcome.
+ *
+ * The order at the end is what clients and recovery rely on: the journal says how it came out, then the log has
+ * its last line, then the locks are free, and only then the task counts as stopped. Whatever of this cannot be
+ * written ends the process there, and a recovery takes over with the locks still held.
+ */
+import { renameSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Clock } from '#base/clock.ts'
+import { isFault, messageOf } from '#base/fault.ts'
+import type { UpidText } from '#base/ids.ts'
+import type { Json, Store } from '#store/store.ts'
+import type { TaskArchive, TaskProgress, TaskRequest } from './archive.ts'
+import { type Journal, type JournalRecord, openJournal, stateOf } from './journal.ts'
+import { acquireLocks, releaseLocks } from './lock.ts'
+import { TaskLog, toLines } from './log.ts'
+import { type Around, interruption, perform, unwind } from './perform.ts'
+import { type AnyOperation, operationNamed, type Operations } from './registry.ts'
+import { type Redactor, redactorFor } from './secrets.ts'
+import { parseUpid } from './upid.ts'
+
+/** What a task itself needs of the services. */
+export interface TaskServices {
+  readonly store: Store
+  readonly clock: Clock
+}
+
+export interface TaskPlace {
+  readonly archive: TaskArchive
+  readonly services: TaskServices
+  readonly operations: Operations
+  readonly upid: UpidText
+}
+
+const progressEveryMs = 200
+
+/** Performs what was asked for, or undoes it; never throws for what the operation does. */
+export async function performTask(place: TaskPlace, request: TaskRequest, signal: AbortSignal): Promise<void> {
+  const { services, operations, upid } = place
+  await withTask(place, request, signal, async ({ journal, log, around }) => {
+    const operation = operationNamed(operations, request.operation)
+    const params = request.params
+    await acquireLocks(services.store, locksOf(operation, params), upid, {
+      signal,
+      clock: services.clock,
+      onWait: ({ name, upid: holder }) => log.line(`waiting for lock '${name}', held by task ${holder}`),
+    })
+    await perform(...handingOver(operation, params, services), journal, around)
+    return success(log)
+  })
+}
+
+/** Finishes what a dead process left of the task. */
+export async function recoverTask(place: TaskPlace): Promise<void> {
+  const { archive, operations, services, upid } = place
+  const request = (await archive.request(upid)) ?? { operation: '', params: null }
+  await withTask(place, request, new AbortController().signal, async ({ journal, log, around }) => {
+    const { stage } = stateOf(journal.records)
+    if (stage.is === 'settled') return stage.exitstatus
+    log.line('the process of this task ended unexpectedly')
+    const operation = operationNamed(operations, request.operation)
+    const left = await unwind(...handingOver(operation, request.params, services), journal, around)
+    if (left === 'succeeded') return success(log)
+    return stage.is === 'unwinding' && stage.reason !== interruption ? exitTextOf(stage.reason) : 'interrupted: undone'
+  })
+}
+
+interface Inside {
+  readonly journal: Journal
+  readonly log: TaskLog
+  readonly around: Around
+}
+
+async function withTask(
+  { archive, services, operations, upid }: TaskPlace,
+  request: TaskRequest,
+  signal: AbortSignal,
+  work: (inside: Inside) => Promise<string>,
+): Promise<void> {
+  const { store, clock } = services
+  const hide = redactorFor(request.params, operations.get(request.operation)?.facts.secrets ?? [])
+  await using file = await openJournal(archive.journalOf(upid))
+  const journal = redacted(file, hide)
+  using log = new TaskLog(archive.logOf(upid), hide.text)
+  const { user, node, starttime } = parseUpid(upid)
+  const around: Around = {
+    log: (line) => log.line(line),
+    warn: (line) => log.warn(line),
+    progress: progressWriter(archive.directoryOf(upid), clock, hide),
+    signal,
+    task: { upid, user, node, startTime: starttime },
+    clock,
+  }
+  const exitstatus = hide.text(await outcomeOf(() => work({ journal, log, around }), log, hide))
+  if (stateOf(journal.records).stage.is !== 'settled') await journal.add({ event: 'settled', exitstatus })
+  log.end(exitstatus)
+  await releaseLocks(store, (holder) => holder === upid)
+  await archive.writeEnd(upid, { exitstatus, endedAtMs: clock.now() })
+}
+
+function success(log: TaskLog): string {
+  return log.warnings === 0 ? 'OK' : `WARNINGS: ${log.warnings}`
+}
+
+/** What went wrong in one line; the log gets the rest of it, and a bug's stack goes to the process's output. */
+async function outcomeOf(work: () => Promise<string>, log: TaskLog, hide: Redactor): Promise<string> {
+  try {
+    return await work()
+  } catch (error) {
+    const [first, ...more] = toLines(messageOf(error))
+    for (const line of more) log.line(line)
+    if (isFault(error)) {
+      for (const [name, rule] of Object.entries(error.fields ?? {})) log.line(`${name}: ${rule}`)
+      if (error.remedy !== undefined) log.line(error.remedy)
+    } else if (error instanceof Error) {
+      process.stderr.write(`${hide.text(error.stack ?? error.message)}\n`)
+    }
+    return exitTextOf(first ?? '')
+  }
+}
+
+/** Never `OK` or `WARNINGS: n`, whatever a program said when it failed. */
+function exitTextOf(text: string): string {
+  const line = toLines(text)[0]?.trim() ?? ''
+  return line === '' ? 'failed without saying why' : /^(OK|WARNINGS: \d+)$/.test(line) ? `failed: ${line}` : line
+}
+
+function locksOf({ facts }: AnyOperation, params: Json): readonly string[] {
+  return facts.locks?.(params as never) ?? []
+}
+
+/** The one place where parameters and services, checked by whoever asked, meet the operation they are for. */
+function handingOver(operation: AnyOperation, params: Json, services: TaskServices) {
+  return [operation, params as never, services as never] as const
+}
+
+function redacted(journal: Journal, hide: Redactor): Journal {
+  return { records: journal.records, add: (record) => journal.add(withoutSecretTexts(record, hide)) }
+}
+
+function withoutSecretTexts(record: JournalRecord, hide: Redactor): JournalRecord {
+  switch (record.event) {
+    case 'done':
+      return { ...record, result: hide.json(record.result) }
+    case 'unwinding':
+      return { ...record, reason: hide.text(record.reason) }
+    case 'accepted':
+    case 'begin':
+    case 'undo':
+    case 'undone':
+    case 'succeeded':
+    case 'settled':
+      return record
+    default:
+      return record satisfies never
+  }
+}
+
+/** Progress is for people who wait: it is written at most five times a second and not synced. */
+function progressWriter(directory: string, clock: Clock, hide: Redactor): NonNullable<Around['progress']> {
+  const path = join(directory, 'progress.json')
+  let [lastPhase, lastAt] = ['', -Infinity]
+  return (phase, fraction) => {
+    const now = clock.monotonic()
+    if (phase === lastPhase && now - lastAt < progressEveryMs) return
+    ;[lastPhase, lastAt] = [phase, now]
+    const progress: TaskProgress = { phase: hide.text(phase), ...(fraction === undefined ? {} : { fraction }) }
+    writeFileSync(`${path}.tmp`, JSON.stringify(progress), { mode: 0o600 })
+    renameSync(`${path}.tmp`, path)
+  }
+}

@@ -1,0 +1,71 @@
+/**
+ * The process of one task: reads on its standard input what to do, does it, and ends.
+ *
+ * Started by `runner.ts`; `performance.ts` beside it does the work. When the input ends before it said anything
+ * whole, the daemon died before it could say go: nothing was begun, and its successor will find that out.
+ */
+import { Fault } from '#base/fault.ts'
+import type { Settings } from '#settings.ts'
+import { TaskArchive } from './archive.ts'
+import { performTask, recoverTask, type TaskServices } from './performance.ts'
+import type { Operations } from './registry.ts'
+import { type Go, recoverFlag } from './runner.ts'
+import { asUpid } from './upid.ts'
+
+export interface WorkerOptions {
+  readonly operations: Operations
+  /** Operations get the whole set as their `deps`. */
+  readonly buildServices: (settings: Settings) => Promise<TaskServices> | TaskServices
+  readonly settings: Settings
+  readonly stdin: AsyncIterable<Uint8Array | string>
+  /** Arguments after the entry file. */
+  readonly flags: readonly string[]
+}
+
+const goBytes = 16 * 1024 * 1024
+
+/** Resolves when the task has ended, or at once when nobody says go. The caller then exits. */
+export async function runWorker(options: WorkerOptions): Promise<void> {
+  const { operations, buildServices, settings, stdin, flags } = options
+  const isRecovery = flags.includes(recoverFlag)
+  const abort = new AbortController()
+  let isTold = false
+  process.on('SIGTERM', () => {
+    if (!isTold) process.exit(0)
+    // An undo is not interrupted.
+    if (!isRecovery) abort.abort()
+  })
+  const go = await readGo(stdin)
+  if (!go) return
+  isTold = true
+  const services = await buildServices(settings)
+  const where = { archive: new TaskArchive(settings.stateDir), services, operations, upid: asUpid(go.upid) }
+  try {
+    if (isRecovery) await recoverTask(where)
+    else await performTask(where, { operation: go.operation ?? '', params: go.params ?? null }, abort.signal)
+  } finally {
+    await services.store[Symbol.asyncDispose]()
+  }
+}
+
+async function readGo(stdin: AsyncIterable<Uint8Array | string>): Promise<Go | undefined> {
+  const parts: Uint8Array[] = []
+  let size = 0
+  for await (const part of stdin) {
+    const bytes = typeof part === 'string' ? Buffer.from(part) : part
+    size += bytes.length
+    if (size > goBytes) throw new Fault('too-large', `the parameters of a task may have ${goBytes} bytes`)
+    parts.push(bytes)
+  }
+  const text = Buffer.concat(parts).toString('utf8')
+  try {
+    const go: unknown = JSON.parse(text)
+    return isGo(go) ? go : undefined
+  } catch {
+    return undefined // Empty or cut off: the writer is dead.
+  }
+}
+
+function isGo(value: unknown): value is Go {
+  return typeof value === 'object' && value !== null && 'upid' in value && typeof value.upid === 'string'
+}

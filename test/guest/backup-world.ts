@@ -1,0 +1,100 @@
+/** A world of guests with a storage for backups, and what tests of backups ask it. */
+import assert from 'node:assert/strict'
+import { randomBytes, randomInt } from 'node:crypto'
+import { open, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { BackupService } from '#backup/service.ts'
+import { KiB } from '#base/bytes.ts'
+import { systemClock } from '#base/clock.ts'
+import { asVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
+import { silentLog } from '#base/log.ts'
+import { systemRandom } from '#base/random.ts'
+import { machine } from '#host/exec.ts'
+import { makeDirectory } from '#host/files.ts'
+import { type BackupGuests, backupGuests } from '#operations/backup/run.ts'
+import type { BackupDeps } from '#operations/backup/one-guest.ts'
+import { memoryJournal } from '#tasks/journal.ts'
+import { perform } from '#tasks/perform.ts'
+import { type GuestWorld, guestWorld } from './qemu-world.ts'
+
+const host = machine()
+export const task = { upid: 'UPID:test', user: 'root@pam', node: 'testnode', startTime: 0 }
+
+export interface BackupWorld extends GuestWorld {
+  readonly backup: BackupService
+  readonly deps: BackupDeps & { random: typeof systemRandom }
+  readonly run: (params: Partial<BackupGuests> & { vmids: number[] }, log?: string[]) => Promise<VolumeId[]>
+}
+
+export async function backupWorld(): Promise<BackupWorld> {
+  const world = await guestWorld()
+  await world.addStorage()
+  const path = join(world.settings.stateDir, 'vault')
+  await makeDirectory(path)
+  await world.storage.create({ storage: 'vault', type: 'dir', path, content: 'backup' })
+  const base = { clock: systemClock, random: systemRandom, log: silentLog, host, storage: world.storage }
+  const backup = new BackupService(base)
+  const { settings, guests, storage, store } = world
+  const deps = { settings, guests, storage, store, backup, clock: systemClock, random: systemRandom, host }
+  return {
+    ...world,
+    backup,
+    deps,
+    async run(params, log = []) {
+      const all: BackupGuests = { storage: 'vault', mode: 'snapshot', ...params }
+      const say = (line: string) => void log.push(line)
+      const done = await perform(backupGuests, all, deps, memoryJournal(), { task, log: say, warn: say })
+      return done.backups.map(asVolumeId)
+    },
+  }
+}
+
+export async function pathOf(world: GuestWorld, vmid: Vmid, drive: string): Promise<{ path: string; format: string }> {
+  const { options } = await world.guests.config(vmid)
+  return world.storage.location(asVolumeId((options[drive] ?? '').split(',')[0] ?? ''))
+}
+
+/** A disk with random data in random places, holes between. */
+export async function addDisk(
+  world: GuestWorld,
+  vmid: number,
+  format: 'raw' | 'qcow2',
+  sizeBytes: number,
+): Promise<VolumeId> {
+  const volid = await world.storage.allocate({ storage: 'local', vmid: world.id(vmid), sizeBytes, format })
+  const { path } = await world.storage.location(volid)
+  const raw = join(world.settings.stateDir, 'fill.raw')
+  const file = await open(raw, 'w')
+  await file.truncate(sizeBytes)
+  for (let run = 0; run < 12; run += 1) {
+    const length = 1 + randomInt(400 * KiB)
+    await file.write(randomBytes(length), 0, length, randomInt(sizeBytes - length))
+  }
+  await file.close()
+  await host.run(['qemu-img', 'convert', '-n', '-f', 'raw', '-O', format, raw, path])
+  return volid
+}
+
+/** The whole content, read by `qemu-img`, which knows nothing of us. */
+export async function contentOf(world: GuestWorld, vmid: Vmid, drive: string): Promise<Buffer> {
+  const { path, format } = await pathOf(world, vmid, drive)
+  const raw = join(world.settings.stateDir, 'content.raw')
+  await host.run(['qemu-img', 'convert', '--force-share', '-f', format, '-O', 'raw', path, raw])
+  return readFile(raw)
+}
+
+/** The guest runs, and nothing a backup puts into it is there. */
+export async function nothingOfABackupIn(world: GuestWorld, vmid: Vmid): Promise<void> {
+  await using monitor = await world.guests.qmp(vmid)
+  assert.equal((await monitor.execute<{ status: string }>('query-status')).status, 'running')
+  assert.deepEqual(await monitor.execute('query-block-exports'), [])
+  const nodes = await monitor.execute<{ 'node-name': string }[]>('query-named-block-nodes', { flat: true })
+  assert.deepEqual(
+    nodes.filter((node) => node['node-name'].startsWith('backup-')),
+    [],
+  )
+  assert.deepEqual(
+    (await world.filesOfStorage()).filter((file) => file.includes('fleece')),
+    [],
+  )
+}

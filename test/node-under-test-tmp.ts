@@ -1,0 +1,199 @@
+/**
+ * A real node for tests: its own daemon, store, network and guests beside whatever else runs here, reached
+ * as clients reach it, and removed without a trace at the end of the scope.
+ */
+import assert from 'node:assert/strict'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { createServer } from 'node:net'
+import { mkdir, mkdtemp, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { waitFor } from '#base/clock.ts'
+import { connectionTo, type Connection, type Params } from '../src/cli/connection.ts'
+import { Fault } from '#base/fault.ts'
+import { machine } from '#host/exec.ts'
+import { takeDown } from '#lab/down.ts'
+import { ensureGuestImage } from '#lab/guest-image.ts'
+import { ownBridge, type Settings, settingsToEnv } from '../src/settings.ts'
+
+const root = join(import.meta.dirname, '..')
+
+export interface TaskEnd {
+  readonly exitstatus: string
+  readonly log: string
+}
+
+export interface TestNode extends AsyncDisposable {
+  readonly settings: Settings
+  readonly connection: Connection
+  /** `https://127.0.0.1:port` */
+  readonly url: string
+  /** `data` of a call by root through the local socket. */
+  readonly api: (method: 'GET' | 'POST' | 'PUT' | 'DELETE', path: string, params?: Params) => Promise<unknown>
+  /** Waits for a task; fails the test when it did not end with OK, unless told otherwise. */
+  readonly task: (upid: unknown, expected?: RegExp) => Promise<TaskEnd>
+  /** Creates a guest from the tiny image and starts it; resolves once its agent answers. */
+  readonly boot: (vmid: number, options?: Readonly<Record<string, string>>) => Promise<void>
+  /** Runs a program in the guest and returns what it printed. */
+  readonly sh: (vmid: number, script: string) => Promise<string>
+  readonly kill9: () => Promise<void>
+  readonly restart: () => Promise<void>
+}
+
+export async function nodeUnderTest(): Promise<TestNode> {
+  const settings = await freshSettings()
+  const image = await ensureGuestImage({ host: machine(), cacheDir: settings.cacheDir })
+  let daemon = startDaemon(settings)
+  const connection = connectionTo(settings.runDir, (path) => new Fault('unavailable', `no node at ${path}`))
+  await untilReady(connection, daemon)
+  const api: TestNode['api'] = async (method, path, params) => (await connection.call(method, path, params)).data
+  const node = settings.node
+  const task: TestNode['task'] = async (upid, expected = /^OK$/) => {
+    assert.match(String(upid), /^UPID:/)
+    const path = `/nodes/${node}/tasks/${encodeURIComponent(String(upid))}`
+    const status = await waitFor(
+      async () => {
+        const facts = (await api('GET', `${path}/status`)) as { status: string; exitstatus?: string }
+        return facts.status === 'stopped' ? facts : undefined
+      },
+      { what: `task ${String(upid)}`, timeoutMs: 240_000, everyMs: 50 },
+    )
+    const lines = (await api('GET', `${path}/log`, { limit: '0' })) as { t: string }[]
+    const log = lines.map(({ t }) => t).join('\n')
+    assert.match(status.exitstatus ?? '', expected, log)
+    return { exitstatus: status.exitstatus ?? '', log }
+  }
+  const agent = (vmid: number, command: string) => `/nodes/${node}/qemu/${vmid}/agent/${command}`
+  const sh: TestNode['sh'] = async (vmid, script) => {
+    const { pid } = (await api('POST', agent(vmid, 'exec'), { command: ['/bin/sh', '-c', script] })) as { pid: number }
+    const ended = await waitFor(
+      async () => {
+        const status = (await api('GET', agent(vmid, 'exec-status'), { pid: String(pid) })) as {
+          exited: number
+          exitcode?: number
+          'out-data'?: string
+          'err-data'?: string
+        }
+        return status.exited === 1 ? status : undefined
+      },
+      { what: script, timeoutMs: 30_000 },
+    )
+    assert.equal(ended.exitcode, 0, ended['err-data'] ?? script)
+    return (ended['out-data'] ?? '').trimEnd()
+  }
+  return {
+    settings,
+    connection,
+    url: `https://127.0.0.1:${settings.apiPort}`,
+    api,
+    task,
+    sh,
+    async boot(vmid, options = {}) {
+      const net0 = `virtio,bridge=${ownBridge(settings)}`
+      const guest = {
+        vmid: String(vmid),
+        name: `t${vmid}`,
+        memory: '192',
+        agent: '1',
+        serial0: 'socket',
+        net0,
+        scsi0: `local:0,import-from=${image.path}`,
+        scsihw: 'virtio-scsi-pci',
+        boot: 'order=scsi0',
+      }
+      await task(await api('POST', `/nodes/${node}/qemu`, { ...guest, ...options }))
+      await task(await api('POST', `/nodes/${node}/qemu/${vmid}/status/start`))
+      await waitFor(
+        () =>
+          api('POST', agent(vmid, 'ping')).then(
+            () => true,
+            () => false,
+          ),
+        { what: `agent of guest ${vmid}`, timeoutMs: 90_000, everyMs: 100 },
+      )
+    },
+    async kill9() {
+      daemon.kill('SIGKILL')
+      await waitFor(() => daemon.exitCode !== null || daemon.signalCode !== null, {
+        what: 'death of the daemon',
+        timeoutMs: 10_000,
+      })
+    },
+    async restart() {
+      daemon = startDaemon(settings)
+      await untilReady(connection, daemon)
+    },
+    async [Symbol.asyncDispose]() {
+      daemon.kill('SIGTERM')
+      await waitFor(() => daemon.exitCode !== null || daemon.signalCode !== null, {
+        what: 'end of the daemon',
+        timeoutMs: 15_000,
+      }).catch(() => daemon.kill('SIGKILL'))
+      await takeDown({ settings, host: machine() })
+    },
+  }
+}
+
+/** Output of each daemon under test, for the message of a test that fails. */
+const outputs = new WeakMap<ChildProcess, string[]>()
+
+function startDaemon(settings: Settings): ChildProcess {
+  const daemon = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', join(root, 'src/main.ts')], {
+    env: { ...settingsToEnv(settings) },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  const output: string[] = []
+  outputs.set(daemon, output)
+  daemon.stdout.on('data', (part: Buffer) => output.push(part.toString()))
+  daemon.stderr.on('data', (part: Buffer) => output.push(part.toString()))
+  return daemon
+}
+
+async function untilReady(connection: Connection, daemon: ChildProcess): Promise<void> {
+  await waitFor(
+    async () => {
+      if (daemon.exitCode !== null)
+        throw new Error(`the daemon ended with ${daemon.exitCode}:\n${outputs.get(daemon)?.join('')}`)
+      return connection.call('GET', '/version').then(
+        () => true,
+        () => false,
+      )
+    },
+    { what: 'the daemon', timeoutMs: 30_000 },
+  )
+}
+
+async function freshSettings(): Promise<Settings> {
+  const instance = `t${randomBytes(2).toString('hex')}`
+  const stateDir = await mkdtemp(`/var/tmp/hako-${instance}-`)
+  await (await import('node:fs/promises')).chmod(stateDir, 0o711)
+  await mkdir('/run/hakobune-test', { recursive: true, mode: 0o711 })
+  return {
+    instance,
+    node: 'testnode',
+    stateDir,
+    uploadDir: join(stateDir, 'upload', 'incoming'),
+    runDir: `/run/hakobune-test/${instance}`,
+    cacheDir: '/var/cache/hakobune',
+    apiHost: '127.0.0.1',
+    apiPort: await freePort(),
+    bridge: 'nat',
+    uidBase: 1_000_000_000,
+  }
+}
+
+export function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer().listen(0, '127.0.0.1', () => {
+      const address = server.address()
+      server.close(() =>
+        typeof address === 'object' && address ? resolve(address.port) : reject(new Error('no port')),
+      )
+    })
+  })
+}
+
+/** Everything a drill wrote about itself. */
+export async function evidenceFile(directory: string, name: string): Promise<string> {
+  return readFile(join(directory, name), 'utf8')
+}
