@@ -9,7 +9,7 @@ import { ensureGuestImage } from '#lab/guest-image.ts'
 import { ownBridge } from '../../src/settings.ts'
 import { nodeUnderTest } from '../node-under-test.ts'
 
-const script = join(import.meta.dirname, 'proxmoxer.py')
+const script = join(import.meta.dirname, 'vm_life.py')
 
 async function runScript(facts: object): Promise<unknown> {
   const child = promisify(execFile)('/usr/bin/python3', ['-W', 'ignore', script], { timeout: 400_000 })
