@@ -22,7 +22,7 @@ export interface Around {
   readonly clock?: Clock
 }
 
-export const undoAttempts = 3
+const undoAttempts = 3
 /** The reason in the journal when nobody knows why the process ended. */
 export const interruption = 'interrupted'
 const undoPauseMs = 100

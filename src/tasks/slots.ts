@@ -11,10 +11,6 @@ export class Slots {
     return this.#waiting.size
   }
 
-  get isFree(): boolean {
-    return this.#free > 0
-  }
-
   /** Resolves true with a slot, which the caller gives back; false when `over` came first. */
   async take(over?: Promise<void>): Promise<boolean> {
     if (this.#free > 0) {
