@@ -11,9 +11,20 @@ import { createLog } from '#base/log.ts'
 import { startFront } from '#http/front-main.ts'
 import type { FrontMessage } from '#http/wire.ts'
 
+dropPrivileges(Number(process.argv[2]))
 process.umask(0o077)
 const log = createLog((line) => process.stderr.write(`${line}\n`))
 const say = (message: FrontMessage) => process.stdout.write(`${JSON.stringify(message)}\n`)
+
+/** Becomes the front's own uid. All it runs is imported by now: from here on it may not read its program. */
+function dropPrivileges(uid: number): void {
+  if (!Number.isSafeInteger(uid) || uid <= 0) throw new Error('the front must be told the uid to run as')
+  if (!process.setgroups || !process.setgid || !process.setuid) throw new Error('this system has no users')
+  if (process.getuid?.() === uid) return
+  process.setgroups([])
+  process.setgid(uid)
+  process.setuid(uid)
+}
 
 function end(fault: Fault): void {
   const { kind, message, remedy } = fault

@@ -2,8 +2,8 @@
  * Keeps the front running: starts it without privileges, hands it the TLS key through a pipe, starts it
  * again when it dies.
  *
- * `setpriv` gives it a uid nobody else has, no groups, no capabilities, and no way to gain any. Its input
- * stays open as long as the daemon lives; it ends with it.
+ * It gets a uid nobody else has, no groups, no capabilities, and no way to gain any. Its input stays open
+ * as long as the daemon lives; it ends with it.
  */
 import { join } from 'node:path'
 import { type Clock, systemClock } from '#base/clock.ts'
@@ -117,12 +117,16 @@ async function startOnce(options: FrontProcessOptions, clock: Clock): Promise<Ru
   )
 }
 
+/**
+ * It begins as root with the three capabilities it needs to read its own program, wherever that was checked
+ * out, and to become somebody else; becoming somebody else takes them away (`front.ts`, before it reads a
+ * byte). `--no-new-privs` sees to it that there is no way back.
+ */
 function commandOf({ uid, entry }: FrontProcessOptions): Argv {
-  const id = String(uid)
-  const limits = ['--clear-groups', '--no-new-privs', '--inh-caps=-all', '--ambient-caps=-all', '--bounding-set=-all']
+  const kept = ['--bounding-set=-all,+setuid,+setgid,+dac_read_search', '--inh-caps=-all', '--ambient-caps=-all']
   const program = entry ?? join(import.meta.dirname, '..', 'front.ts')
-  const node = [process.execPath, '--disable-warning=ExperimentalWarning', program]
-  return ['setpriv', '--reuid', id, '--regid', id, ...limits, ...node]
+  const node = [process.execPath, '--disable-warning=ExperimentalWarning', program, String(uid)]
+  return ['setpriv', '--clear-groups', '--no-new-privs', ...kept, ...node]
 }
 
 function readMessage(line: string): FrontMessage | undefined {
