@@ -9,13 +9,13 @@
  * pass each other. Cleaning up begins with renaming the record, so only one process cleans up, and a start
  * waits until it is done.
  */
-import { open, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { waitFor } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import { asVmid } from '#base/ids.ts'
-import { codeOf, makeDirectory, writeFileAtomic } from '#host/files.ts'
+import { codeOf, makeDirectory } from '#host/files.ts'
 import { isAlive } from '#host/proc.ts'
 import type { Options } from './config.ts'
 
@@ -84,7 +84,9 @@ export class RunRecords {
   }
 
   async write(vmid: Vmid, record: RunRecord): Promise<void> {
-    await writeFileAtomic(this.#path(vmid), JSON.stringify(record))
+    // Under a name of the guest's own: what a killed writer leaves goes with the record.
+    await writeFile(this.#next(vmid), JSON.stringify(record), { mode: 0o600 })
+    await rename(this.#next(vmid), this.#path(vmid))
   }
 
   /**
@@ -110,10 +112,12 @@ export class RunRecords {
 
   /** For the starter alone, whose start failed and who has cleaned up. */
   async remove(vmid: Vmid): Promise<void> {
+    await rm(this.#next(vmid), { force: true })
     await rm(this.#path(vmid), { force: true })
   }
 
   async finish(vmid: Vmid): Promise<void> {
+    await rm(this.#next(vmid), { force: true })
     await rm(this.#claimed(vmid), { force: true })
   }
 
@@ -159,6 +163,10 @@ export class RunRecords {
 
   #path(vmid: Vmid): string {
     return join(this.#directory, `${vmid}.json`)
+  }
+
+  #next(vmid: Vmid): string {
+    return join(this.#directory, `${vmid}.next`)
   }
 
   #claimed(vmid: Vmid): string {

@@ -39,6 +39,7 @@ interface Listener {
 const FORGET = Uint8Array.of(0xff)
 /** An agent that is up answers within milliseconds, in an emulated guest under load within a second. */
 const SYNC_MS = 3_000
+const ASK_AGAIN_MS = 500
 
 export class AgentClient implements AsyncDisposable {
   readonly #path: string
@@ -122,14 +123,29 @@ export class AgentClient implements AsyncDisposable {
     if (this.#inSync && this.#line?.isOpen) return
     try {
       const line = this.#line?.isOpen ? this.#line : await this.#open(timeoutMs, signal)
-      const id = Buffer.from((this.#options.random ?? systemRandom).bytes(6)).readUIntBE(0, 6)
-      line.send(FORGET)
-      line.send(`${JSON.stringify({ execute: 'guest-sync', arguments: { id } })}\n`)
-      await this.#nextReply((reply) => reply?.return === id, timeoutMs, signal, 'guest-sync')
+      await this.#untilSync(line, timeoutMs, signal)
       this.#inSync = true
     } catch (fault) {
       if (isFault(fault, 'aborted')) throw fault
       throw new Fault('unavailable', 'QEMU guest agent is not running', { cause: fault })
+    }
+  }
+
+  /**
+   * Asks again and again: what is sent before the agent opens its side of the port is lost. Answers come in
+   * order, so once the last question is answered no answer to an earlier one can follow.
+   */
+  async #untilSync(line: LineSocket, timeoutMs: number, signal: AbortSignal | undefined): Promise<void> {
+    for (let leftMs = timeoutMs; ; leftMs -= ASK_AGAIN_MS) {
+      const id = Buffer.from((this.#options.random ?? systemRandom).bytes(6)).readUIntBE(0, 6)
+      line.send(FORGET)
+      line.send(`${JSON.stringify({ execute: 'guest-sync', arguments: { id } })}\n`)
+      try {
+        await this.#nextReply((reply) => reply?.return === id, Math.min(leftMs, ASK_AGAIN_MS), signal, 'guest-sync')
+        return
+      } catch (fault) {
+        if (!isFault(fault, 'timeout') || leftMs <= ASK_AGAIN_MS) throw fault
+      }
     }
   }
 

@@ -14,6 +14,7 @@ import { labSettings } from './lab-settings.ts'
 import { checkPackages } from './packages.ts'
 import { type Check, preflight } from './preflight.ts'
 import { preflightTable } from './preflight-table.ts'
+import { markAsLab, requireLab } from './mark.ts'
 import type { LabTerminal } from './terminal.ts'
 import { say } from './text.ts'
 
@@ -23,6 +24,7 @@ const endMs = 60_000
 
 export async function labUp(args: readonly string[], terminal: LabTerminal): Promise<number> {
   const { settings: wanted, isToEnd } = readArguments(args)
+  await markAsLab(wanted)
   const port = await runningPort(wanted)
   const settings = port === undefined ? wanted : { ...wanted, apiPort: port }
   await showPreflight(settings, terminal, port !== undefined)
@@ -130,6 +132,7 @@ async function powerOff(api: LabApi, path: string): Promise<void> {
 export async function labDown({ language, out, show }: LabTerminal): Promise<number> {
   const removed: string[] = []
   const down = { settings: labSettings(), host: machine(), alsoShared: true, say: (line: string) => removed.push(line) }
+  await requireLab(down.settings)
   show('  …', true)
   await takeDown(down)
   if (removed.length === 0) out(say(language, 'nothingThere'))

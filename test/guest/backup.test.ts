@@ -265,7 +265,7 @@ test('of several guests one fails; the others are backed up, and the task says w
   const log: string[] = []
   await assert.rejects(world.run({ vmids: [], all: true }, log), /1 of 3 backups failed: VM 101: .*does not exist/)
   const made = await world.backup.list({ storage: 'vault' })
-  assert.deepEqual(made.map(({ vmid }) => vmid).toSorted(), [100, 102])
+  assert.deepEqual(new Set(made.map(({ vmid }) => Number(vmid))), new Set([100, 102]))
   assert.deepEqual(await heldLocks(world.store), [])
 })
 

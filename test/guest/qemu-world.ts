@@ -9,6 +9,7 @@ import { silentLog } from '#base/log.ts'
 import { systemRandom } from '#base/random.ts'
 import type { Options } from '#guests/config.ts'
 import { GuestService } from '#guests/service.ts'
+import { Cgroups } from '#host/cgroup.ts'
 import { machine } from '#host/exec.ts'
 import { makeDirectory } from '#host/files.ts'
 import { NetworkService } from '#network/service.ts'
@@ -94,6 +95,8 @@ export async function guestWorld({ settings, forgetful = false }: WorldOptions =
       for (const vmid of await guests.adopt()) await guests.stop(vmid)
       if (hasBridge) await network.removeEverything()
       await store[Symbol.asyncDispose]()
+      // Guests leave the group they shared; nobody else has one of this name.
+      await (await Cgroups.detect()).removeGroup(`hakobune-${own.instance}`)
       await rm(own.stateDir, { recursive: true })
       await rm(own.runDir, { recursive: true, force: true })
     },

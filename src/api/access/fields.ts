@@ -37,7 +37,9 @@ export const userFacts = {
   enable: optional(boolean({ description: 'The user may log in.', default: true })),
   expire,
   firstname: optional(string({ description: 'First name.', maxLength: 1024 })),
-  keys: optional(string({ description: 'Keys of older second factors.', pattern: /[0-9a-zA-Z!=]{0,4096}/ })),
+  keys: optional(
+    string({ description: 'Keys of older second factors.', pattern: /[0-9a-zA-Z!=]{0,4096}/, maxLength: 4096 }),
+  ),
   lastname: optional(string({ description: 'Last name.', maxLength: 1024 })),
 }
 

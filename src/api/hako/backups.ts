@@ -1,6 +1,6 @@
 /** Our own branch: the backups of all storages, what is in one, whether it is whole, and the way back. */
 import { asVmid, asVolumeId } from '#base/ids.ts'
-import { array, boolean, optional } from '#base/schema/schema.ts'
+import { array, boolean, object, optional, string } from '#base/schema/schema.ts'
 import { storageId, upid, vmid, volumeId } from '#base/schema/standard.ts'
 import { verifyBackups } from '#operations/backup/verify.ts'
 import { restoreGuest } from '#operations/guest/restore.ts'
@@ -63,6 +63,16 @@ export const backupEndpoints = [
     isOwn: true,
     cli: { command: ['backup', 'delete'], positional: ['volume'], destroys: 'volume' },
     handle: ({ volume }, { start }) => start(deleteVolume, { volume }),
+  }),
+  endpoint({
+    method: 'GET',
+    path: '/hako/verify',
+    description: 'What can be read again and compared with its digests.',
+    params: {},
+    permission: anyone,
+    returns: array(object({ name: string() })),
+    isOwn: true,
+    handle: () => [{ name: 'backup' }, { name: 'datastore' }],
   }),
   endpoint({
     method: 'POST',

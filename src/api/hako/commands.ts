@@ -1,15 +1,27 @@
-/** The node describes itself: the commands its CLI offers, and the API in Proxmox VE's shape. */
+/** Our own branch describes itself: what is in it, the commands its CLI offers, and the API in Proxmox VE's shape. */
 import { productVersion } from '#base/product.ts'
-import { array, record } from '#base/schema/schema.ts'
+import { array, object, record, string } from '#base/schema/schema.ts'
 import { commandsOf } from '#rest/command.ts'
 import { describe } from '#rest/describe.ts'
 import { anyone, type Endpoint } from '#rest/endpoint.ts'
 import { type Call, endpoint } from '../call.ts'
 
-/** @param endpoints all the others; these two stand beside them */
+const branches = ['backups', 'commands', 'drills', 'evidence', 'restore', 'schema', 'verify']
+
+/** @param endpoints all the others; these stand beside them */
 export function selfDescription(endpoints: readonly Endpoint<Call>[]) {
   const commands = commandsOf(endpoints)
   return [
+    endpoint({
+      method: 'GET',
+      path: '/hako',
+      description: 'What is below this path.',
+      params: {},
+      permission: anyone,
+      returns: array(object({ name: string() })),
+      isOwn: true,
+      handle: () => branches.map((name) => ({ name })),
+    }),
     endpoint({
       method: 'GET',
       path: '/hako/commands',

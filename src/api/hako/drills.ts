@@ -133,6 +133,19 @@ export const evidenceEndpoints = [
   }),
   endpoint({
     method: 'GET',
+    path: '/hako/evidence/{drill}',
+    description: 'What there is to ask about the evidence of a drill.',
+    params: { drill: drillId },
+    permission: mayRead,
+    returns: array(object({ name: string() })),
+    isOwn: true,
+    handle: async ({ drill }, { services }) => {
+      await services.recovery.get(drill)
+      return [{ name: 'verify' }]
+    },
+  }),
+  endpoint({
+    method: 'GET',
     path: '/hako/evidence/{drill}/verify',
     description: 'Check the evidence of a drill against the signature of this node.',
     params: { drill: drillId },

@@ -1,19 +1,20 @@
 /**
  * Makes a guest from a backup, or takes an existing one back to it (`force`).
  *
- * Nothing of an existing guest is touched before the new disks are whole: its configuration changes
- * in one step, and its old disks go in the last one.
+ * Nothing of an existing guest is touched before the new disks are whole. Then the disks they replace are
+ * set aside, and erased once the task has succeeded; until then everything can be taken back. Disks the
+ * backup does not hold are kept, as unused ones.
  */
 import { Fault, messageOf } from '#base/fault.ts'
-import { asVmid, asVolumeId, type Vmid } from '#base/ids.ts'
+import { asVmid, asVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
 import type { Options } from '#guests/config.ts'
 import { volumesIn } from '#guests/qemu/drive.ts'
 import { completed, qemuVersion, requireOptions, unique } from '#guests/qemu/new-guest.ts'
 import { isRootOnly } from '#guests/qemu/options.ts'
 import type { Services } from '#services.ts'
 import { operation } from '#tasks/operation.ts'
-import { optionsWithVolumes, restoreDisks, storedOptions } from '../backup/restore-disks.ts'
-import { freeNewVolumes, volumesOf } from './volumes.ts'
+import { optionsWithVolumes, restoreDisks, type RestoredVolume, storedOptions } from '../backup/restore-disks.ts'
+import { bringBackAll, eraseAll, freeNewVolumes, setAsideAll, volumesOf } from './volumes.ts'
 
 export interface RestoreGuest {
   readonly vmid: number
@@ -54,6 +55,12 @@ export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore
     // Only what this task reserved: a guest that was there stays.
     undo: ({ params, deps, task }) => deps.guests.release(asVmid(params.vmid), task.upid),
   })
+  .step('erasure', {
+    do: () => {},
+    // After success this is the deed itself. After a failure nothing is set aside any more.
+    undo: ({ deps, done, task }) => eraseAll(deps.storage, replacedIn(done), task.upid),
+    always: true,
+  })
   .step('disks', {
     async do({ params, deps, log, progress, signal }) {
       await using reader = await deps.backup.open(asVolumeId(params.archive))
@@ -80,10 +87,15 @@ export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore
       await deps.storage.sweep()
     },
   })
+  .step('old-disks', {
+    do: ({ deps, done, task, log, warn }) =>
+      setAsideAll(deps.storage, replacedIn(done), { upid: task.upid, log, warn }),
+    undo: ({ deps, done, task }) => bringBackAll(deps.storage, replacedIn(done), task.upid),
+  })
   .step('config', {
     async do({ params, deps, done, task, warn }) {
       const vmid = asVmid(params.vmid)
-      const stored = optionsWithVolumes(done.disks.options, done.disks.disks)
+      const stored = withKept(optionsWithVolumes(done.disks.options, done.disks.disks), keptIn(done))
       const restored = { ...(task.user === 'root@pam' ? stored : withoutRootOnly(stored, warn)), ...params.overrides }
       const own = params.unique ? unique(restored, deps.random) : restored
       const options = await asNewGuest(own, deps)
@@ -109,18 +121,33 @@ export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore
     },
     undo: ({ params, deps, task }) => deps.guests.undoStart(asVmid(params.vmid), task.upid),
   })
-  // Last, and without undo: what it destroys cannot come back.
-  .step('old-disks', {
-    async do({ params, deps, done, log }) {
-      const old = volumesIn(done.reservation.old ?? {}).map(({ volid }) => volid)
-      const { options } = await deps.guests.config(asVmid(params.vmid))
-      const kept = new Set(volumesIn(options).map(({ volid }) => volid))
-      for (const volid of old.filter((one) => !kept.has(one))) {
-        await deps.storage.free(volid)
-        log(`removed the old disk ${volid}`)
-      }
-    },
-  })
+
+interface SoFar {
+  readonly reservation?: { readonly old: Options | null }
+  readonly disks?: { readonly disks: readonly RestoredVolume[] }
+}
+
+/** Old disks that a restored one takes the place of. */
+function replacedIn({ reservation, disks }: SoFar): VolumeId[] {
+  const restored = new Set(disks?.disks.map(({ drive }) => drive))
+  return volumesIn(reservation?.old ?? {}).flatMap(({ name, volid }) => (restored.has(name) ? [volid] : []))
+}
+
+/** Old disks of which the backup knows nothing. */
+function keptIn(done: SoFar): VolumeId[] {
+  const replaced = new Set(replacedIn(done))
+  return volumesIn(done.reservation?.old ?? {}).flatMap(({ volid }) => (replaced.has(volid) ? [] : [volid]))
+}
+
+function withKept(options: Options, kept: readonly VolumeId[]): Options {
+  const result: Record<string, string> = { ...options }
+  let number = 0
+  for (const volid of kept) {
+    while (result[`unused${number}`] !== undefined) number += 1
+    result[`unused${number}`] = volid
+  }
+  return result
+}
 
 async function requireReplaceable({ guests }: RestoreGuestDeps, vmid: Vmid): Promise<void> {
   await guests.requireUnlocked(vmid)

@@ -1,0 +1,32 @@
+/**
+ * The mark that says a state directory is a lab's. `hako lab down` removes everything of an instance, so it
+ * asks for the mark first: variables of the environment may point it at a node people rely on.
+ */
+import { access, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Fault } from '#base/fault.ts'
+import { makeDirectory } from '#host/files.ts'
+import type { Settings } from '#settings.ts'
+
+const markOf = ({ stateDir }: Pick<Settings, 'stateDir'>) => join(stateDir, 'lab')
+
+/** @throws Fault `conflict` when a node that is no lab lives there */
+export async function markAsLab(settings: Settings): Promise<void> {
+  await requireLab(settings)
+  await makeDirectory(settings.stateDir)
+  await writeFile(markOf(settings), 'Made by `hako lab`; `hako lab down` removes it with all of its instance.\n')
+}
+
+/** @throws Fault `conflict` */
+export async function requireLab(settings: Pick<Settings, 'stateDir'>): Promise<void> {
+  const isThere = (path: string) =>
+    access(path).then(
+      () => true,
+      () => false,
+    )
+  if ((await isThere(join(settings.stateDir, 'store.sqlite'))) && !(await isThere(markOf(settings)))) {
+    throw new Fault('conflict', `'${settings.stateDir}' holds a node that is no lab`, {
+      remedy: 'The variables HAKO_STATE_DIR and HAKO_INSTANCE name it: unset them.',
+    })
+  }
+}

@@ -1,0 +1,79 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { isFault } from '#base/fault.ts'
+import { parseGuestConf, printGuestConf } from './guest-conf.ts'
+import { disksToBackUp } from './guest-disks.ts'
+import { checkNotesTemplate, notesFrom } from './notes-template.ts'
+import { backupRequest } from './request.ts'
+
+test('a stored configuration reads back as it was, whatever its values hold', () => {
+  const name = fc.stringMatching(/^[a-zA-Z][a-zA-Z0-9_-]{0,12}$/)
+  fc.assert(
+    fc.property(fc.dictionary(name, fc.string({ unit: 'binary' })), (options) => {
+      assert.deepEqual({ ...parseGuestConf(printGuestConf(options)) }, { ...options })
+    }),
+  )
+  assert.equal(printGuestConf({ name: 'web', description: '100 %\ntwo' }), 'description: 100 %25%0Atwo\nname: web\n')
+  assert.throws(
+    () => parseGuestConf('name web\n'),
+    (error) => isFault(error, 'damaged'),
+  )
+  assert.throws(
+    () => parseGuestConf('a: 1\na: 2\n'),
+    (error) => isFault(error, 'damaged'),
+  )
+})
+
+test('disks are backed up unless they are excluded; discs are not disks', () => {
+  const { included, leftOut } = disksToBackUp({
+    name: 'x',
+    scsi0: 'local:100/vm-100-disk-0.raw,size=8G',
+    scsi1: 'local:100/vm-100-disk-1.raw,backup=0',
+    sata0: '/dev/sdx',
+    ide2: 'local:iso/a.iso,media=cdrom',
+  })
+  assert.deepEqual(included, [{ drive: 'scsi0', volid: 'local:100/vm-100-disk-0.raw' }])
+  assert.deepEqual(
+    leftOut.map(({ drive, isSurprising }) => [drive, isSurprising]),
+    [
+      ['scsi1', false],
+      ['sata0', true],
+    ],
+  )
+})
+
+test('notes come from a template', () => {
+  const facts = { guestname: 'web', vmid: '100', node: 'one', cluster: '' }
+  assert.equal(notesFrom('{{guestname}} ({{ vmid }})\\non {{node}} \\\\', facts), 'web (100)\non one \\')
+  assert.throws(
+    () => checkNotesTemplate('{{secret}}'),
+    (error) => isFault(error, 'invalid'),
+  )
+})
+
+test('a request names guests and what it cannot mean here', () => {
+  assert.deepEqual(backupRequest({ vmid: '100,101', storage: 'vault' }).vmids, [100, 101])
+  assert.equal(backupRequest({ vmid: '100' }).mode, 'snapshot')
+  assert.equal(backupRequest({ vmid: '100', fleecing: 'enabled=1,storage=fast' }).fleecingStorage, 'fast')
+  assert.deepEqual(backupRequest({ all: true, exclude: '900;901', 'prune-backups': 'keep-all=1' }).exclude, [900, 901])
+  const fieldsOf = (params: Parameters<typeof backupRequest>[0]) => {
+    try {
+      backupRequest(params)
+      return []
+    } catch (error) {
+      assert.ok(isFault(error, 'invalid'))
+      return Object.keys(error.fields ?? {})
+    }
+  }
+  assert.deepEqual(fieldsOf({}), ['vmid'])
+  assert.deepEqual(fieldsOf({ vmid: '100', all: true }), ['all'])
+  assert.deepEqual(fieldsOf({ vmid: '100', exclude: '101' }), ['exclude'])
+  assert.deepEqual(fieldsOf({ vmid: '100', dumpdir: '/x', mailto: 'a@b', 'prune-backups': 'keep-last=3' }), [
+    'dumpdir',
+    'mailto',
+    'prune-backups',
+  ])
+  assert.deepEqual(fieldsOf({ vmid: '100', fleecing: 'enabled=1,path=/x' }), ['fleecing'])
+  assert.deepEqual(fieldsOf({ vmid: '100', 'notes-template': '{{nope}}' }), ['notes-template'])
+})
