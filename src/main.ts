@@ -9,7 +9,7 @@ import { AccessService } from '#access/service.ts'
 import { messageOf } from '#base/fault.ts'
 import { createLog, type Log } from '#base/log.ts'
 import { productName, productVersion } from '#base/product.ts'
-import { keepWatch } from '#loops/keep-watch.ts'
+import { watchGuests } from '#loops/guest-status.ts'
 import { allOperations } from '#operations/all.ts'
 import { TaskService } from '#tasks/service.ts'
 import { prepareNode } from './prepare-node.ts'
@@ -51,7 +51,7 @@ async function run(log: Log): Promise<void> {
   const stopping = new AbortController()
   closing.defer(() => stopping.abort())
   await serve(node, closing)
-  keepWatch(node, stopping.signal)
+  watchGuests(node, stopping.signal)
   await stopped
   log.info('stopping; guests and tasks go on')
 }
