@@ -17,7 +17,8 @@ import type { Log } from '#base/log.ts'
 import { Cgroups } from '#host/cgroup.ts'
 import type { Host } from '#host/host.ts'
 import { accelerator } from '#host/kvm.ts'
-import { endProcess, findProcesses, isAlive, startTimeOf } from '#host/proc.ts'
+import { endProcess, findProcesses, isAlive, memoryCounters, startTimeOf } from '#host/proc.ts'
+import { requireMemory } from './room.ts'
 import type { QmpClient } from '#host/qmp.ts'
 import type { Options } from '../config.ts'
 import { isOn } from '../config.ts'
@@ -111,6 +112,7 @@ export class QemuDriver {
   async #start(vmid: Vmid, options: Options, how: StartOptions): Promise<void> {
     const { host, settings } = this.#needs
     const { log = () => {}, signal, timeoutMs = startLimitMs } = how
+    requireMemory(vmid, options, await memoryCounters())
     const verdict = await accelerator({ host, cacheDir: settings.cacheDir })
     const accel = acceleratorFor(options, verdict.accelerator)
     if (accel === 'tcg') log('no usable hardware virtualization, using software emulation')

@@ -1,0 +1,24 @@
+/**
+ * Whether the node has the memory a guest may use. Asked before a start, because past this point the kernel
+ * decides who must go, and it may choose another guest.
+ */
+import { humanSize, MiB } from '#base/bytes.ts'
+import { Fault } from '#base/fault.ts'
+import type { Vmid } from '#base/ids.ts'
+import type { MemoryCounters } from '#host/proc.ts'
+import type { Options } from '../config.ts'
+import { memoryMiBOf } from './memory.ts'
+
+/** @throws Fault `exhausted` saying how much is needed and how much there is */
+export function requireMemory(vmid: Vmid, options: Options, { availableBytes, swapFreeBytes }: MemoryCounters): void {
+  const neededBytes = memoryMiBOf(options) * MiB
+  const thereBytes = availableBytes + swapFreeBytes
+  if (neededBytes <= thereBytes) return
+  throw new Fault(
+    'exhausted',
+    `not enough memory to start VM ${vmid}: it needs ${humanSize(neededBytes)}, the node has ${humanSize(thereBytes)} available`,
+    {
+      remedy: 'Stop another guest, or give this one less memory.',
+    },
+  )
+}
