@@ -7,7 +7,7 @@ import { mkdtemp, readdir, rm, statfs } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { setTimeout as delay } from 'node:timers/promises'
+import { systemClock } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
 import {
@@ -34,7 +34,7 @@ async function killAfter(path: string, first: number, ms: number, id: string): P
   })
   const ended = once(child, 'exit') as Promise<[number | null, string | null]>
   await Promise.race([once(child.stdout, 'data'), ended])
-  await delay(ms) // The moment of death is the point of this test.
+  await systemClock.sleep(ms) // The moment of death is the point of this test.
   child.kill('SIGKILL')
   const [, signal] = await ended
   assert.equal(signal, 'SIGKILL', 'the writer ended by itself')

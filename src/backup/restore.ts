@@ -39,8 +39,21 @@ export interface RestoredDisk {
 
 /** Neighbouring blobs of one pack, which are also next to each other on the disk or at least in order. */
 interface Batch {
-  readonly entries: IndexEntry[]
+  readonly first: IndexEntry
+  readonly entries: readonly IndexEntry[]
+  /** In the pack. */
   readonly length: number
+  /** Where it ends on the disk. */
+  readonly endBytes: number
+}
+
+const batchChunks = readBytes / chunkBytes
+
+/** Chunks next to each other on the disk, written in one go. */
+interface Write {
+  readonly offset: number
+  readonly parts: Buffer[]
+  lengthBytes: number
 }
 
 /**
@@ -70,61 +83,75 @@ async function restoreTo(
   if (target.sizeBytes < sizeBytes) throw new Fault('invalid', `the target is smaller than disk ${name} of the backup`)
   const tree = new TreeDigest(sizeBytes)
   const [fetching, writing] = [new Stopwatch(), new Stopwatch()]
-  let writtenBytes = 0
   const batches = readAhead(neighbours(disk.entries()), readsAhead, async (batch) => {
-    const [first] = batch.entries
-    if (!first) throw new Error('a batch is empty')
-    return { batch, bytes: await reader.fetch(first.pack, first.offset, batch.length) }
+    return { batch, bytes: await reader.fetch(batch.first.pack, batch.first.offset, batch.length) }
   })
-  const results = batches[Symbol.asyncIterator]()
-  for (;;) {
-    const next = await fetching.during(() => results.next())
-    if (next.done) break
-    if (signal?.aborted) {
-      await results.return(undefined)
-      throw new Fault('aborted', `the restore of disk ${name} was interrupted`)
+  let writtenBytes = 0
+  try {
+    for (;;) {
+      const next = await fetching.during(() => batches.next())
+      if (next.done) break
+      if (signal?.aborted) throw new Fault('aborted', `the restore of disk ${name} was interrupted`)
+      const { batch, bytes } = next.value
+      const writes = await fetching.during(() => decoded(reader, name, batch, bytes))
+      for (const { position, digest } of batch.entries) tree.add(position, digest)
+      await writing.during(() =>
+        Promise.all(writes.map(({ offset, parts }) => target.write(offset, Buffer.concat(parts)))),
+      )
+      writtenBytes += writes.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0)
+      onProgress?.({ disk: name, doneBytes: Math.min(sizeBytes, batch.endBytes), sizeBytes })
     }
-    const { batch, bytes } = next.value
-    let at = 0
-    const writes: { offset: number; plain: Buffer }[] = []
-    for (const entry of batch.entries) {
-      const blob = bytes.subarray(at, (at += entry.length))
-      const offset = entry.position * chunkBytes
-      const plain = await fetching.during(() => reader.decode(blob, entry))
-      if (plain.length !== Math.min(chunkBytes, sizeBytes - offset)) {
-        throw new Fault('damaged', `index ${name} is damaged: chunk ${entry.position} has ${plain.length} bytes`)
-      }
-      tree.add(entry.position, entry.digest)
-      writes.push({ offset, plain })
-      writtenBytes += plain.length
-    }
-    await writing.during(() => Promise.all(writes.map(({ offset, plain }) => target.write(offset, plain))))
-    onProgress?.({ disk: name, doneBytes: ((batch.entries.at(-1)?.position ?? 0) + 1) * chunkBytes, sizeBytes })
+  } finally {
+    // Reads still under way must not outlive the reader.
+    await batches.return(undefined)
   }
   await writing.during(() => target.flush())
   onProgress?.({ disk: name, doneBytes: sizeBytes, sizeBytes })
   const digest = tree.end()
-  if (digest !== disk.facts.digest) {
-    throw new Fault(
-      'damaged',
-      `index ${name} is damaged: the restored disk has digest ${digest}, not ${disk.facts.digest}`,
-    )
-  }
+  if (digest !== disk.facts.digest) throw damagedIndex(name, `the restored disk has digest ${digest}`)
   return { sizeBytes, writtenBytes, digest, fetchMs: fetching.ms, writeMs: writing.ms }
 }
 
+/** Checks and decompresses the chunks of a batch. */
+async function decoded(reader: BackupReader, name: string, batch: Batch, bytes: Buffer): Promise<Write[]> {
+  const { sizeBytes } = reader.disk(name)
+  const writes: Write[] = []
+  let at = 0
+  for (const entry of batch.entries) {
+    const plain = await reader.decode(bytes.subarray(at, at + entry.length), entry)
+    at += entry.length
+    const offset = entry.position * chunkBytes
+    if (plain.length !== Math.min(chunkBytes, sizeBytes - offset)) {
+      throw damagedIndex(name, `chunk ${entry.position} has ${plain.length} bytes`)
+    }
+    const last = writes.at(-1)
+    if (last && last.offset + last.lengthBytes === offset) {
+      last.parts.push(plain)
+      last.lengthBytes += plain.length
+    } else writes.push({ offset, parts: [plain], lengthBytes: plain.length })
+  }
+  return writes
+}
+
+function damagedIndex(name: string, how: string): Fault {
+  return new Fault('damaged', `index ${name} is damaged: ${how}`)
+}
+
 async function* neighbours(entries: AsyncIterable<IndexEntry>): AsyncGenerator<Batch> {
-  let batch: { entries: IndexEntry[]; length: number } | undefined
+  let batch: { first: IndexEntry; entries: IndexEntry[]; length: number; endBytes: number } | undefined
   for await (const entry of entries) {
     const last = batch?.entries.at(-1)
     const isNext = last?.pack === entry.pack && last.offset + last.length === entry.offset
-    if (batch && isNext && batch.length + entry.length <= readBytes) {
+    const endBytes = (entry.position + 1) * chunkBytes
+    // By count, too: blobs of well compressed chunks are tiny, what comes out of them is not.
+    if (batch && isNext && batch.entries.length < batchChunks) {
       batch.entries.push(entry)
       batch.length += entry.length
+      batch.endBytes = endBytes
       continue
     }
     if (batch) yield batch
-    batch = { entries: [entry], length: entry.length }
+    batch = { first: entry, entries: [entry], length: entry.length, endBytes }
   }
   if (batch) yield batch
 }

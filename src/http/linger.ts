@@ -16,6 +16,23 @@ export function endGently(request: IncomingMessage, response: ServerResponse, bo
     return
   }
   response.write(body)
+  void taken(request, clock).then(() => response.end())
+}
+
+/**
+ * As `endGently`, on a connection that is kept whatever the reply: only who sends on and on is cut off. A
+ * closing daemon would meet its peer's last write, which then fails before the reply is read.
+ */
+export function endOpen(request: IncomingMessage, response: ServerResponse, body: Uint8Array, clock: Clock): void {
+  response.end(body)
+  if (request.complete || request.destroyed) return
+  void taken(request, clock).then(() => {
+    if (!request.complete) request.destroy()
+  })
+}
+
+/** Takes in what is still on its way, up to the bounds. Never rejects. */
+function taken(request: IncomingMessage, clock: Clock): Promise<void> {
   const done = new AbortController()
   let seen = 0
   request.on('data', (part: Uint8Array) => {
@@ -27,6 +44,5 @@ export function endGently(request: IncomingMessage, response: ServerResponse, bo
   request.on('error', () => done.abort())
   request.resume()
   // The pause ends early by rejecting; either way this is the end.
-  const finish = () => void response.end()
-  clock.sleep(bounds.lingerMs, done.signal).then(finish, finish)
+  return clock.sleep(bounds.lingerMs, done.signal).catch(() => {})
 }

@@ -114,7 +114,10 @@ function relay(
   request.unpipe(upstream)
   const parts: Buffer[] = []
   reply.on('data', (part: Buffer) => parts.push(part))
-  reply.on('end', () => endGently(request, response, Buffer.concat(parts), clock))
+  reply.on('end', () => {
+    upstream.destroy()
+    endGently(request, response, Buffer.concat(parts), clock)
+  })
 }
 
 /** Flat pairs without what belongs to one connection. */

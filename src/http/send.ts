@@ -5,7 +5,7 @@ import { gzip } from 'node:zlib'
 import type { Clock } from '#base/clock.ts'
 import type { WireReply } from '#rest/reply.ts'
 import { bounds } from './bounds.ts'
-import { endGently } from './linger.ts'
+import { endGently, endOpen } from './linger.ts'
 
 const compress = promisify(gzip)
 
@@ -16,13 +16,15 @@ export interface SendOptions {
   readonly clock: Clock
   /** Close the connection afterwards, whatever the status. */
   readonly isLast?: boolean
+  /** Keep it, whatever the status: the peer is the front or a program of this machine. */
+  readonly isKept?: boolean
 }
 
 export async function send(
   request: IncomingMessage,
   response: ServerResponse,
   reply: WireReply,
-  { clock, isLast = false }: SendOptions,
+  { clock, isLast = false, isKept = false }: SendOptions,
 ): Promise<void> {
   const isZipped = reply.body.length > bounds.gzipFromBytes && acceptsGzip(request)
   // Bytes, not text: Node would send the headers in the encoding of a text body, and they are Latin-1.
@@ -37,9 +39,10 @@ export async function send(
     ...Object.entries(reply.headers ?? {}).flat(),
   ]
   if (isZipped) headers.push('Content-Encoding', 'gzip', 'Vary', 'Accept-Encoding')
-  if (reply.status >= 400 || isLast) headers.push('Connection', 'close')
+  if (!isKept && (reply.status >= 400 || isLast)) headers.push('Connection', 'close')
   response.writeHead(reply.status, reply.reason, headers)
-  endGently(request, response, body, clock)
+  const end = isKept ? endOpen : endGently
+  end(request, response, body, clock)
 }
 
 function acceptsGzip({ headers }: IncomingMessage): boolean {

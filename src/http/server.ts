@@ -64,41 +64,36 @@ async function serve(request: IncomingMessage, response: ServerResponse, context
   const { clock, log, failedLoginMs = bounds.failedLoginMs } = context
   const startedMs = clock.monotonic()
   try {
-    const { reply, isLast = false } = await answer(request, response, context)
+    const reply = await answer(request, response, context)
     if (reply.kind === 'unauthenticated') {
       await clock.sleep(Math.max(0, failedLoginMs - (clock.monotonic() - startedMs)))
     }
-    await send(request, response, reply, { clock, isLast })
+    await send(request, response, reply, { clock, isKept: true })
   } catch (error) {
     log.error('bug in the edge', { method: request.method, path: request.url, error })
     response.destroy()
   }
 }
 
-interface Answered {
-  readonly reply: WireReply
-  readonly isLast?: boolean
-}
-
 const served: readonly string[] = ['GET', 'POST', 'PUT', 'DELETE']
 
-async function answer(request: IncomingMessage, response: ServerResponse, context: EdgeContext): Promise<Answered> {
+async function answer(request: IncomingMessage, response: ServerResponse, context: EdgeContext): Promise<WireReply> {
   const method = request.method ?? ''
   const { path, query } = splitTarget(request.url ?? '/')
   const document = method === 'GET' ? context.documents?.[path] : undefined
-  if (document) return { reply: documentReply(document) }
+  if (document) return documentReply(document)
   const place = apiPlace(path)
-  if (!place || !served.includes(method)) return { reply: faultReply('json', notImplemented(method, path)) }
+  if (!place || !served.includes(method)) return faultReply('json', notImplemented(method, place?.path ?? path))
   const edge = new EdgeRequest({ request, response, context, query, ...place })
   const unexpected = edge.unexpectedBody()
-  if (unexpected) return { reply: faultReply('json', unexpected) }
+  if (unexpected) return faultReply('json', unexpected)
   if (context.origin.kind === 'front' && request.headers[uploadHeader] === askForUpload) {
-    return { reply: await context.dispatcher.mayUpload(edge) }
+    return context.dispatcher.mayUpload(edge)
   }
   const refusal = edge.isLocalUpload ? await context.dispatcher.mayUpload(edge) : undefined
   const reply = refusal?.kind === undefined ? await context.dispatcher.handle(edge) : refusal
   if (reply.kind !== undefined) await edge.discard()
-  return { reply, isLast: edge.isLocalUpload }
+  return reply
 }
 
 /** `/api2/json/nodes` → `json`, `/nodes`. */

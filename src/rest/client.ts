@@ -5,6 +5,7 @@
  * compile; at run time nothing of the server is needed. Knows no network: a `Transport` carries one request
  * (`transport.ts` has two). An error reply becomes the fault it was on the other side.
  */
+import type { Readable } from 'node:stream'
 import { Fault, type FaultKind } from '#base/fault.ts'
 import type { Properties, Schema, Static, StaticProperties } from '#base/schema/schema.ts'
 import { isFaultKind, kindOfStatus } from './reply.ts'
@@ -14,7 +15,8 @@ export interface TransportRequest {
   /** Path and query. */
   readonly target: string
   readonly headers: Readonly<Record<string, string>>
-  readonly body?: string
+  /** A stream is poured out once, and given up when the reply comes before its end. */
+  readonly body?: string | Readable
   readonly signal?: AbortSignal | undefined
 }
 
@@ -175,7 +177,8 @@ export function queryOf(params: Readonly<Record<string, unknown>>): string {
   return query.toString()
 }
 
-function readReply({ status, reason, body }: TransportReply): ClientReply<unknown> {
+/** What `data` and its neighbours are, or the fault they tell of. @throws Fault of the kind the server named */
+export function readReply({ status, reason, body }: TransportReply): ClientReply<unknown> {
   const parsed = parseObject(body)
   if (status >= 200 && status < 300 && parsed && Object.hasOwn(parsed, 'data')) {
     const { total, changes } = parsed

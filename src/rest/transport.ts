@@ -2,11 +2,12 @@
  * Two ways to carry a request: a unix socket of this machine, and HTTPS. Both keep their connection alive
  * between calls and bound what they read.
  */
-import { Agent as HttpAgent, type IncomingMessage, request as httpRequest, type RequestOptions } from 'node:http'
-import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
+import type { ClientRequest, IncomingMessage, RequestOptions } from 'node:http'
+import type { Readable } from 'node:stream'
 import { Fault, messageOf } from '#base/fault.ts'
 import { MiB } from '#base/bytes.ts'
 import type { Transport, TransportReply, TransportRequest } from './client.ts'
+import { nodeHttp } from './node-http.ts'
 
 const replyBytes = 64 * MiB
 const defaultTimeoutMs = 60_000
@@ -22,10 +23,10 @@ export interface ClosableTransport extends Disposable {
 
 /** Over a unix socket, where the peer knows who calls by uid. */
 export function unixTransport(socketPath: string, options: TransportOptions = {}): ClosableTransport {
-  const agent = new HttpAgent({ keepAlive: true })
+  const agent = new nodeHttp.Agent({ keepAlive: true })
   const send: Transport = (request) =>
     exchange(request, `the node at ${socketPath}`, options, (settings, onReply) =>
-      httpRequest({ ...settings, agent, socketPath }, onReply),
+      nodeHttp.request({ ...settings, agent, socketPath }, onReply),
     )
   return { send, [Symbol.dispose]: () => agent.destroy() }
 }
@@ -38,17 +39,19 @@ export interface HttpsOptions extends TransportOptions {
 }
 
 export function httpsTransport({ url, certificate, ...options }: HttpsOptions): ClosableTransport {
+  // Loaded here, because the command line speaks to a socket and does without TLS.
+  const nodeHttps = process.getBuiltinModule('node:https')
   const { hostname, port } = new URL(url)
   const host = hostname.replace(/^\[|\]$/g, '')
-  const agent = new HttpsAgent({ keepAlive: true, ...(certificate === undefined ? {} : { ca: certificate }) })
+  const agent = new nodeHttps.Agent({ keepAlive: true, ...(certificate === undefined ? {} : { ca: certificate }) })
   const send: Transport = (request) =>
     exchange(request, url, options, (settings, onReply) =>
-      httpsRequest({ ...settings, agent, host, port: port === '' ? 443 : Number(port) }, onReply),
+      nodeHttps.request({ ...settings, agent, host, port: port === '' ? 443 : Number(port) }, onReply),
     )
   return { send, [Symbol.dispose]: () => agent.destroy() }
 }
 
-type Start = (settings: RequestOptions, onReply: (reply: IncomingMessage) => void) => ReturnType<typeof httpRequest>
+type Start = (settings: RequestOptions, onReply: (reply: IncomingMessage) => void) => ClientRequest
 
 /** One request and its reply. @throws Fault `unavailable`, `timeout`, `aborted` */
 function exchange(
@@ -60,14 +63,29 @@ function exchange(
   return new Promise((resolve, reject) => {
     const settings = { method, path: target, headers, timeout: timeoutMs, ...(signal ? { signal } : {}) }
     const request = start(settings, (reply) => {
-      readWhole(reply).then(resolve, (cause: unknown) => reject(carryFault(peer, cause, signal)))
+      readWhole(reply)
+        .then(resolve, (cause: unknown) => reject(carryFault(peer, cause, signal)))
+        // A body that was given up would keep the connection open for its rest.
+        .finally(() => request.writableFinished || request.destroy())
     })
     request.on('timeout', () =>
       request.destroy(new Fault('timeout', `${peer} did not answer within ${timeoutMs / 1000} s`)),
     )
     request.on('error', (cause) => reject(carryFault(peer, cause, signal)))
-    request.end(body)
+    if (body === undefined || typeof body === 'string') request.end(body)
+    else pour(body, request)
   })
+}
+
+/** Whoever refuses an upload says so before it has all of it: what is left is then not sent. */
+function pour(body: Readable, request: ClientRequest): void {
+  body.on('error', (cause) => request.destroy(cause))
+  request.once('response', () => {
+    body.unpipe(request)
+    body.destroy()
+  })
+  request.once('close', () => body.destroy())
+  body.pipe(request)
 }
 
 async function readWhole(reply: IncomingMessage): Promise<TransportReply> {

@@ -9,7 +9,7 @@ import { agentOf } from '#guests/qemu/agent.ts'
 import type { PhaseTimes } from '#recovery/record.ts'
 import { optionsWithVolumes, restoreDisks, storedOptions } from '../backup/restore-disks.ts'
 import type { ClimbContext } from './drill-climb.ts'
-import type { RestoredDiskFacts } from './drill.ts'
+import { diskDigestKind, type RestoredDiskFacts } from './drill.ts'
 
 export interface RestoredScratch {
   readonly name: string | null
@@ -48,7 +48,12 @@ export async function restoreScratch(context: ClimbContext, reader: BackupReader
     name: stored.name ?? null,
     config,
     hasAgent: agentOf(config).isEnabled,
-    disks: restored.disks.map(({ drive, sizeBytes, digest }) => ({ drive, sizeBytes, digest })),
+    disks: restored.disks.map(({ drive, sizeBytes, digest }) => ({
+      drive,
+      sizeBytes,
+      digest,
+      digestKind: diskDigestKind,
+    })),
     phases: { fetch: restored.fetchMs, write: restored.writeMs },
   }
 }

@@ -1,0 +1,166 @@
+/**
+ * Operations whose world is a machine with guests and networks keep the promises every operation makes:
+ * drills, verifications, and the acts on a running guest. The others have theirs beside their code.
+ */
+import assert from 'node:assert/strict'
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { after, before, suite, test } from 'node:test'
+import { MiB } from '#base/bytes.ts'
+import { waitFor } from '#base/clock.ts'
+import type { Vmid } from '#base/ids.ts'
+import { machine } from '#host/exec.ts'
+import { links } from '#host/ip.ts'
+import { listNetns } from '#host/netns.ts'
+import { findProcesses } from '#host/proc.ts'
+import { namesOf } from '#network/names.ts'
+import { verifyBackups } from '#operations/backup/verify.ts'
+import { resetGuest, stopGuest } from '#operations/guest/power.ts'
+import { rebootGuest, shutdownGuest } from '#operations/guest/shutdown.ts'
+import { type DrillGuest, drillGuest } from '#operations/recovery/drill.ts'
+import { RecoveryService } from '#recovery/service.ts'
+import { everyStepFails } from '#tasks/conformance.ts'
+import { buttonSays, writeButtonDisk } from '../fixtures/guests/power-button.ts'
+import { type BackupWorld, backupWorld } from './backup-world.ts'
+import { type GuestWorld, guestWorld } from './qemu-world.ts'
+
+const host = machine()
+
+suite('operations on a stopped guest with a backup', () => {
+  // One for all runs: what a run leaves behind is there for the next ones to see, too.
+  let world: BackupWorld
+  before(async () => {
+    world = await backupWorld()
+    const volid = await world.storage.allocate({ storage: 'local', vmid: world.id(100), sizeBytes: MiB, format: 'raw' })
+    const { path } = await world.storage.location(volid)
+    await host.run(['qemu-io', '-f', 'raw', '-c', 'write -P 7 300k 200k', path])
+    await world.define(100, { scsi0: volid })
+    await world.run({ vmids: [100] })
+  })
+  after(async () => {
+    await world.network.removeEverything()
+    await world[Symbol.asyncDispose]()
+  })
+
+  everyStepFails(
+    drillGuest,
+    async () => {
+      const params: DrillGuest = {
+        vmid: 100,
+        backupStorage: 'vault',
+        wanted: 'L2',
+        probes: [],
+        bootTimeoutSeconds: 10,
+      }
+      const deps = { ...world.deps, network: world.network, recovery: new RecoveryService(world.settings) }
+      return { params, deps, look: () => everythingOf(world), [Symbol.asyncDispose]: async () => {} }
+    },
+    { leavesNothing: true },
+  )
+
+  for (const params of [{ storage: 'vault' }, { volume: 'the only one' }]) {
+    suite(`verifying ${'storage' in params ? 'a storage' : 'a backup'}`, () => {
+      everyStepFails(
+        verifyBackups,
+        async () => {
+          const [only] = await world.backup.list({ storage: 'vault' })
+          return {
+            params: 'storage' in params ? params : { volume: String(only?.volid) },
+            deps: world.deps,
+            look: () => everythingOf(world),
+            [Symbol.asyncDispose]: async () => {},
+          }
+        },
+        { leavesNothing: true },
+      )
+    })
+  }
+})
+
+suite('operations on a running guest', () => {
+  let world: GuestWorld
+  let vmid: Vmid
+  before(async () => {
+    world = await guestWorld({ forgetful: true })
+    const disk = join(world.settings.stateDir, 'button.raw')
+    await writeButtonDisk(disk)
+    await world.addStorage()
+    const volid = await world.storage.importImage({
+      storage: 'local',
+      vmid: world.id(100),
+      source: disk,
+      format: 'raw',
+    })
+    vmid = await world.define(100, { virtio0: volid, boot: 'order=virtio0' })
+  })
+  after(() => world[Symbol.asyncDispose]())
+
+  const place = async () => {
+    if (!(await world.guests.isRunning(vmid))) await world.guests.start(vmid)
+    await untilButtonWorks(world, vmid)
+    return {
+      params: { vmid, timeout: 20 },
+      deps: { guests: world.guests },
+      look: async () => {
+        const isRunning = await world.guests.isRunning(vmid)
+        // A guest on its way up does not hear its button; the next run would wait for it in vain.
+        if (isRunning) await untilButtonWorks(world, vmid)
+        return { isRunning, ...(await everythingOf(world)) }
+      },
+      [Symbol.asyncDispose]: async () => {},
+    }
+  }
+  // A plug that was pulled stays pulled.
+  everyStepFails(stopGuest, place, { isFinal: true })
+  everyStepFails(shutdownGuest, place, { isFinal: true })
+  everyStepFails(resetGuest, place, { isFinal: true, leavesNothing: true })
+  everyStepFails(rebootGuest, place, { leavesNothing: true, withCrashes: false })
+})
+
+test('every operation there is has such a test', async () => {
+  const root = join(import.meta.dirname, '../..')
+  const registry = await readFile(join(root, 'src/operations/all.ts'), 'utf8')
+  const names = [...(/operationsByName\(\[([^\]]*)\]/.exec(registry)?.[1] ?? '').matchAll(/\w+/g)].map(([name]) => name)
+  assert.ok(names.length > 10)
+  const files = (
+    await Promise.all(['src/operations', 'test/guest'].map((folder) => testsBelow(join(root, folder))))
+  ).flat()
+  const texts = await Promise.all(files.map((file) => readFile(file, 'utf8')))
+  const isTested = (name: string) =>
+    texts.some((text) => new RegExp(`everyStepFails\\(\\s*(named\\()?${name}\\b`).test(text))
+  assert.deepEqual(
+    names.filter((name) => !isTested(name)),
+    [],
+  )
+})
+
+async function testsBelow(folder: string): Promise<string[]> {
+  const names = await readdir(folder, { recursive: true })
+  return names.filter((name) => name.endsWith('.test.ts')).map((name) => join(folder, name))
+}
+
+async function untilButtonWorks({ guests }: GuestWorld, vmid: Vmid): Promise<void> {
+  const serial = join(guests.runDirOf(vmid), 'serial.log')
+  await waitFor(async () => (await readFile(serial, 'utf8').catch(() => '')).includes(buttonSays), {
+    what: `the boot of guest ${vmid}`,
+    timeoutMs: 30_000,
+  })
+}
+
+/** All that an operation could leave on the machine or in the node, but for the evidence of drills. */
+async function everythingOf({ settings, store, guests, filesOfStorage }: GuestWorld): Promise<object> {
+  const { isOurLink, isOurNetns } = namesOf(settings.instance)
+  const isOurs = (word: string) => word.includes(settings.runDir) || word.includes(settings.stateDir)
+  const processes = await findProcesses((argv) => argv.some(isOurs))
+  const runFiles = await readdir(settings.runDir, { recursive: true }).catch(() => [])
+  return {
+    guests: (await guests.list()).map(({ vmid, options, lock }) => ({ vmid, options, lock })),
+    keys: (await store.list('')).map(({ key }) => key),
+    links: (await links(host)).filter(isOurLink).map(({ name }) => name),
+    namespaces: (await listNetns(host)).filter(isOurNetns),
+    processes: processes.length,
+    // Logs of a guest that ran stay until it goes.
+    runFiles: runFiles.filter((name) => /\d/.test(name) && !name.endsWith('.log')).toSorted(),
+    storage: await filesOfStorage(),
+  }
+}
