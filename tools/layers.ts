@@ -39,6 +39,7 @@ export const compositionRoots: readonly string[] = [
   'settings',
   'commands',
   'prepare-node',
+  'serve',
 ]
 
 /** What any folder may take from the composition roots: the set of services as a type, the settings, the list of commands. */
