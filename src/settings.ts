@@ -16,8 +16,6 @@ export interface Settings {
   readonly stateDir: string
   /** Sockets and pid files of running things. */
   readonly runDir: string
-  /** Uploads on their way in; on disk, because they may be large. */
-  readonly uploadDir: string
   /** What can be built again: guest images, the accelerator's verdict. */
   readonly cacheDir: string
   readonly apiHost: string
@@ -34,12 +32,10 @@ export function settingsFrom(env: Readonly<Record<string, string | undefined>> =
   if (!/^[a-z0-9]{1,6}$/.test(instance)) {
     throw new Fault('invalid', `HAKO_INSTANCE is '${instance}': it must be 1 to 6 lower-case letters or digits`)
   }
-  const stateDir = env.HAKO_STATE_DIR ?? join('/var/lib/hakobune', instance)
   return {
     instance,
     node: env.HAKO_NODE ?? hostLabel(),
-    stateDir,
-    uploadDir: join(stateDir, 'upload', 'incoming'),
+    stateDir: env.HAKO_STATE_DIR ?? join('/var/lib/hakobune', instance),
     runDir: env.HAKO_RUN_DIR ?? join('/run/hakobune', instance),
     cacheDir: env.HAKO_CACHE_DIR ?? '/var/cache/hakobune',
     apiHost: env.HAKO_API_HOST ?? '127.0.0.1',

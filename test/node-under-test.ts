@@ -176,7 +176,6 @@ async function freshSettings(): Promise<Settings> {
     instance,
     node: 'testnode',
     stateDir,
-    uploadDir: join(stateDir, 'upload', 'incoming'),
     runDir: `/run/hakobune-test/${instance}`,
     cacheDir: '/var/cache/hakobune',
     apiHost: '127.0.0.1',

@@ -38,8 +38,6 @@ export interface Command {
 export interface CommandList {
   readonly node: string
   readonly version: string
-  /** Where a client on the same machine puts a file to be uploaded. */
-  readonly uploadDir?: string
   readonly commands: readonly Command[]
 }
 

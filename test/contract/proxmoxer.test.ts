@@ -48,7 +48,7 @@ async function importedImage(node: Awaited<ReturnType<typeof nodeUnderTest>>, pa
     'POST',
     `/nodes/${node.settings.node}/storage/local/upload`,
     { content: 'import', filename: path },
-    { uploadDir: node.settings.uploadDir },
+    { isUpload: true },
   )
   await node.task(spooled.data)
   const volumes = (await node.api('GET', `/nodes/${node.settings.node}/storage/local/content`, {

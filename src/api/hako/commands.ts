@@ -33,7 +33,6 @@ export function selfDescription(endpoints: readonly Endpoint<Call>[]) {
       handle: (_, { services }) => ({
         node: services.settings.node,
         version: productVersion,
-        uploadDir: services.settings.uploadDir,
         commands,
       }),
     }),
