@@ -4,7 +4,7 @@
  * Floors, from the bottom: base · host, store · the nouns of the field · operations, loops, views ·
  * rest, api · http, cli, lab. Inside the floor of nouns the only sideways arrow is guests → storage, network.
  */
-const nouns = ['access', 'backup', 'cluster', 'guests', 'network', 'recovery', 'storage', 'tasks'] as const
+const nouns = ['access', 'backup', 'cluster', 'guests', 'network', 'observe', 'pools', 'recovery', 'storage', 'tasks'] as const
 const floor1 = ['base', 'host', 'store'] as const
 
 export const mayImport: Readonly<Record<string, readonly string[]>> = {
@@ -19,6 +19,8 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
   network: floor1,
   guests: [...floor1, 'storage', 'network'],
   backup: floor1,
+  pools: floor1,
+  observe: floor1,
   recovery: floor1,
   operations: [...floor1, ...nouns],
   views: [...floor1, ...nouns, 'rest'],

@@ -127,7 +127,6 @@ async function settingsOfItsOwn(): Promise<Settings> {
     instance,
     node: 'wholenode',
     stateDir,
-    uploadDir: join(stateDir, 'upload', 'incoming'),
     runDir: `/run/hakobune-test/${instance}`,
     cacheDir: '/var/cache/hakobune',
     apiHost: '127.0.0.1',

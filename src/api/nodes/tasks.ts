@@ -62,7 +62,7 @@ const listTasks = endpoint({
     statusfilter: optional(
       string({
         description: `Only tasks that ended so: a list of ${statusTypes.join(', ')}.`,
-        pattern: new RegExp(`(?:${statusTypes.join('|')})(?:[,; ]+(?:${statusTypes.join('|')}))*`),
+        format: 'pve-task-status-type-list',
         maxLength: 128,
       }),
     ),
@@ -76,9 +76,10 @@ const listTasks = endpoint({
     examples: ['task list', 'task list --source active', 'task list --vmid 100 --errors'],
   },
   handle: async ({ node, statusfilter, ...filter }, call) => {
+    const outcomes = splitList(statusfilter ?? '')
     const { tasks, total } = await call.services.tasks.list({
       ...filter,
-      statusfilter: statusfilter === undefined ? undefined : splitList(statusfilter),
+      statusfilter: outcomes.length === 0 ? undefined : outcomes,
       visibleTo: (await call.may(`/nodes/${node}`, 'Sys.Audit')) ? undefined : call.who.authId,
     })
     return new Reply(tasks, { total })

@@ -29,7 +29,13 @@ const decisive = {
   bwlimit: optional(
     integer({ description: 'KiB per second at most; 0 is no limit.', minimum: 0, maximum: 2 ** 40, default: 0 }),
   ),
-  'notes-template': text('Notes; {{guestname}}, {{vmid}}, {{node}} and {{cluster}} are replaced.', 1024),
+  'notes-template': optional(
+    string({
+      description: 'Notes; {{guestname}}, {{vmid}}, {{node}} and {{cluster}} are replaced.',
+      maxLength: 1024,
+      requires: 'storage',
+    }),
+  ),
   protected: optional(boolean({ description: 'Refuse to remove the backup.', requires: 'storage' })),
   fleecing: text('Where overwritten blocks are kept meanwhile: storage=<storage>.', 256),
   lockwait: minutes('Minutes to wait for a guest another task holds.', defaults.lockwait),
@@ -55,7 +61,7 @@ const harmless = {
   'notification-mode': optional(
     enumOf(['auto', 'legacy-sendmail', 'notification-system'], { description: 'Without effect.' }),
   ),
-  quiet: optional(boolean({ description: 'Without effect.' })),
+  quiet: optional(boolean({ description: 'Without effect.', default: false })),
   remove: optional(boolean({ description: 'Remove old backups; all are kept.' })),
 } as const
 
@@ -65,10 +71,12 @@ const refused = {
   tmpdir: text('Refused.', 4096),
   script: text('Refused.', 4096),
   stdout: optional(boolean({ description: 'Refused.' })),
-  stop: optional(boolean({ description: 'Refused: stop the task.' })),
+  stop: optional(boolean({ description: 'Refused: stop the task.', default: false })),
   mailto: text('Refused.', 4096),
   pool: text('Refused: name the guests.', 255),
-  'prune-backups': text('Refused unless keep-all=1.', 1024),
+  'prune-backups': optional(
+    string({ description: 'Refused unless keep-all=1.', maxLength: 1024, default: 'keep-all=1' }),
+  ),
 } as const
 
 export const vzdumpEndpoints = [

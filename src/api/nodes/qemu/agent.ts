@@ -60,6 +60,8 @@ const commands = {
 
 type CommandName = keyof typeof commands
 const names = Object.keys(commands) as CommandName[]
+/** Commands with parameters of their own. */
+const others = ['exec', 'exec-status', 'file-read', 'file-write', 'set-user-password']
 
 /** What the agent returned, under the key clients look for. */
 const result: Schema<{ result: unknown }> = {
@@ -88,7 +90,7 @@ export const agentEndpoints = [
     permission: anyone,
     allowsExtra: true,
     returns: array(object({ name: string() })),
-    handle: () => [...names, 'exec', 'exec-status', 'file-read', 'file-write'].toSorted().map((name) => ({ name })),
+    handle: () => [...names, ...others].toSorted().map((name) => ({ name })),
   }),
   endpoint({
     method: 'POST',
