@@ -4,7 +4,18 @@
  * Floors, from the bottom: base · host, store · the nouns of the field · operations, loops, views ·
  * rest, api · http, cli, lab. Inside the floor of nouns the only sideways arrow is guests → storage, network.
  */
-const nouns = ['access', 'backup', 'cluster', 'guests', 'network', 'observe', 'pools', 'recovery', 'storage', 'tasks'] as const
+const nouns = [
+  'access',
+  'backup',
+  'cluster',
+  'guests',
+  'network',
+  'observe',
+  'pools',
+  'recovery',
+  'storage',
+  'tasks',
+] as const
 const floor1 = ['base', 'host', 'store'] as const
 
 export const mayImport: Readonly<Record<string, readonly string[]>> = {
