@@ -26,7 +26,10 @@ const sentences = {
   drill: { en: 'restore drill', ja: '復元訓練' },
   phases: { en: 'phases', ja: '各段階の所要時間' },
   evidence: { en: 'evidence', ja: '証跡' },
-  verify: { en: 'check it anywhere', ja: '検証 (どこでも可能)' },
+  verify: {
+    en: 'check it (elsewhere: add --key evidence.pub)',
+    ja: '検証 (別のマシンでは --key evidence.pub を付ける)',
+  },
   stays: {
     en: 'The node stays up. Ctrl-C ends it; `./hako lab down` removes everything it made.',
     ja: 'ノードは動き続けます。Ctrl-C で終了、`./hako lab down` で作成したものをすべて削除します。',

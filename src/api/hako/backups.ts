@@ -1,6 +1,6 @@
 /** Our own branch: the backups of all storages, what is in one, whether it is whole, and the way back. */
 import { asVmid, asVolumeId } from '#base/ids.ts'
-import { array, boolean, object, optional, string } from '#base/schema/schema.ts'
+import { array, boolean, object, optional, refine, string } from '#base/schema/schema.ts'
 import { storageId, upid, vmid, volumeId } from '#base/schema/standard.ts'
 import { verifyBackups } from '#operations/backup/verify.ts'
 import { restoreGuest } from '#operations/guest/restore.ts'
@@ -20,7 +20,10 @@ export const backupEndpoints = [
     method: 'GET',
     path: '/hako/backups',
     description: 'Backups on every storage, as far as the caller may see them, newest first.',
-    params: { storage: optional(storageId), vmid: optional(vmid) },
+    params: {
+      storage: optional(refine(storageId, { description: 'Only those on this storage.' })),
+      vmid: optional(refine(vmid, { description: 'Only those of this guest.' })),
+    },
     permission: anyone,
     returns: array(backupItem),
     isOwn: true,
@@ -61,7 +64,14 @@ export const backupEndpoints = [
     },
     returns: upid,
     isOwn: true,
-    cli: { command: ['backup', 'delete'], positional: ['volume'], destroys: 'volume' },
+    cli: {
+      command: ['backup', 'delete'],
+      positional: ['volume'],
+      destroys: 'volume',
+      examples: [
+        'backup delete local:backup/vm/100/2026-01-01T00:00:00Z --confirm local:backup/vm/100/2026-01-01T00:00:00Z',
+      ],
+    },
     handle: ({ volume }, { start }) => start(deleteVolume, { volume }),
   }),
   endpoint({
@@ -106,10 +116,10 @@ export const backupEndpoints = [
     path: '/hako/restore',
     description: 'Make a guest from a backup.',
     params: {
-      archive: volumeId,
-      vmid,
-      storage: optional(storageId),
-      force: optional(boolean({ description: 'Replace a stopped guest that has this id.' })),
+      archive: refine(volumeId, { description: 'The backup, as `hako backup list` names it.' }),
+      vmid: refine(vmid, { description: 'Number the guest gets.' }),
+      storage: optional(refine(storageId, { description: 'Where its disks go; where they were when absent.' })),
+      force: optional(boolean({ description: 'Replace the stopped guest that has this id: its disks are destroyed.' })),
       unique: optional(boolean({ description: 'Give new MAC addresses and ids.' })),
       start: optional(boolean({ description: 'Start it when it is made.' })),
     },
@@ -123,7 +133,10 @@ export const backupEndpoints = [
     cli: {
       command: ['restore'],
       positional: ['archive', 'vmid'],
-      examples: ['restore local:backup/vm/100/2026-01-01T00:00:00Z 101 --unique 1'],
+      examples: [
+        'restore local:backup/vm/100/2026-01-01T00:00:00Z 101 --unique',
+        'restore local:backup/vm/100/2026-01-01T00:00:00Z 100 --force --start',
+      ],
     },
     handle: (params, { start }) => start(restoreGuest, { ...params, vmid: asVmid(params.vmid) }),
   }),

@@ -9,6 +9,7 @@ import {
   optional,
   propertyString,
   record,
+  refine,
   string,
 } from '#base/schema/schema.ts'
 import { nodeName, storageId, upid, vmid, volumeId } from '#base/schema/standard.ts'
@@ -67,18 +68,30 @@ export const drillEndpoints = [
       'Restore a restore point under a scratch id, boot it on an isolated network, climb the proof ladder, and remove it again.',
     params: {
       node: optional(nodeName),
-      vmid: optional(vmid),
-      archive: optional(volumeId),
-      'backup-storage': optional(storageId),
-      storage: optional(storageId),
-      level: optional(enumOf(levels, { description: 'Level that must be reached.', default: 'L5' })),
+      vmid: optional(refine(vmid, { description: 'Guest whose newest backup is drilled.' })),
+      archive: optional(
+        refine(volumeId, { description: 'Drill this backup instead, as `hako backup list` names it.' }),
+      ),
+      'backup-storage': optional(
+        refine(storageId, { description: 'Look for the newest backup here; `local` when absent.' }),
+      ),
+      storage: optional(
+        refine(storageId, { description: 'Where the scratch disks go; where the guest’s were when absent.' }),
+      ),
+      level: optional(
+        enumOf(levels, { description: 'Level that must be reached; when absent L6 with a probe, else L5.' }),
+      ),
       'boot-timeout': optional(
         integer({ description: 'Seconds each wait may take.', minimum: 5, maximum: 3600, default: 120 }),
       ),
       ...indexed(
         'probe',
         10,
-        propertyString(probeFormat, { description: 'Application check for L6.', maxLength: 4096 }),
+        propertyString(probeFormat, {
+          description:
+            'Application check for L6: http,path=/,contains=TEXT; file,path=/srv/canary,sha256=HEX; exec,path=/usr/bin/check. Also port=N and status=N for http; TEXT is percent-encoded.',
+          maxLength: 4096,
+        }),
       ),
     },
     permission: all(
@@ -92,7 +105,7 @@ export const drillEndpoints = [
       positional: ['vmid'],
       examples: [
         'drill run 100',
-        'drill run 100 --level L6 --probe0 http,path=/,contains=hello',
+        'drill run 100 --level L6 --probe0 http,path=/,contains=hello --probe1 exec,path=/usr/bin/pg_isready',
         'drill run --archive local:backup/vm/100/2026-01-01T00:00:00Z',
       ],
     },
