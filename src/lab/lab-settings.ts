@@ -11,8 +11,17 @@ const names: Readonly<Record<string, string>> = {
   HAKO_BRIDGE: 'nat',
 }
 
-/** Variables of the environment win: a second lab can stand beside the first. */
+/** What may differ for a lab that keeps its names. */
+const free: readonly string[] = ['HAKO_API_HOST', 'HAKO_API_PORT', 'HAKO_NODE', 'HAKO_UID_BASE']
+
+/**
+ * A second lab can stand beside the first, under an instance of its own. Without one, a path left in the
+ * environment by other work must not lead the lab to a node people rely on.
+ */
 export function labSettings(env: Readonly<Record<string, string | undefined>> = process.env): Settings {
-  const set = Object.entries(env).filter(([name, value]) => name.startsWith('HAKO_') && value !== undefined)
+  const isOwnInstance = env.HAKO_INSTANCE !== undefined
+  const set = Object.entries(env).filter(
+    ([name, value]) => name.startsWith('HAKO_') && value !== undefined && (isOwnInstance || free.includes(name)),
+  )
   return settingsFrom({ ...names, ...Object.fromEntries(set) })
 }

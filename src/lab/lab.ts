@@ -40,11 +40,11 @@ export async function proveRestore(lab: Lab): Promise<boolean> {
   await step(lab, 'start', () => ensureRunning(lab), String(labVmid))
   const address = await guestAddress(lab)
   await step(lab, 'page', () => untilPage(lab, address, '/', /Hakobune lab guest/), `http://${address}/`)
-  const now = new Date(lab.clock.now()).toISOString()
-  const content = `as of the restore point, ${now}\n`
+  const now = () => new Date(lab.clock.now()).toISOString()
+  const content = `as of the restore point, ${now()}\n`
   await step(lab, 'known', () => writeKnown(lab, address, content))
   await step(lab, 'backup', () => backUp(lab))
-  await step(lab, 'changed', () => writeKnown(lab, address, `changed after the restore point, ${now}\n`))
+  await step(lab, 'changed', () => writeKnown(lab, address, `changed after the restore point, ${now()}\n`))
   const drill = await step(lab, 'drill', () => runDrill(lab, content))
   showDrill(lab.terminal, drill)
   return drill.proven
