@@ -1,9 +1,13 @@
 /**
- * Times whole processes: wall and CPU seconds, interleaved with a peer in one run, as medians and ratios.
- * Machines are noisy; a single absolute number says little.
+ * Times whole processes: wall and CPU, interleaved with a peer in one run, as medians and ratios. Machines
+ * are noisy; a single absolute number says little.
+ *
+ * CPU is what the kernel charges to ended children, to the microsecond (getrusage by `node:ffi`). Rejected:
+ * /proc/self/stat, whose ticks of 10 ms are half of what is measured here.
  */
 import { spawnSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import ffi from 'node:ffi'
+import { median, row, table } from './figures.ts'
 
 export interface Figures {
   readonly wallMs: number
@@ -15,10 +19,10 @@ export type Command = readonly [string, ...string[]]
 /** Runs every command `rounds` times in turn. @returns medians per name */
 export function compare(commands: Readonly<Record<string, Command>>, rounds: number): Record<string, Figures> {
   const samples: Record<string, Figures[]> = {}
-  for (let round = -1; round < rounds; round += 1) {
+  for (let round = -2; round < rounds; round += 1) {
     for (const [name, command] of Object.entries(commands)) {
       const figures = once(name, command)
-      // The first round warms the page cache and does not count.
+      // The first rounds warm the page cache and what is kept compiled; they do not count.
       if (round >= 0) (samples[name] ??= []).push(figures)
     }
   }
@@ -31,33 +35,37 @@ export function compare(commands: Readonly<Record<string, Command>>, rounds: num
 }
 
 function once(name: string, [program, ...args]: Command): Figures {
-  const cpuOfChildren = childrenCpuMs()
+  const cpuBefore = childrenCpuMs()
   const began = performance.now()
-  const { status, stderr } = spawnSync(program, args, { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 })
+  const { status, stderr, error } = spawnSync(program, args, { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 })
   const wallMs = performance.now() - began
-  if (status !== 0) throw new Error(`${name} failed with ${status}: ${stderr}`)
-  return { wallMs, cpuMs: childrenCpuMs() - cpuOfChildren }
+  if (status !== 0) throw new Error(`${name} failed with ${status}: ${stderr}`, { cause: error })
+  return { wallMs, cpuMs: childrenCpuMs() - cpuBefore }
 }
 
-/** CPU time of all ended children so far: fields 16 and 17 of /proc/self/stat, in ticks of 10 ms. */
+const ofChildren = -1
+const { getrusage } = ffi.dlopen('libc.so.6', {
+  getrusage: { arguments: ['i32', 'pointer'], return: 'i32' },
+}).functions
+
+/** User and system time of all ended children so far: the first two `struct timeval` of `struct rusage`. */
 function childrenCpuMs(): number {
-  const fields = readFileSync('/proc/self/stat', 'latin1').split(') ')[1]?.split(' ') ?? []
-  return (Number(fields[13]) + Number(fields[14])) * 10
+  const usage = Buffer.alloc(144)
+  if (getrusage(ofChildren, usage) !== 0) throw new Error('getrusage failed')
+  const timeAt = (offset: number) =>
+    Number(usage.readBigInt64LE(offset)) * 1e3 + Number(usage.readBigInt64LE(offset + 8)) / 1e3
+  return timeAt(0) + timeAt(16)
 }
 
-export function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b)
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN
-}
-
-export function printTable(figures: Readonly<Record<string, Figures>>, against: string): void {
+/** One line per command, each against the one called `against`. */
+export function printProcesses(figures: Readonly<Record<string, Figures>>, against: string): void {
   const peer = figures[against]
-  for (const [name, { wallMs, cpuMs }] of Object.entries(figures)) {
-    const ratio = peer
-      ? `  ${(wallMs / peer.wallMs).toFixed(2)} x wall, ${(cpuMs / peer.cpuMs).toFixed(2)} x CPU of ${against}`
-      : ''
-    process.stdout.write(
-      `${name.padEnd(28)} ${wallMs.toFixed(0).padStart(6)} ms wall ${cpuMs.toFixed(0).padStart(6)} ms CPU${ratio}\n`,
-    )
-  }
+  const lines = Object.entries(figures).map(([name, { wallMs, cpuMs }]) =>
+    row(name, wallMs.toFixed(1), cpuMs.toFixed(1), ratio(wallMs, peer?.wallMs), ratio(cpuMs, peer?.cpuMs)),
+  )
+  table(row('', 'wall ms', 'CPU ms', 'x wall', 'x CPU'), lines)
+}
+
+function ratio(value: number, peer: number | undefined): string {
+  return peer === undefined ? '-' : (value / peer).toFixed(2)
 }

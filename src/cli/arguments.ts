@@ -7,6 +7,7 @@
 import { parseArgs, type ParseArgsOptionsConfig } from 'node:util'
 import { Fault } from '#base/fault.ts'
 import type { Command } from '#rest/command.ts'
+import { suggestions } from './command-tree.ts'
 
 export interface GlobalOptions {
   readonly output: OutputFormat
@@ -17,19 +18,23 @@ export interface GlobalOptions {
   readonly instance: string | undefined
   readonly lang: string | undefined
   readonly confirm: string | undefined
+  /** Hand this process's standard input on to a program in a guest. */
+  readonly stdin: boolean
 }
 export type OutputFormat = 'table' | 'json' | 'yaml' | 'ndjson' | 'id'
 const formats: readonly string[] = ['table', 'json', 'yaml', 'ndjson', 'id']
 
 export const globalOptions = {
   output: { type: 'string', short: 'o' },
-  'no-wait': { type: 'boolean' },
+  // Written `--no-wait`; `parseArgs` knows a negated option by the name it negates.
+  wait: { type: 'boolean' },
   'wait-timeout': { type: 'string' },
   quiet: { type: 'boolean', short: 'q' },
   help: { type: 'boolean', short: 'h' },
   instance: { type: 'string' },
   lang: { type: 'string' },
   confirm: { type: 'string' },
+  stdin: { type: 'boolean' },
 } as const satisfies ParseArgsOptionsConfig
 
 export interface Parsed {
@@ -56,7 +61,10 @@ export function parseFor(command: Pick<Command, 'options' | 'positional'>, args:
     if (!(name in globalOptions))
       own[name] = { type: type === 'boolean' ? 'boolean' : 'string', multiple: Boolean(multiple) }
   }
-  const { values, positionals, tokens } = parse({ ...own, ...globalOptions }, booleansWithValues(args, own))
+  const { values, positionals, tokens } = parse(
+    { ...own, ...globalOptions },
+    openEnded(booleansWithValues(args, own), command, own),
+  )
   const params: Record<string, string | string[]> = {}
   for (const token of tokens) {
     if (token.kind !== 'option' || token.name in globalOptions) continue
@@ -86,15 +94,59 @@ function booleansWithValues(args: readonly string[], own: ParseArgsOptionsConfig
   return out
 }
 
+/** What follows the first word of an open-ended argument is not ours to read: `vm exec 100 ls -l`. */
+function openEnded(
+  args: readonly string[],
+  command: Pick<Command, 'options' | 'positional'>,
+  own: ParseArgsOptionsConfig,
+): string[] {
+  const last = command.positional.at(-1)
+  if (last === undefined || !command.options[last]?.multiple || args.includes('--')) return [...args]
+  const options: ParseArgsOptionsConfig = { ...own, ...globalOptions }
+  let words = 0
+  for (let at = 0; at < args.length; at += 1) {
+    const arg = args[at] ?? ''
+    if (!arg.startsWith('-')) words += 1
+    else if (takesValue(arg, options)) at += 1
+    if (words === command.positional.length) return [...args.slice(0, at), '--', ...args.slice(at)]
+  }
+  return [...args]
+}
+
+function takesValue(arg: string, options: ParseArgsOptionsConfig): boolean {
+  if (arg.includes('=')) return false
+  const name = arg.startsWith('--')
+    ? arg.slice(2)
+    : Object.keys(options).find((key) => options[key]?.short === arg.slice(1, 2))
+  return name !== undefined && options[name]?.type === 'string' && (arg.startsWith('--') || arg.length === 2)
+}
+
+/** `hako --lang ja vm list` means `hako vm list --lang ja`: global options in front go behind the words. */
+export function wordsFirst(args: readonly string[]): string[] {
+  const options: ParseArgsOptionsConfig = globalOptions
+  let at = 0
+  while (at < args.length) {
+    const arg = args[at] ?? ''
+    const name = /^(?:--(?:no-)?([\w-]+)|-(\w))/.exec(arg)
+    const isGlobal =
+      name?.[1] === undefined ? Object.values(options).some(({ short }) => short === name?.[2]) : name[1] in options
+    if (!name || !isGlobal || name[1] === 'help' || name[2] === 'h') break
+    at += takesValue(arg, options) ? 2 : 1
+  }
+  const rest = args.slice(at)
+  const end = rest.indexOf('--')
+  return end < 0 ? [...rest, ...args.slice(0, at)] : [...rest.slice(0, end), ...args.slice(0, at), ...rest.slice(end)]
+}
+
 function parse(options: ParseArgsOptionsConfig, args: readonly string[]) {
   try {
     return parseArgs({ args: [...args], options, allowPositionals: true, allowNegative: true, tokens: true })
   } catch (cause) {
-    throw new Fault(
-      'invalid',
-      cause instanceof Error ? (cause.message.split('. To specify')[0] ?? cause.message) : 'bad options',
-      { cause },
-    )
+    const text = cause instanceof Error ? (cause.message.split('. To specify')[0] ?? cause.message) : 'bad options'
+    const unknown = /Unknown option '--(?:no-)?([\w-]+)'/.exec(text)?.[1]
+    const near = unknown === undefined ? [] : suggestions(Object.keys(options), unknown)
+    const remedy = near.length > 0 ? { remedy: `Did you mean: ${near.map((name) => `--${name}`).join(', ')}?` } : {}
+    throw new Fault('invalid', text, { cause, ...remedy })
   }
 }
 
@@ -108,7 +160,8 @@ function globalsFrom(values: Readonly<Record<string, unknown>>): GlobalOptions {
     throw new Fault('invalid', `--wait-timeout is '${timeout}': it must be a number of seconds above 0`)
   return {
     output: output as OutputFormat,
-    wait: values['no-wait'] !== true,
+    wait: values.wait !== false,
+    stdin: values.stdin === true,
     timeoutSeconds: timeout === undefined ? undefined : Number(timeout),
     quiet: values.quiet === true,
     help: values.help === true,
@@ -116,16 +169,4 @@ function globalsFrom(values: Readonly<Record<string, unknown>>): GlobalOptions {
     lang: text('lang'),
     confirm: text('confirm'),
   }
-}
-
-/** Reads the global options alone; unknown ones are someone else's. */
-export function parseGlobals(args: readonly string[]): { global: GlobalOptions; words: string[] } {
-  const { values, positionals } = parseArgs({
-    args: [...args],
-    options: globalOptions,
-    allowPositionals: true,
-    strict: false,
-    allowNegative: true,
-  })
-  return { global: globalsFrom(values), words: positionals }
 }

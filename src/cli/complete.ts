@@ -6,19 +6,25 @@ import { findCommand } from './command-tree.ts'
 
 const bash = `# hako completion for bash: source <(hako completion bash)
 _hako() {
-  local IFS=$'\\n'
-  COMPREPLY=($(hako __complete "\${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+  # Cut by spaces alone: COMP_WORDS also cuts at the colons of volumes and tasks.
+  local line=\${COMP_LINE:0:COMP_POINT} IFS=$' \\t' words
+  read -ra words <<< "$line"
+  [[ $line == *[[:space:]] ]] && words+=("")
+  local open=\${words[-1]} IFS=$'\\n'
+  COMPREPLY=($("\${words[0]}" __complete "\${words[@]:1}" 2>/dev/null))
+  # What bash replaces begins after the last colon.
+  [[ $open == *:* && $COMP_WORDBREAKS == *:* ]] && COMPREPLY=("\${COMPREPLY[@]#"\${open%"\${open##*:}"}"}")
 }
-complete -F _hako hako ./hako
+complete -o default -F _hako hako ./hako
 `
 const zsh = `#compdef hako
 # hako completion for zsh: source <(hako completion zsh)
 _hako() {
   local -a candidates
-  candidates=("\${(@f)$(hako __complete "\${(@)words[2,CURRENT]}" 2>/dev/null)}")
-  compadd -a candidates
+  candidates=("\${(@f)$("\${words[1]}" __complete "\${(@)words[2,CURRENT]}" 2>/dev/null)}")
+  [[ -n "$candidates" ]] && compadd -a candidates || _files
 }
-compdef _hako hako
+compdef _hako hako ./hako
 `
 
 /** @throws Fault `invalid` for another shell */
@@ -60,4 +66,27 @@ export async function candidates(
   }
   const positional = command.positional[rest.filter((word) => !word.startsWith('-')).length]
   return positional === undefined ? [] : starting(await idsOf(command, positional))
+}
+
+/** Which list knows the objects a positional names, and in which column. */
+const lists: Readonly<Record<string, readonly [noun: string, column: string]>> = {
+  vmid: ['vm', 'vmid'],
+  archive: ['backup', 'volid'],
+  volume: ['backup', 'volid'],
+  drill: ['drill', 'id'],
+  upid: ['task', 'upid'],
+  storage: ['storage', 'storage'],
+  userid: ['user', 'userid'],
+  roleid: ['role', 'roleid'],
+  groupid: ['group', 'groupid'],
+}
+
+export function sourceOf(
+  commands: readonly Command[],
+  command: Command,
+  positional: string,
+): { command: Command; column: string } | undefined {
+  const [noun, column] = lists[positional] ?? [command.words[0], positional]
+  const found = commands.find(({ words }) => words.length === 2 && words[0] === noun && words[1] === 'list')
+  return found && { command: found, column }
 }

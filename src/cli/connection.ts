@@ -5,7 +5,7 @@
  * The socket knows who calls by the kernel's word, so nothing secret is kept or sent here.
  */
 import { join } from 'node:path'
-import { Fault, isFault } from '#base/fault.ts'
+import { type Fault, isFault } from '#base/fault.ts'
 import { apiClient, type ClientReply } from '#rest/client.ts'
 import { type ClosableTransport, unixTransport } from '#rest/transport.ts'
 
@@ -18,12 +18,7 @@ export interface CallOptions {
 export type Params = Readonly<Record<string, string | readonly string[]>>
 
 export interface Connection {
-  readonly call: (
-    method: string,
-    path: string,
-    params?: Params,
-    options?: CallOptions,
-  ) => Promise<ClientReply<unknown>>
+  readonly call: (method: string, path: string, params?: Params, options?: CallOptions) => Promise<ClientReply<unknown>>
   readonly socketPath: string
 }
 
@@ -57,17 +52,18 @@ async function send(transport: ClosableTransport, call: CallFacts): Promise<Clie
   return apiClient(transport.send).raw(method, path, plain(params), signal ? { signal } : {})
 }
 
-/** What was given once is one value: the node tells a list of one from it. */
-function plain(params: Params): Record<string, string | readonly string[]> {
+/** What was given once is one value, not a list of one: which of them it is, the node's schema knows. */
+function plain(params: Params): Params {
   return Object.fromEntries(
-    Object.entries(params).map(([name, value]) => [name, (value.length === 1 ? value[0] : undefined) ?? value]),
+    Object.entries(params).map(([name, value]) => {
+      const [first, ...others] = [value].flat()
+      return [name, first !== undefined && others.length === 0 ? first : value]
+    }),
   )
 }
 
 function isNobodyThere(fault: unknown): boolean {
   if (!isFault(fault, 'unavailable')) return false
   const { cause } = fault
-  return (
-    cause instanceof Error && 'code' in cause && ['ENOENT', 'ECONNREFUSED', 'EACCES'].includes(String(cause.code))
-  )
+  return cause instanceof Error && 'code' in cause && ['ENOENT', 'ECONNREFUSED', 'EACCES'].includes(String(cause.code))
 }

@@ -10,6 +10,8 @@ export const exitCodes = {
   conflict: 5,
   timeout: 6,
   unproven: 7,
+  /** As shells report a program ended by Ctrl-C. */
+  interrupted: 130,
 } as const
 
 export function exitCodeOf(error: unknown): number {
@@ -31,9 +33,10 @@ function codeOfKind(kind: FaultKind): number {
       return exitCodes.timeout
     case 'unproven':
       return exitCodes.unproven
+    case 'aborted':
+      return exitCodes.interrupted
     case 'unavailable':
     case 'exhausted':
-    case 'aborted':
     case 'damaged':
     case 'unimplemented':
     case 'too-large':

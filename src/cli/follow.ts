@@ -8,24 +8,47 @@ import type { Terminal } from './terminal.ts'
 
 type Facts = Readonly<Record<string, unknown>>
 
-/** @returns the exit code of what was followed */
-export async function followToEnd(
-  follow: Follow,
-  started: unknown,
-  params: Params,
-  connection: Connection,
-  terminal: Terminal,
-): Promise<number> {
+export interface FollowFacts {
+  readonly follow: Follow
+  /** Reply of the call that started it. */
+  readonly started: unknown
+  readonly params: Params
+  readonly connection: Connection
+  readonly terminal: Terminal
+  readonly timeoutSeconds: number | undefined
+}
+
+/** @returns the exit code of what was followed; 128 and more when a signal ended it. @throws Fault `timeout`, `aborted` */
+export async function followToEnd({
+  follow,
+  started,
+  params,
+  connection,
+  terminal,
+  timeoutSeconds,
+}: FollowFacts): Promise<number> {
   const key = textOf(factsOf(started)[follow.by])
   const path = filledPath(follow.path, params)
+  const deadline = timeoutSeconds === undefined ? Infinity : systemClock.monotonic() + timeoutSeconds * 1000
   for (let pauseMs = 20; ; pauseMs = Math.min(pauseMs * 1.5, 500)) {
     const facts = factsOf((await connection.call('GET', path, { [follow.by]: key }, { signal: terminal.signal })).data)
-    if (facts[follow.ended] === 1 || facts[follow.ended] === true) {
-      terminal.write(textOf(facts[follow.out]), textOf(facts[follow.err]))
-      return Number(facts[follow.code] ?? 1)
-    }
+    if (isSet(facts[follow.ended])) return finish(follow, facts, terminal)
+    if (systemClock.monotonic() > deadline)
+      throw new Fault('timeout', `no end after ${timeoutSeconds} s; it goes on in the guest as process ${key}`)
     await systemClock.sleep(pauseMs, terminal.signal)
   }
+}
+
+function finish(follow: Follow, facts: Facts, terminal: Terminal): number {
+  terminal.write(textOf(facts[follow.out]), textOf(facts[follow.err]))
+  if (follow.cut.some((member) => isSet(facts[member])))
+    terminal.show('hako: the output was cut: the guest agent keeps no more of it')
+  const killedBy = Number(facts[follow.killedBy] ?? 0)
+  return killedBy > 0 ? 128 + killedBy : Number(facts[follow.code] ?? 1)
+}
+
+function isSet(value: unknown): boolean {
+  return value === 1 || value === true
 }
 
 function factsOf(value: unknown): Facts {

@@ -5,10 +5,8 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Fault } from '#base/fault.ts'
-import { parseFor } from './arguments.ts'
-import { completionScript } from './complete.ts'
+import type { EvidenceManifest } from '#recovery/evidence.ts'
 import { exitCodes } from './exit.ts'
-import { printed } from './print.ts'
 import type { Terminal } from './terminal.ts'
 
 export interface LocalCommand {
@@ -20,7 +18,8 @@ export interface LocalCommand {
   readonly run: (args: readonly string[], terminal: Terminal) => Promise<number>
 }
 
-const text = (description: string) => ({ type: 'string', description, required: false, multiple: false }) as const
+const text = (description: string) =>
+  ({ type: 'string', description, required: false, multiple: false, isSecret: false }) as const
 
 export const localCommands: readonly LocalCommand[] = [
   {
@@ -31,7 +30,10 @@ export const localCommands: readonly LocalCommand[] = [
       ja: 'ラボがこのマシンに作ったものをすべて取り除く。',
     },
     examples: ['lab down'],
-    run: async (_, terminal) => (await import('#lab/command.ts')).labDown(terminal),
+    run: async (args, terminal) => {
+      await refuseArguments(args)
+      return (await import('#lab/command.ts')).labDown(terminal)
+    },
   },
   {
     words: ['lab'],
@@ -51,7 +53,10 @@ export const localCommands: readonly LocalCommand[] = [
       ja: 'このマシンの状態を調べ、足りないものと対処を示す。',
     },
     examples: ['doctor', 'doctor -o json'],
-    run: async (args, terminal) => (await import('#lab/command.ts')).doctor(args, terminal),
+    run: async (args, terminal) => {
+      await refuseArguments(args)
+      return (await import('#lab/command.ts')).doctor(args, terminal)
+    },
   },
   {
     words: ['evidence', 'verify'],
@@ -68,15 +73,25 @@ export const localCommands: readonly LocalCommand[] = [
     usage: 'completion bash|zsh',
     description: { en: 'Print the completion script for a shell.', ja: 'シェルの補完スクリプトを出力する。' },
     examples: ['completion bash > /etc/bash_completion.d/hako', 'completion zsh'],
-    run: (args, terminal) => {
+    run: async (args, terminal) => {
+      const { completionScript } = await import('./complete.ts')
       terminal.out(completionScript(args[0]))
-      return Promise.resolve(exitCodes.ok)
+      return exitCodes.ok
     },
   },
 ]
 
+/** Only the options that stand everywhere. @throws Fault `invalid`: nothing is done by half a command */
+async function refuseArguments(args: readonly string[]): Promise<void> {
+  const { parseFor } = await import('./arguments.ts')
+  const { positionals } = parseFor({ positional: [], options: {} }, args)
+  if (positionals.length > 0)
+    throw new Fault('invalid', `'${positionals.join(' ')}' is too much: this command takes no plain argument`)
+}
+
 async function verifyEvidenceCommand(args: readonly string[], terminal: Terminal): Promise<number> {
   const { verifyEvidence } = await import('#recovery/evidence.ts')
+  const [{ parseFor }, { printed }] = await Promise.all([import('./arguments.ts'), import('./print.ts')])
   const { positionals, params, global } = parseFor(
     { positional: ['dir'], options: { dir: text('Directory.'), key: text('Public key in PEM form.') } },
     args,
@@ -95,10 +110,24 @@ async function verifyEvidenceCommand(args: readonly string[], terminal: Terminal
   const verdict = await verifyEvidence(directory, publicKey)
   if (global.output !== 'table')
     terminal.out(await printed(verdict, { format: global.output, language: terminal.language, width: terminal.width }))
-  else if (verdict.ok)
-    terminal.out(
-      `${directory}: ${verdict.manifest?.files.length} files as signed on ${verdict.manifest?.signed} by node ${verdict.manifest?.node}`,
-    )
+  else if (verdict.ok) terminal.out(await verifiedText(directory, publicKey, verdict.manifest))
   else for (const complaint of verdict.complaints) terminal.out(complaint)
   return verdict.ok ? exitCodes.ok : exitCodes.unproven
+}
+
+/** What is vouched for, by whose key: an unchanged record of a failed drill is no proof of a recovery. */
+async function verifiedText(
+  directory: string,
+  publicKey: string,
+  manifest: EvidenceManifest | undefined,
+): Promise<string> {
+  const { createHash, createPublicKey } = await import('node:crypto')
+  const der = createPublicKey(publicKey).export({ type: 'spki', format: 'der' })
+  const record: unknown = JSON.parse(await readFile(join(directory, 'record.json'), 'utf8'))
+  const quote: unknown = typeof record === 'object' && record !== null ? Reflect.get(record, 'quote') : undefined
+  return [
+    typeof quote === 'string' ? quote : directory,
+    `unchanged: ${manifest?.files.length} files as signed on ${manifest?.signed} by node ${manifest?.node}`,
+    `key: SHA-256 ${createHash('sha256').update(der).digest('hex')}`,
+  ].join('\n')
 }

@@ -2,20 +2,21 @@
 /**
  * `hako`: the command line. It has no behaviour of its own: its commands come from the node it talks to
  * (`GET /hako/commands`), and what it does is call, wait and print.
+ *
+ * A person waits for each call of it from the start of Node on, and that is most of the time: what only some
+ * commands need is therefore imported where it is used. `bench/vm-list.ts` keeps watch.
  */
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Fault, messageOf } from '#base/fault.ts'
 import type { CommandList } from '#rest/command.ts'
-import { settingsFrom } from '#settings.ts'
-import { leadingWords, parseFor, parseGlobals } from './arguments.ts'
+import { leadingWords, parseFor, wordsFirst } from './arguments.ts'
 import { findCommand, name, suggestions } from './command-tree.ts'
-import { candidates } from './complete.ts'
-import { type Connection, connectionTo, instanceHere } from './connection.ts'
+import { type Connection, connectionTo } from './connection.ts'
 import { exitCodeOf, exitCodes } from './exit.ts'
-import { globalHelp, listHelp } from './help.ts'
 import { localCommands } from './local.ts'
 import { printed } from './print.ts'
-import { runCommand } from './run-command.ts'
+import { awaitTask, runCommand } from './run-command.ts'
 import { processTerminal, type Terminal } from './terminal.ts'
 import { type Language, languageFrom, say } from './text.ts'
 
@@ -32,12 +33,13 @@ async function main(args: readonly string[], env: Readonly<Record<string, string
 }
 
 async function dispatch(
-  args: readonly string[],
+  given: readonly string[],
   env: Readonly<Record<string, string | undefined>>,
   terminal: Terminal,
 ): Promise<number> {
+  if (given[0] === '__complete') return complete(given.slice(1), await connect([], env, terminal.language), terminal)
+  const args = given[0] === 'help' ? [...given.slice(1), '--help'] : wordsFirst(given)
   const words = leadingWords(args)
-  if (args[0] === '__complete') return complete(args.slice(1), await connect(args, env, terminal.language), terminal)
   const local = localCommands.find((command) => command.words.every((word, at) => words[at] === word))
   if (local) {
     const rest = args.slice(local.words.length)
@@ -46,6 +48,7 @@ async function dispatch(
   }
   const connection = await connect(args, env, terminal.language)
   if (words[0] === 'api') return rawCall(args.slice(1), connection, terminal)
+  if (words[0] === 'task' && words[1] === 'wait') return waitCommand(args.slice(2), connection, terminal)
   const list = await commandList(connection, words.length === 0 || args.includes('--help') || args.includes('-h'))
   if (words[0] === 'version' || args.includes('--version')) return showVersion(args, list, connection, terminal)
   const found = findCommand(list.commands, args)
@@ -67,26 +70,43 @@ async function connect(
   )
 }
 
+/** The one node that runs on this machine, else the lab. */
+async function instanceHere(parent: string): Promise<string> {
+  const [only, ...others] = await readdir(parent).catch(() => [])
+  return only !== undefined && others.length === 0 ? only : 'lab'
+}
+
 /** The node's commands; help works without a node too, from the same descriptions read at greater cost. */
 async function commandList(connection: Connection, isForHelp: boolean): Promise<CommandList> {
   try {
     return (await connection.call('GET', '/hako/commands')).data as CommandList
   } catch (error) {
     if (!isForHelp) throw error
-    const { offlineCommands } = await import('#commands.ts')
+    const [{ offlineCommands }, { settingsFrom }] = await Promise.all([import('#commands.ts'), import('#settings.ts')])
     return offlineCommands(settingsFrom({}).node)
   }
+}
+
+const apiUsage = 'hako api GET /nodes, or: hako api POST /nodes/lab/qemu vmid=100 memory=256'
+
+/** `hako task wait UPID`: comes back to a task that was not waited for. */
+async function waitCommand(args: readonly string[], connection: Connection, terminal: Terminal): Promise<number> {
+  const parsed = parseFor({ positional: ['upid'], options: {} }, args)
+  const [upid, ...extra] = parsed.positionals
+  if (upid === undefined || extra.length > 0) throw new Fault('invalid', 'name one task: hako task wait <upid>')
+  return awaitTask(upid, parsed, connection, terminal)
 }
 
 /** `hako api GET /nodes`, `hako api POST /nodes/lab/qemu vmid=100 memory=256`. */
 async function rawCall(args: readonly string[], connection: Connection, terminal: Terminal): Promise<number> {
   const { positionals, global } = parseFor({ positional: [], options: {} }, args)
+  if (global.help) {
+    terminal.out(apiUsage)
+    return exitCodes.ok
+  }
   const [method = '', path = '', ...pairs] = positionals
   if (!/^(GET|POST|PUT|DELETE)$/i.test(method) || !path.startsWith('/')) {
-    throw new Fault(
-      'invalid',
-      'write it like: hako api GET /nodes, or: hako api POST /nodes/lab/qemu vmid=100 memory=256',
-    )
+    throw new Fault('invalid', 'this is no call of the API', { remedy: apiUsage })
   }
   const params: Record<string, string[]> = {}
   for (const pair of pairs) {
@@ -106,7 +126,10 @@ async function showVersion(
   connection: Connection,
   terminal: Terminal,
 ): Promise<number> {
-  const { global } = parseGlobals(args)
+  const { global } = parseFor(
+    { positional: [], options: {} },
+    args.filter((arg) => arg !== 'version' && arg !== '--version'),
+  )
   const { data } = await connection.call('GET', '/version')
   const facts = { hako: list.version, node: list.node, ...(data as Record<string, unknown>) }
   terminal.out(
@@ -115,7 +138,12 @@ async function showVersion(
   return exitCodes.ok
 }
 
-function showHelp(words: readonly string[], args: readonly string[], list: CommandList, terminal: Terminal): number {
+async function showHelp(
+  words: readonly string[],
+  args: readonly string[],
+  list: CommandList,
+  terminal: Terminal,
+): Promise<number> {
   const [noun = ''] = words
   const { language } = terminal
   const nouns = [
@@ -129,24 +157,51 @@ function showHelp(words: readonly string[], args: readonly string[], list: Comma
   const isNoun = words.length > 0 && nouns.includes(noun)
   const isAsked = words.length === 0 || args.includes('--help') || args.includes('-h') || (isNoun && words.length === 1)
   if (isAsked) {
+    const { globalHelp, listHelp } = await import('./help.ts')
     terminal.out(
-      words.length === 0 ? overview(nouns, list, language) : listHelp(list.commands, words.slice(0, 1), language),
+      words.length === 0
+        ? overview(nouns, list, language, globalHelp(language))
+        : listHelp([...list.commands, ...localAsCommands(language)], words.slice(0, 1), language),
     )
     return words.length === 0 && args.length === 0 ? exitCodes.usage : exitCodes.ok
   }
-  const names = isNoun ? list.commands.map(name) : nouns
-  const near = suggestions(names, isNoun ? words.slice(0, 2).join(' ') : noun)
+  const typed = words.slice(0, isNoun ? Math.max(2, verbWords(list, words)) : 1).join(' ')
+  const near = suggestions(isNoun ? list.commands.map(name) : nouns, typed)
   const details = near.length > 0 ? { remedy: say(language, 'didYouMean', near.join(', ')) } : {}
-  throw new Fault('invalid', say(language, 'unknownCommand', words.slice(0, 2).join(' ')), details)
+  throw new Fault('invalid', say(language, 'unknownCommand', typed), details)
 }
 
-function overview(nouns: readonly string[], list: CommandList, language: Language): string {
+/** How many of the words begin some command: `vm agent foo` is about `vm agent …`, so three are shown. */
+function verbWords(list: CommandList, words: readonly string[]): number {
+  const isPrefix = (count: number) =>
+    list.commands.some((command) => words.slice(0, count).every((word, at) => command.words[at] === word))
+  let count = 0
+  while (count < words.length && isPrefix(count + 1)) count += 1
+  return Math.min(words.length, count + 1)
+}
+
+/** Commands that need no node stand in the help beside those that do. */
+function localAsCommands(language: Language): CommandList['commands'] {
+  return localCommands.map(({ words, description, examples }) => ({
+    words,
+    description: description[language],
+    examples,
+    method: 'GET',
+    path: '',
+    positional: [],
+    options: {},
+    isTask: false,
+    isUpload: false,
+  }))
+}
+
+function overview(nouns: readonly string[], list: CommandList, language: Language, globals: string): string {
   const lines = nouns.toSorted().map((noun) => {
     const verbs = list.commands.filter(({ words }) => words[0] === noun).map(({ words }) => words.slice(1).join(' '))
     const local = localCommands.filter(({ words }) => words[0] === noun).map(({ words }) => words.slice(1).join(' '))
     return `  ${noun.padEnd(12)} ${[...new Set([...local, ...verbs])].filter(Boolean).toSorted().join(', ')}`.trimEnd()
   })
-  return `${say(language, 'usage')}: hako <noun> <verb> …\n\n${say(language, 'commands')}:\n${lines.join('\n')}\n\n${say(language, 'global')}:\n${globalHelp(language)}\n\n${say(language, 'more')}`
+  return `${say(language, 'usage')}: hako <noun> <verb> …\n\n${say(language, 'commands')}:\n${lines.join('\n')}\n\n${say(language, 'global')}:\n${globals}\n\n${say(language, 'more')}`
 }
 
 function showLocalHelp(local: (typeof localCommands)[number], terminal: Terminal): number {
@@ -158,14 +213,13 @@ function showLocalHelp(local: (typeof localCommands)[number], terminal: Terminal
 }
 
 async function complete(typed: readonly string[], connection: Connection, terminal: Terminal): Promise<number> {
+  const { candidates, sourceOf } = await import('./complete.ts')
   const list = await commandList(connection, true)
   const idsOf = async (command: CommandList['commands'][number], positional: string): Promise<string[]> => {
-    const source = list.commands.find(
-      ({ words, id }) => words[0] === command.words[0] && words[1] === 'list' && id === positional,
-    )
+    const source = sourceOf(list.commands, command, positional)
     if (!source) return []
-    const { data } = await connection.call('GET', source.path.replace('{node}', list.node))
-    return (data as Record<string, unknown>[]).map((row) => String(row[positional] as string | number))
+    const { data } = await connection.call('GET', source.command.path.replace('{node}', list.node))
+    return (data as Record<string, unknown>[]).map((row) => String(row[source.column] as string | number))
   }
   const found = await candidates(
     list.commands,

@@ -7,6 +7,8 @@ export interface PrintOptions {
   readonly format: OutputFormat
   readonly columns?: readonly string[] | undefined
   readonly id?: string | undefined
+  /** Member that is text to be printed as it is. */
+  readonly raw?: string | undefined
   readonly language: Language
   readonly width: number | undefined
 }
@@ -38,15 +40,33 @@ function idsOf(data: unknown, id: string | undefined): string[] {
   })
 }
 
-async function forPeople(data: unknown, { columns, language, width }: PrintOptions): Promise<string> {
+async function forPeople(data: unknown, options: PrintOptions): Promise<string> {
   if (data === null || data === undefined) return ''
+  if (typeof data === 'string') return data.trimEnd()
+  const { raw, columns, language, width } = options
+  if (raw !== undefined)
+    return rowsOf(data)
+      .map((row) => rawText(row[raw]))
+      .join('\n')
+      .trimEnd()
   const { tableText, factsText, cellText } = await import('./table.ts')
   if (Array.isArray(data)) {
     if (data.length === 0) return say(language, 'nothing')
     if (!data.every(isRow)) return data.map(cellText).join('\n')
     return tableText(data, columns ?? [...new Set(data.flatMap((row) => Object.keys(row)))], width)
   }
-  return isRow(data) ? factsText(data) : cellText(data)
+  if (!isRow(data)) return cellText(data)
+  // What has parts of its own is easier to read as YAML than as one line of JSON per member.
+  const isNested = Object.values(data).some((value) => typeof value === 'object' && value !== null)
+  return isNested ? (await import('yaml')).stringify(data).trimEnd() : factsText(data)
+}
+
+function rowsOf(data: unknown): Record<string, unknown>[] {
+  return (Array.isArray(data) ? data : [data]).filter(isRow)
+}
+
+function rawText(value: unknown): string {
+  return typeof value === 'string' || typeof value === 'number' ? String(value) : ''
 }
 
 function isRow(value: unknown): value is Record<string, unknown> {

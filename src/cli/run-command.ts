@@ -2,15 +2,12 @@
 import { Fault, invalid } from '#base/fault.ts'
 import type { Command, CommandList } from '#rest/command.ts'
 import { exitCodes } from './exit.ts'
-import { followToEnd } from './follow.ts'
 import { parseFor, type Parsed } from './arguments.ts'
 import type { Connection } from './connection.ts'
-import { commandHelp } from './help.ts'
 import { filledPath, withoutPath } from './path.ts'
 import { printed } from './print.ts'
 import type { Terminal } from './terminal.ts'
 import { say } from './text.ts'
-import { waitForTask } from './wait.ts'
 
 export interface RunFacts {
   readonly connection: Connection
@@ -25,31 +22,68 @@ export async function runCommand(
 ): Promise<number> {
   const parsed = parseFor(command, args)
   if (parsed.global.help) {
+    const { commandHelp } = await import('./help.ts')
     terminal.out(commandHelp(command, terminal.language))
     return exitCodes.ok
   }
-  const params = paramsOf(command, parsed, list.node)
-  demandConfirmation(command, parsed, params, terminal)
-  const { data } = await connection.call(
-    command.method,
-    filledPath(command.path, params),
-    withoutPath(command.path, params),
-    {
-      uploadDir: command.isUpload ? list.uploadDir : undefined,
-      signal: terminal.signal,
-    },
+  const params = await withInput(
+    command,
+    parsed,
+    paramsOf(command, await withSecrets(command, parsed, terminal), list.node),
+    terminal,
   )
-  const { output: format, wait } = parsed.global
+  demandConfirmation(command, parsed, params, terminal)
+  const [path, rest] = [filledPath(command.path, params), withoutPath(command.path, params)]
+  const { data } = await connection.call(command.method, path, rest, {
+    isUpload: command.isUpload,
+    signal: terminal.signal,
+  })
+  const { output: format, wait, timeoutSeconds } = parsed.global
   if (command.isTask && typeof data === 'string' && wait) return awaitTask(data, parsed, connection, terminal)
-  if (command.follow && wait && format === 'table')
-    return followToEnd(command.follow, data, params, connection, terminal)
-  const { columns, id } = command
-  const text = await printed(data, { format, columns, id, language: terminal.language, width: terminal.width })
+  if (command.follow && wait && format === 'table') {
+    const { followToEnd } = await import('./follow.ts')
+    return followToEnd({ follow: command.follow, started: data, params, connection, terminal, timeoutSeconds })
+  }
+  const { columns, id, raw } = command
+  const text = await printed(data, { format, columns, id, raw, language: terminal.language, width: terminal.width })
   if (text !== '') terminal.out(text)
-  return exitCodes.ok
+  return holds(command, data) ? exitCodes.ok : exitCodes.unproven
 }
 
-async function awaitTask(
+function holds({ proves }: Command, data: unknown): boolean {
+  if (proves === undefined || typeof data !== 'object' || data === null) return true
+  const value: unknown = Reflect.get(data, proves)
+  return value === true || value === 1
+}
+
+/** Secrets come through standard input or a prompt: an argument is there for everybody's `ps` to read. */
+async function withSecrets(command: Command, parsed: Parsed, terminal: Terminal): Promise<Parsed> {
+  const params: Record<string, string | string[]> = { ...parsed.params }
+  for (const [name, { isSecret, required }] of Object.entries(command.options)) {
+    const given = params[name]
+    if (!isSecret || (given === undefined && !required)) continue
+    if (given !== undefined && given !== '-') {
+      throw new Fault('invalid', `--${name} on the command line can be read by every user of this machine`, {
+        remedy: `Leave it out to be asked, or give '--${name} -' and the secret on standard input.`,
+      })
+    }
+    params[name] = await terminal.readSecret(`${name}: `)
+  }
+  return { ...parsed, params }
+}
+
+async function withInput(
+  command: Command,
+  { global }: Parsed,
+  params: Record<string, string | string[]>,
+  terminal: Terminal,
+) {
+  if (!command.follow || !global.stdin) return params
+  return { ...params, [command.follow.input]: await terminal.readInput(command.follow.inputBytes) }
+}
+
+/** Follows a task to its end and says how it ended. */
+export async function awaitTask(
   upid: string,
   { global }: Parsed,
   connection: Connection,
@@ -57,6 +91,7 @@ async function awaitTask(
 ): Promise<number> {
   const { quiet, timeoutSeconds, output } = global
   const { language, show, signal } = terminal
+  const { waitForTask } = await import('./wait.ts')
   const status = await waitForTask({
     connection,
     upid,
@@ -84,7 +119,7 @@ export function paramsOf(
   { positionals, params }: Parsed,
   node: string,
 ): Record<string, string | string[]> {
-  const all: Record<string, string | string[]> = { ...params }
+  const all: Record<string, string | string[]> = { ...command.defaults, ...params }
   for (const [at, name] of command.positional.entries()) {
     const value = positionals[at]
     // The last positional of a list type takes all that follow: `hako vm exec 100 -- ls -l`.
@@ -121,6 +156,7 @@ function demandConfirmation(
   terminal: Terminal,
 ): void {
   if (command.destroys === undefined) return
+  if (command.destroysWhen !== undefined && !['1', 'true'].includes(String(params[command.destroysWhen] ?? ''))) return
   const target = String(params[command.destroys] ?? '')
   if (global.confirm !== target) throw new Fault('invalid', say(terminal.language, 'confirm', target))
 }

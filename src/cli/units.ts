@@ -9,8 +9,14 @@ type Unit = 'bytes' | 'share' | 'seconds' | 'time'
 const units: Readonly<Record<string, Unit>> = {
   mem: 'bytes', maxmem: 'bytes', memhost: 'bytes', disk: 'bytes', maxdisk: 'bytes', size: 'bytes', used: 'bytes', avail: 'bytes', total: 'bytes',
   netin: 'bytes', netout: 'bytes', diskread: 'bytes', diskwrite: 'bytes', cpu: 'share', used_fraction: 'share', uptime: 'seconds',
-  starttime: 'time', endtime: 'time', ctime: 'time',
+  starttime: 'time',
+  finished: 'time',
+  stored: 'bytes', endtime: 'time', ctime: 'time',
 } // prettier-ignore
+
+export function unitOf(column: string): Unit | undefined {
+  return units[column]
+}
 
 /** The value as a person reads it; anything this knows nothing of comes back as it was. */
 export function humanValue(column: string, value: unknown): unknown {

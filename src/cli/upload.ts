@@ -69,7 +69,10 @@ async function* content(
   let leftBytes = sizeBytes
   // An `end` below `start` would be an error; a file of nothing has nothing to read.
   if (sizeBytes > 0) {
-    for await (const part of createReadStream(file, { end: sizeBytes - 1, highWaterMark: MiB }) as AsyncIterable<Buffer>) {
+    for await (const part of createReadStream(file, {
+      end: sizeBytes - 1,
+      highWaterMark: MiB,
+    }) as AsyncIterable<Buffer>) {
       leftBytes -= part.length
       yield part
     }

@@ -5,7 +5,7 @@
  * waiting, not the task, and says so.
  */
 import { type Clock, systemClock } from '#base/clock.ts'
-import { Fault } from '#base/fault.ts'
+import { Fault, type FaultKind } from '#base/fault.ts'
 import type { Connection } from './connection.ts'
 import { type Language, say } from './text.ts'
 
@@ -24,6 +24,9 @@ export interface WaitFacts {
 interface TaskStatus {
   readonly status: 'running' | 'stopped'
   readonly exitstatus?: string
+  /** Of the fault it ended with. */
+  readonly kind?: FaultKind
+  readonly remedy?: string
   readonly phase?: string
   readonly fraction?: number
 }
@@ -37,7 +40,7 @@ export async function waitForTask(facts: WaitFacts): Promise<string> {
   for (let pause = 20; ; pause = Math.min(pause * 1.5, 250)) {
     const status = (await connection.call('GET', `${path}/status`)).data as TaskStatus
     if (!facts.quiet) seen = await showNews(facts, path, seen, status)
-    if (status.status === 'stopped') return ended(status.exitstatus ?? 'unexpected status')
+    if (status.status === 'stopped') return ended(status)
     if (signal?.aborted) throw new Fault('aborted', say(language, 'taskRunsOn', upid))
     if (clock.monotonic() > deadline)
       throw new Fault('timeout', `no end after ${timeoutSeconds} s. ${say(language, 'taskRunsOn', upid)}`)
@@ -45,16 +48,15 @@ export async function waitForTask(facts: WaitFacts): Promise<string> {
   }
 }
 
-function ended(exitStatus: string): string {
+function ended({ exitstatus: exitStatus = 'unexpected status', kind, remedy }: TaskStatus): string {
   if (exitStatus === 'OK' || exitStatus.startsWith('WARNINGS')) return exitStatus
-  // The wording of `recovery/record.ts`: a proof that failed is another thing than a task that broke.
-  throw new Fault(/NOT proven/.test(exitStatus) ? 'unproven' : 'failed', exitStatus)
+  throw new Fault(kind ?? 'failed', exitStatus, remedy === undefined ? {} : { remedy })
 }
 
 async function showNews(facts: WaitFacts, path: string, seen: number, status: TaskStatus): Promise<number> {
   const log = (await facts.connection.call('GET', `${path}/log`, { start: String(seen), limit: '500' })).data
   const lines = (log as { n: number; t: string }[]).filter(
-    ({ n, t }) => n > seen && t !== 'no content' && t !== 'TASK OK',
+    ({ n, t }) => n > seen && t !== 'no content' && !/^TASK (OK|ERROR|WARNINGS)/.test(t),
   )
   for (const { t } of lines) facts.show(t)
   if (status.status === 'running' && status.phase !== undefined)

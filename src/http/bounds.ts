@@ -12,6 +12,8 @@ export const bounds = {
   uploadIdleMs: 60_000,
   /** The daemon's answer to a request that is complete. */
   replyMs: 180_000,
+  /** Calls of clients that wait for the daemon at one time. */
+  callsAtOnce: 4_096,
   /** After an early refusal: what is still taken in so that the client can read why, and for how long. */
   lingerBytes: 8 * MiB,
   lingerMs: 2_000,

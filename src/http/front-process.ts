@@ -5,7 +5,8 @@
  * It gets a uid nobody else has, no groups, no capabilities, and no way to gain any. Its input stays open
  * as long as the daemon lives; it ends with it.
  */
-import { join } from 'node:path'
+import { getCompileCacheDir } from 'node:module'
+import { dirname, join } from 'node:path'
 import { type Clock, systemClock } from '#base/clock.ts'
 import { Fault, messageOf } from '#base/fault.ts'
 import type { Log } from '#base/log.ts'
@@ -96,6 +97,7 @@ async function startOnce(options: FrontProcessOptions, clock: Clock): Promise<Ru
       if (message) resolve(message)
     },
     onErrorLine: (line) => log.info('front', { line }),
+    env: compiledCode(),
   })
   companion.give(`${JSON.stringify(config)}\n`)
   const done = new AbortController()
@@ -127,6 +129,13 @@ function commandOf({ uid, entry }: FrontProcessOptions): Argv {
   const program = entry ?? join(import.meta.dirname, '..', 'front.ts')
   const node = [process.execPath, '--disable-warning=ExperimentalWarning', program, String(uid)]
   return ['setpriv', '--clear-groups', '--no-new-privs', ...kept, ...node]
+}
+
+/** Where this process finds what Node compiled, the front does too, while it is still root; it cannot write there. */
+function compiledCode(): Record<string, string> {
+  const directory = getCompileCacheDir()
+  // Node adds a folder of its version to the directory it was told.
+  return directory === undefined ? {} : { NODE_COMPILE_CACHE: dirname(directory) }
 }
 
 function readMessage(line: string): FrontMessage | undefined {

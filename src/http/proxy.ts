@@ -1,19 +1,17 @@
 /**
- * Carries requests from the front to the daemon's unix socket and the replies back, as streams in both
- * directions with back-pressure. Connections to the daemon are kept and used again.
+ * Carries requests from the front to the daemon's unix socket and the replies back: one without a body as a
+ * call on the link (`call-link.ts`), any other as HTTP, a stream in both directions with back-pressure, on
+ * connections that are kept and used again.
  */
-import {
-  Agent,
-  type ClientRequest,
-  type IncomingMessage,
-  request as startRequest,
-  type ServerResponse,
-} from 'node:http'
+import type { Agent, ClientRequest, IncomingMessage, ServerResponse } from 'node:http'
 import type { Clock } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import { faultReply, type WireReply } from '#rest/reply.ts'
 import { bounds } from './bounds.ts'
+import { type CallLink, createCallLink, unreachable } from './call-link.ts'
+import { proofIn } from './call-message.ts'
 import { endGently } from './linger.ts'
+import { nodeHttp } from './node-http.ts'
 import { send } from './send.ts'
 import { clientHeader, ownPrefix } from './wire.ts'
 
@@ -45,14 +43,40 @@ const notForwarded: ReadonlySet<string> = new Set([
 ])
 
 export function createProxy(daemonSocket: string, clock: Clock): Proxy {
-  const agent = new Agent({ keepAlive: true, maxFreeSockets: 32 })
+  const link = createCallLink(daemonSocket)
+  const agent = new nodeHttp.Agent({ keepAlive: true, maxFreeSockets: 32 })
   const place = { socketPath: daemonSocket, agent, setHost: false, timeout: bounds.replyMs }
   return {
-    forward: (request, response) => forward(request, response, place, clock, true),
+    forward(request, response) {
+      if (isCall(request)) carryCall(request, response, link, clock)
+      else forward(request, response, place, clock, true)
+    },
     ask: (request, own, body) => ask(request, own, body, place),
     answer: (request, response, reply) => send(request, response, reply, { clock, isLast: true }),
-    close: () => agent.destroy(),
+    close() {
+      agent.destroy()
+      link.close()
+    },
   }
+}
+
+/** What the link takes: that is most requests, and all those that come often. */
+function isCall(request: IncomingMessage): boolean {
+  return (request.method === 'GET' || request.method === 'DELETE') && !carriesBody(request)
+}
+
+function carryCall(request: IncomingMessage, response: ServerResponse, link: CallLink, clock: Clock): void {
+  const { method = '', url: target = '', headers, socket } = request
+  const call = { method, target, remoteAddress: socket.remoteAddress ?? '', headers: proofIn(headers) }
+  const giveUp = link.send(call, (answer) => {
+    if (!response.destroyed)
+      void send(request, response, answer instanceof Fault ? unanswered(answer) : answer, { clock })
+  })
+  response.once('close', giveUp)
+  response.setTimeout(bounds.replyMs, () => {
+    giveUp()
+    void send(request, response, unanswered(unreachable(new Error('the daemon takes too long'))), { clock })
+  })
 }
 
 interface Place {
@@ -67,7 +91,7 @@ function forward(
   clock: Clock,
   mayRetry: boolean,
 ): void {
-  const upstream = startRequest({
+  const upstream = nodeHttp.request({
     ...place,
     method: request.method,
     path: request.url,
@@ -82,7 +106,7 @@ function forward(
     if (mayRetry && upstream.reusedSocket && !hasBody && request.method === 'GET') {
       return forward(request, response, place, clock, false)
     }
-    void send(request, response, unreachable(cause), { clock, isLast: true })
+    void send(request, response, unanswered(unreachable(cause)), { clock, isLast: true })
   })
   response.once('close', () => response.writableFinished || upstream.destroy())
   if (hasBody) request.pipe(upstream)
@@ -150,7 +174,7 @@ function ask(
   const headers = [...kept, ...Object.entries(facts).flat(), 'Content-Length', String(Buffer.byteLength(body))]
   return new Promise((resolve, reject) => {
     const fail = (cause: unknown) => reject(new Fault('unavailable', 'the daemon does not answer', { cause }))
-    const upstream = startRequest({ ...place, method: request.method, path: request.url, headers })
+    const upstream = nodeHttp.request({ ...place, method: request.method, path: request.url, headers })
     upstream.on('error', fail)
     upstream.on('timeout', () => upstream.destroy(new Error('the daemon takes too long')))
     upstream.on('response', (reply) => {
@@ -176,10 +200,6 @@ function aboutBody(name: string): boolean {
 }
 
 /** The status clients know for "the node that should execute this cannot be reached". */
-function unreachable(cause: unknown): WireReply {
-  const fault = new Fault('unavailable', 'the daemon of this node does not answer', {
-    cause,
-    remedy: 'It may be restarting. If this lasts, look at its log.',
-  })
+function unanswered(fault: Fault): WireReply {
   return { ...faultReply('json', fault), status: 595 }
 }

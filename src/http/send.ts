@@ -20,15 +20,19 @@ export interface SendOptions {
   readonly isKept?: boolean
 }
 
+/** A reply whose body may be bytes already. */
+export type Sendable = Omit<WireReply, 'body' | 'kind'> & { readonly body: string | Uint8Array }
+
 export async function send(
   request: IncomingMessage,
   response: ServerResponse,
-  reply: WireReply,
+  reply: Sendable,
   { clock, isLast = false, isKept = false }: SendOptions,
 ): Promise<void> {
   const isZipped = reply.body.length > bounds.gzipFromBytes && acceptsGzip(request)
   // Bytes, not text: Node would send the headers in the encoding of a text body, and they are Latin-1.
-  const body = isZipped ? await compress(reply.body, { level: 4 }) : Buffer.from(reply.body)
+  const plain = typeof reply.body === 'string' ? Buffer.from(reply.body) : reply.body
+  const body = isZipped ? await compress(plain, { level: 4 }) : plain
   if (response.destroyed) return
   const headers = [
     ...standardHeaders(clock),

@@ -5,19 +5,22 @@
  * can act as somebody else); `front.sock` lets in the front's uid alone and proves identity by ticket or token.
  * Only there are the front's own headers believed.
  */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { limits } from '#base/limits.ts'
-import { notImplemented } from '#rest/dispatch.ts'
 import { faultReply, type WireReply } from '#rest/reply.ts'
 import { bounds } from './bounds.ts'
-import type { ApiServerOptions, Document, EdgeContext } from './edge.ts'
+import { isCallLink, serveCalls } from './call-server.ts'
+import type { ApiServerOptions, EdgeContext } from './edge.ts'
+import { nodeHttp } from './node-http.ts'
 import { descriptorOf } from './peer.ts'
+import { placeOf } from './place.ts'
 import { EdgeRequest } from './request.ts'
 import { send } from './send.ts'
+import { afterFailedLogin } from './session.ts'
 import { answerUpgrade, isWebSocket } from './websocket.ts'
-import { askForUpload, splitTarget, uploadHeader } from './wire.ts'
+import { askForUpload, uploadHeader } from './wire.ts'
 
 export type { ApiServerOptions } from './edge.ts'
 
@@ -26,7 +29,7 @@ export function createApiServer(options: ApiServerOptions): Server {
   const context: EdgeContext = { ...options, peers: new WeakMap() }
   const { http } = limits
   const { requestTimeoutMs = http.requestTimeoutMs } = options
-  const server = createServer(
+  const server = nodeHttp.createServer(
     {
       maxHeaderSize: http.headerBytes,
       headersTimeout: Math.min(http.headersTimeoutMs, requestTimeoutMs),
@@ -34,14 +37,15 @@ export function createApiServer(options: ApiServerOptions): Server {
       connectionsCheckingInterval: bounds.checkEveryMs,
       // The front keeps its connections as long as it likes; it is one process.
       keepAliveTimeout: options.origin.kind === 'front' ? 0 : bounds.keepAliveMs,
-      shouldUpgradeCallback: isWebSocket,
+      shouldUpgradeCallback: (request) => isWebSocket(request) || isCallLink(request, context),
     },
     (request, response) => void serve(request, response, context),
   )
   server.maxConnections = http.openConnections
   server.on('connection', (socket: Socket) => admitPeer(socket, context))
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
-    void answerUpgrade(request, socket, head, context)
+    if (isCallLink(request, context)) serveCalls(socket, head, context)
+    else void answerUpgrade(request, socket, head, context)
   })
   return server
 }
@@ -61,13 +65,11 @@ function admitPeer(socket: Socket, { peers, origin, peerCredentials, log }: Edge
 }
 
 async function serve(request: IncomingMessage, response: ServerResponse, context: EdgeContext): Promise<void> {
-  const { clock, log, failedLoginMs = bounds.failedLoginMs } = context
+  const { clock, log } = context
   const startedMs = clock.monotonic()
   try {
     const reply = await answer(request, response, context)
-    if (reply.kind === 'unauthenticated') {
-      await clock.sleep(Math.max(0, failedLoginMs - (clock.monotonic() - startedMs)))
-    }
+    if (reply.kind === 'unauthenticated') await afterFailedLogin(startedMs, context)
     await send(request, response, reply, { clock, isKept: true })
   } catch (error) {
     log.error('bug in the edge', { method: request.method, path: request.url, error })
@@ -75,16 +77,10 @@ async function serve(request: IncomingMessage, response: ServerResponse, context
   }
 }
 
-const served: readonly string[] = ['GET', 'POST', 'PUT', 'DELETE']
-
 async function answer(request: IncomingMessage, response: ServerResponse, context: EdgeContext): Promise<WireReply> {
-  const method = request.method ?? ''
-  const { path, query } = splitTarget(request.url ?? '/')
-  const document = method === 'GET' ? context.documents?.[path] : undefined
-  if (document) return documentReply(document)
-  const place = apiPlace(path)
-  if (!place || !served.includes(method)) return faultReply('json', notImplemented(method, place?.path ?? path))
-  const edge = new EdgeRequest({ request, response, context, query, ...place })
+  const place = placeOf(request.method ?? '', request.url ?? '/', context.documents)
+  if ('status' in place) return place
+  const edge = new EdgeRequest({ request, response, context, ...place })
   const unexpected = edge.unexpectedBody()
   if (unexpected) return faultReply('json', unexpected)
   if (context.origin.kind === 'front' && request.headers[uploadHeader] === askForUpload) {
@@ -94,19 +90,4 @@ async function answer(request: IncomingMessage, response: ServerResponse, contex
   const reply = refusal?.kind === undefined ? await context.dispatcher.handle(edge) : refusal
   if (reply.kind !== undefined) await edge.discard()
   return reply
-}
-
-/** `/api2/json/nodes` → `json`, `/nodes`. */
-function apiPlace(path: string): { format: 'json' | 'extjs'; path: string } | undefined {
-  for (const format of ['json', 'extjs'] as const) {
-    const prefix = `/api2/${format}`
-    if (path.startsWith(prefix) && (path.length === prefix.length || path[prefix.length] === '/')) {
-      return { format, path: path.slice(prefix.length) || '/' }
-    }
-  }
-  return undefined
-}
-
-function documentReply({ contentType, body }: Document): WireReply {
-  return { status: 200, reason: 'OK', contentType, body: body() }
 }

@@ -5,9 +5,10 @@
  * themselves from a browser and are exempt, as is the upload, which browsers send as a plain form. Knows
  * neither keys nor users: the access service stands behind `Authenticator`.
  */
-import type { IncomingHttpHeaders } from 'node:http'
 import { Fault } from '#base/fault.ts'
 import type { Identity } from '#rest/endpoint.ts'
+import { bounds } from './bounds.ts'
+import type { EdgeContext } from './edge.ts'
 
 export interface Authenticator {
   /** @throws Fault `unauthenticated`, `permission denied - invalid PVE ticket` */
@@ -23,7 +24,7 @@ export type Credentials =
   | { readonly kind: 'token'; readonly text: string }
 
 /** What the request offers as proof, unproven. */
-export function credentialsOf(headers: IncomingHttpHeaders): Credentials | undefined {
+export function credentialsOf(headers: ProofHeaders): Credentials | undefined {
   const cookie = /(?:^|[;\s])PVEAuthCookie=([^;]*)/.exec(headers.cookie ?? '')?.[1]
   if (cookie !== undefined && cookie !== '') return { kind: 'ticket', text: unescapeTicket(cookie.trim()) }
   const header = headers.authorization ?? ''
@@ -43,8 +44,15 @@ function unescapeTicket(text: string): string {
   }
 }
 
+/** The headers that say who calls. */
+export interface ProofHeaders {
+  readonly cookie?: string | undefined
+  readonly authorization?: string | undefined
+  readonly csrfpreventiontoken?: string | readonly string[] | undefined
+}
+
 export interface SessionFacts {
-  readonly headers: IncomingHttpHeaders
+  readonly headers: ProofHeaders
   readonly method: string
   readonly isUpload: boolean
 }
@@ -65,6 +73,14 @@ export async function identityFrom(
   const header = headers.csrfpreventiontoken
   if (typeof header === 'string' && authenticator.csrf(identity, header)) return identity
   throw new Fault('unauthenticated', 'Permission denied - invalid csrf token')
+}
+
+/** Guessing is slow: a failed login is answered a fixed time after its request began. */
+export async function afterFailedLogin(
+  startedMs: number,
+  { clock, failedLoginMs = bounds.failedLoginMs }: Pick<EdgeContext, 'clock' | 'failedLoginMs'>,
+): Promise<void> {
+  await clock.sleep(Math.max(0, failedLoginMs - (clock.monotonic() - startedMs)))
 }
 
 export function noTicket(): Fault {

@@ -4,7 +4,7 @@
  * The first byte tells: 0x16 begins a TLS handshake. Anything else is plain HTTP and gets a redirect to
  * https, so that a person typing an address arrives. The peeked byte is put back before TLS sees the socket.
  */
-import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer as createHttpsServer, type Server } from 'node:https'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
@@ -12,6 +12,7 @@ import { type Clock, systemClock } from '#base/clock.ts'
 import { limits } from '#base/limits.ts'
 import { bounds } from './bounds.ts'
 import { answerClientError } from './client-error.ts'
+import { nodeHttp } from './node-http.ts'
 import { standardHeaders } from './send.ts'
 import { isWebSocket } from './websocket.ts'
 
@@ -49,7 +50,7 @@ export function createTlsServer(options: TlsPortOptions): Server {
   )
   server.maxConnections = http.openConnections
   server.on('clientError', (error: Error, socket: Duplex) => answerClientError(error, socket, clock))
-  const plain = createHttpServer({ maxHeaderSize: http.headerBytes }, (request, response) =>
+  const plain = nodeHttp.createServer({ maxHeaderSize: http.headerBytes }, (request, response) =>
     redirect(request, response, clock),
   )
   const startTls = server.listeners('connection')

@@ -1,6 +1,6 @@
 /** Gives a server its place in the file system, and takes it away again. */
 import { chmod, chown, rm } from 'node:fs/promises'
-import { connect, type Server } from 'node:net'
+import { connect, type Server, type Socket } from 'node:net'
 import { once } from 'node:events'
 import { type Clock, systemClock } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
@@ -13,6 +13,9 @@ export interface SocketPlace {
   readonly uid?: number
 }
 
+/** What is open on each server that listens here, whatever it became: an upgraded connection is no longer HTTP's. */
+const connections = new WeakMap<Server, Set<Socket>>()
+
 /**
  * Listens. A socket nobody answers on is a leftover and is replaced.
  * @throws Fault `conflict` when another daemon answers there
@@ -24,6 +27,12 @@ export async function listenOnSocket(server: Server, { path, mode, uid }: Socket
     })
   }
   await rm(path, { force: true })
+  const open = new Set<Socket>()
+  connections.set(server, open)
+  server.on('connection', (socket: Socket) => {
+    open.add(socket)
+    socket.once('close', () => open.delete(socket))
+  })
   server.listen(path)
   await once(server, 'listening')
   await chmod(path, mode)
@@ -55,7 +64,10 @@ export async function closeServer(
   server.close()
   const done = new AbortController()
   clock.sleep(graceMs, done.signal).then(
-    () => server.closeAllConnections?.(),
+    () => {
+      server.closeAllConnections?.()
+      connections.get(server)?.forEach((socket) => socket.destroy())
+    },
     () => {}, // Closed in time.
   )
   await closed

@@ -13,10 +13,9 @@ import { Fault } from '#base/fault.ts'
 import { notImplemented } from '#rest/dispatch.ts'
 import type { Identity } from '#rest/endpoint.ts'
 import { faultReply } from '#rest/reply.ts'
-import { bounds } from './bounds.ts'
 import { rawResponse } from './send.ts'
 import type { EdgeContext } from './edge.ts'
-import { identityFrom, noTicket } from './session.ts'
+import { afterFailedLogin, identityFrom, noTicket } from './session.ts'
 import { clientHeader, ownPrefix, splitTarget } from './wire.ts'
 
 export interface UpgradeRequest {
@@ -42,7 +41,7 @@ export async function answerUpgrade(
   head: Buffer,
   context: EdgeContext,
 ): Promise<void> {
-  const { clock, log, failedLoginMs = bounds.failedLoginMs } = context
+  const { clock, log } = context
   const startedMs = clock.monotonic()
   socket.on('error', () => socket.destroy())
   try {
@@ -52,9 +51,7 @@ export async function answerUpgrade(
   } catch (error) {
     if (!(error instanceof Fault)) log.error('bug in an upgrade', { path: request.url, error })
     const fault = error instanceof Fault ? error : new Fault('failed', 'internal error')
-    if (fault.kind === 'unauthenticated') {
-      await clock.sleep(Math.max(0, failedLoginMs - (clock.monotonic() - startedMs)))
-    }
+    if (fault.kind === 'unauthenticated') await afterFailedLogin(startedMs, context)
     socket.end(rawResponse(faultReply('json', fault), clock), () => socket.destroy())
   }
 }

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
 import { generateKeyPairSync } from 'node:crypto'
-import { appendFile, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { verifyEvidence } from './evidence.ts'
+import { nodeKey } from './node-key.ts'
 import type { DrillRecord } from './record.ts'
 import { RecoveryService } from './service.ts'
 
@@ -97,6 +98,38 @@ test('each evidence names the one before it', async () => {
     (await kept.service.list()).map(({ id }) => id),
     ['20260102T000000Z-vm-100', '20260101T000041Z-vm-100'],
   )
+})
+
+test('evidence that somebody damaged does not keep the next from being written', async () => {
+  await using kept = await keptEvidence()
+  await rm(join(kept.directory, 'manifest.json'))
+  const second = await kept.service.keep(record('20260102T000000Z-vm-100'), new Map())
+  const { complaints, manifest } = await verifyEvidence(second, await kept.service.publicKey())
+  assert.deepEqual(complaints, [])
+  assert.equal(manifest?.previous, undefined)
+})
+
+test('evidence that could not be written leaves nothing, and neither does a writer that died', async () => {
+  await using kept = await keptEvidence()
+  const evidence = join(kept.stateDir, 'evidence')
+  const id = '20260102T000000Z-vm-100'
+  await assert.rejects(kept.service.keep(record(id), new Map([['a/b', 'no name for a file']])))
+  assert.equal((await readdir(evidence)).length, 1)
+  await mkdir(join(evidence, `.${id}.tmp`))
+  await kept.service.discardUnfinished(id)
+  assert.equal((await readdir(evidence)).length, 1)
+})
+
+test('all who are the first to need the key of a node get the same one', async () => {
+  const keys = await mkdtemp(join(tmpdir(), 'hako-keys-'))
+  try {
+    const all = await Promise.all(Array.from({ length: 12 }, () => nodeKey(keys)))
+    assert.equal(new Set(all.map(({ publicKey }) => publicKey)).size, 1)
+    assert.equal(await readFile(join(keys, 'evidence.pub'), 'utf8'), (await nodeKey(keys)).publicKey)
+    assert.deepEqual((await readdir(keys)).toSorted(), ['evidence.key', 'evidence.pub'])
+  } finally {
+    await rm(keys, { recursive: true })
+  }
 })
 
 test('a drill id that leaves the evidence directory does not exist', async () => {

@@ -16,7 +16,7 @@ import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promis
 import { basename, dirname, join } from 'node:path'
 import { Fault, missing } from '#base/fault.ts'
 import { limits } from '#base/limits.ts'
-import { syncDirectory } from '#host/files.ts'
+import { asFileFault, syncDirectory } from '#host/files.ts'
 
 export const evidenceFormat = 'hakobune-evidence-v1'
 const [manifestName, signatureName] = ['manifest.json', 'manifest.sig']
@@ -51,10 +51,31 @@ export interface EvidenceInput {
 const sha256 = (content: string | Uint8Array) => createHash('sha256').update(content).digest('hex')
 const statement = (hash: string) => Buffer.from(`${evidenceFormat}\n${hash}\n`)
 
-/** Writes, signs and makes visible. @returns the hash of the manifest, for the next evidence's `previous` */
+/**
+ * Writes, signs and makes visible.
+ * @returns the hash of the manifest, for the next evidence's `previous`
+ * @throws Fault `exhausted`, having left nothing
+ */
 export async function writeEvidence(input: EvidenceInput): Promise<string> {
-  const temporary = join(dirname(input.directory), `.${basename(input.directory)}.tmp`)
-  await rm(temporary, { recursive: true, force: true })
+  await discardUnfinished(input.directory)
+  try {
+    return await writeWhole(input, unfinishedOf(input.directory))
+  } catch (cause) {
+    await discardUnfinished(input.directory)
+    throw asFileFault(cause, input.directory)
+  }
+}
+
+/** Removes what a writer that died left of the evidence that was to be `directory`. */
+export async function discardUnfinished(directory: string): Promise<void> {
+  await rm(unfinishedOf(directory), { recursive: true, force: true })
+}
+
+function unfinishedOf(directory: string): string {
+  return join(dirname(directory), `.${basename(directory)}.tmp`)
+}
+
+async function writeWhole(input: EvidenceInput, temporary: string): Promise<string> {
   await mkdir(temporary, { recursive: true, mode: 0o755 })
   const files: EvidenceFile[] = []
   for (const [name, content] of input.files) {

@@ -7,8 +7,8 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isFault, missing } from '#base/fault.ts'
-import { makeDirectory } from '#host/files.ts'
-import { type EvidenceVerdict, manifestHash, verifyEvidence, writeEvidence } from './evidence.ts'
+import { codeOf, makeDirectory } from '#host/files.ts'
+import { discardUnfinished, type EvidenceVerdict, manifestHash, verifyEvidence, writeEvidence } from './evidence.ts'
 import { nodeKey } from './node-key.ts'
 import type { DrillRecord } from './record.ts'
 
@@ -39,14 +39,11 @@ export class RecoveryService {
     return (await nodeKey(this.#keys)).publicKey
   }
 
-  /** Signs and keeps a drill. @returns the directory of its evidence */
+  /** Signs and keeps a drill. @returns the directory of its evidence. @throws Fault `exhausted` */
   async keep(record: DrillRecord, files: ReadonlyMap<string, string | Uint8Array>): Promise<string> {
     await makeDirectory(this.#directory, 0o755)
     const { key } = await nodeKey(this.#keys)
     const directory = join(this.#directory, record.id)
-    const last = (await this.#ids()).at(-1)
-    const previous =
-      last === undefined ? undefined : { drill: last, sha256: await manifestHash(join(this.#directory, last)) }
     await writeEvidence({
       directory,
       drill: record.id,
@@ -54,9 +51,14 @@ export class RecoveryService {
       signed: record.ended,
       files: new Map([['record.json', `${JSON.stringify(record, null, 2)}\n`], ...files]),
       key,
-      previous,
+      previous: await this.#newest(),
     })
     return directory
+  }
+
+  /** Removes what is left of evidence whose writer died. Finished evidence of that id stays. */
+  async discardUnfinished(id: string): Promise<void> {
+    await discardUnfinished(this.#directoryOf(id))
   }
 
   /** Newest first. */
@@ -84,6 +86,17 @@ export class RecoveryService {
 
   async verify(id: string): Promise<EvidenceVerdict> {
     return verifyEvidence(this.#directoryOf(id), await this.publicKey())
+  }
+
+  /** The one the next evidence vouches for. One somebody damaged must not keep new ones from being written. */
+  async #newest(): Promise<{ drill: string; sha256: string } | undefined> {
+    for (const drill of (await this.#ids()).toReversed()) {
+      const sha256 = await manifestHash(join(this.#directory, drill)).catch((cause: unknown) => {
+        if (codeOf(cause) !== 'ENOENT' && codeOf(cause) !== 'ENOTDIR') throw cause
+      })
+      if (sha256 !== undefined) return { drill, sha256 }
+    }
+    return undefined
   }
 
   #directoryOf(id: string): string {

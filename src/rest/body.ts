@@ -26,26 +26,31 @@ export function bodyTypeOf(contentType: string | undefined): BodyType {
   })
 }
 
+/** More names than any endpoint has parameters, families and all; each wrong one is answered by name. */
+const namesAtMost = 2_000
+
 /** Reads a query or a form. A key that repeats makes a list; `_dc` only defeats caches and is dropped. */
 export function parseForm(text: string): RawParams {
-  const raw: Record<string, unknown> = {}
-  if (text === '') return raw
+  if (text === '') return {}
+  // Gathered in a map: copying a list for each of its values would take a minute for half a megabyte.
+  const gathered = new Map<string, string[]>()
   for (const part of text.split(/[&;]/)) {
     if (part === '') continue
     const equals = part.indexOf('=')
     const name = unescapeText(equals < 0 ? part : part.slice(0, equals), 'name of a parameter')
     if (name === '_dc') continue
     const value = equals < 0 ? '' : unescapeText(part.slice(equals + 1), name)
-    add(raw, name, value)
+    const values = gathered.get(name)
+    if (values) values.push(value)
+    else gathered.set(name, [value])
   }
-  return raw
+  requireFewNames(gathered.size)
+  // `__proto__` becomes a parameter like any other, which is then refused as unknown.
+  return Object.fromEntries([...gathered].map(([name, values]) => [name, values.length === 1 ? values[0] : values]))
 }
 
-function add(raw: Record<string, unknown>, name: string, value: string): void {
-  const before = Object.hasOwn(raw, name) ? raw[name] : undefined
-  const now = before === undefined ? value : Array.isArray(before) ? [...(before as unknown[]), value] : [before, value]
-  // `__proto__` must become a parameter like any other, which is then refused as unknown.
-  Object.defineProperty(raw, name, { value: now, enumerable: true, configurable: true, writable: true })
+function requireFewNames(count: number): void {
+  if (count > namesAtMost) throw new Fault('invalid', `too many parameters: ${count}, at most ${namesAtMost} are taken`)
 }
 
 const strictUtf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
@@ -75,6 +80,7 @@ export function parseJson(text: string): RawParams {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new Fault('invalid', 'the request body must be a JSON object')
   }
+  requireFewNames(Object.keys(value).length)
   return value as RawParams
 }
 

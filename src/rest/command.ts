@@ -13,6 +13,8 @@ export interface CommandOption {
   readonly default?: string | number | boolean
   /** May be given several times. */
   readonly multiple: boolean
+  /** Never on a command line, where every user of the machine can read it. */
+  readonly isSecret: boolean
   /** `--scsi0 … --scsi30` stand as one line in the help: this is the first, of so many. */
   readonly family?: { readonly name: string; readonly count: number }
 }
@@ -28,6 +30,10 @@ export interface Command {
   readonly id?: string
   readonly examples: readonly string[]
   readonly destroys?: string
+  readonly destroysWhen?: string
+  readonly raw?: string
+  readonly defaults?: Readonly<Record<string, string>>
+  readonly proves?: string
   readonly follow?: Follow
   /** Returns a UPID: the CLI waits for it. */
   readonly isTask: boolean
@@ -59,6 +65,10 @@ function commandOf<Call>(endpoint: Endpoint<Call>, cli: CliHints): Command {
     examples: cli.examples ?? [],
     ...(cli.destroys === undefined ? {} : { destroys: cli.destroys }),
     ...(cli.follow ? { follow: cli.follow } : {}),
+    ...(cli.destroysWhen === undefined ? {} : { destroysWhen: cli.destroysWhen }),
+    ...(cli.raw === undefined ? {} : { raw: cli.raw }),
+    ...(cli.defaults ? { defaults: cli.defaults } : {}),
+    ...(cli.proves === undefined ? {} : { proves: cli.proves }),
     isTask: isUpid(returns),
     isUpload: endpoint.isUpload ?? false,
   }
@@ -81,6 +91,7 @@ function optionsOf(params: Properties): Record<string, CommandOption> {
       ...(schema.enum ? { enum: schema.enum } : {}),
       ...(schema.default === undefined ? {} : { default: schema.default }),
       multiple: schema.type === 'array',
+      isSecret: schema.isSecret ?? false,
       ...(family ? { family } : {}),
     }
   }

@@ -4,6 +4,7 @@ import { describe, test } from 'node:test'
 import { integer, indexed, string } from '#base/schema/schema.ts'
 import { demoEndpoints } from '../../test/contract/demo-endpoints.ts'
 import { describe as describeApi, describeFamilies, describeTree } from './describe.ts'
+import { check, checkAny, type Permission } from './endpoint.ts'
 import { openApi } from './openapi.ts'
 
 describe("in PVE's words", () => {
@@ -63,6 +64,24 @@ describe("in PVE's words", () => {
       check: ['or', ['perm', '/vms/{vmid}', ['VM.Allocate']], ['perm', '/pool/{pool}', ['VM.Allocate']]],
       moreInProse: true,
       description: 'Datastore.AllocateSpace on the storage',
+    })
+  })
+
+  test('rights over a user are told by realm and group, not by a path no ACL has', () => {
+    const told = (permission: Permission) => {
+      const [one] = demoEndpoints
+      assert.ok(one)
+      return describeApi([{ ...one, permission }])[0]?.permissions
+    }
+    const onUser = '/access/users/{userid}'
+    const [realm, groups] = [
+      ['userid-param', 'Realm.AllocateUser'],
+      ['userid-group', ['User.Modify', 'Sys.Audit']],
+    ]
+    assert.deepEqual(told(checkAny(['User.Modify', 'Sys.Audit'], onUser)), { check: groups })
+    assert.deepEqual(told(check('Realm.AllocateUser', onUser)), { check: realm })
+    assert.deepEqual(told(check(['Realm.AllocateUser', 'User.Modify', 'Sys.Audit'], onUser)), {
+      check: ['and', realm, groups],
     })
   })
 

@@ -72,6 +72,7 @@ function describePermission(permission: Permission): Described | null {
 function expressionOf(permission: Permission): readonly unknown[] {
   switch (permission.kind) {
     case 'check':
+      if (permission.path.startsWith('/access/users/{')) return userExpression(permission.privileges)
       return ['perm', permission.path, permission.privileges, ...(permission.needs === 'any' ? ['any', 1] : [])]
     case 'modify':
       return ['perm-modify', permission.path]
@@ -88,6 +89,17 @@ function expressionOf(permission: Permission): readonly unknown[] {
     default:
       return permission satisfies never
   }
+}
+
+/** Rights over a user are no ACL path there: one is held on the realm of the user, the others on one of his groups. */
+function userExpression(privileges: readonly string[]): readonly unknown[] {
+  const onRealm = 'Realm.AllocateUser'
+  const onGroups = privileges.filter((privilege) => privilege !== onRealm)
+  const parts = [
+    ...(privileges.includes(onRealm) ? [['userid-param', onRealm]] : []),
+    ...(onGroups.length > 0 ? [['userid-group', onGroups]] : []),
+  ]
+  return parts.length === 1 ? (parts[0] ?? []) : ['and', ...parts]
 }
 
 /** `scsi0 … scsi30` of one shape become `scsi[n]`. */

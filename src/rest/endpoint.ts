@@ -53,11 +53,16 @@ export interface Follow {
   readonly path: string
   /** Member of the first reply that becomes a parameter of the same name. */
   readonly by: string
-  /** Members of the reply: true at the end; what was printed; the exit code. */
+  /** Parameter of the first call that takes standard input, and its bound in bytes. */
+  readonly input: string
+  readonly inputBytes: number
+  /** Members of the reply: true at the end; what was printed; whether it was cut; the exit code or signal. */
   readonly ended: string
   readonly out: string
   readonly err: string
+  readonly cut: readonly string[]
   readonly code: string
+  readonly killedBy: string
 }
 
 /** How the CLI offers an endpoint: `hako vm start 100`. */
@@ -76,6 +81,14 @@ export interface CliHints {
   readonly follow?: Follow
   /** The parameter whose value must be typed again (`--confirm 100`) because this destroys. */
   readonly destroys?: string
+  /** It destroys only when this parameter is set. */
+  readonly destroysWhen?: string
+  /** Member of the reply (of each row, in a list) that is text to be printed as it is. */
+  readonly raw?: string
+  /** What the command gives where a person gives nothing, unlike the API. */
+  readonly defaults?: Readonly<Record<string, string>>
+  /** Member of the reply that says whether a proof holds: exit code 7 when it does not. */
+  readonly proves?: string
 }
 
 export interface EndpointDefinition<P extends Properties, R extends Schema, Call> {
@@ -133,12 +146,7 @@ export type Endpoint<Call> = Omit<EndpointDefinition<Properties, Schema, Call>, 
 
 /** Binds `endpoint` to the kind of call its handlers get; `api/call.ts` does it once. */
 export function endpointsOf<Call>() {
-  return <
-    const P extends Properties,
-    R extends Schema,
-    const M extends Method,
-    const Path extends string,
-  >(
+  return <const P extends Properties, R extends Schema, const M extends Method, const Path extends string>(
     definition: EndpointDefinition<P, R, Call> & { readonly method: M; readonly path: Path },
   ): EndpointDefinition<P, R, Call> & { readonly method: M; readonly path: Path } => definition
 }

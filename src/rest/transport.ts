@@ -1,16 +1,15 @@
 /**
- * Two ways to carry a request: a unix socket of this machine, and HTTPS. Both keep their connection alive
- * between calls and bound what they read.
+ * Two ways to carry a request: a unix socket of this machine, and HTTPS. Both bound what they read and how
+ * long they wait.
  */
-import type { ClientRequest, IncomingMessage, RequestOptions } from 'node:http'
-import type { Readable } from 'node:stream'
-import { Fault, messageOf } from '#base/fault.ts'
+import type { IncomingMessage } from 'node:http'
 import { MiB } from '#base/bytes.ts'
+import { Fault, messageOf } from '#base/fault.ts'
 import type { Transport, TransportReply, TransportRequest } from './client.ts'
-import { nodeHttp } from './node-http.ts'
+import { exchangeOnSocket } from './socket-exchange.ts'
 
-const replyBytes = 64 * MiB
 const defaultTimeoutMs = 60_000
+const replyBytes = 64 * MiB
 
 export interface TransportOptions {
   /** Without a byte for this long, the other side counts as gone. */
@@ -21,14 +20,18 @@ export interface ClosableTransport extends Disposable {
   readonly send: Transport
 }
 
-/** Over a unix socket, where the peer knows who calls by uid. */
+/** Over a unix socket, where the peer knows who calls by uid. A connection per call: it costs less than keeping one. */
 export function unixTransport(socketPath: string, options: TransportOptions = {}): ClosableTransport {
-  const agent = new nodeHttp.Agent({ keepAlive: true })
-  const send: Transport = (request) =>
-    exchange(request, `the node at ${socketPath}`, options, (settings, onReply) =>
-      nodeHttp.request({ ...settings, agent, socketPath }, onReply),
-    )
-  return { send, [Symbol.dispose]: () => agent.destroy() }
+  const { timeoutMs = defaultTimeoutMs } = options
+  const peer = `the node at ${socketPath}`
+  const send: Transport = async (request) => {
+    try {
+      return await exchangeOnSocket(request, { socketPath, timeoutMs, replyBytes, peer })
+    } catch (cause) {
+      throw carryFault(peer, cause, request.signal)
+    }
+  }
+  return { send, [Symbol.dispose]: () => {} }
 }
 
 export interface HttpsOptions extends TransportOptions {
@@ -38,54 +41,24 @@ export interface HttpsOptions extends TransportOptions {
   readonly certificate?: string
 }
 
-export function httpsTransport({ url, certificate, ...options }: HttpsOptions): ClosableTransport {
+/** Keeps its connection between calls. */
+export function httpsTransport({ url, certificate, timeoutMs = defaultTimeoutMs }: HttpsOptions): ClosableTransport {
   // Loaded here, because the command line speaks to a socket and does without TLS.
-  const nodeHttps = process.getBuiltinModule('node:https')
+  const { Agent, request: startRequest } = process.getBuiltinModule('node:https')
   const { hostname, port } = new URL(url)
-  const host = hostname.replace(/^\[|\]$/g, '')
-  const agent = new nodeHttps.Agent({ keepAlive: true, ...(certificate === undefined ? {} : { ca: certificate }) })
-  const send: Transport = (request) =>
-    exchange(request, url, options, (settings, onReply) =>
-      nodeHttps.request({ ...settings, agent, host, port: port === '' ? 443 : Number(port) }, onReply),
-    )
-  return { send, [Symbol.dispose]: () => agent.destroy() }
-}
-
-type Start = (settings: RequestOptions, onReply: (reply: IncomingMessage) => void) => ClientRequest
-
-/** One request and its reply. @throws Fault `unavailable`, `timeout`, `aborted` */
-function exchange(
-  { method, target, headers, body, signal }: TransportRequest,
-  peer: string,
-  { timeoutMs = defaultTimeoutMs }: TransportOptions,
-  start: Start,
-): Promise<TransportReply> {
-  return new Promise((resolve, reject) => {
-    const settings = { method, path: target, headers, timeout: timeoutMs, ...(signal ? { signal } : {}) }
-    const request = start(settings, (reply) => {
-      readWhole(reply)
-        .then(resolve, (cause: unknown) => reject(carryFault(peer, cause, signal)))
-        // A body that was given up would keep the connection open for its rest.
-        .finally(() => request.writableFinished || request.destroy())
+  const place = { host: hostname.replace(/^\[|\]$/g, ''), port: port === '' ? 443 : Number(port), timeout: timeoutMs }
+  const agent = new Agent({ keepAlive: true, ...(certificate === undefined ? {} : { ca: certificate }) })
+  const send: Transport = ({ method, target, headers, body, signal }: TransportRequest) =>
+    new Promise((resolve, reject) => {
+      const fail = (cause: unknown) => reject(carryFault(url, cause, signal))
+      const settings = { ...place, agent, method, path: target, headers, ...(signal ? { signal } : {}) }
+      const request = startRequest(settings, (reply) => void readWhole(reply).then(resolve, fail))
+      request.on('timeout', () => request.destroy(silence(url, timeoutMs)))
+      request.on('error', fail)
+      if (body === undefined || typeof body === 'string') request.end(body)
+      else body.on('error', (cause) => request.destroy(cause)).pipe(request)
     })
-    request.on('timeout', () =>
-      request.destroy(new Fault('timeout', `${peer} did not answer within ${timeoutMs / 1000} s`)),
-    )
-    request.on('error', (cause) => reject(carryFault(peer, cause, signal)))
-    if (body === undefined || typeof body === 'string') request.end(body)
-    else pour(body, request)
-  })
-}
-
-/** Whoever refuses an upload says so before it has all of it: what is left is then not sent. */
-function pour(body: Readable, request: ClientRequest): void {
-  body.on('error', (cause) => request.destroy(cause))
-  request.once('response', () => {
-    body.unpipe(request)
-    body.destroy()
-  })
-  request.once('close', () => body.destroy())
-  body.pipe(request)
+  return { send, [Symbol.dispose]: () => agent.destroy() }
 }
 
 async function readWhole(reply: IncomingMessage): Promise<TransportReply> {
@@ -102,6 +75,10 @@ async function readWhole(reply: IncomingMessage): Promise<TransportReply> {
     headers: reply.headers,
     body: Buffer.concat(parts).toString('utf8'),
   }
+}
+
+function silence(peer: string, timeoutMs: number): Fault {
+  return new Fault('timeout', `${peer} did not answer within ${timeoutMs / 1000} s`)
 }
 
 function carryFault(peer: string, cause: unknown, signal: AbortSignal | undefined): Fault {

@@ -5,6 +5,7 @@
  * `end.json` belongs to a task that runs or has died. `end.json` never changes, so it is read once. A directory
  * is renamed before it is removed, for one that lost its `end.json` first would look like a task to undo.
  */
+import type { FaultKind } from '#base/fault.ts'
 import { readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { UpidText } from '#base/ids.ts'
@@ -24,6 +25,10 @@ export interface TaskEnd {
   readonly exitstatus: string
   /** Milliseconds since 1970. */
   readonly endedAtMs: number
+  /** Of the fault it ended with. */
+  readonly kind?: FaultKind
+  /** What to do next. */
+  readonly remedy?: string
 }
 
 export interface TaskProgress {
@@ -112,6 +117,13 @@ export class TaskArchive {
 
   async writeRecoveryProcess(upid: UpidText, process: RecoveryProcess): Promise<void> {
     await writeFileAtomic(join(this.directoryOf(upid), 'recovery.json'), JSON.stringify(process))
+  }
+
+  /** Removes what a process that died was writing of a task nobody works on now. */
+  async tidy(upid: UpidText): Promise<void> {
+    const directory = this.directoryOf(upid)
+    const halfWritten = (await readdir(directory)).filter((name) => name.endsWith('.tmp'))
+    for (const name of halfWritten) await rm(join(directory, name), { force: true })
   }
 
   /** Every task there is a directory of, in no order. */

@@ -8,7 +8,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { isDeepStrictEqual } from 'node:util'
-import { systemClock } from '#base/clock.ts'
+import { seconds, systemClock } from '#base/clock.ts'
 import { type Journal, type JournalRecord, memoryJournal, stateOf } from './journal.ts'
 import { type NamedStep, Operation } from './operation.ts'
 import { type Around, perform, unwind } from './perform.ts'
@@ -69,24 +69,15 @@ interface Bench<P, D, Done extends object> {
   readonly afterSuccess: Map<'seen', unknown>
 }
 
-/** As in a worker: operations name what they make after their task. */
-const around: Around = {
-  task: {
-    upid: printUpid({
-      node: 'localhost',
-      pid: process.pid,
-      pstart: 1,
-      starttime: 1_800_000_000,
-      type: 'test',
-      id: '',
-      user: 'root@pam',
-    }),
-    user: 'root@pam',
-    node: 'localhost',
-    startTime: 1_800_000_000,
-  },
-  // An undo that failed is tried again; nobody has to wait for that here.
-  clock: { ...systemClock, sleep: async () => {} },
+/** What surrounds a run in a worker. Operations name what they make after their task. */
+function around(): Around {
+  const [node, user, startTime] = ['localhost', 'root@pam', seconds(systemClock)]
+  const names = { node, pid: process.pid, pstart: 1, starttime: startTime, type: 'test', id: '', user }
+  return {
+    task: { upid: printUpid(names), user, node, startTime },
+    // An undo that failed is tried again; nobody has to wait for that here.
+    clock: { ...systemClock, sleep: async () => {} },
+  }
 }
 
 function succeeds<P, D, Done extends object>(bench: Bench<P, D, Done>): void {
@@ -95,7 +86,7 @@ function succeeds<P, D, Done extends object>(bench: Bench<P, D, Done>): void {
     await using world = await makeWorld()
     const before = await world.look()
     const journal = memoryJournal()
-    const done = await perform(operation, world.params, world.deps, journal, around)
+    const done = await perform(operation, world.params, world.deps, journal, around())
     const after = await world.look()
     if (leavesNothing) assert.deepEqual(after, before)
     else assert.notDeepEqual(after, before, '`look` sees nothing of what the operation does')
@@ -125,7 +116,7 @@ function failsAt<P, D, Done extends object>(bench: Bench<P, D, Done>, step: Name
     await using world = await bench.makeWorld()
     const before = await world.look()
     const broken = withStep(bench.operation, step.name, { do: breaking(step.do, when) })
-    await assert.rejects(perform(broken, world.params, world.deps, memoryJournal(), around), Injected)
+    await assert.rejects(perform(broken, world.params, world.deps, memoryJournal(), around()), Injected)
     await isAsBefore(bench, world, before)
   })
 }
@@ -144,7 +135,7 @@ function undoFailsOnce<P, D, Done extends object>(bench: Bench<P, D, Done>, step
         throw new Injected()
       }
       const broken = failingAtTheEnd(withStep(operation, step.name, { undo: onlyOnce }))
-      await assert.rejects(perform(broken, world.params, world.deps, memoryJournal(), around), Injected)
+      await assert.rejects(perform(broken, world.params, world.deps, memoryJournal(), around()), Injected)
       assert.equal(failures, 1)
       await isAsBefore(bench, world, before)
     }
@@ -168,7 +159,7 @@ function interruptedBeforeEachStep<P, D, Done extends object>(bench: Bench<P, D,
       }
       // The step under way may hear the signal or finish; the one after it must not begin.
       const run = perform(failingAtTheEnd(operation), world.params, world.deps, noticing, {
-        ...around,
+        ...around(),
         signal: abort.signal,
       })
       await assert.rejects(run, /^Fault: interrupted by signal$/)
@@ -183,15 +174,15 @@ function crashesAtEveryRecord<P, D, Done extends object>(bench: Bench<P, D, Done
     // The run without a crash says how many records there are and what success looks like.
     const whole = memoryJournal()
     await using reference = await makeWorld()
-    await perform(broken, reference.params, reference.deps, whole, around).catch(onlyInjected)
+    await perform(broken, reference.params, reference.deps, whole, around()).catch(onlyInjected)
     const after = await reference.look()
     for (const [index] of whole.records.entries()) {
       for (const isOnDisk of [false, true]) {
         await using world = await makeWorld()
         const before = await world.look()
-        const onDisk = await untilCrash(broken, world, index, isOnDisk)
-        const journal = memoryJournal(onDisk)
-        const outcome = await unwind(broken, world.params, world.deps, journal, around)
+        const task = around()
+        const onDisk = await untilCrash(broken, world, task, { index, isOnDisk })
+        const outcome = await unwind(broken, world.params, world.deps, memoryJournal(onDisk), task)
         const where = `crash ${isOnDisk ? 'after' : 'before'} record ${index} (${JSON.stringify(whole.records[index])})`
         if (outcome === 'succeeded') assert.deepEqual({ where, world: await world.look() }, { where, world: after })
         else await isAsBefore(bench, world, before, where)
@@ -207,15 +198,15 @@ function crashesAtEveryRecord<P, D, Done extends object>(bench: Bench<P, D, Done
 async function untilCrash<P, D, Done extends object>(
   operation: Operation<P, D, Done>,
   { params, deps }: OperationWorld<P, D>,
-  at: number,
-  isOnDisk: boolean,
+  task: Around,
+  { index, isOnDisk }: { readonly index: number; readonly isOnDisk: boolean },
 ): Promise<readonly JournalRecord[]> {
   const disk = memoryJournal()
   const crash = Promise.withResolvers<void>()
   const dying: Journal = {
     records: disk.records,
     async add(record) {
-      const isLast = disk.records.length === at
+      const isLast = disk.records.length === index
       if (!isLast || isOnDisk) await disk.add(record)
       if (!isLast) return
       crash.resolve()
@@ -223,7 +214,7 @@ async function untilCrash<P, D, Done extends object>(
       await new Promise<void>(() => {})
     },
   }
-  await Promise.race([crash.promise, perform(operation, params, deps, dying, around).then(neverReached, onlyInjected)])
+  await Promise.race([crash.promise, perform(operation, params, deps, dying, task).then(neverReached, onlyInjected)])
   return [...disk.records]
 }
 
@@ -232,14 +223,15 @@ function undoesTwice<P, D, Done extends object>(bench: Bench<P, D, Done>): void 
   test('an undo may run twice, and for a step that never happened', async () => {
     await using world = await makeWorld()
     const before = await world.look()
+    const task = around()
     const began = operation.steps.map(({ name }): JournalRecord => ({ event: 'begin', step: name }))
-    await unwind(operation, world.params, world.deps, memoryJournal(began), around)
+    await unwind(operation, world.params, world.deps, memoryJournal(began), task)
     assert.deepEqual(await world.look(), before)
     const journal = memoryJournal()
-    const failed = perform(failingAtTheEnd(operation), world.params, world.deps, journal, around)
+    const failed = perform(failingAtTheEnd(operation), world.params, world.deps, journal, task)
     await assert.rejects(failed, Injected)
     const undoneForgotten = journal.records.filter(({ event }) => event !== 'undone')
-    await unwind(failingAtTheEnd(operation), world.params, world.deps, memoryJournal(undoneForgotten), around)
+    await unwind(failingAtTheEnd(operation), world.params, world.deps, memoryJournal(undoneForgotten), task)
     await isAsBefore(bench, world, before)
   })
 }

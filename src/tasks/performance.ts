@@ -11,7 +11,7 @@ import type { Clock } from '#base/clock.ts'
 import { isFault, messageOf } from '#base/fault.ts'
 import type { UpidText } from '#base/ids.ts'
 import type { Json, Store } from '#store/store.ts'
-import type { TaskArchive, TaskProgress, TaskRequest } from './archive.ts'
+import type { TaskArchive, TaskProgress, TaskRequest, TaskEnd } from './archive.ts'
 import { type Journal, type JournalRecord, openJournal, stateOf } from './journal.ts'
 import { acquireLocks, releaseLocks } from './lock.ts'
 import { TaskLog, toLines } from './log.ts'
@@ -92,11 +92,13 @@ async function withTask(
     task: { upid, user, node, startTime: starttime },
     clock,
   }
-  const exitstatus = hide.text(await outcomeOf(() => work({ journal, log, around }), log, hide))
+  const { kind, remedy, ...outcome } = await outcomeOf(() => work({ journal, log, around }), log, hide)
+  const exitstatus = hide.text(outcome.exitstatus)
   if (stateOf(journal.records).stage.is !== 'settled') await journal.add({ event: 'settled', exitstatus })
   log.end(exitstatus)
   await releaseLocks(store, (holder) => holder === upid)
-  await archive.writeEnd(upid, { exitstatus, endedAtMs: clock.now() })
+  const why = { ...(kind ? { kind } : {}), ...(remedy === undefined ? {} : { remedy: hide.text(remedy) }) }
+  await archive.writeEnd(upid, { exitstatus, endedAtMs: clock.now(), ...why })
 }
 
 function success(log: TaskLog): string {
@@ -104,19 +106,28 @@ function success(log: TaskLog): string {
 }
 
 /** What went wrong in one line; the log gets the rest of it, and a bug's stack goes to the process's output. */
-async function outcomeOf(work: () => Promise<string>, log: TaskLog, hide: Redactor): Promise<string> {
+async function outcomeOf(
+  work: () => Promise<string>,
+  log: TaskLog,
+  hide: Redactor,
+): Promise<Pick<TaskEnd, 'exitstatus' | 'kind' | 'remedy'>> {
   try {
-    return await work()
+    return { exitstatus: await work() }
   } catch (error) {
     const [first, ...more] = toLines(messageOf(error))
     for (const line of more) log.line(line)
     if (isFault(error)) {
-      for (const [name, rule] of Object.entries(error.fields ?? {})) log.line(`${name}: ${rule}`)
+      const wrong = Object.entries(error.fields ?? {}).map(([name, rule]) => `${name}: ${rule}`)
+      for (const line of wrong) log.line(line)
       if (error.remedy !== undefined) log.line(error.remedy)
+      const { kind, remedy } = error
+      // The first line alone would say that something was wrong, and not what.
+      const text = [exitTextOf(first ?? ''), ...wrong].join(' ')
+      return { exitstatus: text, kind, ...(remedy === undefined ? {} : { remedy }) }
     } else if (error instanceof Error) {
       process.stderr.write(`${hide.text(error.stack ?? error.message)}\n`)
     }
-    return exitTextOf(first ?? '')
+    return { exitstatus: exitTextOf(first ?? '') }
   }
 }
 

@@ -56,6 +56,7 @@ export class TaskRecovery {
     for (let attempt = 1; attempt <= recoveryAttempts; attempt += 1) {
       if (await this.#archive.end(upid)) return
       this.#log.warn("a task's process ended unexpectedly", { upid, attempt })
+      await this.#archive.tidy(upid)
       await this.#recoverOnce(upid)
     }
     if (!(await this.#archive.end(upid))) await this.#giveUp(upid)

@@ -63,15 +63,18 @@ export class Runner {
     }
   }
 
-  /** A worker that waits for its go to finish what a dead one left. */
+  /**
+   * A worker that waits for its go to finish what a dead one left. A daemon that has just started waits for it,
+   * and for nothing else.
+   */
   async recoverer(output: string): Promise<Worker> {
-    return this.#start(output, [recoverFlag])
+    return this.#start(output, [recoverFlag], { isAwaited: true })
   }
 
-  async #start(output: string, flags: readonly string[]): Promise<Worker> {
+  async #start(output: string, flags: readonly string[], how: { readonly isAwaited?: boolean } = {}): Promise<Worker> {
     const child = await startDetachedChild(
       [process.execPath, '--disable-warning=ExperimentalWarning', this.#workerEntry, ...flags],
-      { outputFile: output, env: this.#environment },
+      { outputFile: output, env: this.#environment, ...how },
     )
     const pstart = await startTimeOf(child.pid)
     if (pstart === undefined) throw new Fault('failed', "got no worker upid - the task's process ended at once")

@@ -179,7 +179,8 @@ test('a worker that is killed is found and undone at once', async () => {
   assert.deepEqual(await heldLocks(place.store), [])
 })
 
-const daemonEntry = fileURLToPath(new URL('../../test/fixtures/tasks/daemon.ts', import.meta.url))
+const fixture = (name: string) => fileURLToPath(new URL(`../../test/fixtures/tasks/${name}`, import.meta.url))
+const [daemonEntry, returningDaemonEntry] = [fixture('daemon.ts'), fixture('returning-daemon.ts')]
 
 /** Starts a daemon that starts a task, and kills the daemon once the task is at work. */
 async function startedByDeadDaemon(place: TaskPlace, operation: string, params: object): Promise<string> {
@@ -210,6 +211,22 @@ test('a task outlives a daemon that is killed; the next daemon takes it over', a
   await release(place)
   assert.equal((await tasks.wait(upid, soon)).exitstatus, 'OK')
   await waitFor(() => tasks.active().length === 0, { what: 'no active task', ...soon })
+})
+
+test('a daemon that returns after everything died stays up until all is undone', async () => {
+  await using place = await taskPlace()
+  const upid = await startedByDeadDaemon(place, 'hold', { root: place.root, name: 'a' })
+  process.kill(parseUpid(upid).pid, 'SIGKILL')
+  const returned = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', returningDaemonEntry], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: settingsToEnv(place.settings),
+  })
+  const said: string[] = []
+  returned.stdout.on('data', (data) => said.push(String(data)))
+  await new Promise((resolve) => returned.once('close', resolve))
+  assert.deepEqual(said, ['recovered\n'])
+  assert.deepEqual(await contentOf(place.root), {})
+  assert.equal((await place.service().status(upid)).exitstatus, 'interrupted: undone')
 })
 
 test('an adopted task can be stopped, and is undone when its process is killed', async () => {

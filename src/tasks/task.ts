@@ -1,4 +1,5 @@
 /** A task as clients see it: items of lists, status, and which of them a filter means. */
+import type { FaultKind } from '#base/fault.ts'
 import type { UpidText } from '#base/ids.ts'
 import type { TaskEnd, TaskProgress } from './archive.ts'
 import { parseUpid } from './upid.ts'
@@ -29,6 +30,9 @@ export interface TaskStatus extends TaskIdentity, TaskProgress {
   readonly status: 'running' | 'stopped'
   /** `OK`, `WARNINGS: n`, or the text of the error. Only when stopped. */
   readonly exitstatus?: string
+  /** Kind of the fault it ended with, and what to do next. */
+  readonly kind?: FaultKind
+  readonly remedy?: string
 }
 
 export const statusTypes = ['ok', 'warning', 'error', 'unknown'] as const
@@ -61,7 +65,16 @@ export function toItem(upid: UpidText, end: TaskEnd | undefined): TaskItem {
 
 export function toStatus(upid: UpidText, end: TaskEnd | undefined, progress: TaskProgress): TaskStatus {
   const identity = identityOf(upid)
-  if (end) return { ...identity, status: 'stopped', exitstatus: end.exitstatus }
+  if (end) {
+    const { exitstatus, kind, remedy } = end
+    return {
+      ...identity,
+      status: 'stopped',
+      exitstatus,
+      ...(kind ? { kind } : {}),
+      ...(remedy === undefined ? {} : { remedy }),
+    }
+  }
   return { ...identity, status: 'running', ...progress }
 }
 

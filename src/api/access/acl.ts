@@ -33,10 +33,16 @@ export const aclEndpoints = [
     description: 'Give roles on a path to users, groups and tokens, or take them away with `delete`.',
     params: {
       path,
-      roles: string({ description: 'Roles.', format: 'pve-roleid-list', maxLength: 4096 }),
-      users: optional(string({ description: 'Users.', format: 'pve-userid-list', maxLength: 4096 })),
+      roles: string({
+        description: 'Roles, as `hako role list` names them.',
+        format: 'pve-roleid-list',
+        maxLength: 4096,
+      }),
+      users: optional(string({ description: 'Users, as name@realm.', format: 'pve-userid-list', maxLength: 4096 })),
       groups: groupList('Groups.'),
-      tokens: optional(string({ description: 'API tokens.', format: 'pve-tokenid-list', maxLength: 4096 })),
+      tokens: optional(
+        string({ description: 'API tokens, as name@realm!token.', format: 'pve-tokenid-list', maxLength: 4096 }),
+      ),
       propagate,
       delete: optional(boolean({ description: 'Take the roles away.' })),
     },

@@ -24,7 +24,11 @@ export const groupEndpoints = [
     params: { groupid: groupId, comment },
     permission: mayChange,
     returns: nothing,
-    cli: { command: ['group', 'create'], positional: ['groupid'] },
+    cli: {
+      command: ['group', 'create'],
+      positional: ['groupid'],
+      examples: ['group create staff --comment "everybody here"'],
+    },
     handle: (params, { services }) => services.access.createGroup(params.groupid, params.comment).then(() => null),
   }),
   endpoint({
@@ -54,7 +58,7 @@ export const groupEndpoints = [
     params: { groupid: groupId },
     permission: mayChange,
     returns: nothing,
-    cli: { command: ['group', 'delete'], positional: ['groupid'] },
+    cli: { command: ['group', 'delete'], destroys: 'groupid', positional: ['groupid'] },
     handle: ({ groupid }, { services }) => services.access.deleteGroup(groupid).then(() => null),
   }),
 ]

@@ -56,7 +56,11 @@ export const roleEndpoints = [
     },
     permission: mayChange,
     returns: nothing,
-    cli: { command: ['role', 'set'], positional: ['roleid'] },
+    cli: {
+      command: ['role', 'set'],
+      positional: ['roleid'],
+      examples: ['role set Operator --privs VM.Console --append'],
+    },
     handle: ({ roleid, privs, append }, { services }) =>
       services.access.updateRole(roleid, splitList(privs ?? ''), append).then(() => null),
   }),
@@ -67,7 +71,7 @@ export const roleEndpoints = [
     params: { roleid: roleId },
     permission: mayChange,
     returns: nothing,
-    cli: { command: ['role', 'delete'], positional: ['roleid'] },
+    cli: { command: ['role', 'delete'], destroys: 'roleid', positional: ['roleid'] },
     handle: ({ roleid }, { services }) => services.access.deleteRole(roleid).then(() => null),
   }),
 ]

@@ -36,7 +36,8 @@ export const tokenEndpoints = [
   endpoint({
     method: 'POST',
     path: '/access/users/{userid}/token/{tokenid}',
-    description: 'Create a token. Its secret is in the reply and nowhere else.',
+    description:
+      'Create a token. Its secret is in the reply and nowhere else. Until `hako acl set` gives it rights, it has none (privsep).',
     params: { userid: user, tokenid: tokenId, ...tokenFacts },
     permission: ownOrManaged,
     returns: object({ 'full-tokenid': string(), value: string({ isSecret: true }), info: tokenInfo }),
@@ -45,7 +46,10 @@ export const tokenEndpoints = [
       positional: ['userid', 'tokenid'],
       columns: ['full-tokenid', 'value'],
       id: 'full-tokenid',
-      examples: ['token create bob@pve ci --comment "nightly builds"'],
+      examples: [
+        'token create bob@pve ci --comment "nightly builds"',
+        "acl set /vms --tokens 'bob@pve!ci' --roles PVEVMUser",
+      ],
     },
     handle: ({ userid, tokenid, ...facts }, { services }) => services.access.createToken(userid, tokenid, facts),
   }),
@@ -68,7 +72,11 @@ export const tokenEndpoints = [
       'full-tokenid': optional(string()),
       value: optional(string({ isSecret: true })),
     }),
-    cli: { command: ['token', 'set'], positional: ['userid', 'tokenid'] },
+    cli: {
+      command: ['token', 'set'],
+      positional: ['userid', 'tokenid'],
+      examples: ['token set bob@pve ci --regenerate'],
+    },
     handle: ({ userid, tokenid, delete: drop, ...facts }, { services }) =>
       services.access.updateToken(userid, tokenid, { ...facts, drop: splitList(drop ?? '') }),
   }),
@@ -79,7 +87,7 @@ export const tokenEndpoints = [
     params: { userid: user, tokenid: tokenId },
     permission: ownOrManaged,
     returns: nothing,
-    cli: { command: ['token', 'delete'], positional: ['userid', 'tokenid'] },
+    cli: { command: ['token', 'delete'], destroys: 'tokenid', positional: ['userid', 'tokenid'] },
     handle: ({ userid, tokenid }, { services }) => services.access.deleteToken(userid, tokenid).then(() => null),
   }),
 ]

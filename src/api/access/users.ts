@@ -100,7 +100,7 @@ export const userEndpoints = [
     params: { userid: user },
     permission: check(['Realm.AllocateUser', 'User.Modify'], '/access/users/{userid}'),
     returns: nothing,
-    cli: { command: ['user', 'delete'], positional: ['userid'] },
+    cli: { command: ['user', 'delete'], destroys: 'userid', positional: ['userid'] },
     handle: ({ userid }, { services }) => services.access.deleteUser(userid).then(() => null),
   }),
 ]

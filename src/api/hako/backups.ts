@@ -132,6 +132,8 @@ export const backupEndpoints = [
     isOwn: true,
     cli: {
       command: ['restore'],
+      destroys: 'vmid',
+      destroysWhen: 'force',
       positional: ['archive', 'vmid'],
       examples: [
         'restore local:backup/vm/100/2026-01-01T00:00:00Z 101 --unique',

@@ -164,6 +164,7 @@ export const evidenceEndpoints = [
     isOwn: true,
     cli: {
       command: ['evidence', 'check'],
+      proves: 'ok',
       positional: ['drill'],
       examples: ['evidence check 20260101T000041Z-vm-100-990000000'],
     },

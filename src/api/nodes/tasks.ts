@@ -111,6 +111,8 @@ const taskStatus = endpoint({
     ...identity,
     status: enumOf(['running', 'stopped']),
     exitstatus: optional(string({ description: '`OK`, `WARNINGS: n` or the error; only when stopped.' })),
+    kind: optional(string({ description: 'Kind of the error, for programs.' })),
+    remedy: optional(string({ description: 'What to do next.' })),
     phase: optional(string({ description: 'What it is doing.' })),
     fraction: optional(number({ description: 'How much of that is done.', minimum: 0, maximum: 1 })),
   }),
@@ -119,6 +121,7 @@ const taskStatus = endpoint({
     positional: ['upid'],
     columns: ['type', 'id', 'user', 'starttime', 'status', 'exitstatus', 'phase', 'fraction'],
     id: 'upid',
+    examples: ['task show "$(hako task list -o id --limit 1)"'],
   },
   handle: (at, call) => ownOrWith('Sys.Audit', at, call),
 })
@@ -140,7 +143,15 @@ const taskLog = endpoint({
   },
   permission: anyone,
   returns: array(object({ n: integer({ minimum: 1 }), t: string() })),
-  cli: { command: ['task', 'log'], positional: ['upid'], columns: ['t'], id: 'n' },
+  cli: {
+    command: ['task', 'log'],
+    raw: 't',
+    defaults: { limit: '0' },
+    positional: ['upid'],
+    columns: ['t'],
+    id: 'n',
+    examples: ['task log "$(hako task list -o id --limit 1)" --limit 0'],
+  },
   handle: async ({ start, limit, download, ...at }, call) => {
     await ownOrWith('Sys.Audit', at, call)
     if (download) return logFile(at.upid, { start, limit }, call)
@@ -157,7 +168,11 @@ const stopTask = endpoint({
   params: taskAt,
   permission: anyone,
   returns: nothing,
-  cli: { command: ['task', 'stop'], positional: ['upid'] },
+  cli: {
+    command: ['task', 'stop'],
+    positional: ['upid'],
+    examples: ['task stop "$(hako task list --source active -o id --limit 1)"'],
+  },
   handle: async (at, call) => {
     await ownOrWith('Sys.Modify', at, call)
     await call.services.tasks.stop(at.upid)

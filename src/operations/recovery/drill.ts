@@ -16,6 +16,7 @@ import type { Services } from '#services.ts'
 import { operation } from '#tasks/operation.ts'
 import { parseUpid } from '#tasks/upid.ts'
 import { climbLadder } from './drill-climb.ts'
+import type { RestoredDiskFacts } from './drill-restore.ts'
 import { gatherExhibits } from './exhibits.ts'
 
 export type DrillGuest = {
@@ -66,19 +67,6 @@ export type DrillOutcome = {
   /** Configuration the scratch guest booted with; null when it came to no restore. */
   readonly config: Readonly<Record<string, string>> | null
   readonly disks: readonly RestoredDiskFacts[]
-}
-
-/** Holes cost nothing this way; docs/formats/backup-v1.md has the details. */
-export const diskDigestKind = 'SHA-256 of the SHA-256 of each 128 KiB chunk'
-
-export type RestoredDiskFacts = {
-  /** `scsi0` */
-  readonly drive: string
-  readonly sizeBytes: number
-  /** Of what was written; see `digestKind`. */
-  readonly digest: string
-  /** How the digest is made, for whoever checks the evidence later. */
-  readonly digestKind: typeof diskDigestKind
 }
 
 export const drillGuest = operation<DrillGuest, DrillDeps>('hakodrill', {
@@ -135,6 +123,8 @@ export const drillGuest = operation<DrillGuest, DrillDeps>('hakodrill', {
       log(`evidence: ${directory}`)
       return { id: record.id, quote: record.quote, proven: record.proven }
     },
+    // What is whole stays: that the drill was interrupted afterwards makes it no less true.
+    undo: ({ deps, done }) => (done.point ? deps.recovery.discardUnfinished(recordIdOf(done.point)) : undefined),
   })
   .step('verdict', {
     do({ done }) {
@@ -166,11 +156,15 @@ interface RecordFacts {
   readonly now: number
 }
 
+function recordIdOf({ started, guest, scratch }: DrillPoint): string {
+  return `${started.replace(/[-:]|\.\d+/g, '')}-${guest.replace('/', '-')}-${scratch}`
+}
+
 export function recordOf({ params, point, outcome, task, node, now }: RecordFacts): DrillRecord {
   const { reached, verdicts, phases, pointInTime, name } = outcome
   const proven = suffices(reached ?? undefined, params.wanted)
   const record = {
-    id: `${point.started.replace(/[-:]|\.\d+/g, '')}-${point.guest.replace('/', '-')}-${point.scratch}`,
+    id: recordIdOf(point),
     node,
     upid: task.upid,
     guest: point.guest,

@@ -6,6 +6,7 @@ import { release } from 'node:os'
 import { join } from 'node:path'
 import { asVmid, type Vmid } from '#base/ids.ts'
 import { limits } from '#base/limits.ts'
+import { isHeadless } from '#guests/qemu/vga.ts'
 import { readForeignFile } from '#host/files.ts'
 import { productVersion } from '#base/product.ts'
 import type { DrillDeps, DrillOutcome } from './drill.ts'
@@ -41,9 +42,10 @@ async function versions({ host }: DrillDeps): Promise<Record<string, string>> {
   return { hakobune: productVersion, qemu: stdout.split('\n')[0] ?? '', kernel: release(), node: process.version }
 }
 
-/** Photographs the guest's screen into its run directory. A guest that never started has none. */
+/** Photographs the guest's screen into its run directory. A guest that never started, or is headless, has none. */
 export async function photograph({ guests }: Pick<DrillDeps, 'guests'>, scratch: Vmid): Promise<void> {
-  if (!(await guests.isRunning(scratch))) return
+  const { running } = await guests.config(scratch)
+  if (!running || isHeadless(running)) return
   await using qmp = await guests.qmp(scratch)
   await qmp.execute('screendump', { filename: join(guests.runDirOf(scratch), screenName), format: 'png' })
 }

@@ -1,0 +1,118 @@
+/**
+ * A node of its own for measuring: daemon and front as they run anywhere, no bridge, and a store filled
+ * directly, because making a thousand guests by a thousand tasks measures something else. Removed without a
+ * trace at the end of the scope.
+ */
+import { spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdirSync, mkdtempSync, readFileSync } from 'node:fs'
+import { chmod } from 'node:fs/promises'
+import { join } from 'node:path'
+import { waitFor } from '#base/clock.ts'
+import { asVmid } from '#base/ids.ts'
+import { GuestDocuments } from '#guests/documents.ts'
+import { machine } from '#host/exec.ts'
+import { takeDown } from '#lab/down.ts'
+import { type ApiClient, apiClient } from '#rest/client.ts'
+import { unixTransport } from '#rest/transport.ts'
+import { openSqliteStore } from '#store/sqlite.ts'
+import { type Settings, settingsToEnv } from '../src/settings.ts'
+import { freePort } from '../test/node-under-test.ts'
+
+export interface BenchNode extends AsyncDisposable {
+  readonly settings: Settings
+  readonly daemonPid: number
+  readonly frontPid: number
+  /** By root through the local socket. */
+  readonly api: ApiClient<never>['raw']
+  /** The node's certificate (PEM). */
+  readonly certificate: string
+}
+
+/** @param guests so many configured and stopped guests, from id 100 on */
+export async function benchNode({ guests = 0 }: { guests?: number } = {}): Promise<BenchNode> {
+  const settings = await freshSettings()
+  await using undo = new AsyncDisposableStack()
+  undo.defer(() => takeDown({ settings, host: machine() }).then(() => {}))
+  await configureGuests(settings, guests)
+  const transport = undo.use(unixTransport(join(settings.runDir, 'api.sock')))
+  const api = apiClient<never>(transport.send).raw
+  const daemon = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', join(root, 'src/main.ts')], {
+    env: settingsToEnv(settings),
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  undo.defer(async () => {
+    if (daemon.exitCode === null && daemon.kill('SIGTERM')) await once(daemon, 'exit')
+  })
+  const daemonPid = daemon.pid ?? 0
+  const said: string[] = []
+  daemon.stderr.on('data', (part: Buffer) => said.push(part.toString()))
+  await waitFor(
+    () => {
+      if (daemon.exitCode !== null) throw new Error(`the daemon ended:\n${said.join('')}`)
+      return api('GET', '/version').then(
+        () => true,
+        () => false,
+      )
+    },
+    { what: 'the daemon', timeoutMs: 60_000 },
+  )
+  const certificate = readFileSync(join(settings.stateDir, 'keys', 'tls.pem'), 'utf8')
+  const release = undo.move()
+  return {
+    settings,
+    daemonPid,
+    frontPid: frontOf(daemonPid),
+    api,
+    certificate,
+    [Symbol.asyncDispose]: () => release.disposeAsync(),
+  }
+}
+
+const root = join(import.meta.dirname, '..')
+
+/** The daemon's one child that stays: `setpriv`, which became Node. */
+function frontOf(daemonPid: number): number {
+  const children = readFileSync(`/proc/${daemonPid}/task/${daemonPid}/children`, 'utf8').trim().split(' ')
+  const isFront = (pid: string) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('front.ts')
+  return Number(children.find(isFront))
+}
+
+async function freshSettings(): Promise<Settings> {
+  const instance = `b${randomBytes(2).toString('hex')}`
+  const stateDir = mkdtempSync(`/var/tmp/hako-${instance}-`)
+  await chmod(stateDir, 0o711)
+  mkdirSync('/run/hakobune-bench', { recursive: true, mode: 0o711 })
+  return {
+    instance,
+    node: 'bench',
+    stateDir,
+    runDir: `/run/hakobune-bench/${instance}`,
+    cacheDir: '/var/cache/hakobune',
+    apiHost: '127.0.0.1',
+    apiPort: await freePort(),
+    bridge: 'none',
+    uidBase: 1_000_000_000,
+  }
+}
+
+async function configureGuests({ stateDir, node }: Settings, count: number): Promise<void> {
+  await using store = await openSqliteStore(join(stateDir, 'store.sqlite'))
+  const documents = new GuestDocuments(store, node)
+  await Promise.all(
+    Array.from({ length: count }, (_, at) => documents.create(asVmid(100 + at), { options: optionsOf(100 + at) })),
+  )
+}
+
+/** As real guests are: two disks, a network card, an agent. */
+function optionsOf(vmid: number): Record<string, string> {
+  const mac =
+    `BC:24:11:00:${(vmid >> 8).toString(16).padStart(2, '0')}:${(vmid & 255).toString(16).padStart(2, '0')}`.toUpperCase()
+  return {
+    name: `guest-${vmid}`, memory: '2048', cores: '2', sockets: '1', ostype: 'l26', agent: '1', onboot: '1', tags: 'bench;web',
+    scsihw: 'virtio-scsi-single', boot: 'order=scsi0', net0: `virtio=${mac},bridge=vmbr0,firewall=1`,
+    scsi0: `local:${vmid}/vm-${vmid}-disk-0.qcow2,size=32G`, scsi1: `local:${vmid}/vm-${vmid}-disk-1.qcow2,size=100G`,
+    description: 'A guest that exists in order to be listed.',
+  } // prettier-ignore
+}

@@ -1,0 +1,40 @@
+/**
+ * Memory of daemon and front: at rest after the start, and after every guest was listed a few times by each
+ * of the ways there are. Resident set, and the part of it that is not pages of files (which processes share).
+ *
+ *   node bench/memory.ts [guests]
+ */
+import { readFileSync } from 'node:fs'
+import { systemClock } from '#base/clock.ts'
+import { benchNode } from './bench-node.ts'
+import { row, table } from './figures.ts'
+
+const [guests = 200] = process.argv.slice(2).map(Number)
+/** A process at rest gives memory back after a while; this is when it is looked at. */
+const restMs = 3_000
+
+await using node = await benchNode({ guests })
+const { api, daemonPid, frontPid, settings } = node
+const lines = [...(await figures('at rest'))]
+for (let round = 0; round < 10; round += 1) {
+  await api('GET', `/nodes/${settings.node}/qemu`)
+  await api('GET', '/cluster/resources')
+}
+lines.push(...(await figures(`after listing ${guests} guests`)))
+table(row('', 'RSS MiB', 'own MiB', 'peak MiB'), lines)
+
+async function figures(when: string): Promise<string[]> {
+  await systemClock.sleep(restMs)
+  return [
+    [`daemon ${when}`, daemonPid],
+    [`front ${when}`, frontPid],
+  ].map(([name, pid]) => row(String(name), ...memoryOf(Number(pid))))
+}
+
+function memoryOf(pid: number): string[] {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8')
+  return ['VmRSS', 'RssAnon', 'VmHWM'].map((name) => {
+    const kib = Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)?.[1])
+    return (kib / 1024).toFixed(1)
+  })
+}
