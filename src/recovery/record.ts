@@ -32,9 +32,11 @@ export interface DrillRecord {
   readonly wanted: Level
   readonly reached?: Level
   readonly proven: boolean
+  /** What L6 was asked to show. */
+  readonly probes?: readonly string[]
   readonly verdicts: readonly LevelVerdict[]
   readonly phases: PhaseTimes
-  /** Sum of the phases: from the order to restore until the last wanted level held. Only when proven. */
+  /** Sum of the phases: from the order to restore until the last wanted level held. Only when proven, and restored. */
   readonly recoveryTimeMs?: number
   /** Age of the data when the drill began. */
   readonly dataAgeMs?: number
@@ -72,6 +74,7 @@ export function quoteOf(record: Omit<DrillRecord, 'quote'>): string {
   if (record.proven && record.recoveryTimeMs !== undefined) {
     return `${subject} proven to ${record.reached}: ${achievement(record.reached)} in ${minutesText(record.recoveryTimeMs)}${age}`
   }
+  if (record.proven) return `${subject} proven to ${record.reached}: ${achievement(record.reached)}${age}`
   const failed = record.verdicts.find(({ held }) => !held)
   const reached = record.reached === undefined ? 'nothing' : record.reached
   return `${subject} NOT proven: reached ${reached} of ${record.wanted}; ${failed ? `${failed.level} failed: ${failed.found}` : 'the drill did not finish'}${age}`

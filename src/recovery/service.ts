@@ -41,7 +41,8 @@ export class RecoveryService {
 
   /** Signs and keeps a drill. @returns the directory of its evidence. @throws Fault `exhausted` */
   async keep(record: DrillRecord, files: ReadonlyMap<string, string | Uint8Array>): Promise<string> {
-    await makeDirectory(this.#directory, 0o755)
+    // A console or a screen may show what is not everybody's.
+    await makeDirectory(this.#directory, 0o700)
     const { key } = await nodeKey(this.#keys)
     const directory = join(this.#directory, record.id)
     await writeEvidence({

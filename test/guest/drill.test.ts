@@ -56,7 +56,14 @@ suite('drills', { timeout: 900_000 }, () => {
     const [kept] = (await node.api('GET', '/hako/drills')) as KeptDrill[]
     assert.ok(kept)
     const names = await readdir(kept.evidence)
-    for (const name of ['record.json', 'console.txt', 'screen.png', 'disks.json', 'guest-config.json', 'versions.json'])
+    for (const name of [
+      'record.json',
+      'console.txt',
+      'screen.png',
+      'disks.json',
+      'guest-config.json',
+      'environment.json',
+    ])
       assert.ok(names.includes(name), name)
     assert.match(await readFile(join(kept.evidence, 'console.txt'), 'utf8'), /READY/)
     assert.equal((await readFile(join(kept.evidence, 'screen.png'))).subarray(1, 4).toString(), 'PNG')

@@ -9,6 +9,8 @@ import { after, before, suite, test } from 'node:test'
 import { MiB } from '#base/bytes.ts'
 import { waitFor } from '#base/clock.ts'
 import type { Vmid } from '#base/ids.ts'
+import { NodeFacts } from '#cluster/node-facts.ts'
+import { systemClock } from '#base/clock.ts'
 import { machine } from '#host/exec.ts'
 import { links } from '#host/ip.ts'
 import { listNetns } from '#host/netns.ts'
@@ -17,7 +19,8 @@ import { namesOf } from '#network/names.ts'
 import { verifyBackups } from '#operations/backup/verify.ts'
 import { resetGuest, stopGuest } from '#operations/guest/power.ts'
 import { rebootGuest, shutdownGuest } from '#operations/guest/shutdown.ts'
-import { type DrillGuest, drillGuest } from '#operations/recovery/drill.ts'
+import { drillGuest } from '#operations/recovery/drill.ts'
+import type { DrillGuest } from '#operations/recovery/drill-facts.ts'
 import { RecoveryService } from '#recovery/service.ts'
 import { everyStepFails } from '#tasks/conformance.ts'
 import { buttonSays, writeButtonDisk } from '../fixtures/guests/power-button.ts'
@@ -56,7 +59,7 @@ suite('operations on a stopped guest with a backup', () => {
       // A run follows the one before within the second evidence is named after.
       runs += 1
       const recovery = new RecoveryService({ stateDir: join(world.settings.stateDir, `run-${runs}`) })
-      const deps = { ...world.deps, network: world.network, recovery }
+      const deps = { ...world.deps, network: world.network, recovery, node: new NodeFacts({ clock: systemClock }) }
       return { params, deps, look: () => everythingOf(world), [Symbol.asyncDispose]: async () => {} }
     },
     { leavesNothing: true },

@@ -7,23 +7,11 @@ import { asVmid, asVolumeId, type Vmid } from '#base/ids.ts'
 import { climb, type Rung } from '#recovery/ladder.ts'
 import { type Level, meanings } from '#recovery/level.ts'
 import type { PhaseTimes } from '#recovery/record.ts'
-import type { StepContext } from '#tasks/operation.ts'
-import type { DrillDeps, DrillGuest, DrillOutcome, DrillPoint } from './drill.ts'
+import type { ClimbContext, DrillDeps, DrillOutcome } from './drill-facts.ts'
 import { waitForAddress, waitForAgent, waitForBoot } from './drill-guest.ts'
 import { photograph } from './exhibits.ts'
 import { runProbes } from './drill-probes.ts'
 import { restoreScratch, type RestoredScratch } from './drill-restore.ts'
-
-export interface IsolatedNetwork {
-  readonly netns: string
-  readonly bridge: string
-}
-
-export type ClimbContext = StepContext<
-  DrillGuest,
-  DrillDeps,
-  { readonly point: DrillPoint; readonly network: IsolatedNetwork }
->
 
 /** What the rungs learn from one another on the way up. */
 interface Findings {

@@ -6,19 +6,10 @@ import type { Vmid } from '#base/ids.ts'
 import { readForeignFile } from '#host/files.ts'
 import { inNetns } from '#host/netns.ts'
 import { judgeConsole } from '#recovery/console.ts'
-import type { DrillDeps } from './drill.ts'
+import type { DrillDeps, Scratch } from './drill-facts.ts'
 
 /** The end of a log says how a boot went; a guest that prints for ever must fill neither memory nor disk. */
 const logBytes = 1024 * 1024
-
-export interface Scratch {
-  readonly deps: DrillDeps
-  readonly scratch: Vmid
-  readonly netns: string
-  /** Deadline of each single wait. */
-  readonly timeoutMs: number
-  readonly signal: AbortSignal
-}
 
 /**
  * Up is what the console says, or an agent that answers: a guest without a serial console still boots.

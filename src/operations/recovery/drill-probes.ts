@@ -3,7 +3,7 @@ import { waitFor } from '#base/clock.ts'
 import { Fault, isFault, messageOf } from '#base/fault.ts'
 import { httpGet } from '#host/http-probe.ts'
 import { judgeContent, parseProbe, type Probe } from '#recovery/probe.ts'
-import type { Scratch } from './drill-guest.ts'
+import type { Scratch } from './drill-facts.ts'
 
 const contentBytes = 4 * 1024 * 1024
 

@@ -2,7 +2,7 @@
 import { invalid } from '#base/fault.ts'
 import type { Level } from '#recovery/level.ts'
 import { parseProbe } from '#recovery/probe.ts'
-import type { DrillGuest } from './drill.ts'
+import type { DrillGuest } from './drill-facts.ts'
 
 export interface DrillParams {
   readonly vmid?: number | undefined

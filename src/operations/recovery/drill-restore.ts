@@ -8,20 +8,7 @@ import type { Options } from '#guests/config.ts'
 import { agentOf } from '#guests/qemu/agent.ts'
 import type { PhaseTimes } from '#recovery/record.ts'
 import { optionsWithVolumes, restoreDisks, storedOptions } from '../backup/restore-disks.ts'
-import type { ClimbContext } from './drill-climb.ts'
-
-/** Holes cost nothing this way; docs/formats/backup-v1.md has the details. */
-export const diskDigestKind = 'SHA-256 of the SHA-256 of each 128 KiB chunk'
-
-export type RestoredDiskFacts = {
-  /** `scsi0` */
-  readonly drive: string
-  readonly sizeBytes: number
-  /** Of what was written; see `digestKind`. */
-  readonly digest: string
-  /** How the digest is made, for whoever checks the evidence later. */
-  readonly digestKind: typeof diskDigestKind
-}
+import { type ClimbContext, diskDigestKind, type RestoredDiskFacts } from './drill-facts.ts'
 
 export interface RestoredScratch {
   readonly name: string | null

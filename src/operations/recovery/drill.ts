@@ -7,36 +7,14 @@
  * does the last step turn a missed level into the failure of the task.
  */
 import { Fault, missing } from '#base/fault.ts'
-import { asVmid, asVolumeId, type Vmid } from '#base/ids.ts'
-import type { Level } from '#recovery/level.ts'
+import { asVmid, asVolumeId, splitVolumeId, type Vmid } from '#base/ids.ts'
 import { suffices } from '#recovery/level.ts'
-import type { LevelVerdict } from '#recovery/ladder.ts'
-import { type DrillRecord, type PhaseTimes, quoteOf, recoveryTimeMs } from '#recovery/record.ts'
-import type { Services } from '#services.ts'
+import { type DrillRecord, quoteOf, recoveryTimeMs } from '#recovery/record.ts'
 import { operation } from '#tasks/operation.ts'
 import { parseUpid } from '#tasks/upid.ts'
 import { climbLadder } from './drill-climb.ts'
-import type { RestoredDiskFacts } from './drill-restore.ts'
+import type { DrillDeps, DrillGuest, DrillOutcome, DrillPoint } from './drill-facts.ts'
 import { gatherExhibits } from './exhibits.ts'
-
-export type DrillGuest = {
-  /** Volume id of the restore point; without one the newest of `vmid`. */
-  readonly archive?: string
-  readonly vmid?: number
-  /** Where the restore points of `vmid` are looked for. */
-  readonly backupStorage: string
-  /** Where the scratch volumes go; without one, where the backed-up disks were. */
-  readonly storage?: string
-  readonly wanted: Level
-  /** Property strings, see `recovery/probe.ts`. */
-  readonly probes: readonly string[]
-  readonly bootTimeoutSeconds: number
-}
-
-export type DrillDeps = Pick<
-  Services,
-  'settings' | 'clock' | 'random' | 'host' | 'guests' | 'network' | 'storage' | 'backup' | 'recovery'
->
 
 /**
  * Scratch guests live up there, far from ids people give. The offset is the task's pid, which no other
@@ -48,33 +26,15 @@ function scratchOf(upid: string): Vmid {
   return asVmid(scratchIds + parseUpid(upid).pid)
 }
 
-export type DrillPoint = {
-  readonly archive: string
-  /** `vm/100`. */
-  readonly guest: string
-  readonly scratch: number
-  /** Name of the isolated network. */
-  readonly network: string
-  readonly started: string
-}
-
-export type DrillOutcome = {
-  readonly reached: Level | null
-  readonly verdicts: readonly LevelVerdict[]
-  readonly phases: PhaseTimes
-  readonly pointInTime: string | null
-  readonly name: string | null
-  /** Configuration the scratch guest booted with; null when it came to no restore. */
-  readonly config: Readonly<Record<string, string>> | null
-  readonly disks: readonly RestoredDiskFacts[]
-}
-
 export const drillGuest = operation<DrillGuest, DrillDeps>('hakodrill', {
   id: ({ vmid, archive }) => vmid ?? /vm\/(\d+)\//.exec(archive ?? '')?.[1] ?? '',
 })
   .step('point', {
     async do({ params, deps, task, log }) {
-      const archive = params.archive ?? (await newestPoint(deps, params.backupStorage, params.vmid))
+      const archive =
+        params.archive === undefined
+          ? await newestPoint(deps, params.backupStorage, params.vmid)
+          : await knownPoint(deps, params.archive)
       const guest = /backup\/((?:vm|ct)\/\d+)\//.exec(archive)?.[1]
       if (guest === undefined) throw new Fault('invalid', `'${archive}' is no restore point that can be drilled`)
       const scratch = scratchOf(task.upid)
@@ -132,6 +92,17 @@ export const drillGuest = operation<DrillGuest, DrillDeps>('hakodrill', {
     },
   })
 
+/** A restore point that does not exist proves nothing about the guest. @throws Fault `missing` */
+async function knownPoint(deps: DrillDeps, archive: string): Promise<string> {
+  const volid = asVolumeId(archive)
+  const { storage } = splitVolumeId(volid)
+  const points = await deps.backup.list({ storage })
+  if (!points.some((point) => point.volid === volid)) {
+    throw missing('restore point', archive, { remedy: `Those there are: hako backup list --storage ${storage}` })
+  }
+  return archive
+}
+
 async function newestPoint(deps: DrillDeps, storage: string, vmid: number | undefined): Promise<string> {
   if (vmid === undefined)
     throw new Fault('invalid', 'Parameter verification failed.', {
@@ -178,7 +149,8 @@ export function recordOf({ params, point, outcome, task, node, now }: RecordFact
     proven,
     verdicts,
     phases,
-    ...(proven ? { recoveryTimeMs: recoveryTimeMs(phases) } : {}),
+    probes: params.probes,
+    ...(proven && suffices(params.wanted, 'L2') ? { recoveryTimeMs: recoveryTimeMs(phases) } : {}),
   }
   return { ...record, quote: quoteOf(record) }
 }

@@ -8,8 +8,9 @@ import { asVmid, type Vmid } from '#base/ids.ts'
 import { limits } from '#base/limits.ts'
 import { isHeadless } from '#guests/qemu/vga.ts'
 import { readForeignFile } from '#host/files.ts'
+import { accelerator } from '#host/kvm.ts'
 import { productVersion } from '#base/product.ts'
-import type { DrillDeps, DrillOutcome } from './drill.ts'
+import type { DrillDeps, DrillOutcome } from './drill-facts.ts'
 import { logOf } from './drill-guest.ts'
 
 export const screenName = 'screen.png'
@@ -22,7 +23,7 @@ export async function gatherExhibits(
 ): Promise<Map<string, string | Uint8Array>> {
   const scratch = asVmid(scratchId)
   const exhibits = new Map<string, string | Uint8Array>()
-  exhibits.set('versions.json', `${JSON.stringify(await versions(deps), null, 2)}\n`)
+  exhibits.set('environment.json', `${JSON.stringify(await environment(deps), null, 2)}\n`)
   if (outcome.config !== null) exhibits.set('guest-config.json', `${JSON.stringify(outcome.config, null, 2)}\n`)
   exhibits.set('disks.json', `${JSON.stringify(outcome.disks, null, 2)}\n`)
   for (const [file, name] of [
@@ -37,9 +38,21 @@ export async function gatherExhibits(
   return exhibits
 }
 
-async function versions({ host }: DrillDeps): Promise<Record<string, string>> {
+/** What the times were measured on: without it they mean little. */
+async function environment({ host, settings, node }: DrillDeps): Promise<Record<string, string | number>> {
   const { stdout } = await host.run(['qemu-system-x86_64', '--version'])
-  return { hakobune: productVersion, qemu: stdout.split('\n')[0] ?? '', kernel: release(), node: process.version }
+  const { accelerator: kind, reason } = await accelerator({ host, cacheDir: settings.cacheDir })
+  const { model, threads } = await node.processor()
+  return {
+    hakobune: productVersion,
+    qemu: stdout.split('\n')[0] ?? '',
+    accelerator: kind,
+    acceleratorReason: reason,
+    processor: model,
+    processorThreads: threads,
+    kernel: release(),
+    node: process.version,
+  }
 }
 
 /** Photographs the guest's screen into its run directory. A guest that never started, or is headless, has none. */
