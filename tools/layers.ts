@@ -23,8 +23,7 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
   host: ['base'],
   store: ['base'],
   tasks: floor1,
-  // The two that judge and identify speak the words an endpoint uses for it.
-  access: [...floor1, 'rest'],
+  access: floor1,
   cluster: floor1,
   storage: floor1,
   network: floor1,
