@@ -1,9 +1,9 @@
-/** Notes and protection of a backup: the facts about it that may change, in a file beside it. */
+/** Notes, protection and what the last check found: the facts about a backup that may change, in a file beside it. */
 import { mkdir, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { Fault } from '#base/fault.ts'
 import { checkProperties } from '#base/schema/check.ts'
-import { boolean, optional, string } from '#base/schema/schema.ts'
+import { boolean, integer, optional, string } from '#base/schema/schema.ts'
 import { readIfPresent, writeFileAtomic } from '#host/files.ts'
 import { type BackupId, printBackupId } from './backup-id.ts'
 import type { Layout } from './layout.ts'
@@ -12,9 +12,18 @@ import { seal, unseal } from './sealed.ts'
 export interface Marks {
   readonly notes?: string | undefined
   readonly protected?: boolean | undefined
+  /** When it was last checked in full, in seconds since 1970. */
+  readonly verified?: number | undefined
+  /** What that check found damaged. */
+  readonly damage?: string | undefined
 }
 
-const properties = { notes: optional(string({ maxLength: 65_536 })), protected: optional(boolean()) }
+const properties = {
+  notes: optional(string({ maxLength: 65_536 })),
+  protected: optional(boolean()),
+  verified: optional(integer({ minimum: 0, maximum: 253_402_300_799 })),
+  damage: optional(string({ maxLength: 4096 })),
+}
 
 /** @throws Fault `damaged` */
 export async function readMarks(layout: Layout, id: BackupId): Promise<Marks> {

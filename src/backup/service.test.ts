@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { writeFile } from 'node:fs/promises'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { isFault } from '#base/fault.ts'
@@ -60,3 +60,37 @@ test('a storage that never held a backup has none, and what is no backup is refu
   await assert.rejects(service.open(asVolumeId('local:backup/vm/100/2026-11-20T10:00:00Z')), missing)
   await assert.rejects(service.open(asVolumeId('local:iso/x.iso')), (error) => isFault(error, 'invalid'))
 })
+
+test('damage that a check found is seen by whoever lists the backups next, until a check finds none', async () => {
+  await using temporary = await temporaryDatastore()
+  const service = new BackupService({
+    ...deps,
+    host: machine(),
+    storage: { datastorePath: async () => temporary.path },
+  })
+  const { volid, writer } = await service.begin('local', { vmid: asVmid(100) })
+  await writer.addDisk('scsi0', memorySource(disk('r.')))
+  await writer.commit({}, {})
+  const listed = async () => (await service.list({ storage: 'local' }))[0]
+  assert.equal((await listed())?.verified, undefined)
+
+  const [pack] = await packsOf(temporary.path)
+  assert.ok(pack)
+  const good = await readFile(pack)
+  await writeFile(
+    pack,
+    good.map((byte, at) => (at === Math.floor(good.length / 2) ? byte ^ 1 : byte)),
+  )
+  await assert.rejects(service.verify(volid), (error) => isFault(error, 'damaged'))
+  assert.match((await listed())?.damage ?? '', /chunk [0-9a-f]{64}/)
+
+  await writeFile(pack, good)
+  await service.verify(volid)
+  assert.equal((await listed())?.damage, undefined)
+  assert.ok(((await listed())?.verified ?? 0) > 0)
+})
+
+async function packsOf(path: string): Promise<string[]> {
+  const entries = await readdir(join(path, 'packs'), { recursive: true, withFileTypes: true })
+  return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name))
+}

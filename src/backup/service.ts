@@ -36,7 +36,9 @@ export interface ListedBackup {
   readonly sizeBytes: number
   readonly notes?: string | undefined
   readonly protected?: boolean | undefined
-  /** Why it cannot be read, if so. */
+  /** When it was last checked in full, in seconds since 1970. */
+  readonly verified?: number | undefined
+  /** Why it cannot be read, or what the last check found. */
   readonly damage?: string | undefined
   readonly manifest?: Manifest | undefined
 }
@@ -111,10 +113,20 @@ export class BackupService {
     await this.annotate(volid, { protected: isProtected })
   }
 
-  /** Checks every byte a restore would need. @throws Fault `damaged` naming each damaged chunk */
+  /** Checks every byte a restore would need, and keeps what was found. @throws Fault `damaged` naming each damaged chunk */
   async verify(volid: VolumeId, options: VerifyOptions = {}): Promise<VerifiedBackup> {
-    await using reader = await this.open(volid)
-    return await reader.verify(options)
+    const { datastore, id } = await this.#find(volid)
+    const verified = seconds(this.#needs.clock)
+    try {
+      await using reader = await datastore.open(id)
+      const result = await reader.verify(options)
+      await datastore.mark(id, { verified, damage: undefined })
+      return result
+    } catch (cause) {
+      // Whoever looks at the list next must see it, not only who asked for this check.
+      if (isFault(cause, 'damaged')) await datastore.mark(id, { verified, damage: cause.message.slice(0, 1024) })
+      throw cause
+    }
   }
 
   /** Checks every file of a storage's datastore. @throws Fault `damaged` naming what, and the backups hit */
@@ -162,7 +174,7 @@ function volidOf(storage: string, id: BackupId): VolumeId {
   return asVolumeId(`${storage}:backup/${printBackupId(id)}`)
 }
 
-function listed(storage: string, { id, manifest, marks, damage }: BackupInfo): ListedBackup {
+function listed(storage: string, { id, manifest, marks, damage = marks.damage }: BackupInfo): ListedBackup {
   const notes = marks.notes === '' ? undefined : marks.notes
   return {
     volid: volidOf(storage, id),
@@ -171,6 +183,7 @@ function listed(storage: string, { id, manifest, marks, damage }: BackupInfo): L
     sizeBytes: manifest ? dataBytesOf(manifest) : 0,
     ...(notes === undefined ? {} : { notes }),
     ...(marks.protected ? { protected: true } : {}),
+    ...(marks.verified === undefined ? {} : { verified: marks.verified }),
     ...(damage === undefined ? {} : { damage }),
     ...(manifest ? { manifest } : {}),
   }

@@ -11,6 +11,7 @@ const units: Readonly<Record<string, Unit>> = {
   netin: 'bytes', netout: 'bytes', diskread: 'bytes', diskwrite: 'bytes', cpu: 'share', used_fraction: 'share', uptime: 'seconds',
   starttime: 'time',
   finished: 'time',
+  verified: 'time',
   stored: 'bytes', endtime: 'time', ctime: 'time',
 } // prettier-ignore
 

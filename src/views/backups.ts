@@ -17,7 +17,8 @@ export const backupItem = object({
   stored: optional(integer({ description: 'Bytes it added to the datastore.' })),
   protected: optional(boolean({ description: 'Cannot be removed.' })),
   notes: optional(string({ description: 'Notes.' })),
-  damage: optional(string({ description: 'Why it cannot be read.' })),
+  verified: optional(integer({ description: 'When it was last checked in full, in seconds since 1970.' })),
+  damage: optional(string({ description: 'Why it cannot be read, or what the last check found.' })),
 })
 export type BackupItem = Static<typeof backupItem>
 
@@ -86,7 +87,16 @@ export async function backupFacts({ backup }: BackupSources, volid: VolumeId): P
   }
 }
 
-function itemOf({ volid, vmid, sizeBytes, notes, protected: isProtected, damage, manifest }: ListedBackup): BackupItem {
+function itemOf({
+  volid,
+  vmid,
+  sizeBytes,
+  notes,
+  protected: isProtected,
+  verified,
+  damage,
+  manifest,
+}: ListedBackup): BackupItem {
   const name = manifest?.facts.name
   return {
     volid,
@@ -97,6 +107,7 @@ function itemOf({ volid, vmid, sizeBytes, notes, protected: isProtected, damage,
     stored: manifest?.disks.reduce((sum, { newStoredBytes }) => sum + newStoredBytes, 0),
     protected: isProtected,
     notes,
+    verified,
     damage,
   }
 }

@@ -29,7 +29,7 @@ export const backupEndpoints = [
     isOwn: true,
     cli: {
       command: ['backup', 'list'],
-      columns: ['volid', 'vmid', 'name', 'pointInTime', 'size', 'stored', 'protected', 'notes', 'damage'],
+      columns: ['volid', 'vmid', 'name', 'pointInTime', 'size', 'stored', 'verified', 'damage', 'protected', 'notes'],
       id: 'volid',
       examples: ['backup list', 'backup list --vmid 100 -o id'],
     },

@@ -66,7 +66,7 @@ function rungsOf(context: ClimbContext, findings: Findings): Record<Level, Rung>
       return `${disks.length} disk(s) as of ${pointInTime}`
     },
     L1: async () => {
-      const { chunks } = await known(findings.reader).verify({
+      const { chunks } = await deps.backup.verify(asVolumeId(done.point.archive), {
         signal,
         onProgress: (fraction) => progress('verify', fraction),
       })
