@@ -9,7 +9,9 @@ import { AccessService } from '#access/service.ts'
 import { messageOf } from '#base/fault.ts'
 import { createLog, type Log } from '#base/log.ts'
 import { productName, productVersion } from '#base/product.ts'
+import { runBackupJobs } from '#loops/backup-jobs.ts'
 import { watchGuests } from '#loops/guest-status.ts'
+import { writeHistory } from '#loops/history.ts'
 import { allOperations } from '#operations/all.ts'
 import { TaskService } from '#tasks/service.ts'
 import { prepareNode } from './prepare-node.ts'
@@ -34,8 +36,8 @@ async function run(log: Log): Promise<void> {
 
   const services = await buildServices(settings, { log, isStoreChecked: true })
   closing.use(services.store)
-  const { clock, random, store, host } = services
-  const access = new AccessService({ store, clock, random, host, log, keysDir: join(settings.stateDir, 'keys') })
+  const { clock, random, store, host, pools } = services
+  const access = new AccessService({ store, clock, random, host, log, pools, keysDir: join(settings.stateDir, 'keys') })
   const workerEntry = join(import.meta.dirname, 'worker.ts')
   const tasks = closing.use(
     new TaskService({ settings, clock, random, log, store, workerEntry, operations: allOperations }),
@@ -52,6 +54,8 @@ async function run(log: Log): Promise<void> {
   closing.defer(() => stopping.abort())
   await serve(node, closing)
   watchGuests(node, stopping.signal)
+  runBackupJobs(node, stopping.signal)
+  writeHistory(node, stopping.signal)
   await stopped
   log.info('stopping; guests and tasks go on')
 }

@@ -4,8 +4,14 @@
  */
 import { join } from 'node:path'
 import type { AccessService } from '#access/service.ts'
+import { keyOf } from '#access/world.ts'
 import { BackupService } from '#backup/service.ts'
+import { BackupJobs } from '#cluster/backup-jobs.ts'
+import { MachineFiles } from '#cluster/machine-files.ts'
+import { NodeConfigs } from '#cluster/node-config.ts'
 import { NodeFacts } from '#cluster/node-facts.ts'
+import { ClusterOptions } from '#cluster/options.ts'
+import { Subscriptions } from '#cluster/subscription.ts'
 import { type Clock, systemClock } from '#base/clock.ts'
 import type { Log } from '#base/log.ts'
 import { type Random, systemRandom } from '#base/random.ts'
@@ -14,6 +20,8 @@ import { machine } from '#host/exec.ts'
 import { makeDirectory } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
 import { NetworkService } from '#network/service.ts'
+import { History } from '#observe/history.ts'
+import { PoolService } from '#pools/service.ts'
 import { RecoveryService } from '#recovery/service.ts'
 import { StorageService } from '#storage/service.ts'
 import { openSqliteStore } from '#store/sqlite.ts'
@@ -33,6 +41,13 @@ export interface Services {
   readonly guests: GuestService
   readonly backup: BackupService
   readonly recovery: RecoveryService
+  readonly pools: PoolService
+  readonly options: ClusterOptions
+  readonly backupJobs: BackupJobs
+  readonly machine: MachineFiles
+  readonly nodeConfigs: NodeConfigs
+  readonly subscriptions: Subscriptions
+  readonly history: History
   readonly node: NodeFacts
 }
 
@@ -60,5 +75,21 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
   const guests = new GuestService({ ...base, storage, network })
   const backup = new BackupService({ ...base, storage })
   const recovery = new RecoveryService(settings)
-  return { ...base, storage, network, guests, backup, recovery, node: new NodeFacts(base) }
+  const pools = new PoolService({ store, rightsMark: keyOf.version })
+  return {
+    ...base,
+    storage,
+    network,
+    guests,
+    backup,
+    recovery,
+    pools,
+    options: new ClusterOptions(base),
+    backupJobs: new BackupJobs(base),
+    machine: new MachineFiles({ root: settings.machineRoot, isOwn: settings.machineRoot !== undefined, random }),
+    nodeConfigs: new NodeConfigs(base),
+    subscriptions: new Subscriptions(base),
+    history: new History(join(settings.stateDir, 'history')),
+    node: new NodeFacts(base),
+  }
 }

@@ -7,6 +7,8 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { Fault } from '#base/fault.ts'
 
+const defaultInstance = 'node'
+
 export interface Settings {
   /** Up to 6 characters `[a-z0-9]`; prefixes every bridge, tap, table and cgroup. */
   readonly instance: string
@@ -18,6 +20,8 @@ export interface Settings {
   readonly runDir: string
   /** What can be built again: guest images, the accelerator's verdict. */
   readonly cacheDir: string
+  /** Stands for `/` where settings of the machine are written: a node that shares its machine has none, and writes none. */
+  readonly machineRoot?: string
   readonly apiHost: string
   readonly apiPort: number
   /** `nat`: the node makes a bridge of its own with DHCP and address translation; `none`: it uses what is there. */
@@ -28,7 +32,7 @@ export interface Settings {
 
 /** Reads `HAKO_*` variables over the defaults of an installed node. @throws Fault `invalid` naming the variable. */
 export function settingsFrom(env: Readonly<Record<string, string | undefined>> = process.env): Settings {
-  const instance = env.HAKO_INSTANCE ?? 'node'
+  const instance = env.HAKO_INSTANCE ?? defaultInstance
   if (!/^[a-z0-9]{1,6}$/.test(instance)) {
     throw new Fault('invalid', `HAKO_INSTANCE is '${instance}': it must be 1 to 6 lower-case letters or digits`)
   }
@@ -38,6 +42,7 @@ export function settingsFrom(env: Readonly<Record<string, string | undefined>> =
     stateDir: env.HAKO_STATE_DIR ?? join('/var/lib/hakobune', instance),
     runDir: env.HAKO_RUN_DIR ?? join('/run/hakobune', instance),
     cacheDir: env.HAKO_CACHE_DIR ?? '/var/cache/hakobune',
+    ...machineRootOf(instance, env.HAKO_MACHINE_ROOT),
     apiHost: env.HAKO_API_HOST ?? '127.0.0.1',
     apiPort: wholeNumber('HAKO_API_PORT', env.HAKO_API_PORT ?? '8006', 0, 65_535),
     bridge: oneOf('HAKO_BRIDGE', env.HAKO_BRIDGE ?? 'none', ['nat', 'none']),
@@ -53,6 +58,7 @@ export function settingsToEnv(settings: Settings): Record<string, string> {
     HAKO_STATE_DIR: settings.stateDir,
     HAKO_RUN_DIR: settings.runDir,
     HAKO_CACHE_DIR: settings.cacheDir,
+    ...(settings.machineRoot === undefined ? {} : { HAKO_MACHINE_ROOT: settings.machineRoot }),
     HAKO_API_HOST: settings.apiHost,
     HAKO_API_PORT: String(settings.apiPort),
     HAKO_BRIDGE: settings.bridge,
@@ -63,6 +69,12 @@ export function settingsToEnv(settings: Settings): Record<string, string> {
 /** The bridge guests of this node are plugged into, when it makes one of its own. */
 export function ownBridge({ instance }: Pick<Settings, 'instance'>): string {
   return `hk${instance}0`
+}
+
+/** The installed node (its instance has the default name) owns its machine. */
+function machineRootOf(instance: string, given: string | undefined): { machineRoot?: string } {
+  if (given !== undefined) return { machineRoot: given }
+  return instance === defaultInstance ? { machineRoot: '/' } : {}
 }
 
 function hostLabel(): string {

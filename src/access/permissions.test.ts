@@ -27,6 +27,7 @@ function worldOf(acl: readonly AclEntry[], changes: Partial<World> = {}): World 
     ]),
     ownRoles: new Map([['Powerless', { privs: [] }]]),
     acl: indexAcl(acl),
+    poolsOf: () => [],
     ...changes,
   }
 }
@@ -64,7 +65,7 @@ test('a role nobody knows gives nothing', () => {
 
 test('a member of a pool carries the rights of the pool', () => {
   const acl = [give('/pool/dev', 'group', 'staff', 'PVEVMUser')]
-  const permissions = new Permissions(worldOf(acl), (path) => (path === '/vms/100' ? ['dev'] : []))
+  const permissions = new Permissions(worldOf(acl, { poolsOf: (path) => (path === '/vms/100' ? ['dev'] : []) }))
   assert.ok(permissions.on('bob@pve', '/vms/100').has('VM.PowerMgmt'))
   assert.ok(!permissions.on('bob@pve', '/vms/101').has('VM.PowerMgmt'))
   assert.ok(permissions.on('bob@pve!full', '/vms/100').has('VM.PowerMgmt'))
@@ -128,7 +129,9 @@ const someAcl = fc.array(
 test('a token never holds more than its user, nor passes on more', () => {
   fc.assert(
     fc.property(someAcl, fc.constantFrom(...paths), fc.boolean(), (acl, path, isInPool) => {
-      const permissions = new Permissions(worldOf(acl), (on) => (isInPool && on === '/vms/100' ? ['dev'] : []))
+      const permissions = new Permissions(
+        worldOf(acl, { poolsOf: (on) => (isInPool && on === '/vms/100' ? ['dev'] : []) }),
+      )
       const ofUser = permissions.on('bob@pve', path)
       for (const [privilege, propagates] of permissions.on('bob@pve!own', path)) {
         assert.ok(ofUser.has(privilege), `${privilege} on ${path}`)

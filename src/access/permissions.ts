@@ -21,21 +21,16 @@ import { root, type World } from './world.ts'
 /** Privilege to whether it propagates further down. */
 export type Privileges = ReadonlyMap<string, boolean>
 
-/** Names of the pools (`a`, `a/b`) a guest or storage belongs to. */
-export type PoolsOf = (path: string) => readonly string[]
-
 const none: Privileges = new Map()
 const everything: Privileges = new Map(privileges.map((privilege) => [privilege, true]))
 const userQuestion = /^\/access\/users\/([^/]+)$/
 
 export class Permissions {
   readonly #world: World
-  readonly #poolsOf: PoolsOf
   readonly #answers = new Map<string, Privileges>()
 
-  constructor(world: World, poolsOf: PoolsOf = () => []) {
+  constructor(world: World) {
     this.#world = world
-    this.#poolsOf = poolsOf
   }
 
   /** @param authId `user@realm` or `user@realm!token` */
@@ -65,7 +60,7 @@ export class Permissions {
 
   #ofReader(reader: AclReader, path: string): Privileges {
     const own = rolesOn(this.#world.acl, reader, path)
-    const pools = this.#poolsOf(path).map((pool) => rolesOn(this.#world.acl, reader, `/pool/${pool}`))
+    const pools = this.#world.poolsOf(path).map((pool) => rolesOn(this.#world.acl, reader, `/pool/${pool}`))
     return this.#privilegesOf(withPoolRoles(own, pools))
   }
 

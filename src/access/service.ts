@@ -12,6 +12,7 @@ import type { Random } from '#base/random.ts'
 import type { Host } from '#host/host.ts'
 import type { Store, Write } from '#store/store.ts'
 import { type AclEntry, normalizePath } from './acl.ts'
+import { aclRemovals } from './acl-change.ts'
 import * as directory from './directory.ts'
 import { type Grant, grantWrites, requireAclPath } from './grant.ts'
 import { groupCreation, groupDeletion, groupUpdate } from './group.ts'
@@ -19,7 +20,7 @@ import { denied, type Identity, isRoot, userIdentity } from './identity.ts'
 import { Keyring } from './keyring.ts'
 import { type Credentials, Login } from './login.ts'
 import type { PasswordCost } from './password.ts'
-import { Permissions, type PoolsOf, type Privileges } from './permissions.ts'
+import { Permissions, type Privileges } from './permissions.ts'
 import { Proof } from './proof.ts'
 import { PamRealm } from './realms/pam.ts'
 import { PveRealm } from './realms/pve.ts'
@@ -47,7 +48,7 @@ import {
   type UserFacts,
   userUpdate,
 } from './user.ts'
-import { AccessState, keyOf, type World } from './world.ts'
+import { AccessState, keyOf, type PoolsOf, type World } from './world.ts'
 
 export interface AccessNeeds {
   readonly store: Store
@@ -57,8 +58,8 @@ export interface AccessNeeds {
   readonly keysDir: string
   readonly host: Host
   readonly log: Log
-  /** Names of the pools a guest or storage belongs to; without it there are no pools. */
-  readonly poolsOf?: PoolsOf
+  /** Reads which pools a guest or storage belongs to; without it there are no pools. */
+  readonly pools?: { readonly poolsOf: () => Promise<PoolsOf> }
   readonly passwordCost?: PasswordCost
 }
 
@@ -91,9 +92,9 @@ export class AccessService {
   #permissions: { readonly world: World; readonly answers: Permissions } | undefined
 
   constructor(needs: AccessNeeds) {
-    const { store, clock, random, keysDir, host, log, passwordCost } = needs
+    const { store, clock, random, keysDir, host, log, passwordCost, pools } = needs
     this.#needs = needs
-    this.#state = new AccessState(store)
+    this.#state = new AccessState(store, pools && (() => pools.poolsOf()))
     const keyring = new Keyring({ directory: keysDir, clock, random })
     this.#proof = new Proof({ state: this.#state, keyring, clock })
     this.#pve = new PveRealm({ state: this.#state, random, ...(passwordCost ? { cost: passwordCost } : {}) })
@@ -317,6 +318,11 @@ export class AccessService {
     await this.#state.change((world) => grantWrites(world, grant, this.#answersFor(world).on(who.authId, path)))
   }
 
+  /** Removes every entry on exactly this path, because what it names is gone. */
+  async forgetPath(path: string): Promise<void> {
+    await this.#state.change((world) => aclRemovals(world, (entry) => entry.path === path))
+  }
+
   #newSecret(): string {
     return this.#needs.random.uuid().toLowerCase()
   }
@@ -327,7 +333,7 @@ export class AccessService {
 
   #answersFor(world: World): Permissions {
     if (this.#permissions?.world !== world) {
-      this.#permissions = { world, answers: new Permissions(world, this.#needs.poolsOf) }
+      this.#permissions = { world, answers: new Permissions(world) }
     }
     return this.#permissions.answers
   }

@@ -50,7 +50,12 @@ export interface World {
   /** Roles made here; the built-in ones are in `role.ts`. */
   readonly ownRoles: ReadonlyMap<string, OwnRole>
   readonly acl: AclIndex
+  /** Pools a guest or storage belongs to. Whoever changes them writes `access/version` too. */
+  readonly poolsOf: PoolsOf
 }
+
+/** Names of the pools (`a`, `a/b`) a path (`/vms/100`, `/storage/local`) belongs to. */
+export type PoolsOf = (path: string) => readonly string[]
 
 export const root = 'root@pam'
 
@@ -68,10 +73,12 @@ export const keyOf = {
 
 export class AccessState {
   readonly #store: Store
+  readonly #readPools: () => Promise<PoolsOf>
   #world: World | undefined
 
-  constructor(store: Store) {
+  constructor(store: Store, readPools: () => Promise<PoolsOf> = async () => () => []) {
     this.#store = store
+    this.#readPools = readPools
   }
 
   /** The world as it is now; the same object for as long as nothing changes. */
@@ -113,16 +120,17 @@ export class AccessState {
   async #load(): Promise<World> {
     for (let attempt = 1; attempt <= accessLimits.changeAttempts; attempt += 1) {
       const revision = await this.#revision()
-      const [users, groups, tokens, ownRoles, acl] = await Promise.all([
+      const [users, groups, tokens, ownRoles, acl, poolsOf] = await Promise.all([
         this.#documents<User>('access/users/'),
         this.#documents<Group>('access/groups/'),
         this.#documents<Token>('access/tokens/'),
         this.#documents<OwnRole>('access/roles/'),
         this.#store.list<AclEntry>('access/acl/'),
+        this.#readPools(),
       ])
       if ((await this.#revision()) !== revision) continue
       if (!users.has(root)) users.set(root, { enable: true, expire: 0, groups: [] })
-      return { revision, users, groups, tokens, ownRoles, acl: indexAcl(acl.map(({ value }) => value)) }
+      return { revision, users, groups, tokens, ownRoles, acl: indexAcl(acl.map(({ value }) => value)), poolsOf }
     }
     throw new Fault('unavailable', 'users and permissions are being changed too fast to be read')
   }

@@ -14,6 +14,8 @@ export interface DetachedChildOptions {
   readonly outputFile: string
   /** The whole environment. */
   readonly env: Readonly<Record<string, string>>
+  /** This process has nothing else to do before the child has ended, and must not end for that. Default: false. */
+  readonly isAwaited?: boolean
 }
 
 export interface DetachedChild {
@@ -45,7 +47,7 @@ export async function startDetachedChild(argv: Argv, options: DetachedChildOptio
     const { pid, stdin } = child
     if (pid === undefined || stdin === null) throw new Fault('failed', `${program} has no pid`)
     stdin.on('error', () => {}) // It may end before it reads; `ended` says so.
-    child.unref()
+    if (options.isAwaited !== true) child.unref()
     return { pid, ended, give: (text) => void stdin.end(text) }
   } finally {
     closeSync(output)

@@ -5,6 +5,8 @@ import { vmid } from '#base/schema/standard.ts'
 import type { NodeFacts } from '#cluster/node-facts.ts'
 import type { GuestStatus } from '#guests/guest.ts'
 import type { GuestService } from '#guests/service.ts'
+import { membership, type Pools } from '#pools/pool.ts'
+import type { PoolService } from '#pools/service.ts'
 import type { StorageService } from '#storage/service.ts'
 import { itemOf, visibleGuests } from './guest-list.ts'
 import { nodeList } from './node-status.ts'
@@ -49,35 +51,45 @@ export const resource = object({
 export type Resource = Static<typeof resource>
 export const resources = array(resource)
 
-interface Sources {
+export interface ResourceSources {
   readonly settings: { readonly node: string }
   readonly node: NodeFacts
   readonly guests: Pick<GuestService, 'list'>
   readonly storage: Pick<StorageService, 'list' | 'get' | 'status' | 'featuresOf'>
+  readonly pools: Pick<PoolService, 'all' | 'get'>
 }
 
 export async function visibleResources(
-  sources: Sources,
+  sources: ResourceSources,
   type: (typeof resourceTypes)[number] | undefined,
   may: May,
 ): Promise<Resource[]> {
   const { node } = sources.settings
   const wants = (one: string) => type === undefined || type === one
-  const [guests, nodes, storages] = await Promise.all([
+  const [pools, guests, nodes, storages] = await Promise.all([
+    sources.pools.all(),
     wants('vm') ? visibleGuests(sources.guests, may) : [],
     wants('node') ? nodeList(sources.node, node, may) : [],
     wants('storage') ? nodeStorages(sources.storage, { node }, may) : [],
   ])
+  const poolsOf = membership(pools)
   return [
-    ...guests.map((guest) => guestResource(guest, node)),
+    ...guests.map((guest) => guestResource(guest, node, poolsOf.get(`/vms/${guest.vmid}`)?.[0])),
     ...nodes.map((one): Resource => ({ ...one, type: 'node' })),
     ...storages.map((storage) => storageResource(storage, node)),
+    ...(type === undefined ? await poolResources(pools, may) : []),
   ]
 }
 
-function guestResource(guest: GuestStatus, node: string): Resource {
+async function poolResources(pools: Pools, may: May): Promise<Resource[]> {
+  const names = [...pools.keys()].toSorted()
+  const allowed = await Promise.all(names.map((pool) => may(`/pool/${pool}`, 'Pool.Audit')))
+  return names.filter((_, at) => allowed[at]).map((pool) => ({ id: `/pool/${pool}`, type: 'pool', pool }))
+}
+
+function guestResource(guest: GuestStatus, node: string, pool: string | undefined): Resource {
   const { cpus, pid: _, serial: __, ...facts } = itemOf(guest)
-  return { id: `qemu/${guest.vmid}`, type: 'qemu', node, template: guest.isTemplate, ...facts, maxcpu: cpus }
+  return { id: `qemu/${guest.vmid}`, type: 'qemu', node, template: guest.isTemplate, ...facts, maxcpu: cpus, pool }
 }
 
 function storageResource(storage: StorageItem, node: string): Resource {

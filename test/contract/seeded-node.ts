@@ -26,6 +26,9 @@ export async function seedNode(node: WholeNode): Promise<SeededNode> {
   await api('POST', '/storage', { storage: veiled, type: 'dir', path, content: 'images,iso,backup' })
   const made = await api('POST', `${at}/qemu`, { vmid, name: veiled, scsi0: `${veiled}:0.01`, memory: 64 })
   assert.equal(await node.ended(made.data), 'OK')
+  await api('POST', '/pools', { poolid: veiled, comment: veiled })
+  await api('PUT', '/pools', { poolid: veiled, vms: String(vmid), storage: veiled })
+  await api('POST', '/cluster/backup', { id: veiled, schedule: 'yearly', vmid: String(vmid), storage: veiled })
   const saved = await api('POST', `${at}/vzdump`, { vmid: String(vmid), storage: veiled })
   assert.equal(await node.ended(saved.data), 'OK')
   const backups = (await api('GET', '/hako/backups')).data as { volid: string }[]
@@ -38,6 +41,8 @@ export async function seedNode(node: WholeNode): Promise<SeededNode> {
       tokenid: veiled,
       groupid: veiled,
       roleid: 'Operator',
+      poolid: veiled,
+      id: veiled,
       upid: made.data,
       volume: backups[0]?.volid ?? assert.fail('there is no backup'),
     },

@@ -43,9 +43,10 @@ export interface WholeNode extends AsyncDisposable {
 
 const root = join(import.meta.dirname, '../..')
 
-export async function wholeNode(): Promise<WholeNode> {
+/** @param changes settings that differ, such as a root of its own for the machine's files */
+export async function wholeNode(changes: Partial<Settings> = {}): Promise<WholeNode> {
   await using undo = new AsyncDisposableStack()
-  const settings = await settingsOfItsOwn()
+  const settings = { ...(await settingsOfItsOwn()), ...changes }
   undo.defer(() => takeDown({ settings, host: machine() }).then(() => {}))
   const lines: string[] = []
   const log = createLog((line) => lines.push(line))

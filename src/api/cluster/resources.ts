@@ -7,9 +7,9 @@ import { vmid } from '#base/schema/standard.ts'
 import type { GuestService } from '#guests/service.ts'
 import { anyone, check } from '#rest/endpoint.ts'
 import { resources, resourceTypes, visibleResources } from '#views/resources.ts'
-import { endpoint } from '../call.ts'
+import { type Call, endpoint } from '../call.ts'
 
-const children = ['nextid', 'resources', 'status', 'tasks']
+const children = ['backup', 'backup-info', 'jobs', 'log', 'nextid', 'options', 'resources', 'status', 'tasks']
 
 const statusEntry = object({
   id: string({ description: 'Unique: `node/<name>` or `cluster`.' }),
@@ -55,9 +55,9 @@ export const clusterResourceEndpoints = [
     permission: anyone,
     // Text, although it is a number: clients read it so.
     returns: string({ description: 'A free id.' }),
-    cli: { command: ['vm', 'next-id'] },
+    cli: { command: ['vm', 'next-id'], examples: ['vm create "$(hako vm next-id)" --memory 1024 --scsi0 local:8'] },
     handle: async ({ vmid: wish }, { services }) =>
-      String(wish === undefined ? await services.guests.nextId() : await free(services.guests, asVmid(wish))),
+      String(wish === undefined ? await nextFree(services) : await free(services.guests, asVmid(wish))),
   }),
   endpoint({
     method: 'GET',
@@ -73,6 +73,11 @@ export const clusterResourceEndpoints = [
     },
   }),
 ]
+
+async function nextFree({ options, guests }: Call['services']): Promise<Vmid> {
+  const { lower, upper } = await options.nextIdRange()
+  return guests.nextId(lower, upper)
+}
 
 async function free(guests: GuestService, wish: Vmid): Promise<Vmid> {
   if (!(await guests.isFree(wish))) throw invalid({ vmid: `VM ${wish} already exists` })

@@ -7,11 +7,13 @@ import { toChange, toRead, type Alternatives } from '#views/volume-access.ts'
 /** Backing up: each guest, or all of them, and room on the storage. */
 export function toBackUp(params: {
   readonly vmid?: string | undefined
+  readonly pool?: string | undefined
   readonly storage?: string | undefined
   readonly fleecing?: string | undefined
 }): Permission[] {
   const ids = idsIn(params.vmid)
-  const guests = ids.length > 0 ? ids.map((vmid) => check('VM.Backup', `/vms/${vmid}`)) : [check('VM.Backup', '/vms')]
+  const others = [check('VM.Backup', params.pool === undefined ? '/vms' : `/pool/${params.pool}`)]
+  const guests = ids.length > 0 ? ids.map((vmid) => check('VM.Backup', `/vms/${vmid}`)) : others
   const storages = [
     params.storage ?? 'local',
     ...(/(?:^|,)storage=([^,]+)/.exec(params.fleecing ?? '')?.slice(1) ?? []),

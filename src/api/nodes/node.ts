@@ -5,7 +5,36 @@ import { anyone, check } from '#rest/endpoint.ts'
 import { nodeItem, nodeList, nodeStatus, statusOfNode } from '#views/node-status.ts'
 import { endpoint } from '../call.ts'
 
-const branches = ['qemu', 'status', 'storage', 'tasks', 'version', 'vzdump'] as const
+const branches = [
+  'apt',
+  'capabilities',
+  'certificates',
+  'config',
+  'disks',
+  'dns',
+  'hardware',
+  'hosts',
+  'journal',
+  'netstat',
+  'qemu',
+  'query-url-metadata',
+  'report',
+  'rrd',
+  'rrddata',
+  'services',
+  'startall',
+  'status',
+  'stopall',
+  'storage',
+  'subscription',
+  'suspendall',
+  'syslog',
+  'tasks',
+  'time',
+  'version',
+  'vzdump',
+  'wakeonlan',
+] as const
 
 export const nodeEndpoints = [
   endpoint({

@@ -1,12 +1,13 @@
 /** `/nodes/{node}/vzdump`: backups of guests. */
+import { invalid, missing } from '#base/fault.ts'
 import { asVolumeId } from '#base/ids.ts'
-import { array, boolean, enumOf, integer, object, optional, string } from '#base/schema/schema.ts'
+import { array, boolean, enumOf, integer, object, optional, refine, string } from '#base/schema/schema.ts'
 import { nodeName, storageId, upid, volumeId } from '#base/schema/standard.ts'
 import { readGuestConf } from '#operations/backup/guest-conf.ts'
-import { backupRequest, defaults } from '#operations/backup/request.ts'
+import { backupRequest, defaults, idsIn, type VzdumpParams } from '#operations/backup/request.ts'
 import { backupGuests } from '#operations/backup/run.ts'
 import { anyone } from '#rest/endpoint.ts'
-import { endpoint } from '../call.ts'
+import { type Call, endpoint } from '../call.ts'
 import { toBackUp, toReadBackup } from './backup-rights.ts'
 
 const vmidList = (description: string) => string({ description, format: 'pve-vmid-list', maxLength: 16_384 })
@@ -18,8 +19,9 @@ const minutes = (description: string, standard: number) =>
 const decisive = {
   vmid: optional(vmidList('Guests to back up.')),
   all: optional(boolean({ description: 'Back up every guest of the node.', default: false })),
-  exclude: optional(vmidList('Guests left out of all.')),
-  storage: optional(storageId),
+  pool: text('Back up the guests in this pool.', 255),
+  exclude: optional(vmidList('Guests left out of all, or of the pool.')),
+  storage: optional(refine(storageId, { description: 'Storage the backup goes to; `local` when absent.' })),
   mode: optional(
     enumOf(['snapshot', 'suspend', 'stop'], {
       description: 'Go on meanwhile, halt for the moment that is kept, or shut down.',
@@ -73,7 +75,6 @@ const refused = {
   stdout: optional(boolean({ description: 'Refused.' })),
   stop: optional(boolean({ description: 'Refused: stop the task.', default: false })),
   mailto: text('Refused.', 4096),
-  pool: text('Refused: name the guests.', 255),
   'prune-backups': optional(
     string({ description: 'Refused unless keep-all=1.', maxLength: 1024, default: 'keep-all=1' }),
   ),
@@ -88,7 +89,7 @@ export const vzdumpEndpoints = [
     params: { node: nodeName, ...decisive, ...harmless, ...refused },
     permission: anyone,
     alsoNeeds: {
-      says: 'VM.Backup on each guest (on /vms for all); Datastore.AllocateSpace on the storage and on that of fleecing',
+      says: 'VM.Backup on each guest (on /vms for all, on the pool for those in it); Datastore.AllocateSpace on the storage and on that of fleecing',
       of: toBackUp,
     },
     returns: upid,
@@ -101,7 +102,7 @@ export const vzdumpEndpoints = [
         'backup now --all 1 --exclude 900 --storage local',
       ],
     },
-    handle: (params, call) => call.start(backupGuests, backupRequest(params)),
+    handle: async (params, call) => call.start(backupGuests, backupRequest(await withoutPool(params, call))),
   }),
   endpoint({
     method: 'GET',
@@ -142,3 +143,14 @@ export const vzdumpEndpoints = [
     handle: ({ volume }, { services }) => readGuestConf(services.backup, asVolumeId(volume)),
   }),
 ]
+
+/** The guests of a pool are named one by one: who is in it when the backup is asked for is in the backup. */
+async function withoutPool({ pool, ...params }: VzdumpParams & { pool?: string | undefined }, { services }: Call) {
+  if (pool === undefined) return params
+  const clash = (['vmid', 'all'] as const).find((name) => params[name] !== undefined && params[name] !== false)
+  if (clash !== undefined) throw invalid({ pool: `option conflicts with option '${clash}'` })
+  const excluded = idsIn(params.exclude)
+  const vmids = (await services.pools.get(pool)).vms.filter((vmid) => !excluded.includes(vmid))
+  if (vmids.length === 0) throw missing('a guest to back up in pool', pool)
+  return { ...params, exclude: undefined, vmid: vmids.join(',') }
+}

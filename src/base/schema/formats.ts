@@ -3,6 +3,7 @@
  * space; one ending in `-opt` also accepts the empty text. Rules as in the protocol notes, section 11.
  */
 import { isIP, isIPv4, isIPv6 } from 'node:net'
+import { parseCalendarEvent } from '../calendar-event.ts'
 
 /** Returns what is wrong, or `undefined`. */
 type Format = (text: string) => string | undefined
@@ -82,6 +83,28 @@ const formats: Readonly<Record<string, Format>> = {
   'pve-storage-content': matching(
     /^(?:images|rootdir|vztmpl|iso|backup|snippets|import|none)$/,
     'invalid content type',
+  ),
+  'pve-calendar-event': (text) => {
+    const parsed = parseCalendarEvent(text)
+    return parsed.ok ? undefined : parsed.complaint
+  },
+  'pve-day-of-week': matching(
+    /^(?:mon|tue|wed|thu|fri|sat|sun)$/,
+    'value is not one of mon, tue, wed, thu, fri, sat, sun',
+  ),
+  'email-or-username': matching(/^[^\s@]+(?:@[^\s@]+)?$/, 'value is neither an email address nor a user name'),
+  'mac-prefix': matching(
+    /^[a-fA-F0-9][02468aceACE](?::[a-fA-F0-9]{2}){2}(?::[a-fA-F0-9]{2}){0,2}:?$/,
+    'value does not look like a valid unicast MAC address prefix',
+  ),
+  string: () => undefined,
+  'pve-acme-domain': matching(
+    new RegExp(`^(?:\\*\\.)?${dnsLabel}(?:\\.${dnsLabel})*$`),
+    'value does not look like a domain of a certificate',
+  ),
+  'pve-acme-alias': matching(
+    new RegExp(`^[a-zA-Z0-9_](?:[a-zA-Z0-9_-]*[a-zA-Z0-9])?(?:\\.${dnsLabel})*$`),
+    'value does not look like an alias of a domain',
   ),
   'pve-startup-order': startupOrder,
   'disk-size': matching(/^\d+(?:\.\d+)?(?:[KMGT](?:iB)?)?$/, 'value does not look like a disk size'),
