@@ -2,11 +2,27 @@
 import type { Endpoint } from '#rest/endpoint.ts'
 import { accessEndpoints } from './access/access.ts'
 import type { Call } from './call.ts'
+import { backupJobEndpoints } from './cluster/backup.ts'
+import { jobEndpoints } from './cluster/jobs.ts'
+import { clusterLogEndpoints } from './cluster/log.ts'
+import { clusterOptionEndpoints } from './cluster/options.ts'
 import { clusterResourceEndpoints } from './cluster/resources.ts'
 import { clusterTaskEndpoints } from './cluster/tasks.ts'
 import { backupEndpoints } from './hako/backups.ts'
 import { selfDescription } from './hako/commands.ts'
 import { drillEndpoints, evidenceEndpoints } from './hako/drills.ts'
+import { nodeConfigEndpoints } from './nodes/config.ts'
+import { aptEndpoints } from './nodes/apt.ts'
+import { bulkEndpoints } from './nodes/bulk.ts'
+import { capabilityEndpoints } from './nodes/capabilities.ts'
+import { diskEndpoints } from './nodes/disks.ts'
+import { nodeFactEndpoints } from './nodes/facts.ts'
+import { hardwareEndpoints } from './nodes/hardware.ts'
+import { journalEndpoints } from './nodes/journal.ts'
+import { machineEndpoints } from './nodes/machine.ts'
+import { rrdEndpoints } from './nodes/rrd.ts'
+import { serviceEndpoints } from './nodes/services.ts'
+import { subscriptionEndpoints } from './nodes/subscription.ts'
 import { nodeEndpoints } from './nodes/node.ts'
 import { qemuEndpoints } from './nodes/qemu/qemu.ts'
 import { nodeStorageEndpoints } from './nodes/storage/storage.ts'
@@ -15,6 +31,7 @@ import { uploadEndpoints } from './nodes/storage/upload.ts'
 import { taskEndpoints } from './nodes/tasks.ts'
 import { nodeVersionEndpoints } from './nodes/version.ts'
 import { vzdumpEndpoints } from './nodes/vzdump.ts'
+import { poolEndpoints } from './pools/pools.ts'
 import { storageEndpoints } from './storage/storage.ts'
 import { versionEndpoints } from './version.ts'
 
@@ -22,9 +39,26 @@ const endpoints: readonly Endpoint<Call>[] = [
   ...versionEndpoints,
   ...accessEndpoints,
   ...clusterResourceEndpoints,
+  ...clusterOptionEndpoints,
+  ...backupJobEndpoints,
+  ...jobEndpoints,
+  ...clusterLogEndpoints,
   ...clusterTaskEndpoints,
   ...storageEndpoints,
+  ...poolEndpoints,
   ...nodeEndpoints,
+  ...nodeConfigEndpoints,
+  ...machineEndpoints,
+  ...nodeFactEndpoints,
+  ...aptEndpoints,
+  ...bulkEndpoints,
+  ...capabilityEndpoints,
+  ...diskEndpoints,
+  ...hardwareEndpoints,
+  ...journalEndpoints,
+  ...rrdEndpoints,
+  ...serviceEndpoints,
+  ...subscriptionEndpoints,
   ...nodeVersionEndpoints,
   ...nodeStorageEndpoints,
   ...contentEndpoints,

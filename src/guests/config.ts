@@ -12,11 +12,27 @@ import { Fault } from '#base/fault.ts'
 /** Options by name: `memory`, `scsi0`, `net0` … A type of its own, because every device reads it. */
 export type Options = Readonly<Record<string, string>>
 
+/** One moment of a guest: what it was made of then. The content is in its disks, under the snapshot's name. */
+export type Snapshot = {
+  /** As they were wanted then; `parent` is the snapshot before it. */
+  readonly options: Options
+  /** Seconds since 1970. */
+  readonly takenAt: number
+  readonly description: string
+  /** Present when memory was kept too: what the guest ran with, and on which machine. */
+  readonly memory?: { readonly options: Options; readonly machine: string }
+}
+
+/** By name. */
+export type Snapshots = Readonly<Record<string, Snapshot>>
+
 export interface GuestConfig {
   /** What is wanted, and what the next start uses. */
   readonly options: Options
   /** What the running guest was started with; absent when it is stopped. */
   readonly running?: Options
+  /** Absent: none. */
+  readonly snapshots?: Snapshots
   /** SHA-1 of the wanted options, hexadecimal. */
   readonly digest: string
   /** Task that is creating the guest; nobody else may touch it. */

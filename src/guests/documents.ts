@@ -12,7 +12,7 @@ import { Fault, isFault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import { asVmid } from '#base/ids.ts'
 import type { Entry, Json, Store } from '#store/store.ts'
-import type { Options } from './config.ts'
+import type { Options, Snapshot, Snapshots } from './config.ts'
 
 export interface GuestDocument {
   readonly options: Options
@@ -20,6 +20,7 @@ export interface GuestDocument {
   readonly reservedBy?: string
   /** Task that created it. */
   readonly createdBy?: string
+  readonly snapshots?: Snapshots
 }
 
 const prefix = 'guests/qemu/'
@@ -102,9 +103,10 @@ export class GuestDocuments {
   }
 }
 
-function asJson({ options, reservedBy, createdBy }: GuestDocument): Json {
+function asJson({ options, reservedBy, createdBy, snapshots = {} }: GuestDocument): Json {
   return {
     options,
+    ...(Object.keys(snapshots).length === 0 ? {} : { snapshots }),
     ...(reservedBy === undefined ? {} : { reservedBy }),
     ...(createdBy === undefined ? {} : { createdBy }),
   }
@@ -112,16 +114,39 @@ function asJson({ options, reservedBy, createdBy }: GuestDocument): Json {
 
 /** @throws Fault `damaged` for a document that is none */
 function asDocument(value: Json): GuestDocument {
-  const { options, reservedBy, createdBy } = fields(value)
-  const entries = Object.entries(fields(options ?? null))
-  if (!entries.every((entry): entry is [string, string] => typeof entry[1] === 'string')) {
-    throw new Fault('damaged', 'a guest in the store has options that are no text')
-  }
+  const { options, reservedBy, createdBy, snapshots } = fields(value)
   return {
-    options: Object.fromEntries(entries),
+    options: asOptions(options),
+    ...(snapshots === undefined ? {} : { snapshots: asSnapshots(snapshots) }),
     ...(typeof reservedBy === 'string' ? { reservedBy } : {}),
     ...(typeof createdBy === 'string' ? { createdBy } : {}),
   }
+}
+
+function asOptions(value: Json | undefined): Options {
+  const entries = Object.entries(fields(value ?? null))
+  if (!entries.every((entry): entry is [string, string] => typeof entry[1] === 'string')) {
+    throw new Fault('damaged', 'a guest in the store has options that are no text')
+  }
+  return Object.fromEntries(entries)
+}
+
+function asSnapshots(value: Json): Snapshots {
+  return Object.fromEntries(
+    Object.entries(fields(value)).map(([name, one]): [string, Snapshot] => {
+      const { options, takenAt, description, memory } = fields(one ?? null)
+      const kept = memory === undefined ? undefined : fields(memory)
+      return [
+        name,
+        {
+          options: asOptions(options),
+          takenAt: Number(takenAt),
+          description: typeof description === 'string' ? description : '',
+          ...(kept ? { memory: { options: asOptions(kept.options), machine: String(kept.machine) } } : {}),
+        },
+      ]
+    }),
+  )
 }
 
 function fields(value: Json): Readonly<Record<string, Json | undefined>> {

@@ -51,6 +51,8 @@ export interface StartOptions {
   readonly bridge?: string
   /** Only these cards get a cable; the others are present and unplugged. */
   readonly onlyNics?: readonly string[]
+  /** Goes on from the memory kept under this name in its disks, on the machine it was kept on. */
+  readonly memory?: { readonly tag: string; readonly machine: string; readonly options: Options }
   /** Task that starts it; an undo of that task may then stop it. */
   readonly startedBy?: string
   readonly log?: (line: string) => void

@@ -3,6 +3,9 @@ import type { Vmid, VolumeId } from '#base/ids.ts'
 
 export interface GuestStorage {
   readonly location: (volid: VolumeId) => Promise<{ path: string; format: string; sizeBytes: number }>
+  readonly layers: (
+    volid: VolumeId,
+  ) => Promise<{ layers: readonly { path: string; format: string }[]; sizeBytes: number }>
   readonly giveTo: (volid: VolumeId, uid: number) => Promise<void>
 }
 

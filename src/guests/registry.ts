@@ -7,7 +7,7 @@ import type { Vmid } from '#base/ids.ts'
 import { asVmid } from '#base/ids.ts'
 import type { Random } from '#base/random.ts'
 import type { Store } from '#store/store.ts'
-import type { ConfigChange, GuestConfig, Options } from './config.ts'
+import type { ConfigChange, GuestConfig, Options, Snapshots } from './config.ts'
 import { digestOf, requireDigest } from './config.ts'
 import { GuestDocuments } from './documents.ts'
 import { planChange, touchesStorage } from './qemu/change.ts'
@@ -38,10 +38,11 @@ export class GuestRegistry {
 
   /** @throws Fault `missing` */
   async config(vmid: Vmid): Promise<GuestConfig> {
-    const { options, reservedBy } = await this.documents.get(vmid)
+    const { options, reservedBy, snapshots } = await this.documents.get(vmid)
     const record = await this.driver.running(vmid)
     return {
       options,
+      ...(snapshots ? { snapshots } : {}),
       digest: digestOf(options),
       ...(record ? { running: record.options } : {}),
       ...(reservedBy === undefined ? {} : { reservedBy }),
@@ -98,8 +99,33 @@ export class GuestRegistry {
       requireDigest({ options: document.options, digest: digestOf(document.options) }, checks.digest)
       if (document.reservedBy !== undefined && document.reservedBy !== checks.owner) throw lockedFault(vmid, 'create')
       const createdBy = document.reservedBy ?? document.createdBy
-      return { options: change(document.options), ...(createdBy === undefined ? {} : { createdBy }) }
+      const { snapshots } = document
+      return {
+        options: change(document.options),
+        ...(createdBy === undefined ? {} : { createdBy }),
+        ...(snapshots ? { snapshots } : {}),
+      }
     })
+  }
+
+  /** Changes options and snapshots in one write; `change` may be called several times. */
+  async changeSnapshots(
+    vmid: Vmid,
+    change: (now: { readonly options: Options; readonly snapshots: Snapshots }) => {
+      readonly options: Options
+      readonly snapshots: Snapshots
+    },
+  ): Promise<void> {
+    await this.documents.update(vmid, (document) => ({
+      ...document,
+      ...change({ options: document.options, snapshots: document.snapshots ?? {} }),
+    }))
+  }
+
+  /** Writes down what became of the running guest's hardware without a start; nothing when it is stopped. */
+  async changeRunning(vmid: Vmid, change: (options: Options) => Options): Promise<void> {
+    const record = await this.driver.running(vmid)
+    if (record) await this.driver.records.write(vmid, { ...record, options: change(record.options) })
   }
 
   /**
@@ -112,13 +138,18 @@ export class GuestRegistry {
     change: ConfigChange,
     checks: { readonly digest?: string | undefined; readonly force?: boolean | undefined } = {},
   ): Promise<boolean> {
-    const plan = planChange(vmid, await this.config(vmid), change, checks.force)
-    if (touchesStorage(plan)) return false
-    const running = (await this.driver.running(vmid))?.options
+    const now = await this.config(vmid)
+    if (touchesStorage(planChange(vmid, now, change, checks.force))) return false
+    const { running, snapshots } = now
     await this.changeConfig(
       vmid,
       (options) => {
-        const config = { options, digest: digestOf(options), ...(running ? { running } : {}) }
+        const config = {
+          options,
+          digest: digestOf(options),
+          ...(running ? { running } : {}),
+          ...(snapshots ? { snapshots } : {}),
+        }
         return completedChange(planChange(vmid, config, change, checks.force).options, this.#random)
       },
       checks,
@@ -142,8 +173,8 @@ export class GuestRegistry {
   }
 
   /** Undoes `removeConfig`. Leaves a guest that is there alone. */
-  async restoreConfig(vmid: Vmid, options: Options): Promise<void> {
-    if (!(await this.exists(vmid))) await this.documents.create(vmid, { options })
+  async restoreConfig(vmid: Vmid, options: Options, snapshots: Snapshots = {}): Promise<void> {
+    if (!(await this.exists(vmid))) await this.documents.create(vmid, { options, snapshots })
   }
 
   /** @throws Fault `conflict` 'VM is locked (backup)' unless `lock` is the one it has */

@@ -101,9 +101,10 @@ export class GuestService extends GuestRegistry {
 
   /** Starts the guest from what is configured. Returns once its processors run. */
   async start(vmid: Vmid, how: StartOptions = {}): Promise<void> {
-    const { options, reservedBy } = await this.documents.get(vmid)
+    const { options: wanted, reservedBy } = await this.documents.get(vmid)
+    const options = how.memory?.options ?? wanted
     if (reservedBy !== undefined) throw lockedFault(vmid, 'create')
-    if (isTemplate(options)) throw new Fault('conflict', `you can't start a vm if it's a template`)
+    if (isTemplate(wanted)) throw new Fault('conflict', `you can't start a vm if it's a template`)
     if (await this.isRunning(vmid)) throw new Fault('conflict', `VM ${vmid} already running`)
     await this.#hook(vmid, options, 'pre-start')
     await this.driver.start(vmid, options, how)

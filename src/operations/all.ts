@@ -2,32 +2,55 @@
 import { type AnyOperation, operationsByName } from '#tasks/registry.ts'
 import { backupGuests } from './backup/run.ts'
 import { verifyBackups } from './backup/verify.ts'
+import { cloneGuest } from './guest/clone.ts'
 import { configureGuest } from './guest/configure.ts'
 import { createGuest } from './guest/create.ts'
+import { deleteSnapshot } from './guest/delete-snapshot.ts'
 import { destroyGuest } from './guest/destroy.ts'
+import { moveDisk } from './guest/move-disk.ts'
 import { resetGuest, resumeGuest, stopGuest, suspendGuest } from './guest/power.ts'
+import { resizeDisk } from './guest/resize.ts'
+import { rollbackGuest } from './guest/rollback.ts'
 import { rebootGuest, shutdownGuest } from './guest/shutdown.ts'
+import { snapshotGuest } from './guest/snapshot.ts'
 import { restoreGuest } from './guest/restore.ts'
 import { startGuest } from './guest/start.ts'
+import { templateGuest } from './guest/template.ts'
+import { startAll, stopAll, suspendAll } from './node/all-guests.ts'
+import { reloadService, restartService, startService, stopService } from './node/service.ts'
 import { drillGuest } from './recovery/drill.ts'
 import { deleteVolume } from './storage/delete.ts'
 import { uploadFile } from './storage/upload.ts'
 
 export const allOperations = operationsByName([
   backupGuests,
+  cloneGuest,
   configureGuest,
   createGuest,
+  deleteSnapshot,
   deleteVolume,
   destroyGuest,
   drillGuest,
+  moveDisk,
   rebootGuest,
+  reloadService,
   resetGuest,
+  restartService,
+  resizeDisk,
   restoreGuest,
   resumeGuest,
+  rollbackGuest,
   shutdownGuest,
+  snapshotGuest,
+  startAll,
   startGuest,
+  startService,
+  stopAll,
   stopGuest,
+  stopService,
+  suspendAll,
   suspendGuest,
+  templateGuest,
   uploadFile,
   verifyBackups,
 ] satisfies readonly AnyOperation[] as readonly AnyOperation[])

@@ -5,9 +5,10 @@ import { humanSize, TiB } from '#base/bytes.ts'
 import { invalid, isFault } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
 import type { DiskFormat } from '#host/qemu-img.ts'
+import { namingFullStorage } from './full.ts'
 import type { OpenStorage } from './opened.ts'
 import type { NewVolume } from './plugin.ts'
-import { type ImageFormat, nextImageName, volumeId, wishedImageName } from './volume.ts'
+import { type ImageFormat, type ImageName, nextImageName, volumeId, wishedImageName } from './volume.ts'
 
 /** Larger than any disk a guest can use, small enough for every arithmetic. */
 export const MAX_IMAGE_BYTES = 64 * TiB
@@ -39,6 +40,22 @@ export interface ImportRequest {
   readonly signal?: AbortSignal | undefined
 }
 
+export interface CopyRequest {
+  readonly source: VolumeId
+  /** Copy what this snapshot of the source holds. */
+  readonly snapshot?: string | undefined
+  /** The guest of the source runs; allowed only with a snapshot. */
+  readonly isOpen?: boolean | undefined
+  readonly storage: string
+  /** Guest the copy belongs to. */
+  readonly vmid: Vmid
+  readonly format: ImageFormat
+  /** KiB per second; 0 and absent: no limit. */
+  readonly limitKiB?: number | undefined
+  readonly onProgress?: ((fraction: number) => void) | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
 /** A new image under the wished or the next free name. */
 export async function makeImage(
   open: OpenStorage,
@@ -52,19 +69,25 @@ export async function makeImage(
   }
   if (wish.name !== undefined) {
     const name = wishedImageName(vmid, wish.name, format)
-    await images.create(name, volume)
+    await create(open, name, volume)
     return volumeId(config.name, name)
   }
   for (let attempt = 1; ; attempt += 1) {
     const taken = (await images.list(vmid)).map((facts) => facts.name)
     const name = nextImageName(vmid, format, taken)
     try {
-      await images.create(name, volume)
+      await create(open, name, volume)
       return volumeId(config.name, name)
     } catch (error) {
       if (!isFault(error, 'conflict') || attempt === NAME_ATTEMPTS) throw error
     }
   }
+}
+
+async function create(open: OpenStorage, name: ImageName, volume: NewVolume): Promise<void> {
+  const { availableBytes, config, images } = open
+  const writing = { storage: config.name, what: `a disk of guest ${name.vmid}`, availableBytes }
+  await namingFullStorage(writing, () => images.create(name, volume))
 }
 
 /** In whole sectors. @throws Fault `invalid` */

@@ -15,6 +15,8 @@ import { Fault } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
 import { machine } from '#host/exec.ts'
 import { convertImage, imageInfo } from '#host/qemu-img.ts'
+import { snapshotRules, linkRules } from './conformance-links.ts'
+import { firstLetter, nonZeroBytes, temporaryFile, writeInto } from './image-content.ts'
 import type { FilePart, ImagePart, StorageDriver, StoragePlugin } from './plugin.ts'
 import type { FileName, ImageFormat, ImageName } from './volume.ts'
 
@@ -173,6 +175,9 @@ function imageRules(plugin: StoragePlugin, format: ImageFormat, lab: StorageLab,
     assert.equal((await images.list(vmid)).length, 1)
   })
 
+  if (plugin.features.snapshots.includes(format)) snapshotRules(format, disk, fresh)
+  if (plugin.features.linkedClones) linkRules(format, disk, fresh)
+
   leavingRules(`${format} image`, async (t) => {
     const images = await fresh(t)
     await images.create(disk, { sizeBytes: MiB })
@@ -325,31 +330,6 @@ function datastoreRules(fresh: (t: TestContext) => Promise<StorageDriver>): void
     await writeFile(`${folder}/probe`, 'x')
     await assert.rejects(run('setpriv', ['--reuid=1000000100', '--regid=1000000100', '--clear-groups', 'ls', folder]))
   })
-}
-
-/** The image's content as a guest reads it, by a tool that is not ours. */
-async function contentOf(t: TestContext, path: string, format: ImageFormat): Promise<Buffer> {
-  const flat = await temporaryFile(t)
-  await run('qemu-img', ['convert', '-f', format, '-O', 'raw', path, flat])
-  return readFile(flat)
-}
-
-async function nonZeroBytes(t: TestContext, path: string, format: ImageFormat): Promise<number> {
-  return (await contentOf(t, path, format)).filter((byte) => byte !== 0).length
-}
-
-async function firstLetter(t: TestContext, path: string, format: ImageFormat): Promise<string> {
-  return (await contentOf(t, path, format)).toString('latin1', 0, 1)
-}
-
-async function writeInto(path: string, format: ImageFormat, letter: string): Promise<void> {
-  await run('qemu-io', ['-f', format, '-c', `write -P ${letter.charCodeAt(0)} 0 64k`, path])
-}
-
-async function temporaryFile(t: TestContext): Promise<string> {
-  const { stdout } = await run('mktemp', ['--tmpdir', 'hako-conformance-XXXXXX'])
-  t.after(() => run('rm', ['-f', stdout.trim()]))
-  return stdout.trim()
 }
 
 async function randomFile(t: TestContext, sizeBytes: number): Promise<string> {

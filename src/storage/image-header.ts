@@ -43,19 +43,28 @@ export function readQcow2Header(bytes: Uint8Array): Qcow2Header | undefined {
   }
 }
 
-/** Header of a qcow2 file. @throws Fault `damaged` when it has none. */
-export async function qcow2HeaderOf(path: string): Promise<Qcow2Header> {
+/**
+ * Header of a qcow2 file, with the backing file as the image names it. That name is its guest's word: good for a list,
+ * never for opening anything.
+ * @throws Fault `damaged` when it has none.
+ */
+export async function qcow2HeaderOf(path: string): Promise<Qcow2Header & { readonly backingName?: string }> {
   await using file = await open(path, 'r')
   const header = readQcow2Header(await headBytes(file))
   if (!header) throw new Fault('damaged', `'${path}' is not a qcow2 image`)
-  return header
+  return header.backing ? { ...header, backingName: await textAt(file, header.backing) } : header
 }
 
 /**
- * Throws unless the image stands on its own.
+ * Throws unless the image stands on its own, or on exactly the backing file that the caller says it must.
+ * @param backing as it is spelled in the image; absent: none
  * @throws Fault `invalid` naming what it refers to; `damaged` when it is not of that format
  */
-export async function requireSelfContained(path: string, format: 'raw' | 'qcow2' | 'vmdk'): Promise<void> {
+export async function requireSelfContained(
+  path: string,
+  format: 'raw' | 'qcow2' | 'vmdk',
+  backing?: string,
+): Promise<void> {
   // Raw is taken literally: whatever it begins with is the disk's content.
   if (format === 'raw') return
   await using file = await open(path, 'r')
@@ -63,7 +72,11 @@ export async function requireSelfContained(path: string, format: 'raw' | 'qcow2'
   if (format === 'vmdk') return requireSingleVmdk(path, head)
   const header = readQcow2Header(head)
   if (!header) throw new Fault('damaged', `'${path}' is not a qcow2 image`)
-  if (header.backing) throw foreign(path, `the backing file '${await textAt(file, header.backing)}'`)
+  const named = header.backing && (await textAt(file, header.backing))
+  if (named !== undefined && named !== backing) throw foreign(path, `the backing file '${named}'`)
+  if (named === undefined && backing !== undefined) {
+    throw new Fault('damaged', `image '${path}' is no longer based on '${backing}'`)
+  }
   if (header.hasDataFile) throw foreign(path, 'an external data file')
   if (header.isEncrypted) throw new Fault('invalid', `image '${path}' is encrypted and cannot be read here`)
   if (header.isCorrupt) {

@@ -53,6 +53,9 @@ export class OpenStorage {
       sizeBytes,
       usedBytes,
       ...(vmid === undefined ? {} : { vmid }),
+      ...(name.kind === 'image' && name.parent
+        ? { parent: volumeId(this.config.name, { kind: 'image', ...name.parent }) }
+        : {}),
       ctime,
     }
   }
@@ -69,13 +72,15 @@ export class OpenStorage {
 
   /** @throws Fault `exhausted` saying how much is needed, how much there is, and what to do */
   async requireRoom(bytes: number, what: string): Promise<void> {
-    const { availableBytes } = await this.driver.space()
+    const availableBytes = await this.availableBytes()
     if (bytes <= availableBytes) return
     const room = `${humanSize(bytes)} needed, ${humanSize(availableBytes)} available`
     throw new Fault('exhausted', `not enough space on storage '${this.config.name}' for ${what}: ${room}`, {
       remedy: `Free ${humanSize(bytes - availableBytes)} there, or choose another storage.`,
     })
   }
+
+  readonly availableBytes = async (): Promise<number> => (await this.driver.space()).availableBytes
 
   #without(what: string): Fault {
     return invalid({ storage: `storage '${this.config.name}' of type '${this.config.type}' holds no ${what}` })

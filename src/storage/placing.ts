@@ -6,6 +6,7 @@
 import { Fault, invalid } from '#base/fault.ts'
 import type { VolumeId } from '#base/ids.ts'
 import type { Host } from '#host/host.ts'
+import { namingFullStorage } from './full.ts'
 import { inspectImage } from './import.ts'
 import type { OpenStorage } from './opened.ts'
 import { type Checksum, copyVerified, openForeign, requireChecksumShape } from './transfer.ts'
@@ -43,12 +44,16 @@ export async function stageFile(host: Host, open: OpenStorage, placement: FilePl
   const name = placedName(content, placement.fileName)
   if (checksum) requireChecksumShape(checksum)
   await using from = await openForeign(source)
-  await open.requireRoom((await from.stat()).size, `file '${name.file}'`)
+  const [what, { size: neededBytes }] = [`file '${name.file}'`, await from.stat()]
+  await open.requireRoom(neededBytes, what)
+  const { availableBytes, config } = open
   // Awaited here: the source closes with this scope.
-  return await open.files.stage(name, mark, async (path) => {
-    await copyVerified(from, path, { checksum, onProgress, signal })
-    if (content === 'import') await requireHarmless(host, path, name.file)
-  })
+  return await namingFullStorage({ storage: config.name, what, neededBytes, availableBytes }, () =>
+    open.files.stage(name, mark, async (path) => {
+      await copyVerified(from, path, { checksum, onProgress, signal })
+      if (content === 'import') await requireHarmless(host, path, name.file)
+    }),
+  )
 }
 
 export async function publishFile(open: OpenStorage, volid: VolumeId, mark: string): Promise<void> {

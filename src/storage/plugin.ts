@@ -23,6 +23,10 @@ export interface StorageFeatures {
   readonly sparse: boolean
   /** All nodes see the same volumes. */
   readonly shared: boolean
+  /** Formats whose images hold snapshots; empty when there are none. */
+  readonly snapshots: readonly ImageFormat[]
+  /** Disks of templates can be the base of others, which hold only what differs. */
+  readonly linkedClones: boolean
 }
 
 export interface Space {
@@ -70,6 +74,40 @@ export interface ImagePart extends Part<ImageName> {
   readonly grow: (name: ImageName, sizeBytes: number) => Promise<void>
   /** Makes the image readable and writable by this uid alone. */
   readonly giveTo: (name: ImageName, uid: number) => Promise<void>
+  readonly snapshots?: ImageSnapshots
+  readonly links?: ImageLinks
+}
+
+/** One file of an image that consists of several. */
+export interface Layer {
+  readonly path: string
+  readonly format: ImageFormat
+}
+
+/**
+ * Snapshots of images nobody has open, by tags. Repeating a verb is harmless, and so is one that has nothing to do,
+ * but for `rollBack`, which needs its snapshot.
+ */
+export interface ImageSnapshots {
+  readonly list: (name: ImageName) => Promise<string[]>
+  readonly take: (name: ImageName, tag: string) => Promise<void>
+  /** Content and size are again what they were; later snapshots stay. @throws Fault `missing` */
+  readonly rollBack: (name: ImageName, tag: string) => Promise<void>
+  readonly drop: (name: ImageName, tag: string) => Promise<void>
+}
+
+/** Images that hold only what differs from a template's disk. */
+export interface ImageLinks {
+  /** A new image with the content of `parent`. @throws Fault `conflict` when the name is taken */
+  readonly link: (name: ImageName, parent: ImageName) => Promise<void>
+  /**
+   * The files that make up the image, itself first. Every one has been found to refer to exactly the next.
+   * @throws Fault `invalid` when one refers to anything else
+   */
+  readonly layers: (name: ImageName) => Promise<[Layer, ...Layer[]]>
+  /** Turns a disk into one that is only read, under its `base-` name, and back. Repeating is harmless. */
+  readonly freeze: (name: ImageName) => Promise<ImageName>
+  readonly unfreeze: (base: ImageName) => Promise<ImageName>
 }
 
 export interface FilePart extends Part<FileName> {

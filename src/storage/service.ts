@@ -16,16 +16,19 @@ import type { Host } from '#host/host.ts'
 import { convertImage } from '#host/qemu-img.ts'
 import type { Settings } from '#settings.ts'
 import type { Store } from '#store/store.ts'
-import { type Allocation, checkedSize, type ImportRequest, makeImage } from './allocate.ts'
+import { type Allocation, checkedSize, type CopyRequest, type ImportRequest, makeImage } from './allocate.ts'
 import type { StorageConfig, StorageInput } from './config.ts'
 import { requireSelfContained } from './image-header.ts'
 import { formatByEnding, inspectImage } from './import.ts'
+import { copyImage, type DiskSnapshots, type LayeredDisk, layersOf, linkImage } from './links.ts'
+import { linksOf, requireUnlinked, snapshotsOf } from './links.ts'
 import { type HeldVolume, OpenStorage } from './opened.ts'
 import { discardStaged, type FilePlacement, publishFile, stageFile, withdrawFile } from './placing.ts'
 import type { StorageDriver, StorageFeatures, VolumeFacts } from './plugin.ts'
 import { pluginOf } from './plugins/all.ts'
 import { type StorageChange, StorageRegistry } from './registry.ts'
-import { type ContentType, formatOf, type ImageName, isFileContent, parseVolumeId, type VolumeInfo } from './volume.ts'
+import { type ContentType, formatOf, type ImageName, isBase, isFileContent, parseVolumeId } from './volume.ts'
+import { volumeId, type VolumeInfo } from './volume.ts'
 
 export interface StorageStatus {
   /** Can be used now. */
@@ -148,15 +151,58 @@ export class StorageService {
   }
 
   /**
-   * Where a volume's bytes are, for somebody who is about to open it.
-   * @throws Fault `missing`; `invalid` when it is an image that refers to another file, which its guest's
-   *   QEMU may have written into it
+   * Where a volume's bytes are, for somebody who is about to open this one file.
+   * @throws Fault `missing`; `invalid` when it is an image that refers to another file: a linked clone (see
+   *   `layers`), or one its guest's QEMU has written into it
    */
   async location(volid: VolumeId): Promise<VolumeLocation> {
     const { volume } = await this.#hold(volid)
     const { name, sizeBytes } = await volume.describe()
     if (name.kind === 'image') await requireSelfContained(volume.path, name.format)
     return { path: volume.path, format: formatOf(name), sizeBytes }
+  }
+
+  /**
+   * The files that make up a disk, its own first: one, and for a linked clone the template's below it. Each refers to
+   * exactly the next, so all may be opened.
+   * @throws Fault `missing`; `invalid` when one refers to anything else
+   */
+  async layers(volid: VolumeId): Promise<LayeredDisk> {
+    const { open, name } = await this.#image(volid)
+    return layersOf(open, name)
+  }
+
+  /** A new disk that holds only what differs from the disk of a template. @throws Fault `conflict`, `invalid` */
+  async link(base: VolumeId, vmid: Vmid): Promise<VolumeId> {
+    const { open, name } = await this.#image(base)
+    return linkImage(open, name, vmid)
+  }
+
+  /** A new disk that stands on its own, with the content of another or of its snapshot. @throws Fault `exhausted`, `aborted` */
+  async copy(request: CopyRequest): Promise<VolumeId> {
+    return copyImage(this.#needs.host, await this.#open(request.storage), await this.layers(request.source), request)
+  }
+
+  /** Makes a disk one that others can be linked to, and returns what it is called then. Repeating is harmless. */
+  async freeze(volid: VolumeId): Promise<VolumeId> {
+    const { open, name } = await this.#image(volid)
+    return volumeId(open.config.name, await linksOf(open).freeze(name))
+  }
+
+  /** Undoes `freeze`, given the name it returned. @throws Fault `conflict` when others are linked to it */
+  async unfreeze(base: VolumeId): Promise<VolumeId> {
+    const { open, name } = await this.#image(base)
+    await requireUnlinked(open, name)
+    return volumeId(open.config.name, await linksOf(open).unfreeze(name))
+  }
+
+  /**
+   * Snapshots of a disk nobody has open. Verbs may be repeated.
+   * @throws Fault 'snapshot feature is not available' for a disk that can hold none
+   */
+  async snapshots(volid: VolumeId): Promise<DiskSnapshots> {
+    const { open, name } = await this.#image(volid)
+    return snapshotsOf(open, name)
   }
 
   /** A new empty disk. @throws Fault `exhausted`, `conflict` when the wished name is taken, `invalid` */
@@ -187,9 +233,9 @@ export class StorageService {
     })
   }
 
-  /** Destroys a volume; one that is gone already is no error. */
+  /** Destroys a volume; one that is gone already is no error. @throws Fault `conflict` when others are linked to it */
   async free(volid: VolumeId): Promise<void> {
-    await (await this.#hold(volid)).volume.remove()
+    await (await this.#holdUnlinked(volid)).remove()
   }
 
   /**
@@ -216,8 +262,7 @@ export class StorageService {
 
   /** Makes a disk larger that nobody has open. @throws Fault `invalid` for less than it has, `exhausted` */
   async resize(volid: VolumeId, sizeBytes: number): Promise<void> {
-    const { storage, name } = parseImageId(volid)
-    const open = await this.#open(storage)
+    const { open, name } = await this.#image(volid)
     const wanted = checkedSize(sizeBytes)
     const now = (await open.images.describe(name)).sizeBytes
     if (wanted < now) throw invalid({ size: `shrinking disks is not supported (it has ${humanSize(now)})` })
@@ -228,8 +273,9 @@ export class StorageService {
 
   /** Makes a disk the property of a guest's user, or of root again (uid 0). */
   async giveTo(volid: VolumeId, uid: number): Promise<void> {
-    const { storage, name } = parseImageId(volid)
-    await (await this.#open(storage)).images.giveTo(name, uid)
+    const { open, name } = await this.#image(volid)
+    if (uid !== 0 && isBase(name)) throw new Fault('conflict', `volume '${volid}' is a template's disk and only read`)
+    await open.images.giveTo(name, uid)
   }
 
   /** Folder of the backup engine on this storage. */
@@ -263,9 +309,12 @@ export class StorageService {
     await discardStaged((await this.#hold(volid)).open, volid, mark)
   }
 
-  /** Takes a volume out of sight under a mark, before `erase` or `bringBack`. @throws Fault `missing` */
+  /**
+   * Takes a volume out of sight under a mark, before `erase` or `bringBack`.
+   * @throws Fault `missing`, `conflict` when others are linked to it
+   */
   async setAside(volid: VolumeId, mark: string): Promise<void> {
-    await (await this.#hold(volid)).volume.setAside(mark)
+    await (await this.#holdUnlinked(volid)).setAside(mark)
   }
 
   /** Undoes `setAside`; harmless when it did not happen. */
@@ -302,6 +351,18 @@ export class StorageService {
       throw new Fault('invalid', `volume '${volid}' is a restore point and lives in the storage's datastore`)
     }
     return { open, volume: open.volume(name) }
+  }
+
+  async #holdUnlinked(volid: VolumeId): Promise<HeldVolume> {
+    const { open, volume } = await this.#hold(volid)
+    const { name } = parseVolumeId(volid)
+    if (name.kind === 'image') await requireUnlinked(open, name)
+    return volume
+  }
+
+  async #image(volid: VolumeId): Promise<{ open: OpenStorage; name: ImageName }> {
+    const { storage, name } = parseImageId(volid)
+    return { open: await this.#open(storage), name }
   }
 
   async #open(name: string): Promise<OpenStorage> {

@@ -18,12 +18,22 @@ export type FileContent = 'iso' | 'vztmpl' | 'snippets' | 'import'
 export const imageFormats = ['raw', 'qcow2'] as const
 export type ImageFormat = (typeof imageFormats)[number]
 
-/** A guest's disk: `100/vm-100-disk-0.qcow2`. `base` is the file's name without folder and ending. */
-export interface ImageName {
-  readonly kind: 'image'
+/** The disk of a template, which linked clones are based on. */
+export interface ParentName {
   readonly vmid: Vmid
   readonly base: string
   readonly format: ImageFormat
+}
+/**
+ * A guest's disk: `100/vm-100-disk-0.qcow2`. `base` is the file's name without folder and ending.
+ *
+ * A linked clone says in its name what it is based on: `100/base-100-disk-0.raw/101/vm-101-disk-0.qcow2`. Names
+ * are kept where no guest can write, so this, and not the image's own header, decides what may be read
+ * through it.
+ */
+export interface ImageName extends ParentName {
+  readonly kind: 'image'
+  readonly parent?: ParentName
 }
 /** A file: `iso/debian.iso`, or an archive made by `vzdump` elsewhere: `backup/vzdump-qemu-100-….vma.zst`. */
 export interface FileName {
@@ -57,6 +67,7 @@ export interface VolumeInfo {
 }
 
 const imagePattern = /^([1-9]\d{2,8})\/((?:vm|base)-([1-9]\d{2,8})-[A-Za-z0-9][A-Za-z0-9_.+~-]{0,99})\.(raw|qcow2)$/
+const linkedPattern = /^([^/]+\/[^/]+)\/([^/]+\/[^/]+)$/
 const restorePointPattern = /^((?:vm|ct)\/([1-9]\d{2,8})\/\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z)$/
 const filePattern = /^[A-Za-z0-9_][A-Za-z0-9_.+~@=-]{0,254}$/
 
@@ -86,7 +97,7 @@ export function parseVolumeName(text: string): VolumeName {
 export function printVolumeName(name: VolumeName): string {
   switch (name.kind) {
     case 'image':
-      return `${name.vmid}/${name.base}.${name.format}`
+      return name.parent ? `${printImage(name.parent)}/${printImage(name)}` : printImage(name)
     case 'file':
       return `${name.content}/${name.file}`
     case 'restore-point':
@@ -96,7 +107,38 @@ export function printVolumeName(name: VolumeName): string {
   }
 }
 
+function printImage({ vmid, base, format }: ParentName): string {
+  return `${vmid}/${base}.${format}`
+}
+
+/** `base-100-disk-0.raw` of a template: never written again, and not by its guest. */
+export function isBase({ base }: ParentName): boolean {
+  return base.startsWith('base-')
+}
+
+/** True when both name the same image, whether or not they say what it is based on. */
+export function isSameImage(one: ParentName, other: ParentName): boolean {
+  return printImage(one) === printImage(other)
+}
+
 function imageNameIn(text: string): ImageName | undefined {
+  const [, first = '', last = ''] = linkedPattern.exec(text) ?? []
+  if (first === '') return plainImageIn(text)
+  const [parent, name] = [parentIn(first), plainImageIn(last)]
+  // Only a format that can refer to another image, and only to one that is never written again.
+  if (!parent || name?.format !== 'qcow2' || isSameImage(name, parent)) return undefined
+  return { ...name, parent }
+}
+
+/** `100/base-100-disk-0.raw`, if it is such a name. */
+export function parentIn(text: string): ParentName | undefined {
+  const found = plainImageIn(text)
+  if (!found || !isBase(found)) return undefined
+  const { vmid, base, format } = found
+  return { vmid, base, format }
+}
+
+function plainImageIn(text: string): ImageName | undefined {
   const [, folder, base, owner, format] = imagePattern.exec(text) ?? []
   // `100/vm-101-disk-0.raw` would belong to one guest and lie with the disks of another.
   if (base === undefined || folder !== owner) return undefined

@@ -13,6 +13,7 @@ import { machine } from '#host/exec.ts'
 import { makeDirectory } from '#host/files.ts'
 import { type BackupGuests, backupGuests } from '#operations/backup/run.ts'
 import type { BackupDeps } from '#operations/backup/one-guest.ts'
+import { PoolService } from '#pools/service.ts'
 import { memoryJournal } from '#tasks/journal.ts'
 import { perform } from '#tasks/perform.ts'
 import { type GuestWorld, guestWorld } from './qemu-world.ts'
@@ -22,7 +23,7 @@ export const task = { upid: 'UPID:test', user: 'root@pam', node: 'testnode', sta
 
 export interface BackupWorld extends GuestWorld {
   readonly backup: BackupService
-  readonly deps: BackupDeps & { random: typeof systemRandom }
+  readonly deps: BackupDeps & { random: typeof systemRandom; pools: PoolService }
   readonly run: (params: Partial<BackupGuests> & { vmids: number[] }, log?: string[]) => Promise<VolumeId[]>
 }
 
@@ -35,7 +36,8 @@ export async function backupWorld(): Promise<BackupWorld> {
   const base = { clock: systemClock, random: systemRandom, log: silentLog, host, storage: world.storage }
   const backup = new BackupService(base)
   const { settings, guests, storage, store } = world
-  const deps = { settings, guests, storage, store, backup, clock: systemClock, random: systemRandom, host }
+  const pools = new PoolService({ store, rightsMark: 'mark' })
+  const deps = { settings, guests, storage, store, pools, backup, clock: systemClock, random: systemRandom, host }
   return {
     ...world,
     backup,

@@ -12,6 +12,7 @@ import { ensureGuestImage } from '#lab/guest-image.ts'
 import { createGuest } from '#operations/guest/create.ts'
 import { suspendGuest, resumeGuest } from '#operations/guest/power.ts'
 import { rebootGuest, shutdownGuest } from '#operations/guest/shutdown.ts'
+import { PoolService } from '#pools/service.ts'
 import { memoryJournal } from '#tasks/journal.ts'
 import { perform } from '#tasks/perform.ts'
 import { type GuestWorld, guestWorld } from './qemu-world.ts'
@@ -37,7 +38,8 @@ suite('a guest with an operating system', { timeout: 600_000 }, () => {
       scsi0: `local:0,import-from=${image.path}`,
     }
     const { guests, storage } = world
-    const deps = { guests, storage, host: machine(), clock: systemClock, random: systemRandom }
+    const pools = new PoolService({ store: world.store, rightsMark: 'mark' })
+    const deps = { guests, storage, pools, host: machine(), clock: systemClock, random: systemRandom }
     await perform(createGuest, { vmid, options, start: true }, deps, memoryJournal())
     await untilAgentAnswers()
   })

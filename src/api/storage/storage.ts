@@ -48,7 +48,7 @@ export const storageEndpoints = [
     params: { storage: storageId },
     permission: check('Datastore.Allocate', '/storage/{storage}'),
     returns: storageReply,
-    cli: { command: ['storage', 'show'], positional: ['storage'] },
+    cli: { command: ['storage', 'show'], positional: ['storage'], examples: ['storage show local -o yaml'] },
     async handle({ storage }, { services }) {
       return configToWire(await services.storage.get(storage))
     },
@@ -85,7 +85,12 @@ export const storageEndpoints = [
     params: { storage: storageId },
     permission: check('Datastore.Allocate', '/storage'),
     returns: nothing,
-    cli: { command: ['storage', 'remove'], positional: ['storage'], destroys: 'storage' },
+    cli: {
+      command: ['storage', 'remove'],
+      positional: ['storage'],
+      destroys: 'storage',
+      examples: ['storage remove fast --confirm fast'],
+    },
     async handle({ storage }, { services }) {
       await services.storage.delete(storage)
       return null

@@ -12,7 +12,7 @@ import { splitVolumeId } from '#base/ids.ts'
 import type { ConfigChange, GuestConfig, Options } from '../config.ts'
 import { isProtected, normalTags, revertOptions } from '../config.ts'
 import { driveNameParts, driveOf, unusedCount, volumeIn, volumesIn, wishOf } from './drive.ts'
-import { isOption, optionErrors } from './options.ts'
+import { isOption, isServerOption, optionErrors } from './options.ts'
 
 export interface ChangePlan {
   /** Options as wanted; drives in `make` still hold their wish. */
@@ -68,6 +68,7 @@ function requireSense(set: Options, change: ConfigChange): void {
   const errors: Record<string, string> = {}
   for (const name of change.delete) {
     if (!isOption(name)) errors.delete = `unknown option '${name}'`
+    if (isServerOption(name)) errors.delete = `option '${name}' is written by the server and cannot be deleted`
     if (set[name] !== undefined) errors[name] = `${name} cannot be set and deleted in one change`
   }
   for (const name of change.revert) if (!isOption(name)) errors.revert = `unknown option '${name}'`
@@ -126,6 +127,13 @@ function requireUnprotected(config: GuestConfig, name: string): void {
 }
 
 function requireNotInUse(config: GuestConfig, free: readonly VolumeId[]): void {
+  for (const [name, { options }] of Object.entries(config.snapshots ?? {})) {
+    const kept = volumesIn(options).find(({ volid }) => free.includes(volid))
+    if (!kept) continue
+    throw new Fault('conflict', `unable to delete '${kept.volid}' - volume is still in use (snapshot '${name}')`, {
+      remedy: 'Delete the snapshot first.',
+    })
+  }
   const used = volumesIn(config.running ?? {}).find(({ volid }) => free.includes(volid))
   if (used) {
     throw new Fault('conflict', `volume '${used.volid}' is still in use by drive ${used.name} of the running guest`, {

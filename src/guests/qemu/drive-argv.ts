@@ -19,6 +19,16 @@ export interface DriveFile {
   readonly format: string
   /** False where the file system cannot bypass the page cache (some overlays): then it is used. */
   readonly canBypassCache: boolean
+  /**
+   * What the image is based on, nearest first: open descriptors QEMU inherits. Its own uid may not open these files,
+   * because they are other guests' too.
+   */
+  readonly backing?: readonly BackingFile[]
+}
+
+export interface BackingFile {
+  readonly descriptor: number
+  readonly format: string
 }
 
 export const nodeNameOf = (drive: string) => `drive-${drive}`
@@ -34,6 +44,9 @@ export function drivesToArgv(
   const argv = controllersFor(options, drives, machine)
   for (const drive of drives) {
     const file = files[drive.name]
+    for (const { descriptor } of file?.backing ?? []) {
+      argv.push('-add-fd', keyed('', { fd: descriptor, set: descriptor }))
+    }
     if (file) argv.push('-blockdev', JSON.stringify(blockNode(drive, file)))
     argv.push(...driveDevice(drive, options, machine, file !== undefined, indexes.get(drive.name)))
   }
@@ -89,7 +102,8 @@ function scsiPlace(index: number, options: Options): { controller: number; unit:
 
 const bypassing = new Set(['none', 'directsync'])
 
-function blockNode(drive: Drive, file: DriveFile): object {
+/** @param nodeName another name than the drive's own, for a node that is to take its place; its file is not named then */
+export function blockNode(drive: Drive, file: DriveFile, nodeName = nodeNameOf(drive.name)): object {
   const { values, isCdrom } = drive
   const mode = String(values.cache ?? (isCdrom ? 'writeback' : 'none'))
   const cache = { direct: bypassing.has(mode) && file.canBypassCache, 'no-flush': mode === 'unsafe' }
@@ -98,22 +112,35 @@ function blockNode(drive: Drive, file: DriveFile): object {
   const zeroes = values.detect_zeroes === false || isCdrom ? 'off' : discard === 'unmap' ? 'unmap' : 'on'
   const readOnly = isCdrom || values.ro === true
   const aio = values.aio === 'native' && !cache.direct ? 'threads' : (values.aio ?? 'threads')
+  const isQcow2 = file.format === 'qcow2'
   return {
-    driver: file.format === 'qcow2' ? 'qcow2' : 'raw',
-    'node-name': nodeNameOf(drive.name),
+    driver: isQcow2 ? 'qcow2' : 'raw',
+    'node-name': nodeName,
     'read-only': readOnly,
     cache,
     discard,
     'detect-zeroes': zeroes,
+    // Said in any case: otherwise QEMU would open whatever the image names.
+    ...(isQcow2 ? { backing: backingNode(file.backing ?? []) } : {}),
     file: {
       driver: 'file',
-      'node-name': `file-${drive.name}`,
+      ...(nodeName === nodeNameOf(drive.name) ? { 'node-name': `file-${drive.name}` } : {}),
       filename: file.path,
       'read-only': readOnly,
       aio,
       cache,
       discard,
     },
+  }
+}
+
+function backingNode([first, ...rest]: readonly BackingFile[]): object | null {
+  if (!first) return null
+  return {
+    driver: first.format,
+    'read-only': true,
+    ...(first.format === 'qcow2' ? { backing: backingNode(rest) } : {}),
+    file: { driver: 'file', filename: `/dev/fdset/${first.descriptor}`, 'read-only': true },
   }
 }
 

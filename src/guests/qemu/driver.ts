@@ -6,7 +6,7 @@
  * process is known by pid and start time, never by pid alone. Nothing here reads or writes configurations.
  * The rejected way is to be the parent of QEMU: a guest must survive the death of whoever started it.
  */
-import { closeSync } from 'node:fs'
+import { closeSync, openSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '#base/clock.ts'
@@ -31,7 +31,8 @@ import { cpuLimitsOf } from './cpu.ts'
 import type { DriveFile } from './drive-argv.ts'
 import { drivesOf, wishOf } from './drive.ts'
 import { canBypassCache, launch, untilMonitor } from './launch.ts'
-import { acceleratorFor } from './machine.ts'
+import { acceleratorFor, withMachine } from './machine.ts'
+import { loadMemory } from './snapshot.ts'
 import { memoryLimitBytes } from './memory.ts'
 import { boundLogs, keepLogs } from './log-files.ts'
 import { machineOf, openMonitor, prepare, quit, versionOf } from './monitor.ts'
@@ -54,6 +55,8 @@ export interface DriverNeeds {
 const startLimitMs = 30_000
 /** How long QEMU may take to write back its caches when told to quit, before it is killed. */
 const quitLimitMs = 10_000
+/** What a process inherits comes after its standard input, output and error. */
+const firstDescriptor = 3
 /** Threads for processors, block layer and display; a guest that needs more is out of hand. */
 const extraProcesses = 512
 
@@ -116,28 +119,31 @@ export class QemuDriver {
     const verdict = await accelerator({ host, cacheDir: settings.cacheDir })
     const accel = acceleratorFor(options, verdict.accelerator)
     if (accel === 'tcg') log('no usable hardware virtualization, using software emulation')
-    const files = await this.#openDrives(vmid, options)
     const cards = await this.#plug(vmid, options, how)
     const runDir = this.runDirOf(vmid)
-    const taps = Object.fromEntries(cards.map(({ nic }, position) => [nic, 3 + position]))
-    const argv = configToArgv(options, { vmid, accelerator: accel, runDir, files, taps })
+    const taps = Object.fromEntries(cards.map(({ nic }, position) => [nic, firstDescriptor + position]))
+    const descriptors = cards.map(({ fd }) => fd)
     let process: ProcessName
     try {
+      const files = await this.#openDrives(vmid, options, descriptors)
+      const hardware = how.memory ? withMachine(options, how.memory.machine) : options
+      const argv = configToArgv(hardware, { vmid, accelerator: accel, runDir, files, taps })
       process = await launch({
         argv,
         uid: this.uidOf(vmid),
         accelerator: accel,
         netnsPath: how.netns === undefined ? undefined : `/run/netns/${how.netns}`,
         runDir,
-        descriptors: cards.map(({ fd }) => fd),
+        descriptors,
       })
     } finally {
-      for (const { fd } of cards) closeSync(fd)
+      for (const fd of descriptors) closeSync(fd)
     }
     await this.#confine(vmid, options, accel, process)
     await using monitor = await untilMonitor(join(runDir, qmpSockets.short), runDir, process, timeoutMs, signal)
     await prepare(monitor, options)
     await this.#unplugOthers(monitor, options, how.onlyNics)
+    if (how.memory) await loadMemory(monitor, options, how.memory.tag, signal)
     const [machine, qemuVersion] = [await machineOf(monitor), await versionOf(monitor)]
     signal?.throwIfAborted()
     if (!isOn(options.freeze, false)) await monitor.execute('cont')
@@ -154,7 +160,8 @@ export class QemuDriver {
     log(`started as process ${process.pid}`)
   }
 
-  async #openDrives(vmid: Vmid, options: Options): Promise<Record<string, DriveFile>> {
+  /** @param descriptors of QEMU so far; what disks are based on is opened here and added */
+  async #openDrives(vmid: Vmid, options: Options, descriptors: number[]): Promise<Record<string, DriveFile>> {
     const { storage } = this.#needs
     const files: Record<string, DriveFile> = {}
     for (const drive of drivesOf(options)) {
@@ -163,9 +170,19 @@ export class QemuDriver {
       if (wish.kind !== 'volume' && wish.kind !== 'path') {
         throw new Fault('failed', `drive '${drive.name}' of VM ${vmid} holds no volume but '${drive.file}'`)
       }
-      const found = wish.kind === 'path' ? { path: wish.path, format: 'raw' } : await storage.location(wish.volid)
-      if (wish.kind === 'volume' && !drive.isCdrom) await storage.giveTo(wish.volid, this.uidOf(vmid))
-      files[drive.name] = { ...found, canBypassCache: await canBypassCache(found.path) }
+      if (wish.kind === 'path' || drive.isCdrom) {
+        const found = wish.kind === 'path' ? { path: wish.path, format: 'raw' } : await storage.location(wish.volid)
+        files[drive.name] = { ...found, canBypassCache: await canBypassCache(found.path) }
+        continue
+      }
+      const [top, ...below] = (await storage.layers(wish.volid)).layers
+      if (!top) throw new Error(`volume '${wish.volid}' has no file`)
+      const backing = below.map(({ path, format }) => {
+        descriptors.push(openSync(path, 'r'))
+        return { format, descriptor: firstDescriptor + descriptors.length - 1 }
+      })
+      await storage.giveTo(wish.volid, this.uidOf(vmid))
+      files[drive.name] = { ...top, canBypassCache: await canBypassCache(top.path), backing }
     }
     return files
   }
@@ -267,7 +284,10 @@ export class QemuDriver {
   /** Removes the logs a stopped guest left, when the guest itself goes. */
   async forget(vmid: Vmid): Promise<void> {
     await this.reap(vmid, { waits: true })
-    if (!(await this.records.alive(vmid))) await rm(this.runDirOf(vmid), { recursive: true, force: true })
+    if (await this.records.alive(vmid)) return
+    // A machine that was off has lost the run record, and with it what would have led to the guest's taps.
+    await this.#needs.network.unplug({ vmid })
+    await rm(this.runDirOf(vmid), { recursive: true, force: true })
   }
 
   /** Keeps the logs of running guests within their bound: what a guest prints must not fill the node's disk. */

@@ -1,6 +1,6 @@
 /** The machine: chipset, accelerator, clock, firmware identity. */
 import type { Errors } from '#base/schema/check.ts'
-import { readPropertyString } from '#base/schema/property-string.ts'
+import { printPropertyString, readPropertyString } from '#base/schema/property-string.ts'
 import { boolean, enumOf, number, optional, string } from '#base/schema/schema.ts'
 import type { PropertyFormat } from '#base/schema/schema.ts'
 import type { Options } from '../config.ts'
@@ -40,6 +40,12 @@ function machineTypeOf(options: Options): string {
   const text = options.machine
   const type = text === undefined ? undefined : readPropertyString(machineFormat, text, 'machine').type
   return type === undefined ? 'q35' : String(type)
+}
+
+/** The same guest on exactly this machine: `pc-q35-7.2`. */
+export function withMachine(options: Options, type: string): Options {
+  const values = options.machine === undefined ? {} : readPropertyString(machineFormat, options.machine, 'machine')
+  return { ...options, machine: printPropertyString(machineFormat, { ...values, type }) }
 }
 
 export function machineErrors(options: Options): Errors {

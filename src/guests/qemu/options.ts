@@ -83,7 +83,7 @@ const diskOptions = {
 } as const
 
 const hardwareOptions = {
-  acpi: optional(boolean({ default: true })),
+  acpi: optional(boolean({ description: 'Tell the guest about power and devices by ACPI.', default: true })),
   machine: optional(propertyString(machineFormat, { description: 'Chipset and its version.', maxLength: 256 })),
   kvm: optional(boolean({ description: 'Use hardware virtualization where the node can.', default: true })),
   scsihw: optional(
@@ -178,6 +178,7 @@ export const optionParams = {
 /** Options the server writes and clients read. */
 export const serverOptions = {
   template: optional(boolean({ description: 'The guest is a template.', default: false })),
+  parent: optional(string({ description: 'Snapshot the guest goes on from.', format: 'pve-configid', maxLength: 40 })),
   meta: optional(string({ description: 'How and when the guest was made.', maxLength: 256 })),
 } as const
 
@@ -205,6 +206,11 @@ export function isRootOnly(name: string, value: string | undefined): boolean {
 
 export function isOption(name: string): boolean {
   return Object.hasOwn(knownOptions, name)
+}
+
+/** True for what only the server writes: nobody may set, delete or revert it. */
+export function isServerOption(name: string): boolean {
+  return Object.hasOwn(serverOptions, name)
 }
 
 /** Checked parameters as configuration text; what is no option is left out. */

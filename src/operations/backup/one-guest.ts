@@ -8,6 +8,7 @@ import { asVmid, type Vmid } from '#base/ids.ts'
 import type { BackupWriter } from '#backup/writer.ts'
 import { nameOf } from '#guests/config.ts'
 import type { Services } from '#services.ts'
+import { namingFullStorage, type Writing } from '#storage/full.ts'
 import type { Json } from '#store/store.ts'
 import { guestConfName, printGuestConf } from './guest-conf.ts'
 import { disksToBackUp, type GuestDisk } from './guest-disks.ts'
@@ -52,12 +53,16 @@ export async function backUpGuest(vmid: number, context: OneGuestContext): Promi
   await deps.guests.requireUnlocked(guest)
   const wasRunning = await deps.guests.isRunning(guest)
   log(`backup of VM ${vmid} (${wasRunning ? 'running' : 'stopped'}), mode ${how.mode}`)
-  const begun = await deps.backup.begin(how.storage, { vmid: guest })
+  const writing = writingOf(guest, context)
+  const begun = await namingFullStorage(writing, () => deps.backup.begin(how.storage, { vmid: guest }))
   await using writer = begun.writer
   try {
     await using moment = await momentOf(guest, { ...context, log }, wasRunning)
-    await readDisks(writer, moment, { ...context, log })
-    await finish(writer, moment, { guest, wasRunning, lines, context: { ...context, log } })
+    const neededBytes = await sizeOf(moment.disks, deps)
+    await namingFullStorage({ ...writing, neededBytes, isUpperBound: true }, async () => {
+      await readDisks(writer, moment, { ...context, log })
+      await finish(writer, moment, { guest, wasRunning, lines, context: { ...context, log } })
+    })
   } catch (cause) {
     if (signal.aborted || !wasRunning || !isFault(cause, 'unavailable')) throw cause
     if (await deps.guests.isRunning(guest)) throw cause
@@ -65,6 +70,16 @@ export async function backUpGuest(vmid: number, context: OneGuestContext): Promi
   }
   log(`backup ${begun.volid} is complete`)
   return begun.volid
+}
+
+function writingOf(guest: Vmid, { deps, how }: OneGuestContext): Writing {
+  const availableBytes = async () => (await deps.storage.status(how.storage)).availableBytes
+  return { storage: how.storage, what: `the backup of VM ${guest}`, availableBytes }
+}
+
+async function sizeOf(disks: readonly GuestDisk[], { storage }: BackupDeps): Promise<number> {
+  const sizes = await Promise.all(disks.map(async ({ volid }) => (await storage.describe(volid)).sizeBytes))
+  return sizes.reduce((sum, size) => sum + size, 0)
 }
 
 interface Moment extends GuestMoment {

@@ -42,7 +42,7 @@ const refusals: Readonly<Record<string, string>> = {
   stdout: 'a backup cannot be written to standard output by this release',
   stop: 'stop a running backup with the task it runs in',
   mailto: 'this release sends no mail',
-  pool: 'this release knows no pools: name the guests',
+  pool: 'name the guests: a pool stands for those in it when it is asked for',
   'prune-backups': 'this release keeps all backups: use keep-all=1, and delete what is not needed',
 }
 

@@ -16,6 +16,7 @@ import { nbdTarget } from '#backup/source/nbd.ts'
 import type { Options } from '#guests/config.ts'
 import { driveNameParts, driveOf, isCdrom, printDrive, volumeIn } from '#guests/qemu/drive.ts'
 import { openImage } from '#host/nbd-server.ts'
+import { namingFullStorage, type Writing } from '#storage/full.ts'
 import type { Services } from '#services.ts'
 import { guestConfName, parseGuestConf } from './guest-conf.ts'
 
@@ -60,10 +61,12 @@ export async function restoreDisks(request: RestoreDisksRequest): Promise<Restor
   let [fetchMs, writeMs] = [0, 0]
   for (const [number, { name, sizeBytes }] of disks.entries()) {
     const volid = await allocate(request, options, name)
-    const result = await fill(request, name, volid, {
-      signal,
-      onProgress: ({ doneBytes }) => onProgress?.(name, (number + doneBytes / Math.max(1, sizeBytes)) / disks.length),
-    })
+    const result = await namingFullStorage(writingOf(request, name, volid), () =>
+      fill(request, name, volid, {
+        signal,
+        onProgress: ({ doneBytes }) => onProgress?.(name, (number + doneBytes / Math.max(1, sizeBytes)) / disks.length),
+      }),
+    )
     fetchMs += result.fetchMs
     writeMs += result.writeMs
     restored.push({ drive: name, volid, sizeBytes, digest: result.digest })
@@ -114,6 +117,16 @@ async function allocate({ reader, vmid, storage, services }: RestoreDisksRequest
     format,
     neededBytes: dataBytes,
   })
+}
+
+function writingOf({ reader, vmid, services }: RestoreDisksRequest, drive: string, volid: VolumeId): Writing {
+  const { storage } = splitVolumeId(volid)
+  return {
+    storage,
+    what: `disk ${drive} of guest ${vmid}`,
+    neededBytes: reader.disk(drive).facts.dataBytes,
+    availableBytes: async () => (await services.storage.status(storage)).availableBytes,
+  }
 }
 
 async function fill(

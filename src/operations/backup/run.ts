@@ -9,6 +9,7 @@ import { Fault, isFault, messageOf } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
 import { operation } from '#tasks/operation.ts'
 import { acquireLocks, heldLocks, releaseLocks } from '#tasks/lock.ts'
+import { giveBackSpace } from './give-back.ts'
 import { leaveGuest } from './guest-source.ts'
 import { type BackupDeps, type BackupHow, backUpGuest } from './one-guest.ts'
 
@@ -72,7 +73,7 @@ export const backupGuests = operation<BackupGuests, BackupDeps>('vzdump', {
       }
       return volumes
     },
-    async undo({ params, deps, done, task }) {
+    async undo({ params, deps, done, task, log }) {
       for (const { name, upid } of await heldLocks(deps.store)) {
         const vmid = Number(/^guest\/(\d+)$/.exec(name)?.[1])
         if (upid !== task.upid || !done.guests?.vmids.includes(vmid)) continue
@@ -80,6 +81,7 @@ export const backupGuests = operation<BackupGuests, BackupDeps>('vzdump', {
       }
       // A fleecing image may have been half made.
       await deps.storage.sweep()
+      await giveBackSpace(deps.backup, params.storage, log)
     },
   })
 

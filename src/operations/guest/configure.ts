@@ -16,7 +16,7 @@ import { completedChange } from '#guests/qemu/new-guest.ts'
 import type { GuestService } from '#guests/service.ts'
 import type { StorageService } from '#storage/service.ts'
 import { operation } from '#tasks/operation.ts'
-import { bringBackAll, eraseAll, freeNewVolumes, makeVolumes, setAsideAll, volumesOf } from './volumes.ts'
+import { bringBackAll, eraseAll, freeNewVolumes, heldVolumes, makeVolumes, setAsideAll, volumesOf } from './volumes.ts'
 
 export interface ConfigureGuest {
   readonly vmid: number
@@ -42,7 +42,8 @@ export const configureGuest = operation<ConfigureGuest, ConfigureDeps>('qmconfig
       if (params.skipLock !== true) await deps.guests.requireUnlocked(vmid)
       const config = await deps.guests.config(vmid)
       const { options, make, free } = planChange(vmid, config, params.change, params.force)
-      return { before: config.options, options, make, free, volumes: await volumesOf(deps.storage, vmid) }
+      const held = heldVolumes(config)
+      return { before: config.options, options, make, free, held, volumes: await volumesOf(deps.storage, vmid) }
     },
   })
   .step('erasure', {
@@ -53,8 +54,8 @@ export const configureGuest = operation<ConfigureGuest, ConfigureDeps>('qmconfig
   })
   .step('volumes', {
     do: async ({ params, deps, done, log, progress, signal }): Promise<Options> => {
-      const { options, make } = done.plan
-      const context = { vmid: asVmid(params.vmid), storage: deps.storage, log, progress, signal }
+      const { options, make, held } = done.plan
+      const context = { vmid: asVmid(params.vmid), storage: deps.storage, held, log, progress, signal }
       return completedChange({ ...options, ...(await makeVolumes(options, make, context)) }, deps.random)
     },
     undo: async ({ params, deps, done }) => {
@@ -83,6 +84,7 @@ type Plan = {
   readonly options: Options
   readonly make: readonly string[]
   readonly free: readonly VolumeId[]
+  readonly held: readonly VolumeId[]
   /** Disks the guest had before. */
   readonly volumes: readonly VolumeId[]
 }

@@ -8,6 +8,7 @@ import { driveNames } from '#guests/qemu/drive.ts'
 import { completed, qemuVersion, requireOptions } from '#guests/qemu/new-guest.ts'
 import type { GuestService } from '#guests/service.ts'
 import type { Host } from '#host/host.ts'
+import type { PoolService } from '#pools/service.ts'
 import type { StorageService } from '#storage/service.ts'
 import { operation } from '#tasks/operation.ts'
 import { freeNewVolumes, makeVolumes, volumesOf } from './volumes.ts'
@@ -16,6 +17,8 @@ export interface CreateGuest {
   readonly vmid: number
   /** As given by the client; drives may ask for new volumes. */
   readonly options: Options
+  /** Pool to put it in. */
+  readonly pool?: string | undefined
   readonly start?: boolean | undefined
 }
 
@@ -25,6 +28,7 @@ export interface CreateDeps {
   readonly host: Host
   readonly clock: Clock
   readonly random: Random
+  readonly pools: Pick<PoolService, 'put' | 'takeOut'>
 }
 
 export const createGuest = operation<CreateGuest, CreateDeps>('qmcreate', {
@@ -60,6 +64,12 @@ export const createGuest = operation<CreateGuest, CreateDeps>('qmcreate', {
       const provenance = { random: deps.random, clock: deps.clock, qemuVersion: await qemuVersion(deps.host) }
       const options = completed({ ...requireOptions(params.options), ...done.volumes }, provenance)
       await deps.guests.writeConfig(asVmid(params.vmid), options, { owner: task.upid })
+    },
+  })
+  .step('pool', {
+    do: ({ params, deps }) => (params.pool === undefined ? undefined : deps.pools.put(params.vmid, params.pool)),
+    undo: async ({ params, deps }) => {
+      if (params.pool !== undefined) await deps.pools.takeOut(params.vmid)
     },
   })
   .step('start', {

@@ -6,24 +6,29 @@
  */
 import { Fault } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
+import type { BackupJobs } from '#cluster/backup-jobs.ts'
 import { isProtected } from '#guests/config.ts'
 import { isOwned } from '#guests/qemu/change.ts'
-import { volumesIn } from '#guests/qemu/drive.ts'
 import type { GuestService } from '#guests/service.ts'
+import type { PoolService } from '#pools/service.ts'
 import type { StorageService } from '#storage/service.ts'
 import { operation } from '#tasks/operation.ts'
-import { bringBackAll, eraseAll, setAsideAll, volumesOf } from './volumes.ts'
+import { bringBackAll, eraseAll, heldVolumes, setAsideAll, volumesOf } from './volumes.ts'
 
 export interface DestroyGuest {
   readonly vmid: number
   /** Also disks of the guest that its configuration does not name. */
   readonly destroyUnreferencedDisks?: boolean | undefined
   readonly skipLock?: boolean | undefined
+  /** Also take it out of backup jobs that name it. */
+  readonly purge?: boolean | undefined
 }
 
 export interface DestroyDeps {
   readonly guests: GuestService
   readonly storage: StorageService
+  readonly pools: Pick<PoolService, 'poolOf' | 'put' | 'takeOut'>
+  readonly backupJobs: Pick<BackupJobs, 'forgetGuest'>
 }
 
 export const destroyGuest = operation<DestroyGuest, DestroyDeps>('qmdestroy', {
@@ -33,7 +38,8 @@ export const destroyGuest = operation<DestroyGuest, DestroyDeps>('qmdestroy', {
   .step('check', {
     do: async ({ params, deps }) => {
       const vmid = asVmid(params.vmid)
-      const { options } = await deps.guests.config(vmid)
+      const config = await deps.guests.config(vmid)
+      const { options, snapshots = {} } = config
       if (params.skipLock !== true) await deps.guests.requireUnlocked(vmid)
       if (await deps.guests.isRunning(vmid)) {
         throw new Fault('conflict', `VM ${vmid} is running - destroy failed`, { remedy: 'Stop it first.' })
@@ -43,9 +49,10 @@ export const destroyGuest = operation<DestroyGuest, DestroyDeps>('qmdestroy', {
           remedy: 'Set protection to 0 first.',
         })
       }
-      const named = volumesIn(options).flatMap(({ volid }) => (isOwned(volid, vmid) ? [volid] : []))
+      const named = heldVolumes(config).filter((volid) => isOwned(volid, vmid))
       const all = params.destroyUnreferencedDisks === true ? await volumesOf(deps.storage, vmid) : []
-      return { options, volumes: [...new Set([...named, ...all])] }
+      const pool = (await deps.pools.poolOf(vmid)) ?? null
+      return { options, snapshots, pool, volumes: [...new Set([...named, ...all])] }
     },
   })
   .step('erasure', {
@@ -59,9 +66,21 @@ export const destroyGuest = operation<DestroyGuest, DestroyDeps>('qmdestroy', {
       setAsideAll(deps.storage, done.check.volumes, { upid: task.upid, log, warn }),
     undo: ({ deps, done, task }) => bringBackAll(deps.storage, done.check?.volumes ?? [], task.upid),
   })
+  // Before the guest is gone: rights by pool must not pass on to the next guest of this id.
+  .step('pool', {
+    do: ({ params, deps }) => deps.pools.takeOut(params.vmid),
+    undo: async ({ params, deps, done }) => {
+      const pool = done.check?.pool ?? undefined
+      if (pool !== undefined) await deps.pools.put(params.vmid, pool)
+    },
+  })
   .step('config', {
     do: ({ params, deps }) => deps.guests.removeConfig(asVmid(params.vmid)),
     undo: async ({ params, deps, done }) => {
-      if (done.check) await deps.guests.restoreConfig(asVmid(params.vmid), done.check.options)
+      if (done.check) await deps.guests.restoreConfig(asVmid(params.vmid), done.check.options, done.check.snapshots)
     },
+  })
+  // Last, so nothing has to bring a guest back into jobs.
+  .step('jobs', {
+    do: ({ params, deps }) => (params.purge === true ? deps.backupJobs.forgetGuest(params.vmid) : undefined),
   })

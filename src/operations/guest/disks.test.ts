@@ -8,10 +8,12 @@ import { machine } from '#host/exec.ts'
 import { everyStepFails } from '#tasks/conformance.ts'
 import { memoryJournal } from '#tasks/journal.ts'
 import { perform } from '#tasks/perform.ts'
+import { BackupJobs } from '#cluster/backup-jobs.ts'
+import { PoolService } from '#pools/service.ts'
 import { type GuestWorld, guestWorld } from '../../../test/guest/qemu-world.ts'
 import { configureGuest } from './configure.ts'
 import { type CreateDeps, createGuest } from './create.ts'
-import { destroyGuest } from './destroy.ts'
+import { destroyGuest, type DestroyDeps } from './destroy.ts'
 
 const change = (some: Partial<ConfigChange>): ConfigChange => ({ set: {}, delete: [], revert: [], ...some })
 
@@ -21,23 +23,26 @@ async function worldWithStorage(): Promise<GuestWorld> {
   return world
 }
 
-const depsOf = ({ guests, storage }: GuestWorld) =>
+const depsOf = ({ guests, storage, store }: GuestWorld) =>
   ({
     guests,
     storage,
+    pools: new PoolService({ store, rightsMark: 'mark' }),
+    backupJobs: new BackupJobs({ store, clock: systemClock }),
     host: machine(),
     clock: { ...systemClock, now: () => 1_800_000_000_000 },
     // The same in every world, so that two of them can be compared.
     random: { bytes: (count) => new Uint8Array(count).fill(7), uuid: () => '8c3f1b1e-9a55-4c9e-8d8e-27f3b3a1a001' },
-  }) satisfies CreateDeps
+  }) satisfies CreateDeps & DestroyDeps
 
 /** Guests with their options, and every file of the storage, whatever its name. */
-async function look({ guests, storage, filesOfStorage }: GuestWorld): Promise<unknown> {
+async function look({ guests, storage, store, filesOfStorage }: GuestWorld): Promise<unknown> {
   const all = await guests.list()
   return {
     guests: all.map(({ vmid, options, lock, state }) => ({ vmid, options, lock, state: state.state })),
     volumes: (await storage.content('local')).map(({ volid }) => volid),
     files: await filesOfStorage(),
+    pools: (await store.get('pools'))?.value,
   }
 }
 
@@ -60,8 +65,9 @@ everyStepFails(createGuest, async () => {
   // What an earlier guest of the same id left is nobody's to remove.
   await world.storage.allocate({ storage: 'local', vmid: world.id(100), sizeBytes: 4096, format: 'raw' })
   await make(world, 101, { scsi0: 'local:0.01' })
+  await depsOf(world).pools.create('dev')
   return {
-    params: { vmid: 100, options: twoDisks },
+    params: { vmid: 100, options: twoDisks, pool: 'dev' },
     deps: depsOf(world),
     look: () => look(world),
     [Symbol.asyncDispose]: () => world[Symbol.asyncDispose](),
@@ -72,6 +78,8 @@ everyStepFails(destroyGuest, async () => {
   const world = await worldWithStorage()
   await make(world, 100, twoDisks)
   await make(world, 101, { scsi0: 'local:0.01' })
+  await depsOf(world).pools.create('dev')
+  await depsOf(world).pools.put(100, 'dev')
   return {
     params: { vmid: 100 },
     deps: depsOf(world),

@@ -26,6 +26,8 @@ export interface RestoreGuest {
   readonly force?: boolean | undefined
   /** New MAC addresses, UUID and generation id. */
   readonly unique?: boolean | undefined
+  /** Pool to put it in; without one it stays where it was. */
+  readonly pool?: string | undefined
   readonly start?: boolean | undefined
   /** Options that differ from the backup's. */
   readonly overrides?: Options | undefined
@@ -33,7 +35,7 @@ export interface RestoreGuest {
 
 export type RestoreGuestDeps = Pick<
   Services,
-  'settings' | 'clock' | 'random' | 'host' | 'guests' | 'storage' | 'backup'
+  'settings' | 'clock' | 'random' | 'host' | 'guests' | 'storage' | 'backup' | 'pools'
 >
 
 export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore', {
@@ -46,11 +48,11 @@ export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore
       const before: string[] = await volumesOf(deps.storage, vmid)
       if (!(await deps.guests.exists(vmid)) || !params.force) {
         await deps.guests.reserve(vmid, task.upid) // Says who has the id when it is taken.
-        return { before, old: null }
+        return { before, old: null, pool: null }
       }
       await requireReplaceable(deps, vmid)
       const { options } = await deps.guests.config(vmid)
-      return { before, old: { ...options } }
+      return { before, old: { ...options }, pool: (await deps.pools.poolOf(vmid)) ?? null }
     },
     // Only what this task reserved: a guest that was there stays.
     undo: ({ params, deps, task }) => deps.guests.release(asVmid(params.vmid), task.upid),
@@ -107,6 +109,15 @@ export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore
       if (old && (await deps.guests.exists(asVmid(params.vmid)))) {
         await deps.guests.writeConfig(asVmid(params.vmid), old)
       }
+    },
+  })
+  .step('pool', {
+    do: ({ params, deps }) => (params.pool === undefined ? undefined : deps.pools.put(params.vmid, params.pool)),
+    async undo({ params, deps, done }) {
+      if (params.pool === undefined || !done.reservation) return
+      const { pool } = done.reservation
+      if (pool === null) await deps.pools.takeOut(params.vmid)
+      else await deps.pools.put(params.vmid, pool)
     },
   })
   .step('start', {

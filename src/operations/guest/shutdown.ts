@@ -1,6 +1,8 @@
 /** Asks a virtual machine to shut down, and, for a reboot, starts it again. */
-import { asVmid } from '#base/ids.ts'
-import { operation } from '#tasks/operation.ts'
+import { systemClock, waitFor } from '#base/clock.ts'
+import { isFault } from '#base/fault.ts'
+import { asVmid, type Vmid } from '#base/ids.ts'
+import { operation, type TaskFacts } from '#tasks/operation.ts'
 import type { PowerDeps } from './start.ts'
 
 export interface ShutdownGuest {
@@ -15,6 +17,24 @@ export interface ShutdownGuest {
 const facts = {
   id: ({ vmid }: { readonly vmid: number }) => vmid,
   locks: ({ vmid }: { readonly vmid: number }) => [`guest/${vmid}`],
+}
+
+const defaultTimeoutSeconds = 60
+
+/** Milliseconds a guest that was told to go down when the task began may still take. */
+function patienceOf(timeoutSeconds = defaultTimeoutSeconds, { startTime }: TaskFacts): number {
+  const tookMs = systemClock.now() - startTime * 1000
+  return Math.min(timeoutSeconds * 1000, Math.max(0, timeoutSeconds * 1000 - tookMs))
+}
+
+async function goesDown({ guests }: PowerDeps, vmid: Vmid, timeoutMs: number): Promise<boolean> {
+  try {
+    await waitFor(async () => !(await guests.isRunning(vmid)), { what: `end of VM ${vmid}`, timeoutMs, everyMs: 50 })
+    return true
+  } catch (fault) {
+    if (isFault(fault, 'timeout')) return false
+    throw fault
+  }
 }
 
 const limitOf = (timeout: number | undefined) => (timeout === undefined ? {} : { timeoutMs: timeout * 1000 })
@@ -39,10 +59,12 @@ export const rebootGuest = operation<Omit<ShutdownGuest, 'forceStop'>, PowerDeps
   .step('shutdown', {
     do: ({ params, deps, log, signal }) =>
       deps.guests.shutdown(asVmid(params.vmid), { ...limitOf(params.timeout), log, signal }),
-    // A guest that was running must not be left stopped because something failed in between.
+    // A guest that was running must not be left stopped because something failed in between. One that was
+    // told to go down may still be on its way; nobody can tell that from one that was not told.
     undo: async ({ params, deps, done, log, task }) => {
       const vmid = asVmid(params.vmid)
-      if (done.look !== true || (await deps.guests.isRunning(vmid))) return
+      if (done.look !== true || (await deps.guests.startedBy(vmid)) === task.upid) return
+      if (!(await goesDown(deps, vmid, patienceOf(params.timeout, task)))) return
       await deps.guests.start(vmid, { startedBy: task.upid, log })
     },
   })

@@ -9,7 +9,7 @@ import { formatSize } from '#base/bytes.ts'
 import { invalid, isFault } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
 import { asVolumeId } from '#base/ids.ts'
-import type { Options } from '#guests/config.ts'
+import type { GuestConfig, Options } from '#guests/config.ts'
 import { isOwned } from '#guests/qemu/change.ts'
 import type { Drive, DriveWish } from '#guests/qemu/drive.ts'
 import { driveOf, printDrive, volumesIn, wishOf } from '#guests/qemu/drive.ts'
@@ -20,6 +20,8 @@ import { markOf } from '../storage/aside.ts'
 export interface MakeContext {
   readonly vmid: Vmid
   readonly storage: StorageService
+  /** What the guest has already; the only disks based on others that it may attach. */
+  readonly held?: readonly VolumeId[]
   readonly log: (line: string) => void
   readonly progress: (phase: string, fraction?: number) => void
   readonly signal: AbortSignal
@@ -64,12 +66,16 @@ async function settle(drive: Drive, context: MakeContext): Promise<string> {
   }
 }
 
-async function attach(drive: Drive, volid: VolumeId, { storage, vmid }: MakeContext): Promise<string> {
-  const { content, sizeBytes } = await storage.describe(volid)
+async function attach(drive: Drive, volid: VolumeId, { storage, vmid, held = [] }: MakeContext): Promise<string> {
+  const { content, sizeBytes, parent } = await storage.describe(volid)
   const wanted = drive.isCdrom ? 'iso' : 'images'
   if (content !== wanted) throw invalid({ [drive.name]: `volume '${volid}' holds ${content}, not ${wanted}` })
   if (!drive.isCdrom && !isOwned(volid, vmid)) {
     throw invalid({ [drive.name]: `volume '${volid}' belongs to another guest` })
+  }
+  // That a disk is based on a template's is its guest's own word, unless a clone of ours has put it there.
+  if (parent !== undefined && !held.includes(volid)) {
+    throw invalid({ [drive.name]: `volume '${volid}' is based on '${parent}', and was not made for this guest` })
   }
   return printDrive(drive, { size: formatSize(sizeBytes) })
 }
@@ -111,14 +117,20 @@ async function formatFor(drive: Drive, name: string, storage: StorageService): P
   throw invalid({ [drive.name]: `format '${String(format)}' cannot be made: use raw or qcow2` })
 }
 
+/** Every volume that the guest has, has open, or has in a snapshot. */
+export function heldVolumes({ options, running = {}, snapshots = {} }: Omit<GuestConfig, 'digest'>): VolumeId[] {
+  const kept = Object.values(snapshots).flatMap((one) => [one.options, one.memory?.options ?? {}])
+  const all = [options, running, ...kept].flatMap((some) => volumesIn(some).map(({ volid }) => volid))
+  return [...new Set(all)]
+}
+
 /** Frees the guest's volumes that neither `before` names nor its configuration holds. */
 export async function freeNewVolumes(
   { guests, storage }: { readonly guests: GuestService; readonly storage: StorageService },
   vmid: Vmid,
   before: readonly string[],
 ): Promise<void> {
-  const { options } = (await guests.exists(vmid)) ? await guests.config(vmid) : { options: {} }
-  const held = volumesIn(options).map(({ volid }) => volid)
+  const held = (await guests.exists(vmid)) ? heldVolumes(await guests.config(vmid)) : []
   for (const volid of await volumesOf(storage, vmid)) {
     if (!before.includes(volid) && !held.includes(volid)) await storage.free(volid)
   }

@@ -4,11 +4,13 @@
  * The volume is set aside, and erased only once the task has succeeded; until then everything can be taken
  * back. A restore point is handed to the backup service, which removes it in one act of its own.
  */
+import type { BackupService } from '#backup/service.ts'
 import { Fault } from '#base/fault.ts'
-import { asVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
+import { asVolumeId, type Vmid } from '#base/ids.ts'
 import type { StorageService } from '#storage/service.ts'
 import { ownerOf, parseVolumeId } from '#storage/volume.ts'
 import { operation } from '#tasks/operation.ts'
+import { giveBackSpace } from '../backup/give-back.ts'
 import { ifConfigured, markOf } from './aside.ts'
 
 export type DeleteVolume = {
@@ -17,7 +19,7 @@ export type DeleteVolume = {
 
 export interface DeleteVolumeDeps {
   readonly storage: Pick<StorageService, 'list' | 'describe' | 'setAside' | 'bringBack' | 'erase'>
-  readonly backup: { readonly remove: (volid: VolumeId) => Promise<void> }
+  readonly backup: Pick<BackupService, 'remove' | 'sweep'>
   readonly guests: {
     readonly exists: (vmid: Vmid) => Promise<boolean>
     readonly config: (vmid: Vmid) => Promise<{ readonly options: Readonly<Record<string, string>> }>
@@ -57,9 +59,9 @@ export const deleteVolume = operation<DeleteVolume, DeleteVolumeDeps>('imgdel', 
       else await deps.storage.setAside(volid, markOf(task.upid))
       log(`Removed volume '${volid}'`)
     },
-    // A removed restore point does not come back: its removal is one act, and nothing follows that could fail.
-    async undo({ params, deps, task }) {
-      if (isInDatastore(params.volume)) return
+    // A removed restore point does not come back: its removal is one act, and what may be left are its remains.
+    async undo({ params, deps, task, log }) {
+      if (isInDatastore(params.volume)) return giveBackSpace(deps.backup, parse(params.volume).storage, log)
       const bringBack = () => deps.storage.bringBack(asVolumeId(params.volume), markOf(task.upid))
       await ifConfigured(deps.storage, parse(params.volume).storage, bringBack)
     },

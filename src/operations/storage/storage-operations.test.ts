@@ -34,7 +34,10 @@ async function world(options: Readonly<Record<string, string>> = {}) {
   await writeFile(spooled, 'new')
   const deps = {
     storage: lab.service,
-    backup: { remove: async (volid: VolumeId) => void restorePoints.delete(volid) },
+    backup: {
+      remove: async (volid: VolumeId) => void restorePoints.delete(volid),
+      sweep: async () => ({ state: 'swept', packs: 0 }) as const,
+    },
     guests: { exists: async (vmid: number) => vmid === 100, config: async () => ({ options }) },
   }
   const look = async () => ({ files: await lab.look(), restorePoints: [...restorePoints] })

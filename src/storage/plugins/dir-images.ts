@@ -12,10 +12,11 @@ import { asVmid, type Vmid } from '#base/ids.ts'
 import { asFileFault, codeOf, syncDirectory } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
 import { createImage, growImage, type Preallocation } from '#host/qemu-img.ts'
-import { qcow2HeaderOf, requireSelfContained } from '../image-header.ts'
-import type { ImagePart, VolumeFacts } from '../plugin.ts'
+import { qcow2HeaderOf } from '../image-header.ts'
+import type { ImageLinks, ImagePart, ImageSnapshots, VolumeFacts } from '../plugin.ts'
 import { filesIn, newUnfinished } from '../unfinished.ts'
-import { type ImageName, parseVolumeName, volumeId } from '../volume.ts'
+import { type ImageName, parseVolumeName, printVolumeName, volumeId } from '../volume.ts'
+import { dirLinks, dirSnapshots, parentOfBacking } from './dir-links.ts'
 import { imageFolder, makeFolder, makeFoldersFor, PASSABLE, volumePath } from './dir-paths.ts'
 import { factsAt, leaving, linkUnlessTaken, noVolume } from './dir-volumes.ts'
 
@@ -26,18 +27,29 @@ interface Place {
   readonly preallocation: Preallocation
 }
 
-export function dirImages(place: Place): ImagePart {
+export function dirImages(
+  place: Place,
+): ImagePart & { readonly links: ImageLinks; readonly snapshots: ImageSnapshots } {
   const { base, storage, host, preallocation } = place
   const common = leaving<ImageName>(storage, (name) => volumePath(base, name))
   const { path } = common
   const describe = async (name: ImageName) => {
     const facts = await imageFacts(path(name), name)
-    if (!facts) throw noVolume(storage, name)
+    // Somebody who leaves out what a disk is based on, or names another base, means another disk.
+    if (!facts || printVolumeName(facts.name) !== printVolumeName(name)) throw noVolume(storage, name)
     return facts
   }
+  const sizeOf = async (name: ImageName) => {
+    const facts = await imageFacts(path(name), name)
+    if (!facts) throw noVolume(storage, name)
+    return facts.sizeBytes
+  }
+  const within = { base, storage, host, sync: syncFile, sizeOf, newFile: (name: ImageName) => newImageFile(base, name) }
   return {
     ...common,
     describe,
+    links: dirLinks(within),
+    snapshots: dirSnapshots(within),
     list: (vmid) => listImages(base, vmid),
     async remove(name) {
       const wasThere = await common.remove(name)
@@ -59,11 +71,13 @@ export function dirImages(place: Place): ImagePart {
         throw asFileFault(cause, path(name))
       } finally {
         await rm(unfinished, { force: true })
+        await removeIfEmpty(imageFolder(base, name.vmid))
       }
       await syncDirectory(dirname(path(name)))
     },
     async grow(name, sizeBytes) {
-      await requireSelfContained(path(name), name.format)
+      // Growing looks at nothing behind the image, but the tool would open it.
+      await dirLinks(within).layers(name)
       await growImage(host, path(name), name.format, sizeBytes)
       await syncFile(path(name))
     },
@@ -106,7 +120,10 @@ async function imageFacts(path: string, name: ImageName): Promise<VolumeFacts<Im
   const facts = await factsAt(path, name)
   if (!facts || name.format === 'raw') return facts
   try {
-    return { ...facts, sizeBytes: (await qcow2HeaderOf(path)).sizeBytes }
+    const { sizeBytes, backingName } = await qcow2HeaderOf(path)
+    const { parent: _, ...plain } = name
+    const parent = parentOfBacking(backingName)
+    return { ...facts, sizeBytes, name: parent ? { ...plain, parent } : plain }
   } catch (cause) {
     if (codeOf(cause) === 'ENOENT') return undefined // Removed since.
     // A damaged image must stay in the list, or nobody could remove it.
@@ -129,7 +146,8 @@ async function newImageFile(base: string, name: ImageName): Promise<string> {
   }
 }
 
-async function removeIfEmpty(folder: string): Promise<void> {
+/** The folder of a guest that has no disk any more. */
+export async function removeIfEmpty(folder: string): Promise<void> {
   try {
     await rmdir(folder)
   } catch (cause) {

@@ -14,7 +14,7 @@ import { type Space, storagePlugin } from '../plugin.ts'
 import { filesIn, sweepUnfinished } from '../unfinished.ts'
 import { contentTypes, type FileContent, imageFormats } from '../volume.ts'
 import { dirFiles } from './dir-files.ts'
-import { dirImages } from './dir-images.ts'
+import { dirImages, removeIfEmpty } from './dir-images.ts'
 import { datastoreFolder, fileFolder, imageFolder, makeFoldersFor } from './dir-paths.ts'
 
 const pathPattern = /(?:\/(?!\.{1,2}(?:\/|$))[-a-zA-Z0-9_.@]+)+/
@@ -24,7 +24,7 @@ export const dir = storagePlugin({
   type: 'dir',
   content: contentTypes,
   defaultContent: ['images', 'rootdir'],
-  features: { formats: imageFormats, sparse: true, shared: false },
+  features: { formats: imageFormats, sparse: true, shared: false, snapshots: ['qcow2'], linkedClones: true },
   config: {
     path: string({ description: 'Folder that holds everything.', pattern: pathPattern, maxLength: 1024 }),
     'create-base-path': optional(boolean({ description: 'Make the folder when it does not exist.', default: true })),
@@ -115,8 +115,11 @@ async function spaceAt(base: string): Promise<Space> {
 async function sweepFolders(base: string): Promise<string[]> {
   const files: readonly (FileContent | 'backup')[] = ['iso', 'vztmpl', 'snippets', 'import', 'backup']
   const guests = (await filesIn(imageFolder(base))).filter((folder) => /^\d+$/.test(folder)).map(Number)
-  const folders = [...guests.map((vmid) => imageFolder(base, vmid)), ...files.map((one) => fileFolder(base, one))]
+  const guestFolders = guests.map((vmid) => imageFolder(base, vmid))
   const swept: string[] = []
-  for (const folder of folders) swept.push(...(await sweepUnfinished(folder)))
+  for (const folder of [...guestFolders, ...files.map((one) => fileFolder(base, one))]) {
+    swept.push(...(await sweepUnfinished(folder)))
+  }
+  for (const folder of guestFolders) await removeIfEmpty(folder)
   return swept
 }

@@ -15,11 +15,13 @@ export const agentFileEndpoints = [
   endpoint({
     method: 'POST',
     path: '/nodes/{node}/qemu/{vmid}/agent/exec',
-    description: 'Start a program in the guest.',
+    description: 'Run a program in the guest, by its agent. A shell is one only when it is named.',
     proxyTo: 'node',
     params: {
       ...guestAt,
-      command: array(string({ description: 'Program, then its arguments.', maxLength: 65_536 })),
+      command: array(string({ description: 'Program or argument.', maxLength: 65_536 }), {
+        description: 'Program, then its arguments.',
+      }),
       'input-data': optional(string({ description: 'Text for its standard input.', maxLength: 65_536 })),
     },
     permission: check(unrestricted, on),
@@ -31,12 +33,16 @@ export const agentFileEndpoints = [
       follow: {
         path: '/nodes/{node}/qemu/{vmid}/agent/exec-status',
         by: 'pid',
+        input: 'input-data',
+        inputBytes: 64 * 1024,
         ended: 'exited',
         out: 'out-data',
         err: 'err-data',
+        cut: ['out-truncated', 'err-truncated'],
         code: 'exitcode',
+        killedBy: 'signal',
       },
-      examples: ['vm exec 100 /bin/hostname', 'vm exec 100 /bin/sh -c "uptime"'],
+      examples: ['vm exec 100 hostname', "vm exec 100 -- sh -c 'ls -l /tmp | wc -l'"],
     },
     handle: ({ vmid, command, 'input-data': input }, call) =>
       withAgent(vmid, call, async (agent) => ({ pid: await startInGuest(agent, command, input) })),
@@ -57,7 +63,7 @@ export const agentFileEndpoints = [
       'out-truncated': optional(boolean({ description: 'It printed more.' })),
       'err-truncated': optional(boolean({ description: 'It printed more errors.' })),
     }),
-    cli: { command: ['vm', 'exec-status'], positional: ['vmid', 'pid'] },
+    cli: { command: ['vm', 'exec-status'], positional: ['vmid', 'pid'], examples: ['vm exec-status 100 1234'] },
     handle: ({ vmid, pid }, call) => withAgent(vmid, call, (agent) => statusInGuest(agent, pid)),
   }),
   endpoint({
@@ -86,7 +92,12 @@ export const agentFileEndpoints = [
       content: string({ description: 'Its content.' }),
       truncated: optional(boolean({ description: 'The file goes on.' })),
     }),
-    cli: { command: ['vm', 'read-file'], positional: ['vmid', 'file'], examples: ['vm read-file 100 /etc/hostname'] },
+    cli: {
+      command: ['vm', 'read-file'],
+      raw: 'content',
+      positional: ['vmid', 'file'],
+      examples: ['vm read-file 100 /etc/hostname'],
+    },
     handle: ({ vmid, file: path, count, offset, decode = true }, call) =>
       withAgent(vmid, call, async (agent) => {
         const { content, isTruncated } = await readGuestFile(agent, path, { count, offset })
@@ -106,7 +117,11 @@ export const agentFileEndpoints = [
     },
     permission: checkAny(['VM.GuestAgent.FileWrite', unrestricted], on),
     returns: nothing,
-    cli: { command: ['vm', 'write-file'], positional: ['vmid', 'file', 'content'] },
+    cli: {
+      command: ['vm', 'write-file'],
+      positional: ['vmid', 'file', 'content'],
+      examples: ["vm write-file 100 /etc/motd 'hello'"],
+    },
     handle: ({ vmid, file: path, content, encode = true }, call) =>
       withAgent(vmid, call, async (agent) => {
         await writeGuestFile(agent, path, Buffer.from(content, encode ? 'utf8' : 'base64'))

@@ -1,6 +1,6 @@
 /** `/nodes/{node}/qemu/{vmid}/config`: what a virtual machine is made of. */
 import { asVmid } from '#base/ids.ts'
-import { Fault } from '#base/fault.ts'
+import { Fault, missing } from '#base/fault.ts'
 import { splitList } from '#base/schema/formats.ts'
 import { boolean, integer, nothing, optional, string } from '#base/schema/schema.ts'
 import { configDigest, storageId, upid } from '#base/schema/standard.ts'
@@ -13,6 +13,7 @@ import type { Call } from '../../call.ts'
 import { endpoint } from '../../call.ts'
 import { guestAt, skiplock } from './at.ts'
 import { optionRightsSay, requireRoot, rightsToDelete, rightsToSet } from './rights.ts'
+import { snapshotReply } from './snapshots.ts'
 
 const mayAudit = check('VM.Audit', '/vms/{vmid}')
 const kinds = ['Disk', 'CDROM', 'CPU', 'Memory', 'Network', 'HWType', 'Options', 'Cloudinit']
@@ -66,7 +67,13 @@ export const configEndpoints = [
     permission: mayAudit,
     returns: configReply,
     cli: { command: ['vm', 'config'], positional: ['vmid'], examples: ['vm config 100 -o yaml'] },
-    handle: async (params, { services }) => configOf(await services.guests.config(asVmid(params.vmid)), params),
+    async handle({ vmid, current, snapshot }, { services }) {
+      const config = await services.guests.config(asVmid(vmid))
+      if (snapshot === undefined) return configOf(config, { current })
+      const kept = config.snapshots?.[snapshot]
+      if (!kept) throw missing('snapshot', snapshot)
+      return { ...snapshotReply(kept), digest: config.digest }
+    },
   }),
   endpoint({
     method: 'PUT',
@@ -81,7 +88,12 @@ export const configEndpoints = [
     cli: {
       command: ['vm', 'set'],
       positional: ['vmid'],
-      examples: ['vm set 100 --memory 4096 --cores 2', 'vm set 100 --scsi1 local:16', 'vm set 100 --delete net1'],
+      examples: [
+        'vm set 100 --memory 4096 --cores 2',
+        'vm set 100 --scsi1 local:16',
+        'vm set 100 --delete net1',
+        'vm pending 100',
+      ],
     },
     async handle(params, call) {
       await changeNow(params, call)
@@ -116,6 +128,7 @@ export const configEndpoints = [
       positional: ['vmid'],
       columns: ['key', 'value', 'pending', 'delete'],
       id: 'key',
+      examples: ['vm pending 100'],
     },
     handle: async (params, { services }) => pendingOf(await services.guests.config(asVmid(params.vmid))),
   }),
@@ -139,7 +152,7 @@ function requestOf(params: ChangeParams, call: Call) {
 const answerLimitMs = 50_000
 
 /** A change that needs no storage is one write; any other is the task's, waited for. */
-async function changeNow(params: ChangeParams, call: Call): Promise<void> {
+export async function changeNow(params: ChangeParams, call: Call): Promise<void> {
   const { guests, tasks } = call.services
   const request = requestOf(params, call)
   const vmid = asVmid(params.vmid)

@@ -1,5 +1,4 @@
 /** `/nodes/{node}/qemu`: the virtual machines of a node. */
-import { missing } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
 import { array, boolean, integer, object, optional, string } from '#base/schema/schema.ts'
 import { nodeName, storageId, upid } from '#base/schema/standard.ts'
@@ -8,14 +7,14 @@ import { optionParams, optionsFrom } from '#guests/qemu/options.ts'
 import { createGuest } from '#operations/guest/create.ts'
 import { destroyGuest } from '#operations/guest/destroy.ts'
 import { restoreGuest } from '#operations/guest/restore.ts'
-import { any, anyone, check } from '#rest/endpoint.ts'
+import { any, anyone, check, mayModify, type Permission } from '#rest/endpoint.ts'
 import { guestItems, itemOf, visibleGuests } from '#views/guest-list.ts'
 import type { Call } from '../../call.ts'
 import { endpoint } from '../../call.ts'
 import { guestAt, skiplock } from './at.ts'
 import { optionRightsSay, requireRoot, rightsToRestore, rightsToSet } from './rights.ts'
 
-const children = ['agent', 'config', 'pending', 'status']
+const children = ['agent', 'config', 'pending', 'rrd', 'rrddata', 'status']
 
 export const guestEndpoints = [
   endpoint({
@@ -52,12 +51,18 @@ export const guestEndpoints = [
     },
     permission: any(check('VM.Allocate', '/vms/{vmid}'), check('VM.Allocate', '/pool/{pool}')),
     alsoNeeds: {
-      says: `${optionRightsSay}; to restore, the right to read the backup, and Datastore.AllocateSpace where the disks go`,
-      of: (params) => [...rightsToSet(params.vmid, optionsFrom(params)), ...rightsToRestore(params)],
+      says: `${optionRightsSay}; with a pool, rights on it do as well as those on the guest, and the right to change its permissions; to restore, the right to read the backup, and Datastore.AllocateSpace where the disks go`,
+      of: (params) => [
+        ...orThroughPool(rightsToSet(params.vmid, optionsFrom(params)), params),
+        ...rightsToRestore(params),
+        ...(params.pool === undefined ? [] : [mayModify(`/pool/${params.pool}`)]),
+      ],
     },
     returns: upid,
     cli: {
       command: ['vm', 'create'],
+      destroys: 'vmid',
+      destroysWhen: 'force',
       positional: ['vmid'],
       examples: [
         'vm create 100 --name web --memory 2048 --scsihw virtio-scsi-pci --scsi0 local:8 --net0 virtio,bridge=vmbr0',
@@ -84,7 +89,7 @@ export const guestEndpoints = [
     params: {
       ...guestAt,
       skiplock,
-      purge: optional(boolean({ description: 'Also take it out of jobs and rights.' })),
+      purge: optional(boolean({ description: 'Also take it out of backup jobs that name it.' })),
       'destroy-unreferenced-disks': optional(
         boolean({ description: 'Also destroy disks of the guest no option names.', default: false }),
       ),
@@ -101,10 +106,26 @@ export const guestEndpoints = [
       requireRoot(call, params, {})
       await call.services.guests.config(asVmid(params.vmid))
       const destroyUnreferencedDisks = params['destroy-unreferenced-disks']
-      return call.start(destroyGuest, { vmid: params.vmid, destroyUnreferencedDisks, skipLock: params.skiplock })
+      return call.start(destroyGuest, {
+        vmid: params.vmid,
+        destroyUnreferencedDisks,
+        skipLock: params.skiplock,
+        purge: params.purge,
+      })
     },
   }),
 ]
+
+/** A guest that is made in a pool is not a member yet; what holds for members holds for it too. */
+function orThroughPool(
+  rights: readonly Permission[],
+  { vmid, pool }: { readonly vmid: number; readonly pool?: string | undefined },
+): Permission[] {
+  if (pool === undefined) return [...rights]
+  return rights.map((right) =>
+    right.kind === 'check' && right.path === `/vms/${vmid}` ? any(right, { ...right, path: `/pool/${pool}` }) : right,
+  )
+}
 
 interface Wish {
   readonly vmid: number
@@ -120,8 +141,8 @@ async function createOrRestore(params: Wish, call: Call): Promise<string> {
   const { vmid, archive, storage, force, unique, pool, start } = params
   const options = optionsFrom({ ...params })
   requireRoot(call, {}, options)
-  if (pool !== undefined) throw missing('pool', pool)
+  if (pool !== undefined) await call.services.pools.get(pool)
   if (force !== true) await call.services.guests.requireFree(asVmid(vmid))
-  if (archive === undefined) return call.start(createGuest, { vmid, options: requireOptions(options), start })
-  return call.start(restoreGuest, { vmid, archive, storage, force, unique, start, overrides: options })
+  if (archive === undefined) return call.start(createGuest, { vmid, options: requireOptions(options), pool, start })
+  return call.start(restoreGuest, { vmid, archive, storage, force, unique, pool, start, overrides: options })
 }

@@ -46,6 +46,7 @@ export const contentEndpoints = [
       positional: ['storage'],
       columns: ['volid', 'content', 'format', 'size', 'used', 'vmid', 'ctime'],
       id: 'volid',
+      examples: ['storage content local', 'storage content local --content iso -o id'],
     },
     handle: (params, { services, may }) => storageContent(services, params, may),
   }),
@@ -95,6 +96,14 @@ export const contentEndpoints = [
     permission: anyone,
     alsoNeeds: changesVolume,
     returns: nothing,
+    cli: {
+      command: ['backup', 'set'],
+      positional: ['storage', 'volume'],
+      examples: [
+        'backup set local local:backup/vm/100/2026-01-01T00:00:00Z --protected 0',
+        "backup set local local:backup/vm/100/2026-01-01T00:00:00Z --notes 'before the upgrade'",
+      ],
+    },
     async handle({ storage, volume: name, notes, protected: isProtected }, { services }) {
       await services.backup.annotate(volumeAt(storage, name), { notes, protected: isProtected })
       return null
@@ -112,7 +121,12 @@ export const contentEndpoints = [
     permission: anyone,
     alsoNeeds: changesVolume,
     returns: optional(upid),
-    cli: { command: ['storage', 'delete'], positional: ['storage', 'volume'], destroys: 'volume' },
+    cli: {
+      command: ['storage', 'delete'],
+      positional: ['storage', 'volume'],
+      destroys: 'volume',
+      examples: ['storage delete local local:iso/debian.iso --confirm local:iso/debian.iso'],
+    },
     handle: (params, { start }) => start(deleteVolume, { volume: volumeAt(params.storage, params.volume) }),
   }),
 ]

@@ -1,5 +1,5 @@
 /** `/nodes/{node}/storage`: storages as one node has them. */
-import { array, boolean, object, optional, string } from '#base/schema/schema.ts'
+import { array, boolean, object, optional, refine, string } from '#base/schema/schema.ts'
 import { nodeName, storageId } from '#base/schema/standard.ts'
 import { anyone, checkAny } from '#rest/endpoint.ts'
 import { nodeStorages, storageItem, storageState, storageStatus } from '#views/storage-list.ts'
@@ -23,8 +23,8 @@ export const nodeStorageEndpoints = [
         }),
       ),
       enabled: optional(boolean({ description: 'Only those that are enabled.', default: false })),
-      storage: optional(storageId),
-      target: optional(nodeName),
+      storage: optional(refine(storageId, { description: 'Only this one.' })),
+      target: optional(refine(nodeName, { description: 'Only those this other node has too.' })),
       format: optional(boolean({ description: 'Say which formats of images each holds.', default: false })),
     },
     permission: anyone,
@@ -44,7 +44,7 @@ export const nodeStorageEndpoints = [
     params: { node: nodeName, storage: storageId },
     permission: mayLook,
     returns: array(object({ subdir: string({ description: 'Name of the branch.' }) })),
-    handle: () => ['content', 'status', 'upload'].map((subdir) => ({ subdir })),
+    handle: () => ['content', 'rrd', 'rrddata', 'status', 'upload'].map((subdir) => ({ subdir })),
   }),
   endpoint({
     method: 'GET',
@@ -54,7 +54,7 @@ export const nodeStorageEndpoints = [
     params: { node: nodeName, storage: storageId },
     permission: mayLook,
     returns: storageState,
-    cli: { command: ['storage', 'status'], positional: ['storage'] },
+    cli: { command: ['storage', 'status'], positional: ['storage'], examples: ['storage status local'] },
     handle: ({ storage }, { services }) => storageStatus(services.storage, storage),
   }),
 ]

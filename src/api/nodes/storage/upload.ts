@@ -27,7 +27,12 @@ export const uploadEndpoints = [
       'checksum-algorithm': optional(
         enumOf(checksumAlgorithms, { description: 'Kind of checksum.', requires: 'checksum' }),
       ),
-      tmpfilename: optional(string({ description: 'Where the front has put the file.', maxLength: 1024 })),
+      tmpfilename: optional(
+        string({
+          description: 'Set by the front and the command line: where they have put the file.',
+          maxLength: 1024,
+        }),
+      ),
     },
     permission: check('Datastore.AllocateTemplate', '/storage/{storage}'),
     returns: upid,
@@ -35,7 +40,10 @@ export const uploadEndpoints = [
     cli: {
       command: ['storage', 'upload'],
       positional: ['storage', 'filename'],
-      examples: ['storage upload local debian.iso --content iso'],
+      examples: [
+        'storage upload local debian.iso --content iso',
+        'storage upload local disk.qcow2 --content import --checksum-algorithm sha256 --checksum 9f86d0…',
+      ],
     },
     async handle(params, { services, start }) {
       return start(uploadFile, await uploadRequest(services, params))

@@ -1,0 +1,55 @@
+/**
+ * Removes a snapshot from the disks of a guest and from its configuration.
+ *
+ * What is removed from one disk cannot be put back, so once that has begun this is not taken back but finished.
+ */
+import { messageOf, missing } from '#base/fault.ts'
+import { asVmid } from '#base/ids.ts'
+import { operation } from '#tasks/operation.ts'
+import type { DiskDeps } from './resize.ts'
+import { countOf, dropEverywhere, volumesOfSnapshot } from './snapshot-disks.ts'
+import { forgetSnapshot } from './snapshot.ts'
+
+export interface DeleteSnapshot {
+  readonly vmid: number
+  readonly name: string
+  /** Forget it also when it cannot be removed from a disk. */
+  readonly force?: boolean | undefined
+}
+
+export const deleteSnapshot = operation<DeleteSnapshot, DiskDeps>('qmdelsnapshot', {
+  id: ({ vmid }) => vmid,
+  locks: ({ vmid }) => [`guest/${vmid}`],
+})
+  .step('check', {
+    do: async ({ params, deps }) => {
+      const vmid = asVmid(params.vmid)
+      await deps.guests.requireUnlocked(vmid)
+      const snapshot = (await deps.guests.config(vmid)).snapshots?.[params.name]
+      if (!snapshot) throw missing('snapshot', params.name)
+      const volumes = volumesOfSnapshot(snapshot)
+      return { volumes, count: params.force === true ? 0 : await countOf(deps, volumes, params.name) }
+    },
+  })
+  .step('disks', {
+    do: async ({ params, deps, done, warn }) => {
+      try {
+        await dropEverywhere(deps, asVmid(params.vmid), done.check.volumes, params.name)
+      } catch (fault) {
+        if (params.force !== true) throw fault
+        warn(`the snapshot stays in a disk: ${messageOf(fault)}`)
+      }
+    },
+    undo: async ({ params, deps, done }) => {
+      if (!done.check) return
+      const { volumes, count } = done.check
+      // Of a snapshot that is still whole nothing has happened yet.
+      if (count > 0 && (await countOf(deps, volumes, params.name)) === count) return
+      await dropEverywhere(deps, asVmid(params.vmid), volumes, params.name)
+      await forgetSnapshot(deps, asVmid(params.vmid), params.name)
+    },
+  })
+  // No undo: the one before finishes what was begun.
+  .step('config', {
+    do: ({ params, deps }) => forgetSnapshot(deps, asVmid(params.vmid), params.name),
+  })

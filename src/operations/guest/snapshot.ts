@@ -1,0 +1,162 @@
+/**
+ * Takes a snapshot of a guest: of all its disks at one moment, of its configuration, and if wanted of its memory.
+ *
+ * The content is kept inside the disks, under the snapshot's name; the rest with the guest's configuration. A snapshot
+ * is there once the configuration says so; what is in the disks without that is removed.
+ */
+import { MiB } from '#base/bytes.ts'
+import { type Clock, seconds } from '#base/clock.ts'
+import { Fault } from '#base/fault.ts'
+import { asVmid, splitVolumeId, type Vmid } from '#base/ids.ts'
+import { type GuestConfig, isTemplate, type Options, type Snapshot } from '#guests/config.ts'
+import { agentOf } from '#guests/qemu/agent.ts'
+import { drivesOf, wishOf } from '#guests/qemu/drive.ts'
+import { memoryMiBOf } from '#guests/qemu/memory.ts'
+import { saveDisks, saveMemory } from '#guests/qemu/snapshot.ts'
+import { noSnapshots } from '#storage/links.ts'
+import { operation } from '#tasks/operation.ts'
+import { whileFrozen } from '../backup/freeze.ts'
+import { leaveGuest } from '../backup/guest-source.ts'
+import { markFrozen, unmarkFrozen } from '../backup/point-in-time.ts'
+import type { DiskDeps } from './resize.ts'
+import { diskVolumes, dropEverywhere, openAmong, volumesOfSnapshot } from './snapshot-disks.ts'
+
+export interface SnapshotGuest {
+  readonly vmid: number
+  readonly name: string
+  readonly description?: string | undefined
+  /** Keep the memory too; means nothing for a stopped guest. */
+  readonly memory?: boolean | undefined
+}
+
+export interface SnapshotDeps extends DiskDeps {
+  readonly clock: Clock
+}
+
+export const snapshotGuest = operation<SnapshotGuest, SnapshotDeps>('qmsnapshot', {
+  id: ({ vmid }) => vmid,
+  locks: ({ vmid }) => [`guest/${vmid}`],
+})
+  .step('check', {
+    do: async ({ params, deps }) => {
+      const vmid = asVmid(params.vmid)
+      await deps.guests.requireUnlocked(vmid)
+      const config = await deps.guests.config(vmid)
+      requireNewSnapshot(vmid, config, params.name)
+      const snapshot = await snapshotOf(vmid, config, params, deps)
+      const volumes = volumesOfSnapshot(snapshot)
+      for (const volid of volumes) await deps.storage.snapshots(volid)
+      if (snapshot.memory) await requireRoomForMemory(deps, snapshot.memory.options)
+      return { snapshot, volumes }
+    },
+  })
+  .step('disks', {
+    do: async ({ params, deps, done, log, signal }) => {
+      const vmid = asVmid(params.vmid)
+      const { snapshot, volumes } = done.check
+      const config = await deps.guests.config(vmid)
+      // The configuration knows no snapshot of this name, so one in a disk is a leftover.
+      await dropEverywhere(deps, vmid, volumes, params.name)
+      const { open, closed } = openAmong(config, volumes)
+      for (const volid of closed) await (await deps.storage.snapshots(volid)).take(params.name)
+      if (open.length === 0) return
+      await using monitor = await deps.guests.qmp(vmid, 'long', signal)
+      if (snapshot.memory) {
+        log(`writing ${memoryMiBOf(snapshot.memory.options)} MiB of memory, the guest halts meanwhile`)
+        return await saveMemory(monitor, snapshot.memory.options, params.name)
+      }
+      const { isEnabled, freezes } = agentOf(config.running ?? {})
+      const isWanted = isEnabled && freezes
+      if (isWanted) await markFrozen(monitor)
+      const drives = open.map(({ drive }) => drive)
+      const { verdict } = await whileFrozen({ guests: deps.guests, vmid, isWanted }, () =>
+        saveDisks(monitor, drives, params.name),
+      )
+      if (isWanted) await unmarkFrozen(monitor)
+      if (verdict.state === 'frozen') log(`file systems were frozen for ${verdict.durationMs} ms`)
+      else log(`file systems were not frozen (${verdict.reason})`)
+    },
+    undo: async ({ params, deps, done }) => {
+      if (!done.check) return
+      const vmid = asVmid(params.vmid)
+      // Thaws what a process that died left frozen.
+      await leaveGuest(deps, vmid)
+      await dropEverywhere(deps, vmid, done.check.volumes, params.name)
+    },
+  })
+  .step('config', {
+    do: async ({ params, deps, done }) => {
+      await deps.guests.changeSnapshots(asVmid(params.vmid), ({ options, snapshots }) => ({
+        options: { ...options, parent: params.name },
+        snapshots: { ...snapshots, [params.name]: done.check.snapshot },
+      }))
+    },
+    undo: async ({ params, deps, done }) => {
+      if (!done.check) return
+      await forgetSnapshot(deps, asVmid(params.vmid), params.name)
+    },
+  })
+
+/** Takes the snapshot out of the configuration; those that came after it now follow the one before it. */
+export async function forgetSnapshot({ guests }: Pick<DiskDeps, 'guests'>, vmid: Vmid, name: string): Promise<void> {
+  await guests.changeSnapshots(vmid, ({ options, snapshots }) => {
+    const gone = snapshots[name]
+    if (!gone) return { options, snapshots }
+    const { parent } = gone.options
+    const without = (some: Options): Options => {
+      if (some.parent !== name) return some
+      const { parent: _, ...rest } = some
+      return parent === undefined ? rest : { ...rest, parent }
+    }
+    const others = Object.entries(snapshots).filter(([other]) => other !== name)
+    return {
+      options: without(options),
+      snapshots: Object.fromEntries(others.map(([other, one]) => [other, { ...one, options: without(one.options) }])),
+    }
+  })
+}
+
+/** @throws Fault in PVE's words when the guest can have no snapshot of that name */
+export function requireNewSnapshot(vmid: Vmid, { options, snapshots = {} }: GuestConfig, name: string): void {
+  if (name === 'current') throw new Fault('invalid', `unable to use snapshot name 'current' (reserved name)`)
+  if (isTemplate(options)) throw new Fault('conflict', `you can't take a snapshot if it is a template (VM ${vmid})`)
+  if (snapshots[name]) throw new Fault('conflict', `snapshot name '${name}' already used`)
+}
+
+/** Of a guest's options, what a snapshot keeps: what the guest is made of. */
+function keptOptions(options: Options): Options {
+  const isKept = (name: string) => !/^(unused\d+|lock|description|template)$/.test(name)
+  return Object.fromEntries(Object.entries(options).filter(([name]) => isKept(name)))
+}
+
+async function snapshotOf(
+  vmid: Vmid,
+  { options, running }: GuestConfig,
+  { description = '', memory }: SnapshotGuest,
+  { guests, clock }: SnapshotDeps,
+): Promise<Snapshot> {
+  requireOnlyVolumes({ ...options, ...running })
+  const status = memory === true && running ? (await guests.status(vmid)).state : undefined
+  if (status?.state === 'running' && running && diskVolumes(running).length === 0) {
+    throw noSnapshots('A guest without disks')
+  }
+  return {
+    options: keptOptions(options),
+    takenAt: seconds(clock),
+    description,
+    ...(status?.state === 'running' && running ? { memory: { options: running, machine: status.machine } } : {}),
+  }
+}
+
+/** A host's own file or device has no snapshots. */
+function requireOnlyVolumes(options: Options): void {
+  const other = drivesOf(options).find((drive) => !drive.isCdrom && wishOf(drive).kind === 'path')
+  if (other) throw noSnapshots(`Drive ${other.name}`)
+}
+
+/** Memory goes into the first disk. */
+async function requireRoomForMemory({ storage }: DiskDeps, options: Options): Promise<void> {
+  const [first] = diskVolumes(options)
+  if (!first) return
+  await storage.requireSpace(splitVolumeId(first.volid).storage, memoryMiBOf(options) * MiB, 'the memory of the guest')
+}

@@ -1,0 +1,121 @@
+/** The part of the drivers' contract about snapshots and linked clones; see `conformance.ts`. */
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { test, type TestContext } from 'node:test'
+import { promisify } from 'node:util'
+import { MiB } from '#base/bytes.ts'
+import type { Fault } from '#base/fault.ts'
+import { asVmid } from '#base/ids.ts'
+import { firstLetter, writeInto } from './image-content.ts'
+import type { ImagePart } from './plugin.ts'
+import type { ImageFormat, ImageName } from './volume.ts'
+
+const run = promisify(execFile)
+
+export function snapshotRules(
+  format: ImageFormat,
+  disk: ImageName,
+  fresh: (t: TestContext) => Promise<ImagePart>,
+): void {
+  const snapshotsIn = ({ snapshots }: ImagePart) => {
+    assert.ok(snapshots, 'a driver that names formats with snapshots has the verbs')
+    return snapshots
+  }
+
+  test(`a ${format} image goes back to its snapshot, in content and in size`, async (t) => {
+    const images = await fresh(t)
+    const snapshots = snapshotsIn(images)
+    await images.create(disk, { sizeBytes: MiB, fill: (path) => writeInto(path, format, 'B') })
+    await snapshots.take(disk, 'before')
+    await writeInto(images.path(disk), format, 'A')
+    await images.grow(disk, 2 * MiB)
+    await snapshots.take(disk, 'after')
+    assert.deepEqual(await snapshots.list(disk), ['before', 'after'])
+    await snapshots.rollBack(disk, 'before')
+    assert.equal(await firstLetter(t, images.path(disk), format), 'B')
+    assert.equal((await images.describe(disk)).sizeBytes, MiB)
+    await snapshots.rollBack(disk, 'after')
+    assert.equal(await firstLetter(t, images.path(disk), format), 'A')
+    assert.equal((await images.describe(disk)).sizeBytes, 2 * MiB)
+  })
+
+  test(`a snapshot of a ${format} image is taken and dropped once, however often it is asked for`, async (t) => {
+    const images = await fresh(t)
+    const snapshots = snapshotsIn(images)
+    await images.create(disk, { sizeBytes: MiB })
+    await snapshots.drop(disk, 'never')
+    await assert.rejects(snapshots.rollBack(disk, 'never'), /snapshot 'never' .* does not exist/)
+    await snapshots.take(disk, 'one')
+    await snapshots.take(disk, 'one')
+    assert.deepEqual(await snapshots.list(disk), ['one'])
+    await snapshots.drop(disk, 'one')
+    await snapshots.drop(disk, 'one')
+    assert.deepEqual(await snapshots.list(disk), [])
+  })
+}
+
+export function linkRules(format: ImageFormat, disk: ImageName, fresh: (t: TestContext) => Promise<ImagePart>): void {
+  const linksIn = ({ links }: ImagePart) => {
+    assert.ok(links, 'a driver that says it links has the verbs')
+    return links
+  }
+  const clone = (parent: ImageName): ImageName => {
+    const { kind: _, ...rest } = parent
+    return { kind: 'image', vmid: asVmid(101), base: 'vm-101-disk-0', format: 'qcow2', parent: rest }
+  }
+
+  test(`a disk linked to a ${format} image holds its content, and says so in its name`, async (t) => {
+    const images = await fresh(t)
+    const links = linksIn(images)
+    await images.create(disk, { sizeBytes: MiB, fill: (path) => writeInto(path, format, 'P') })
+    await assert.rejects(links.link(clone({ ...disk, base: 'base-100-disk-0' }), disk), /cannot be the base/)
+    const base = await links.freeze(disk)
+    assert.deepEqual([base.base, await links.freeze(disk), await links.freeze(base)], ['base-100-disk-0', base, base])
+    await links.link(clone(base), base)
+    await assert.rejects(links.link(clone(base), base), (fault: Fault) => fault.kind === 'conflict')
+
+    assert.deepEqual((await images.list(asVmid(101)))[0]?.name, clone(base))
+    assert.equal((await images.describe(clone(base))).sizeBytes, MiB)
+    const { parent: _, ...unlinked } = clone(base)
+    await assert.rejects(images.describe(unlinked), /does not exist/)
+    const layers = await links.layers(clone(base))
+    assert.deepEqual(
+      layers.map(({ path }) => path),
+      [images.path(clone(base)), images.path(base)],
+    )
+    assert.equal(await firstLetter(t, images.path(clone(base)), 'qcow2'), 'P')
+    await writeInto(images.path(clone(base)), 'qcow2', 'C')
+    assert.equal(await firstLetter(t, images.path(base), format), 'P')
+  })
+
+  test(`a ${format} image becomes an ordinary disk again, also twice`, async (t) => {
+    const images = await fresh(t)
+    const links = linksIn(images)
+    await images.create(disk, { sizeBytes: MiB, fill: (path) => writeInto(path, format, 'P') })
+    const base = await links.freeze(disk)
+    assert.deepEqual([await links.unfreeze(base), await links.unfreeze(base)], [disk, disk])
+    assert.deepEqual(
+      (await images.list()).map(({ name }) => name),
+      [disk],
+    )
+    await writeInto(images.path(disk), format, 'Q')
+    assert.equal(await firstLetter(t, images.path(disk), format), 'Q')
+  })
+
+  test(`a disk that says it is based on something else than its name does is not opened (${format} base)`, async (t) => {
+    const images = await fresh(t)
+    const links = linksIn(images)
+    await images.create(disk, { sizeBytes: MiB })
+    const base = await links.freeze(disk)
+    await links.link(clone(base), base)
+    const path = images.path(clone(base))
+    for (const other of ['/etc/shadow', '../100/base-100-disk-9.raw']) {
+      await run('qemu-img', ['rebase', '-u', '-f', 'qcow2', '-b', other, '-F', 'raw', path])
+      await assert.rejects(links.layers(clone(base)), (fault: Fault) => fault.kind === 'invalid')
+      const { parent: _, ...unlinked } = clone(base)
+      await assert.rejects(links.layers(unlinked), (fault: Fault) => fault.kind === 'invalid')
+    }
+    await run('qemu-img', ['rebase', '-u', '-f', 'qcow2', '-b', '', path])
+    await assert.rejects(links.layers(clone(base)), /no longer based on/)
+  })
+}

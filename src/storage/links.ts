@@ -1,0 +1,116 @@
+/**
+ * Linked clones, templates and snapshots: the rules; drivers have the hands.
+ *
+ * A base must outlive every disk linked to it, so it cannot be removed while one is there. Who links and who removes
+ * at the same moment exclude each other by the lock of the guest the base belongs to.
+ */
+import { Fault, invalid, isFault } from '#base/fault.ts'
+import type { Vmid, VolumeId } from '#base/ids.ts'
+import type { Host } from '#host/host.ts'
+import { convertLayers, measureLayers } from '#host/qemu-img-layers.ts'
+import { type CopyRequest, makeImage } from './allocate.ts'
+import { requireSelfContained } from './image-header.ts'
+import type { OpenStorage } from './opened.ts'
+import type { ImageLinks, Layer } from './plugin.ts'
+import { type ImageName, isBase, isSameImage, nextImageName, volumeId } from './volume.ts'
+
+/** Each attempt lost to another allocation of the same guest made progress there. */
+const nameAttempts = 64
+
+/** @throws Fault `invalid` when the storage has none */
+export function linksOf({ config, features, images }: OpenStorage): ImageLinks {
+  if (features.linkedClones && images.links) return images.links
+  throw invalid({ storage: `storage '${config.name}' of type '${config.type}' has no linked clones` })
+}
+
+/** The snapshots of one disk. */
+export interface DiskSnapshots {
+  readonly list: () => Promise<string[]>
+  readonly take: (tag: string) => Promise<void>
+  /** @throws Fault `missing` */
+  readonly rollBack: (tag: string) => Promise<void>
+  readonly drop: (tag: string) => Promise<void>
+}
+
+/** @throws Fault `failed` in PVE's words when the image can hold none */
+export function snapshotsOf({ config, features, images }: OpenStorage, name: ImageName): DiskSnapshots {
+  const { snapshots } = images
+  if (!features.snapshots.includes(name.format) || !snapshots) throw noSnapshots(volumeId(config.name, name))
+  return {
+    list: () => snapshots.list(name),
+    take: (tag) => snapshots.take(name, tag),
+    rollBack: (tag) => snapshots.rollBack(name, tag),
+    drop: (tag) => snapshots.drop(name, tag),
+  }
+}
+
+export interface LayeredDisk {
+  /** The disk's own file first. */
+  readonly layers: [Layer, ...Layer[]]
+  readonly sizeBytes: number
+}
+
+export async function layersOf({ images }: OpenStorage, name: ImageName): Promise<LayeredDisk> {
+  const { sizeBytes } = await images.describe(name)
+  if (images.links) return { layers: await images.links.layers(name), sizeBytes }
+  const path = images.path(name)
+  await requireSelfContained(path, name.format)
+  return { layers: [{ path, format: name.format }], sizeBytes }
+}
+
+/** A disk on `open` with the content of another. @throws Fault `exhausted`, `aborted` */
+export async function copyImage(
+  host: Host,
+  open: OpenStorage,
+  { layers, sizeBytes }: LayeredDisk,
+  request: CopyRequest,
+): Promise<VolumeId> {
+  open.requireContent('images')
+  await open.requireRoom(await measureLayers(host, layers), `a copy of volume '${request.source}'`)
+  const { format, snapshot, isOpen, limitKiB, onProgress, signal } = request
+  const isTargetZero = open.features.sparse
+  const how = { layers, snapshot, isOpen, isTargetZero, limitKiB, onProgress, signal }
+  return makeImage(open, request, {
+    sizeBytes,
+    fill: (path) => convertLayers(host, { ...how, target: { path, format } }),
+  })
+}
+
+/** The refusal clients know. */
+export function noSnapshots(why?: string): Fault {
+  return new Fault('failed', 'snapshot feature is not available', {
+    remedy: `${why ?? 'Some disk of the guest'} cannot hold snapshots: move it to format qcow2 first.`,
+  })
+}
+
+/** A new disk of the guest that shows what the base holds. */
+export async function linkImage(open: OpenStorage, base: ImageName, vmid: Vmid): Promise<VolumeId> {
+  open.requireContent('images')
+  const links = linksOf(open)
+  if (!isBase(base)) throw new Fault('conflict', `volume '${volumeId(open.config.name, base)}' is no template's disk`)
+  const { vmid: owner, base: file, format } = base
+  for (let attempt = 1; ; attempt += 1) {
+    const taken = (await open.images.list(vmid)).map(({ name }) => name)
+    const name: ImageName = {
+      ...nextImageName(vmid, 'qcow2', taken),
+      parent: { vmid: owner, base: file, format },
+    }
+    try {
+      await links.link(name, base)
+      return volumeId(open.config.name, name)
+    } catch (error) {
+      if (!isFault(error, 'conflict') || attempt === nameAttempts) throw error
+    }
+  }
+}
+
+/** @throws Fault `conflict` in PVE's words while other disks are linked to this one */
+export async function requireUnlinked(open: OpenStorage, name: ImageName): Promise<void> {
+  if (!isBase(name)) return
+  const linked = (await open.images.list()).find(({ name: { parent } }) => parent && isSameImage(parent, name))
+  if (!linked) return
+  const [base, other] = [volumeId(open.config.name, name), volumeId(open.config.name, linked.name)]
+  throw new Fault('conflict', `base volume '${base}' is still in use by linked clone '${other}'`, {
+    remedy: `Destroy the clone first, or make it independent by a full clone of it.`,
+  })
+}
