@@ -38,15 +38,20 @@ export async function benchNode({ guests = 0 }: { guests?: number } = {}): Promi
   await configureGuests(settings, guests)
   const transport = undo.use(unixTransport(join(settings.runDir, 'api.sock')))
   const api = apiClient<never>(transport.send).raw
+  const said: string[] = []
   const daemon = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', join(root, 'src/main.ts')], {
     env: settingsToEnv(settings),
     stdio: ['ignore', 'ignore', 'pipe'],
   })
+  const onEarlyEnd = (code: number | null, signal: string | null) => {
+    process.stderr.write(`the daemon ended (${code ?? signal}):\n${said.slice(-20).join('')}`)
+  }
+  daemon.once('exit', onEarlyEnd)
   undo.defer(async () => {
+    daemon.off('exit', onEarlyEnd)
     if (daemon.exitCode === null && daemon.kill('SIGTERM')) await once(daemon, 'exit')
   })
   const daemonPid = daemon.pid ?? 0
-  const said: string[] = []
   daemon.stderr.on('data', (part: Buffer) => said.push(part.toString()))
   await waitFor(
     () => {

@@ -7,6 +7,7 @@
  * for all of them, where front and daemon each write and parse the request once more and keep a connection
  * for each; that was two thirds of what a small request cost.
  */
+import type { Writable } from 'node:stream'
 import { KiB, MiB } from '#base/bytes.ts'
 
 /** What the front asks a connection to `front.sock` to become. */
@@ -16,6 +17,10 @@ export const frameLimits = {
   /** Headers have a limit already; JSON may escape some of their characters. */
   callBytes: 256 * KiB,
   replyBytes: 256 * MiB,
+  /** While the front has so much to take, no further call begins. */
+  heldBytes: 8 * MiB,
+  /** Calls that begin in one turn of the event loop, so that others get theirs. */
+  callsPerTurn: 64,
 } as const
 
 export type FrameKind = keyof typeof codes
@@ -103,24 +108,41 @@ export class FrameReader {
 }
 
 /**
- * Sends frames in one write per turn of the event loop: with many callers the system calls, not the frames,
+ * Sends frames together, once per turn of the event loop: with many callers the system calls, not the frames,
  * are what costs.
  */
 export class FrameWriter {
-  readonly #write: (bytes: Uint8Array) => void
+  readonly #socket: Writable
+  readonly #onRoom: () => void
   #waiting: Uint8Array[] = []
+  #waitingBytes = 0
 
-  constructor(write: (bytes: Uint8Array) => void) {
-    this.#write = write
+  /** @param onRoom called whenever something has left */
+  constructor(socket: Writable, onRoom: () => void = () => {}) {
+    this.#socket = socket
+    this.#onRoom = onRoom
+    socket.on('drain', onRoom)
+  }
+
+  /** What the other side has yet to take. */
+  get heldBytes(): number {
+    return this.#waitingBytes + this.#socket.writableLength
   }
 
   send(frame: Uint8Array): void {
+    this.#waitingBytes += frame.length
     if (this.#waiting.push(frame) === 1) setImmediate(() => this.#flush())
   }
 
   #flush(): void {
-    const [first, ...others] = this.#waiting
-    this.#waiting = []
-    if (first) this.#write(others.length === 0 ? first : Buffer.concat([first, ...others]))
+    const [frames, bytes] = [this.#waiting, this.#waitingBytes]
+    ;[this.#waiting, this.#waitingBytes] = [[], 0]
+    if (!this.#socket.writable) return
+    // Many small pieces are sooner copied than handed to the kernel one by one; large ones are not.
+    if (bytes <= togetherBytes) this.#socket.write(Buffer.concat(frames, bytes))
+    else for (const frame of frames) this.#socket.write(frame)
+    this.#onRoom()
   }
 }
+
+const togetherBytes = 64 * KiB

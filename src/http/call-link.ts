@@ -50,7 +50,7 @@ export function createCallLink(daemonSocket: string): CallLink {
     const socket = connect(daemonSocket)
     // Frames may follow at once: until the daemon has agreed it reads none of them.
     socket.write(`GET / HTTP/1.1\r\nHost: daemon\r\nConnection: Upgrade\r\nUpgrade: ${callProtocol}\r\n\r\n`)
-    const opened = { socket, writer: new FrameWriter((bytes) => socket.write(bytes)), isUp: false }
+    const opened = { socket, writer: new FrameWriter(socket), isUp: false }
     let cause: unknown
     socket.on('error', (error) => (cause = error))
     socket.once('close', () => lost(opened, cause))

@@ -20,16 +20,9 @@ export function isCallLink({ headers, method }: IncomingMessage, { origin }: Pic
 
 /** Takes the connection over until it ends. */
 export function serveCalls(socket: Duplex, begun: Buffer, context: EdgeContext): void {
-  const running = new Map<number, CallRequest>()
-  const writer = new FrameWriter((bytes) => socket.writable && socket.write(bytes))
-  const reader = new FrameReader(frameLimits.callBytes, ({ kind, id, head }: Frame) => {
-    if (kind === 'cancel') return running.get(id)?.leave()
-    void answer(callFrom(head), context, (request) => running.set(id, request)).then((reply) => {
-      running.delete(id)
-      writer.send(frameBytes('reply', id, replyHead(reply), reply.body))
-    })
-  })
-  const take = (part: Buffer) => {
+  const calls = new Calls(socket, context)
+  const reader = new FrameReader(frameLimits.callBytes, (frame) => calls.take(frame))
+  const read = (part: Buffer) => {
     try {
       reader.push(part)
     } catch (error) {
@@ -38,19 +31,85 @@ export function serveCalls(socket: Duplex, begun: Buffer, context: EdgeContext):
     }
   }
   socket.on('error', () => socket.destroy())
-  socket.once('close', () => running.forEach((request) => request.leave()))
+  socket.once('close', () => calls.end())
   socket.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${callProtocol}\r\n\r\n`)
-  take(begun)
-  socket.on('data', take)
+  read(begun)
+  socket.on('data', read)
+}
+
+/**
+ * The calls of one connection. Any number may run, because some wait for long and none may keep another; but
+ * none begins while the replies of others have yet to leave, or many clients that ask for much and go away
+ * would fill the memory of the daemon.
+ */
+class Calls {
+  readonly #context: EdgeContext
+  readonly #writer: FrameWriter
+  readonly #waiting = new Map<number, LinkCall>()
+  readonly #running = new Map<number, CallRequest>()
+  #isBeginning = false
+
+  constructor(socket: Duplex, context: EdgeContext) {
+    this.#context = context
+    this.#writer = new FrameWriter(socket, () => this.#begin())
+  }
+
+  /** @throws Error when the frame is no call */
+  take({ kind, id, head }: Frame): void {
+    if (kind === 'call') {
+      this.#waiting.set(id, callFrom(head))
+      this.#begin()
+    } else if (!this.#waiting.delete(id)) this.#leave(id)
+  }
+
+  end(): void {
+    this.#waiting.clear()
+    for (const id of this.#running.keys()) this.#leave(id)
+  }
+
+  #leave(id: number): void {
+    this.#running.get(id)?.leave()
+    this.#running.delete(id)
+  }
+
+  #begin(): void {
+    if (this.#isBeginning) return
+    let left: number = frameLimits.callsPerTurn
+    for (const [id, call] of this.#waiting) {
+      if (this.#writer.heldBytes > frameLimits.heldBytes) return // Called again when there is room.
+      if (left === 0) return this.#beginLater()
+      left -= 1
+      this.#waiting.delete(id)
+      void this.#run(id, call)
+    }
+  }
+
+  #beginLater(): void {
+    this.#isBeginning = true
+    setImmediate(() => {
+      this.#isBeginning = false
+      this.#begin()
+    })
+  }
+
+  async #run(id: number, call: LinkCall): Promise<void> {
+    const request = requestOf(call, this.#context)
+    if (request instanceof CallRequest) this.#running.set(id, request)
+    const reply = request instanceof CallRequest ? await answer(request, this.#context) : request
+    const isAwaited = this.#running.delete(id) || !(request instanceof CallRequest)
+    if (isAwaited) this.#writer.send(frameBytes('reply', id, replyHead(reply), reply.body))
+  }
+}
+
+/** The request, or the reply where nobody needs to know who asks. */
+function requestOf(call: LinkCall, context: EdgeContext): CallRequest | WireReply {
+  const place = placeOf(call.method, call.target, context.documents)
+  return 'status' in place ? place : new CallRequest(call, place, context)
 }
 
 /** Never rejects: neither does the dispatcher. */
-async function answer(call: LinkCall, context: EdgeContext, begin: (request: CallRequest) => void): Promise<WireReply> {
+async function answer(request: CallRequest, context: EdgeContext): Promise<WireReply> {
   const startedMs = context.clock.monotonic()
-  const place = placeOf(call.method, call.target, context.documents)
-  if ('status' in place) return place
-  const request = new CallRequest(call, place, context)
-  begin(request)
   const reply = await context.dispatcher.handle(request)
   if (reply.kind === 'unauthenticated') await afterFailedLogin(startedMs, context)
   return reply

@@ -5,13 +5,15 @@
  * `end.json` belongs to a task that runs or has died. `end.json` never changes, so it is read once. A directory
  * is renamed before it is removed, for one that lost its `end.json` first would look like a task to undo.
  */
+import { KiB } from '#base/bytes.ts'
 import type { FaultKind } from '#base/fault.ts'
-import { readdir, rename, rm } from 'node:fs/promises'
+import { readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { UpidText } from '#base/ids.ts'
 import { codeOf, makeDirectory, readIfPresent, syncDirectory, writeFileAtomic } from '#host/files.ts'
 import type { Json } from '#store/store.ts'
 import { openJournal } from './journal.ts'
+import { isNoSpace } from './log.ts'
 import { isUpid, parseUpid } from './upid.ts'
 
 /** What was asked for, without its secrets. */
@@ -45,6 +47,7 @@ export interface RecoveryProcess {
 
 const removedPrefix = '.removed-'
 const outputPrefix = '.output-'
+const roomBytes = 64 * KiB
 
 export class TaskArchive {
   readonly #root: string
@@ -77,8 +80,21 @@ export class TaskArchive {
     return join(this.#root, outputPrefix + name)
   }
 
-  /** Writes down what was asked for; when this returns, it survives power loss. */
+  /**
+   * Writes down what was asked for; when this returns, it survives power loss.
+   * @throws Fault `exhausted`, having left nothing
+   */
   async create(upid: UpidText, request: TaskRequest, output: string): Promise<void> {
+    try {
+      await this.#create(upid, request, output)
+    } catch (error) {
+      await rm(output, { force: true })
+      if ((await this.all()).includes(upid)) await this.remove(upid)
+      throw error
+    }
+  }
+
+  async #create(upid: UpidText, request: TaskRequest, output: string): Promise<void> {
     const directory = this.directoryOf(upid)
     await makeDirectory(directory, 0o700)
     await rename(output, this.outputOf(upid))
@@ -124,6 +140,20 @@ export class TaskArchive {
     const directory = this.directoryOf(upid)
     const halfWritten = (await readdir(directory)).filter((name) => name.endsWith('.tmp'))
     for (const name of halfWritten) await rm(join(directory, name), { force: true })
+  }
+
+  /** Whether the disk takes what the end of a task needs; without that a recovery would only die of it. */
+  async hasRoom(upid: UpidText): Promise<boolean> {
+    const probe = join(this.directoryOf(upid), 'room.tmp')
+    try {
+      await writeFile(probe, new Uint8Array(roomBytes))
+      return true
+    } catch (error) {
+      if (isNoSpace(error)) return false
+      throw error
+    } finally {
+      await rm(probe, { force: true })
+    }
   }
 
   /** Every task there is a directory of, in no order. */

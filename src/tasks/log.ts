@@ -29,6 +29,10 @@ export class TaskLog implements Disposable {
   #sizeBytes: number
   #isFull = false
   #warnings: number
+  /** The last write came only half through. */
+  #isTorn = false
+  /** Lines were left out for want of space. */
+  #hasGap = false
   #lastLine: string | undefined
 
   /** Opens the log to append to it; warnings of a process before this one count. */
@@ -46,16 +50,19 @@ export class TaskLog implements Disposable {
     return this.#warnings
   }
 
-  /** Text of several lines becomes several lines. */
+  /**
+   * Text of several lines becomes several lines. Where the disk has no space for them they are left out: whether
+   * a task can go on without space is not for its log to say.
+   */
   line(text: string): void {
     for (const part of toLines(this.#redact(text))) {
       if (this.#isFull) return
       if (this.#sizeBytes + Buffer.byteLength(part) > limits.tasks.logBytes) {
         this.#isFull = true
-        this.#write(`the log is full (${limits.tasks.logBytes} bytes): what follows is left out`)
+        this.#writeIfSpace(`the log is full (${limits.tasks.logBytes} bytes): what follows is left out`)
         return
       }
-      this.#write(part)
+      this.#writeIfSpace(part)
     }
   }
 
@@ -75,10 +82,32 @@ export class TaskLog implements Disposable {
     closeSync(this.#descriptor)
   }
 
-  #write(line: string): void {
-    this.#lastLine = line
-    this.#sizeBytes += writeSync(this.#descriptor, `${line}\n`)
+  #writeIfSpace(line: string): void {
+    try {
+      this.#write(line)
+    } catch (error) {
+      if (!isNoSpace(error)) throw error
+      this.#hasGap = true
+    }
   }
+
+  #write(line: string): void {
+    const gap = this.#hasGap ? 'here lines are missing: the disk had no space for them\n' : ''
+    const bytes = Buffer.from(`${this.#isTorn ? '\n' : ''}${gap}${line}\n`)
+    const written = writeSync(this.#descriptor, bytes)
+    this.#sizeBytes += written
+    this.#isTorn ||= written > 0
+    // A file system with space for a part takes that part, and complains only when asked again.
+    if (written < bytes.length) writeSync(this.#descriptor, bytes.subarray(written))
+    this.#lastLine = line
+    this.#isTorn = false
+    this.#hasGap = false
+  }
+}
+
+/** Not of the log alone: the disk, or what its owner may have of it, is full. */
+export function isNoSpace(error: unknown): boolean {
+  return codeOf(error) === 'ENOSPC' || codeOf(error) === 'EDQUOT'
 }
 
 /** `OK` → `TASK OK`, `WARNINGS: 2` → `TASK WARNINGS: 2`, anything else → `TASK ERROR: …`. */

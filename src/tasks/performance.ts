@@ -14,7 +14,7 @@ import type { Json, Store } from '#store/store.ts'
 import type { TaskArchive, TaskProgress, TaskRequest, TaskEnd } from './archive.ts'
 import { type Journal, type JournalRecord, openJournal, stateOf } from './journal.ts'
 import { acquireLocks, releaseLocks } from './lock.ts'
-import { TaskLog, toLines } from './log.ts'
+import { isNoSpace, TaskLog, toLines } from './log.ts'
 import { type Around, interruption, perform, unwind } from './perform.ts'
 import { type AnyOperation, operationNamed, type Operations } from './registry.ts'
 import { type Redactor, redactorFor } from './secrets.ts'
@@ -177,7 +177,12 @@ function progressWriter(directory: string, clock: Clock, hide: Redactor): NonNul
     if (phase === lastPhase && now - lastAt < progressEveryMs) return
     ;[lastPhase, lastAt] = [phase, now]
     const progress: TaskProgress = { phase: hide.text(phase), ...(fraction === undefined ? {} : { fraction }) }
-    writeFileSync(`${path}.tmp`, JSON.stringify(progress), { mode: 0o600 })
-    renameSync(`${path}.tmp`, path)
+    try {
+      writeFileSync(`${path}.tmp`, JSON.stringify(progress), { mode: 0o600 })
+      renameSync(`${path}.tmp`, path)
+    } catch (error) {
+      // Nobody's work fails for want of space to tell of it.
+      if (!isNoSpace(error)) throw error
+    }
   }
 }

@@ -22,6 +22,7 @@ import { parseUpid } from './upid.ts'
 /** A recovery that dies this often in a row dies of itself, not of the weather. */
 const recoveryAttempts = 3
 const lookEveryMs = 100
+const roomEveryMs = 1_000
 
 export class TaskRecovery {
   readonly #archive: TaskArchive
@@ -51,10 +52,15 @@ export class TaskRecovery {
     return (await isAlive(pid, pstart)) || (recoverer !== undefined && (await isAlive(recoverer.pid, recoverer.pstart)))
   }
 
-  /** Called when nobody works on the task: makes sure it has an end and holds no lock. */
-  async finish(upid: UpidText): Promise<void> {
+  /**
+   * Called when nobody works on the task: makes sure it has an end and holds no lock. That takes as long as the
+   * disk has no space for it; the locks are held meanwhile.
+   * @param onStuck called when it comes to that
+   */
+  async finish(upid: UpidText, signal: AbortSignal, onStuck: () => void): Promise<void> {
     for (let attempt = 1; attempt <= recoveryAttempts; attempt += 1) {
       if (await this.#archive.end(upid)) return
+      await this.#untilRoom(upid, signal, onStuck)
       this.#log.warn("a task's process ended unexpectedly", { upid, attempt })
       await this.#archive.tidy(upid)
       await this.#recoverOnce(upid)
@@ -69,6 +75,16 @@ export class TaskRecovery {
       if (upid) return (await this.#archive.end(upid)) !== undefined
       return holder.startsWith(`UPID:${node}:`)
     })
+  }
+
+  async #untilRoom(upid: UpidText, signal: AbortSignal, onStuck: () => void): Promise<void> {
+    if (await this.#archive.hasRoom(upid)) return
+    this.#log.error('a task cannot be ended until there is space for its journal', { upid })
+    onStuck()
+    const hasRoom = () => this.#archive.hasRoom(upid)
+    await waitFor(hasRoom, { what: 'space', timeoutMs: Infinity, everyMs: roomEveryMs, signal, clock: this.#clock })
+    using log = new TaskLog(this.#archive.logOf(upid))
+    log.line('there was no space for the journal of this task')
   }
 
   async #recoverOnce(upid: UpidText): Promise<void> {

@@ -133,7 +133,10 @@ export class TaskService implements AsyncDisposable {
     const { start = 0, limit = 50 } = filter
     const tasks: TaskItem[] = []
     for (const upid of newestFirst(await this.#archive.all())) {
-      const item = toItem(upid, await this.#archive.end(upid))
+      const end = await this.#archive.end(upid)
+      // One that is being written down now was not promised to anybody yet.
+      if (!end && !(await this.#archive.request(upid))) continue
+      const item = toItem(upid, end)
       if (isMeant(item, filter)) tasks.push(item)
     }
     return { tasks: tasks.slice(start, start + limit), total: tasks.length }
@@ -182,7 +185,8 @@ export class TaskService implements AsyncDisposable {
 
   /**
    * Takes over what an earlier daemon started: watches workers that still run, brings those that died to their
-   * end in fresh processes, frees locks nobody holds any more. Returns when the dead ones are done with.
+   * end in fresh processes, frees locks nobody holds any more. Returns when the dead ones are done with, or wait
+   * for space to be done with.
    */
   async recover(): Promise<void> {
     await this.#archive.sweep()
@@ -192,7 +196,7 @@ export class TaskService implements AsyncDisposable {
       // Never promised to anybody.
       if (!(await this.#archive.request(upid))) await this.#archive.remove(upid)
       else if (await this.#recovery.isWorkedOn(upid)) this.#adopt(upid)
-      else dead.push(this.#watch(upid, () => this.#slots.take()))
+      else dead.push(this.#unlessStuck(upid))
     }
     await Promise.all(dead)
     await this.#recovery.releaseLeftLocks(this.#node)
@@ -204,6 +208,11 @@ export class TaskService implements AsyncDisposable {
     await this.#pruning
   }
 
+  #unlessStuck(upid: UpidText): Promise<void> {
+    const { promise: stuck, resolve } = Promise.withResolvers<void>()
+    return Promise.race([this.#watch(upid, () => this.#slots.take(), resolve), stuck])
+  }
+
   #adopt(upid: UpidText): void {
     this.#slots.takeAnyway()
     void this.#watch(upid, async () => {
@@ -213,20 +222,20 @@ export class TaskService implements AsyncDisposable {
   }
 
   /** Follows one task to its end. `atWork` resolves when its process is gone: whether it held a slot. */
-  #watch(upid: UpidText, atWork: () => Promise<boolean>): Promise<void> {
-    const watching = this.#follow(upid, atWork).catch((error: unknown) => {
+  #watch(upid: UpidText, atWork: () => Promise<boolean>, onStuck: () => void = () => {}): Promise<void> {
+    const watching = this.#follow(upid, atWork, onStuck).catch((error: unknown) => {
       if (!this.#closing.signal.aborted) this.#log.error('a task was lost', { upid, error: messageOf(error) })
     })
     this.#active.set(upid, watching)
     return watching
   }
 
-  async #follow(upid: UpidText, atWork: () => Promise<boolean>): Promise<void> {
+  async #follow(upid: UpidText, atWork: () => Promise<boolean>, onStuck: () => void): Promise<void> {
     let hasSlot = false
     try {
       hasSlot = await atWork()
       if (this.#closing.signal.aborted) return
-      await this.#recovery.finish(upid)
+      await this.#recovery.finish(upid, this.#closing.signal, onStuck)
     } finally {
       if (hasSlot) this.#slots.giveBack()
       this.#active.delete(upid)
