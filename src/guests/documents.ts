@@ -142,7 +142,14 @@ function asSnapshots(value: Json): Snapshots {
           options: asOptions(options),
           takenAt: Number(takenAt),
           description: typeof description === 'string' ? description : '',
-          ...(kept ? { memory: { options: asOptions(kept.options), machine: String(kept.machine) } } : {}),
+          ...(kept
+            ? {
+                memory: {
+                  options: asOptions(kept.options),
+                  machine: typeof kept.machine === 'string' ? kept.machine : '',
+                },
+              }
+            : {}),
         },
       ]
     }),

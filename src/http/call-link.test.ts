@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
+import { MiB } from '#base/bytes.ts'
 import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { curl } from '../../test/contract/curl.ts'
@@ -108,6 +109,35 @@ describe('the link', () => {
     socket.resume()
     await new Promise((resolve) => socket.once('close', resolve))
     assert.match(node.log.lines.join('\n'), /the front sent something else than calls/)
+  })
+
+  test('lets no call begin while the replies before it have yet to leave', async () => {
+    let begun = 0
+    const body = 'x'.repeat(MiB)
+    const handle = async () => {
+      begun += 1
+      return { status: 200, reason: 'OK', contentType: 'text/plain', body }
+    }
+    await using node = await demoNode({ changes: { dispatcher: { ...demoDispatcher(), handle } } })
+    const socket = connect(node.frontSocket)
+    socket.write(`GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: ${callProtocol}\r\n\r\n`)
+    socket.pause()
+    for (let id = 1; id <= 200; id += 1) socket.write(frameBytes('call', id, call('GET', '/version')))
+    // Given up before it begins.
+    socket.write(frameBytes('cancel', 150))
+    let before = -1
+    await waitFor(
+      () => {
+        const isStill = begun > 0 && begun === before
+        before = begun
+        return isStill
+      },
+      { what: 'the daemon to wait', timeoutMs: 10_000, everyMs: 100 },
+    )
+    assert.ok(begun < 32, `${begun} have begun`)
+    socket.resume()
+    await waitFor(() => begun === 199, { what: 'all others to be answered', timeoutMs: 20_000 })
+    socket.destroy()
   })
 
   test('tells the daemon that a client has gone', async () => {

@@ -1,16 +1,15 @@
 /** The part of the drivers' contract about snapshots and linked clones; see `conformance.ts`. */
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
 import { test, type TestContext } from 'node:test'
-import { promisify } from 'node:util'
 import { MiB } from '#base/bytes.ts'
 import type { Fault } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
+import { machine } from '#host/exec.ts'
 import { firstLetter, writeInto } from './image-content.ts'
 import type { ImagePart } from './plugin.ts'
 import type { ImageFormat, ImageName } from './volume.ts'
 
-const run = promisify(execFile)
+const host = machine()
 
 export function snapshotRules(
   format: ImageFormat,
@@ -110,12 +109,12 @@ export function linkRules(format: ImageFormat, disk: ImageName, fresh: (t: TestC
     await links.link(clone(base), base)
     const path = images.path(clone(base))
     for (const other of ['/etc/shadow', '../100/base-100-disk-9.raw']) {
-      await run('qemu-img', ['rebase', '-u', '-f', 'qcow2', '-b', other, '-F', 'raw', path])
+      await host.run(['qemu-img', 'rebase', '-u', '-f', 'qcow2', '-b', other, '-F', 'raw', path])
       await assert.rejects(links.layers(clone(base)), (fault: Fault) => fault.kind === 'invalid')
       const { parent: _, ...unlinked } = clone(base)
       await assert.rejects(links.layers(unlinked), (fault: Fault) => fault.kind === 'invalid')
     }
-    await run('qemu-img', ['rebase', '-u', '-f', 'qcow2', '-b', '', path])
+    await host.run(['qemu-img', 'rebase', '-u', '-f', 'qcow2', '-b', '', path])
     await assert.rejects(links.layers(clone(base)), /no longer based on/)
   })
 }

@@ -1,16 +1,15 @@
 /** Content of images for tests of storages, written and read by a tool that is not ours. */
-import { execFile } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import type { TestContext } from 'node:test'
-import { promisify } from 'node:util'
+import { machine } from '#host/exec.ts'
 import type { ImageFormat } from './volume.ts'
 
-const run = promisify(execFile)
+const host = machine()
 
 /** The image's content as a guest reads it, by a tool that is not ours. */
 async function contentOf(t: TestContext, path: string, format: ImageFormat): Promise<Buffer> {
   const flat = await temporaryFile(t)
-  await run('qemu-img', ['convert', '-f', format, '-O', 'raw', path, flat])
+  await host.run(['qemu-img', 'convert', '-f', format, '-O', 'raw', path, flat])
   return readFile(flat)
 }
 
@@ -23,11 +22,11 @@ export async function firstLetter(t: TestContext, path: string, format: ImageFor
 }
 
 export async function writeInto(path: string, format: ImageFormat, letter: string): Promise<void> {
-  await run('qemu-io', ['-f', format, '-c', `write -P ${letter.charCodeAt(0)} 0 64k`, path])
+  await host.run(['qemu-io', '-f', format, '-c', `write -P ${letter.charCodeAt(0)} 0 64k`, path])
 }
 
 export async function temporaryFile(t: TestContext): Promise<string> {
-  const { stdout } = await run('mktemp', ['--tmpdir', 'hako-conformance-XXXXXX'])
-  t.after(() => run('rm', ['-f', stdout.trim()]))
+  const { stdout } = await host.run(['mktemp', '--tmpdir', 'hako-conformance-XXXXXX'])
+  t.after(() => host.run(['rm', '-f', stdout.trim()]))
   return stdout.trim()
 }

@@ -99,7 +99,7 @@ suite('clones', { timeout: 900_000 }, () => {
     assert.equal(content.find(({ vmid }) => vmid === 101)?.parent, 'local:100/base-100-disk-1.qcow2')
   })
 
-  test('a running linked clone is backed up whole, and a drill of that backup boots', async () => {
+  test('a running linked clone is backed up whole, and comes back standing alone', async () => {
     const { log } = await node.task(await node.api('POST', `/nodes/${node.settings.node}/vzdump`, { vmid: '101' }))
     const archive = /backup (\S+) is complete/.exec(log)?.[1] ?? ''
     await node.task(await node.api('POST', qemu, { vmid: '103', archive, unique: '1', start: '1' }))

@@ -40,10 +40,12 @@ async function guestWithDisks(
   return { world, vmid }
 }
 
-const run = (world: GuestWorld, which: AnyOperation, params: object) =>
-  perform(which as never, params as never, depsOf(world) as never, memoryJournal(), {
-    task: taskOf(`UPID:${which.name}`),
-  })
+let runs = 0
+const run = (world: GuestWorld, which: AnyOperation, params: object) => {
+  runs += 1
+  const task = taskOf(`UPID:${which.name}:${runs}`)
+  return perform(which as never, params as never, depsOf(world) as never, memoryJournal(), { task })
+}
 
 function place(params: object, prepare: (world: GuestWorld) => Promise<void> = async () => {}) {
   return async () => {

@@ -1,4 +1,5 @@
 /** `/nodes/{node}/qemu`: the virtual machines of a node. */
+import { Fault } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
 import { array, boolean, integer, object, optional, string } from '#base/schema/schema.ts'
 import { nodeName, storageId, upid } from '#base/schema/standard.ts'
@@ -14,7 +15,23 @@ import { endpoint } from '../../call.ts'
 import { guestAt, skiplock } from './at.ts'
 import { optionRightsSay, requireRoot, rightsToRestore, rightsToSet } from './rights.ts'
 
-const children = ['agent', 'config', 'pending', 'rrd', 'rrddata', 'status']
+const children = [
+  'agent',
+  'clone',
+  'config',
+  'feature',
+  'monitor',
+  'move_disk',
+  'pending',
+  'resize',
+  'rrd',
+  'rrddata',
+  'sendkey',
+  'snapshot',
+  'status',
+  'template',
+  'unlink',
+]
 
 export const guestEndpoints = [
   endpoint({
@@ -143,6 +160,17 @@ async function createOrRestore(params: Wish, call: Call): Promise<string> {
   requireRoot(call, {}, options)
   if (pool !== undefined) await call.services.pools.get(pool)
   if (force !== true) await call.services.guests.requireFree(asVmid(vmid))
+  else await requireNoSnapshots(call, vmid)
   if (archive === undefined) return call.start(createGuest, { vmid, options: requireOptions(options), pool, start })
   return call.start(restoreGuest, { vmid, archive, storage, force, unique, pool, start, overrides: options })
+}
+
+/** A restore brings other disks, and those of before go: what snapshots need would go with them. */
+async function requireNoSnapshots({ services }: Call, vmid: number): Promise<void> {
+  if (!(await services.guests.exists(asVmid(vmid)))) return
+  const { snapshots = {} } = await services.guests.config(asVmid(vmid))
+  if (Object.keys(snapshots).length === 0) return
+  throw new Fault('conflict', `unable to restore VM ${vmid} - it has snapshots`, {
+    remedy: `Delete them first: \`hako vm snapshot list ${vmid}\`; or restore to another id.`,
+  })
 }
