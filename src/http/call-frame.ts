@@ -19,8 +19,8 @@ export const frameLimits = {
   replyBytes: 256 * MiB,
   /** While the front has so much to take, no further call begins. */
   heldBytes: 8 * MiB,
-  /** Calls that begin in one turn of the event loop, so that others get theirs. */
-  callsPerTurn: 64,
+  /** Calls that begin in one turn of the event loop. */
+  callsPerTurn: 32,
 } as const
 
 export type FrameKind = keyof typeof codes

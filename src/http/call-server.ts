@@ -47,7 +47,7 @@ class Calls {
   readonly #writer: FrameWriter
   readonly #waiting = new Map<number, LinkCall>()
   readonly #running = new Map<number, CallRequest>()
-  #isBeginning = false
+  #begunInTurn = 0
 
   constructor(socket: Duplex, context: EdgeContext) {
     this.#context = context
@@ -72,24 +72,21 @@ class Calls {
     this.#running.delete(id)
   }
 
+  /** Only so many in one turn: what their replies hold is known when it is over. */
   #begin(): void {
-    if (this.#isBeginning) return
-    let left: number = frameLimits.callsPerTurn
     for (const [id, call] of this.#waiting) {
-      if (this.#writer.heldBytes > frameLimits.heldBytes) return // Called again when there is room.
-      if (left === 0) return this.#beginLater()
-      left -= 1
+      // Called again when there is room, and when the next turn comes.
+      if (this.#writer.heldBytes > frameLimits.heldBytes || this.#begunInTurn === frameLimits.callsPerTurn) return
+      if (this.#begunInTurn === 0) setImmediate(() => this.#nextTurn())
+      this.#begunInTurn += 1
       this.#waiting.delete(id)
       void this.#run(id, call)
     }
   }
 
-  #beginLater(): void {
-    this.#isBeginning = true
-    setImmediate(() => {
-      this.#isBeginning = false
-      this.#begin()
-    })
+  #nextTurn(): void {
+    this.#begunInTurn = 0
+    this.#begin()
   }
 
   async #run(id: number, call: LinkCall): Promise<void> {

@@ -4,7 +4,8 @@
  */
 import assert from 'node:assert/strict'
 import { randomBytes, randomInt } from 'node:crypto'
-import { lstat, readdir, readFile, writeFile } from 'node:fs/promises'
+import { lstat, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { request } from 'node:https'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { openDatastore } from '#backup/datastore.ts'
@@ -53,9 +54,14 @@ suite('power loss', { timeout: 600_000 }, () => {
     t.diagnostic(`seed ${seed}`)
     const tally: Record<string, number> = {}
     const things = await remainingThings(node)
-    const usualMs = await undisturbed(node, await someActs(acts, archive, -1, diceOf(seed)))
-    await cutPower(node.settings)
-    await node.restart()
+    // The first time everything is loaded from disk.
+    const times = []
+    for (const round of [-2, -1]) {
+      times.push(await undisturbed(node, await someActs(acts, archive, round, diceOf(seed))))
+      await cutPower(node.settings)
+      await node.restart()
+    }
+    const usualMs = Math.min(...times)
     for (let round = 0; round < rounds; round += 1) {
       // Each round has dice of its own, so that it can be thrown again alone.
       const dice = diceOf(seed + round)
@@ -65,7 +71,7 @@ suite('power loss', { timeout: 600_000 }, () => {
       await systemClock.sleep(dice(Math.ceil(usualMs)))
       await cutPower(node.settings)
       if (dice(3) === 0) await forgetMemory(node.settings)
-      if (dice(4) === 0) await dieWhileRecovering(node, dice)
+      if (dice(4) === 0) await dieWhileStarting(node, dice(800))
       await node.restart()
       for (const [index, act] of asked.entries()) {
         const answer: Answer = (await answers[index]) ?? { kind: 'none' }
@@ -118,6 +124,30 @@ suite('power loss', { timeout: 600_000 }, () => {
     for (const upid of upids) await node.task(upid)
     await acts.create(300).isDone()
   })
+
+  test('a node that loses power while it starts for the first time is made whole by the next start', async (t) => {
+    const dice = diceOf(seed)
+    let upMs = 0
+    for (let round = 0; round < 6; round += 1) {
+      await cutPower(node.settings)
+      await forgetMemory(node.settings)
+      for (const name of await readdir(node.settings.stateDir)) {
+        await rm(join(node.settings.stateDir, name), { recursive: true })
+      }
+      // The first round only looks how long it takes.
+      if (round > 0) await dieWhileStarting(node, dice(upMs))
+      const from = systemClock.monotonic()
+      await node.restart()
+      if (round === 0) upMs = Math.ceil(systemClock.monotonic() - from)
+      const storages = (await node.api('GET', '/storage')) as { storage: string }[]
+      assert.deepEqual(
+        storages.map(({ storage }) => storage),
+        ['local'],
+      )
+      assert.equal(await statusOf(`${node.url}/api2/json/version`), 401)
+    }
+    t.diagnostic(`seed ${seed}, within ${upMs} ms`)
+  })
 })
 
 /** Several at once, none in another's way: what they change is not looked at by the others. */
@@ -152,12 +182,21 @@ async function undisturbed(node: TestNode, acts: readonly Act[]): Promise<number
   return systemClock.monotonic() - from
 }
 
-/** Starts the node and cuts its power again while it recovers. */
-async function dieWhileRecovering(node: TestNode, dice: Dice): Promise<void> {
+/** Starts the node and cuts its power again before it is up, or just then. */
+async function dieWhileStarting(node: TestNode, afterMs: number): Promise<void> {
   const restarting = node.restart().catch(() => {})
-  await systemClock.sleep(dice(800))
+  await systemClock.sleep(afterMs)
   await cutPower(node.settings)
   void restarting
+}
+
+/** Over TLS, whose certificate is the node's own. */
+function statusOf(url: string): Promise<number | undefined> {
+  return new Promise((resolve, reject) => {
+    const call = request(url, { rejectUnauthorized: false }, (reply) => resolve(reply.resume().statusCode))
+    call.on('error', reject)
+    call.end()
+  })
 }
 
 /** What must be the same after every round: programs, network, groups, files of work in progress, locks. */

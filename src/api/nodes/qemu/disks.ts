@@ -3,7 +3,7 @@ import { invalid } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
 import { splitList } from '#base/schema/formats.ts'
 import { boolean, enumOf, integer, nothing, optional, string } from '#base/schema/schema.ts'
-import { configDigest, storageId, upid, vmid } from '#base/schema/standard.ts'
+import { storageId, upid, vmid } from '#base/schema/standard.ts'
 import { requireDigest } from '#guests/config.ts'
 import { unusedCount } from '#guests/qemu/drive.ts'
 import { moveDisk, planMove } from '#operations/guest/move-disk.ts'
@@ -15,6 +15,9 @@ import { requirePlaces, writable } from './clone.ts'
 import { changeNow } from './config.ts'
 import { optionRightsSay, requireRoot, rightsToDelete } from './rights.ts'
 
+const digest = optional(
+  string({ description: 'Refuse when the configuration no longer has this SHA-1.', maxLength: 40 }),
+)
 const unusedNames = Array.from({ length: unusedCount }, (_, index) => `unused${index}`)
 const movableDisk = enumOf([...diskNames, ...unusedNames], { description: 'Disk.' })
 
@@ -33,7 +36,7 @@ export const diskEndpoints = [
         pattern: /\+?\d+(\.\d+)?[KMGT]?/,
         maxLength: 32,
       }),
-      digest: optional(configDigest),
+      digest,
     },
     permission: check('VM.Config.Disk', '/vms/{vmid}'),
     returns: upid,
@@ -42,10 +45,11 @@ export const diskEndpoints = [
       positional: ['vmid', 'disk', 'size'],
       examples: ['vm resize 100 scsi0 +5G', 'vm resize 100 scsi0 32G'],
     },
-    async handle({ vmid, disk, size, digest, skiplock: skipLock }, call) {
-      requireRoot(call, { skiplock: skipLock }, {})
-      await call.services.guests.config(asVmid(vmid))
-      return call.start(resizeDisk, { vmid, disk, size, digest, skipLock })
+    async handle(params, call) {
+      const { vmid: id, disk, size, skiplock: skipLock } = params
+      requireRoot(call, params, {})
+      await call.services.guests.config(asVmid(id))
+      return call.start(resizeDisk, { vmid: id, disk, size, digest: params.digest, skipLock })
     },
   }),
   endpoint({
@@ -59,7 +63,7 @@ export const diskEndpoints = [
       storage: optional(storageId),
       format: optional(enumOf(['raw', 'qcow2', 'vmdk'], { description: 'Format of the new image.' })),
       delete: optional(boolean({ description: 'Destroy the old volume.', default: false })),
-      digest: optional(string({ description: 'Refuse when the configuration has changed.', maxLength: 40 })),
+      digest,
       bwlimit: optional(integer({ description: 'KiB per second.', minimum: 0, maximum: 2 ** 40 })),
       'target-vmid': optional(vmid),
       'target-disk': optional(movableDisk),
@@ -81,10 +85,17 @@ export const diskEndpoints = [
         if (params[name] === undefined) continue
         throw invalid({ [name]: 'giving a disk to another guest is not supported by this release' })
       }
-      const { vmid: id, disk, storage, digest, bwlimit } = params
-      const move = { disk, storage, format: writable(params.format), delete: params.delete, digest, bwlimit }
+      const { vmid: id, disk, storage, bwlimit } = params
+      const move = {
+        disk,
+        storage,
+        format: writable(params.format),
+        delete: params.delete,
+        digest: params.digest,
+        bwlimit,
+      }
       const config = await call.services.guests.config(asVmid(id))
-      requireDigest(config, digest)
+      requireDigest(config, params.digest)
       const plan = await planMove(call.services.storage, config, move)
       await requirePlaces(call, [plan.storage])
       return call.start(moveDisk, { vmid: id, ...move })
