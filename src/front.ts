@@ -5,12 +5,15 @@
  * and environment can be read by others. The input then stays open; when it ends, the daemon is gone and
  * so is the front.
  */
+import { flushCompileCache } from 'node:module'
 import { createInterface } from 'node:readline'
 import { type Fault, isFault } from '#base/fault.ts'
 import { createLog } from '#base/log.ts'
 import { startFront } from '#http/front-main.ts'
 import type { FrontMessage } from '#http/wire.ts'
 
+// What Node compiled is kept while this may still write where only root can.
+flushCompileCache()
 dropPrivileges(Number(process.argv[2]))
 process.umask(0o077)
 const log = createLog((line) => process.stderr.write(`${line}\n`))

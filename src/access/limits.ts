@@ -4,6 +4,8 @@ export const accessLimits = {
   changeAttempts: 16,
   /** Answers of "which privileges on which path" kept per state of the world. */
   cachedAnswers: 50_000,
+  /** Signatures of tickets found good, kept per set of keys. */
+  rememberedSignatures: 10_000,
   ticket: { lifetimeSeconds: 2 * 3600, graceSeconds: 300, textLength: 1024, keyLifetimeMs: 24 * 3600 * 1000 },
   login: {
     /** A refusal takes this long from the request's start, whatever its reason. */

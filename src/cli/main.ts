@@ -49,10 +49,11 @@ async function dispatch(
   const connection = await connect(args, env, terminal.language)
   if (words[0] === 'api') return rawCall(args.slice(1), connection, terminal)
   if (words[0] === 'task' && words[1] === 'wait') return waitCommand(args.slice(2), connection, terminal)
-  const list = await commandList(connection, words.length === 0 || args.includes('--help') || args.includes('-h'))
+  const isForHelp = words.length === 0 || args.includes('--help') || args.includes('-h')
+  const list = await commandList(connection, isForHelp, isForHelp ? [] : words)
   if (words[0] === 'version' || args.includes('--version')) return showVersion(args, list, connection, terminal)
   const found = findCommand(list.commands, args)
-  if (!found) return showHelp(words, args, list, terminal)
+  if (!found) return showHelp(words, args, await commandList(connection, true), terminal)
   return runCommand(found.command, found.rest, { connection, list, terminal })
 }
 
@@ -76,10 +77,18 @@ async function instanceHere(parent: string): Promise<string> {
   return only !== undefined && others.length === 0 ? only : 'lab'
 }
 
-/** The node's commands; help works without a node too, from the same descriptions read at greater cost. */
-async function commandList(connection: Connection, isForHelp: boolean): Promise<CommandList> {
+/**
+ * The node's commands; help works without a node too, from the same descriptions read at greater cost.
+ * @param words of a command line: only what they can mean is asked for, which is next to nothing of the whole
+ */
+async function commandList(
+  connection: Connection,
+  isForHelp: boolean,
+  words: readonly string[] = [],
+): Promise<CommandList> {
+  const typed = words.slice(0, 4).join(' ').slice(0, 256)
   try {
-    return (await connection.call('GET', '/hako/commands')).data as CommandList
+    return (await connection.call('GET', '/hako/commands', typed === '' ? {} : { words: typed })).data as CommandList
   } catch (error) {
     if (!isForHelp) throw error
     const [{ offlineCommands }, { settingsFrom }] = await Promise.all([import('#commands.ts'), import('#settings.ts')])

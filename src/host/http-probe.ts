@@ -6,12 +6,14 @@
  * What a guest answers is not trusted: the body has a bound, redirects are not followed, and the program
  * may open neither files nor processes (Node's own permission model).
  */
-import { request as httpRequest } from 'node:http'
 import { connect } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { Fault, messageOf } from '#base/fault.ts'
 import type { Host } from './host.ts'
 import { inNetns, type NetworkPlace } from './netns.ts'
+
+// By name: an ordinary import reads every export, and reading one of them loads undici, in each worker and daemon.
+const { request: httpRequest } = process.getBuiltinModule('node:http')
 
 export interface HttpGetOptions extends NetworkPlace {
   readonly host: Host

@@ -6,11 +6,13 @@
  * address that was judged; a redirect is judged anew. Rejected: to judge the name and let the client resolve it again.
  */
 import { lookup } from 'node:dns/promises'
-import { request as requestHttp } from 'node:http'
 import { request as requestHttps } from 'node:https'
 import { BlockList, isIP } from 'node:net'
 import { basename } from 'node:path'
 import { Fault, messageOf } from '#base/fault.ts'
+
+// By name: an ordinary import reads every export, and reading one of them loads undici, in each worker and daemon.
+const { request: requestHttp } = process.getBuiltinModule('node:http')
 
 export interface UrlMetadata {
   readonly filename?: string

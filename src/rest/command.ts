@@ -51,6 +51,11 @@ export function commandsOf<Call>(endpoints: readonly Endpoint<Call>[]): Command[
   return endpoints.flatMap((endpoint) => (endpoint.cli ? [commandOf(endpoint, endpoint.cli)] : []))
 }
 
+/** Those whose own words the given ones begin with. */
+export function commandsMeantBy(commands: readonly Command[], words: readonly string[]): Command[] {
+  return commands.filter(({ words: own }) => own.every((word, at) => words[at] === word))
+}
+
 function commandOf<Call>(endpoint: Endpoint<Call>, cli: CliHints): Command {
   const { method, path, description, params, returns } = endpoint
   return {

@@ -31,6 +31,16 @@ export class SqliteTables {
     return row && toEntry(row)
   }
 
+  /** Both answers from one snapshot; the row counts only while no lease is over. */
+  entryUnlessLeaseOver(key: string, now: number): { isLeaseOver: boolean; row: EntryRow | undefined } {
+    const row = this.#sql(
+      `SELECT EXISTS (SELECT 1 FROM leases WHERE ends_at <= ?) AS isOver, key, value, revision
+       FROM (SELECT 1) LEFT JOIN entries ON key = ?`,
+    ).get(Math.floor(now), key)
+    const isLeaseOver = row?.isOver === 1
+    return { isLeaseOver, row: row && row.key !== null && !isLeaseOver ? toEntry(row) : undefined }
+  }
+
   entries(prefix: string, after: string, limit: number): EntryRow[] {
     const found: EntryRow[] = []
     if (limit === 0) return found

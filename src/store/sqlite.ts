@@ -27,7 +27,7 @@ import {
   textToValue,
 } from './bounds.ts'
 import { asStoreFault, openStoreFile } from './sqlite-file.ts'
-import { SqliteTables } from './sqlite-tables.ts'
+import { type EntryRow, SqliteTables } from './sqlite-tables.ts'
 import type { Change, Entry, Guard, Json, Lease, Store, Write } from './store.ts'
 import { follow, News } from './watch.ts'
 
@@ -79,7 +79,7 @@ class SqliteStore implements Store {
 
   get = async <T extends Json>(key: string): Promise<Entry<T> | undefined> => {
     checkKey(key)
-    const row = this.#read((tables) => tables.entry(key))
+    const row = this.#readOne(key)
     return row && { key, value: textToValue<T>(key, row.text), revision: row.revision }
   }
 
@@ -155,6 +155,18 @@ class SqliteStore implements Store {
     } catch (error) {
       throw asStoreFault(error, this.#path)
     }
+  }
+
+  /** As `#read`, for one entry: one statement is a snapshot by itself, and this is asked for in every request. */
+  #readOne(key: string): EntryRow | undefined {
+    if (this.#news.isClosed) throw closedStore()
+    try {
+      const { isLeaseOver, row } = this.#tables.entryUnlessLeaseOver(key, this.#clock.now())
+      if (!isLeaseOver) return row
+    } catch (error) {
+      throw asStoreFault(error, this.#path)
+    }
+    return this.#read((tables) => tables.entry(key))
   }
 
   #endLeasesThatAreOver(): void {

@@ -1,7 +1,7 @@
 /** Our own branch describes itself: what is in it, the commands its CLI offers, and the API in Proxmox VE's shape. */
 import { productVersion } from '#base/product.ts'
-import { array, object, record, string } from '#base/schema/schema.ts'
-import { commandsOf } from '#rest/command.ts'
+import { array, object, optional, record, string } from '#base/schema/schema.ts'
+import { commandsMeantBy, commandsOf } from '#rest/command.ts'
 import { describe } from '#rest/describe.ts'
 import { anyone, type Endpoint } from '#rest/endpoint.ts'
 import { type Call, endpoint } from '../call.ts'
@@ -26,14 +26,18 @@ export function selfDescription(endpoints: readonly Endpoint<Call>[]) {
       method: 'GET',
       path: '/hako/commands',
       description: 'The commands of the command line, with their options, as this node understands them.',
-      params: {},
+      params: {
+        words: optional(
+          string({ maxLength: 256, description: 'A command line: only what it can mean, instead of everything.' }),
+        ),
+      },
       permission: anyone,
       returns: record(),
       isOwn: true,
-      handle: (_, { services }) => ({
+      handle: ({ words }, { services }) => ({
         node: services.settings.node,
         version: productVersion,
-        commands,
+        commands: words === undefined ? commands : commandsMeantBy(commands, words.split(' ')),
       }),
     }),
     endpoint({
