@@ -18,6 +18,8 @@ export interface ServedImage {
   /** Absolute. */
   readonly path: string
   readonly format: 'raw' | 'qcow2'
+  /** What the image is based on, nearest first, as the caller has checked it. Absent: nothing. */
+  readonly backing?: readonly { readonly path: string; readonly format: 'raw' | 'qcow2' }[] | undefined
   readonly isReadOnly: boolean
   /** Where the socket is to be; removed at the end. */
   readonly socket: string
@@ -33,12 +35,12 @@ const startMs = 15_000
  * @throws Fault `failed` with the server's words when the image cannot be opened
  */
 export async function openImage(host: Host, image: ServedImage): Promise<{ client: NbdClient } & AsyncDisposable> {
-  const { path, format, isReadOnly, socket, signal } = image
+  const { path, format, backing: below = [], isReadOnly, socket, signal } = image
   if (!isAbsolute(path)) throw new Error(`an image is named by an absolute path, not '${path}'`)
   const end = new AbortController()
   await makeDirectory(dirname(socket))
   await rm(socket, { force: true })
-  const backing = format === 'raw' ? {} : { backing: null }
+  const backing = format === 'raw' ? {} : { backing: backingNode(below) }
   const node = {
     driver: format,
     ...backing,
@@ -89,6 +91,13 @@ export async function openImage(host: Host, image: ServedImage): Promise<{ clien
     await close()
     throw cause
   }
+}
+
+function backingNode([first, ...rest]: NonNullable<ServedImage['backing']>): object | null {
+  if (!first) return null
+  const { path, format } = first
+  const backing = format === 'raw' ? {} : { backing: backingNode(rest) }
+  return { driver: format, ...backing, 'read-only': true, file: { driver: 'file', filename: path, 'read-only': true } }
 }
 
 async function connected(socket: string, signal: AbortSignal | undefined): Promise<NbdClient> {

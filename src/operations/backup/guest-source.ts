@@ -91,12 +91,11 @@ export function stoppedMoment(deps: SourceDeps, { vmid, disks, signal }: MomentO
     async open(drive) {
       const disk = disks.find((one) => one.drive === drive)
       if (!disk) throw new Error(`disk ${drive} is not among those to be read`)
-      const { path, format } = await deps.storage.location(disk.volid)
+      // A linked clone consists of its own file and the template's below it.
+      const [{ path, format }, ...backing] = (await deps.storage.layers(disk.volid)).layers
       if (format === 'raw') return fileSource(path, deps.host)
-      if (format !== 'qcow2')
-        throw new Fault('invalid', `disk ${drive} has format ${format}, which cannot be backed up`)
       const socket = join(deps.settings.runDir, `backup-${vmid}-${drive}.sock`)
-      const image = await openImage(deps.host, { path, format, isReadOnly: true, socket, signal })
+      const image = await openImage(deps.host, { path, format, backing, isReadOnly: true, socket, signal })
       return { ...nbdSource(image.client), [Symbol.asyncDispose]: () => image[Symbol.asyncDispose]() }
     },
     [Symbol.asyncDispose]: async () => {},
