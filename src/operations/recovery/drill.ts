@@ -43,7 +43,7 @@ export const drillGuest = operation<DrillGuest, DrillDeps>('hakodrill', {
         archive,
         guest,
         scratch,
-        network: `d${scratch % 1_000_000}`,
+        network: `d${scratch - scratchIds}`,
         started: new Date(deps.clock.now()).toISOString(),
       }
     },
