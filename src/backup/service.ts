@@ -124,9 +124,15 @@ export class BackupService {
       return result
     } catch (cause) {
       // Whoever looks at the list next must see it, not only who asked for this check.
-      if (isFault(cause, 'damaged')) await datastore.mark(id, { verified, damage: cause.message.slice(0, 1024) })
+      if (isFault(cause, 'damaged')) await this.noteDamage(volid, cause.message)
       throw cause
     }
+  }
+
+  /** Keeps what a full check found, until a later one finds none. */
+  async noteDamage(volid: VolumeId, damage: string): Promise<void> {
+    const { datastore, id } = await this.#find(volid)
+    await datastore.mark(id, { verified: seconds(this.#needs.clock), damage: damage.slice(0, 1024) })
   }
 
   /** Checks every file of a storage's datastore. @throws Fault `damaged` naming what, and the backups hit */

@@ -32,11 +32,11 @@ export async function exchangeOnSocket(request: TransportRequest, facts: SocketE
   socket.setTimeout(timeoutMs, () =>
     socket.destroy(new Fault('timeout', `${peer} did not answer within ${timeoutMs / 1000} s`)),
   )
-  socket.write(head, 'latin1')
-  if (typeof body === 'string') socket.write(body)
-  else if (body) pour(body, socket)
+  // In one write: who answers the head alone and closes must not find us still sending.
+  socket.write(Buffer.concat([Buffer.from(head, 'latin1'), Buffer.from(typeof body === 'string' ? body : '')]))
+  if (typeof body === 'object') pour(body, socket)
   try {
-    return await readReply(socket, replyBytes, peer)
+    return await readReply(socket, { replyBytes, peer, isKept: typeof body === 'object' })
   } finally {
     signal?.removeEventListener('abort', abort)
     if (typeof body === 'object') body.destroy()
@@ -45,9 +45,11 @@ export async function exchangeOnSocket(request: TransportRequest, facts: SocketE
 }
 
 /** @throws Fault `invalid` where a line break would make another request of it */
-function headOf({ method, target, headers }: TransportRequest): string {
+function headOf({ method, target, headers, body }: TransportRequest): string {
   if (!/^[\x21-\x7e]+$/.test(target)) throw new Fault('invalid', `the path '${target}' is not percent-encoded`)
-  const lines = [`${method} ${target} HTTP/1.1`, 'Host: localhost', 'Connection: close']
+  // Who refuses an upload half-way and then closes would break off our sending, and with it his own reply.
+  const connection = typeof body === 'object' ? 'keep-alive' : 'close'
+  const lines = [`${method} ${target} HTTP/1.1`, 'Host: localhost', `Connection: ${connection}`]
   for (const [name, value] of Object.entries(headers)) {
     if (/[^\t\x20-\x7e\x80-\xff]/.test(value)) throw new Fault('invalid', `the header '${name}' holds a line break`)
     lines.push(`${name}: ${value}`)
@@ -60,7 +62,12 @@ function pour(body: Readable, socket: Socket): void {
   body.pipe(socket, { end: false })
 }
 
-async function readReply(socket: Socket, replyBytes: number, peer: string): Promise<TransportReply> {
+interface ReplyFacts extends Pick<SocketExchange, 'replyBytes' | 'peer'> {
+  /** The connection does not end with the reply. */
+  readonly isKept: boolean
+}
+
+async function readReply(socket: Socket, { replyBytes, peer, isKept }: ReplyFacts): Promise<TransportReply> {
   const parts: Buffer[] = []
   let sizeBytes = 0
   try {
@@ -68,6 +75,8 @@ async function readReply(socket: Socket, replyBytes: number, peer: string): Prom
       sizeBytes += part.length
       if (sizeBytes > replyBytes) throw new Fault('too-large', `the reply is larger than ${replyBytes} bytes`)
       parts.push(part)
+      const whole = isKept ? parsed(Buffer.concat(parts)) : undefined
+      if (whole && hasLength(whole)) return whole
     }
   } catch (cause) {
     // Who refuses an upload half-way closes while it is still being sent; what he said first counts.
@@ -78,6 +87,10 @@ async function readReply(socket: Socket, replyBytes: number, peer: string): Prom
   const reply = parsed(Buffer.concat(parts))
   if (!reply) throw new Fault('unavailable', `${peer} hung up in the middle of its reply`)
   return reply
+}
+
+function hasLength({ headers }: TransportReply): boolean {
+  return headers['content-length'] !== undefined
 }
 
 /** Nothing when it is not whole. */

@@ -10,8 +10,10 @@ import { isFault } from '#base/fault.ts'
 import { contentOf } from '../../test/fixtures/tasks/operations.ts'
 import { taskPlace } from '../../test/fixtures/tasks/place.ts'
 import { smallDisk } from '../../test/fixtures/small-disk.ts'
+import { isAlive } from '#host/proc.ts'
 import { heldLocks } from './lock.ts'
 import { TaskLog } from './log.ts'
+import { parseUpid } from './upid.ts'
 
 const soon = { timeoutMs: 20_000 }
 const user = 'root@pam'
@@ -70,6 +72,8 @@ test('a task whose journal finds no space is undone as soon as there is some, an
 
   // The daemon that comes now does not wait for space before it serves.
   await tasks[Symbol.asyncDispose]()
+  const { pid, pstart } = parseUpid(upid)
+  await waitFor(async () => !(await isAlive(pid, pstart)), { what: "end of the task's process", ...soon })
   const next = node.place.service()
   await next.recover()
   assert.equal((await next.status(upid)).status, 'running')

@@ -2,7 +2,9 @@
  * The rungs of a drill, each asking the world: the datastore, the disks, the guest's console, its agent,
  * its network, its application. The order and the meaning of a miss are `recovery/ladder.ts`'s.
  */
-import { Fault, messageOf } from '#base/fault.ts'
+import type { BackupReader } from '#backup/reader.ts'
+import type { VerifiedBackup, VerifyOptions } from '#backup/verify.ts'
+import { Fault, isFault, messageOf } from '#base/fault.ts'
 import { asVmid, asVolumeId, type Vmid } from '#base/ids.ts'
 import { climb, type Rung } from '#recovery/ladder.ts'
 import { type Level, meanings } from '#recovery/level.ts'
@@ -66,7 +68,7 @@ function rungsOf(context: ClimbContext, findings: Findings): Record<Level, Rung>
       return `${disks.length} disk(s) as of ${pointInTime}`
     },
     L1: async () => {
-      const { chunks } = await deps.backup.verify(asVolumeId(done.point.archive), {
+      const { chunks } = await checked(deps, done.point.archive, known(findings.reader), {
         signal,
         onProgress: (fraction) => progress('verify', fraction),
       })
@@ -96,6 +98,21 @@ function rungsOf(context: ClimbContext, findings: Findings): Record<Level, Rung>
       }),
     L6: () =>
       timed('application', () => runProbes({ ...boot, probes: params.probes, address: known(findings.address) })),
+  }
+}
+
+/** Damage is noted beside the backup: whoever looks at the list next must see it. */
+async function checked(
+  deps: DrillDeps,
+  archive: string,
+  reader: BackupReader,
+  options: VerifyOptions,
+): Promise<VerifiedBackup> {
+  try {
+    return await reader.verify(options)
+  } catch (error) {
+    if (isFault(error, 'damaged')) await deps.backup.noteDamage(asVolumeId(archive), error.message)
+    throw error
   }
 }
 
