@@ -35,7 +35,7 @@ import { poolEndpoints } from './pools/pools.ts'
 import { storageEndpoints } from './storage/storage.ts'
 import { versionEndpoints } from './version.ts'
 
-const endpoints: readonly Endpoint<Call>[] = [
+const endpoints = [
   ...versionEndpoints,
   ...accessEndpoints,
   ...clusterResourceEndpoints,
@@ -70,5 +70,8 @@ const endpoints: readonly Endpoint<Call>[] = [
   ...drillEndpoints,
   ...evidenceEndpoints,
 ]
+
+/** For the typed client: `apiClient<NodeEndpoint>(…)` knows every path, its parameters and its reply. */
+export type NodeEndpoint = (typeof endpoints)[number]
 
 export const allEndpoints: readonly Endpoint<Call>[] = [...endpoints, ...selfDescription(endpoints)]
