@@ -91,3 +91,11 @@ test('rings and files can be chosen; an unknown name is refused', (t) => {
   assert.equal(runOn(t, everyRing, '--grep', 'it holds').status, 0)
   assert.equal(runOn(t, everyRing, '--grep', 'no such title').status, 1)
 })
+
+test('a file that fails after its tests passed is told with the reason', (t) => {
+  const late = `${good}test('first', () => { setTimeout(() => { throw new Error('late news') }, 50) })\ntest('then', () => new Promise((resolve) => setTimeout(resolve, 300)))\n`
+  const { status, text } = runOn(t, { ...everyRing, 'src/a.test.ts': late })
+  assert.equal(status, 1)
+  assert.match(text, /src\/a\.test\.ts/)
+  assert.match(text, /late news/)
+})

@@ -106,8 +106,10 @@ async function runRing(one: Ring, grep: string | undefined, signal: AbortSignal)
   // What a test process printed is kept until the file failed: then it may explain why.
   const printed = new Map<string, string>()
   for await (const { type, data } of events) {
-    if (type === 'test:stderr' || type === 'test:stdout') {
-      printed.set(data.file, ((printed.get(data.file) ?? '') + data.message).slice(-4_000))
+    // A diagnosis is all there is to say of a failure outside any test, such as a file left to the collector.
+    if (type === 'test:stderr' || type === 'test:stdout' || type === 'test:diagnostic') {
+      const line = type === 'test:diagnostic' ? `${data.message}\n` : data.message
+      if (data.file !== undefined) printed.set(data.file, ((printed.get(data.file) ?? '') + line).slice(-4_000))
     }
     if ((type !== 'test:pass' && type !== 'test:fail') || data.details.type === 'suite') continue
     const file = data.file ?? data.name

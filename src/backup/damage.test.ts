@@ -1,7 +1,7 @@
 /** Any byte of a datastore may turn: it is found, named, and never becomes wrong data. */
 import assert from 'node:assert/strict'
 import { randomInt } from 'node:crypto'
-import { readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { readdir, readFile, readlink, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { zstdCompressSync } from 'node:zlib'
@@ -86,6 +86,21 @@ function nameOf(file: string): RegExp {
   const [, backup] = /^(?:backups|marks)\/(vm\/100\/[^/]*Z)/.exec(file) ?? []
   return backup ? new RegExp(backup) : /format'/
 }
+
+test('a backup that cannot be opened leaves no file open', async () => {
+  await using temporary = await temporaryDatastore()
+  const { path, datastore } = temporary
+  await backUp(datastore, at(0), { scsi0: disk('r'), virtio0: disk('t') })
+  await flip(join(path, 'backups', printBackupId(at(0)), 'virtio0.index'), 0)
+  await assert.rejects(datastore.open(at(0)), /index virtio0 .* is damaged/)
+  const open = await Promise.all(
+    (await readdir('/proc/self/fd')).map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => '')),
+  )
+  assert.deepEqual(
+    open.filter((file) => file.endsWith('.index')),
+    [],
+  )
+})
 
 test('a turned byte inside a chunk names that chunk, in a restore as in a verification', async () => {
   await using temporary = await temporaryDatastore()

@@ -57,6 +57,7 @@ export class BackupReader implements AsyncDisposable {
     const heldPath = join(layout.readers(), random.uuid())
     const held = HeldFile.tryHold(heldPath)
     if (!held) throw new Error('a new file is held by somebody else')
+    let reader: BackupReader | undefined
     try {
       const text = await readIfPresent(layout.manifest(id))
       if (text === undefined) throw missing('backup', name)
@@ -64,11 +65,12 @@ export class BackupReader implements AsyncDisposable {
       if (printBackupId({ type: manifest.type, id: manifest.id, time: manifest.time }) !== name) {
         throw new Fault('damaged', `the manifest of backup ${name} is damaged: it belongs to another backup`)
       }
-      const reader = new BackupReader(layout, id, manifest, held, heldPath, log)
+      reader = new BackupReader(layout, id, manifest, held, heldPath, log)
       // Open from the start, so that a removal cannot take them away later.
       for (const disk of manifest.disks) reader.#disks.set(disk.name, await DiskReader.open(reader, disk))
       return reader
     } catch (cause) {
+      for (const disk of reader ? reader.#disks.values() : []) await disk.close()
       held.release()
       await rm(heldPath, { force: true })
       throw cause
