@@ -63,9 +63,10 @@ export class GuestService extends GuestRegistry {
     const [guests, recorded] = await Promise.all([this.documents.list(), this.driver.records.all()])
     // Most guests of a long list have no record: they do not run, and there is nothing to read.
     const mayRun = new Set(recorded)
+    const stopped: GuestState = { state: 'stopped' }
     return Promise.all(
-      guests.map(({ vmid, document }) =>
-        mayRun.has(vmid) ? this.#describe(vmid, document, true) : this.#withState(vmid, document, { state: 'stopped' }),
+      guests.map(async ({ vmid, document }) =>
+        mayRun.has(vmid) ? this.#describe(vmid, document, true) : this.#withState(vmid, document, stopped),
       ),
     )
   }
