@@ -48,7 +48,7 @@ async function measured({ load, pids, requests }: LoadCase): Promise<{ wall: num
 }
 
 /** All threads of a process, to the nanosecond. */
-function cpuMsOf(pid: number): number {
+export function cpuMsOf(pid: number): number {
   const tasks = readdirSync(`/proc/${pid}/task`)
   return (
     tasks.reduce(
