@@ -29,6 +29,8 @@ export interface BenchNode extends AsyncDisposable {
   readonly api: ApiClient<never>['raw']
   /** The node's certificate (PEM). */
   readonly certificate: string
+  /** Kills the daemon and starts it again; resolves as soon as the process is there. */
+  readonly restart: () => Promise<void>
 }
 
 /** @param guests so many configured and stopped guests, from id 100 on */
@@ -39,40 +41,65 @@ export async function benchNode({ guests = 0 }: { guests?: number } = {}): Promi
   await configureGuests(settings, guests)
   const transport = undo.use(unixTransport(join(settings.runDir, 'api.sock')))
   const api = apiClient<never>(transport.send).raw
-  const said: string[] = []
-  const daemon = spawn(process.execPath, [...daemonFlags, join(root, 'src/main.ts')], {
-    env: settingsToEnv(settings),
-    stdio: ['ignore', 'ignore', 'pipe'],
-  })
-  const onEarlyEnd = (code: number | null, signal: string | null) => {
-    process.stderr.write(`the daemon ended (${code ?? signal}):\n${said.slice(-20).join('')}`)
-  }
-  daemon.once('exit', onEarlyEnd)
-  undo.defer(async () => {
-    daemon.off('exit', onEarlyEnd)
-    if (daemon.exitCode === null && daemon.kill('SIGTERM')) await once(daemon, 'exit')
-  })
-  const daemonPid = daemon.pid ?? 0
-  daemon.stderr.on('data', (part: Buffer) => said.push(part.toString()))
-  await waitFor(
-    () => {
-      if (daemon.exitCode !== null) throw new Error(`the daemon ended:\n${said.join('')}`)
-      return api('GET', '/version').then(
-        () => true,
-        () => false,
-      )
-    },
-    { what: 'the daemon', timeoutMs: 60_000 },
-  )
+  const start = () => startDaemon(settings)
+  let daemon = start()
+  const end = (signal: NodeJS.Signals) => daemon.end(signal)
+  undo.defer(() => end('SIGTERM'))
+  await daemon.until(() => api('GET', '/version'))
   const certificate = readFileSync(join(settings.stateDir, 'keys', 'tls.pem'), 'utf8')
   const release = undo.move()
   return {
     settings,
-    daemonPid,
-    frontPid: frontOf(daemonPid),
+    get daemonPid() {
+      return daemon.pid
+    },
+    get frontPid() {
+      return frontOf(daemon.pid)
+    },
     api,
     certificate,
+    async restart() {
+      await end('SIGKILL')
+      daemon = start()
+    },
     [Symbol.asyncDispose]: () => release.disposeAsync(),
+  }
+}
+
+interface Daemon {
+  readonly pid: number
+  readonly end: (signal: NodeJS.Signals) => Promise<void>
+  /** Resolves once the question is answered. */
+  readonly until: (ask: () => Promise<unknown>) => Promise<void>
+}
+
+function startDaemon(settings: Settings): Daemon {
+  const said: string[] = []
+  const child = spawn(process.execPath, [...daemonFlags, join(root, 'src/main.ts')], {
+    env: settingsToEnv(settings),
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  child.stderr.on('data', (part: Buffer) => said.push(part.toString()))
+  let isWanted = true
+  child.once('exit', (code, signal) => {
+    if (isWanted) process.stderr.write(`the daemon ended (${code ?? signal}):\n${said.slice(-20).join('')}`)
+  })
+  return {
+    pid: child.pid ?? 0,
+    async end(signal) {
+      isWanted = false
+      if (child.exitCode === null && child.signalCode === null && child.kill(signal)) await once(child, 'exit')
+    },
+    async until(ask) {
+      const answered = async () => {
+        if (child.exitCode !== null) throw new Error(`the daemon ended:\n${said.join('')}`)
+        return ask().then(
+          () => true,
+          () => false,
+        )
+      }
+      await waitFor(answered, { what: 'the daemon', timeoutMs: 60_000 })
+    },
   }
 }
 

@@ -1,0 +1,164 @@
+/**
+ * The peers: Debian's LXD and libvirt, brought for a benchmark and taken away after it.
+ *
+ * Only packages that were missing are removed again. Both run with what they need and nothing else: LXD in a
+ * directory of its own, libvirt without its default network; each is asked over a connection that is kept,
+ * as our node is.
+ */
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { request as httpRequest, Agent } from 'node:http'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { promisify } from 'node:util'
+import { waitFor } from '#base/clock.ts'
+
+const run = promisify(execFile)
+
+/** Installs what is missing; what was installed goes again at the end of the scope. */
+export async function withPackages(...names: readonly string[]): Promise<AsyncDisposable> {
+  const installed = async () => {
+    const { stdout } = await run('dpkg-query', ['--show', '--showformat', '${db:Status-Status} ${Package}\n'])
+    return new Set(
+      stdout
+        .split('\n')
+        .filter((line) => line.startsWith('installed '))
+        .map((line) => line.slice(10)),
+    )
+  }
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
+  const before = await installed()
+  if (names.every((name) => before.has(name))) return { [Symbol.asyncDispose]: async () => {} }
+  await run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...names], { env, maxBuffer: 1 << 26 })
+  const added = [...(await installed())].filter((name) => !before.has(name))
+  return {
+    [Symbol.asyncDispose]: async () => {
+      await run('apt-get', ['purge', '-y', '-qq', ...added], { env, maxBuffer: 1 << 26 })
+    },
+  }
+}
+
+export interface Peer extends AsyncDisposable {
+  readonly pid: number
+}
+
+function daemon(program: string, args: readonly string[], env: Readonly<Record<string, string>> = {}): ChildProcess {
+  return spawn(program, args, { env: { ...process.env, ...env }, stdio: 'ignore', detached: true })
+}
+
+async function end(child: ChildProcess, signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+  if (child.exitCode === null && child.signalCode === null && child.kill(signal)) await once(child, 'exit')
+}
+
+export interface Lxd extends Peer {
+  /** Body of the reply, over a connection that is kept. */
+  readonly get: (path: string) => Promise<Buffer>
+  readonly lxc: (...args: string[]) => Promise<string>
+  /** Ends the daemon and starts it again; resolves as soon as the process is there. */
+  readonly restart: () => Promise<void>
+}
+
+/** LXD with an empty pool of directories and `count` stopped containers without content. */
+export async function lxdWith(count: number): Promise<Lxd> {
+  await using undo = new AsyncDisposableStack()
+  undo.use(await withPackages('lxd', 'lxd-client'))
+  const directory = mkdtempSync('/var/tmp/hako-lxd-')
+  undo.defer(async () => {
+    // LXD keeps two mounts there, whichever way it ends.
+    for (const name of ['shmounts', 'devlxd']) await run('umount', ['--lazy', join(directory, name)]).catch(() => {})
+    rmSync(directory, { recursive: true, force: true })
+  })
+  const env = { LXD_DIR: directory }
+  const start = () => daemon('lxd', ['--group', 'root'], env)
+  let child = start()
+  undo.defer(() => end(child, 'SIGKILL'))
+  const lxc = async (...args: string[]) => {
+    const asked = run('lxc', args, { env: { ...process.env, ...env }, maxBuffer: 1 << 28 })
+    // It takes a configuration from standard input until that ends.
+    asked.child.stdin?.end()
+    return (await asked).stdout
+  }
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+  undo.defer(() => agent.destroy())
+  const get = (path: string) => httpGet(join(directory, 'unix.socket'), path, agent)
+  const answers = () =>
+    waitFor(() => get('/1.0').catch(() => undefined), { what: 'LXD', timeoutMs: 60_000, everyMs: 5 })
+  await answers()
+  await lxc('storage', 'create', 'default', 'dir')
+  await lxc('profile', 'device', 'add', 'default', 'root', 'disk', 'path=/', 'pool=default')
+  for (let at = 0; at < count; at += 1) await lxc('init', '--empty', `guest-${100 + at}`)
+  const release = undo.move()
+  return {
+    get pid() {
+      return child.pid ?? 0
+    },
+    get,
+    lxc,
+    async restart() {
+      agent.destroy()
+      await end(child, 'SIGKILL')
+      child = start()
+    },
+    [Symbol.asyncDispose]: () => release.disposeAsync(),
+  }
+}
+
+function httpGet(socketPath: string, path: string, agent: Agent): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const asked = httpRequest({ socketPath, path, agent, headers: { Host: 'lxd' } }, (reply) => {
+      const parts: Buffer[] = []
+      reply.on('data', (part: Buffer) => parts.push(part))
+      reply.on('error', reject)
+      reply.on('end', () => resolve(Buffer.concat(parts)))
+    })
+    asked.on('error', reject)
+    asked.end()
+  })
+}
+
+export interface Libvirt extends Peer {
+  /** Runs a step of `libvirt-steps.py` on its kept connection; resolves with the milliseconds it took. */
+  readonly step: (...words: readonly string[]) => Promise<number>
+}
+
+/** libvirt with `count` defined domains `guest-<id>`, from the given XML. */
+export async function libvirtWith(count: number, xmlOf: (name: string) => string): Promise<Libvirt> {
+  await using undo = new AsyncDisposableStack()
+  undo.use(await withPackages('libvirt-daemon-system', 'libvirt-clients', 'python3-libvirt'))
+  for (const program of ['virtlogd', 'libvirtd']) {
+    const child = daemon(`/usr/sbin/${program}`, [])
+    undo.defer(() => end(child))
+    if (program === 'libvirtd') undo.defer(() => removeDomains())
+  }
+  await waitFor(() => existsSync('/run/libvirt/libvirt-sock') && existsSync('/run/libvirt/virtlogd-sock'), {
+    what: 'libvirt',
+    timeoutMs: 60_000,
+  })
+  // What a run that was killed left.
+  await removeDomains()
+  const client = spawn('/usr/bin/python3', [join(import.meta.dirname, 'libvirt-steps.py')], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+  undo.defer(() => end(client))
+  const lines = createInterface({ input: client.stdout })[Symbol.asyncIterator]()
+  const step = async (...words: readonly string[]) => {
+    client.stdin.write(`${JSON.stringify(words)}\n`)
+    const { value, done } = await lines.next()
+    if (done === true) throw new Error(`libvirt did not do '${words[0]}'`)
+    return Number(value)
+  }
+  for (let at = 0; at < count; at += 1) await step('define', xmlOf(`guest-${100 + at}`))
+  const { stdout } = await run('pgrep', ['-x', 'libvirtd'])
+  const pid = Number(stdout.trim().split('\n')[0])
+  const release = undo.move()
+  return { pid, step, [Symbol.asyncDispose]: () => release.disposeAsync() }
+}
+
+async function removeDomains(): Promise<void> {
+  const { stdout } = await run('virsh', ['-c', 'qemu:///system', 'list', '--all', '--name'])
+  for (const name of stdout.split('\n').filter((line) => line.startsWith('guest-'))) {
+    await run('virsh', ['-c', 'qemu:///system', 'destroy', name]).catch(() => {})
+    await run('virsh', ['-c', 'qemu:///system', 'undefine', name])
+  }
+}
