@@ -36,8 +36,9 @@ async function run(log: Log): Promise<void> {
 
   const services = await buildServices(settings, { log, isStoreChecked: true })
   closing.use(services.store)
-  const { clock, random, store, host, pools } = services
-  const access = new AccessService({ store, clock, random, host, log, pools, keysDir: join(settings.stateDir, 'keys') })
+  const { clock, random, store } = services
+  const keysDir = join(settings.stateDir, 'keys')
+  const access = new AccessService({ ...services, keysDir })
   const workerEntry = join(import.meta.dirname, 'worker.ts')
   const tasks = closing.use(
     new TaskService({ settings, clock, random, log, store, workerEntry, operations: allOperations }),

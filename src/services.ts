@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path'
 import type { AccessService } from '#access/service.ts'
+import { RealmService } from '#access/realm-service.ts'
 import { keyOf } from '#access/world.ts'
 import { BackupService } from '#backup/service.ts'
 import { BackupJobs } from '#cluster/backup-jobs.ts'
@@ -42,6 +43,7 @@ export interface Services {
   readonly backup: BackupService
   readonly recovery: RecoveryService
   readonly pools: PoolService
+  readonly realms: RealmService
   readonly options: ClusterOptions
   readonly backupJobs: BackupJobs
   readonly machine: MachineFiles
@@ -84,6 +86,7 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
     backup,
     recovery,
     pools,
+    realms: new RealmService(base),
     options: new ClusterOptions(base),
     backupJobs: new BackupJobs(base),
     machine: new MachineFiles({ root: settings.machineRoot, isOwn: settings.machineRoot !== undefined, random }),
