@@ -19,6 +19,7 @@ import { diskEndpoints } from './nodes/disks.ts'
 import { nodeFactEndpoints } from './nodes/facts.ts'
 import { hardwareEndpoints } from './nodes/hardware.ts'
 import { journalEndpoints } from './nodes/journal.ts'
+import { containerEndpoints } from './nodes/lxc.ts'
 import { machineEndpoints } from './nodes/machine.ts'
 import { rrdEndpoints } from './nodes/rrd.ts'
 import { serviceEndpoints } from './nodes/services.ts'
@@ -64,6 +65,7 @@ const endpoints = [
   ...contentEndpoints,
   ...uploadEndpoints,
   ...qemuEndpoints,
+  ...containerEndpoints,
   ...taskEndpoints,
   ...vzdumpEndpoints,
   ...backupEndpoints,

@@ -50,6 +50,19 @@ export interface CallFacts {
   readonly path: string
 }
 
+/** A call and how it ended, for whoever keeps account of calls. */
+export interface Answered {
+  readonly method: string
+  /** As sent, without query. */
+  readonly path: string
+  /** `/nodes/{node}/qemu`; absent when there is no such endpoint. */
+  readonly endpoint: string | undefined
+  readonly status: number
+  /** Absent when nobody was proven. */
+  readonly who: Identity | undefined
+  readonly remoteAddress: string
+}
+
 export interface DispatchOptions<Call> {
   readonly endpoints: readonly Endpoint<Call>[]
   readonly judge: Judge
@@ -60,6 +73,8 @@ export interface DispatchOptions<Call> {
   readonly random: Random
   /** Executes a call on another node; absent on a single host. */
   readonly forward?: (node: string, request: ApiRequest) => Promise<WireReply>
+  /** Told when a call begins; what it returns is told how it ended. */
+  readonly observe?: () => (answered: Answered) => void
 }
 
 export interface Dispatcher {
@@ -119,15 +134,23 @@ async function admit<Call>(
   act: (match: Match<Prepared<Call>>, who: Identity | undefined) => Promise<WireReply>,
 ): Promise<WireReply> {
   let format: ReplyFormat = 'json'
+  const observed = options.observe?.()
+  let match: Match<Prepared<Call>> | undefined
+  let who: Identity | undefined
+  const account = (reply: WireReply): WireReply => {
+    const { method, path, remoteAddress } = request
+    observed?.({ method, path, endpoint: match?.endpoint.path, status: reply.status, who, remoteAddress })
+    return reply
+  }
   try {
-    const match = find(request.method, request.path)
+    match = find(request.method, request.path)
     const isOpen = match?.endpoint.endpoint.permission.kind === 'world'
-    const who = isOpen ? undefined : await request.authenticate(match?.endpoint.target ?? { isUpload: false })
+    who = isOpen ? undefined : await request.authenticate(match?.endpoint.target ?? { isUpload: false })
     format = request.format
     if (!match) throw notImplemented(request.method, request.path)
-    return await act(match, who)
+    return account(await act(match, who))
   } catch (error) {
-    return faultReply(format, asFault(error, request, options))
+    return account(faultReply(format, asFault(error, request, options)))
   }
 }
 
