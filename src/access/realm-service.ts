@@ -15,6 +15,8 @@ import {
   tfaOf,
 } from './realm-config.ts'
 import type { RealmConfig, RealmType, RealmValues } from './realm-options.ts'
+import { type SyncWish, syncOptions, syncPlan } from './realm-sync.ts'
+import { readDirectory, tryDirectory } from './realms/directory.ts'
 import { AccessState, keyOf } from './world.ts'
 
 export interface RealmItem {
@@ -25,8 +27,10 @@ export interface RealmItem {
   readonly tfa?: 'oath'
 }
 
-/** Asks the servers of a realm whether they answer. @throws Fault `unavailable` */
-export type Probe = (config: RealmConfig, password: string | undefined) => Promise<void>
+export interface SyncReport {
+  readonly lines: readonly string[]
+  readonly warnings: readonly string[]
+}
 
 export class RealmService {
   readonly #state: AccessState
@@ -64,14 +68,47 @@ export class RealmService {
   }
 
   async create(realm: string, type: RealmType, given: RealmValues): Promise<void> {
+    await this.#tryIfAsked({ type, options: given }, given)
     await this.#state.change((world) => realmCreation(world, realm, type, given))
   }
 
   async update(realm: string, change: RealmChange): Promise<void> {
+    const { type, options } = await this.get(realm)
+    const password = change.set.password ?? (await this.password(realm))
+    await this.#tryIfAsked({ type, options: { ...options, ...change.set } }, { ...change.set, password })
     await this.#state.change((world) => realmUpdate(world, realm, change))
   }
 
   async delete(realm: string): Promise<void> {
     await this.#state.change((world) => realmDeletion(world, realm))
+  }
+
+  /**
+   * Makes users and groups what the directory says, at once.
+   * @param isDry only says what would be done
+   */
+  async sync(
+    realm: string,
+    { wish, isDry, signal }: { wish: SyncWish; isDry: boolean; signal: AbortSignal },
+  ): Promise<SyncReport> {
+    const config = await this.get(realm)
+    const options = syncOptions(wish, config.options['sync-defaults-options'])
+    const password = await this.password(realm)
+    const found = await readDirectory(config, { password, withGroups: options.groups, signal })
+    if (isDry) return syncPlan(await this.#state.read(), realm, found, options)
+    let report: SyncReport = { lines: [], warnings: [] }
+    await this.#state.change((world) => {
+      // Deleted meanwhile, it has no users to make.
+      requireRealmConfig(world.realms, realm)
+      const { writes, ...said } = syncPlan(world, realm, found, options)
+      report = said
+      return writes
+    })
+    return report
+  }
+
+  async #tryIfAsked(config: RealmConfig, { 'check-connection': isAsked, password }: RealmValues): Promise<void> {
+    if (isAsked !== true) return
+    await tryDirectory(config, typeof password === 'string' ? password : undefined)
   }
 }

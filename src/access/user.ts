@@ -78,12 +78,16 @@ export function userDeletion(world: World, userid: string): Write[] {
   if (userid === root) throw new Fault('conflict', `user '${root}' cannot be deleted`)
   const tokens = tokensOf(world, userid)
   const isGone = new Set([`user/${userid}`, ...tokens.map((token) => `token/${token}`)])
+  return [...userRemoval(world, userid), ...aclRemovals(world, ({ type, ugid }) => isGone.has(`${type}/${ugid}`))]
+}
+
+/** The user and all that proves to be the user; what was given to the user stays. */
+export function userRemoval(world: World, userid: string): Write[] {
   return [
     { delete: keyOf.user(userid) },
     { delete: keyOf.password(userid) },
     { delete: keyOf.tfa(userid) },
-    ...tokens.map((token) => ({ delete: keyOf.token(token) })),
-    ...aclRemovals(world, ({ type, ugid }) => isGone.has(`${type}/${ugid}`)),
+    ...tokensOf(world, userid).map((token) => ({ delete: keyOf.token(token) })),
   ]
 }
 

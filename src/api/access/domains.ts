@@ -1,12 +1,28 @@
 /** `/access/domains`: realms users come from. */
-import { lastingOptions, realmOptions, realmTypes } from '#access/realm-options.ts'
+import { lastingOptions, realmOptions, realmTypes, syncScopes, vanishedPattern } from '#access/realm-options.ts'
+import { syncOptions } from '#access/realm-sync.ts'
+import { directoryOf } from '#access/realms/directory.ts'
 import { splitList } from '#base/schema/formats.ts'
 import { array, boolean, enumOf, nothing, object, optional, record, string } from '#base/schema/schema.ts'
 import { configDigest } from '#base/schema/standard.ts'
-import { check, checkAny, world } from '#rest/endpoint.ts'
+import { syncRealm, testRealmSync } from '#operations/access/sync-realm.ts'
+import { all, check, checkAny, world } from '#rest/endpoint.ts'
 import { endpoint } from '../call.ts'
 
 const realm = string({ description: 'Name of the realm.', format: 'pve-realm', maxLength: 32 })
+/** What a synchronization is asked for, once or as a job. */
+export const syncParams = {
+  'enable-new': optional(boolean({ description: 'New users may log in.', default: true })),
+  'remove-vanished': optional(
+    string({
+      description: 'What goes with those the directory does not name any more: `entry`, `acl`, `properties`.',
+      pattern: vanishedPattern,
+      default: 'none',
+      maxLength: 64,
+    }),
+  ),
+  scope: optional(enumOf(syncScopes, { description: 'What to synchronize; as the realm says when it is not given.' })),
+}
 const mayChange = check('Realm.Allocate', '/access/realm')
 
 export const domainEndpoints = [
@@ -91,6 +107,31 @@ export const domainEndpoints = [
     returns: nothing,
     cli: { command: ['realm', 'delete'], positional: ['realm'], destroys: 'realm' },
     handle: ({ realm: name }, { services }) => services.realms.delete(name).then(() => null),
+  }),
+  endpoint({
+    method: 'POST',
+    path: '/access/domains/{realm}/sync',
+    description: 'Make users and groups of a realm what its directory says.',
+    params: {
+      realm,
+      'dry-run': optional(boolean({ description: 'Only say what would be done.', default: false })),
+      ...syncParams,
+      full: optional(boolean({ description: 'Older spelling of remove-vanished `entry;properties`.' })),
+      purge: optional(boolean({ description: 'Older spelling of remove-vanished `acl`.' })),
+    },
+    permission: all(check('Realm.AllocateUser', '/access/realm/{realm}'), check('User.Modify', '/access/groups')),
+    returns: string({ description: 'Identifier of the task.' }),
+    cli: {
+      command: ['realm', 'sync'],
+      positional: ['realm'],
+      examples: ['realm sync office --scope both --dry-run', 'realm sync office --scope users --remove-vanished entry'],
+    },
+    async handle({ 'dry-run': isDry = false, ...params }, { services, start }) {
+      const { type, options } = await services.realms.get(params.realm)
+      directoryOf({ type, options }, undefined)
+      syncOptions(params, options['sync-defaults-options'])
+      return start(isDry ? testRealmSync : syncRealm, params)
+    },
   }),
 ]
 
