@@ -12,6 +12,7 @@ import { productName, productVersion } from '#base/product.ts'
 import { runBackupJobs } from '#loops/backup-jobs.ts'
 import { watchGuests } from '#loops/guest-status.ts'
 import { writeHistory } from '#loops/history.ts'
+import { runRealmSyncJobs } from '#loops/realm-sync-jobs.ts'
 import { allOperations } from '#operations/all.ts'
 import { TaskService } from '#tasks/service.ts'
 import { prepareNode } from './prepare-node.ts'
@@ -56,6 +57,7 @@ async function run(log: Log): Promise<void> {
   await serve(node, closing)
   watchGuests(node, stopping.signal)
   runBackupJobs(node, stopping.signal)
+  runRealmSyncJobs(node, stopping.signal)
   writeHistory(node, stopping.signal)
   await stopped
   log.info('stopping; guests and tasks go on')

@@ -12,7 +12,6 @@ import type { Random } from '#base/random.ts'
 import type { Host } from '#host/host.ts'
 import type { Store, Write } from '#store/store.ts'
 import { type AclEntry, normalizePath } from './acl.ts'
-import { aclRemovals } from './acl-change.ts'
 import { requireConfirmation } from './confirmation.ts'
 import * as directory from './directory.ts'
 import { type Grant, grantWrites, requireAclPath } from './grant.ts'
@@ -335,11 +334,6 @@ export class AccessService {
   async changeAcl(who: Identity, grant: Grant): Promise<void> {
     const path = requireAclPath(grant.path)
     await this.#state.change((world) => grantWrites(world, grant, this.#answersFor(world).on(who.authId, path)))
-  }
-
-  /** Removes every entry on exactly this path, because what it names is gone. */
-  async forgetPath(path: string): Promise<void> {
-    await this.#state.change((world) => aclRemovals(world, (entry) => entry.path === path))
   }
 
   #newSecret(): string {

@@ -101,12 +101,16 @@ export const domainEndpoints = [
   endpoint({
     method: 'DELETE',
     path: '/access/domains/{realm}',
-    description: 'Delete a realm; its users stay and cannot log in.',
+    description: 'Delete a realm with the jobs that synchronize it; its users stay and cannot log in.',
     params: { realm },
     permission: mayChange,
     returns: nothing,
     cli: { command: ['realm', 'delete'], positional: ['realm'], destroys: 'realm' },
-    handle: ({ realm: name }, { services }) => services.realms.delete(name).then(() => null),
+    async handle({ realm: name }, { services }) {
+      await services.realms.delete(name)
+      await services.realmSyncJobs.forgetRealm(name)
+      return null
+    },
   }),
   endpoint({
     method: 'POST',
