@@ -57,7 +57,10 @@ test('every block of the curl recipes works, one after the other', { timeout: 60
   assert.match(under('content=import').join('\n'), /^(?:127\.0\.0\.1\n)?10\.181\.\d+\.\d+$/)
   assert.deepEqual(under('snapname=before'), ['web'])
   assert.deepEqual(under('/cluster/resources'), ['100\tweb\trunning', '101\tweb\tstopped'])
-  assert.deepEqual(under('refused.json'), ['400', "invalid format - current: type check ('integer') failed - got 'much'"])
+  assert.deepEqual(under('refused.json'), [
+    '400',
+    "invalid format - current: type check ('integer') failed - got 'much'",
+  ])
   assert.deepEqual(under('certificates/info'), [certificate?.fingerprint])
   assert.deepEqual(await node.api('GET', '/cluster/resources', { type: 'vm' }), [])
 })

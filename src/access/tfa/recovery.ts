@@ -7,7 +7,7 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import type { Random } from '#base/random.ts'
 import { accessLimits } from '../limits.ts'
-import { writeBase32 } from './base32.ts'
+import { writeBase32 } from '#base/base32.ts'
 
 export interface RecoveryKeys {
   /** Base64. */

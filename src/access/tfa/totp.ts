@@ -6,7 +6,7 @@
  */
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import { accessLimits } from '../limits.ts'
-import { readBase32 } from './base32.ts'
+import { readBase32 } from '#base/base32.ts'
 
 export const totpAlgorithms = ['SHA1', 'SHA256', 'SHA512'] as const
 
@@ -77,17 +77,6 @@ export function readOtpauth(text: string): Read<TotpSettings> {
     return wrong(`the period must be ${periodBounds.minimum} to ${periodBounds.maximum} seconds`)
   }
   return { ok: true, value: { secret, algorithm, digits, periodSeconds } }
-}
-
-/** The text apps read, typed or as a QR code. */
-export function writeOtpauth(
-  { secret, algorithm, digits, periodSeconds }: TotpSettings,
-  { issuer, account }: { readonly issuer: string; readonly account: string },
-): string {
-  const query = new URLSearchParams({ secret, issuer, algorithm, digits: `${digits}`, period: `${periodSeconds}` })
-  // Apps read a space as %20 only.
-  const parameters = query.toString().replaceAll('+', '%20')
-  return `otpauth://totp/${encodeURIComponent(issuer)}:${encodeURIComponent(account)}?${parameters}`
 }
 
 function wholeNumber(text: string, { minimum, maximum }: { minimum: number; maximum: number }): number | undefined {

@@ -89,9 +89,9 @@ export const tfaEndpoints = [
       recovery: optional(array(string({ isSecret: true }))),
     }),
     cli: {
-      command: ['user', 'tfa', 'create'],
+      command: ['user', 'tfa', 'add'],
       positional: ['userid', 'type'],
-      examples: ['user tfa create bob@pve recovery -o json', 'user tfa add bob@pve'],
+      examples: ['user tfa add bob@pve', 'user tfa add bob@pve recovery -o json'],
     },
     handle: ({ userid, password: given, ...wanted }, { services, who, remoteAddress }) =>
       services.access.tfa.add({ who, userid, password: given, address: remoteAddress }, wanted),
