@@ -8,6 +8,7 @@ import { randomBytes } from 'node:crypto'
 import { createServer } from 'node:net'
 import { chmod, mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { daemonFlags } from '#base/daemon-flags.ts'
 import { waitFor } from '#base/clock.ts'
 import { connectionTo, type Connection, type Params } from '../src/cli/connection.ts'
 import { Fault } from '#base/fault.ts'
@@ -164,7 +165,7 @@ async function keepCalls(client: string, { stateDir }: Settings): Promise<void> 
 const outputs = new WeakMap<ChildProcess, string[]>()
 
 function startDaemon(settings: Settings): ChildProcess {
-  const daemon = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', join(root, 'src/main.ts')], {
+  const daemon = spawn(process.execPath, [...daemonFlags, join(root, 'src/main.ts')], {
     env: { ...settingsToEnv(settings) },
     stdio: ['ignore', 'pipe', 'pipe'],
   })

@@ -14,6 +14,7 @@ import type { Properties } from '#base/schema/schema.ts'
 import { parseForm } from './body.ts'
 import { encode } from './encode.ts'
 import { Download, type Endpoint, type Identity, type Judge, type Permission, Reply } from './endpoint.ts'
+import { KeptReplies } from './kept.ts'
 import { demand, paramsOf, refusedToken, type Values } from './permission.ts'
 import { dataReply, downloadReply, faultReply, type ReplyFormat, type WireReply } from './reply.ts'
 import { createRouter, type Match, mergeParams, type RawParams } from './router.ts'
@@ -38,6 +39,8 @@ export interface ApiRequest {
   readonly signal: AbortSignal
   /** Address of the client; empty on the local socket. */
   readonly remoteAddress: string
+  /** The client can read a body in gzip, and so can whatever carries it there. */
+  readonly takesGzip?: boolean
 }
 
 /** What `makeCall` builds a handler's second argument from. */
@@ -95,10 +98,13 @@ interface Prepared<Call> {
   readonly target: Target
   /** The parameters its permission is judged over. */
   readonly judged: Properties
+  /** Of endpoints with a basis. */
+  readonly kept: KeptReplies
 }
 
 export function createDispatcher<Call>(options: DispatchOptions<Call>): Dispatcher {
-  const router = createRouter(options.endpoints.map(prepare))
+  const kept = new KeptReplies()
+  const router = createRouter(options.endpoints.map((endpoint) => prepare(endpoint, kept)))
   const guarded = (
     request: ApiRequest,
     act: (match: Match<Prepared<Call>>, who: Identity | undefined) => Promise<WireReply>,
@@ -114,7 +120,7 @@ export function createDispatcher<Call>(options: DispatchOptions<Call>): Dispatch
   }
 }
 
-function prepare<Call>(endpoint: Endpoint<Call>): Prepared<Call> {
+function prepare<Call>(endpoint: Endpoint<Call>, kept: KeptReplies): Prepared<Call> {
   const judged: Record<string, Properties[string]> = {}
   for (const name of paramsOf(endpoint.permission)) {
     const schema = endpoint.params[name]
@@ -123,7 +129,7 @@ function prepare<Call>(endpoint: Endpoint<Call>): Prepared<Call> {
     judged[name] = schema
   }
   const target = { isUpload: endpoint.isUpload ?? false }
-  return { method: endpoint.method, path: endpoint.path, endpoint, target, judged }
+  return { method: endpoint.method, path: endpoint.path, endpoint, target, judged, kept }
 }
 
 /** Session and router: a stranger learns nothing, not even which paths exist. */
@@ -178,11 +184,23 @@ async function perform<Call>(
   await demandFurther(endpoint, values, who, options.judge)
   const { signal, remoteAddress, method, path } = request
   const call = options.makeCall({ who, signal, remoteAddress, method, path })
+  const make = () => made(endpoint, values, call, request.format)
+  if (!endpoint.basis || who === undefined) return make()
+  const key = JSON.stringify([endpoint.method, endpoint.path, request.format, who.authId, values])
+  return prepared.kept.reply(key, await endpoint.basis(call), { takesGzip: request.takesGzip ?? false, make })
+}
+
+async function made<Call>(
+  endpoint: Endpoint<Call>,
+  values: Values,
+  call: Call,
+  format: ReplyFormat,
+): Promise<WireReply> {
   // The values are what `params` describes; the erased type of `Endpoint` cannot say so.
   const answer: unknown = await endpoint.handle(values as never, call)
   if (answer instanceof Download) return downloadReply(answer.fileName, answer.text)
-  if (answer instanceof Reply) return dataReply(request.format, encode(endpoint.returns, answer.data), answer.beside)
-  return dataReply(request.format, encode(endpoint.returns, answer))
+  if (answer instanceof Reply) return dataReply(format, encode(endpoint.returns, answer.data), answer.beside)
+  return dataReply(format, encode(endpoint.returns, answer))
 }
 
 async function demandRights<Call>(

@@ -15,6 +15,7 @@ const branches = [
   'hardware',
   'hosts',
   'journal',
+  'lxc',
   'netstat',
   'qemu',
   'query-url-metadata',
