@@ -12,6 +12,7 @@ import { productName, productVersion } from '#base/product.ts'
 import { runBackupJobs } from '#loops/backup-jobs.ts'
 import { watchGuests } from '#loops/guest-status.ts'
 import { writeHistory } from '#loops/history.ts'
+import { runRealmSyncJobs } from '#loops/realm-sync-jobs.ts'
 import { allOperations } from '#operations/all.ts'
 import { TaskService } from '#tasks/service.ts'
 import { prepareNode } from './prepare-node.ts'
@@ -36,8 +37,9 @@ async function run(log: Log): Promise<void> {
 
   const services = await buildServices(settings, { log, isStoreChecked: true })
   closing.use(services.store)
-  const { clock, random, store, host, pools } = services
-  const access = new AccessService({ store, clock, random, host, log, pools, keysDir: join(settings.stateDir, 'keys') })
+  const { clock, random, store } = services
+  const keysDir = join(settings.stateDir, 'keys')
+  const access = new AccessService({ ...services, keysDir })
   const workerEntry = join(import.meta.dirname, 'worker.ts')
   const tasks = closing.use(
     new TaskService({ settings, clock, random, log, store, workerEntry, operations: allOperations }),
@@ -55,6 +57,7 @@ async function run(log: Log): Promise<void> {
   await serve(node, closing)
   watchGuests(node, stopping.signal)
   runBackupJobs(node, stopping.signal)
+  runRealmSyncJobs(node, stopping.signal)
   writeHistory(node, stopping.signal)
   await stopped
   log.info('stopping; guests and tasks go on')

@@ -4,6 +4,8 @@
  */
 import { join } from 'node:path'
 import type { AccessService } from '#access/service.ts'
+import { PathRights } from '#access/path-rights.ts'
+import { RealmService } from '#access/realm-service.ts'
 import { keyOf } from '#access/world.ts'
 import { BackupService } from '#backup/service.ts'
 import { BackupJobs } from '#cluster/backup-jobs.ts'
@@ -11,6 +13,7 @@ import { MachineFiles } from '#cluster/machine-files.ts'
 import { NodeConfigs } from '#cluster/node-config.ts'
 import { NodeFacts } from '#cluster/node-facts.ts'
 import { ClusterOptions } from '#cluster/options.ts'
+import { RealmSyncJobs } from '#cluster/realm-sync-jobs.ts'
 import { Subscriptions } from '#cluster/subscription.ts'
 import { type Clock, systemClock } from '#base/clock.ts'
 import type { Log } from '#base/log.ts'
@@ -42,8 +45,11 @@ export interface Services {
   readonly backup: BackupService
   readonly recovery: RecoveryService
   readonly pools: PoolService
+  readonly realms: RealmService
+  readonly rights: PathRights
   readonly options: ClusterOptions
   readonly backupJobs: BackupJobs
+  readonly realmSyncJobs: RealmSyncJobs
   readonly machine: MachineFiles
   readonly nodeConfigs: NodeConfigs
   readonly subscriptions: Subscriptions
@@ -84,8 +90,11 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
     backup,
     recovery,
     pools,
+    realms: new RealmService(base),
+    rights: new PathRights(base),
     options: new ClusterOptions(base),
     backupJobs: new BackupJobs(base),
+    realmSyncJobs: new RealmSyncJobs(base),
     machine: new MachineFiles({ root: settings.machineRoot, isOwn: settings.machineRoot !== undefined, random }),
     nodeConfigs: new NodeConfigs(base),
     subscriptions: new Subscriptions(base),

@@ -4,7 +4,7 @@ import { membersOf, requireGroup } from './group.ts'
 import type { Permissions } from './permissions.ts'
 import { rolesIn } from './role.ts'
 import { infoOf, requireToken, splitTokenId, type TokenInfo } from './token.ts'
-import { realms, requireUser, splitUserId, tokensOf } from './user.ts'
+import { requireUser, splitUserId, tokensOf } from './user.ts'
 import type { User, World } from './world.ts'
 
 export interface TokenItem extends TokenInfo {
@@ -21,6 +21,8 @@ export interface UserItem extends Omit<User, 'groups'> {
   readonly 'realm-type': string
   readonly groups?: string
   readonly tokens?: TokenItem[]
+  readonly 'totp-locked'?: boolean
+  readonly 'tfa-locked-until'?: number
 }
 
 export interface GroupItem {
@@ -54,15 +56,21 @@ export function userDetail(world: World, userid: string): UserDetail {
   return { ...facts, groups: [...groups], ...(tokens.length > 0 ? { tokens: Object.fromEntries(tokens) } : {}) }
 }
 
+export interface UserFilter {
+  readonly enabled?: boolean | undefined
+  readonly full?: boolean | undefined
+}
+
 /**
  * Users the asker may see: all with a right on `/access/groups`, those of a group with a right on that
  * group, and always himself.
+ * @param locks of second factors, by user
  */
 export function userItems(
   world: World,
   permissions: Permissions,
   asker: string,
-  { enabled, full = false }: { enabled?: boolean | undefined; full?: boolean | undefined },
+  { enabled, full = false, locks }: UserFilter & { readonly locks: ReadonlyMap<string, object> },
 ): UserItem[] {
   return [...world.users]
     .filter(([userid]) => userid === asker || holdsAny(permissions.on(asker, `/access/users/${userid}`), auditors))
@@ -71,7 +79,8 @@ export function userItems(
     .map(([userid, { groups, ...facts }]) => ({
       userid,
       ...facts,
-      'realm-type': realms.find(({ realm }) => realm === splitUserId(userid)?.realm)?.type ?? 'unknown',
+      'realm-type': world.realms.get(splitUserId(userid)?.realm ?? '')?.type ?? 'unknown',
+      ...locks.get(userid),
       ...(full ? { groups: groups.join(','), tokens: tokenItems(world, userid) } : {}),
     }))
 }

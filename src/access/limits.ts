@@ -21,4 +21,26 @@ export const accessLimits = {
     /** Users and addresses remembered each. */
     remembered: 10_000,
   },
+  tfa: {
+    entriesPerUser: 16,
+    changeAttempts: 64,
+    /** Codes of the step before and after the present one hold too: clocks differ, and people type slowly. */
+    totp: {
+      windowSteps: 1,
+      secretBytes: { minimum: 10, maximum: 128 },
+      digits: { minimum: 6, maximum: 8 },
+      periodSeconds: { minimum: 10, maximum: 120 },
+    },
+    recoveryCodes: 10,
+    /** Failures in a row, after which nothing is accepted for a while. */
+    failures: 5,
+    lockSeconds: 15 * 60,
+    /** Wrong one-time passwords in a row, after which those are refused until another factor or an administrator helps. */
+    totpFailures: 20,
+    /** How long the second step may take. */
+    challengeSeconds: 600,
+    /** Challenges of WebAuthn a user may have open. */
+    challengesOpen: 8,
+    ticketLength: 24 * 1024,
+  },
 } as const

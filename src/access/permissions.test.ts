@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import { type AclEntry, indexAcl } from './acl.ts'
 import { Permissions } from './permissions.ts'
 import { privileges } from './privilege.ts'
+import { realmsIn } from './realm-options.ts'
 import { builtInRoles } from './role.ts'
 import type { Token, User, World } from './world.ts'
 
@@ -27,6 +28,7 @@ function worldOf(acl: readonly AclEntry[], changes: Partial<World> = {}): World 
     ]),
     ownRoles: new Map([['Powerless', { privs: [] }]]),
     acl: indexAcl(acl),
+    realms: realmsIn({}),
     poolsOf: () => [],
     ...changes,
   }

@@ -12,7 +12,7 @@ import type { Random } from '#base/random.ts'
 import type { Host } from '#host/host.ts'
 import type { Store, Write } from '#store/store.ts'
 import { type AclEntry, normalizePath } from './acl.ts'
-import { aclRemovals } from './acl-change.ts'
+import { requireConfirmation } from './confirmation.ts'
 import * as directory from './directory.ts'
 import { type Grant, grantWrites, requireAclPath } from './grant.ts'
 import { groupCreation, groupDeletion, groupUpdate } from './group.ts'
@@ -25,6 +25,10 @@ import { Proof } from './proof.ts'
 import { PamRealm } from './realms/pam.ts'
 import { PveRealm } from './realms/pve.ts'
 import { requireRole, roleCreation, roleDeletion, roleUpdate } from './role.ts'
+import { HeldFactors } from './tfa/held.ts'
+import { SecondFactor } from './tfa/second-factor.ts'
+import { TfaService } from './tfa/service.ts'
+import { relyingParty } from './tfa/webauthn.ts'
 import {
   fullTokenId,
   hashOfSecret,
@@ -39,7 +43,6 @@ import {
 } from './token.ts'
 import {
   passwordChange,
-  realms,
   requireRealm,
   requireUser,
   splitUserId,
@@ -60,6 +63,8 @@ export interface AccessNeeds {
   readonly log: Log
   /** Reads which pools a guest or storage belongs to; without it there are no pools. */
   readonly pools?: { readonly poolsOf: () => Promise<PoolsOf> }
+  /** Reads the options of the cluster; without it WebAuthn is not configured. */
+  readonly options?: { readonly all: () => Promise<Readonly<Record<string, string>>> }
   readonly passwordCost?: PasswordCost
 }
 
@@ -72,6 +77,8 @@ export interface LoginRequest extends Credentials {
 export interface LoginReply {
   readonly username: string
   readonly ticket?: string
+  /** The ticket is half of one: good together with a second factor, for nothing else. */
+  readonly NeedTFA?: number
   readonly CSRFPreventionToken?: string
   readonly cap?: Record<string, Record<string, 1>>
 }
@@ -89,17 +96,28 @@ export class AccessService {
   readonly #proof: Proof
   readonly #pve: PveRealm
   readonly #login: Login
+  /** Second factors. */
+  readonly tfa: TfaService
   #permissions: { readonly world: World; readonly answers: Permissions } | undefined
 
   constructor(needs: AccessNeeds) {
-    const { store, clock, random, keysDir, host, log, passwordCost, pools } = needs
+    const { store, clock, random, keysDir, host, log, passwordCost, pools, options } = needs
     this.#needs = needs
     this.#state = new AccessState(store, pools && (() => pools.poolsOf()))
     const keyring = new Keyring({ directory: keysDir, clock, random })
     this.#proof = new Proof({ state: this.#state, keyring, clock })
     this.#pve = new PveRealm({ state: this.#state, random, ...(passwordCost ? { cost: passwordCost } : {}) })
     const known = [this.#pve, new PamRealm({ host })]
-    this.#login = new Login({ state: this.#state, keyring, clock, log, realms: known })
+    const factors = {
+      state: this.#state,
+      held: new HeldFactors({ state: this.#state, store }),
+      clock,
+      random,
+      relyingParty: async () => relyingParty((await options?.all())?.webauthn),
+    }
+    const secondFactor = new SecondFactor(factors)
+    this.#login = new Login({ state: this.#state, keyring, clock, log, realms: known, secondFactor })
+    this.tfa = new TfaService({ ...factors, login: this.#login })
   }
 
   // Judging
@@ -153,9 +171,12 @@ export class AccessService {
   async login(request: LoginRequest): Promise<LoginReply> {
     const { path, privs } = request
     if (path !== undefined && privs !== undefined) {
-      return { username: await this.#login.prove(request, (userid) => this.#holdsAll(userid, path, privs)) }
+      const { userid } = await this.#login.prove(request, (proven) => this.#holdsAll(proven, path, privs))
+      return { username: userid }
     }
-    const username = await this.#login.prove(request)
+    const { userid: username, halfTicket } = await this.#login.prove(request)
+    // What a session consists of is not told by halves; older clients look for the member, so it is there.
+    if (halfTicket !== undefined) return { username, ticket: halfTicket, NeedTFA: 1, CSRFPreventionToken: '' }
     this.#needs.log.info('logged in', { user: username, address: request.address })
     const answers = await this.#answers()
     return { username, ...(await this.#proof.write(username)), cap: answers.capabilities(username) }
@@ -163,12 +184,9 @@ export class AccessService {
 
   // Users and their passwords
 
-  realms(): { realm: string; type: string; comment: string }[] {
-    return [...realms]
-  }
-
-  async users(who: Identity, filter: { enabled?: boolean | undefined; full?: boolean | undefined }) {
-    return directory.userItems(await this.#state.read(), await this.#answers(), who.authId, filter)
+  async users(who: Identity, filter: directory.UserFilter) {
+    const locks = await this.tfa.locks()
+    return directory.userItems(await this.#state.read(), await this.#answers(), who.authId, { ...filter, locks })
   }
 
   async user(userid: string): Promise<directory.UserDetail> {
@@ -180,7 +198,7 @@ export class AccessService {
     userid: string,
     { password, ...facts }: UserFacts & { password?: string | undefined },
   ): Promise<void> {
-    requireRealm(userid)
+    requireRealm(await this.#state.read(), userid)
     const hash = password === undefined ? undefined : await this.#hashFor(userid, password)
     await this.#state.change((world) => userCreation(world, userid, facts, hash))
   }
@@ -203,10 +221,10 @@ export class AccessService {
   ): Promise<void> {
     const { userid, password, confirmation, address } = change
     requireUser(await this.#state.read(), userid)
-    if (!isRoot(who)) {
-      if (who.authId !== userid && splitUserId(userid)?.realm === 'pam') throw denied('/', 'Permissions.Modify')
-      await this.#requirePassword(who, confirmation, address)
-    }
+    const isForRoot = who.authId !== userid && splitUserId(userid)?.realm === 'pam'
+    if (isForRoot && !isRoot(who)) throw denied('/', 'Permissions.Modify')
+    const given = { field: 'confirmation-password', password: confirmation, address }
+    await requireConfirmation(this.#login, who, given)
     const hash = await this.#hashFor(userid, password)
     await this.#state.change((world) => passwordChange(world, userid, hash))
   }
@@ -214,7 +232,7 @@ export class AccessService {
   /** Makes true that the user exists, is enabled, has this password, and these roles on everything. */
   async ensureUser(wanted: { userid: string; password: string; roles: readonly string[] }): Promise<void> {
     const { userid, roles } = wanted
-    requireRealm(userid)
+    requireRealm(await this.#state.read(), userid)
     const hash = await this.#hashFor(userid, wanted.password)
     await this.#state.change((world) => {
       const facts = { enable: true, expire: 0 }
@@ -318,11 +336,6 @@ export class AccessService {
     await this.#state.change((world) => grantWrites(world, grant, this.#answersFor(world).on(who.authId, path)))
   }
 
-  /** Removes every entry on exactly this path, because what it names is gone. */
-  async forgetPath(path: string): Promise<void> {
-    await this.#state.change((world) => aclRemovals(world, (entry) => entry.path === path))
-  }
-
   #newSecret(): string {
     return this.#needs.random.uuid().toLowerCase()
   }
@@ -347,13 +360,6 @@ export class AccessService {
     const realm = splitUserId(userid)?.realm
     if (realm === 'pve') return await this.#pve.hash(password)
     throw invalid({ password: `can't set password on auth type '${realm}'; the system's own tools (passwd) do` })
-  }
-
-  async #requirePassword(who: Identity, password: string | undefined, address: string): Promise<void> {
-    const field = 'confirmation-password'
-    if (password === undefined) throw invalid({ [field]: 'your own password is required to change a password' })
-    const isRight = await this.#login.isPasswordOf(who.user, password, address)
-    if (!isRight) throw invalid({ [field]: 'authentication failure' })
   }
 }
 

@@ -16,6 +16,7 @@ import { openMemoryStore } from '#store/memory.ts'
 import type { Store } from '#store/store.ts'
 import type { Grant } from './grant.ts'
 import { userIdentity } from './identity.ts'
+import { RealmService } from './realm-service.ts'
 import { type AccessNeeds, AccessService } from './service.ts'
 
 export const cheap = { memoryKiB: 8, passes: 1, lanes: 1 }
@@ -38,6 +39,7 @@ export class HeldClock implements Clock {
 
 export interface SmallWorld extends AsyncDisposable {
   readonly access: AccessService
+  readonly realms: RealmService
   readonly store: Store
   readonly clock: HeldClock
   readonly keysDir: string
@@ -67,6 +69,7 @@ export async function smallWorld(changes: Partial<AccessNeeds> = {}): Promise<Sm
   }
   return {
     access: new AccessService(needs),
+    realms: new RealmService(needs),
     store,
     clock,
     keysDir,

@@ -7,6 +7,7 @@
 import { accessLimits } from './limits.ts'
 import type { Keys } from './keyring.ts'
 
+const halfShape = /^(PVE:!tfa!([A-Za-z0-9!'()*._~%-]+):([0-9A-F]{8}))::([A-Za-z0-9+/]+={0,2})$/
 const shape = /^(PVE:([^\s:/]{1,64}):([0-9A-F]{8}))::([A-Za-z0-9+/]+={0,2})$/
 const prefix = 'PVE:'
 
@@ -36,4 +37,23 @@ export function hexTime(nowSeconds: number): string {
 export function isFresh(time: string, nowSeconds: number): boolean {
   const ageSeconds = nowSeconds - Number.parseInt(time, 16)
   return ageSeconds >= -accessLimits.ticket.graceSeconds && ageSeconds < accessLimits.ticket.lifetimeSeconds
+}
+
+/**
+ * Half a ticket: the password was right, the second factor is still asked for. What is asked stands in it, for user
+ * interfaces that look; the user does not, but is signed along, so it is good for nobody else, and as a ticket for
+ * nobody at all.
+ */
+export function writeHalfTicket(keys: Keys, userid: string, challenge: object, nowSeconds: number): string {
+  const plain = `${prefix}!tfa!${encodeURIComponent(JSON.stringify(challenge))}:${hexTime(nowSeconds)}`
+  return `${plain}::${keys.sign(`${plain}:${userid}`)}`
+}
+
+/** Whether the text is half a ticket of this user's and not too old. */
+export function halfTicketHolds(keys: Keys, userid: string, text: string, nowSeconds: number): boolean {
+  const { ticketLength, challengeSeconds } = accessLimits.tfa
+  if (text.length > ticketLength) return false
+  const [, plain = '', , time = '', signature = ''] = halfShape.exec(text) ?? []
+  const isInTime = time !== '' && isFresh(time, nowSeconds) && nowSeconds - Number.parseInt(time, 16) < challengeSeconds
+  return isInTime && keys.isSigned(`${plain}:${userid}`, signature)
 }

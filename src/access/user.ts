@@ -9,11 +9,6 @@ import type { Write } from '#store/store.ts'
 import { aclRemovals } from './acl-change.ts'
 import { keyOf, root, type User, type World } from './world.ts'
 
-export const realms = [
-  { realm: 'pam', type: 'pam', comment: 'Linux PAM standard authentication' },
-  { realm: 'pve', type: 'pve', comment: 'Hakobune authentication server' },
-] as const
-
 /** What may be said about a user; absent means "as it is" on update. */
 export interface UserFacts {
   readonly enable?: boolean | undefined
@@ -48,6 +43,8 @@ export function requireUser(world: World, userid: string): User {
 export function whyUnusable(world: World, userid: string, nowSeconds: number): string | undefined {
   const user = world.users.get(userid)
   if (!user) return `no such user ('${userid}')`
+  const realm = splitUserId(userid)?.realm ?? ''
+  if (!world.realms.has(realm)) return `realm '${realm}' does not exist`
   if (!user.enable) return `user '${userid}' is disabled`
   if (user.expire !== 0 && user.expire <= nowSeconds) return `user '${userid}' access expired`
   return undefined
@@ -55,7 +52,7 @@ export function whyUnusable(world: World, userid: string, nowSeconds: number): s
 
 /** @param passwordHash stored with the user, in the same act */
 export function userCreation(world: World, userid: string, facts: UserFacts, passwordHash?: string): Write[] {
-  requireRealm(userid)
+  requireRealm(world, userid)
   if (!isUserId(userid)) {
     throw invalid({ userid: `invalid format - value '${userid}' does not look like a valid user name` })
   }
@@ -75,17 +72,22 @@ export function passwordChange(world: World, userid: string, passwordHash: strin
   return [{ put: keyOf.password(userid), value: passwordHash }]
 }
 
-/** A user leaves with tokens, password and ACL entries: were one left, a later user of that name would take it over. */
+/** A user leaves with tokens, password, second factors and ACL entries: were one left, a later user of that name would take it over. */
 export function userDeletion(world: World, userid: string): Write[] {
   requireUser(world, userid)
   if (userid === root) throw new Fault('conflict', `user '${root}' cannot be deleted`)
   const tokens = tokensOf(world, userid)
   const isGone = new Set([`user/${userid}`, ...tokens.map((token) => `token/${token}`)])
+  return [...userRemoval(world, userid), ...aclRemovals(world, ({ type, ugid }) => isGone.has(`${type}/${ugid}`))]
+}
+
+/** The user and all that proves to be the user; what was given to the user stays. */
+export function userRemoval(world: World, userid: string): Write[] {
   return [
     { delete: keyOf.user(userid) },
     { delete: keyOf.password(userid) },
-    ...tokens.map((token) => ({ delete: keyOf.token(token) })),
-    ...aclRemovals(world, ({ type, ugid }) => isGone.has(`${type}/${ugid}`)),
+    { delete: keyOf.tfa(userid) },
+    ...tokensOf(world, userid).map((token) => ({ delete: keyOf.token(token) })),
   ]
 }
 
@@ -96,12 +98,10 @@ export function tokensOf(world: World, userid: string): string[] {
 }
 
 /** @throws Fault `invalid` with `realm 'x' does not exist` for a user of an unknown realm. */
-export function requireRealm(userid: string): void {
+export function requireRealm(world: World, userid: string): void {
   const realm = splitUserId(userid)?.realm ?? ''
-  if (realms.some((known) => known.realm === realm)) return
-  throw invalid({
-    userid: `realm '${realm}' does not exist; there are ${realms.map((known) => known.realm).join(', ')}`,
-  })
+  if (world.realms.has(realm)) return
+  throw invalid({ userid: `realm '${realm}' does not exist; there are ${[...world.realms.keys()].join(', ')}` })
 }
 
 function userWrites(world: World, userid: string, before: User, facts: UserFacts, passwordHash?: string): Write[] {

@@ -12,6 +12,7 @@ import { Fault, isFault } from '#base/fault.ts'
 import type { Entry, Guard, Json, Store, Write } from '#store/store.ts'
 import { type AclEntry, type AclIndex, indexAcl } from './acl.ts'
 import { accessLimits } from './limits.ts'
+import { type RealmConfig, type Realms, realmsIn } from './realm-options.ts'
 
 export type User = {
   readonly enable: boolean
@@ -50,6 +51,7 @@ export interface World {
   /** Roles made here; the built-in ones are in `role.ts`. */
   readonly ownRoles: ReadonlyMap<string, OwnRole>
   readonly acl: AclIndex
+  readonly realms: Realms
   /** Pools a guest or storage belongs to. Whoever changes them writes `access/version` too. */
   readonly poolsOf: PoolsOf
 }
@@ -67,6 +69,10 @@ export const keyOf = {
   role: (roleid: string) => `access/roles/${roleid}`,
   /** Users, groups, tokens and roles hold no `/`, and the path begins with one: no two entries share a key. */
   acl: ({ type, ugid, roleid, path }: Omit<AclEntry, 'propagate'>) => `access/acl/${type}/${ugid}/${roleid}${path}`,
+  /** All of them in one document. */
+  realms: 'access/realms',
+  realmSecret: (realm: string, name: string) => `access/realm-secrets/${realm}/${name}`,
+  tfa: (userid: string) => `access/tfa/${userid}`,
   /** Apart from the user, so that reading users never touches a password's hash. */
   password: (userid: string) => `access/passwords/${userid}`,
 } as const
@@ -120,17 +126,19 @@ export class AccessState {
   async #load(): Promise<World> {
     for (let attempt = 1; attempt <= accessLimits.changeAttempts; attempt += 1) {
       const revision = await this.#revision()
-      const [users, groups, tokens, ownRoles, acl, poolsOf] = await Promise.all([
+      const [users, groups, tokens, ownRoles, acl, realms, poolsOf] = await Promise.all([
         this.#documents<User>('access/users/'),
         this.#documents<Group>('access/groups/'),
         this.#documents<Token>('access/tokens/'),
         this.#documents<OwnRole>('access/roles/'),
         this.#store.list<AclEntry>('access/acl/'),
+        this.#store.get<Record<string, RealmConfig>>(keyOf.realms),
         this.#readPools(),
       ])
       if ((await this.#revision()) !== revision) continue
       if (!users.has(root)) users.set(root, { enable: true, expire: 0, groups: [] })
-      return { revision, users, groups, tokens, ownRoles, acl: indexAcl(acl.map(({ value }) => value)), poolsOf }
+      const known = { realms: realmsIn(realms?.value ?? {}), acl: indexAcl(acl.map(({ value }) => value)) }
+      return { revision, users, groups, tokens, ownRoles, poolsOf, ...known }
     }
     throw new Fault('unavailable', 'users and permissions are being changed too fast to be read')
   }

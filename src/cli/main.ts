@@ -54,7 +54,12 @@ async function dispatch(
   if (words[0] === 'version' || args.includes('--version')) return showVersion(args, list, connection, terminal)
   const found = findCommand(list.commands, args)
   if (!found) return showHelp(words, args, await commandList(connection, true), terminal)
-  return runCommand(found.command, found.rest, { connection, list, terminal })
+  const facts = { connection, list, terminal }
+  // An app's secret is made here: no person types one.
+  if (found.command.words.join(' ') === 'user tfa add') {
+    return (await import('./add-factor.ts')).addFactor(found.command, found.rest, facts)
+  }
+  return runCommand(found.command, found.rest, facts)
 }
 
 async function connect(

@@ -35,6 +35,11 @@ const sentences = {
     en: 'which node of this machine (default: the one that runs)',
     ja: 'このマシンのどのノードか (既定: 動作中のもの)',
   },
+  scanApp: {
+    en: 'Scan this with an authenticator app, or type its secret there. It is shown this once.',
+    ja: '認証アプリでこれを読み取るか、シークレットを入力してください。表示はこの一度だけです。',
+  },
+  codeOfApp: { en: 'Code the app shows now: ', ja: 'アプリに表示されているコード: ' },
   confirmHelp: { en: 'the object to destroy, typed again', ja: '破壊する対象をもう一度入力' },
 } as const
 

@@ -1,107 +1,23 @@
-/**
- * Backup jobs: what is backed up by itself, and when. Two documents each: what was configured, and since when the
- * next run counts; so that a run never collides with an edit.
- *
- * `since` is written before a run starts. A node that dies in between misses one run instead of making two.
- */
-import { nextDue, parseCalendarEvent } from '#base/calendar-event.ts'
-import { Fault, invalid } from '#base/fault.ts'
-import { type Clock, seconds } from '#base/clock.ts'
+/** Backup jobs: what is backed up by itself, and when. */
+import type { Clock } from '#base/clock.ts'
 import { splitList } from '#base/schema/formats.ts'
-import { integer, object, optional, record, string } from '#base/schema/schema.ts'
-import { type Document, Documents } from '#store/document.ts'
 import type { Store } from '#store/store.ts'
+import { type Job, type JobOptions, ScheduledJobs } from './scheduled-jobs.ts'
 
-/** Parameters of the job as they are in the API, checked, in types of JSON. */
-export type JobOptions = Readonly<Record<string, unknown>>
+export { dueAfter, isEnabled, type JobOptions, type JobRun } from './scheduled-jobs.ts'
+export type BackupJob = Job
 
-export interface BackupJob {
-  readonly id: string
-  readonly options: JobOptions
-}
-
-export interface JobRun {
-  /** Seconds since 1970: the next run is the first one due after this. */
-  readonly since: number
-  /** Task of the last run. */
-  readonly upid?: string | undefined
-}
-
-const runShape = object({ since: integer(), upid: optional(string()) })
-
-export class BackupJobs {
-  readonly #jobs: Documents<Record<string, unknown>>
-  readonly #runs: Documents<JobRun>
-  readonly #clock: Clock
-
-  constructor({ store, clock }: { readonly store: Store; readonly clock: Clock }) {
-    this.#jobs = new Documents(store, { noun: 'backup job', prefix: 'cluster/backup-jobs/', schema: record() })
-    this.#runs = new Documents(store, { noun: 'run of backup job', prefix: 'cluster/backup-runs/', schema: runShape })
-    this.#clock = clock
-  }
-
-  /** By id. */
-  async list(): Promise<BackupJob[]> {
-    return (await this.#jobs.list()).map(asJob)
-  }
-
-  /** @throws Fault `missing`: `No such job 'x'`, as clients know it */
-  async get(id: string): Promise<BackupJob> {
-    const found = await this.#jobs.find(id)
-    if (!found) throw noSuchJob(id)
-    return asJob(found)
-  }
-
-  async create(id: string, options: JobOptions): Promise<void> {
-    if (await this.#jobs.find(id)) throw invalid({ id: `Job '${id}' already exists` })
-    await this.#runs.put(id, { since: seconds(this.#clock) })
-    await this.#jobs.create(id, { ...options })
-  }
-
-  /** What is due before the change does not count: a job that is switched on does not catch up. */
-  async change(id: string, change: (before: JobOptions) => JobOptions): Promise<void> {
-    await this.get(id)
-    await this.#runs.alter(id, (run) => ({ ...run, since: seconds(this.#clock) }))
-    await this.#jobs.update(id, (before) => ({ ...change(before) }))
-  }
-
-  async delete(id: string): Promise<void> {
-    await this.get(id)
-    await this.#jobs.delete(id)
-    await this.#runs.alter(id, () => undefined)
+export class BackupJobs extends ScheduledJobs {
+  constructor(needs: { readonly store: Store; readonly clock: Clock }) {
+    super(needs, 'backup')
   }
 
   /** Takes a guest that is no more out of every job that names it, so that the next of its id is not covered by chance. */
   async forgetGuest(vmid: number): Promise<void> {
     for (const { id, options } of await this.list()) {
       if (!named.some((name) => idsOf(options[name]).includes(vmid))) continue
-      await this.#jobs.alter(id, (before) => (before === undefined ? undefined : withoutGuest(before, vmid)))
+      await this.adapt(id, (before) => withoutGuest(before, vmid))
     }
-  }
-
-  async runOf(id: string): Promise<JobRun> {
-    return (await this.#runs.find(id))?.value ?? { since: seconds(this.#clock) }
-  }
-
-  /** @returns false when another process took this run */
-  async take(id: string, before: JobRun): Promise<boolean> {
-    const now = seconds(this.#clock)
-    let isOurs = false
-    await this.#runs.alter(id, (run) => {
-      isOurs = run === undefined || run.since === before.since
-      return isOurs ? { ...run, since: now } : run
-    })
-    return isOurs
-  }
-
-  async started(id: string, upid: string): Promise<void> {
-    await this.#runs.alter(id, (run) => (run === undefined ? undefined : { ...run, upid }))
-  }
-
-  /** Seconds since 1970; nothing for a job that is switched off or never due. */
-  async nextRun(job: BackupJob, zone: string): Promise<number | undefined> {
-    const { since } = await this.runOf(job.id)
-    return isEnabled(job) ? dueAfter(job, since, zone) : undefined
   }
 }
 
@@ -118,21 +34,4 @@ function withoutGuest(options: JobOptions, vmid: number): Record<string, unknown
     else delete changed[name]
   }
   return changed
-}
-
-export function isEnabled({ options }: BackupJob): boolean {
-  return options.enabled !== false
-}
-
-export function dueAfter({ options }: BackupJob, since: number, zone: string): number | undefined {
-  const parsed = parseCalendarEvent(typeof options.schedule === 'string' ? options.schedule : '')
-  return parsed.ok ? nextDue(parsed.event, since, zone) : undefined
-}
-
-function asJob({ name, value }: Document<Record<string, unknown>>): BackupJob {
-  return { id: name, options: value }
-}
-
-function noSuchJob(id: string): Fault {
-  return new Fault('missing', `No such job '${id}'`)
 }

@@ -1,5 +1,6 @@
 /** Every operation there is, by name: how a task's process finds what it was told to do. */
 import { type AnyOperation, operationsByName } from '#tasks/registry.ts'
+import { syncRealm, testRealmSync } from './access/sync-realm.ts'
 import { backupGuests } from './backup/run.ts'
 import { verifyBackups } from './backup/verify.ts'
 import { cloneGuest } from './guest/clone.ts'
@@ -50,7 +51,9 @@ export const allOperations = operationsByName([
   stopService,
   suspendAll,
   suspendGuest,
+  syncRealm,
   templateGuest,
+  testRealmSync,
   uploadFile,
   verifyBackups,
 ] satisfies readonly AnyOperation[] as readonly AnyOperation[])

@@ -20,6 +20,7 @@ export async function seedNode(node: WholeNode): Promise<SeededNode> {
   await api('POST', '/access/groups', { groupid: veiled })
   await api('POST', '/access/users', { userid: `${veiled}@pve`, groups: veiled, password: 'correct horse' })
   await api('POST', `/access/users/${veiled}@pve/token/${veiled}`, { comment: veiled })
+  await api('POST', `/access/tfa/${veiled}@pve`, { type: 'recovery', description: veiled })
   await api('POST', '/access/roles', { roleid: 'Operator', privs: 'VM.PowerMgmt' })
   await api('PUT', '/access/acl', { path: `/vms/${vmid}`, roles: 'Operator', users: `${veiled}@pve` })
   const path = `${settings.stateDir}/storage/${veiled}`

@@ -160,6 +160,8 @@ async function stateOf({ api, settings }: WholeNode): Promise<unknown> {
     ['/access/groups'],
     ['/access/roles'],
     ['/access/acl'],
+    ['/access/tfa'],
+    ['/access/domains'],
     ['/storage'],
     ['/pools'],
     ['/cluster/options'],

@@ -20,9 +20,9 @@ interface Answer {
 }
 
 /** The branch served as the daemon serves it, without the network. */
-function serve({ access }: SmallWorld) {
+function serve({ access, realms }: SmallWorld) {
   // Handlers of this branch reach for nothing else.
-  const services = { access } as NodeServices
+  const services = { access, realms } as NodeServices
   const dispatcher = createDispatcher<Call>({
     endpoints: accessEndpoints,
     judge: access,
@@ -249,6 +249,7 @@ test('every parameter has a bound, and every path parameter a schema', () => {
     for (const [name, schema] of Object.entries(params)) {
       const isBound =
         schema.type === 'boolean' ||
+        schema.enum !== undefined ||
         (schema.type === 'string' && (schema.maxLength !== undefined || schema.pattern !== undefined)) ||
         (schema.type === 'integer' && schema.minimum !== undefined && schema.maximum !== undefined)
       assert.ok(isBound, `${method} ${path}: ${name} has no bound`)

@@ -1,16 +1,18 @@
-/** The branch `/access`: its own index, realms and permissions, and everything below it. */
+/** The branch `/access`: its own index and permissions, and everything below it. */
 import { array, object, optional, record, string } from '#base/schema/schema.ts'
-import { anyone, world } from '#rest/endpoint.ts'
+import { anyone } from '#rest/endpoint.ts'
 import { endpoint } from '../call.ts'
 import { aclEndpoints } from './acl.ts'
+import { domainEndpoints } from './domains.ts'
 import { groupEndpoints } from './groups.ts'
 import { passwordEndpoints } from './password.ts'
 import { roleEndpoints } from './roles.ts'
+import { tfaEndpoints } from './tfa.ts'
 import { ticketEndpoints } from './ticket.ts'
 import { tokenEndpoints } from './tokens.ts'
 import { userEndpoints } from './users.ts'
 
-const children = ['acl', 'domains', 'groups', 'password', 'permissions', 'roles', 'ticket', 'users']
+const children = ['acl', 'domains', 'groups', 'password', 'permissions', 'roles', 'tfa', 'ticket', 'users']
 
 export const accessEndpoints = [
   endpoint({
@@ -21,16 +23,6 @@ export const accessEndpoints = [
     permission: anyone,
     returns: array(object({ subdir: string() })),
     handle: () => children.map((subdir) => ({ subdir })),
-  }),
-  endpoint({
-    method: 'GET',
-    path: '/access/domains',
-    description: 'Realms a user can log in to; shown before the login.',
-    params: {},
-    permission: world,
-    returns: array(object({ realm: string(), type: string(), comment: optional(string()) })),
-    cli: { command: ['realm', 'list'], columns: ['realm', 'type', 'comment'], id: 'realm' },
-    handle: (_, { services }) => services.access.realms(),
   }),
   endpoint({
     method: 'GET',
@@ -55,6 +47,8 @@ export const accessEndpoints = [
     handle: (params, { services, who }) => services.access.permissionsOf(who, params),
   }),
   ...ticketEndpoints,
+  ...tfaEndpoints,
+  ...domainEndpoints,
   ...passwordEndpoints,
   ...userEndpoints,
   ...tokenEndpoints,

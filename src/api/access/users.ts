@@ -3,7 +3,7 @@
  * rights on `/access/groups`, on a group of the user, and on the user's realm.
  */
 import { splitList } from '#base/schema/formats.ts'
-import { array, boolean, nothing, object, optional, record, string } from '#base/schema/schema.ts'
+import { array, boolean, integer, nothing, object, optional, record, string } from '#base/schema/schema.ts'
 import { all, any, anyone, check, checkAny, type Permission } from '#rest/endpoint.ts'
 import { endpoint } from '../call.ts'
 import { groupList, newPassword, tokenFacts, tokenId, user, userFacts } from './fields.ts'
@@ -32,6 +32,8 @@ export const userEndpoints = [
         ...userFacts,
         groups: groupList('Groups of the user.'),
         'realm-type': optional(string()),
+        'totp-locked': optional(boolean()),
+        'tfa-locked-until': optional(integer()),
         tokens: optional(array(object({ tokenid: tokenId, ...tokenFacts }))),
       }),
     ),

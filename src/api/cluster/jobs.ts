@@ -5,6 +5,7 @@ import { invalid } from '#base/fault.ts'
 import { array, integer, object, optional, string } from '#base/schema/schema.ts'
 import { anyone } from '#rest/endpoint.ts'
 import { endpoint } from '../call.ts'
+import { realmSyncEndpoints } from './realm-sync.ts'
 
 export const jobEndpoints = [
   endpoint({
@@ -14,7 +15,7 @@ export const jobEndpoints = [
     params: {},
     permission: anyone,
     returns: array(object({ subdir: string() })),
-    handle: () => [{ subdir: 'schedule-analyze' }],
+    handle: () => [{ subdir: 'realm-sync' }, { subdir: 'schedule-analyze' }],
   }),
   endpoint({
     method: 'GET',
@@ -63,4 +64,5 @@ export const jobEndpoints = [
       return found
     },
   }),
+  ...realmSyncEndpoints,
 ]

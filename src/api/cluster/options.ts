@@ -1,4 +1,5 @@
 /** `/cluster/options`: what holds for the whole cluster. */
+import { webauthnFormat } from '#access/tfa/webauthn.ts'
 import { splitList } from '#base/schema/formats.ts'
 import {
   boolean,
@@ -193,7 +194,7 @@ const options = {
     },
     'Which tags users may give.',
   ),
-  webauthn: keyed({ 'allow-subdomains': flag(true), id: word, origin: word, rp: word }, 'Settings of WebAuthn.'),
+  webauthn: keyed(webauthnFormat, 'The site that keys of WebAuthn are made for; keys hold for its `id` alone.'),
 } as const
 
 export const clusterOptionEndpoints = [

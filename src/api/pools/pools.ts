@@ -140,6 +140,6 @@ async function update(params: Changes, { services }: Call): Promise<null> {
 
 async function remove({ poolid }: { readonly poolid: string }, { services }: Call): Promise<null> {
   await services.pools.delete(poolid)
-  await services.access.forgetPath(`/pool/${poolid}`)
+  await services.rights.forget(`/pool/${poolid}`)
   return null
 }

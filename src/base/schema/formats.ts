@@ -40,6 +40,18 @@ function pairOf(name: string): Format {
   }
 }
 
+/** `key=value,key=value`, each key once, the first one with or without its name. */
+function partsLike(keys: Readonly<Record<string, RegExp>>): Format {
+  const [first = ''] = Object.keys(keys)
+  return (text) => {
+    const parts = text.split(',').map((part, at) => (at === 0 && !part.includes('=') ? `${first}=${part}` : part))
+    const pairs = parts.map((part) => [part.slice(0, part.indexOf('=')), part.slice(part.indexOf('=') + 1)] as const)
+    const isGood = pairs.every(([key, value]) => Object.hasOwn(keys, key) && keys[key]?.test(value))
+    const isEachOnce = new Set(pairs.map(([key]) => key)).size === pairs.length
+    return isGood && isEachOnce ? undefined : `value does not look like a list of ${Object.keys(keys).join(', ')}`
+  }
+}
+
 const dnsLabel = '[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?'
 
 const formats: Readonly<Record<string, Format>> = {
@@ -57,6 +69,22 @@ const formats: Readonly<Record<string, Format>> = {
     'value does not look like a valid interface name',
   ),
   'pve-realm': matching(/^[A-Za-z][A-Za-z0-9._-]+$/, 'value does not look like a valid realm'),
+  'pve-tfa-config': partsLike({
+    type: /^(?:oath|yubico)$/,
+    digits: /^[678]$/,
+    step: /^[1-9][0-9]{1,2}$/,
+    id: /^[a-zA-Z0-9]{0,64}$/,
+    key: /^[a-zA-Z0-9+/=]{0,64}$/,
+    url: /^https?:\/\/\S{1,128}$/,
+  }),
+  'realm-sync-options': partsLike({
+    scope: /^(?:users|groups|both)$/,
+    'remove-vanished': /^(?:none|(?:acl|properties|entry)(?:;(?:acl|properties|entry))*)$/,
+    'enable-new': /^[01]$/,
+    full: /^[01]$/,
+    purge: /^[01]$/,
+  }),
+  'ldap-simple-attr': matching(/^[a-zA-Z0-9]+$/, 'value does not look like the name of an LDAP attribute'),
   'pve-userid': matching(
     /^(?=.{3,64}$)[^\s:/]+@[A-Za-z][A-Za-z0-9._-]+$/,
     'value does not look like a valid user name',

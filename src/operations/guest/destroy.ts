@@ -4,6 +4,7 @@
  * The disks are set aside and the configuration is removed; only once the task has succeeded are the disks
  * erased. Until then everything can be taken back.
  */
+import type { PathRights } from '#access/path-rights.ts'
 import { Fault } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
 import type { BackupJobs } from '#cluster/backup-jobs.ts'
@@ -29,6 +30,7 @@ export interface DestroyDeps {
   readonly storage: StorageService
   readonly pools: Pick<PoolService, 'poolOf' | 'put' | 'takeOut'>
   readonly backupJobs: Pick<BackupJobs, 'forgetGuest'>
+  readonly rights: PathRights
 }
 
 export const destroyGuest = operation<DestroyGuest, DestroyDeps>('qmdestroy', {
@@ -52,7 +54,8 @@ export const destroyGuest = operation<DestroyGuest, DestroyDeps>('qmdestroy', {
       const named = heldVolumes(config).filter((volid) => isOwned(volid, vmid))
       const all = params.destroyUnreferencedDisks === true ? await volumesOf(deps.storage, vmid) : []
       const pool = (await deps.pools.poolOf(vmid)) ?? null
-      return { options, snapshots, pool, volumes: [...new Set([...named, ...all])] }
+      const rights = await deps.rights.on(`/vms/${vmid}`)
+      return { options, snapshots, pool, rights, volumes: [...new Set([...named, ...all])] }
     },
   })
   .step('erasure', {
@@ -66,7 +69,11 @@ export const destroyGuest = operation<DestroyGuest, DestroyDeps>('qmdestroy', {
       setAsideAll(deps.storage, done.check.volumes, { upid: task.upid, log, warn }),
     undo: ({ deps, done, task }) => bringBackAll(deps.storage, done.check?.volumes ?? [], task.upid),
   })
-  // Before the guest is gone: rights by pool must not pass on to the next guest of this id.
+  // Both before the guest is gone: no right on it may pass on to the next guest of this id.
+  .step('rights', {
+    do: ({ params, deps }) => deps.rights.forget(`/vms/${params.vmid}`),
+    undo: ({ deps, done }) => deps.rights.restore(done.check?.rights ?? []),
+  })
   .step('pool', {
     do: ({ params, deps }) => deps.pools.takeOut(params.vmid),
     undo: async ({ params, deps, done }) => {

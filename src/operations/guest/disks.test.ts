@@ -1,6 +1,7 @@
 /** Making, changing and destroying guests: on a real store and a real storage, without starting one. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { PathRights } from '#access/path-rights.ts'
 import { systemClock } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import type { ConfigChange, Options } from '#guests/config.ts'
@@ -29,6 +30,7 @@ const depsOf = ({ guests, storage, store }: GuestWorld) =>
     storage,
     pools: new PoolService({ store, rightsMark: 'mark' }),
     backupJobs: new BackupJobs({ store, clock: systemClock }),
+    rights: new PathRights({ store }),
     host: machine(),
     clock: { ...systemClock, now: () => 1_800_000_000_000 },
     // The same in every world, so that two of them can be compared.
@@ -43,6 +45,7 @@ async function look({ guests, storage, store, filesOfStorage }: GuestWorld): Pro
     volumes: (await storage.content('local')).map(({ volid }) => volid),
     files: await filesOfStorage(),
     pools: (await store.get('pools'))?.value,
+    rights: await new PathRights({ store }).on('/vms/100'),
   }
 }
 
@@ -76,6 +79,8 @@ everyStepFails(createGuest, async () => {
 
 everyStepFails(destroyGuest, async () => {
   const world = await worldWithStorage()
+  const right = { path: '/vms/100', type: 'user', ugid: 'root@pam', roleid: 'PVEVMUser', propagate: true } as const
+  await depsOf(world).rights.restore([right])
   await make(world, 100, twoDisks)
   await make(world, 101, { scsi0: 'local:0.01' })
   await depsOf(world).pools.create('dev')

@@ -107,7 +107,9 @@ export const guestEndpoints = [
     params: {
       ...guestAt,
       skiplock,
-      purge: optional(boolean({ description: 'Also take it out of backup jobs that name it.' })),
+      purge: optional(
+        boolean({ description: 'Also take it out of backup jobs that name it; permissions on it go in any case.' }),
+      ),
       'destroy-unreferenced-disks': optional(
         boolean({ description: 'Also destroy disks of the guest no option names.', default: false }),
       ),
