@@ -3,8 +3,10 @@ import { invalid, missing } from '#base/fault.ts'
 import { asVolumeId } from '#base/ids.ts'
 import { array, boolean, enumOf, integer, object, optional, refine, string } from '#base/schema/schema.ts'
 import { nodeName, storageId, upid, volumeId } from '#base/schema/standard.ts'
+import { isForeignArchive } from '#operations/backup/archive-file.ts'
 import { readGuestConf } from '#operations/backup/guest-conf.ts'
 import { backupRequest, defaults, idsIn, type VzdumpParams } from '#operations/backup/request.ts'
+import { foreignConfText } from '#operations/backup/restore-archive.ts'
 import { backupGuests } from '#operations/backup/run.ts'
 import { anyone } from '#rest/endpoint.ts'
 import { type Call, endpoint } from '../call.ts'
@@ -140,7 +142,10 @@ export const vzdumpEndpoints = [
     },
     returns: string({ description: 'One option a line.' }),
     cli: { command: ['backup', 'config'], positional: ['volume'] },
-    handle: ({ volume }, { services }) => readGuestConf(services.backup, asVolumeId(volume)),
+    handle: ({ volume }, { services }) =>
+      isForeignArchive(volume)
+        ? foreignConfText(services.storage, volume)
+        : readGuestConf(services.backup, asVolumeId(volume)),
   }),
 ]
 

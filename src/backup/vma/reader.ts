@@ -88,7 +88,7 @@ export class VmaReader implements AsyncDisposable {
   }
 
   /** Reads to the end and checks all there is to check. */
-  async verify(options: Pick<VmaRestoreOptions, 'clock' | 'signal'>): Promise<void> {
+  async verify(options: Omit<VmaRestoreOptions, 'rateBytesPerSecond'>): Promise<void> {
     await this.restore(new Map(), options)
   }
 
