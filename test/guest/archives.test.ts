@@ -30,7 +30,7 @@ const conf = `#moved%21
 #qmdump#map:scsi1:drive-scsi1:elsewhere:qcow2:
 balloon: 0
 boot: order=virtio0
-hostpci0: 0000:01:00.0
+frobnicate: yes
 memory: 16
 name: moved
 parent: before
@@ -86,7 +86,7 @@ suite('an archive of another platform', { timeout: 300_000 }, () => {
     assert.equal(options.description, 'moved!')
     assert.match(options.virtio0 ?? '', /^local:200\/vm-200-disk-0\.raw,.*size=4M/)
     assert.match(options.scsi1 ?? '', /^local:200\/vm-200-disk-1\.qcow2/)
-    assert.match(warn, /hostpci0 is left out/)
+    assert.match(warn, /frobnicate is left out/)
     assert.match(log, /snapshots .*: before/)
     const serial = join(world.guests.runDirOf(vmid), 'serial.log')
     await waitFor(async () => (await readFile(serial, 'utf8').catch(() => '')).includes(buttonSays), {

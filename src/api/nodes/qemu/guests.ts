@@ -65,9 +65,7 @@ export const guestEndpoints = [
       force: optional(boolean({ description: 'Replace an existing guest.', requires: 'archive' })),
       unique: optional(boolean({ description: 'Give new MAC addresses and ids.', requires: 'archive' })),
       bwlimit: optional(integer({ description: 'KiB per second when restoring.', minimum: 0, maximum: 2 ** 40 })),
-      'live-restore': optional(
-        boolean({ description: 'Refused: run the guest while it is restored.', requires: 'archive' }),
-      ),
+      'live-restore': optional(boolean({ description: 'Refused: run the guest while it is restored.' })),
       pool: optional(string({ description: 'Pool to put the guest in.', format: 'pve-poolid', maxLength: 255 })),
       start: optional(boolean({ description: 'Start it when it is made.', default: false })),
     },
@@ -165,10 +163,10 @@ async function createOrRestore(params: Wish, call: Call): Promise<string> {
   const { vmid, archive, storage, force, unique, pool, start } = params
   const options = optionsFrom({ ...params })
   requireRoot(call, {}, options)
+  requireNotLive(params)
   if (pool !== undefined) await call.services.pools.get(pool)
   if (force !== true) await call.services.guests.requireFree(asVmid(vmid))
   if (archive === undefined) return call.start(createGuest, { vmid, options: requireOptions(options), pool, start })
-  requireNotLive(params)
   const how = { storage, force, unique, pool, start, bwlimit: params.bwlimit }
   return call.start(restoreGuest, { vmid, archive, ...how, overrides: options })
 }
