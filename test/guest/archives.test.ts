@@ -13,6 +13,7 @@ import { machine } from '#host/exec.ts'
 import { verifyBackups } from '#operations/backup/verify.ts'
 import { type RestoreGuest, restoreGuest } from '#operations/guest/restore.ts'
 import { snapshotGuest } from '#operations/guest/snapshot.ts'
+import { templateGuest } from '#operations/guest/template.ts'
 import { deleteVolume } from '#operations/storage/delete.ts'
 import { annotateBackup } from '#operations/storage/annotate.ts'
 import { memoryJournal } from '#tasks/journal.ts'
@@ -252,6 +253,16 @@ test('a guest that is protected is not restored over', async () => {
   await world.define(100, { scsi0: await addDisk(world, 100, 'raw', MiB), protection: '1' })
   const [archive = ''] = await world.run({ vmids: [100] })
   await assert.rejects(restore(world, { vmid: 100, archive, force: true }), /protection mode enabled/)
+})
+
+test('the backup of a template becomes a guest that can be started', async () => {
+  await using world = await backupWorld()
+  await world.define(100, { scsi0: await addDisk(world, 100, 'raw', MiB) })
+  await perform(templateGuest, { vmid: 100 }, world.deps, memoryJournal(), { task })
+  const [archive = ''] = await world.run({ vmids: [100] })
+  const { warn } = await restore(world, { vmid: 101, archive })
+  assert.match(warn, /was a template and is an ordinary guest now/)
+  await world.guests.start(world.id(101))
 })
 
 /** The step before the start fails, when everything else is done. */

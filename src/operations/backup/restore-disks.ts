@@ -93,7 +93,8 @@ export function optionsWithVolumes(
 ): Record<string, string> {
   const result: Record<string, string> = {}
   for (const [name, text] of Object.entries(options)) {
-    const isLeftOver = ['lock', 'parent', 'snapshots'].includes(name) || /^unused\d+$/.test(name)
+    // The disks of a template are under names of their own, and nothing restored is.
+    const isLeftOver = ['lock', 'parent', 'snapshots', 'template'].includes(name) || /^unused\d+$/.test(name)
     if (!isLeftOver && (driveNameParts(name) === undefined || isCdrom(text))) result[name] = text
   }
   let unused = 0

@@ -10,7 +10,7 @@
  */
 import { Fault, messageOf } from '#base/fault.ts'
 import { asVmid, asVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
-import { isProtected, type Options, type Snapshots } from '#guests/config.ts'
+import { isProtected, isTemplate, type Options, type Snapshots } from '#guests/config.ts'
 import { isOwned } from '#guests/qemu/change.ts'
 import { volumesIn } from '#guests/qemu/drive.ts'
 import { completed, qemuVersion, requireOptions, unique } from '#guests/qemu/new-guest.ts'
@@ -140,7 +140,7 @@ export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore
 type RestoreContext = StepContext<RestoreGuest, RestoreGuestDeps, unknown>
 type Restored = { readonly disks: readonly RestoredDrive[]; readonly options: Record<string, string> }
 
-async function fromBackup({ params, deps, log, progress, signal }: RestoreContext): Promise<Restored> {
+async function fromBackup({ params, deps, log, warn, progress, signal }: RestoreContext): Promise<Restored> {
   await using reader = await deps.backup.open(asVolumeId(params.archive))
   log(`restoring ${params.archive} (data from ${reader.manifest.pointInTime})`)
   const { disks, fetchMs, writeMs } = await restoreDisks({
@@ -154,7 +154,9 @@ async function fromBackup({ params, deps, log, progress, signal }: RestoreContex
     onProgress: (drive, fraction) => progress(`write ${drive}`, fraction),
   })
   log(`fetched in ${fetchMs} ms, written in ${writeMs} ms`)
-  return { disks, options: optionsWithVolumes(await storedOptions(reader), disks) }
+  const stored = await storedOptions(reader)
+  if (isTemplate(stored)) warn('the guest was a template and is an ordinary guest now')
+  return { disks, options: optionsWithVolumes(stored, disks) }
 }
 
 async function fromArchive({ params, deps, log, warn, progress, signal }: RestoreContext): Promise<Restored> {
