@@ -21,9 +21,10 @@ import type { NodeServices } from './services.ts'
 
 /** What is opened is closed with `closing`. @throws Fault `conflict` when the port or a socket is taken */
 export async function serve(node: NodeServices, closing: AsyncDisposableStack): Promise<void> {
-  const { settings, access, random, log } = node
+  const { settings, access, tasks, random, log } = node
   const frontUid = settings.uidBase - 1
-  const spool = createSpool({ directory: join(settings.stateDir, 'upload'), uid: frontUid, random })
+  const isInUse = (path: string) => tasks.isMentioned(path)
+  const spool = createSpool({ directory: join(settings.stateDir, 'upload'), uid: frontUid, random, isInUse })
   await spool.open()
   const calls = closing.use(new AccessLog({ path: join(settings.stateDir, accessLogName), clock: node.clock, log }))
   const common = serverOptions(node, spool, calls)

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { isFault } from '#base/fault.ts'
@@ -25,7 +25,7 @@ import { seal } from './sealed.ts'
 import { fileSource } from './source/file.ts'
 import { verifyBackup } from './verify.ts'
 import { verifyDatastore } from './verify-datastore.ts'
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 
 async function contentOf(reader: BackupReader, name: string): Promise<Buffer> {
   const target = memoryTarget(reader.disk(name).sizeBytes)
@@ -124,7 +124,7 @@ test('a backup that exists cannot be made again, whoever was first', async () =>
   await verifyBackup(reader)
 })
 
-test('a backup being read stays readable when it is removed, and its space comes back afterwards', async () => {
+test('a backup being read stays readable when it is removed, and its space comes back with the last reader', async () => {
   await using temporary = await temporaryDatastore()
   const { datastore, path } = temporary
   const content = disk('rrrr')
@@ -135,7 +135,6 @@ test('a backup being read stays readable when it is removed, and its space comes
     assert.deepEqual(await datastore.list(), [])
     assert.ok((await contentOf(reader, 'scsi0')).equals(content))
   }
-  await temporary.reopen()
   assert.deepEqual((await filesBelow(path)).sort(), ['format', 'lock'])
 })
 
@@ -268,4 +267,24 @@ test('a source that fails leaves no backup, and says why', async () => {
     await assert.rejects(writer.addDisk('scsi0', broken), /on fire/)
   }
   assert.deepEqual((await filesBelow(temporary.path)).sort(), ['format', 'lock'])
+})
+
+test('what somebody left who was killed while marking a backup is gone at the next opening', async () => {
+  await using temporary = await temporaryDatastore()
+  const { datastore, path, reopen } = temporary
+  await backUp(datastore, at(0), { scsi0: disk('r') })
+  await datastore.mark(at(0), { notes: 'kept' })
+  const before = await filesBelow(path)
+  const marks = dirname(before.find((file) => file.startsWith('marks/')) ?? '')
+  await writeFile(join(path, marks, '.6a0e.tmp'), 'half')
+  await writeFile(join(path, 'readers', randomUUID()), '')
+  // Whoever lives keeps the sweep off.
+  {
+    await using reader = await datastore.open(at(0))
+    await reopen()
+    assert.ok((await filesBelow(path)).some((file) => file.endsWith('.tmp')) && reader)
+  }
+  await reopen()
+  assert.deepEqual((await filesBelow(path)).toSorted(), before.toSorted())
+  assert.equal((await datastore.marks(at(0))).notes, 'kept')
 })

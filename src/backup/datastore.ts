@@ -144,7 +144,7 @@ export class Datastore {
 
   /** @throws Fault `missing`, `damaged` naming the file */
   async open(id: BackupId): Promise<BackupReader> {
-    return BackupReader.open(this.#layout, id, this.#deps)
+    return BackupReader.open(this.#layout, id, { ...this.#deps, onClose: () => this.#sweepAfterReading() })
   }
 
   async marks(id: BackupId): Promise<Marks> {
@@ -154,7 +154,15 @@ export class Datastore {
   /** Changes notes or protection; what is not named stays. */
   async mark(id: BackupId, change: Marks): Promise<void> {
     if (!(await this.exists(id))) throw missing('backup', printBackupId(id))
-    await writeMarks(this.#layout, id, { ...(await readMarks(this.#layout, id)), ...change })
+    // Held like a reader: no sweep takes what is being written here for a leftover, and what we leave when killed is found.
+    const path = join(this.#layout.readers(), this.#deps.random.uuid())
+    const held = HeldFile.tryHold(path)
+    try {
+      await writeMarks(this.#layout, id, { ...(await readMarks(this.#layout, id)), ...change })
+    } finally {
+      held?.release()
+      await rm(path, { force: true })
+    }
   }
 
   /** Makes a backup vanish at once, and gives back the space nobody else uses. @throws Fault `missing`, `conflict` */
@@ -186,6 +194,15 @@ export class Datastore {
   /** Deletes what no backup refers to, unless somebody is writing or reading. */
   async sweep(): Promise<SweepResult> {
     return sweep(this.#layout, () => this.ids(), this.#deps)
+  }
+
+  /** A backup removed while it was read gives its space back when the last reader goes. */
+  async #sweepAfterReading(): Promise<void> {
+    try {
+      if (await isSweepNeeded(this.#layout)) await this.sweep()
+    } catch (cause) {
+      this.#deps.log.warn('a datastore was not swept after it was read', { datastore: this.#layout.root, cause })
+    }
   }
 
   get layout(): Layout {

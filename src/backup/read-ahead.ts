@@ -10,10 +10,10 @@ export interface FilledRegion {
   readonly bytes: Buffer
 }
 
-export async function* readSource(source: BlockSource): AsyncGenerator<FilledRegion> {
-  const free = Array.from({ length: readsAhead + 1 }, () => Buffer.allocUnsafe(readBytes))
+export async function* readSource(source: BlockSource, ahead: number = readsAhead): AsyncGenerator<FilledRegion> {
+  const free = Array.from({ length: ahead + 1 }, () => Buffer.allocUnsafe(readBytes))
   const regions = dataRegions(source.extents(), source.sizeBytes)
-  const filled = window(regions, readsAhead, async ({ offset, length }) => {
+  const filled = window(regions, ahead, async ({ offset, length }) => {
     const buffer = free.pop()
     if (!buffer) throw new Error('more reads are on the way than there are buffers')
     const bytes = buffer.subarray(0, length)

@@ -27,6 +27,8 @@ import { type VerifiedBackup, verifyBackup, type VerifyOptions } from './verify.
 export interface ReaderDeps {
   readonly random: Random
   readonly log: Log
+  /** Called when the reader is gone. Never throws. */
+  readonly onClose?: () => Promise<void>
 }
 
 /** Packs kept open; chunks of one disk lie mostly one after another in few of them. */
@@ -39,22 +41,31 @@ export class BackupReader implements AsyncDisposable {
   readonly #log: Log
   readonly #held: HeldFile
   readonly #heldPath: string
+  readonly #onClose: () => Promise<void>
   readonly #packs = new Map<Digest, Promise<FileHandle>>()
   readonly #disks = new Map<string, DiskReader>()
 
-  private constructor(layout: Layout, id: BackupId, manifest: Manifest, held: HeldFile, heldPath: string, log: Log) {
+  private constructor(
+    layout: Layout,
+    id: BackupId,
+    manifest: Manifest,
+    held: HeldFile,
+    heldPath: string,
+    { log, onClose = async () => {} }: ReaderDeps,
+  ) {
     this.layout = layout
     this.id = id
     this.manifest = manifest
     this.#held = held
     this.#heldPath = heldPath
     this.#log = log
+    this.#onClose = onClose
   }
 
   /** For `Datastore.open`. */
-  static async open(layout: Layout, id: BackupId, { random, log }: ReaderDeps): Promise<BackupReader> {
+  static async open(layout: Layout, id: BackupId, deps: ReaderDeps): Promise<BackupReader> {
     const name = printBackupId(id)
-    const heldPath = join(layout.readers(), random.uuid())
+    const heldPath = join(layout.readers(), deps.random.uuid())
     const held = HeldFile.tryHold(heldPath)
     if (!held) throw new Error('a new file is held by somebody else')
     let reader: BackupReader | undefined
@@ -65,7 +76,7 @@ export class BackupReader implements AsyncDisposable {
       if (printBackupId({ type: manifest.type, id: manifest.id, time: manifest.time }) !== name) {
         throw new Fault('damaged', `the manifest of backup ${name} is damaged: it belongs to another backup`)
       }
-      reader = new BackupReader(layout, id, manifest, held, heldPath, log)
+      reader = new BackupReader(layout, id, manifest, held, heldPath, deps)
       // Open from the start, so that a removal cannot take them away later.
       for (const disk of manifest.disks) reader.#disks.set(disk.name, await DiskReader.open(reader, disk))
       return reader
@@ -137,6 +148,7 @@ export class BackupReader implements AsyncDisposable {
     this.#packs.clear()
     this.#held.release()
     await rm(this.#heldPath, { force: true })
+    await this.#onClose()
   }
 
   async #openPack(id: Digest): Promise<FileHandle> {

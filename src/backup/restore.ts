@@ -4,6 +4,7 @@
  * Neighbouring chunks of one pack are fetched in one read, a few reads ahead; checking and decompressing
  * happen on this thread while reads and writes are under way. Nothing that failed its check is written.
  */
+import { systemClock } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import type { Digest } from '#base/ids.ts'
 import { type BlockTarget, fileTarget } from './block-target.ts'
@@ -22,6 +23,8 @@ export interface RestoreProgress {
 
 export interface RestoreOptions {
   readonly onProgress?: (progress: RestoreProgress) => void
+  /** Upper bound of what is written. */
+  readonly rateBytesPerSecond?: number | undefined
   readonly signal?: AbortSignal | undefined
 }
 
@@ -76,7 +79,7 @@ async function restoreTo(
   reader: BackupReader,
   name: string,
   target: BlockTarget,
-  { onProgress, signal }: RestoreOptions,
+  { onProgress, rateBytesPerSecond, signal }: RestoreOptions,
 ): Promise<RestoredDisk> {
   const disk = reader.disk(name)
   const { sizeBytes } = disk
@@ -86,6 +89,7 @@ async function restoreTo(
   const batches = readAhead(neighbours(disk.entries()), readsAhead, async (batch) => {
     return { batch, bytes: await reader.fetch(batch.first.pack, batch.first.offset, batch.length) }
   })
+  const startedMs = systemClock.monotonic()
   let writtenBytes = 0
   try {
     for (;;) {
@@ -100,6 +104,9 @@ async function restoreTo(
       )
       writtenBytes += writes.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0)
       onProgress?.({ disk: name, doneBytes: Math.min(sizeBytes, batch.endBytes), sizeBytes })
+      const tookMs = systemClock.monotonic() - startedMs
+      const aheadMs = rateBytesPerSecond ? (writtenBytes / rateBytesPerSecond) * 1000 - tookMs : 0
+      if (aheadMs > 0) await systemClock.sleep(aheadMs, signal)
     }
   } finally {
     // Reads still under way must not outlive the reader.

@@ -23,9 +23,13 @@ export type SweepResult =
   | { readonly state: 'swept'; readonly packs: number }
   | { readonly state: 'postponed'; readonly reason: string }
 
-/** True when something in `writers/` or `readers/` may be a leftover. */
+/**
+ * True when something in `writers/` or `readers/` may be a leftover. A writer's space waits for everybody; whoever
+ * reads or marks and is killed leaves little, but nobody else would find it.
+ */
 export async function isSweepNeeded(layout: Layout): Promise<boolean> {
-  return (await namesIn(layout.writers())).length > 0
+  if ((await namesIn(layout.writers())).length > 0) return true
+  return (await namesIn(layout.readers())).some((name) => !isHeld(join(layout.readers(), name)))
 }
 
 export async function sweep(

@@ -44,6 +44,8 @@ export interface AddDiskOptions {
   readonly signal?: AbortSignal | undefined
   /** Upper bound of what is read from the source. */
   readonly rateBytesPerSecond?: number | undefined
+  /** Reads of the source under way at once. */
+  readonly readsAhead?: number | undefined
 }
 
 export interface CommitOptions {
@@ -165,13 +167,13 @@ export class BackupWriter implements AsyncDisposable {
     name: string,
     source: BlockSource,
     into: { index: IndexWriter; tree: TreeDigest; chunks: ChunkStore },
-    { onProgress, signal, rateBytesPerSecond }: AddDiskOptions,
+    { onProgress, signal, rateBytesPerSecond, readsAhead }: AddDiskOptions,
   ): Promise<Counts> {
     const counts: Counts = { chunks: 0, dataBytes: 0, newChunks: 0, newStoredBytes: 0 }
     const { clock } = this.#deps
     const startedMs = clock.monotonic()
     let read = 0
-    for await (const region of readSource(source)) {
+    for await (const region of readSource(source, readsAhead)) {
       if (signal?.aborted) throw new Fault('aborted', `the backup of disk ${name} was interrupted`)
       await this.#storeRegion(region, into, counts)
       read += region.bytes.length

@@ -19,6 +19,8 @@ export interface SpoolOptions {
   readonly uid: number
   readonly random: Random
   readonly clock?: Clock
+  /** Whether somebody still works with this claimed file. Without an answer it is kept until it is old. */
+  readonly isInUse?: (path: string) => Promise<boolean>
 }
 
 /** A task copies what it was given within minutes. What is older belongs to nobody any more. */
@@ -31,7 +33,7 @@ export interface Spool {
   readonly claimed: string
   /**
    * Makes both directories and sweeps them: of the incoming files everything, because who was sending them is
-   * gone; of the claimed ones only the forgotten, because tasks outlive the daemon and may still read theirs.
+   * gone; of the claimed ones those nobody uses, because tasks outlive the daemon and may still read theirs.
    */
   readonly open: () => Promise<void>
   /** Takes a spooled file over and returns where it is now. @throws Fault `invalid` */
@@ -39,7 +41,7 @@ export interface Spool {
   readonly newName: () => string
 }
 
-export function createSpool({ directory, uid, random, clock = systemClock }: SpoolOptions): Spool {
+export function createSpool({ directory, uid, random, clock = systemClock, isInUse }: SpoolOptions): Spool {
   const incoming = join(directory, 'incoming')
   const claimed = join(directory, 'claimed')
   const newName = () => `upload-${random.uuid()}`
@@ -57,7 +59,7 @@ export function createSpool({ directory, uid, random, clock = systemClock }: Spo
       }
       await chown(incoming, uid, uid)
       for (const name of await readdir(incoming)) await rm(join(incoming, name), { recursive: true, force: true })
-      for (const name of await readdir(claimed)) await forget(join(claimed, name), clock)
+      for (const name of await readdir(claimed)) await forget(join(claimed, name), { clock, isInUse })
     },
     async claim(name) {
       if (!/^[\w-]{1,64}$/.test(name)) throw invalid({ tmpfilename: 'value is not a spooled upload' })
@@ -76,7 +78,12 @@ export function createSpool({ directory, uid, random, clock = systemClock }: Spo
   }
 }
 
-async function forget(path: string, clock: Clock): Promise<void> {
+/** An upload whose daemon died before it became a task belongs to nobody. */
+async function forget(
+  path: string,
+  { clock, isInUse }: { clock: Clock; isInUse: SpoolOptions['isInUse'] | undefined },
+): Promise<void> {
   const { ctimeMs } = await lstat(path)
-  if (clock.now() - ctimeMs > forgottenAfterMs) await rm(path, { recursive: true, force: true })
+  const isOld = clock.now() - ctimeMs > forgottenAfterMs
+  if (isOld || (isInUse !== undefined && !(await isInUse(path)))) await rm(path, { recursive: true, force: true })
 }

@@ -291,6 +291,12 @@ test('the daemon takes over plain files of the front only', async () => {
   // A task may still read its file when the daemon comes back, but not a day later.
   await spool.open()
   assert.deepEqual([(await readdir(spool.incoming)).length, (await readdir(spool.claimed)).length], [0, 1])
+  // One that no task was started for goes at once.
+  await writeFile(join(spool.claimed, 'upload-left'), 'x')
+  const mine = (one: string) =>
+    createSpool({ directory, uid: 4242, random: systemRandom, isInUse: async (it) => it === one })
+  await mine(path).open()
+  assert.deepEqual(await readdir(spool.claimed), [path.slice(spool.claimed.length + 1)])
   const clock = { ...systemClock, now: () => systemClock.now() + 25 * 60 * 60 * 1000 }
   await createSpool({ directory, uid: 4242, random: systemRandom, clock }).open()
   assert.deepEqual(await readdir(spool.claimed), [])

@@ -44,7 +44,7 @@ export class OpenStorage {
     return name.kind === 'image' ? hold(this.images, name) : hold(this.files, name)
   }
 
-  infoOf({ name, sizeBytes, usedBytes, ctime }: VolumeFacts): VolumeInfo {
+  infoOf({ name, sizeBytes, usedBytes, ctime, notes, protected: isProtected }: VolumeFacts): VolumeInfo {
     const vmid = ownerOf(name)
     return {
       volid: volumeId(this.config.name, name),
@@ -57,6 +57,8 @@ export class OpenStorage {
         ? { parent: volumeId(this.config.name, { kind: 'image', ...name.parent }) }
         : {}),
       ctime,
+      ...(notes === undefined ? {} : { notes }),
+      ...(isProtected ? { protected: true } : {}),
     }
   }
 

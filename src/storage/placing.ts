@@ -68,6 +68,16 @@ export async function discardStaged(open: OpenStorage, volid: VolumeId, mark: st
   await open.files.discard(fileNameOf(volid), mark)
 }
 
+export async function annotateFile(
+  open: OpenStorage,
+  volid: VolumeId,
+  change: { readonly notes?: string | undefined; readonly protected?: boolean | undefined },
+): Promise<void> {
+  const name = fileNameOf(volid)
+  if (name.content !== 'backup') throw new Fault('invalid', `volume '${volid}' is no backup: it has no notes`)
+  await open.files.annotate(name, change)
+}
+
 function fileNameOf(volid: VolumeId): FileName {
   const { name } = parseVolumeId(volid)
   if (name.kind !== 'file') throw new Fault('invalid', `volume '${volid}' is no file`)

@@ -42,6 +42,9 @@ export interface VolumeFacts<Name extends VolumeName = VolumeName> {
   readonly usedBytes: number
   /** Seconds since 1970. */
   readonly ctime: number
+  /** Of archives: what people noted, and whether it may be removed. */
+  readonly notes?: string
+  readonly protected?: boolean
 }
 
 export interface Part<Name extends VolumeName> {
@@ -126,6 +129,11 @@ export interface FilePart extends Part<FileName> {
   readonly withdraw: (name: FileName, mark: string, identity: string) => Promise<void>
   /** Removes staged content; harmless when there is none. */
   readonly discard: (name: FileName, mark: string) => Promise<void>
+  /** Notes and protection of an archive; what is undefined stays. @throws Fault `missing` */
+  readonly annotate: (
+    name: FileName,
+    change: { readonly notes?: string | undefined; readonly protected?: boolean | undefined },
+  ) => Promise<void>
 }
 
 export interface StorageDriver {

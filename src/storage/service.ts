@@ -23,7 +23,7 @@ import { formatByEnding, inspectImage } from './import.ts'
 import { copyImage, type DiskSnapshots, type LayeredDisk, layersOf, linkImage } from './links.ts'
 import { linksOf, requireUnlinked, snapshotsOf } from './links.ts'
 import { type HeldVolume, OpenStorage } from './opened.ts'
-import { discardStaged, type FilePlacement, publishFile, stageFile, withdrawFile } from './placing.ts'
+import { annotateFile, discardStaged, type FilePlacement, publishFile, stageFile, withdrawFile } from './placing.ts'
 import type { StorageDriver, StorageFeatures, VolumeFacts } from './plugin.ts'
 import { pluginOf } from './plugins/all.ts'
 import { type StorageChange, StorageRegistry } from './registry.ts'
@@ -325,6 +325,14 @@ export class StorageService {
   /** Destroys what was set aside. */
   async erase(volid: VolumeId, mark: string): Promise<void> {
     await (await this.#hold(volid)).volume.erase(mark)
+  }
+
+  /** Changes notes or protection of an archive. @throws Fault `missing`; `invalid` for any other file */
+  async annotate(
+    volid: VolumeId,
+    change: { notes?: string | undefined; protected?: boolean | undefined },
+  ): Promise<void> {
+    await annotateFile((await this.#hold(volid)).open, volid, change)
   }
 
   /** Removes what killed processes left on every storage of this node; returns how many things. */

@@ -213,6 +213,17 @@ export function ownerOf(name: VolumeName): Vmid | undefined {
   return digits === undefined ? undefined : asVmid(digits)
 }
 
+/** When an archive says it was made, in seconds since 1970: `vzdump-qemu-100-2026_01_31-12_00_00.vma.zst`, in local time. */
+export function madeAt({ content, file }: FileName): number | undefined {
+  const time = content === 'backup' ? /^vzdump-\w+-\d+-(\d{4})_(\d\d)_(\d\d)-(\d\d)_(\d\d)_(\d\d)\./.exec(file) : null
+  if (!time) return undefined
+  const [year = 0, month = 0, day = 0, hour = 0, minute = 0, second = 0] = time.slice(1).map(Number)
+  const date = new Date(year, month - 1, day, hour, minute, second)
+  // The 31st of a month of 30 days is no day, and neither is hour 25.
+  const isReal = date.getMonth() === month - 1 && date.getDate() === day && minute < 60 && second < 60 && hour < 24
+  return isReal && date.getTime() >= 0 ? Math.floor(date.getTime() / 1000) : undefined
+}
+
 export function volumeId(storage: string, name: VolumeName): VolumeId {
   return asVolumeId(`${storage}:${printVolumeName(name)}`)
 }

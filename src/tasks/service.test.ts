@@ -44,6 +44,7 @@ test('a task is known at once, runs in its own process, and ends OK', async () =
     tasks.active().map((item) => [item.upid, item.status]),
     [[upid, 'RUNNING']],
   )
+  assert.deepEqual([await tasks.isMentioned(place.root), await tasks.isMentioned('/elsewhere')], [true, false])
   const ended = await tasks.wait(upid, soon)
   assert.deepEqual([ended.status, ended.exitstatus], ['stopped', 'OK'])
   assert.deepEqual(await textOf(tasks, upid), ['wrote one', 'wrote two', 'wrote three', 'TASK OK'])
@@ -52,6 +53,7 @@ test('a task is known at once, runs in its own process, and ends OK', async () =
   assert.deepEqual(Object.keys(await contentOf(place.root)), ['a', 'a/list', 'a/one', 'a/three', 'a/two'])
   assert.deepEqual(await heldLocks(place.store), [])
   await waitFor(() => tasks.active().length === 0, { what: 'no active task', ...soon })
+  assert.equal(await tasks.isMentioned(place.root), false)
 })
 
 test('a task that fails says why in its status and log, and what it began is undone', async () => {

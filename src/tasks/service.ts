@@ -147,6 +147,16 @@ export class TaskService implements AsyncDisposable {
     return newestFirst([...this.#active.keys()]).map((upid) => toItem(upid, undefined))
   }
 
+  /** Whether a task that has not ended was started with this text somewhere in its parameters: the path of a file, say. */
+  async isMentioned(text: string): Promise<boolean> {
+    const quoted = JSON.stringify(text)
+    for (const upid of this.#active.keys()) {
+      const request = await this.#archive.request(upid)
+      if (request && JSON.stringify(request.params).includes(quoted)) return true
+    }
+    return false
+  }
+
   /**
    * Asks the task to stop; it undoes what it began. Asked again after ten seconds, its process is killed and
    * another one does that. A task that has ended stays as it is.

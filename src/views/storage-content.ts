@@ -80,8 +80,8 @@ export async function volumeFacts(sources: ContentSources, volid: VolumeId): Pro
     return { path: name.id, format, size, used: size, notes, protected: isProtected }
   }
   const { path } = await sources.storage.location(volid)
-  const { format, size, used } = volumeItem(await sources.storage.describe(volid))
-  return { path, format, size, used: used ?? size }
+  const { format, size, used, notes, protected: isProtected } = volumeItem(await sources.storage.describe(volid))
+  return { path, format, size, used: used ?? size, notes, protected: isProtected }
 }
 
 function volumeItem({
@@ -94,8 +94,10 @@ function volumeItem({
   ctime,
   parent,
   notes,
+  protected: isProtected,
 }: VolumeInfo): ContentItem {
-  return { volid, content, format, size: sizeBytes, used: usedBytes, vmid, ctime, parent, notes }
+  const facts = { vmid, ctime, parent, notes, protected: isProtected }
+  return { volid, content, format, size: sizeBytes, used: usedBytes, ...facts }
 }
 
 function pointItem({ volid, vmid, ctime, sizeBytes, notes, protected: isProtected }: RestorePoint): ContentItem {

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { KiB, MiB } from '#base/bytes.ts'
 import { systemClock, waitFor } from '#base/clock.ts'
-import { messageOf } from '#base/fault.ts'
+import { isFault, messageOf } from '#base/fault.ts'
 import { asVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
 import { machine } from '#host/exec.ts'
 import { makeDirectory } from '#host/files.ts'
@@ -263,7 +263,11 @@ test('of several guests one fails; the others are backed up, and the task says w
   const { path } = await pathOf(world, world.id(101), 'scsi0')
   await rm(path)
   const log: string[] = []
-  await assert.rejects(world.run({ vmids: [], all: true }, log), /1 of 3 backups failed: VM 101: .*does not exist/)
+  await assert.rejects(world.run({ vmids: [], all: true }, log), (fault) => {
+    assert.ok(isFault(fault, 'failed') && fault.message === 'job errors')
+    assert.match(fault.remedy ?? '', /1 of 3 backups failed: VM 101: .*does not exist/)
+    return true
+  })
   const made = await world.backup.list({ storage: 'vault' })
   assert.deepEqual(new Set(made.map(({ vmid }) => Number(vmid))), new Set([100, 102]))
   assert.deepEqual(await heldLocks(world.store), [])

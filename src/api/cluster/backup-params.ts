@@ -10,28 +10,14 @@ import {
   string,
 } from '#base/schema/schema.ts'
 import { nodeName, storageId } from '#base/schema/standard.ts'
-
-const count = { schema: optional(integer({ minimum: 0, maximum: 1_000_000 })) }
-const prune: PropertyFormat = {
-  'keep-all': { schema: optional(boolean()) },
-  'keep-last': count,
-  'keep-hourly': count,
-  'keep-daily': count,
-  'keep-weekly': count,
-  'keep-monthly': count,
-  'keep-yearly': count,
-}
-const fleecing: PropertyFormat = {
-  enabled: { schema: optional(boolean({ default: false })), isDefaultKey: true },
-  storage: { schema: optional(string({ format: 'pve-storage-id', maxLength: 100 })) },
-}
-const performance: PropertyFormat = {
-  'max-workers': { schema: optional(integer({ minimum: 1, maximum: 256, default: 16 })) },
-  'pbs-entries-max': { schema: optional(integer({ minimum: 1, maximum: 2 ** 40, default: 1_048_576 })) },
-}
+import { fleecingFormat, performanceFormat, pruneFormat } from '#operations/backup/formats.ts'
 
 /** Property strings that are shown as objects. */
-export const asProperties: Readonly<Record<string, PropertyFormat>> = { fleecing, performance, 'prune-backups': prune }
+export const asProperties: Readonly<Record<string, PropertyFormat>> = {
+  fleecing: fleecingFormat,
+  performance: performanceFormat,
+  'prune-backups': pruneFormat,
+}
 
 const flag = (description: string, standard: boolean) => optional(boolean({ description, default: standard }))
 const text = (description: string, maxLength: number) => optional(string({ description, maxLength }))
@@ -88,11 +74,13 @@ export const jobParams = {
   ),
   protected: optional(boolean({ description: 'Refuse to remove the backups.', requires: 'storage' })),
   fleecing: optional(
-    propertyString(fleecing, { description: 'Where overwritten blocks are kept meanwhile.', maxLength: 256 }),
+    propertyString(fleecingFormat, { description: 'Where overwritten blocks are kept meanwhile.', maxLength: 256 }),
   ),
-  performance: optional(propertyString(performance, { description: 'Without effect.', maxLength: 256 })),
+  performance: optional(
+    propertyString(performanceFormat, { description: 'max-workers: reads under way at once.', maxLength: 256 }),
+  ),
   'prune-backups': optional(
-    propertyString(prune, { description: 'Which backups are kept.', maxLength: 1024, default: 'keep-all=1' }),
+    propertyString(pruneFormat, { description: 'Which backups are kept.', maxLength: 1024, default: 'keep-all=1' }),
   ),
   lockwait: minutes('Minutes to wait for a guest another task holds.', 180),
   stopwait: minutes('Minutes a guest may take to shut down.', 10),
@@ -101,18 +89,28 @@ export const jobParams = {
   'pbs-change-detection-mode': optional(
     enumOf(['legacy', 'data', 'metadata'], { description: 'For containers only.' }),
   ),
-  ionice: optional(integer({ description: 'Without effect.', minimum: 0, maximum: 8, default: 7 })),
+  ionice: optional(
+    integer({ description: 'Rank among those who want the disks; 8 is last.', minimum: 0, maximum: 8, default: 7 }),
+  ),
   pigz: optional(integer({ description: 'Without effect.', minimum: 0, maximum: 1024, default: 0 })),
   zstd: optional(integer({ description: 'Without effect.', minimum: 0, maximum: 1024, default: 1 })),
   quiet: flag('Without effect.', false),
   remove: flag('Without effect: what is kept is said by prune-backups.', true),
-  mailnotification: optional(enumOf(['always', 'failure'], { description: 'Without effect.', default: 'always' })),
+  mailnotification: optional(
+    enumOf(['always', 'failure'], { description: 'When a mail goes to mailto.', default: 'always' }),
+  ),
   'notification-mode': optional(
     enumOf(['auto', 'legacy-sendmail', 'notification-system'], { description: 'Without effect.', default: 'auto' }),
   ),
-  mailto: optional(string({ description: 'Refused.', format: 'email-or-username-list', maxLength: 4096 })),
+  mailto: optional(
+    string({
+      description: 'Who hears how it went, by the mail system of the node.',
+      format: 'email-or-username-list',
+      maxLength: 4096,
+    }),
+  ),
   stop: flag('Refused.', false),
-  tmpdir: text('Refused.', 4096),
+  tmpdir: text('Without effect.', 4096),
   dumpdir: text('Refused: name a storage.', 4096),
-  script: text('Refused.', 4096),
+  script: text('Refused: jobs run no hook script.', 4096),
 } as const

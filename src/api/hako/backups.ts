@@ -1,6 +1,6 @@
 /** Our own branch: the backups of all storages, what is in one, whether it is whole, and the way back. */
 import { asVmid, asVolumeId } from '#base/ids.ts'
-import { array, boolean, object, optional, refine, string } from '#base/schema/schema.ts'
+import { array, boolean, integer, object, optional, refine, string } from '#base/schema/schema.ts'
 import { storageId, upid, vmid, volumeId } from '#base/schema/standard.ts'
 import { verifyBackups } from '#operations/backup/verify.ts'
 import { restoreGuest } from '#operations/guest/restore.ts'
@@ -116,12 +116,17 @@ export const backupEndpoints = [
     path: '/hako/restore',
     description: 'Make a guest from a backup.',
     params: {
-      archive: refine(volumeId, { description: 'The backup, as `hako backup list` names it.' }),
+      archive: refine(volumeId, {
+        description: 'The backup, as `hako backup list` or `hako storage content` names it; for root also a path.',
+      }),
       vmid: refine(vmid, { description: 'Number the guest gets.' }),
       storage: optional(refine(storageId, { description: 'Where its disks go; where they were when absent.' })),
       force: optional(boolean({ description: 'Replace the stopped guest that has this id: its disks are destroyed.' })),
       unique: optional(boolean({ description: 'Give new MAC addresses and ids.' })),
       start: optional(boolean({ description: 'Start it when it is made.' })),
+      bwlimit: optional(
+        integer({ description: 'KiB per second at most; 0 is no limit.', minimum: 0, maximum: 2 ** 40 }),
+      ),
     },
     permission: check('VM.Allocate', '/vms/{vmid}'),
     alsoNeeds: {
@@ -138,6 +143,7 @@ export const backupEndpoints = [
       examples: [
         'restore local:backup/vm/100/2026-01-01T00:00:00Z 101 --unique',
         'restore local:backup/vm/100/2026-01-01T00:00:00Z 100 --force --start',
+        'restore /mnt/vzdump-qemu-100-2026_01_01-00_00_00.vma.zst 100 --storage local',
       ],
     },
     handle: (params, { start }) => start(restoreGuest, { ...params, vmid: asVmid(params.vmid) }),

@@ -1,6 +1,6 @@
 /** Rights that backups and restores take, beyond that of the call itself. */
 import { asVolumeId } from '#base/ids.ts'
-import { all, any, check, type Permission } from '#rest/endpoint.ts'
+import { all, any, check, type Permission, rootOnly } from '#rest/endpoint.ts'
 import { idsIn } from '#operations/backup/request.ts'
 import { toChange, toRead, type Alternatives } from '#views/volume-access.ts'
 
@@ -25,7 +25,9 @@ export function toBackUp(params: {
 export function toRestore(params: { readonly archive: string; readonly storage?: string | undefined }): Permission[] {
   // Without a storage the disks go where they were, which the caller need not know.
   const place = params.storage === undefined ? '/storage' : `/storage/${params.storage}`
-  return [...toReadBackup(params.archive), check('Datastore.AllocateSpace', place)]
+  // A path is a file of the node's, which may be anything.
+  const source = params.archive.startsWith('/') ? [rootOnly] : toReadBackup(params.archive)
+  return [...source, check('Datastore.AllocateSpace', place)]
 }
 
 export function toReadBackup(volume: string): Permission[] {

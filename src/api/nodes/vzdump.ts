@@ -1,12 +1,26 @@
 /** `/nodes/{node}/vzdump`: backups of guests. */
-import { invalid, missing } from '#base/fault.ts'
+import { invalid, isFault, missing } from '#base/fault.ts'
 import { asVolumeId } from '#base/ids.ts'
-import { array, boolean, enumOf, integer, object, optional, refine, string } from '#base/schema/schema.ts'
+import {
+  array,
+  boolean,
+  enumOf,
+  integer,
+  object,
+  optional,
+  propertyString,
+  refine,
+  string,
+} from '#base/schema/schema.ts'
+import { splitList } from '#base/schema/formats.ts'
 import { nodeName, storageId, upid, volumeId } from '#base/schema/standard.ts'
+import { isForeignArchive } from '#operations/backup/archive-file.ts'
+import { fleecingFormat, performanceFormat, pruneFormat } from '#operations/backup/formats.ts'
 import { readGuestConf } from '#operations/backup/guest-conf.ts'
 import { backupRequest, defaults, idsIn, type VzdumpParams } from '#operations/backup/request.ts'
+import { foreignConfText } from '#operations/backup/restore-archive.ts'
 import { backupGuests } from '#operations/backup/run.ts'
-import { anyone } from '#rest/endpoint.ts'
+import { any, anyone, check } from '#rest/endpoint.ts'
 import { type Call, endpoint } from '../call.ts'
 import { toBackUp, toReadBackup } from './backup-rights.ts'
 
@@ -39,44 +53,66 @@ const decisive = {
     }),
   ),
   protected: optional(boolean({ description: 'Refuse to remove the backup.', requires: 'storage' })),
-  fleecing: text('Where overwritten blocks are kept meanwhile: storage=<storage>.', 256),
+  fleecing: optional(
+    propertyString(fleecingFormat, { description: 'Where overwritten blocks are kept meanwhile.', maxLength: 256 }),
+  ),
+  performance: optional(
+    propertyString(performanceFormat, { description: 'max-workers: reads under way at once.', maxLength: 256 }),
+  ),
+  ionice: optional(
+    integer({
+      description: 'Rank among those who want the disks; 8 is last.',
+      minimum: 0,
+      maximum: 8,
+      default: defaults.ionice,
+    }),
+  ),
   lockwait: minutes('Minutes to wait for a guest another task holds.', defaults.lockwait),
   stopwait: minutes('Minutes a guest may take to shut down.', defaults.stopwait),
+  'job-id': optional(string({ description: 'Backup job it is a run of.', pattern: /\S+/, maxLength: 50 })),
+  script: text('Program that hears of every phase; for root alone.', 4096),
+  mailto: optional(
+    string({
+      description: 'Who hears how it went, by the mail system of the node.',
+      format: 'email-or-username-list',
+      maxLength: 4096,
+    }),
+  ),
+  mailnotification: optional(
+    enumOf(['always', 'failure'], { description: 'When a mail goes to mailto.', default: 'always' }),
+  ),
 } as const
 
-/** Taken, because they change nothing here: the format, its compression and its speed are our own. */
+/** Taken, because they change nothing here: the format and its compression are our own. The log says so. */
 const harmless = {
   compress: optional(
-    enumOf(['0', '1', 'gzip', 'lzo', 'zstd'], { description: 'Backups are always compressed by zstd.' }),
+    enumOf(['0', '1', 'gzip', 'lzo', 'zstd'], { description: 'Backups are always compressed by zstd.', default: '0' }),
   ),
-  zstd: optional(integer({ description: 'Without effect.', minimum: 0, maximum: 1024 })),
-  pigz: optional(integer({ description: 'Without effect.', minimum: 0, maximum: 1024 })),
-  ionice: optional(integer({ description: 'Without effect.', minimum: 0, maximum: 8 })),
-  performance: text('Without effect.', 256),
+  zstd: optional(integer({ description: 'Without effect.', minimum: 0, maximum: 1024, default: 1 })),
+  pigz: optional(integer({ description: 'Without effect.', minimum: 0, maximum: 1024, default: 0 })),
   'pbs-change-detection-mode': optional(
     enumOf(['legacy', 'data', 'metadata'], { description: 'For containers only.' }),
   ),
   'exclude-path': optional(array(string({ maxLength: 4096 }), { description: 'For containers only.' })),
-  stdexcludes: optional(boolean({ description: 'For containers only.' })),
-  'job-id': optional(string({ description: 'For the log.', pattern: /\S+/, maxLength: 50 })),
-  mailnotification: optional(enumOf(['always', 'failure'], { description: 'Without effect.' })),
+  stdexcludes: optional(boolean({ description: 'For containers only.', default: true })),
   'notification-mode': optional(
-    enumOf(['auto', 'legacy-sendmail', 'notification-system'], { description: 'Without effect.' }),
+    enumOf(['auto', 'legacy-sendmail', 'notification-system'], {
+      description: 'Mails are all there is.',
+      default: 'auto',
+    }),
   ),
   quiet: optional(boolean({ description: 'Without effect.', default: false })),
-  remove: optional(boolean({ description: 'Remove old backups; all are kept.' })),
+  remove: optional(boolean({ description: 'Without effect: what is kept is said by prune-backups.', default: true })),
+  tmpdir: text('Without effect; for root alone.', 4096),
 } as const
 
 /** Refused unless they say what is done anyway. */
 const refused = {
   dumpdir: text('Refused: name a storage.', 4096),
-  tmpdir: text('Refused.', 4096),
-  script: text('Refused.', 4096),
   stdout: optional(boolean({ description: 'Refused.' })),
   stop: optional(boolean({ description: 'Refused: stop the task.', default: false })),
-  mailto: text('Refused.', 4096),
   'prune-backups': optional(
-    string({ description: 'Refused unless keep-all=1.', maxLength: 1024, default: 'keep-all=1' }),
+    propertyString(pruneFormat, { description: 'Refused unless keep-all=1.', maxLength: 1024, default: 'keep-all=1' }),
   ),
 } as const
 
@@ -102,7 +138,11 @@ export const vzdumpEndpoints = [
         'backup now --all 1 --exclude 900 --storage local',
       ],
     },
-    handle: async (params, call) => call.start(backupGuests, backupRequest(await withoutPool(params, call))),
+    async handle(params, call) {
+      requireRootFor(['script', 'tmpdir', 'dumpdir'], params, call)
+      const mailto = await addresses(params.mailto, call)
+      return call.start(backupGuests, backupRequest(await withoutPool({ ...params, mailto }, call)))
+    },
   }),
   endpoint({
     method: 'GET',
@@ -111,12 +151,19 @@ export const vzdumpEndpoints = [
     proxyTo: 'node',
     params: { node: nodeName, storage: optional(storageId) },
     permission: anyone,
+    alsoNeeds: {
+      says: 'Datastore.Audit or Datastore.AllocateSpace on the storage',
+      of: ({ storage = defaults.storage }) => [
+        any(...['Datastore.Audit', 'Datastore.AllocateSpace'].map((right) => check(right, `/storage/${storage}`))),
+      ],
+    },
     returns: object({
       mode: string({ description: 'Mode of backup.' }),
       storage: string({ description: 'Storage backups go to.' }),
       bwlimit: integer({ description: 'KiB per second at most; 0 is no limit.' }),
       lockwait: integer({ description: 'Minutes to wait for a lock.' }),
       stopwait: integer({ description: 'Minutes a guest may take to shut down.' }),
+      ionice: integer({ description: 'Rank among those who want the disks.' }),
       compress: string({ description: 'How backups are compressed.' }),
       'prune-backups': string({ description: 'Which backups are kept.' }),
     }),
@@ -140,7 +187,10 @@ export const vzdumpEndpoints = [
     },
     returns: string({ description: 'One option a line.' }),
     cli: { command: ['backup', 'config'], positional: ['volume'] },
-    handle: ({ volume }, { services }) => readGuestConf(services.backup, asVolumeId(volume)),
+    handle: ({ volume }, { services }) =>
+      isForeignArchive(volume)
+        ? foreignConfText(services.storage, volume)
+        : readGuestConf(services.backup, asVolumeId(volume)),
   }),
 ]
 
@@ -153,4 +203,25 @@ async function withoutPool({ pool, ...params }: VzdumpParams & { pool?: string |
   const vmids = (await services.pools.get(pool)).vms.filter((vmid) => !excluded.includes(vmid))
   if (vmids.length === 0) throw missing('a guest to back up in pool', pool)
   return { ...params, exclude: undefined, vmid: vmids.join(',') }
+}
+
+/** What reaches past guests and storages is for root in person. @throws Fault in the words clients know */
+function requireRootFor(names: readonly string[], params: VzdumpParams, { who, services }: Call): void {
+  if (who.token === undefined && services.access.isRoot(who)) return
+  const given = names.filter((name) => params[name] !== undefined)
+  if (given.length === 0) return
+  throw invalid(Object.fromEntries(given.map((name) => [name, 'Only root may set this option.'])))
+}
+
+/** Users are reached under the address they have. */
+async function addresses(mailto: string | undefined, { services }: Call): Promise<string | undefined> {
+  if (mailto === undefined) return undefined
+  const found = splitList(mailto).map(async (name) => {
+    const user = await services.access.user(name).catch((fault: unknown) => {
+      if (isFault(fault)) return undefined
+      throw fault
+    })
+    return user?.email || name
+  })
+  return (await Promise.all(found)).join(',')
 }

@@ -69,11 +69,48 @@ test('a request names guests and what it cannot mean here', () => {
   assert.deepEqual(fieldsOf({}), ['vmid'])
   assert.deepEqual(fieldsOf({ vmid: '100', all: true }), ['all'])
   assert.deepEqual(fieldsOf({ vmid: '100', exclude: '101' }), ['exclude'])
-  assert.deepEqual(fieldsOf({ vmid: '100', dumpdir: '/x', mailto: 'a@b', 'prune-backups': 'keep-last=3' }), [
+  assert.deepEqual(fieldsOf({ vmid: '100', dumpdir: '/x', 'prune-backups': 'keep-last=3' }), [
     'dumpdir',
-    'mailto',
     'prune-backups',
   ])
+  for (const script of ['hook.sh', '', 'local:snippets/x', '/x\n/y']) {
+    assert.deepEqual(fieldsOf({ vmid: '100', script }), ['script'], script)
+  }
+  for (const mailto of [
+    '-Xlog@x.org',
+    'root',
+    'a@b c',
+    'a@-x',
+    'a@b.org\nBcc:c@d.org',
+    Array(51).fill('a@b.org').join(),
+  ]) {
+    assert.deepEqual(fieldsOf({ vmid: '100', mailto }).slice(0, 1), ['mailto'], mailto)
+  }
   assert.deepEqual(fieldsOf({ vmid: '100', fleecing: 'enabled=1,path=/x' }), ['fleecing'])
   assert.deepEqual(fieldsOf({ vmid: '100', 'notes-template': '{{nope}}' }), ['notes-template'])
+})
+
+test('what tunes a backup is taken, and what has no effect is told', () => {
+  const request = backupRequest({
+    vmid: '100',
+    ionice: 8,
+    performance: 'max-workers=200',
+    mailto: 'ops@example.org;a.b+c@example.org',
+    mailnotification: 'failure',
+    'job-id': 'nightly',
+    compress: 'lzo',
+    pigz: 4,
+    zstd: 1,
+    stdexcludes: true,
+    'exclude-path': ['/tmp'],
+    quiet: false,
+  })
+  assert.equal(request.ioPriority, 8)
+  assert.equal(request.readsAhead, 32)
+  assert.deepEqual(request.notify, { mailTo: ['ops@example.org', 'a.b+c@example.org'], on: 'failure' })
+  assert.deepEqual(
+    request.remarks?.map((line) => line.split(' ')[0]),
+    ['compress', 'pigz', 'exclude-path'],
+  )
+  assert.deepEqual(backupRequest({ vmid: '100', compress: 'zstd' }).remarks, [])
 })

@@ -2,7 +2,7 @@
  * Backs up one guest, from its lock to the commit. Whatever happens the guest is left as it was found:
  * running where it ran, without filters, exports and fleecing images.
  */
-import { humanSize, MiB } from '#base/bytes.ts'
+import { formatSize, humanSize, MiB } from '#base/bytes.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import { asVmid, type Vmid } from '#base/ids.ts'
 import type { BackupWriter } from '#backup/writer.ts'
@@ -16,6 +16,8 @@ import { type GuestMoment, type MomentOptions, runningMoment, stoppedMoment } fr
 import { notesFrom } from './notes-template.ts'
 
 export type BackupMode = 'snapshot' | 'suspend' | 'stop'
+/** What others may want to hear of in mode `stop`. */
+export type StopPhase = 'pre-stop' | 'pre-restart' | 'post-restart'
 
 /** How guests are backed up; the same for all guests of a task. */
 export type BackupHow = {
@@ -26,6 +28,8 @@ export type BackupHow = {
   /** KiB per second; 0 for no limit. */
   readonly bwlimit?: number | undefined
   readonly fleecingStorage?: string | undefined
+  /** Reads under way at once, for each disk in turn. */
+  readonly readsAhead?: number | undefined
   /** Minutes a guest may take to shut down, for mode `stop`. */
   readonly stopWait?: number | undefined
 }
@@ -39,6 +43,7 @@ export interface OneGuestContext {
   readonly warn: (line: string) => void
   readonly progress: (phase: string, fraction?: number) => void
   readonly signal: AbortSignal
+  readonly onPhase?: ((phase: StopPhase) => Promise<void>) | undefined
 }
 
 /** Returns the volume id of the backup. The caller holds the guest's lock. */
@@ -52,10 +57,13 @@ export async function backUpGuest(vmid: number, context: OneGuestContext): Promi
   const guest = asVmid(vmid)
   await deps.guests.requireUnlocked(guest)
   const wasRunning = await deps.guests.isRunning(guest)
-  log(`backup of VM ${vmid} (${wasRunning ? 'running' : 'stopped'}), mode ${how.mode}`)
+  log(`status = ${wasRunning ? 'running' : 'stopped'}`)
+  log(`VM Name: ${nameOf((await deps.guests.config(guest)).options, vmid)}`)
   const writing = writingOf(guest, context)
+  log(`backup mode: ${wasRunning ? how.mode : 'stop'}`)
   const begun = await namingFullStorage(writing, () => deps.backup.begin(how.storage, { vmid: guest }))
   await using writer = begun.writer
+  log(`creating backup '${begun.volid}'`)
   try {
     await using moment = await momentOf(guest, { ...context, log }, wasRunning)
     const neededBytes = await sizeOf(moment.disks, deps)
@@ -93,10 +101,15 @@ async function momentOf(guest: Vmid, context: OneGuestContext, wasRunning: boole
   const config = await deps.guests.config(guest)
   const options = config.running ?? config.options
   const { included, leftOut } = disksToBackUp(options)
-  for (const { drive, reason, isSurprising } of leftOut) (isSurprising ? warn : log)(`${drive} is left out: ${reason}`)
+  for (const { drive, volid } of included) {
+    const { sizeBytes } = await deps.storage.describe(volid)
+    log(`include disk '${drive}' '${volid}' ${formatSize(sizeBytes)}`)
+  }
+  for (const { drive, reason, isSurprising } of leftOut)
+    (isSurprising ? warn : log)(`exclude disk '${drive}' (${reason})`)
   if (included.length === 0) warn(`VM ${guest} has no disk to back up; the backup holds its configuration only`)
   const request: MomentOptions = { vmid: guest, disks: included, options, fleecingStorage: how.fleecingStorage, signal }
-  const moment = await takeMoment(deps, request, how, wasRunning, log)
+  const moment = await takeMoment(context, request, wasRunning)
   describe(moment, log, warn, wasRunning && how.mode !== 'stop')
   const facts = {
     mode: how.mode,
@@ -110,11 +123,9 @@ async function momentOf(guest: Vmid, context: OneGuestContext, wasRunning: boole
 }
 
 async function takeMoment(
-  deps: BackupDeps,
+  { deps, how, log, onPhase = async () => {} }: OneGuestContext,
   request: MomentOptions,
-  how: BackupHow,
   wasRunning: boolean,
-  log: (line: string) => void,
 ): Promise<GuestMoment> {
   const { guests } = deps
   const { vmid, signal } = request
@@ -126,20 +137,31 @@ async function takeMoment(
       return runningMoment(deps, { ...request, holds: true })
     case 'stop': {
       const timeoutMs = (how.stopWait ?? 10) * 60_000
+      await onPhase('pre-stop')
+      log('stopping the guest')
       await guests.shutdown(vmid, { timeoutMs, signal, log })
       log('the guest is shut down')
       const moment = stoppedMoment(deps, request)
       return {
         ...moment,
         async [Symbol.asyncDispose]() {
+          // Whatever the script says, a guest that ran shall run again.
+          const before = await settled(onPhase('pre-restart'))
           await guests.start(vmid, { log })
           log('the guest is started again')
+          if (before.status === 'rejected') throw before.reason
+          await onPhase('post-restart')
         },
       }
     }
     default:
       return how.mode satisfies never
   }
+}
+
+async function settled(work: Promise<void>): Promise<PromiseSettledResult<void>> {
+  const [result] = await Promise.allSettled([work])
+  return result
 }
 
 function describe(
@@ -167,6 +189,7 @@ async function readDisks(writer: BackupWriter, moment: Moment, context: OneGuest
     const disk = await writer.addDisk(drive, source, {
       signal,
       rateBytesPerSecond,
+      readsAhead: how.readsAhead,
       onProgress: ({ doneBytes, sizeBytes }) => {
         const fraction = (number + doneBytes / Math.max(1, sizeBytes)) / moment.disks.length
         progress(`read ${drive}`, fraction)
@@ -194,6 +217,8 @@ async function finish(
   await writer.addFile('backup.log', `${lines.join('\n')}\n`)
   const facts = { vmid: String(guest), guestname: nameOf(options, guest), node: deps.settings.node, cluster: '' }
   const notes = how.notesTemplate === undefined ? undefined : notesFrom(how.notesTemplate, facts)
+  if (notes !== undefined) context.log('adding notes to backup')
+  if (how.protected === true) context.log('marking backup as protected')
   await writer.commit(
     { ...moment.facts, name: facts.guestname },
     { pointInTimeMs: moment.takenMs, marks: { notes, protected: how.protected } },

@@ -1,12 +1,15 @@
 /**
  * From the parameters of `POST /nodes/{node}/vzdump` to what the backup operation does. What would change
  * the meaning of a backup and is not done here is refused by name; what merely tunes other programs is
- * taken and has nothing to act on.
+ * taken, has nothing to act on, and the log says so.
  */
 import { invalid } from '#base/fault.ts'
 import { splitList } from '#base/schema/formats.ts'
+import { readPropertyString } from '#base/schema/property-string.ts'
+import { fleecingFormat, performanceFormat } from './formats.ts'
 import type { BackupMode } from './one-guest.ts'
 import { checkNotesTemplate } from './notes-template.ts'
+import type { Notify } from './report.ts'
 import type { BackupGuests } from './run.ts'
 
 export interface VzdumpParams {
@@ -22,29 +25,63 @@ export interface VzdumpParams {
   readonly lockwait?: number | undefined
   readonly stopwait?: number | undefined
   readonly 'prune-backups'?: string | undefined
-  readonly [refused: string]: unknown
+  readonly performance?: string | undefined
+  readonly script?: string | undefined
+  readonly ionice?: number | undefined
+  readonly 'job-id'?: string | undefined
+  readonly mailto?: string | undefined
+  readonly mailnotification?: 'always' | 'failure' | undefined
+  readonly [other: string]: unknown
 }
 
-export const defaults = { mode: 'snapshot', storage: 'local', bwlimit: 0, lockwait: 180, stopwait: 10 } as const
+export const defaults = {
+  mode: 'snapshot',
+  storage: 'local',
+  bwlimit: 0,
+  ionice: 7,
+  lockwait: 180,
+  stopwait: 10,
+} as const
 
 /** Values that mean the same as leaving the parameter out. */
 const harmless: Readonly<Record<string, readonly unknown[]>> = {
   'prune-backups': ['keep-all=1'],
   stdout: [false],
   stop: [false],
-  mailto: [''],
 }
 
 const refusals: Readonly<Record<string, string>> = {
   dumpdir: 'backups go to the datastore of a storage: name it with storage',
-  tmpdir: 'this program needs no temporary directory',
-  script: 'hook scripts are not run by this release',
   stdout: 'a backup cannot be written to standard output by this release',
   stop: 'stop a running backup with the task it runs in',
-  mailto: 'this release sends no mail',
   pool: 'name the guests: a pool stands for those in it when it is asked for',
   'prune-backups': 'this release keeps all backups: use keep-all=1, and delete what is not needed',
 }
+
+/** Taken, and told in the log where they ask for something else than what is done. */
+const withoutEffect: Readonly<Record<string, string>> = {
+  compress: 'backups are always compressed by zstd, chunk by chunk',
+  zstd: 'backups are compressed by one thread',
+  pigz: 'backups are compressed by zstd',
+  'exclude-path': 'it is for containers',
+  stdexcludes: 'it is for containers',
+  'pbs-change-detection-mode': 'it is for containers',
+  tmpdir: 'nothing is kept in temporary files',
+  quiet: 'the log of a task is always written',
+  remove: 'which backups are kept is said by prune-backups',
+}
+const usual: Readonly<Record<string, readonly unknown[]>> = {
+  compress: ['zstd', '1'],
+  zstd: [0, 1],
+  pigz: [0],
+  stdexcludes: [true],
+  quiet: [false],
+  remove: [true],
+}
+
+/** More readers take memory and make nothing faster. */
+const readersMaximum = 32
+const recipientsMaximum = 50
 
 /** @throws Fault `invalid` naming each field */
 export function backupRequest(params: VzdumpParams): BackupGuests {
@@ -56,6 +93,9 @@ export function backupRequest(params: VzdumpParams): BackupGuests {
   if (params.vmid === undefined && params.all !== true) errors.vmid = 'property is missing and it is not optional'
   if (params.vmid !== undefined && params.all === true) errors.all = "cannot be used together with 'vmid'"
   if (params.exclude !== undefined && params.all !== true) errors.exclude = "needs 'all'"
+  if (params.script !== undefined && !/^\/[^\0\n]+$/.test(params.script)) {
+    errors.script = 'invalid format - name a file of this node by its absolute path'
+  }
   if (Object.keys(errors).length > 0) throw invalid(errors)
   if (params['notes-template'] !== undefined) checkNotesTemplate(params['notes-template'])
   return {
@@ -67,9 +107,15 @@ export function backupRequest(params: VzdumpParams): BackupGuests {
     bwlimit: params.bwlimit,
     notesTemplate: params['notes-template'],
     protected: params.protected,
-    fleecingStorage: fleecingStorageIn(params.fleecing),
+    fleecingStorage: storageIn(params.fleecing),
+    readsAhead: readersIn(params.performance),
     lockWait: params.lockwait,
     stopWait: params.stopwait,
+    jobId: params['job-id'],
+    script: params.script,
+    ioPriority: params.ionice ?? defaults.ionice,
+    notify: notifyIn(params),
+    remarks: remarksOn(params),
   }
 }
 
@@ -78,15 +124,34 @@ export function idsIn(list: string | undefined): number[] {
 }
 
 /** Fleecing is always on, so only where it goes is of interest. */
-function fleecingStorageIn(text: string | undefined): string | undefined {
-  const parts = new Map(text?.split(',').map((part) => part.split('=', 2) as [string, string | undefined]))
-  for (const name of parts.keys()) {
-    if (!['enabled', 'storage', '1', '0'].includes(name))
-      throw invalid({ fleecing: `invalid format - unknown key '${name}'` })
-  }
-  const storage = parts.get('storage')
-  if (storage !== undefined && !/^[a-zA-Z][a-zA-Z0-9._-]*[a-zA-Z0-9]$/.test(storage)) {
-    throw invalid({ fleecing: `invalid format - '${storage}' does not look like a valid storage ID` })
-  }
-  return storage
+function storageIn(fleecing: string | undefined): string | undefined {
+  const { storage } = fleecing === undefined ? {} : readPropertyString(fleecingFormat, fleecing, 'fleecing')
+  return storage === undefined ? undefined : String(storage)
+}
+
+function readersIn(performance: string | undefined): number | undefined {
+  if (performance === undefined) return undefined
+  const { 'max-workers': workers } = readPropertyString(performanceFormat, performance, 'performance')
+  return workers === undefined ? undefined : Math.min(readersMaximum, Number(workers))
+}
+
+function notifyIn({ mailto, mailnotification }: VzdumpParams): Notify | undefined {
+  const mailTo = splitList(mailto ?? '')
+  if (mailTo.length === 0) return undefined
+  if (mailTo.length > recipientsMaximum) throw invalid({ mailto: `a mail goes to at most ${recipientsMaximum} people` })
+  // What the mail program could take for an option, or a header for its end, is no address.
+  const wrong = mailTo.find((one) => !/^[\w.+][\w.+-]{0,63}@[A-Za-z0-9][\w.-]{0,252}$/.test(one))
+  if (wrong !== undefined) throw invalid({ mailto: `invalid format - '${wrong.slice(0, 80)}' is no mail address` })
+  return { mailTo, on: mailnotification ?? 'always' }
+}
+
+function remarksOn(params: VzdumpParams): string[] {
+  const remarks = Object.entries(withoutEffect).flatMap(([name, why]) => {
+    const value = params[name]
+    if (value === undefined || usual[name]?.includes(value) || (Array.isArray(value) && value.length === 0)) return []
+    return [`${name} has no effect: ${why}`]
+  })
+  const mode = params['notification-mode']
+  if (mode === 'notification-system') remarks.push('this release has no notification system: name people with mailto')
+  return remarks
 }

@@ -4,11 +4,11 @@
  * Every chunk is checked before it is written, holes stay holes. The volumes belong to the guest id they
  * are made for, so an undo finds them by owner.
  */
-import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { formatSize } from '#base/bytes.ts'
 import { Fault } from '#base/fault.ts'
 import { splitVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
+import { type BlockTarget, fileTarget } from '#backup/block-target.ts'
 import type { RestoredDisk } from '#backup/restore.ts'
 import { restoreDisk, type RestoreOptions } from '#backup/restore.ts'
 import type { BackupReader } from '#backup/reader.ts'
@@ -29,6 +29,8 @@ export interface RestoreDisksRequest {
   /** Where they go; without one, each where the disk was. */
   readonly storage?: string | undefined
   readonly services: RestoreDeps
+  /** Upper bound of what is written. */
+  readonly rateBytesPerSecond?: number | undefined
   /** Share of all disks, 0 to 1. */
   readonly onProgress?: ((drive: string, fraction: number) => void) | undefined
   readonly log?: ((line: string) => void) | undefined
@@ -64,6 +66,7 @@ export async function restoreDisks(request: RestoreDisksRequest): Promise<Restor
     const result = await namingFullStorage(writingOf(request, name, volid), () =>
       fill(request, name, volid, {
         signal,
+        rateBytesPerSecond: request.rateBytesPerSecond,
         onProgress: ({ doneBytes }) => onProgress?.(name, (number + doneBytes / Math.max(1, sizeBytes)) / disks.length),
       }),
     )
@@ -84,10 +87,14 @@ export async function storedOptions(reader: BackupReader): Promise<Record<string
  * That configuration with the restored volumes in place of the old ones. Disks the backup does not hold
  * go, discs stay; a restored disk the configuration does not name becomes unused.
  */
-export function optionsWithVolumes(options: Options, disks: readonly RestoredVolume[]): Record<string, string> {
+export function optionsWithVolumes(
+  options: Options,
+  disks: readonly Pick<RestoredVolume, 'drive' | 'volid' | 'sizeBytes'>[],
+): Record<string, string> {
   const result: Record<string, string> = {}
   for (const [name, text] of Object.entries(options)) {
-    const isLeftOver = ['lock', 'parent', 'snapshots'].includes(name) || /^unused\d+$/.test(name)
+    // The disks of a template are under names of their own, and nothing restored is.
+    const isLeftOver = ['lock', 'parent', 'snapshots', 'template'].includes(name) || /^unused\d+$/.test(name)
     if (!isLeftOver && (driveNameParts(name) === undefined || isCdrom(text))) result[name] = text
   }
   let unused = 0
@@ -130,20 +137,28 @@ function writingOf({ reader, vmid, services }: RestoreDisksRequest, drive: strin
 }
 
 async function fill(
-  { reader, services, signal, vmid }: RestoreDisksRequest,
+  request: RestoreDisksRequest,
   drive: string,
   volid: VolumeId,
   options: RestoreOptions,
 ): Promise<RestoredDisk> {
+  const { reader } = request
+  await using target = await openTarget(request, drive, volid, reader.disk(drive).sizeBytes)
+  return await restoreDisk(reader, drive, target, options)
+}
+
+/** A new volume, to be written once. @throws Fault `invalid` for a format that cannot be written to */
+export async function openTarget(
+  { services, vmid, signal }: Pick<RestoreDisksRequest, 'services' | 'vmid' | 'signal'>,
+  drive: string,
+  volid: VolumeId,
+  sizeBytes: number,
+): Promise<BlockTarget> {
   const { path, format } = await services.storage.location(volid)
-  if (format === 'raw') return restoreDisk(reader, drive, path, options)
+  if (format === 'raw') return fileTarget(path, sizeBytes)
   if (format !== 'qcow2')
     throw new Fault('invalid', `volume '${volid}' has format ${format}, which cannot be restored to`)
   const socket = join(services.settings.runDir, `restore-${vmid}-${drive}.sock`)
-  try {
-    await using image = await openImage(services.host, { path, format, isReadOnly: false, socket, signal })
-    return await restoreDisk(reader, drive, nbdTarget(image.client), options)
-  } finally {
-    await rm(socket, { force: true })
-  }
+  const image = await openImage(services.host, { path, format, isReadOnly: false, socket, signal })
+  return { ...nbdTarget(image.client), [Symbol.asyncDispose]: () => image[Symbol.asyncDispose]() }
 }

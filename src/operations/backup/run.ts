@@ -5,13 +5,15 @@
  * Each guest's lock is taken when its turn comes and given back after it, so a long list does not hold
  * guests that wait. Undo looks for guests this task still holds: there a worker was killed in the middle.
  */
-import { Fault, isFault, messageOf } from '#base/fault.ts'
+import { Fault } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
 import { operation } from '#tasks/operation.ts'
-import { acquireLocks, heldLocks, releaseLocks } from '#tasks/lock.ts'
+import { heldLocks } from '#tasks/lock.ts'
+import { backUpEveryGuest } from './every-guest.ts'
 import { giveBackSpace } from './give-back.ts'
 import { leaveGuest } from './guest-source.ts'
-import { type BackupDeps, type BackupHow, backUpGuest } from './one-guest.ts'
+import type { BackupDeps, BackupHow } from './one-guest.ts'
+import type { Notify } from './report.ts'
 
 export type BackupGuests = BackupHow & {
   /** All of them where `all` is set. */
@@ -21,57 +23,35 @@ export type BackupGuests = BackupHow & {
   readonly exclude?: readonly number[] | undefined
   /** Minutes to wait for a guest's lock. */
   readonly lockWait?: number | undefined
+  /** Backup job it is a run of. */
+  readonly jobId?: string | undefined
+  /** Absolute path of a program of root's that hears of everything; root alone may name one. */
+  readonly script?: string | undefined
+  /** As of `ionice`: 0 to 7, or 8 for idle. */
+  readonly ioPriority?: number | undefined
+  readonly notify?: Notify | undefined
+  /** What was asked for and has no effect, for the log. */
+  readonly remarks?: readonly string[] | undefined
 }
-
-const lockOf = (vmid: number) => `guest/${vmid}`
 
 export const backupGuests = operation<BackupGuests, BackupDeps>('vzdump', {
   id: ({ vmids, all }) => (all || vmids.length !== 1 ? '' : (vmids[0] ?? '')),
 })
   .step('guests', {
-    async do({ params, deps, log }) {
+    async do({ params, deps }) {
       await deps.storage.datastorePath(params.storage) // Says now, and not per guest, that it cannot hold backups.
       const vmids = await chosen(params, deps)
       if (vmids.length === 0) throw new Fault('missing', 'there is no guest to back up')
-      if (vmids.length > 1) log(`${vmids.length} guests: ${vmids.join(', ')}`)
       const running: number[] = []
       for (const vmid of vmids) if (await isRunning(deps, vmid)) running.push(vmid)
       return { vmids, running }
     },
   })
   .step('backups', {
-    async do({ params, deps, done, log, warn, progress, signal, task }) {
-      const volumes: string[] = []
-      const failures: string[] = []
-      for (const [number, vmid] of done.guests.vmids.entries()) {
-        if (signal.aborted) throw new Fault('aborted', 'interrupted')
-        const part = (phase: string, fraction = 0) =>
-          progress(`VM ${vmid}: ${phase}`, (number + fraction) / done.guests.vmids.length)
-        try {
-          await acquireLocks(deps.store, [lockOf(vmid)], task.upid, {
-            signal,
-            clock: deps.clock,
-            timeoutMs: (params.lockWait ?? 180) * 60_000,
-            onWait: ({ upid }) => log(`VM ${vmid} is held by task ${upid}; waiting`),
-          })
-          volumes.push(await backUpGuest(vmid, { deps, how: params, log, warn, progress: part, signal }))
-          await releaseLocks(deps.store, (holder) => holder === task.upid)
-        } catch (cause) {
-          if (signal.aborted || done.guests.vmids.length === 1) throw cause
-          failures.push(`VM ${vmid}: ${messageOf(cause)}`)
-          log(`ERROR: backup of VM ${vmid} failed: ${messageOf(cause)}`)
-          if (isFault(cause) && cause.remedy !== undefined) log(cause.remedy)
-          await restoreGuestState({ params, deps, running: done.guests.running, vmid })
-          await releaseLocks(deps.store, (holder) => holder === task.upid)
-        }
-      }
-      if (failures.length > 0) {
-        throw new Fault(
-          'failed',
-          `${failures.length} of ${done.guests.vmids.length} backups failed: ${failures.join('; ')}`,
-        )
-      }
-      return volumes
+    do: (context) => {
+      const { params, deps, done } = context
+      const restoreState = (vmid: number) => restoreGuestState({ params, deps, running: done.guests.running, vmid })
+      return backUpEveryGuest({ ...context, chosen: done.guests, restoreState })
     },
     async undo({ params, deps, done, task, log }) {
       for (const { name, upid } of await heldLocks(deps.store)) {
@@ -100,11 +80,9 @@ async function restoreGuestState(about: {
   if (isStoppedByUs && !(await deps.guests.isRunning(guest))) await deps.guests.start(guest)
 }
 
+/** One that does not exist fails when its turn comes; the others are backed up. */
 async function chosen({ vmids, all, exclude = [] }: BackupGuests, deps: BackupDeps): Promise<number[]> {
-  if (!all) {
-    for (const vmid of vmids) await deps.guests.config(asVmid(vmid)) // Missing ones are named before any work.
-    return [...new Set(vmids)]
-  }
+  if (!all) return [...new Set(vmids)]
   const guests = await deps.guests.list()
   return guests.map(({ vmid }) => Number(vmid)).filter((vmid) => !exclude.includes(vmid))
 }

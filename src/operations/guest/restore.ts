@@ -1,24 +1,35 @@
 /**
  * Makes a guest from a backup, or takes an existing one back to it (`force`).
  *
+ * The backup is one of a datastore, or an archive another platform made.
+ *
  * Nothing of an existing guest is touched before the new disks are whole. Then the disks they replace are
  * set aside, and erased once the task has succeeded; until then everything can be taken back. Disks the
- * backup does not hold are kept, as unused ones.
+ * backup does not hold are kept, as unused ones. Snapshots go with the configuration they belong to: what
+ * disks that are kept hold of them is dropped last of all.
  */
 import { Fault, messageOf } from '#base/fault.ts'
 import { asVmid, asVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
-import type { Options } from '#guests/config.ts'
+import { isProtected, isTemplate, type Options, type Snapshots } from '#guests/config.ts'
+import { isOwned } from '#guests/qemu/change.ts'
 import { volumesIn } from '#guests/qemu/drive.ts'
 import { completed, qemuVersion, requireOptions, unique } from '#guests/qemu/new-guest.ts'
 import { isRootOnly } from '#guests/qemu/options.ts'
 import type { Services } from '#services.ts'
-import { operation } from '#tasks/operation.ts'
-import { optionsWithVolumes, restoreDisks, type RestoredVolume, storedOptions } from '../backup/restore-disks.ts'
-import { bringBackAll, eraseAll, freeNewVolumes, setAsideAll, volumesOf } from './volumes.ts'
+import { operation, type StepContext } from '#tasks/operation.ts'
+import { isForeignArchive } from '../backup/archive-file.ts'
+import type { RestoredDrive } from '../backup/foreign-options.ts'
+import { restoreArchive } from '../backup/restore-archive.ts'
+import { optionsWithVolumes, restoreDisks, storedOptions } from '../backup/restore-disks.ts'
+import { dropEverywhere } from './snapshot-disks.ts'
+import { bringBackAll, eraseAll, freeNewVolumes, heldVolumes, setAsideAll, volumesOf } from './volumes.ts'
 
 export interface RestoreGuest {
   readonly vmid: number
-  /** Volume id of the backup: `local:backup/vm/100/2026-11-20T10:00:00Z`. */
+  /**
+   * Volume id of the backup: `local:backup/vm/100/2026-11-20T10:00:00Z`, or of an archive; for root also the path
+   * of an archive.
+   */
   readonly archive: string
   /** Where the disks go; without one, each where it was. */
   readonly storage?: string | undefined
@@ -29,6 +40,8 @@ export interface RestoreGuest {
   /** Pool to put it in; without one it stays where it was. */
   readonly pool?: string | undefined
   readonly start?: boolean | undefined
+  /** KiB per second; 0 for no limit. */
+  readonly bwlimit?: number | undefined
   /** Options that differ from the backup's. */
   readonly overrides?: Options | undefined
 }
@@ -48,37 +61,26 @@ export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore
       const before: string[] = await volumesOf(deps.storage, vmid)
       if (!(await deps.guests.exists(vmid)) || !params.force) {
         await deps.guests.reserve(vmid, task.upid) // Says who has the id when it is taken.
-        return { before, old: null, pool: null }
+        return { before, old: null, snapshots: {}, pool: null }
       }
       await requireReplaceable(deps, vmid)
-      const { options } = await deps.guests.config(vmid)
-      return { before, old: { ...options }, pool: (await deps.pools.poolOf(vmid)) ?? null }
+      const { options, snapshots = {} } = await deps.guests.config(vmid)
+      return { before, old: { ...options }, snapshots: { ...snapshots }, pool: (await deps.pools.poolOf(vmid)) ?? null }
     },
     // Only what this task reserved: a guest that was there stays.
     undo: ({ params, deps, task }) => deps.guests.release(asVmid(params.vmid), task.upid),
   })
   .step('erasure', {
     do: () => {},
-    // After success this is the deed itself. After a failure nothing is set aside any more.
-    undo: ({ deps, done, task }) => eraseAll(deps.storage, replacedIn(done), task.upid),
+    // After success this is the deed itself. After a failure nothing is set aside any more, and the guest has its snapshots.
+    async undo({ params, deps, done, task }) {
+      await eraseAll(deps.storage, replacedIn(done), task.upid)
+      await dropForgotten(deps, asVmid(params.vmid), done)
+    },
     always: true,
   })
   .step('disks', {
-    async do({ params, deps, log, progress, signal }) {
-      await using reader = await deps.backup.open(asVolumeId(params.archive))
-      log(`restoring ${params.archive} (data from ${reader.manifest.pointInTime})`)
-      const restored = await restoreDisks({
-        reader,
-        vmid: asVmid(params.vmid),
-        storage: params.storage,
-        services: deps,
-        log,
-        signal,
-        onProgress: (drive, fraction) => progress(`write ${drive}`, fraction),
-      })
-      log(`fetched in ${restored.fetchMs} ms, written in ${restored.writeMs} ms`)
-      return { ...restored, options: await storedOptions(reader) }
-    },
+    do: (context) => (isForeignArchive(context.params.archive) ? fromArchive(context) : fromBackup(context)),
     async undo({ params, deps, done, task }) {
       const vmid = asVmid(params.vmid)
       // Without a word from the first step nothing tells our volumes from others'; then none were made yet.
@@ -95,20 +97,22 @@ export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore
     undo: ({ deps, done, task }) => bringBackAll(deps.storage, replacedIn(done), task.upid),
   })
   .step('config', {
-    async do({ params, deps, done, task, warn }) {
+    async do({ params, deps, done, task, log, warn }) {
       const vmid = asVmid(params.vmid)
-      const stored = withKept(optionsWithVolumes(done.disks.options, done.disks.disks), keptIn(done))
+      const stored = withKept(done.disks.options, keptIn(vmid, done))
       const restored = { ...(task.user === 'root@pam' ? stored : withoutRootOnly(stored, warn)), ...params.overrides }
       const own = params.unique ? unique(restored, deps.random) : restored
       const options = await asNewGuest(own, deps)
-      await deps.guests.writeConfig(vmid, options, { owner: task.upid })
+      if (done.reservation.old === null) await deps.guests.writeConfig(vmid, options, { owner: task.upid })
+      else await deps.guests.changeSnapshots(vmid, () => ({ options, snapshots: {} }))
+      const names = Object.keys(done.reservation.snapshots)
+      if (names.length > 0) log(`snapshots of the guest as it was are removed: ${names.join(', ')}`)
     },
     // A new guest's configuration goes with its reservation.
     async undo({ params, deps, done }) {
-      const old = done.reservation?.old
-      if (old && (await deps.guests.exists(asVmid(params.vmid)))) {
-        await deps.guests.writeConfig(asVmid(params.vmid), old)
-      }
+      const { old, snapshots = {} } = done.reservation ?? {}
+      if (!old || !(await deps.guests.exists(asVmid(params.vmid)))) return
+      await deps.guests.changeSnapshots(asVmid(params.vmid), () => ({ options: old, snapshots }))
     },
   })
   .step('pool', {
@@ -133,9 +137,50 @@ export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore
     undo: ({ params, deps, task }) => deps.guests.undoStart(asVmid(params.vmid), task.upid),
   })
 
+type RestoreContext = StepContext<RestoreGuest, RestoreGuestDeps, unknown>
+type Restored = { readonly disks: readonly RestoredDrive[]; readonly options: Record<string, string> }
+
+async function fromBackup({ params, deps, log, warn, progress, signal }: RestoreContext): Promise<Restored> {
+  await using reader = await deps.backup.open(asVolumeId(params.archive))
+  log(`restoring ${params.archive} (data from ${reader.manifest.pointInTime})`)
+  const { disks, fetchMs, writeMs } = await restoreDisks({
+    reader,
+    vmid: asVmid(params.vmid),
+    storage: params.storage,
+    services: deps,
+    rateBytesPerSecond: rateOf(params),
+    log,
+    signal,
+    onProgress: (drive, fraction) => progress(`write ${drive}`, fraction),
+  })
+  log(`fetched in ${fetchMs} ms, written in ${writeMs} ms`)
+  const stored = await storedOptions(reader)
+  if (isTemplate(stored)) warn('the guest was a template and is an ordinary guest now')
+  return { disks, options: optionsWithVolumes(stored, disks) }
+}
+
+async function fromArchive({ params, deps, log, warn, progress, signal }: RestoreContext): Promise<Restored> {
+  const { archive, vmid, storage } = params
+  return restoreArchive({
+    archive,
+    vmid: asVmid(vmid),
+    storage,
+    services: deps,
+    rateBytesPerSecond: rateOf(params),
+    log,
+    warn,
+    signal,
+    onProgress: (fraction) => progress('write', fraction),
+  })
+}
+
+function rateOf({ bwlimit }: RestoreGuest): number | undefined {
+  return bwlimit ? bwlimit * 1024 : undefined
+}
+
 interface SoFar {
-  readonly reservation?: { readonly old: Options | null }
-  readonly disks?: { readonly disks: readonly RestoredVolume[] }
+  readonly reservation?: { readonly old: Options | null; readonly snapshots: Snapshots }
+  readonly disks?: { readonly disks: readonly RestoredDrive[] }
 }
 
 /** Old disks that a restored one takes the place of. */
@@ -144,10 +189,23 @@ function replacedIn({ reservation, disks }: SoFar): VolumeId[] {
   return volumesIn(reservation?.old ?? {}).flatMap(({ name, volid }) => (restored.has(name) ? [volid] : []))
 }
 
-/** Old disks of which the backup knows nothing. */
-function keptIn(done: SoFar): VolumeId[] {
+/** Old disks of which the backup knows nothing, those among them that only a snapshot had. */
+function keptIn(vmid: Vmid, done: SoFar): VolumeId[] {
+  const { old, snapshots = {} } = done.reservation ?? {}
   const replaced = new Set(replacedIn(done))
-  return volumesIn(done.reservation?.old ?? {}).flatMap(({ volid }) => (replaced.has(volid) ? [] : [volid]))
+  const named = new Set(volumesIn(old ?? {}).map(({ volid }) => volid))
+  const all = heldVolumes({ options: old ?? {}, snapshots })
+  return all.filter((volid) => !replaced.has(volid) && (named.has(volid) || isOwned(volid, vmid)))
+}
+
+/** What kept disks hold of snapshots the guest no longer has. Which it has is asked of the guest. */
+async function dropForgotten(deps: RestoreGuestDeps, vmid: Vmid, done: SoFar): Promise<void> {
+  const before = Object.keys(done.reservation?.snapshots ?? {})
+  if (before.length === 0 || !(await deps.guests.exists(vmid))) return
+  const { snapshots = {} } = await deps.guests.config(vmid)
+  for (const name of before.filter((one) => snapshots[one] === undefined)) {
+    await dropEverywhere(deps, vmid, keptIn(vmid, done), name)
+  }
 }
 
 function withKept(options: Options, kept: readonly VolumeId[]): Options {
@@ -162,6 +220,11 @@ function withKept(options: Options, kept: readonly VolumeId[]): Options {
 
 async function requireReplaceable({ guests }: RestoreGuestDeps, vmid: Vmid): Promise<void> {
   await guests.requireUnlocked(vmid)
+  if (isProtected((await guests.config(vmid)).options)) {
+    throw new Fault('conflict', `unable to restore VM ${vmid} - protection mode enabled`, {
+      remedy: 'Set protection to 0 first.',
+    })
+  }
   if (await guests.isRunning(vmid)) {
     throw new Fault('conflict', `unable to restore VM ${vmid} - VM is running`, { remedy: 'Stop it first.' })
   }

@@ -2,6 +2,7 @@
 import { invalid } from '#base/fault.ts'
 import type { Level } from '#recovery/level.ts'
 import { parseProbe } from '#recovery/probe.ts'
+import { isForeignArchive } from '../backup/archive-file.ts'
 import type { DrillGuest } from './drill-facts.ts'
 
 export interface DrillParams {
@@ -19,6 +20,12 @@ export function drillRequest(params: DrillParams): DrillGuest {
   const { vmid, archive, storage } = params
   if (vmid === undefined && archive === undefined)
     throw invalid({ vmid: 'name a guest (vmid) or a restore point (archive)' })
+  if (archive !== undefined && isForeignArchive(archive)) {
+    throw invalid(
+      { archive: `'${archive}' is an archive of another platform, of which nothing but its headers can be proven` },
+      { remedy: 'Restore it, back the guest up here, and drill that backup.' },
+    )
+  }
   const probes = Object.keys(params)
     .filter(
       (name): name is `probe${number}` => /^probe\d$/.test(name) && params[name as `probe${number}`] !== undefined,

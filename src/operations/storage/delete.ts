@@ -41,7 +41,13 @@ export const deleteVolume = operation<DeleteVolume, DeleteVolumeDeps>('imgdel', 
   .step('check', {
     async do({ params, deps }) {
       const { name } = parse(params.volume)
-      if (name.kind !== 'restore-point') await deps.storage.describe(asVolumeId(params.volume))
+      const isInStorage = name.kind !== 'restore-point'
+      const facts = isInStorage ? await deps.storage.describe(asVolumeId(params.volume)) : undefined
+      if (facts?.protected === true) {
+        throw new Fault('conflict', `cannot remove volume '${params.volume}': it is protected`, {
+          remedy: 'Remove the protection first.',
+        })
+      }
       if (name.kind === 'image') await requireDetached(deps.guests, name.vmid, params.volume)
     },
     // After success this is the deed itself. After a failure nothing is set aside any more.

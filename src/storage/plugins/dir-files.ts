@@ -10,21 +10,26 @@ import { dirname } from 'node:path'
 import { asFileFault, codeOf, syncDirectory } from '#host/files.ts'
 import type { FilePart, VolumeFacts } from '../plugin.ts'
 import { filesIn, newUnfinished } from '../unfinished.ts'
-import { complaintAboutFile, type FileContent, type FileName } from '../volume.ts'
+import { complaintAboutFile, type FileContent, type FileName, madeAt } from '../volume.ts'
 import { fileFolder, makeFoldersFor, volumePath } from './dir-paths.ts'
+import { annotateBeside, factsBeside, leavingTogether } from './dir-sides.ts'
 import { factsAt, hiddenPath, leaving, noVolume } from './dir-volumes.ts'
 
 export function dirFiles(base: string, storage: string): FilePart {
-  const common = leaving<FileName>(storage, (name) => volumePath(base, name))
+  const common = leavingTogether(leaving<FileName>(storage, (name) => volumePath(base, name)))
   const { path } = common
   const stagedPath = (name: FileName, mark: string) => hiddenPath(path(name), 'staged', mark)
   return {
     ...common,
     list: (content) => listFiles(base, content),
     async describe(name) {
-      const facts = await factsAt(path(name), name)
+      const facts = await fileFacts(base, name)
       if (!facts) throw noVolume(storage, name)
       return facts
+    },
+    async annotate(name, change) {
+      if (!(await factsAt(path(name), name))) throw noVolume(storage, name)
+      await annotateBeside(path(name), change)
     },
     async stage(name, mark, fill) {
       await makeFoldersFor(base, name.content)
@@ -64,13 +69,16 @@ export function dirFiles(base: string, storage: string): FilePart {
 async function listFiles(base: string, content: FileContent | 'backup'): Promise<VolumeFacts<FileName>[]> {
   const files = await filesIn(fileFolder(base, content))
   const names = files.filter((file) => complaintAboutFile(content, file) === undefined)
-  const found = await Promise.all(
-    names.map((file) => {
-      const name: FileName = { kind: 'file', content, file }
-      return factsAt(volumePath(base, name), name)
-    }),
-  )
+  const found = await Promise.all(names.map((file) => fileFacts(base, { kind: 'file', content, file })))
   return found.filter((facts) => facts !== undefined)
+}
+
+/** An archive says in its name when it was made, and beside it what people noted. */
+async function fileFacts(base: string, name: FileName): Promise<VolumeFacts<FileName> | undefined> {
+  const path = volumePath(base, name)
+  const facts = await factsAt(path, name)
+  if (!facts || name.content !== 'backup') return facts
+  return { ...facts, ctime: madeAt(name) ?? facts.ctime, ...(await factsBeside(path)) }
 }
 
 /**

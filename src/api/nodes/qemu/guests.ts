@@ -1,5 +1,5 @@
 /** `/nodes/{node}/qemu`: the virtual machines of a node. */
-import { Fault } from '#base/fault.ts'
+import { invalid } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
 import { array, boolean, integer, object, optional, string } from '#base/schema/schema.ts'
 import { nodeName, storageId, upid } from '#base/schema/standard.ts'
@@ -59,11 +59,14 @@ export const guestEndpoints = [
     params: {
       ...guestAt,
       ...optionParams,
-      archive: optional(string({ description: 'Restore this backup volume.', maxLength: 255 })),
+      archive: optional(
+        string({ description: 'Restore this backup; for root also the path of an archive.', maxLength: 255 }),
+      ),
       storage: optional(storageId),
       force: optional(boolean({ description: 'Replace an existing guest.', requires: 'archive' })),
       unique: optional(boolean({ description: 'Give new MAC addresses and ids.', requires: 'archive' })),
       bwlimit: optional(integer({ description: 'KiB per second when restoring.', minimum: 0, maximum: 2 ** 40 })),
+      'live-restore': optional(boolean({ description: 'Refused: run the guest while it is restored.' })),
       pool: optional(string({ description: 'Pool to put the guest in.', format: 'pve-poolid', maxLength: 255 })),
       start: optional(boolean({ description: 'Start it when it is made.', default: false })),
     },
@@ -155,25 +158,27 @@ interface Wish {
   readonly unique?: boolean | undefined
   readonly pool?: string | undefined
   readonly start?: boolean | undefined
+  readonly bwlimit?: number | undefined
+  readonly 'live-restore'?: boolean | undefined
 }
 
 async function createOrRestore(params: Wish, call: Call): Promise<string> {
   const { vmid, archive, storage, force, unique, pool, start } = params
   const options = optionsFrom({ ...params })
   requireRoot(call, {}, options)
+  requireNotLive(params)
   if (pool !== undefined) await call.services.pools.get(pool)
   if (force !== true) await call.services.guests.requireFree(asVmid(vmid))
-  else await requireNoSnapshots(call, vmid)
   if (archive === undefined) return call.start(createGuest, { vmid, options: requireOptions(options), pool, start })
-  return call.start(restoreGuest, { vmid, archive, storage, force, unique, pool, start, overrides: options })
+  const how = { storage, force, unique, pool, start, bwlimit: params.bwlimit }
+  return call.start(restoreGuest, { vmid, archive, ...how, overrides: options })
 }
 
-/** A restore brings other disks, and those of before go: what snapshots need would go with them. */
-async function requireNoSnapshots({ services }: Call, vmid: number): Promise<void> {
-  if (!(await services.guests.exists(asVmid(vmid)))) return
-  const { snapshots = {} } = await services.guests.config(asVmid(vmid))
-  if (Object.keys(snapshots).length === 0) return
-  throw new Fault('conflict', `unable to restore VM ${vmid} - it has snapshots`, {
-    remedy: `Delete them first: \`hako vm snapshot list ${vmid}\`; or restore to another id.`,
-  })
+/** A guest that ran on a disk only a task's process can complete would lose its disk with that process. */
+function requireNotLive(params: Wish): void {
+  if (params['live-restore'] !== true) return
+  throw invalid(
+    { 'live-restore': 'a guest cannot run while it is restored in this release' },
+    { remedy: 'Leave it out, and use start to run the guest when it is whole.' },
+  )
 }

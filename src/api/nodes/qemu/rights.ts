@@ -58,7 +58,9 @@ function rightsOfDrive(name: string, value: string): Permission[] {
 export function rightsToRestore(params: { archive?: string | undefined; storage?: string | undefined }): Permission[] {
   if (params.archive === undefined) return []
   const place = params.storage === undefined ? '/storage' : `/storage/${params.storage}`
-  return [toReadVolume(params.archive), check('Datastore.AllocateSpace', place)]
+  // A path is a file of the node's, which may be anything.
+  const source = params.archive.startsWith('/') ? rootOnly : toReadVolume(params.archive)
+  return [source, check('Datastore.AllocateSpace', place)]
 }
 
 /** The right to read a volume of a storage. */

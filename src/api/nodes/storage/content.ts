@@ -2,6 +2,7 @@
 import { asVmid } from '#base/ids.ts'
 import { array, boolean, enumOf, integer, nothing, optional, string } from '#base/schema/schema.ts'
 import { nodeName, storageId, upid, vmid, volumeId } from '#base/schema/standard.ts'
+import { annotateBackup } from '#operations/storage/annotate.ts'
 import { deleteVolume } from '#operations/storage/delete.ts'
 import { all, any, anyone, check, type Permission } from '#rest/endpoint.ts'
 import { contentTypes, imageFormats, volumeAt } from '#storage/volume.ts'
@@ -105,7 +106,7 @@ export const contentEndpoints = [
       ],
     },
     async handle({ storage, volume: name, notes, protected: isProtected }, { services }) {
-      await services.backup.annotate(volumeAt(storage, name), { notes, protected: isProtected })
+      await annotateBackup(services, volumeAt(storage, name), { notes, protected: isProtected })
       return null
     },
   }),

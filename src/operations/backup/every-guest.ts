@@ -1,0 +1,135 @@
+/**
+ * The guests of a backup job, one after the other. One that fails does not keep the others from being backed up;
+ * in the end the job says that there were errors, and its log which.
+ */
+import { Fault, isFault, messageOf } from '#base/fault.ts'
+import { asVmid } from '#base/ids.ts'
+import { nameOf } from '#guests/config.ts'
+import { setIoPriority } from '#host/io-priority.ts'
+import { acquireLocks, releaseLocks } from '#tasks/lock.ts'
+import type { StepContext } from '#tasks/operation.ts'
+import { type Hook, hookOf } from './hook-script.ts'
+import { clockTime, commandOf, wallTime } from './job-log.ts'
+import { type BackupDeps, backUpGuest, type StopPhase } from './one-guest.ts'
+import { reportJob } from './report.ts'
+import type { BackupGuests } from './run.ts'
+
+export interface ChosenGuests {
+  readonly vmids: readonly number[]
+  readonly running: readonly number[]
+}
+
+export type JobContext = Pick<
+  StepContext<BackupGuests, BackupDeps, unknown>,
+  'params' | 'deps' | 'log' | 'warn' | 'progress' | 'signal' | 'task'
+> & {
+  readonly chosen: ChosenGuests
+  /** Makes true that nobody backs the guest up. */
+  readonly restoreState: (vmid: number) => Promise<void>
+}
+
+type Outcome = { readonly vmid: number; readonly volid: string } | { readonly vmid: number; readonly failure: unknown }
+
+interface Says {
+  readonly info: (line: string) => void
+  readonly error: (line: string) => void
+}
+
+/** Volume ids of the backups. @throws Fault when one failed */
+export async function backUpEveryGuest(context: JobContext): Promise<string[]> {
+  const { params, deps, chosen, signal } = context
+  const info = (line: string) => context.log(`INFO: ${line}`)
+  const says: Says = { info, error: (line) => context.log(`ERROR: ${line}`) }
+  const hook = hookOf(params.script, { host: deps.host, storage: params.storage, log: info, signal })
+  info(`starting new backup job: ${commandOf(params)}`)
+  for (const line of params.remarks ?? []) info(line)
+  if (params.ioPriority !== undefined) await setIoPriority(deps.host, params.ioPriority)
+  const outcomes: Outcome[] = []
+  try {
+    await hook.job('job-init')
+    await hook.job('job-start')
+    for (const [number, vmid] of chosen.vmids.entries()) {
+      if (signal.aborted) throw new Fault('aborted', 'interrupted')
+      const progress = (phase: string, fraction = 0) =>
+        context.progress(`VM ${vmid}: ${phase}`, (number + fraction) / chosen.vmids.length)
+      outcomes.push(await oneGuest(vmid, { ...context, progress }, hook, says))
+    }
+    await hook.job('job-end')
+  } catch (cause) {
+    await quietly(says, () => hook.job('job-abort'))
+    throw cause
+  }
+  return concluded(context, outcomes, says)
+}
+
+async function oneGuest(vmid: number, context: JobContext, hook: Hook, says: Says): Promise<Outcome> {
+  const { params, deps, signal, task } = context
+  const { info } = says
+  const startedMs = deps.clock.monotonic()
+  info(`Starting Backup of VM ${vmid} (qemu)`)
+  info(`Backup started at ${wallTime(deps.clock.now())}`)
+  const about = { mode: params.mode, vmid, name: `VM ${vmid}` }
+  try {
+    await acquireLocks(deps.store, [`guest/${vmid}`], task.upid, {
+      signal,
+      clock: deps.clock,
+      timeoutMs: (params.lockWait ?? 180) * 60_000,
+      onWait: ({ upid }) => info(`VM ${vmid} is held by task ${upid}; waiting`),
+    })
+    about.name = nameOf((await deps.guests.config(asVmid(vmid))).options, vmid)
+    await hook.guest('backup-start', about)
+    const onPhase = (phase: StopPhase) => hook.guest(phase, about)
+    const volid = await backUpGuest(vmid, { ...context, log: info, how: params, onPhase })
+    await hook.guest('backup-end', { ...about, target: volid })
+    await releaseLocks(deps.store, (holder) => holder === task.upid)
+    info(`Finished Backup of VM ${vmid} (${clockTime(deps.clock.monotonic() - startedMs)})`)
+    info(`Backup finished at ${wallTime(deps.clock.now())}`)
+    await quietly(says, () => hook.guest('log-end', { ...about, target: volid }))
+    return { vmid, volid }
+  } catch (failure) {
+    // What is to be put right then is the undo's, which finds the guest by the lock on it.
+    if (signal.aborted) throw failure
+    says.error(`Backup of VM ${vmid} failed - ${messageOf(failure)}`)
+    if (isFault(failure) && failure.remedy !== undefined) info(failure.remedy)
+    await context.restoreState(vmid)
+    await releaseLocks(deps.store, (holder) => holder === task.upid)
+    info(`Failed at ${wallTime(deps.clock.now())}`)
+    await quietly(says, () => hook.guest('backup-abort', about))
+    await quietly(says, () => hook.guest('log-end', about))
+    return { vmid, failure }
+  }
+}
+
+async function concluded(
+  { params, deps, task }: JobContext,
+  outcomes: readonly Outcome[],
+  { info }: Says,
+): Promise<string[]> {
+  const guests = outcomes.map((one) =>
+    'volid' in one ? `VM ${one.vmid}: ok, ${one.volid}` : `VM ${one.vmid}: FAILED, ${messageOf(one.failure)}`,
+  )
+  const failures = outcomes.filter((one) => 'failure' in one)
+  const isFailed = failures.length > 0
+  info(`Backup job finished ${isFailed ? 'with errors' : 'successfully'}`)
+  await reportJob(deps.host, params.notify, { node: task.node, guests, isFailed }, info)
+  const [only] = failures
+  if (only && outcomes.length === 1) throw only.failure
+  if (isFailed) {
+    const which = failures.map((one) => `VM ${one.vmid}: ${messageOf(one.failure)}`).join('; ')
+    // The words clients know; what happened is the remedy's to say.
+    throw new Fault('failed', 'job errors', {
+      remedy: `${failures.length} of ${outcomes.length} backups failed: ${which}`,
+    })
+  }
+  return outcomes.flatMap((one) => ('volid' in one ? [one.volid] : []))
+}
+
+/** For what has nothing to decide any more. */
+async function quietly({ info }: Says, work: () => Promise<void>): Promise<void> {
+  try {
+    await work()
+  } catch (cause) {
+    if (!isFault(cause)) throw cause
+    info(`the hook script failed: ${cause.message}`)
+  }
+}

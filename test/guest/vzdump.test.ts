@@ -1,0 +1,274 @@
+/** What a backup does to the guest meanwhile, whom it tells, and what its log says to other tools. */
+import assert from 'node:assert/strict'
+import { chmod, mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { after, before, suite, test } from 'node:test'
+import { systemClock, waitFor } from '#base/clock.ts'
+import { MiB } from '#base/bytes.ts'
+import { Fault, isFault } from '#base/fault.ts'
+import type { Vmid } from '#base/ids.ts'
+import { machine } from '#host/exec.ts'
+import type { Host } from '#host/host.ts'
+import { findProcesses } from '#host/proc.ts'
+import { setIoPriority } from '#host/io-priority.ts'
+import { type BackupGuests, backupGuests } from '#operations/backup/run.ts'
+import { memoryJournal } from '#tasks/journal.ts'
+import { acquireLocks, releaseLocks } from '#tasks/lock.ts'
+import { perform } from '#tasks/perform.ts'
+import { buttonSays, writeButtonDisk } from '../fixtures/guests/power-button.ts'
+import { addDisk, type BackupWorld, backupWorld, nothingOfABackupIn, task } from './backup-world.ts'
+
+const host = machine()
+
+suite('a backup', { timeout: 300_000 }, () => {
+  let world: BackupWorld
+  let vmid: Vmid
+  before(async () => {
+    world = await backupWorld()
+    const disk = join(world.settings.stateDir, 'button.raw')
+    await writeButtonDisk(disk)
+    const source = { storage: 'local', vmid: world.id(100), source: disk, format: 'raw' } as const
+    const virtio0 = await world.storage.importImage(source)
+    const scsi0 = await addDisk(world, 100, 'qcow2', 4 * MiB)
+    vmid = await world.define(100, {
+      name: 'web',
+      virtio0,
+      scsi0,
+      scsi1: `${await addDisk(world, 100, 'raw', MiB)},backup=0`,
+      scsihw: 'virtio-scsi-pci',
+      boot: 'order=virtio0',
+    })
+  })
+  after(() => world[Symbol.asyncDispose]())
+
+  const run = async (params: Partial<BackupGuests>, deps: Partial<BackupWorld['deps']> = {}) => {
+    const lines: string[] = []
+    const all: BackupGuests = { vmids: [100], storage: 'vault', mode: 'snapshot', ...params }
+    const log = (line: string) => void lines.push(line)
+    const warn = (line: string) => void lines.push(`WARN: ${line}`)
+    const outcome = await perform(backupGuests, all, { ...world.deps, ...deps }, memoryJournal(), {
+      task,
+      log,
+      warn,
+    }).then(
+      () => 'whole',
+      (fault: unknown) => (isFault(fault) ? fault.message : Promise.reject(fault as Error)),
+    )
+    return { outcome, lines, log: lines.join('\n') }
+  }
+  const boots = async () => {
+    const path = join(world.guests.runDirOf(vmid), 'serial.log')
+    return (await readFile(path, 'utf8').catch(() => '')).split(buttonSays).length - 1
+  }
+  const untilUp = () => waitFor(async () => (await boots()) > 0, { what: 'the boot of the guest', timeoutMs: 60_000 })
+  const start = async () => {
+    if (!(await world.guests.isRunning(vmid))) await world.guests.start(vmid)
+    await untilUp()
+  }
+  /** What QEMU tells of its processors meanwhile. */
+  const eventsDuring = async (work: () => Promise<unknown>): Promise<string[]> => {
+    const names: string[] = []
+    await using monitor = await world.guests.qmp(vmid)
+    const end = monitor.onEvent(({ name }) => void (['STOP', 'RESUME'].includes(name) && names.push(name)))
+    await work()
+    await monitor.execute('query-status')
+    end()
+    return names
+  }
+  /** Its QEMU. */
+  const processes = () => findProcesses((argv) => argv.some((word) => word.includes(world.guests.runDirOf(vmid))))
+  const script = async (name: string, body: string): Promise<string> => {
+    const folder = join(world.settings.stateDir, 'hooks')
+    await mkdir(folder, { recursive: true, mode: 0o755 })
+    const path = join(folder, name)
+    await writeFile(path, `#!/bin/sh\n${body}\n`, { mode: 0o755 })
+    return path
+  }
+
+  test('in mode suspend holds the guest for the moment, and lets it go on', async () => {
+    await start()
+    const events = await eventsDuring(async () => assert.equal((await run({ mode: 'suspend' })).outcome, 'whole'))
+    assert.deepEqual(events, ['STOP', 'RESUME'])
+    await nothingOfABackupIn(world, vmid)
+    assert.equal(await boots(), 1)
+  })
+
+  test('in mode stop shuts the guest down and starts it again', async () => {
+    await start()
+    const startedBefore = await processes()
+    const { outcome, log } = await run({ mode: 'stop' })
+    assert.equal(outcome, 'whole')
+    assert.match(log, /the guest is shut down[^]*the guest is started again/)
+    await untilUp()
+    assert.notDeepEqual(await processes(), startedBefore)
+    const [newest] = (await world.backup.list({ storage: 'vault' })).slice(-1)
+    assert.equal(newest?.manifest?.facts.mode, 'stop')
+  })
+
+  test('in mode stop starts the guest again also when the backup fails', async () => {
+    await start()
+    const broken = await script('broken', '[ "$1" != pre-stop ] || exit 0; [ "$1" != backup-end ] || exit 7')
+    const before = await processes()
+    const { outcome } = await run({ mode: 'stop', script: broken })
+    assert.match(outcome, /broken failed with exit code 7/)
+    await untilUp()
+    assert.notDeepEqual(await processes(), before)
+    // And when nothing of it could be read.
+    const noDisk = { storage: failingStorage(world) }
+    assert.match((await run({ mode: 'stop' }, noDisk)).outcome, /injected/)
+    await untilUp()
+  })
+
+  test('tells root’s script of every phase, in order, with the guest and the backup', async () => {
+    await start()
+    const said = join(world.settings.stateDir, 'said')
+    const hook = await script('hook', `echo "$*|$STOREID|$VMTYPE|$HOSTNAME|$TARGET" >> ${said}; echo "hook says $1"`)
+    const { outcome, log } = await run({ mode: 'stop', script: hook })
+    assert.equal(outcome, 'whole')
+    const lines = (await readFile(said, 'utf8')).trim().split('\n')
+    assert.deepEqual(
+      lines.map((line) => line.split('|')[0]),
+      [
+        'job-init',
+        'job-start',
+        'backup-start stop 100',
+        'pre-stop stop 100',
+        'pre-restart stop 100',
+        'post-restart stop 100',
+        'backup-end stop 100',
+        'log-end stop 100',
+        'job-end',
+      ],
+    )
+    assert.match(lines[6] ?? '', /\|vault\|qemu\|web\|vault:backup\/vm\/100\//)
+    assert.match(log, /INFO: hook says pre-restart/)
+  })
+
+  test('is kept from beginning by a script that says no, which hears of that', async () => {
+    const said = join(world.settings.stateDir, 'no')
+    const no = await script('no', `echo "$1" >> ${said}; [ "$1" != backup-start ]`)
+    const count = (await world.backup.list({ storage: 'vault' })).length
+    assert.match((await run({ script: no })).outcome, /no failed with exit code 1/)
+    assert.equal((await world.backup.list({ storage: 'vault' })).length, count)
+    assert.deepEqual((await readFile(said, 'utf8')).trim().split('\n').slice(2), [
+      'backup-start',
+      'backup-abort',
+      'log-end',
+      'job-end',
+    ])
+  })
+
+  test('runs no script that others than root could change', async () => {
+    const good = await script('good', 'exit 0')
+    await chmod(good, 0o777)
+    assert.match((await run({ script: good })).outcome, /others than root can change '.*good'/)
+    await chmod(good, 0o644)
+    assert.match((await run({ script: good })).outcome, /not executable/)
+    await chmod(good, 0o755)
+    await chmod(join(good, '..'), 0o777)
+    assert.match((await run({ script: good })).outcome, /others than root can change '.*hooks'/)
+    await chmod(join(good, '..'), 0o755)
+    await host.run(['chown', '65534', good])
+    const link = join(world.settings.stateDir, 'link')
+    await symlink(good, link)
+    assert.match((await run({ script: link })).outcome, /others than root can change/)
+    assert.match((await run({ script: '/no/such/script' })).outcome, /does not exist/)
+  })
+
+  test('says in its log what other tools look for', async () => {
+    const { lines, outcome } = await run({
+      vmids: [100, 199],
+      notesTemplate: '{{guestname}}',
+      protected: true,
+      jobId: 'x',
+    })
+    assert.equal(outcome, 'job errors')
+    const log = lines.join('\n')
+    for (const line of [
+      /^INFO: starting new backup job: vzdump 100 199 --mode snapshot --storage vault --job-id x --notes-template '\{\{guestname\}\}' --protected 1$/m,
+      /^INFO: Starting Backup of VM 100 \(qemu\)$/m,
+      /^INFO: Backup started at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/m,
+      /^INFO: status = running$/m,
+      /^INFO: VM Name: web$/m,
+      /^INFO: include disk 'virtio0' 'local:100\/vm-100-disk-0\.raw' 4M$/m,
+      /^INFO: exclude disk 'scsi1' \(/m,
+      /^INFO: backup mode: snapshot$/m,
+      /^INFO: Finished Backup of VM 100 \(\d\d:\d\d:\d\d\)$/m,
+      /^ERROR: Backup of VM 199 failed - .*does not exist$/m,
+      /^INFO: Backup job finished with errors$/m,
+    ]) {
+      assert.match(log, line)
+    }
+    const good = await run({})
+    assert.match(good.log, /^INFO: Backup job finished successfully$/m)
+  })
+
+  test('is told by mail to those who want to know, where there is a mail system', async () => {
+    const sent: { argv: readonly string[]; mail: string }[] = []
+    const withMail: Host = {
+      run: async (argv, options) => {
+        if (argv[0] !== 'sendmail') return host.run(argv, options)
+        sent.push({ argv, mail: String(options?.input) })
+        return { code: 0, stdout: '', stderr: '' }
+      },
+    }
+    const notify = { mailTo: ['ops@example.org', 'web@example.org'], on: 'failure' } as const
+    await run({ notify }, { host: withMail })
+    assert.equal(sent.length, 0)
+    await run({ notify, vmids: [100, 199] }, { host: withMail })
+    await run({ notify: { ...notify, on: 'always' } }, { host: withMail })
+    assert.deepEqual(sent[0]?.argv, ['sendmail', '-i', '--', 'ops@example.org', 'web@example.org'])
+    const [head = '', body = ''] = sent[0].mail.split('\n\n')
+    assert.match(head, /^To: ops@example\.org, web@example\.org$/m)
+    const text = Buffer.from(body, 'base64').toString('utf8')
+    assert.match(text, /^VM 100: ok, vault:backup[^]*^VM 199: FAILED, /m)
+    assert.equal(sent.length, 2)
+
+    const without: Host = {
+      run: (argv, options) => host.run(argv[0] === 'sendmail' ? ['no-such-program'] : argv, options),
+    }
+    const { log, outcome } = await run({ notify: { ...notify, on: 'always' } }, { host: without })
+    assert.equal(outcome, 'whole')
+    assert.match(log, /no mail goes to ops@example\.org, web@example\.org: this node has no mail system/)
+  })
+
+  test('waits its turn for the disks when it is told to', async () => {
+    const rank = async () => (await host.run(['ionice', '--pid', String(process.pid)])).stdout.trim()
+    const before = await rank()
+    await run({ ioPriority: 6 })
+    assert.equal(await rank(), 'best-effort: prio 6')
+    await setIoPriority(host, 8)
+    assert.equal(await rank(), 'idle')
+    await setIoPriority(host, 4)
+    assert.match(before, /none|best-effort/)
+  })
+
+  test('reads with as many readers as it is given, and finds the same', async () => {
+    await run({ readsAhead: 1 })
+    await run({ readsAhead: 32 })
+    const [one, many] = (await world.backup.list({ storage: 'vault' })).slice(-2)
+    const digests = (listed: typeof one) => listed?.manifest?.disks.map(({ digest }) => digest)
+    assert.deepEqual(digests(one), digests(many))
+    assert.equal(digests(one)?.length, 2)
+  })
+
+  test('waits for a guest that is held no longer than it is told', async () => {
+    await acquireLocks(world.store, ['guest/100'], 'UPID:other', { signal: new AbortController().signal, timeoutMs: 0 })
+    const startedMs = systemClock.monotonic()
+    const { outcome } = await run({ lockWait: 0 })
+    assert.match(outcome, /guest\/100|held|lock/i)
+    assert.ok(systemClock.monotonic() - startedMs < 10_000)
+    await releaseLocks(world.store, (holder) => holder === 'UPID:other')
+  })
+})
+
+/** The guest's disks cannot be found any more once it is down. */
+function failingStorage(world: BackupWorld): BackupWorld['deps']['storage'] {
+  return new Proxy(world.storage, {
+    get(storage, name) {
+      if (name === 'layers') return async () => Promise.reject(new Fault('failed', 'injected'))
+      const value: unknown = Reflect.get(storage, name, storage)
+      return typeof value === 'function' ? value.bind(storage) : value
+    },
+  })
+}
