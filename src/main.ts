@@ -46,6 +46,7 @@ async function run(log: Log): Promise<void> {
 
   await prepareNode(node)
   await tasks.recover()
+  await services.hostNetwork.bringUp()
   await services.storage.sweep()
   const adopted = await services.guests.adopt()
   log.info(`${productName} ${productVersion} has its node '${settings.node}'`, { guests: adopted.length })

@@ -19,6 +19,7 @@ import { GuestService } from '#guests/service.ts'
 import { machine } from '#host/exec.ts'
 import { makeDirectory } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
+import { HostNetwork } from '#network/machine/service.ts'
 import { NetworkService } from '#network/service.ts'
 import { History } from '#observe/history.ts'
 import { PoolService } from '#pools/service.ts'
@@ -38,6 +39,7 @@ export interface Services {
   readonly store: Store
   readonly storage: StorageService
   readonly network: NetworkService
+  readonly hostNetwork: HostNetwork
   readonly guests: GuestService
   readonly backup: BackupService
   readonly recovery: RecoveryService
@@ -80,6 +82,7 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
     ...base,
     storage,
     network,
+    hostNetwork: new HostNetwork(base),
     guests,
     backup,
     recovery,

@@ -11,6 +11,7 @@ import { clusterTaskEndpoints } from './cluster/tasks.ts'
 import { backupEndpoints } from './hako/backups.ts'
 import { selfDescription } from './hako/commands.ts'
 import { drillEndpoints, evidenceEndpoints } from './hako/drills.ts'
+import { networkChangeEndpoints } from './hako/network.ts'
 import { nodeConfigEndpoints } from './nodes/config.ts'
 import { aptEndpoints } from './nodes/apt.ts'
 import { bulkEndpoints } from './nodes/bulk.ts'
@@ -20,6 +21,7 @@ import { nodeFactEndpoints } from './nodes/facts.ts'
 import { hardwareEndpoints } from './nodes/hardware.ts'
 import { journalEndpoints } from './nodes/journal.ts'
 import { machineEndpoints } from './nodes/machine.ts'
+import { networkEndpoints } from './nodes/network.ts'
 import { rrdEndpoints } from './nodes/rrd.ts'
 import { serviceEndpoints } from './nodes/services.ts'
 import { subscriptionEndpoints } from './nodes/subscription.ts'
@@ -56,6 +58,7 @@ const endpoints = [
   ...diskEndpoints,
   ...hardwareEndpoints,
   ...journalEndpoints,
+  ...networkEndpoints,
   ...rrdEndpoints,
   ...serviceEndpoints,
   ...subscriptionEndpoints,
@@ -69,6 +72,7 @@ const endpoints = [
   ...backupEndpoints,
   ...drillEndpoints,
   ...evidenceEndpoints,
+  ...networkChangeEndpoints,
 ]
 
 /** For the typed client: `apiClient<NodeEndpoint>(…)` knows every path, its parameters and its reply. */

@@ -16,6 +16,7 @@ const branches = [
   'hosts',
   'journal',
   'netstat',
+  'network',
   'qemu',
   'query-url-metadata',
   'report',
