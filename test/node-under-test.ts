@@ -12,6 +12,7 @@ import { waitFor } from '#base/clock.ts'
 import { connectionTo, type Connection, type Params } from '../src/cli/connection.ts'
 import { Fault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
+import { inNetns } from '#host/netns.ts'
 import { takeDown } from '#lab/down.ts'
 import { ensureGuestImage } from '#lab/guest-image.ts'
 import { ownBridge, type Settings, settingsToEnv } from '../src/settings.ts'
@@ -40,10 +41,16 @@ export interface TestNode extends AsyncDisposable {
   readonly restart: () => Promise<void>
 }
 
-export async function nodeUnderTest(): Promise<TestNode> {
-  const settings = await freshSettings()
-  const image = await ensureGuestImage({ host: machine(), cacheDir: settings.cacheDir })
-  let daemon = startDaemon(settings)
+export interface NodeOptions {
+  /** Network namespace that is the whole network of the node. */
+  readonly netns?: string
+  /** Settings that differ. */
+  readonly changes?: Partial<Settings>
+}
+
+export async function nodeUnderTest({ netns, changes = {} }: NodeOptions = {}): Promise<TestNode> {
+  const settings = { ...(await freshSettings()), ...changes }
+  let daemon = startDaemon(settings, netns)
   const connection = connectionTo(
     settings.runDir,
     (path) =>
@@ -93,6 +100,7 @@ export async function nodeUnderTest(): Promise<TestNode> {
     task,
     sh,
     async boot(vmid, options = {}) {
+      const image = await ensureGuestImage({ host: machine(), cacheDir: settings.cacheDir })
       const net0 = `virtio,bridge=${ownBridge(settings)}`
       const guest = {
         vmid: String(vmid),
@@ -124,7 +132,7 @@ export async function nodeUnderTest(): Promise<TestNode> {
       })
     },
     async restart() {
-      daemon = startDaemon(settings)
+      daemon = startDaemon(settings, netns)
       await untilReady(connection, daemon)
     },
     async [Symbol.asyncDispose]() {
@@ -141,8 +149,10 @@ export async function nodeUnderTest(): Promise<TestNode> {
 /** Output of each daemon under test, for the message of a test that fails. */
 const outputs = new WeakMap<ChildProcess, string[]>()
 
-function startDaemon(settings: Settings): ChildProcess {
-  const daemon = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', join(root, 'src/main.ts')], {
+function startDaemon(settings: Settings, netns: string | undefined): ChildProcess {
+  const command = [process.execPath, '--disable-warning=ExperimentalWarning', join(root, 'src/main.ts')] as const
+  const [program, ...args] = inNetns(netns, command)
+  const daemon = spawn(program, args, {
     env: { ...settingsToEnv(settings) },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
