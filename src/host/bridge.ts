@@ -62,12 +62,21 @@ export interface PortVlans {
 
 /** Makes the port carry these VLANs and no others. */
 export async function setPortVlans(host: Host, port: string, { own, carried }: PortVlans, place: NetworkPlace = {}) {
-  const change = (verb: 'add' | 'del', vid: string, ...flags: string[]) =>
-    changeNetwork(host, 'bridge', ['vlan', verb, 'dev', port, 'vid', vid, ...flags], place)
-  for (const { link, first, last } of await vlanRows(host, place)) {
-    if (link === port) await change('del', first === last ? String(first) : `${first}-${last}`)
-  }
-  for (const range of carried) await change('add', range)
-  // Last: it may lie within a range that was just added.
-  await change('add', String(own), 'pvid', 'untagged')
+  const words = (verb: 'add' | 'del', vid: string, ...flags: string[]) => [
+    'vlan',
+    verb,
+    'dev',
+    port,
+    'vid',
+    vid,
+    ...flags,
+  ]
+  const before = (await vlanRows(host, place)).filter(({ link }) => link === port)
+  const commands = [
+    ...before.map(({ first, last }) => words('del', first === last ? String(first) : `${first}-${last}`)),
+    ...carried.map((range) => words('add', range)),
+    // Last: it may lie within a range that was just added.
+    words('add', String(own), 'pvid', 'untagged'),
+  ]
+  await changeNetwork(host, 'bridge', commands, place)
 }

@@ -70,8 +70,10 @@ export function parseLinkRows(text: string): LinkRow[] {
   })
 }
 
-export async function addressRows(host: Host, place: NetworkPlace = {}): Promise<AddressRow[]> {
-  return parseAddressRows((await host.run(tool('ip', place, '-json', 'address', 'show'))).stdout)
+/** Both by one look. */
+export async function linksAndAddresses(host: Host, place: NetworkPlace = {}) {
+  const { stdout } = await host.run(tool('ip', place, '-json', '-details', 'address', 'show'))
+  return { links: parseLinkRows(stdout), addresses: parseAddressRows(stdout) }
 }
 
 export function parseAddressRows(text: string): AddressRow[] {
@@ -87,13 +89,10 @@ export function parseAddressRows(text: string): AddressRow[] {
 }
 
 /** Routes of the main table. */
-export async function routeRows(host: Host, place: NetworkPlace = {}): Promise<RouteRow[]> {
-  const [four, six] = await Promise.all([
-    host.run(tool('ip', place, '-json', '-4', 'route', 'show', 'table', 'main')),
-    // 2: this kernel has no IPv6.
-    host.run(tool('ip', place, '-json', '-6', 'route', 'show', 'table', 'main'), { okCodes: [0, 2] }),
-  ])
-  return [...parseRouteRows(four.stdout, 'inet'), ...parseRouteRows(six.stdout, 'inet6')]
+export async function routeRows(host: Host, family: RouteRow['family'], place: NetworkPlace = {}): Promise<RouteRow[]> {
+  const option = family === 'inet' ? '-4' : '-6'
+  const { stdout } = await host.run(tool('ip', place, '-json', option, 'route', 'show', 'table', 'main'))
+  return parseRouteRows(stdout, family)
 }
 
 export function parseRouteRows(text: string, family: 'inet' | 'inet6'): RouteRow[] {
@@ -122,26 +121,34 @@ export function parseVlanRows(text: string): VlanRow[] {
   )
 }
 
-/** Runs `ip` or `bridge` with words that change something. @throws Fault `failed` with what the kernel said */
+/**
+ * Runs commands of `ip` or `bridge` one after the other in one process, so that a network that is being changed under a
+ * client's feet is whole again as soon as can be. Ends at the first that fails.
+ * @throws Fault `failed` with that command and what the kernel said, `unavailable` when the kernel has no such thing
+ */
 export async function changeNetwork(
   host: Host,
   program: 'ip' | 'bridge',
-  words: readonly string[],
-  place: NetworkPlace,
-) {
-  const { code, stderr } = await host.run(tool(program, place, ...words), { okCodes: [0, 1, 2, 255] })
+  commands: readonly (readonly string[])[],
+  place: NetworkPlace = {},
+): Promise<void> {
+  const input = commands.map((words) => words.map(quoted).join(' ')).join('\n')
+  const { code, stderr } = await host.run(tool(program, place, '-batch', '-'), { input, okCodes: [0, 1, 2, 255] })
   if (code === 0) return
-  const said =
-    stderr
-      .trim()
-      .split('\n')
-      .at(-1)
-      ?.replace(/^(?:RTNETLINK answers|Error): /, '') ?? 'nothing'
+  const failed = commands[Number(/Command failed -:(\d+)/.exec(stderr)?.[1] ?? 1) - 1] ?? []
+  const complaint = stderr.split('\n').find((line) => line.trim() !== '' && !line.startsWith('Command failed'))
+  const said = complaint?.replace(/^(?:RTNETLINK answers|Error): /, '') ?? 'nothing'
   const isLack = /Unknown device type|Operation not supported/.test(stderr)
-  throw new Fault(isLack ? 'unavailable' : 'failed', `'${[program, ...words].join(' ')}' failed: ${said}`, {
+  throw new Fault(isLack ? 'unavailable' : 'failed', `'${[program, ...failed].join(' ')}' failed: ${said}`, {
     cause: { stderr },
     ...(isLack ? { remedy: "This machine's kernel lacks what is asked for: VLANs need 8021q, bonds bonding." } : {}),
   })
+}
+
+/** A word that would be two in there is no word any of our commands has. */
+function quoted(word: string): string {
+  if (/^[^\s'"\\#]+$/.test(word)) return word
+  throw new Fault('invalid', `'${word}' cannot be part of a command of iproute2`)
 }
 
 function tool(program: 'ip' | 'bridge', { netns }: NetworkPlace, ...words: string[]): Argv {

@@ -7,7 +7,7 @@ import { after, before, test } from 'node:test'
 import { waitFor } from '#base/clock.ts'
 import { machine } from '#host/exec.ts'
 import { createNetns, inNetns, removeNetns } from '#host/netns.ts'
-import { addressRows } from '#host/network-state.ts'
+import { linksAndAddresses } from '#host/network-state.ts'
 import { endProcess } from '#host/proc.ts'
 import { parseUpid } from '#tasks/upid.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
@@ -58,7 +58,7 @@ const path = () => `/nodes/${node.settings.node}/network`
 const ownPath = () => `/hako/network/${node.settings.node}`
 
 async function addressesOf(link: string): Promise<string[]> {
-  const rows = await addressRows(host, { netns: here })
+  const rows = (await linksAndAddresses(host, { netns: here })).addresses
   return rows.filter((row) => row.link === link && row.family === 'inet').map(({ cidr }) => cidr)
 }
 

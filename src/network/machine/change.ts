@@ -29,30 +29,47 @@ export async function makeSo(
     const now = await observe(host, place)
     left = stepsBetween(now, withLinksOf(now, wanted, names))
     if (left.length === 0) return
-    for (const step of left) {
+    for (const batch of batches(left)) {
       signal?.throwIfAborted()
-      log(textOf(step))
-      await take(step, host, place)
+      for (const step of batch) log(textOf(step))
+      await take(batch, host, place)
     }
   }
   throw new Fault('failed', `the network does not stay as it was set: '${left.map(textOf).join("', '")}' has no effect`)
 }
 
-async function take({ program, words }: Step, host: Host, place: NetworkPlace): Promise<void> {
-  if (program !== 'sysctl') {
-    try {
-      await changeNetwork(host, program, words, place)
-    } catch (error) {
-      // What is to go may be gone by itself, with its link or its first address; if not, the next look tells.
-      if (!words.includes('delete') || !isFault(error, 'failed')) throw error
-    }
-    return
+/** Steps one process takes. What is to go may be gone by itself, so each of these is taken alone. */
+function batches(steps: readonly Step[]): Step[][] {
+  const all: Step[][] = []
+  for (const step of steps) {
+    const last = all.at(-1)
+    const fits = last?.[0]?.program === step.program && step.program !== 'sysctl' && !isRemoval(step)
+    if (last && fits && !last.some(isRemoval)) last.push(step)
+    else all.push([step])
   }
+  return all
+}
+
+const isRemoval = ({ words }: Step) => words.includes('delete')
+
+async function take(batch: readonly Step[], host: Host, place: NetworkPlace): Promise<void> {
+  const [first] = batch
+  if (!first) return
+  const { program, words } = first
   try {
-    await writeSysctl(host, words[0] ?? '', words[1] ?? '', place)
+    if (program === 'sysctl') await writeSysctl(host, words[0] ?? '', words[1] ?? '', place)
+    else
+      await changeNetwork(
+        host,
+        program,
+        batch.map((step) => step.words),
+        place,
+      )
   } catch (error) {
-    // A kernel without IPv6 has nothing to be told.
-    if (!isFault(error, 'unavailable') && !isFault(error, 'failed')) throw error
+    // A link or address that vanished by itself, with what it was on: if it did not, the next look tells. And a kernel
+    // without IPv6 has nothing to be told.
+    const isHarmless = isFault(error, 'failed') || (program === 'sysctl' && isFault(error, 'unavailable'))
+    if (!isHarmless || !(program === 'sysctl' || isRemoval(first))) throw error
   }
 }
 

@@ -222,10 +222,10 @@ function routeStep(
   { family, destination, gateway, metric }: RouteState,
 ): Step {
   return ip(
-    family === 'inet' ? '-4' : '-6',
     'route',
     verb,
-    destination,
+    // Its family must show.
+    destination === 'default' ? (family === 'inet' ? '0.0.0.0/0' : '::/0') : destination,
     ...(gateway === undefined ? [] : ['via', gateway]),
     'dev',
     name,
