@@ -12,6 +12,7 @@ import { productName, productVersion } from '#base/product.ts'
 import { runBackupJobs } from '#loops/backup-jobs.ts'
 import { watchGuests } from '#loops/guest-status.ts'
 import { writeHistory } from '#loops/history.ts'
+import { tellMetricServers } from '#loops/metrics.ts'
 import { allOperations } from '#operations/all.ts'
 import { TaskService } from '#tasks/service.ts'
 import { prepareNode } from './prepare-node.ts'
@@ -57,6 +58,7 @@ async function run(log: Log): Promise<void> {
   watchGuests(node, stopping.signal)
   runBackupJobs(node, stopping.signal)
   writeHistory(node, stopping.signal)
+  tellMetricServers(node, stopping.signal)
   await stopped
   log.info('stopping; guests and tasks go on')
 }

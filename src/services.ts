@@ -22,6 +22,7 @@ import type { Host } from '#host/host.ts'
 import { HostNetwork } from '#network/machine/service.ts'
 import { NetworkService } from '#network/service.ts'
 import { History } from '#observe/history.ts'
+import { MetricServers } from '#observe/metric-servers.ts'
 import { PoolService } from '#pools/service.ts'
 import { RecoveryService } from '#recovery/service.ts'
 import { StorageService } from '#storage/service.ts'
@@ -50,6 +51,7 @@ export interface Services {
   readonly nodeConfigs: NodeConfigs
   readonly subscriptions: Subscriptions
   readonly history: History
+  readonly metricServers: MetricServers
   readonly node: NodeFacts
 }
 
@@ -93,6 +95,7 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
     nodeConfigs: new NodeConfigs(base),
     subscriptions: new Subscriptions(base),
     history: new History(join(settings.stateDir, 'history')),
+    metricServers: new MetricServers(base),
     node: new NodeFacts(base),
   }
 }

@@ -70,19 +70,20 @@ function sharerOf(socket: string): [string, string[]] {
 }
 
 function hardware(file: (name: string) => string): string[] {
-  const cards = [0, 1].flatMap((card) => [
-    ...['-netdev', `user,id=n${card},restrict=on`],
-    ...['-device', `virtio-net-pci,netdev=n${card},romfile=,mac=52:54:00:00:00:0${card}`],
-  ])
-  return [
-    ...'-accel tcg,thread=multi -M q35 -cpu max -smp 2 -m 768 -nodefaults -display none -no-reboot'.split(' '),
-    ...['-object', 'memory-backend-memfd,id=memory,size=768M,share=on', '-machine', 'memory-backend=memory'],
-    ...['-chardev', `socket,id=root,path=${file('root.sock')}`],
-    ...['-device', 'vhost-user-fs-pci,chardev=root,tag=root,queue-size=1024'],
-    ...['-serial', `file:${file('serial.log')}`],
-    ...cards,
-    ...['-kernel', file('vmlinuz'), '-initrd', file('initrd')],
+  const card = (number: number) => [
+    `-netdev user,id=n${number},restrict=on`,
+    `-device virtio-net-pci,netdev=n${number},romfile=,mac=52:54:00:00:00:0${number}`,
   ]
+  return [
+    '-accel tcg,thread=multi -M q35 -cpu max -smp 2 -m 768 -nodefaults -display none -no-reboot',
+    '-object memory-backend-memfd,id=memory,size=768M,share=on -machine memory-backend=memory',
+    `-chardev socket,id=root,path=${file('root.sock')}`,
+    '-device vhost-user-fs-pci,chardev=root,tag=root,queue-size=1024',
+    `-serial file:${file('serial.log')}`,
+    ...card(0),
+    ...card(1),
+    `-kernel ${file('vmlinuz')} -initrd ${file('initrd')}`,
+  ].flatMap((words) => words.split(' '))
 }
 
 interface Kernel {

@@ -5,6 +5,7 @@ import type { Call } from './call.ts'
 import { backupJobEndpoints } from './cluster/backup.ts'
 import { jobEndpoints } from './cluster/jobs.ts'
 import { clusterLogEndpoints } from './cluster/log.ts'
+import { metricEndpoints } from './cluster/metrics.ts'
 import { clusterOptionEndpoints } from './cluster/options.ts'
 import { clusterResourceEndpoints } from './cluster/resources.ts'
 import { clusterTaskEndpoints } from './cluster/tasks.ts'
@@ -45,6 +46,7 @@ const endpoints = [
   ...backupJobEndpoints,
   ...jobEndpoints,
   ...clusterLogEndpoints,
+  ...metricEndpoints,
   ...clusterTaskEndpoints,
   ...storageEndpoints,
   ...poolEndpoints,

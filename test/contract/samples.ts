@@ -43,6 +43,7 @@ const fitting: Readonly<Record<string, string>> = {
   'pve-bridge-id': 'vmbr77',
   'pve-iface': 'sample0',
   'pve-vlan-id-or-range': '2-4094',
+  'graphite-path': 'sample',
   'pve-realm': 'pve',
   'pve-userid': 'sample@pve',
   'pve-tokenid': 'sample@pve!sample',

@@ -9,7 +9,18 @@ import { anyone, check } from '#rest/endpoint.ts'
 import { resources, resourceTypes, visibleResources } from '#views/resources.ts'
 import { type Call, endpoint } from '../call.ts'
 
-const children = ['backup', 'backup-info', 'jobs', 'log', 'nextid', 'options', 'resources', 'status', 'tasks']
+const children = [
+  'backup',
+  'backup-info',
+  'jobs',
+  'log',
+  'metrics',
+  'nextid',
+  'options',
+  'resources',
+  'status',
+  'tasks',
+]
 
 const statusEntry = object({
   id: string({ description: 'Unique: `node/<name>` or `cluster`.' }),

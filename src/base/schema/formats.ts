@@ -56,6 +56,7 @@ const formats: Readonly<Record<string, Format>> = {
     /^(?=.{2,20}$)[a-zA-Z][a-zA-Z0-9_]+(?:[:.]\d+)?$/,
     'value does not look like a valid interface name',
   ),
+  'graphite-path': matching(/^[a-zA-Z0-9_-]+(?:\.[a-zA-Z0-9_-]+)*$/, 'value does not look like a path of Graphite'),
   'pve-vlan-id-or-range': (text) => {
     const [, first, last = first] = /^(\d{1,4})(?:-(\d{1,4}))?$/.exec(text) ?? []
     const isGood = Number(first) >= 1 && Number(last) <= 4094 && Number(first) <= Number(last)
