@@ -3,6 +3,7 @@
  * card, the client another at the other end of the cable.
  */
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { waitFor } from '#base/clock.ts'
 import { machine } from '#host/exec.ts'
@@ -10,6 +11,7 @@ import { createNetns, inNetns, removeNetns } from '#host/netns.ts'
 import { linksAndAddresses } from '#host/network-state.ts'
 import { endProcess } from '#host/proc.ts'
 import { parseUpid } from '#tasks/upid.ts'
+import { settingsToEnv } from '#settings.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 
 const host = machine()
@@ -167,6 +169,26 @@ for (const both of [true, false]) {
     await node.api('DELETE', path())
   })
 }
+
+test('the command line creates, shows the difference, and forgets it', async () => {
+  const entry = join(import.meta.dirname, '../../src/cli/main.ts')
+  const env = { ...settingsToEnv(node.settings), LANG: 'C.UTF-8' }
+  const hako = async (...words: string[]) => {
+    const argv = [process.execPath, '--disable-warning=ExperimentalWarning', entry, 'network', ...words] as const
+    return (await host.run(argv, { env })).stdout
+  }
+  await hako('create', 'vmbr5', '--type', 'bridge', '--cidr', '10.79.0.1/24')
+  assert.match(await hako('diff'), /^\+auto vmbr5\n\+iface vmbr5 inet static\n\+\taddress 10\.79\.0\.1\/24$/m)
+  assert.deepEqual((await hako('list', '-o', 'id')).trim().split('\n'), ['eth0', 'vmbr0', 'vmbr1', 'vmbr5'])
+  await hako('apply', '--confirm-within', '0')
+  assert.deepEqual(await addressesOf('vmbr5'), ['10.79.0.1/24'])
+  await hako('set', 'vmbr5', '--type', 'bridge', '--mtu', '9000')
+  await hako('revert')
+  assert.equal((await hako('diff')).trim(), '')
+  await hako('delete', 'vmbr5')
+  await hako('apply', '--confirm-within', '0')
+  assert.deepEqual(await addressesOf('vmbr5'), [])
+})
 
 test('after the machine was off, its network is made again', async () => {
   await node.kill9()

@@ -13,6 +13,8 @@ const number = (description: string, minimum: number, maximum: number, value: nu
   optional(integer({ description, minimum, maximum, default: value }))
 const largestBody = 1_000_000_000
 
+const kind = { ...enumOf(metricServerTypes, { description: 'Kind of server.' }), format: 'pve-configid' }
+
 const place = {
   server: string({ description: 'Name or address of the server.', format: 'address', maxLength: 256 }),
   port: integer({ description: 'Its port.', minimum: 1, maximum: 65_536 }),
@@ -112,7 +114,7 @@ export const metricEndpoints = [
     method: 'POST',
     path: '/cluster/metrics/server/{id}',
     description: 'Tell another server, from now on every ten seconds.',
-    params: { id, type: enumOf(metricServerTypes, { description: 'Kind of server.' }), ...place, ...options },
+    params: { id, type: kind, ...place, ...options },
     permission: mayModify,
     returns: nothing,
     cli: {

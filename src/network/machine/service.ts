@@ -24,7 +24,7 @@ import { namesOf } from '../names.ts'
 import { networkRecords, type NetworkRecords, type TapRecord } from '../records.ts'
 import { makeSo } from './change.ts'
 import { type Caller, Confirmations } from './confirmation.ts'
-import { type Declared, declaredList } from './declared.ts'
+import { type Declared, declaredList, membersOf } from './declared.ts'
 import { observe } from './observe.ts'
 import { allErrors, mutualErrors, ownErrors } from './rules.ts'
 import { canonical, differing, type NetworkState } from './state.ts'
@@ -211,6 +211,8 @@ export class HostNetwork {
       const now = await this.#observe()
       const shall = this.#wanted(now, before, before)
       await makeSo(shall, this.#hands(differing(now, shall)))
+      const absent = before.flatMap(membersOf).filter((name) => !shall[name])
+      if (absent.length > 0) log.warn('network cards that are declared are not in this machine', { absent })
     } catch (error) {
       log.error('the network that was declared cannot be made', { error })
     }
