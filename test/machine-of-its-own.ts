@@ -24,7 +24,7 @@ export interface MachineRun {
 }
 
 /** Runs a shell script as root of a machine with two network cards, `eth0` and `eth1`, that lead nowhere. */
-export async function runOnItsOwnMachine(script: string, timeoutMs = 120_000): Promise<MachineRun> {
+export async function runOnItsOwnMachine(script: string, timeoutMs = 240_000): Promise<MachineRun> {
   await using undo = new AsyncDisposableStack()
   const kernel = await preparedKernel()
   const place = await mkdtemp('/var/tmp/hako-machine-')
@@ -75,7 +75,7 @@ function hardware(file: (name: string) => string): string[] {
     `-device virtio-net-pci,netdev=n${number},romfile=,mac=52:54:00:00:00:0${number}`,
   ]
   return [
-    '-accel tcg,thread=multi -M q35 -cpu max -smp 2 -m 768 -nodefaults -display none -no-reboot',
+    '-accel tcg,thread=multi -M q35 -cpu Nehalem -m 768 -nodefaults -display none -no-reboot',
     '-object memory-backend-memfd,id=memory,size=768M,share=on -machine memory-backend=memory',
     `-chardev socket,id=root,path=${file('root.sock')}`,
     '-device vhost-user-fs-pci,chardev=root,tag=root,queue-size=1024',

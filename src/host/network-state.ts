@@ -70,10 +70,13 @@ export function parseLinkRows(text: string): LinkRow[] {
   })
 }
 
-/** Both by one look. */
-export async function linksAndAddresses(host: Host, place: NetworkPlace = {}) {
-  const { stdout } = await host.run(tool('ip', place, '-json', '-details', 'address', 'show'))
-  return { links: parseLinkRows(stdout), addresses: parseAddressRows(stdout) }
+/** Links, addresses and IPv4 routes of the main table, all by one look. */
+export async function networkRows(host: Host, place: NetworkPlace = {}) {
+  const input = 'address show\nroute show table main\n'
+  const { stdout } = await host.run(tool('ip', place, '-json', '-details', '-batch', '-'), { input })
+  // One line for each question.
+  const [first = '', second = ''] = stdout.split('\n').filter((line) => line.trim() !== '')
+  return { links: parseLinkRows(first), addresses: parseAddressRows(first), routes: parseRouteRows(second, 'inet') }
 }
 
 export function parseAddressRows(text: string): AddressRow[] {
@@ -88,11 +91,10 @@ export function parseAddressRows(text: string): AddressRow[] {
   )
 }
 
-/** Routes of the main table. */
-export async function routeRows(host: Host, family: RouteRow['family'], place: NetworkPlace = {}): Promise<RouteRow[]> {
-  const option = family === 'inet' ? '-4' : '-6'
-  const { stdout } = await host.run(tool('ip', place, '-json', option, 'route', 'show', 'table', 'main'))
-  return parseRouteRows(stdout, family)
+/** IPv6 routes of the main table. */
+export async function routeRows6(host: Host, place: NetworkPlace = {}): Promise<RouteRow[]> {
+  const { stdout } = await host.run(tool('ip', place, '-json', '-6', 'route', 'show', 'table', 'main'))
+  return parseRouteRows(stdout, 'inet6')
 }
 
 export function parseRouteRows(text: string, family: 'inet' | 'inet6'): RouteRow[] {

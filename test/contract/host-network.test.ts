@@ -8,7 +8,7 @@ import { after, before, test } from 'node:test'
 import { waitFor } from '#base/clock.ts'
 import { machine } from '#host/exec.ts'
 import { createNetns, inNetns, removeNetns } from '#host/netns.ts'
-import { linksAndAddresses } from '#host/network-state.ts'
+import { networkRows } from '#host/network-state.ts'
 import { endProcess } from '#host/proc.ts'
 import { parseUpid } from '#tasks/upid.ts'
 import { settingsToEnv } from '#settings.ts'
@@ -60,7 +60,7 @@ const path = () => `/nodes/${node.settings.node}/network`
 const ownPath = () => `/hako/network/${node.settings.node}`
 
 async function addressesOf(link: string): Promise<string[]> {
-  const rows = (await linksAndAddresses(host, { netns: here })).addresses
+  const rows = (await networkRows(host, { netns: here })).addresses
   return rows.filter((row) => row.link === link && row.family === 'inet').map(({ cidr }) => cidr)
 }
 

@@ -1,20 +1,17 @@
 /** Asks the kernel what the network is now. */
 import type { Host } from '#host/host.ts'
 import type { NetworkPlace } from '#host/netns.ts'
-import { linksAndAddresses, routeRows, vlanRows, type LinkRow, type VlanRow } from '#host/network-state.ts'
+import { networkRows, routeRows6, vlanRows, type LinkRow, type VlanRow } from '#host/network-state.ts'
 import type { LinkState, NetworkState, VlanRange } from './state.ts'
 
 /** Routes that are there because of an address, or that routers announced, come and go by themselves. */
 const byItself = new Set(['kernel', 'ra', 'redirect'])
 
 export async function observe(host: Host, place: NetworkPlace = {}): Promise<NetworkState> {
-  const [{ links, addresses }, four] = await Promise.all([
-    linksAndAddresses(host, place),
-    routeRows(host, 'inet', place),
-  ])
+  const { links, addresses, routes: four } = await networkRows(host, place)
   // A kernel without IPv6 would take the question for a mistake.
   const isSix = addresses.some(({ family, scope }) => family === 'inet6' && scope === 'global')
-  const routes = isSix ? [...four, ...(await routeRows(host, 'inet6', place))] : four
+  const routes = isSix ? [...four, ...(await routeRows6(host, place))] : four
   const isAnyVlanAware = links.some(({ data }) => data.vlan_filtering === 1)
   const vlans = isAnyVlanAware ? await vlanRows(host, place) : []
   const states = links.map((row): [string, LinkState] => [
