@@ -27,7 +27,11 @@ export async function smallMachine() {
     'route add default via 10.9.0.1',
   ]
   const run = (...words: string[]) => host.run(['ip', '-netns', netns, ...words])
-  await host.run(['ip', '-netns', netns, '-batch', '-'], { input: batch.join('\n') })
+  const remove = () => host.run(['ip', 'netns', 'delete', netns])
+  await host.run(['ip', '-netns', netns, '-batch', '-'], { input: batch.join('\n') }).catch(async (error: unknown) => {
+    await remove()
+    throw error
+  })
   const settings = settingsFrom({ HAKO_INSTANCE: 'nwtest', HAKO_NETWORK: 'own' })
   const store = openMemoryStore(new MemoryWorld())
   const place = { netns }
@@ -52,7 +56,7 @@ export async function smallMachine() {
       }
     },
     async [Symbol.asyncDispose]() {
-      await host.run(['ip', 'netns', 'delete', netns])
+      await remove()
     },
   }
 }
