@@ -13,6 +13,7 @@ import { runBackupJobs } from '#loops/backup-jobs.ts'
 import { watchGuests } from '#loops/guest-status.ts'
 import { writeHistory } from '#loops/history.ts'
 import { runRealmSyncJobs } from '#loops/realm-sync-jobs.ts'
+import { tellMetricServers } from '#loops/metrics.ts'
 import { allOperations } from '#operations/all.ts'
 import { TaskService } from '#tasks/service.ts'
 import { prepareNode } from './prepare-node.ts'
@@ -48,6 +49,7 @@ async function run(log: Log): Promise<void> {
 
   await prepareNode(node)
   await tasks.recover()
+  await services.hostNetwork.bringUp()
   await services.storage.sweep()
   const adopted = await services.guests.adopt()
   log.info(`${productName} ${productVersion} has its node '${settings.node}'`, { guests: adopted.length })
@@ -59,6 +61,7 @@ async function run(log: Log): Promise<void> {
   runBackupJobs(node, stopping.signal)
   runRealmSyncJobs(node, stopping.signal)
   writeHistory(node, stopping.signal)
+  tellMetricServers(node, stopping.signal)
   await stopped
   log.info('stopping; guests and tasks go on')
 }

@@ -22,8 +22,10 @@ import { GuestService } from '#guests/service.ts'
 import { machine } from '#host/exec.ts'
 import { makeDirectory } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
+import { HostNetwork } from '#network/machine/service.ts'
 import { NetworkService } from '#network/service.ts'
 import { History } from '#observe/history.ts'
+import { MetricServers } from '#observe/metric-servers.ts'
 import { PoolService } from '#pools/service.ts'
 import { RecoveryService } from '#recovery/service.ts'
 import { StorageService } from '#storage/service.ts'
@@ -41,6 +43,7 @@ export interface Services {
   readonly store: Store
   readonly storage: StorageService
   readonly network: NetworkService
+  readonly hostNetwork: HostNetwork
   readonly guests: GuestService
   readonly backup: BackupService
   readonly recovery: RecoveryService
@@ -54,6 +57,7 @@ export interface Services {
   readonly nodeConfigs: NodeConfigs
   readonly subscriptions: Subscriptions
   readonly history: History
+  readonly metricServers: MetricServers
   readonly node: NodeFacts
 }
 
@@ -86,6 +90,7 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
     ...base,
     storage,
     network,
+    hostNetwork: new HostNetwork(base),
     guests,
     backup,
     recovery,
@@ -99,6 +104,7 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
     nodeConfigs: new NodeConfigs(base),
     subscriptions: new Subscriptions(base),
     history: new History(join(settings.stateDir, 'history')),
+    metricServers: new MetricServers(base),
     node: new NodeFacts(base),
   }
 }

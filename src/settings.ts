@@ -22,6 +22,8 @@ export interface Settings {
   readonly cacheDir: string
   /** Stands for `/` where settings of the machine are written: a node that shares its machine has none, and writes none. */
   readonly machineRoot?: string
+  /** The network this process is in is the node's to change: a node that shares it with others has none, and changes none. */
+  readonly ownsNetwork?: boolean
   readonly apiHost: string
   readonly apiPort: number
   /** `nat`: the node makes a bridge of its own with DHCP and address translation; `none`: it uses what is there. */
@@ -43,6 +45,7 @@ export function settingsFrom(env: Readonly<Record<string, string | undefined>> =
     runDir: env.HAKO_RUN_DIR ?? join('/run/hakobune', instance),
     cacheDir: env.HAKO_CACHE_DIR ?? '/var/cache/hakobune',
     ...machineRootOf(instance, env.HAKO_MACHINE_ROOT),
+    ...networkOf(instance, env.HAKO_NETWORK),
     apiHost: env.HAKO_API_HOST ?? '127.0.0.1',
     apiPort: wholeNumber('HAKO_API_PORT', env.HAKO_API_PORT ?? '8006', 0, 65_535),
     bridge: oneOf('HAKO_BRIDGE', env.HAKO_BRIDGE ?? 'none', ['nat', 'none']),
@@ -59,6 +62,7 @@ export function settingsToEnv(settings: Settings): Record<string, string> {
     HAKO_RUN_DIR: settings.runDir,
     HAKO_CACHE_DIR: settings.cacheDir,
     ...(settings.machineRoot === undefined ? {} : { HAKO_MACHINE_ROOT: settings.machineRoot }),
+    HAKO_NETWORK: settings.ownsNetwork === true ? 'own' : 'shared',
     HAKO_API_HOST: settings.apiHost,
     HAKO_API_PORT: String(settings.apiPort),
     HAKO_BRIDGE: settings.bridge,
@@ -78,6 +82,12 @@ export function ownBridge({ instance }: Pick<Settings, 'instance'>): string {
 function machineRootOf(instance: string, given: string | undefined): { machineRoot?: string } {
   if (given !== undefined) return { machineRoot: given }
   return instance === defaultInstance ? { machineRoot: '/' } : {}
+}
+
+/** The same holds for its network. Another node may own one where it has a network namespace to itself. */
+function networkOf(instance: string, given: string | undefined): { ownsNetwork?: boolean } {
+  const known = oneOf('HAKO_NETWORK', given ?? (instance === defaultInstance ? 'own' : 'shared'), ['own', 'shared'])
+  return known === 'own' ? { ownsNetwork: true } : {}
 }
 
 function hostLabel(): string {

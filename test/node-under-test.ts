@@ -14,6 +14,7 @@ import { connectionTo, type Connection, type Params } from '../src/cli/connectio
 import { Fault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
 import { accessLogName } from '#http/access-log.ts'
+import { inNetns } from '#host/netns.ts'
 import { takeDown } from '#lab/down.ts'
 import { ensureGuestImage } from '#lab/guest-image.ts'
 import { ownBridge, type Settings, settingsToEnv } from '../src/settings.ts'
@@ -43,15 +44,18 @@ export interface TestNode extends AsyncDisposable {
   readonly restart: () => Promise<void>
 }
 
-export interface TestNodeOptions {
+export interface NodeOptions {
   /** A client that is not ours and has the public port to itself: what it calls is kept for the conformance report. */
   readonly client?: string
+  /** Network namespace that is the whole network of the node. */
+  readonly netns?: string
+  /** Settings that differ. */
+  readonly changes?: Partial<Settings>
 }
 
-export async function nodeUnderTest({ client }: TestNodeOptions = {}): Promise<TestNode> {
-  const settings = await freshSettings()
-  const image = await ensureGuestImage({ host: machine(), cacheDir: settings.cacheDir })
-  let daemon = startDaemon(settings)
+export async function nodeUnderTest({ client, netns, changes = {} }: NodeOptions = {}): Promise<TestNode> {
+  const settings = { ...(await freshSettings()), ...changes }
+  let daemon = startDaemon(settings, netns)
   const connection = connectionTo(
     settings.runDir,
     (path) =>
@@ -101,6 +105,7 @@ export async function nodeUnderTest({ client }: TestNodeOptions = {}): Promise<T
     task,
     sh,
     async boot(vmid, options = {}) {
+      const image = await ensureGuestImage({ host: machine(), cacheDir: settings.cacheDir })
       const net0 = `virtio,bridge=${ownBridge(settings)}`
       const guest = {
         vmid: String(vmid),
@@ -132,7 +137,7 @@ export async function nodeUnderTest({ client }: TestNodeOptions = {}): Promise<T
       })
     },
     async restart() {
-      daemon = startDaemon(settings)
+      daemon = startDaemon(settings, netns)
       await untilReady(connection, daemon)
     },
     async [Symbol.asyncDispose]() {
@@ -164,8 +169,10 @@ async function keepCalls(client: string, { stateDir }: Settings): Promise<void> 
 /** Output of each daemon under test, for the message of a test that fails. */
 const outputs = new WeakMap<ChildProcess, string[]>()
 
-function startDaemon(settings: Settings): ChildProcess {
-  const daemon = spawn(process.execPath, [...daemonFlags, join(root, 'src/main.ts')], {
+function startDaemon(settings: Settings, netns: string | undefined): ChildProcess {
+  const command = [process.execPath, ...daemonFlags, join(root, 'src/main.ts')] as const
+  const [program, ...args] = inNetns(netns, command)
+  const daemon = spawn(program, args, {
     env: { ...settingsToEnv(settings) },
     stdio: ['ignore', 'pipe', 'pipe'],
   })

@@ -6,21 +6,24 @@ import type { Json } from '#store/store.ts'
 import type { Call } from './call.ts'
 
 export function makeCall(services: NodeServices): (facts: CallFacts) => Call {
-  return ({ who, signal, remoteAddress }) => ({
-    // Only endpoints open to the world are called by nobody, and none of them asks who calls.
-    who: who ?? { user: 'nobody', authId: 'nobody' },
-    services,
-    signal,
-    remoteAddress,
-    start: (operation, params) =>
-      services.tasks.start({ operation: operation.name, params: asJson(params), user: who?.authId ?? 'nobody' }),
-    async may(path, ...privileges) {
-      if (!who) return false
-      if (services.access.isRoot(who)) return true
-      const held = await services.access.privilegesOn(who, path)
-      return privileges.every((privilege) => held.has(privilege))
-    },
-  })
+  return ({ who, signal, remoteAddress }) => {
+    if (who) services.hostNetwork.heard({ user: who.user, remoteAddress })
+    return {
+      // Only endpoints open to the world are called by nobody, and none of them asks who calls.
+      who: who ?? { user: 'nobody', authId: 'nobody' },
+      services,
+      signal,
+      remoteAddress,
+      start: (operation, params) =>
+        services.tasks.start({ operation: operation.name, params: asJson(params), user: who?.authId ?? 'nobody' }),
+      async may(path, ...privileges) {
+        if (!who) return false
+        if (services.access.isRoot(who)) return true
+        const held = await services.access.privilegesOn(who, path)
+        return privileges.every((privilege) => held.has(privilege))
+      },
+    }
+  }
 }
 
 /** Parameters travel to the task's process as JSON. */

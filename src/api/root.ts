@@ -5,12 +5,14 @@ import type { Call } from './call.ts'
 import { backupJobEndpoints } from './cluster/backup.ts'
 import { jobEndpoints } from './cluster/jobs.ts'
 import { clusterLogEndpoints } from './cluster/log.ts'
+import { metricEndpoints } from './cluster/metrics.ts'
 import { clusterOptionEndpoints } from './cluster/options.ts'
 import { clusterResourceEndpoints } from './cluster/resources.ts'
 import { clusterTaskEndpoints } from './cluster/tasks.ts'
 import { backupEndpoints } from './hako/backups.ts'
 import { selfDescription } from './hako/commands.ts'
 import { drillEndpoints, evidenceEndpoints } from './hako/drills.ts'
+import { networkChangeEndpoints } from './hako/network.ts'
 import { nodeConfigEndpoints } from './nodes/config.ts'
 import { aptEndpoints } from './nodes/apt.ts'
 import { bulkEndpoints } from './nodes/bulk.ts'
@@ -21,6 +23,7 @@ import { hardwareEndpoints } from './nodes/hardware.ts'
 import { journalEndpoints } from './nodes/journal.ts'
 import { containerEndpoints } from './nodes/lxc.ts'
 import { machineEndpoints } from './nodes/machine.ts'
+import { networkEndpoints } from './nodes/network.ts'
 import { rrdEndpoints } from './nodes/rrd.ts'
 import { serviceEndpoints } from './nodes/services.ts'
 import { subscriptionEndpoints } from './nodes/subscription.ts'
@@ -44,6 +47,7 @@ const endpoints = [
   ...backupJobEndpoints,
   ...jobEndpoints,
   ...clusterLogEndpoints,
+  ...metricEndpoints,
   ...clusterTaskEndpoints,
   ...storageEndpoints,
   ...poolEndpoints,
@@ -57,6 +61,7 @@ const endpoints = [
   ...diskEndpoints,
   ...hardwareEndpoints,
   ...journalEndpoints,
+  ...networkEndpoints,
   ...rrdEndpoints,
   ...serviceEndpoints,
   ...subscriptionEndpoints,
@@ -71,6 +76,7 @@ const endpoints = [
   ...backupEndpoints,
   ...drillEndpoints,
   ...evidenceEndpoints,
+  ...networkChangeEndpoints,
 ]
 
 /** For the typed client: `apiClient<NodeEndpoint>(…)` knows every path, its parameters and its reply. */

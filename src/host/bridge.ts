@@ -9,6 +9,7 @@ import { Fault } from '#base/fault.ts'
 import type { Host } from './host.ts'
 import { addLink, addressesOf, changeLink, findLink, links, removeAddress, setAddress } from './ip.ts'
 import type { NetworkPlace } from './netns.ts'
+import { changeNetwork, vlanRows } from './network-state.ts'
 import { writeSysctl } from './sysctl.ts'
 
 export interface BridgeWish extends NetworkPlace {
@@ -49,4 +50,33 @@ export async function createBridge(host: Host, wish: BridgeWish): Promise<{ isNe
 /** Names of the links plugged into the bridge. */
 export async function portsOf(host: Host, name: string, place: NetworkPlace = {}): Promise<string[]> {
   return (await links(host, place)).filter((link) => link.master === name).map((link) => link.name)
+}
+
+/** What passes a port of a bridge that tells VLANs apart. */
+export interface PortVlans {
+  /** Frames without a tag belong to this one. */
+  readonly own: number
+  /** Those that pass with their tags, `10` or `20-30`. */
+  readonly carried: readonly string[]
+}
+
+/** Makes the port carry these VLANs and no others. */
+export async function setPortVlans(host: Host, port: string, { own, carried }: PortVlans, place: NetworkPlace = {}) {
+  const words = (verb: 'add' | 'del', vid: string, ...flags: string[]) => [
+    'vlan',
+    verb,
+    'dev',
+    port,
+    'vid',
+    vid,
+    ...flags,
+  ]
+  const before = (await vlanRows(host, place)).filter(({ link }) => link === port)
+  const commands = [
+    ...before.map(({ first, last }) => words('del', first === last ? String(first) : `${first}-${last}`)),
+    ...carried.map((range) => words('add', range)),
+    // Last: it may lie within a range that was just added.
+    words('add', String(own), 'pvid', 'untagged'),
+  ]
+  await changeNetwork(host, 'bridge', commands, place)
 }

@@ -30,6 +30,9 @@ const tapRecord = object({
   mac: string({ maxLength: 17 }),
   bridge: string({ maxLength: 15 }),
   netns: optional(string({ maxLength: 64 })),
+  /** VLAN of the card, and those that pass it with their tags (`10;20-30`). */
+  tag: optional(integer({ minimum: 1, maximum: 4094 })),
+  trunks: optional(string({ maxLength: 400 })),
 })
 export type TapRecord = Static<typeof tapRecord>
 

@@ -76,6 +76,10 @@ export interface Card {
   /** In an isolated network its own bridge is used, whatever this says. */
   readonly bridge: string
   readonly netns?: string | undefined
+  /** Its VLAN; its frames carry no tag. In an isolated network there are no VLANs. */
+  readonly tag?: number | undefined
+  /** VLANs it may use with their tags, `10;20-30`. */
+  readonly trunks?: string | undefined
 }
 
 export interface IsolatedNetwork {
@@ -158,8 +162,8 @@ export class NetworkService {
    * hand it to QEMU, then close it; the tap vanishes with its last holder.
    * @throws Fault `missing` when there is no such bridge or isolated network, `conflict` when it is plugged in already.
    */
-  async plug({ vmid, nic, mac, bridge, netns }: Card): Promise<Plugged> {
-    if (netns === undefined) return plugTap(this.#parts(), { vmid, nic, mac, bridge })
+  async plug({ vmid, nic, mac, bridge, netns, tag, trunks }: Card): Promise<Plugged> {
+    if (netns === undefined) return plugTap(this.#parts(), { vmid, nic, mac, bridge, tag, trunks })
     const network = await this.#isolatedIn(netns)
     return plugTap(this.#parts(), { vmid, nic, mac, bridge: network.bridge, netns })
   }

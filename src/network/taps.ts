@@ -7,10 +7,12 @@
  */
 import { closeSync } from 'node:fs'
 import { Fault, isFault } from '#base/fault.ts'
+import { type PortVlans, setPortVlans } from '#host/bridge.ts'
 import type { Host } from '#host/host.ts'
 import { changeLink, deleteLink, findLink, links } from '#host/ip.ts'
 import { openTap } from '#host/native.ts'
 import { netnsExists } from '#host/netns.ts'
+import { linkRows } from '#host/network-state.ts'
 import type { Names } from './names.ts'
 import type { NetworkRecords, TapRecord } from './records.ts'
 
@@ -31,28 +33,56 @@ const ATTEMPTS = 100
 
 /**
  * Opens a tap for a card and joins it to its bridge.
- * @throws Fault `missing` when there is no such bridge, `conflict` when the card is plugged in already.
+ * @throws Fault `missing` when there is no such bridge, `conflict` when the card is plugged in already or in a VLAN its
+ *   bridge knows nothing of.
  */
 export async function plugTap(taps: Taps, card: TapRecord): Promise<Plugged> {
   const { host, names, records } = taps
   const { bridge, netns } = card
-  if ((await findLink(host, bridge, { netns }))?.kind !== 'bridge') {
-    throw new Fault('missing', `bridge '${bridge}' does not exist`, {
-      remedy: `Create it, or change the bridge of ${card.nic} of guest ${card.vmid}.`,
-    })
-  }
+  const vlans = await vlansFor(host, card)
   const tap = await reserve(taps, card)
   const fd = openTap(tap)
   try {
     if (netns !== undefined) await changeLink(host, tap, { toNetns: netns })
     const change = { alias: names.alias, master: bridge, noAddressByItself: true, isUp: true }
     await changeLink(host, tap, change, { netns })
+    if (vlans) await setPortVlans(host, tap, vlans)
     return { tap, fd }
   } catch (fault) {
     closeSync(fd)
     await records.taps.alter(tap, () => undefined)
     throw fault
   }
+}
+
+/**
+ * What the card's port carries, or nothing where its bridge does not tell VLANs apart.
+ * @throws Fault `missing` naming the bridges there are, `conflict` for a card in a VLAN on such a bridge
+ */
+async function vlansFor(
+  host: Host,
+  { vmid, nic, bridge, netns, tag, trunks }: TapRecord,
+): Promise<PortVlans | undefined> {
+  const rows = await linkRows(host, { netns })
+  const bridges = rows.filter(({ kind }) => kind === 'bridge')
+  const found = bridges.find(({ name }) => name === bridge)
+  if (!found) {
+    const names = bridges.map(({ name }) => name).toSorted()
+    throw new Fault('missing', `bridge '${bridge}' does not exist`, {
+      remedy: `Create it, or change the bridge of ${nic} of guest ${vmid}; there ${names.length === 0 ? 'are none here' : `are ${names.join(', ')}`}.`,
+    })
+  }
+  // In an isolated network everybody is alone with everybody else of it.
+  if (netns !== undefined) return undefined
+  if (found.data.vlan_filtering !== 1) {
+    if (tag === undefined && trunks === undefined) return undefined
+    throw new Fault('conflict', `bridge '${bridge}' does not tell VLANs apart, as ${nic} of guest ${vmid} asks`, {
+      remedy: `Make it so (hako network set ${bridge} --type bridge --bridge_vlan_aware 1, then apply), or leave tag and trunks out.`,
+    })
+  }
+  // A card without a tag may use them all: the guest itself tells them apart.
+  const carried = trunks?.split(';') ?? (tag === undefined ? ['2-4094'] : [])
+  return { own: tag ?? 1, carried: carried.filter((range) => range !== String(tag ?? 1)) }
 }
 
 /** Removes the taps of a guest, or of one of its cards, also from under a QEMU that still holds them. Idempotent. */

@@ -17,6 +17,7 @@ import { snapshotGuest } from './guest/snapshot.ts'
 import { restoreGuest } from './guest/restore.ts'
 import { startGuest } from './guest/start.ts'
 import { templateGuest } from './guest/template.ts'
+import { applyNetwork } from './node/apply-network.ts'
 import { startAll, stopAll, suspendAll } from './node/all-guests.ts'
 import { reloadService, restartService, startService, stopService } from './node/service.ts'
 import { drillGuest } from './recovery/drill.ts'
@@ -24,6 +25,7 @@ import { deleteVolume } from './storage/delete.ts'
 import { uploadFile } from './storage/upload.ts'
 
 export const allOperations = operationsByName([
+  applyNetwork,
   backupGuests,
   cloneGuest,
   configureGuest,

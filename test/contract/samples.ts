@@ -42,6 +42,8 @@ const fitting: Readonly<Record<string, string>> = {
   'pve-volume-id': 'sample:777777/vm-777777-disk-0.raw',
   'pve-bridge-id': 'vmbr77',
   'pve-iface': 'sample0',
+  'pve-vlan-id-or-range': '2-4094',
+  'graphite-path': 'sample',
   'pve-realm': 'pve',
   'pve-userid': 'sample@pve',
   'pve-tokenid': 'sample@pve!sample',

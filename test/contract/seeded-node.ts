@@ -30,6 +30,7 @@ export async function seedNode(node: WholeNode): Promise<SeededNode> {
   await api('POST', '/pools', { poolid: veiled, comment: veiled })
   await api('PUT', '/pools', { poolid: veiled, vms: String(vmid), storage: veiled })
   await api('POST', '/cluster/backup', { id: veiled, schedule: 'yearly', vmid: String(vmid), storage: veiled })
+  await api('POST', `/cluster/metrics/server/${veiled}`, { type: 'graphite', server: veiled, port: 2003, disable: 1 })
   const saved = await api('POST', `${at}/vzdump`, { vmid: String(vmid), storage: veiled })
   assert.equal(await node.ended(saved.data), 'OK')
   const backups = (await api('GET', '/hako/backups')).data as { volid: string }[]

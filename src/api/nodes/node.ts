@@ -17,6 +17,7 @@ const branches = [
   'journal',
   'lxc',
   'netstat',
+  'network',
   'qemu',
   'query-url-metadata',
   'report',

@@ -68,6 +68,12 @@ const formats: Readonly<Record<string, Format>> = {
     /^(?=.{2,20}$)[a-zA-Z][a-zA-Z0-9_]+(?:[:.]\d+)?$/,
     'value does not look like a valid interface name',
   ),
+  'graphite-path': matching(/^[a-zA-Z0-9_-]+(?:\.[a-zA-Z0-9_-]+)*$/, 'value does not look like a path of Graphite'),
+  'pve-vlan-id-or-range': (text) => {
+    const [, first, last = first] = /^(\d{1,4})(?:-(\d{1,4}))?$/.exec(text) ?? []
+    const isGood = Number(first) >= 1 && Number(last) <= 4094 && Number(first) <= Number(last)
+    return isGood ? undefined : 'value does not look like a VLAN or a range of VLANs'
+  },
   'pve-realm': matching(/^[A-Za-z][A-Za-z0-9._-]+$/, 'value does not look like a valid realm'),
   'pve-tfa-config': partsLike({
     type: /^(?:oath|yubico)$/,

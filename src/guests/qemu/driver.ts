@@ -190,10 +190,11 @@ export class QemuDriver {
   async #plug(vmid: Vmid, options: Options, how: StartOptions): Promise<{ nic: string; tap: string; fd: number }[]> {
     const cards: { nic: string; tap: string; fd: number }[] = []
     try {
-      for (const { name, mac, bridge: own } of nicsOf(options)) {
+      for (const { name, mac, bridge: own, tag, trunks } of nicsOf(options)) {
         const bridge = how.bridge ?? own
         if (bridge === undefined) continue
-        const place = how.netns === undefined ? {} : { netns: how.netns }
+        // A bridge that stands in for the card's own has none of its VLANs.
+        const place = how.netns !== undefined ? { netns: how.netns } : how.bridge === undefined ? { tag, trunks } : {}
         cards.push({ nic: name, ...(await this.#needs.network.plug({ vmid, nic: name, mac, bridge, ...place })) })
       }
       return cards

@@ -51,6 +51,10 @@ export interface Nic {
   readonly bridge: string | undefined
   readonly isLinkDown: boolean
   readonly mtu: number | undefined
+  /** VLAN; absent: none, or the guest's own choice. */
+  readonly tag: number | undefined
+  /** VLANs it may use with their tags, `10;20-30`. */
+  readonly trunks: string | undefined
 }
 
 /** `net0`, `net1`, … as present, in numerical order. */
@@ -67,6 +71,8 @@ export function nicOf(name: string, text: string): Nic {
     bridge: values.bridge === undefined ? undefined : String(values.bridge),
     isLinkDown: values.link_down === true,
     mtu: typeof values.mtu === 'number' ? values.mtu : undefined,
+    tag: typeof values.tag === 'number' ? values.tag : undefined,
+    trunks: typeof values.trunks === 'string' ? values.trunks : undefined,
   }
 }
 
@@ -78,8 +84,13 @@ export function nicErrors(options: Options): Errors {
   const errors: Errors = {}
   for (const name of nicNames(options)) {
     const values = readPropertyString(nicFormat, options[name] ?? '', name)
-    if (values.tag !== undefined || values.trunks !== undefined) {
-      errors[name] = 'VLAN tags and trunks are not supported by this release: leave tag and trunks out'
+    const isOutside = String(values.trunks ?? '1')
+      .split(/[;-]/)
+      .some((vlan) => Number(vlan) < 1 || Number(vlan) > 4094)
+    if (isOutside) {
+      errors[name] = `trunks: '${String(values.trunks)}' names VLANs beyond 1 to 4094`
+    } else if ((values.tag !== undefined || values.trunks !== undefined) && values.bridge === undefined) {
+      errors[name] = 'tag and trunks are for a card on a bridge: name it, bridge=vmbr0'
     } else if (typeof values.queues === 'number' && values.queues > 1) {
       errors[name] = 'several queues are not supported by this release: leave queues out'
     }

@@ -1,0 +1,151 @@
+/**
+ * Tells metric servers every ten seconds how the node, its guests and its storages are.
+ *
+ * Nothing is kept for a server that does not answer: it misses that round, and the node goes on. Each server has its own
+ * time limit, and one that is still being told is left out of the next round, so that none can hold up another. The log
+ * hears when a server stops answering and when it does again, not of every round.
+ */
+import { seconds } from '#base/clock.ts'
+import { isFault, messageOf } from '#base/fault.ts'
+import { cardBytes } from '#host/network-counters.ts'
+import { tellServer } from '#observe/metric-delivery.ts'
+import type { MetricServer } from '#observe/metric-servers.ts'
+import type { Sample } from '#observe/sample.ts'
+import type { Services } from '#services.ts'
+
+const everyMs = 10_000
+
+export type MetricDeps = Pick<Services, 'settings' | 'clock' | 'log' | 'node' | 'guests' | 'storage' | 'metricServers'>
+
+export function tellMetricServers(deps: MetricDeps, signal: AbortSignal): void {
+  const teller = new Teller(deps, signal)
+  const rounds = async () => {
+    for (;;) {
+      try {
+        await teller.round()
+      } catch (error) {
+        deps.log.error('looking how the node is for metric servers failed', { error })
+      }
+      await deps.clock.sleep(everyMs, signal)
+    }
+  }
+  rounds().catch((error: unknown) => {
+    if (!isFault(error, 'aborted')) deps.log.error('nobody tells metric servers any more', { error })
+  })
+}
+
+export class Teller {
+  readonly #deps: MetricDeps
+  readonly #signal: AbortSignal
+  readonly #busy = new Map<string, Promise<void>>()
+  readonly #silent = new Set<string>()
+
+  constructor(deps: MetricDeps, signal: AbortSignal) {
+    this.#deps = deps
+    this.#signal = signal
+  }
+
+  /** Starts to tell everybody; `settled` waits for the slowest. */
+  async round(): Promise<void> {
+    const servers = (await this.#deps.metricServers.withSecrets()).filter(({ options }) => options.disable !== true)
+    for (const id of this.#silent) if (!servers.some((server) => server.id === id)) this.#silent.delete(id)
+    if (servers.length === 0) return
+    const [samples, now] = [await samplesOf(this.#deps), seconds(this.#deps.clock)]
+    for (const server of servers) {
+      if (this.#busy.has(server.id)) continue
+      const telling = this.#tell(server, samples, now).finally(() => this.#busy.delete(server.id))
+      this.#busy.set(server.id, telling)
+    }
+  }
+
+  async settled(): Promise<void> {
+    await Promise.all(this.#busy.values())
+  }
+
+  /** Never rejects. */
+  async #tell(server: MetricServer, samples: readonly Sample[], now: number): Promise<void> {
+    const { log } = this.#deps
+    try {
+      await tellServer(server, samples, now, this.#signal)
+      if (this.#silent.delete(server.id)) log.info('a metric server takes what it is told again', { id: server.id })
+    } catch (error) {
+      if (this.#signal.aborted || this.#silent.has(server.id)) return
+      this.#silent.add(server.id)
+      log.warn('a metric server does not take what it is told', { id: server.id, reason: messageOf(error) })
+    }
+  }
+}
+
+async function samplesOf(deps: MetricDeps): Promise<Sample[]> {
+  return [await nodeSample(deps), ...(await guestSamples(deps)), ...(await storageSamples(deps))]
+}
+
+async function nodeSample({ settings, node }: MetricDeps): Promise<Sample> {
+  const [usage, [avg1, avg5, avg15], memory, disk, processor, uptime, nics] = await Promise.all([
+    node.usage(),
+    node.load(),
+    node.memory(),
+    node.rootDisk(),
+    node.processor(),
+    node.uptime(),
+    cardBytes(),
+  ])
+  return {
+    kind: 'nodes',
+    node: settings.node,
+    id: settings.node,
+    values: { uptime },
+    groups: {
+      cpustat: { cpu: usage.busy, wait: usage.wait, cpus: processor.threads, avg1, avg5, avg15 },
+      memory: {
+        memtotal: memory.totalBytes,
+        memused: memory.usedBytes,
+        memfree: memory.freeBytes,
+        memavailable: memory.availableBytes,
+        swaptotal: memory.swapTotalBytes,
+        swapfree: memory.swapFreeBytes,
+        swapused: memory.swapTotalBytes - memory.swapFreeBytes,
+      },
+      blockstat: { total: disk.totalBytes, used: disk.usedBytes, free: disk.freeBytes, avail: disk.availableBytes },
+      nics,
+    },
+  }
+}
+
+async function guestSamples({ settings, guests }: MetricDeps): Promise<Sample[]> {
+  const all = await guests.list()
+  return all.map(({ vmid, name, processors, maxMemoryBytes, maxDiskBytes, state }) => {
+    const running =
+      state.state === 'running'
+        ? {
+            cpu: state.cpu,
+            mem: state.memoryBytes,
+            memhost: state.hostMemoryBytes,
+            uptime: state.uptimeSeconds,
+            netin: state.netInBytes,
+            netout: state.netOutBytes,
+            diskread: state.diskReadBytes,
+            diskwrite: state.diskWriteBytes,
+          }
+        : { cpu: 0, mem: 0, uptime: 0 }
+    const bounds = { cpus: processors, maxmem: maxMemoryBytes, maxdisk: maxDiskBytes, disk: 0 }
+    return { kind: 'qemu', node: settings.node, id: String(vmid), label: name, values: { ...running, ...bounds } }
+  })
+}
+
+/** A storage that cannot be asked is told as not active. */
+async function storageSamples({ settings, storage, log }: MetricDeps): Promise<Sample[]> {
+  const all = await storage.list()
+  return Promise.all(
+    all.map(async ({ name, type }): Promise<Sample> => {
+      const status = await storage.status(name).catch((error: unknown) => {
+        log.debug('a storage could not be asked how full it is', { storage: name, error })
+        return undefined
+      })
+      const values = status?.active
+        ? { active: 1, total: status.totalBytes, used: status.usedBytes, avail: status.availableBytes }
+        : { active: 0 }
+      return { kind: 'storages', node: settings.node, id: name, label: type, values }
+    }),
+  )
+}
