@@ -28,6 +28,7 @@ import { nodeEndpoints } from './nodes/node.ts'
 import { qemuEndpoints } from './nodes/qemu/qemu.ts'
 import { nodeStorageEndpoints } from './nodes/storage/storage.ts'
 import { contentEndpoints } from './nodes/storage/content.ts'
+import { downloadEndpoints } from './nodes/storage/download.ts'
 import { uploadEndpoints } from './nodes/storage/upload.ts'
 import { taskEndpoints } from './nodes/tasks.ts'
 import { nodeVersionEndpoints } from './nodes/version.ts'
@@ -63,6 +64,7 @@ const endpoints = [
   ...nodeVersionEndpoints,
   ...nodeStorageEndpoints,
   ...contentEndpoints,
+  ...downloadEndpoints,
   ...uploadEndpoints,
   ...qemuEndpoints,
   ...containerEndpoints,

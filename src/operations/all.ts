@@ -20,6 +20,7 @@ import { startAll, stopAll, suspendAll } from './node/all-guests.ts'
 import { reloadService, restartService, startService, stopService } from './node/service.ts'
 import { drillGuest } from './recovery/drill.ts'
 import { deleteVolume } from './storage/delete.ts'
+import { downloadFile } from './storage/download.ts'
 import { uploadFile } from './storage/upload.ts'
 
 export const allOperations = operationsByName([
@@ -30,6 +31,7 @@ export const allOperations = operationsByName([
   deleteSnapshot,
   deleteVolume,
   destroyGuest,
+  downloadFile,
   drillGuest,
   moveDisk,
   rebootGuest,

@@ -18,6 +18,7 @@ import type { Settings } from '#settings.ts'
 import type { Store } from '#store/store.ts'
 import { type Allocation, checkedSize, type CopyRequest, type ImportRequest, makeImage } from './allocate.ts'
 import type { StorageConfig, StorageInput } from './config.ts'
+import { type Download, stageDownload } from './download.ts'
 import { requireSelfContained } from './image-header.ts'
 import { formatByEnding, inspectImage } from './import.ts'
 import { copyImage, type DiskSnapshots, type LayeredDisk, layersOf, linkImage } from './links.ts'
@@ -292,6 +293,11 @@ export class StorageService {
    */
   async stageFile(placement: FilePlacement): Promise<string> {
     return stageFile(this.#needs.host, await this.#open(placement.storage), placement)
+  }
+
+  /** Takes a file from a web server, out of sight; `publishFile` shows it. Returns its identity for `withdrawFile`. */
+  async stageDownload(download: Download): Promise<string> {
+    return stageDownload(this.#needs.host, await this.#open(download.storage), download)
   }
 
   /** Shows a staged file. What it replaces is kept out of sight until `erase` under the same mark. */
