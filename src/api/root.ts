@@ -29,6 +29,7 @@ import { qemuEndpoints } from './nodes/qemu/qemu.ts'
 import { nodeStorageEndpoints } from './nodes/storage/storage.ts'
 import { contentEndpoints } from './nodes/storage/content.ts'
 import { downloadEndpoints } from './nodes/storage/download.ts'
+import { pruneEndpoints } from './nodes/storage/prune.ts'
 import { uploadEndpoints } from './nodes/storage/upload.ts'
 import { taskEndpoints } from './nodes/tasks.ts'
 import { nodeVersionEndpoints } from './nodes/version.ts'
@@ -65,6 +66,7 @@ const endpoints = [
   ...nodeStorageEndpoints,
   ...contentEndpoints,
   ...downloadEndpoints,
+  ...pruneEndpoints,
   ...uploadEndpoints,
   ...qemuEndpoints,
   ...containerEndpoints,

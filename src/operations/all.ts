@@ -1,5 +1,6 @@
 /** Every operation there is, by name: how a task's process finds what it was told to do. */
 import { type AnyOperation, operationsByName } from '#tasks/registry.ts'
+import { pruneBackups } from './backup/prune.ts'
 import { backupGuests } from './backup/run.ts'
 import { verifyBackups } from './backup/verify.ts'
 import { cloneGuest } from './guest/clone.ts'
@@ -34,6 +35,7 @@ export const allOperations = operationsByName([
   downloadFile,
   drillGuest,
   moveDisk,
+  pruneBackups,
   rebootGuest,
   reloadService,
   resetGuest,

@@ -6,33 +6,14 @@
  */
 import { createHash } from 'node:crypto'
 import { invalid } from '#base/fault.ts'
+import { readRetention, retentionFormat } from '#base/retention.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import { splitList } from '#base/schema/formats.ts'
-import {
-  boolean,
-  enumOf,
-  integer,
-  optional,
-  type PropertyFormat,
-  propertyString,
-  type Static,
-  string,
-} from '#base/schema/schema.ts'
+import { boolean, enumOf, optional, propertyString, type Static, string } from '#base/schema/schema.ts'
 import { storageId } from '#base/schema/standard.ts'
 import type { Json } from '#store/store.ts'
 import { pluginOf, storageTypes } from './plugins/all.ts'
 import { type ContentType, contentTypes } from './volume.ts'
-
-const keep = optional(integer({ minimum: 0, maximum: 100_000 }))
-export const pruneFormat: PropertyFormat = {
-  'keep-all': { schema: optional(boolean({ description: 'Keep everything.' })) },
-  'keep-last': { schema: keep },
-  'keep-hourly': { schema: keep },
-  'keep-daily': { schema: keep },
-  'keep-weekly': { schema: keep },
-  'keep-monthly': { schema: keep },
-  'keep-yearly': { schema: keep },
-}
 
 export const storageType = enumOf(storageTypes, { description: 'Kind of storage.' })
 
@@ -51,7 +32,7 @@ export const commonOptions = {
   disable: optional(boolean({ description: 'Leave it alone.' })),
   shared: optional(boolean({ description: 'The same volumes are seen on every node.' })),
   'prune-backups': optional(
-    propertyString(pruneFormat, { description: 'Which backups outlast pruning.', maxLength: 256 }),
+    propertyString(retentionFormat, { description: 'Which backups outlast pruning.', maxLength: 256 }),
   ),
 }
 
@@ -88,6 +69,7 @@ export function checkStorage(input: StorageInput): StorageDocument {
   const plugin = pluginOf(input.type)
   const all = checkProperties({ storage: storageId, type: storageType, ...commonOptions, ...plugin.config }, input)
   if (!all.ok) throw invalid(all.errors)
+  readRetention(all.values['prune-backups'] ?? '')
   const given = splitList(all.values.content ?? plugin.defaultContent.join(','))
   const refused = given.filter((one) => one !== 'none' && !plugin.content.some((known) => known === one))
   if (refused.length > 0) {

@@ -1,4 +1,5 @@
 /** Parameters of a backup job: those of a backup, and when it runs. */
+import { retentionFormat } from '#base/retention.ts'
 import {
   boolean,
   enumOf,
@@ -11,16 +12,6 @@ import {
 } from '#base/schema/schema.ts'
 import { nodeName, storageId } from '#base/schema/standard.ts'
 
-const count = { schema: optional(integer({ minimum: 0, maximum: 1_000_000 })) }
-const prune: PropertyFormat = {
-  'keep-all': { schema: optional(boolean()) },
-  'keep-last': count,
-  'keep-hourly': count,
-  'keep-daily': count,
-  'keep-weekly': count,
-  'keep-monthly': count,
-  'keep-yearly': count,
-}
 const fleecing: PropertyFormat = {
   enabled: { schema: optional(boolean({ default: false })), isDefaultKey: true },
   storage: { schema: optional(string({ format: 'pve-storage-id', maxLength: 100 })) },
@@ -31,7 +22,11 @@ const performance: PropertyFormat = {
 }
 
 /** Property strings that are shown as objects. */
-export const asProperties: Readonly<Record<string, PropertyFormat>> = { fleecing, performance, 'prune-backups': prune }
+export const asProperties: Readonly<Record<string, PropertyFormat>> = {
+  fleecing,
+  performance,
+  'prune-backups': retentionFormat,
+}
 
 const flag = (description: string, standard: boolean) => optional(boolean({ description, default: standard }))
 const text = (description: string, maxLength: number) => optional(string({ description, maxLength }))
@@ -92,7 +87,7 @@ export const jobParams = {
   ),
   performance: optional(propertyString(performance, { description: 'Without effect.', maxLength: 256 })),
   'prune-backups': optional(
-    propertyString(prune, { description: 'Which backups are kept.', maxLength: 1024, default: 'keep-all=1' }),
+    propertyString(retentionFormat, { description: 'Which backups are kept.', maxLength: 1024, default: 'keep-all=1' }),
   ),
   lockwait: minutes('Minutes to wait for a guest another task holds.', 180),
   stopwait: minutes('Minutes a guest may take to shut down.', 10),
@@ -105,7 +100,7 @@ export const jobParams = {
   pigz: optional(integer({ description: 'Without effect.', minimum: 0, maximum: 1024, default: 0 })),
   zstd: optional(integer({ description: 'Without effect.', minimum: 0, maximum: 1024, default: 1 })),
   quiet: flag('Without effect.', false),
-  remove: flag('Without effect: what is kept is said by prune-backups.', true),
+  remove: flag('Prune older backups.', true),
   mailnotification: optional(enumOf(['always', 'failure'], { description: 'Without effect.', default: 'always' })),
   'notification-mode': optional(
     enumOf(['auto', 'legacy-sendmail', 'notification-system'], { description: 'Without effect.', default: 'auto' }),

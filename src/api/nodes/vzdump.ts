@@ -1,7 +1,18 @@
 /** `/nodes/{node}/vzdump`: backups of guests. */
 import { invalid, missing } from '#base/fault.ts'
 import { asVolumeId } from '#base/ids.ts'
-import { array, boolean, enumOf, integer, object, optional, refine, string } from '#base/schema/schema.ts'
+import { retentionFormat } from '#base/retention.ts'
+import {
+  array,
+  boolean,
+  enumOf,
+  integer,
+  object,
+  optional,
+  propertyString,
+  refine,
+  string,
+} from '#base/schema/schema.ts'
 import { nodeName, storageId, upid, volumeId } from '#base/schema/standard.ts'
 import { readGuestConf } from '#operations/backup/guest-conf.ts'
 import { backupRequest, defaults, idsIn, type VzdumpParams } from '#operations/backup/request.ts'
@@ -42,6 +53,14 @@ const decisive = {
   fleecing: text('Where overwritten blocks are kept meanwhile: storage=<storage>.', 256),
   lockwait: minutes('Minutes to wait for a guest another task holds.', defaults.lockwait),
   stopwait: minutes('Minutes a guest may take to shut down.', defaults.stopwait),
+  'prune-backups': optional(
+    propertyString(retentionFormat, {
+      description: 'Which backups of a guest are kept once it has a new one; what the storage says when absent.',
+      maxLength: 1024,
+      default: 'keep-all=1',
+    }),
+  ),
+  remove: optional(boolean({ description: 'Prune older backups.', default: true })),
 } as const
 
 /** Taken, because they change nothing here: the format, its compression and its speed are our own. */
@@ -64,7 +83,6 @@ const harmless = {
     enumOf(['auto', 'legacy-sendmail', 'notification-system'], { description: 'Without effect.' }),
   ),
   quiet: optional(boolean({ description: 'Without effect.', default: false })),
-  remove: optional(boolean({ description: 'Remove old backups; all are kept.' })),
 } as const
 
 /** Refused unless they say what is done anyway. */
@@ -75,9 +93,6 @@ const refused = {
   stdout: optional(boolean({ description: 'Refused.' })),
   stop: optional(boolean({ description: 'Refused: stop the task.', default: false })),
   mailto: text('Refused.', 4096),
-  'prune-backups': optional(
-    string({ description: 'Refused unless keep-all=1.', maxLength: 1024, default: 'keep-all=1' }),
-  ),
 } as const
 
 export const vzdumpEndpoints = [
@@ -89,7 +104,7 @@ export const vzdumpEndpoints = [
     params: { node: nodeName, ...decisive, ...harmless, ...refused },
     permission: anyone,
     alsoNeeds: {
-      says: 'VM.Backup on each guest (on /vms for all, on the pool for those in it); Datastore.AllocateSpace on the storage and on that of fleecing',
+      says: 'VM.Backup on each guest (on /vms for all, on the pool for those in it); Datastore.AllocateSpace on the storage and on that of fleecing; Datastore.Allocate on the storage to say which backups are kept',
       of: toBackUp,
     },
     returns: upid,
@@ -120,12 +135,10 @@ export const vzdumpEndpoints = [
       compress: string({ description: 'How backups are compressed.' }),
       'prune-backups': string({ description: 'Which backups are kept.' }),
     }),
-    handle: ({ storage }) => ({
-      ...defaults,
-      storage: storage ?? defaults.storage,
-      compress: 'zstd',
-      'prune-backups': 'keep-all=1',
-    }),
+    async handle({ storage = defaults.storage }, { services }) {
+      const config = (await services.storage.list()).find(({ name }) => name === storage)
+      return { ...defaults, storage, compress: 'zstd', 'prune-backups': config?.pruneBackups ?? 'keep-all=1' }
+    },
   }),
   endpoint({
     method: 'GET',

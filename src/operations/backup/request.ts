@@ -4,6 +4,7 @@
  * taken and has nothing to act on.
  */
 import { invalid } from '#base/fault.ts'
+import { readRetention } from '#base/retention.ts'
 import { splitList } from '#base/schema/formats.ts'
 import type { BackupMode } from './one-guest.ts'
 import { checkNotesTemplate } from './notes-template.ts'
@@ -22,6 +23,7 @@ export interface VzdumpParams {
   readonly lockwait?: number | undefined
   readonly stopwait?: number | undefined
   readonly 'prune-backups'?: string | undefined
+  readonly remove?: boolean | undefined
   readonly [refused: string]: unknown
 }
 
@@ -29,7 +31,6 @@ export const defaults = { mode: 'snapshot', storage: 'local', bwlimit: 0, lockwa
 
 /** Values that mean the same as leaving the parameter out. */
 const harmless: Readonly<Record<string, readonly unknown[]>> = {
-  'prune-backups': ['keep-all=1'],
   stdout: [false],
   stop: [false],
   mailto: [''],
@@ -43,7 +44,6 @@ const refusals: Readonly<Record<string, string>> = {
   stop: 'stop a running backup with the task it runs in',
   mailto: 'this release sends no mail',
   pool: 'name the guests: a pool stands for those in it when it is asked for',
-  'prune-backups': 'this release keeps all backups: use keep-all=1, and delete what is not needed',
 }
 
 /** @throws Fault `invalid` naming each field */
@@ -57,6 +57,8 @@ export function backupRequest(params: VzdumpParams): BackupGuests {
   if (params.vmid !== undefined && params.all === true) errors.all = "cannot be used together with 'vmid'"
   if (params.exclude !== undefined && params.all !== true) errors.exclude = "needs 'all'"
   if (Object.keys(errors).length > 0) throw invalid(errors)
+  const keep = params['prune-backups']
+  if (keep !== undefined) readRetention(keep)
   if (params['notes-template'] !== undefined) checkNotesTemplate(params['notes-template'])
   return {
     vmids: idsIn(params.vmid),
@@ -70,6 +72,8 @@ export function backupRequest(params: VzdumpParams): BackupGuests {
     fleecingStorage: fleecingStorageIn(params.fleecing),
     lockWait: params.lockwait,
     stopWait: params.stopwait,
+    ...(keep === undefined ? {} : { keep }),
+    ...(params.remove === false ? { prunes: false } : {}),
   }
 }
 

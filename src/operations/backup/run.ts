@@ -7,11 +7,13 @@
  */
 import { Fault, isFault, messageOf } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
+import { keepsAll } from '#base/retention.ts'
 import { operation } from '#tasks/operation.ts'
 import { acquireLocks, heldLocks, releaseLocks } from '#tasks/lock.ts'
 import { giveBackSpace } from './give-back.ts'
 import { leaveGuest } from './guest-source.ts'
 import { type BackupDeps, type BackupHow, backUpGuest } from './one-guest.ts'
+import { carryOut, planPruning, type PruneDeps, retentionText, type Telling } from './prune.ts'
 
 export type BackupGuests = BackupHow & {
   /** All of them where `all` is set. */
@@ -21,11 +23,17 @@ export type BackupGuests = BackupHow & {
   readonly exclude?: readonly number[] | undefined
   /** Minutes to wait for a guest's lock. */
   readonly lockWait?: number | undefined
+  /** Which backups of each guest are kept once it has a new one; what the storage says when absent. */
+  readonly keep?: string | undefined
+  /** False: none is removed. */
+  readonly prunes?: boolean | undefined
 }
+
+export type BackupRunDeps = BackupDeps & Pick<PruneDeps, 'machine'>
 
 const lockOf = (vmid: number) => `guest/${vmid}`
 
-export const backupGuests = operation<BackupGuests, BackupDeps>('vzdump', {
+export const backupGuests = operation<BackupGuests, BackupRunDeps>('vzdump', {
   id: ({ vmids, all }) => (all || vmids.length !== 1 ? '' : (vmids[0] ?? '')),
 })
   .step('guests', {
@@ -55,6 +63,7 @@ export const backupGuests = operation<BackupGuests, BackupDeps>('vzdump', {
             onWait: ({ upid }) => log(`VM ${vmid} is held by task ${upid}; waiting`),
           })
           volumes.push(await backUpGuest(vmid, { deps, how: params, log, warn, progress: part, signal }))
+          await pruneAfter(vmid, params, deps, { log, warn, signal })
           await releaseLocks(deps.store, (holder) => holder === task.upid)
         } catch (cause) {
           if (signal.aborted || done.guests.vmids.length === 1) throw cause
@@ -84,6 +93,21 @@ export const backupGuests = operation<BackupGuests, BackupDeps>('vzdump', {
       await giveBackSpace(deps.backup, params.storage, log)
     },
   })
+
+/** The new backup is there whatever becomes of the old ones, so a failure here is a warning. */
+async function pruneAfter(vmid: number, params: BackupGuests, deps: BackupRunDeps, telling: Telling): Promise<void> {
+  if (params.prunes === false) return
+  try {
+    const plan = await planPruning(deps, { storage: params.storage, vmid, keep: params.keep })
+    if (keepsAll(plan.retention)) return
+    telling.log(`prune older backups by ${retentionText(plan.retention)}`)
+    const removed = await carryOut(deps, plan, telling)
+    telling.log(`pruned ${removed} backups of VM ${vmid}`)
+  } catch (fault) {
+    if (telling.signal.aborted) throw fault
+    telling.warn(`older backups of VM ${vmid} are not pruned: ${messageOf(fault)}`)
+  }
+}
 
 /** Makes true that nobody backs the guest up: nothing of ours in it, running if it ran and we stopped it. */
 async function restoreGuestState(about: {

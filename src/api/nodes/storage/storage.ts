@@ -44,7 +44,8 @@ export const nodeStorageEndpoints = [
     params: { node: nodeName, storage: storageId },
     permission: mayLook,
     returns: array(object({ subdir: string({ description: 'Name of the branch.' }) })),
-    handle: () => ['content', 'download-url', 'rrd', 'rrddata', 'status', 'upload'].map((subdir) => ({ subdir })),
+    handle: () =>
+      ['content', 'download-url', 'prunebackups', 'rrd', 'rrddata', 'status', 'upload'].map((subdir) => ({ subdir })),
   }),
   endpoint({
     method: 'GET',
