@@ -29,6 +29,7 @@ import { qemuEndpoints } from './nodes/qemu/qemu.ts'
 import { nodeStorageEndpoints } from './nodes/storage/storage.ts'
 import { contentEndpoints } from './nodes/storage/content.ts'
 import { downloadEndpoints } from './nodes/storage/download.ts'
+import { importEndpoints } from './nodes/storage/import.ts'
 import { pruneEndpoints } from './nodes/storage/prune.ts'
 import { uploadEndpoints } from './nodes/storage/upload.ts'
 import { taskEndpoints } from './nodes/tasks.ts'
@@ -66,6 +67,7 @@ const endpoints = [
   ...nodeStorageEndpoints,
   ...contentEndpoints,
   ...downloadEndpoints,
+  ...importEndpoints,
   ...pruneEndpoints,
   ...uploadEndpoints,
   ...qemuEndpoints,

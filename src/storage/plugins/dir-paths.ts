@@ -2,7 +2,7 @@
 import { chmod, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { codeOf } from '#host/files.ts'
-import type { ContentType, FileContent, VolumeName } from '../volume.ts'
+import type { ContentType, FileContent, StoredName } from '../volume.ts'
 
 /** Folders others must pass through to reach a file they were given, and in which they see nothing else. */
 export const PASSABLE = 0o711
@@ -29,7 +29,7 @@ export function datastoreFolder(base: string): string {
 }
 
 /** Path of a volume. Safe because a parsed name holds neither slash nor leading dot. */
-export function volumePath(base: string, name: Exclude<VolumeName, { kind: 'restore-point' }>): string {
+export function volumePath(base: string, name: StoredName): string {
   return name.kind === 'image'
     ? join(imageFolder(base, name.vmid), `${name.base}.${name.format}`)
     : join(fileFolder(base, name.content), name.file)

@@ -18,7 +18,7 @@ function permissions(alternatives: Alternatives): readonly Permission[] {
   return [any(...alternatives.map((each) => all(...each.map(({ path, privilege }) => check(privilege, path)))))]
 }
 
-const readsVolume = {
+export const readsVolume = {
   says: 'Datastore.Allocate on the storage; or, by kind of volume, the right to read the storage, VM.Config.Disk or VM.Backup on its guest',
   of: (params: { storage: string; volume: string }) => permissions(toRead(volumeAt(params.storage, params.volume))),
 }

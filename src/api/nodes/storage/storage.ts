@@ -45,7 +45,9 @@ export const nodeStorageEndpoints = [
     permission: mayLook,
     returns: array(object({ subdir: string({ description: 'Name of the branch.' }) })),
     handle: () =>
-      ['content', 'download-url', 'prunebackups', 'rrd', 'rrddata', 'status', 'upload'].map((subdir) => ({ subdir })),
+      ['content', 'download-url', 'import-metadata', 'prunebackups', 'rrd', 'rrddata', 'status', 'upload'].map(
+        (subdir) => ({ subdir }),
+      ),
   }),
   endpoint({
     method: 'GET',
