@@ -20,6 +20,7 @@ import { templateGuest } from './guest/template.ts'
 import { startAll, stopAll, suspendAll } from './node/all-guests.ts'
 import { reloadService, restartService, startService, stopService } from './node/service.ts'
 import { drillGuest } from './recovery/drill.ts'
+import { copyVolume } from './storage/copy.ts'
 import { deleteVolume } from './storage/delete.ts'
 import { downloadFile } from './storage/download.ts'
 import { uploadFile } from './storage/upload.ts'
@@ -28,6 +29,7 @@ export const allOperations = operationsByName([
   backupGuests,
   cloneGuest,
   configureGuest,
+  copyVolume,
   createGuest,
   deleteSnapshot,
   deleteVolume,

@@ -51,6 +51,8 @@ export interface CopyRequest {
   readonly storage: string
   /** Guest the copy belongs to. */
   readonly vmid: Vmid
+  /** Wished name; otherwise the next free one. */
+  readonly name?: string | undefined
   readonly format: ImageFormat
   /** KiB per second; 0 and absent: no limit. */
   readonly limitKiB?: number | undefined

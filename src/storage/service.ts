@@ -115,6 +115,13 @@ export class StorageService {
     }
   }
 
+  /** Equal for two storages that are the same place. @throws Fault `unavailable` */
+  async identity(name: string): Promise<{ readonly id: string; readonly type: string }> {
+    const { config, driver } = await this.#opener.open(name)
+    const place = await driver.identity()
+    return { id: config.isShared ? place : `${this.#needs.settings.node}:${place}`, type: config.type }
+  }
+
   /**
    * Room must be there before anything is written.
    * @param what for the message, as `a disk of VM 100`

@@ -4,7 +4,7 @@
  * The folder is the truth; nothing about volumes is kept elsewhere, so files put there by hand with
  * proper names are volumes too.
  */
-import { mkdir, readFile, stat } from 'node:fs/promises'
+import { mkdir, readFile, realpath, stat } from 'node:fs/promises'
 import { statfs } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { Fault } from '#base/fault.ts'
@@ -59,6 +59,7 @@ export const dir = storagePlugin({
         await requireActive()
       },
       space: () => spaceAt(base),
+      identity: () => realpath(base),
       sweep: () => sweepFolders(base),
       images: dirImages({ base, storage, host, preallocation }),
       files: dirFiles(base, storage),

@@ -1,9 +1,11 @@
 /** `/nodes/{node}/storage/{storage}/content`: the volumes in a storage. */
-import { asVmid } from '#base/ids.ts'
-import { array, boolean, enumOf, integer, nothing, optional, string } from '#base/schema/schema.ts'
+import { invalid } from '#base/fault.ts'
+import { asVmid, asVolumeId } from '#base/ids.ts'
+import { array, boolean, enumOf, integer, nothing, optional, refine, string } from '#base/schema/schema.ts'
 import { nodeName, storageId, upid, vmid, volumeId } from '#base/schema/standard.ts'
+import { copyRequest, copyVolume } from '#operations/storage/copy.ts'
 import { deleteVolume } from '#operations/storage/delete.ts'
-import { all, any, anyone, check, type Permission } from '#rest/endpoint.ts'
+import { all, any, anyone, check, type Permission, rootOnly } from '#rest/endpoint.ts'
 import { contentTypes, imageFormats, volumeAt } from '#storage/volume.ts'
 import { allocationOf } from '#storage/wire.ts'
 import { contentItem, storageContent, volumeDetails, volumeFacts } from '#views/storage-content.ts'
@@ -82,6 +84,31 @@ export const contentEndpoints = [
     alsoNeeds: readsVolume,
     returns: volumeDetails,
     handle: (params, { services }) => volumeFacts(services, volumeAt(params.storage, params.volume)),
+  }),
+  endpoint({
+    method: 'POST',
+    path: '/nodes/{node}/storage/{storage}/content/{volume*}',
+    description: 'Copy a disk or a file to a name nothing has yet, here or on another storage.',
+    proxyTo: 'node',
+    params: {
+      ...volume,
+      target: string({ description: 'Name of the copy, as `storage:name`.', minLength: 1, maxLength: 1024 }),
+      target_node: optional(refine(nodeName, { description: 'The node itself: copies stay on it.' })),
+    },
+    permission: rootOnly,
+    returns: upid,
+    cli: {
+      command: ['storage', 'copy'],
+      positional: ['storage', 'volume', 'target'],
+      examples: [
+        'storage copy local iso/debian.iso fast:iso/debian.iso',
+        'storage copy local 100/vm-100-disk-0.qcow2 fast:101/vm-101-disk-0.raw',
+      ],
+    },
+    handle({ node, storage, volume: name, target, target_node: other = node }, { start }) {
+      if (other !== node) throw invalid({ target_node: `volumes are copied on node '${node}' only` })
+      return start(copyVolume, copyRequest(volumeAt(storage, name), asVolumeId(target)))
+    },
   }),
   endpoint({
     method: 'PUT',
