@@ -12,6 +12,7 @@ import { backupEndpoints } from './hako/backups.ts'
 import { selfDescription } from './hako/commands.ts'
 import { drillEndpoints, evidenceEndpoints } from './hako/drills.ts'
 import { nodeConfigEndpoints } from './nodes/config.ts'
+import { applianceEndpoints } from './nodes/appliances.ts'
 import { aptEndpoints } from './nodes/apt.ts'
 import { bulkEndpoints } from './nodes/bulk.ts'
 import { capabilityEndpoints } from './nodes/capabilities.ts'
@@ -54,6 +55,7 @@ const endpoints = [
   ...nodeConfigEndpoints,
   ...machineEndpoints,
   ...nodeFactEndpoints,
+  ...applianceEndpoints,
   ...aptEndpoints,
   ...bulkEndpoints,
   ...capabilityEndpoints,

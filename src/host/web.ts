@@ -9,6 +9,7 @@ import { lookup } from 'node:dns/promises'
 import type { IncomingMessage, RequestOptions } from 'node:http'
 import { request as requestHttps } from 'node:https'
 import { isIP, type LookupFunction } from 'node:net'
+import { addAbortSignal } from 'node:stream'
 import { invalid, Fault, messageOf } from '#base/fault.ts'
 import type { Reach } from './reach.ts'
 
@@ -37,6 +38,7 @@ export interface WebAnswer {
 }
 
 const mostRedirects = 5
+const smallMs = 20_000
 const protocols: readonly string[] = ['http:', 'https:']
 
 /** @throws Fault `invalid` when the text is no URL of the web */
@@ -158,4 +160,28 @@ async function resolved(host: string): Promise<Address[]> {
   } catch (cause) {
     throw new Fault('unavailable', `the name '${host}' leads to no address`, { cause })
   }
+}
+
+/** The whole of something small. @throws as `askWeb`, and Fault `too-large` */
+export async function fetchSmall(
+  text: string,
+  mostBytes: number,
+  request: Omit<WebRequest, 'method'>,
+): Promise<Buffer> {
+  const signal = AbortSignal.any([AbortSignal.timeout(smallMs), ...(request.signal ? [request.signal] : [])])
+  const { body } = await askWeb(text, { ...request, method: 'GET', signal })
+  const parts: Buffer[] = []
+  let bytes = 0
+  try {
+    for await (const part of addAbortSignal(signal, body) as AsyncIterable<Buffer>) {
+      bytes += part.length
+      if (bytes > mostBytes)
+        throw new Fault('too-large', `'${withoutSecrets(webUrl(text))}' has more than ${mostBytes} bytes`)
+      parts.push(part)
+    }
+  } catch (cause) {
+    if (cause instanceof Fault) throw cause
+    throw new Fault('unavailable', `'${withoutSecrets(webUrl(text))}' was cut off: ${messageOf(cause)}`, { cause })
+  }
+  return Buffer.concat(parts)
 }
