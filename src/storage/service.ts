@@ -79,15 +79,17 @@ export class StorageService {
   /** Makes a storage known and its place ready. @throws Fault `invalid`, `conflict`, `unavailable` */
   create(input: StorageInput): Promise<StorageConfig> {
     return this.#registry.create(input, async (config) => {
-      if (this.#opener.isEnabledHere(config)) await this.#opener.driverOf(config).prepare()
+      // Opened in any case: options that do not go together are found there.
+      const driver = this.#opener.driverOf(config)
+      if (this.#opener.isEnabledHere(config)) await driver.prepare()
     })
   }
 
   /** A storage that is away can be changed; one that becomes enabled must be there. */
   update(name: string, change: StorageChange): Promise<StorageConfig> {
     return this.#registry.update(name, change, async (before, after) => {
-      if (this.#opener.isEnabledHere(after) && !this.#opener.isEnabledHere(before))
-        await this.#opener.driverOf(after).prepare()
+      const driver = this.#opener.driverOf(after)
+      if (this.#opener.isEnabledHere(after) && !this.#opener.isEnabledHere(before)) await driver.prepare()
     })
   }
 
@@ -97,7 +99,10 @@ export class StorageService {
   }
 
   featuresOf(config: StorageConfig): StorageFeatures {
-    return pluginOf(config.type).features
+    const { features } = pluginOf(config.type)
+    const wished = features.formats.find((one) => one === config.options['format'])
+    // The preferred one comes first, and is what its owner says.
+    return wished ? { ...features, formats: [...new Set([wished, ...features.formats])] } : features
   }
 
   /** Never fails because a storage does: one that cannot be used is `active: false`. @throws Fault `missing` */

@@ -5,7 +5,7 @@ import fc from 'fast-check'
 import type { Fault } from '#base/fault.ts'
 import { asVmid, asVolumeId } from '#base/ids.ts'
 import { checkFormat } from '#base/schema/formats.ts'
-import { volumePath } from './plugins/dir-paths.ts'
+import { layoutAt, volumePath } from './plugins/dir-paths.ts'
 import {
   complaintAboutFile,
   contentOf,
@@ -130,7 +130,7 @@ suite('names of volumes', () => {
         assert.equal(printVolumeName(name), text)
         asVolumeId(`local:${text}`)
         if (name.kind === 'restore-point' || name.kind === 'member') return
-        const path = volumePath('/srv/local', name)
+        const path = volumePath(layoutAt('/srv/local'), name)
         assert.equal(resolve(path), path)
         assert.match(path, /^\/srv\/local\/(images\/\d+|template\/(iso|cache)|snippets|import|dump)\/[^/.][^/]*$/)
       }),

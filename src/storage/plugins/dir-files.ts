@@ -11,23 +11,23 @@ import { asFileFault, codeOf, syncDirectory } from '#host/files.ts'
 import type { FilePart, VolumeFacts } from '../plugin.ts'
 import { filesIn, newUnfinished } from '../unfinished.ts'
 import { complaintAboutFile, type FileContent, type FileName } from '../volume.ts'
-import { fileFolder, makeFoldersFor, volumePath } from './dir-paths.ts'
+import { fileFolder, type Layout, makeFoldersFor, volumePath } from './dir-paths.ts'
 import { factsAt, hiddenPath, leaving, noVolume } from './dir-volumes.ts'
 
-export function dirFiles(base: string, storage: string): FilePart {
-  const common = leaving<FileName>(storage, (name) => volumePath(base, name))
+export function dirFiles(layout: Layout, storage: string): FilePart {
+  const common = leaving<FileName>(storage, (name) => volumePath(layout, name))
   const { path } = common
   const stagedPath = (name: FileName, mark: string) => hiddenPath(path(name), 'staged', mark)
   return {
     ...common,
-    list: (content) => listFiles(base, content),
+    list: (content) => listFiles(layout, content),
     async describe(name) {
       const facts = await factsAt(path(name), name)
       if (!facts) throw noVolume(storage, name)
       return facts
     },
     async stage(name, mark, fill) {
-      await makeFoldersFor(base, name.content)
+      await makeFoldersFor(layout, name.content)
       const unfinished = await newUnfinished(dirname(path(name)))
       try {
         await fill(unfinished)
@@ -61,13 +61,13 @@ export function dirFiles(base: string, storage: string): FilePart {
   }
 }
 
-async function listFiles(base: string, content: FileContent | 'backup'): Promise<VolumeFacts<FileName>[]> {
-  const files = await filesIn(fileFolder(base, content))
+async function listFiles(layout: Layout, content: FileContent | 'backup'): Promise<VolumeFacts<FileName>[]> {
+  const files = await filesIn(fileFolder(layout, content))
   const names = files.filter((file) => complaintAboutFile(content, file) === undefined)
   const found = await Promise.all(
     names.map((file) => {
       const name: FileName = { kind: 'file', content, file }
-      return factsAt(volumePath(base, name), name)
+      return factsAt(volumePath(layout, name), name)
     }),
   )
   return found.filter((facts) => facts !== undefined)
