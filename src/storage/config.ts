@@ -9,7 +9,7 @@ import { invalid } from '#base/fault.ts'
 import { readRetention, retentionFormat } from '#base/retention.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import { splitList } from '#base/schema/formats.ts'
-import { boolean, enumOf, optional, propertyString, type Static, string } from '#base/schema/schema.ts'
+import { boolean, enumOf, integer, optional, propertyString, type Static, string } from '#base/schema/schema.ts'
 import { storageId } from '#base/schema/standard.ts'
 import type { Json } from '#store/store.ts'
 import { pluginOf, storageTypes } from './plugins/all.ts'
@@ -34,6 +34,14 @@ export const commonOptions = {
   'prune-backups': optional(
     propertyString(retentionFormat, { description: 'Which backups outlast pruning.', maxLength: 256 }),
   ),
+  'max-protected-backups': optional(
+    integer({
+      description:
+        'How many backups of a guest may be protected; -1 is no limit, which holds for owners of the storage when absent, and 5 for others.',
+      minimum: -1,
+      maximum: 1_000_000,
+    }),
+  ),
 }
 
 /** A new storage as the wire spells it: `storage`, `type`, common options and the plugin's own. */
@@ -53,6 +61,7 @@ export interface StorageConfig {
   readonly isShared: boolean
   /** `keep-last=3,keep-daily=7` */
   readonly pruneBackups?: string
+  readonly maxProtectedBackups?: number
   /** The plugin's own: `path`, `preallocation`, … */
   readonly options: Readonly<Record<string, string | number | boolean>>
   /** SHA-1 of all of the above. */
@@ -86,7 +95,8 @@ function isSimple(entry: [string, unknown]): entry is [string, string | number |
 
 /** Reads a checked document. */
 export function configOf(document: StorageDocument): StorageConfig {
-  const { storage, type, content, nodes, disable, shared, 'prune-backups': prune, ...options } = document
+  const { storage, type, content, nodes, disable, shared, ...others } = document
+  const { 'prune-backups': prune, 'max-protected-backups': maxProtected, ...options } = others
   const plugin = pluginOf(String(type))
   return {
     name: String(storage),
@@ -96,6 +106,7 @@ export function configOf(document: StorageDocument): StorageConfig {
     isDisabled: disable === true,
     isShared: shared === true || plugin.features.shared,
     ...(prune === undefined ? {} : { pruneBackups: String(prune) }),
+    ...(maxProtected === undefined ? {} : { maxProtectedBackups: Number(maxProtected) }),
     options,
     digest: digestOf(document),
   }

@@ -156,6 +156,48 @@ test('pruning says what it would do, and does it, for whoever may', async () => 
   assert.equal((await volumes('backup')).length, 1)
 })
 
+test('who does not own a storage protects five backups of a guest and no more', async () => {
+  const asKeeper = await person('protector@pve', [
+    ['/storage/local', 'PVEDatastoreUser'],
+    ['/vms/700', 'PVEVMUser'],
+  ])
+  for (let number = 0; number < 5; number += 1) {
+    await done('POST', `${at}/vzdump`, { vmid: '700', storage: 'local', remove: 0 })
+  }
+  const all = await volumes('backup')
+  assert.equal(all.length, 6)
+  const protect = (who: Caller, volid = '') => {
+    const path = `${storage()}/content/${encodeURIComponent(volid)}`
+    return who({ method: 'PUT', path, params: { protected: 1 }, isUpload: false })
+  }
+  for (const volid of all.slice(0, 5)) assert.equal((await protect(asKeeper, volid)).status, 200)
+  const sixth = await protect(asKeeper, all[5])
+  assert.match(
+    JSON.stringify(sixth.body),
+    /number of protected backups of guest 700 is limited to 5 on storage 'local'/,
+  )
+  // One that is protected already stays so.
+  assert.equal((await protect(asKeeper, all[4])).status, 200)
+  assert.equal((await protect(callerOver(node.asRoot), all[5])).status, 200)
+})
+
+test('new disks have the format their storage says, where nobody says another', async () => {
+  await node.api('PUT', '/storage/local', { format: 'qcow2' })
+  const made = await done('POST', `${at}/qemu`, {
+    vmid: 701,
+    memory: 16,
+    scsi0: 'local:0.01',
+    scsi1: 'local:0.01,format=raw',
+  })
+  assert.equal(made, 'OK')
+  const config = (await call('GET', `${at}/qemu/701/config`)) as Record<string, string>
+  assert.match(config['scsi0'] ?? '', /\.qcow2,/)
+  assert.match(config['scsi1'] ?? '', /\.raw,/)
+  const listed = (await call('GET', `${at}/storage`, { format: 1 })) as { formats: { default: string } }[]
+  assert.equal(listed[0]?.formats.default, 'qcow2')
+  await node.api('PUT', '/storage/local', { delete: 'format' })
+})
+
 async function person(username: string, rights: readonly (readonly [string, string])[] = []): Promise<Caller> {
   const { api, asFront } = node
   await api('POST', '/access/users', { userid: username, password: 'battery staple' })

@@ -119,4 +119,22 @@ suite('a backup', () => {
     await assert.rejects(perform(backupGuests, params, world.deps, memoryJournal(), { task, signal }), isFault)
     assert.deepEqual(await volumes(100), before)
   })
+
+  test('is protected only while its guest has fewer such backups than its storage allows', async () => {
+    await clear()
+    const protect = { vmids: [100], protected: true }
+    await world.storage.update('vault', { set: { 'max-protected-backups': 1 } })
+    await world.run(protect)
+    await assert.rejects(world.run(protect), {
+      kind: 'conflict',
+      message: "the number of protected backups of guest 100 is limited to 1 on storage 'vault'",
+    })
+    await world.run({ vmids: [100] })
+    await world.run({ vmids: [101], protected: true })
+    await world.storage.update('vault', { set: { 'max-protected-backups': -1 } })
+    await world.run(protect)
+    await world.storage.update('vault', { remove: ['max-protected-backups'] })
+    await world.run(protect)
+    assert.equal((await volumes(100)).length, 4)
+  })
 })

@@ -13,6 +13,7 @@ import { acquireLocks, heldLocks, releaseLocks } from '#tasks/lock.ts'
 import { giveBackSpace } from './give-back.ts'
 import { leaveGuest } from './guest-source.ts'
 import { type BackupDeps, type BackupHow, backUpGuest } from './one-guest.ts'
+import { requireProtectable, unlimited } from './protect.ts'
 import { carryOut, planPruning, type PruneDeps, retentionText, type Telling } from './prune.ts'
 
 export type BackupGuests = BackupHow & {
@@ -56,6 +57,7 @@ export const backupGuests = operation<BackupGuests, BackupRunDeps>('vzdump', {
         const part = (phase: string, fraction = 0) =>
           progress(`VM ${vmid}: ${phase}`, (number + fraction) / done.guests.vmids.length)
         try {
+          if (params.protected) await requireProtectable(deps, { storage: params.storage, vmid }, unlimited)
           await acquireLocks(deps.store, [lockOf(vmid)], task.upid, {
             signal,
             clock: deps.clock,

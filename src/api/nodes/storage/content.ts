@@ -3,6 +3,7 @@ import { invalid } from '#base/fault.ts'
 import { asVmid, asVolumeId } from '#base/ids.ts'
 import { array, boolean, enumOf, integer, nothing, optional, refine, string } from '#base/schema/schema.ts'
 import { nodeName, storageId, upid, vmid, volumeId } from '#base/schema/standard.ts'
+import { backupAt, requireProtectable, unlimited, usualMost } from '#operations/backup/protect.ts'
 import { copyRequest, copyVolume } from '#operations/storage/copy.ts'
 import { deleteVolume } from '#operations/storage/delete.ts'
 import { all, any, anyone, check, type Permission, rootOnly } from '#rest/endpoint.ts'
@@ -131,8 +132,13 @@ export const contentEndpoints = [
         "backup set local local:backup/vm/100/2026-01-01T00:00:00Z --notes 'before the upgrade'",
       ],
     },
-    async handle({ storage, volume: name, notes, protected: isProtected }, { services }) {
-      await services.backup.annotate(volumeAt(storage, name), { notes, protected: isProtected })
+    async handle({ storage, volume: name, notes, protected: isProtected }, { services, may }) {
+      const volid = volumeAt(storage, name)
+      if (isProtected === true) {
+        const owns = await may(`/storage/${storage}`, 'Datastore.Allocate')
+        await requireProtectable(services, backupAt(volid), owns ? unlimited : usualMost)
+      }
+      await services.backup.annotate(volid, { notes, protected: isProtected })
       return null
     },
   }),
