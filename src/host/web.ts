@@ -145,9 +145,13 @@ async function judgedAddresses(host: string, reach: Reach): Promise<[Address, ..
   const refused = addresses.find(({ address }) => !reach.includes(address))
   if (refused !== undefined) {
     const named = refused.address === host ? `'${host}'` : `'${host}' (${refused.address})`
-    throw new Fault('denied', `${named} is an address of this machine or of its link alone, and is not asked`, {
-      remedy: `The node's owner can allow it: HAKO_FETCH_NETWORKS=${refused.address}.`,
-    })
+    throw new Fault(
+      'denied',
+      `${named} is an address of this machine or its links, or one its owner forbids, and is not asked`,
+      {
+        remedy: `The node's owner can allow it: HAKO_FETCH_NETWORKS=${refused.address}.`,
+      },
+    )
   }
   const [first, ...others] = addresses
   if (first === undefined) throw new Fault('unavailable', `the name '${host}' leads to no address`)

@@ -71,7 +71,9 @@ async function requireRoom(headers: IncomingHttpHeaders, directory: string, maxi
   throw new Fault(
     'exhausted',
     `no space for the upload: it needs ${humanSize(declared)}, and ${humanSize(bounds.spoolReserveBytes)} must stay free; '${directory}' has ${humanSize(free)} free`,
-    { remedy: `Free ${humanSize(declared + bounds.spoolReserveBytes - free)} on the file system of '${directory}'.` },
+    {
+      remedy: `Free space on the file system of '${directory}': ${humanSize(declared + bounds.spoolReserveBytes - free)} are missing.`,
+    },
   )
 }
 

@@ -48,7 +48,7 @@ export const dir = storagePlugin({
         maxLength: 1024,
       }),
     ),
-    format: optional(enumOf(imageFormats, { description: 'Format of new images when nobody says.', default: 'raw' })),
+    format: optional(enumOf(imageFormats, { description: 'Format of new images when nobody says; raw when absent.' })),
     is_mountpoint: optional(
       string({
         description: 'Use the storage only while something is mounted on its folder (yes), or on the folder named.',
