@@ -14,6 +14,7 @@ import { selfDescription } from './hako/commands.ts'
 import { drillEndpoints, evidenceEndpoints } from './hako/drills.ts'
 import { networkChangeEndpoints } from './hako/network.ts'
 import { nodeConfigEndpoints } from './nodes/config.ts'
+import { applianceEndpoints } from './nodes/appliances.ts'
 import { aptEndpoints } from './nodes/apt.ts'
 import { bulkEndpoints } from './nodes/bulk.ts'
 import { capabilityEndpoints } from './nodes/capabilities.ts'
@@ -31,6 +32,9 @@ import { nodeEndpoints } from './nodes/node.ts'
 import { qemuEndpoints } from './nodes/qemu/qemu.ts'
 import { nodeStorageEndpoints } from './nodes/storage/storage.ts'
 import { contentEndpoints } from './nodes/storage/content.ts'
+import { downloadEndpoints } from './nodes/storage/download.ts'
+import { importEndpoints } from './nodes/storage/import.ts'
+import { pruneEndpoints } from './nodes/storage/prune.ts'
 import { uploadEndpoints } from './nodes/storage/upload.ts'
 import { taskEndpoints } from './nodes/tasks.ts'
 import { nodeVersionEndpoints } from './nodes/version.ts'
@@ -55,6 +59,7 @@ const endpoints = [
   ...nodeConfigEndpoints,
   ...machineEndpoints,
   ...nodeFactEndpoints,
+  ...applianceEndpoints,
   ...aptEndpoints,
   ...bulkEndpoints,
   ...capabilityEndpoints,
@@ -68,6 +73,9 @@ const endpoints = [
   ...nodeVersionEndpoints,
   ...nodeStorageEndpoints,
   ...contentEndpoints,
+  ...downloadEndpoints,
+  ...importEndpoints,
+  ...pruneEndpoints,
   ...uploadEndpoints,
   ...qemuEndpoints,
   ...containerEndpoints,

@@ -1,6 +1,6 @@
 /** Runs a command of the node: words and options become a call, its reply becomes text or a task to wait for. */
 import { Fault, invalid } from '#base/fault.ts'
-import type { Command, CommandList } from '#rest/command.ts'
+import { type Command, type CommandList, dryRun } from '#rest/command.ts'
 import { exitCodes } from './exit.ts'
 import { parseFor, type Parsed } from './arguments.ts'
 import type { Connection } from './connection.ts'
@@ -15,12 +15,9 @@ export interface RunFacts {
   readonly terminal: Terminal
 }
 
-export async function runCommand(
-  command: Command,
-  args: readonly string[],
-  { connection, list, terminal }: RunFacts,
-): Promise<number> {
-  const parsed = parseFor(command, args)
+export async function runCommand(given: Command, args: readonly string[], facts: RunFacts): Promise<number> {
+  const { connection, list, terminal } = facts
+  const { command, parsed } = meant(given, parseFor(given, args))
   if (parsed.global.help) {
     const { commandHelp } = await import('./help.ts')
     terminal.out(commandHelp(command, terminal.language))
@@ -48,6 +45,15 @@ export async function runCommand(
   const text = await printed(data, { format, columns, id, raw, language: terminal.language, width: terminal.width })
   if (text !== '') terminal.out(text)
   return holds(command, data) ? exitCodes.ok : exitCodes.unproven
+}
+
+/** With `--dry-run` a command is the question what it would do. */
+function meant(command: Command, parsed: Parsed): { command: Command; parsed: Parsed } {
+  const { [dryRun]: isDry, ...params } = parsed.params
+  if (!command.dryRun || isDry === undefined) return { command, parsed }
+  const { destroys: _, ...harmless } = command
+  const asking: Command = { ...harmless, ...command.dryRun, method: 'GET', isTask: false }
+  return { command: isDry === '1' ? asking : command, parsed: { ...parsed, params } }
 }
 
 function holds({ proves }: Command, data: unknown): boolean {

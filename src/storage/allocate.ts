@@ -4,7 +4,7 @@
 import { humanSize, TiB } from '#base/bytes.ts'
 import { invalid, isFault } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
-import type { DiskFormat } from '#host/qemu-img.ts'
+import type { DiskFormat, ImagePlace } from '#host/qemu-img.ts'
 import { namingFullStorage } from './full.ts'
 import type { OpenStorage } from './opened.ts'
 import type { NewVolume } from './plugin.ts'
@@ -35,6 +35,8 @@ export interface ImportRequest {
   readonly source: string
   /** Default: by the ending of `source`; never by its content. */
   readonly sourceFormat?: DiskFormat | undefined
+  /** The image is a part of that file: a member of an archive. */
+  readonly sourcePart?: ImagePlace['part']
   readonly format: ImageFormat
   readonly onProgress?: ((fraction: number) => void) | undefined
   readonly signal?: AbortSignal | undefined
@@ -49,6 +51,8 @@ export interface CopyRequest {
   readonly storage: string
   /** Guest the copy belongs to. */
   readonly vmid: Vmid
+  /** Wished name; otherwise the next free one. */
+  readonly name?: string | undefined
   readonly format: ImageFormat
   /** KiB per second; 0 and absent: no limit. */
   readonly limitKiB?: number | undefined

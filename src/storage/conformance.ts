@@ -84,7 +84,7 @@ function imageRules(plugin: StoragePlugin, format: ImageFormat, lab: StorageLab,
     await images.create(disk, { sizeBytes: 8 * MiB })
     await images.create(other, { sizeBytes: MiB })
 
-    const info = await imageInfo(host, images.path(disk), format)
+    const info = await imageInfo(host, { path: images.path(disk), format })
     assert.deepEqual([info.format, info.virtualSizeBytes, info.refersTo], [format, 8 * MiB, []])
     assert.equal(await nonZeroBytes(t, images.path(disk), format), 0)
     const facts = await images.describe(disk)

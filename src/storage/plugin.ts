@@ -142,6 +142,8 @@ export interface StorageDriver {
   /** @throws Fault `unavailable` saying what is not there (a mount, a folder) */
   readonly requireActive: () => Promise<void>
   readonly space: () => Promise<Space>
+  /** The same text for every storage that is the same place, seen from one node. */
+  readonly identity: () => Promise<string>
   /** Removes what killed processes left; returns what it removed. */
   readonly sweep: () => Promise<string[]>
   readonly images?: ImagePart

@@ -6,6 +6,7 @@ import { nodeItem, nodeList, nodeStatus, statusOfNode } from '#views/node-status
 import { endpoint } from '../call.ts'
 
 const branches = [
+  'aplinfo',
   'apt',
   'capabilities',
   'certificates',

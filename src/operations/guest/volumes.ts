@@ -8,12 +8,12 @@
 import { formatSize } from '#base/bytes.ts'
 import { invalid, isFault } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
-import { asVolumeId } from '#base/ids.ts'
 import type { GuestConfig, Options } from '#guests/config.ts'
 import { isOwned } from '#guests/qemu/change.ts'
 import type { Drive, DriveWish } from '#guests/qemu/drive.ts'
 import { driveOf, printDrive, volumesIn, wishOf } from '#guests/qemu/drive.ts'
 import type { GuestService } from '#guests/service.ts'
+import { importPlaceOf } from '#storage/import.ts'
 import type { StorageService } from '#storage/service.ts'
 import { markOf } from '../storage/aside.ts'
 
@@ -96,10 +96,11 @@ async function importImage(
   wish: Extract<DriveWish, { kind: 'import' }>,
   { storage, vmid, log, progress, signal }: MakeContext,
 ): Promise<string> {
-  const source = wish.source.startsWith('/') ? wish.source : (await storage.location(asVolumeId(wish.source))).path
+  const { path: source, format: sourceFormat, part: sourcePart } = await importPlaceOf(storage, wish.source)
   const format = await formatFor(drive, wish.storage, storage)
   const onProgress = (fraction: number) => progress(`import ${drive.name}`, fraction)
-  const volid = await storage.importImage({ storage: wish.storage, vmid, source, format, onProgress, signal })
+  const from = { source, sourceFormat, sourcePart }
+  const volid = await storage.importImage({ storage: wish.storage, vmid, ...from, format, onProgress, signal })
   log(`${drive.name}: imported ${wish.source} as ${volid}`)
   return finished(drive, volid, storage)
 }

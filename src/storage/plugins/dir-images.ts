@@ -17,11 +17,11 @@ import type { ImageLinks, ImagePart, ImageSnapshots, VolumeFacts } from '../plug
 import { filesIn, newUnfinished } from '../unfinished.ts'
 import { type ImageName, parseVolumeName, printVolumeName, volumeId } from '../volume.ts'
 import { dirLinks, dirSnapshots, parentOfBacking } from './dir-links.ts'
-import { imageFolder, makeFolder, makeFoldersFor, PASSABLE, volumePath } from './dir-paths.ts'
+import { imageFolder, type Layout, makeFolder, makeFoldersFor, PASSABLE, volumePath } from './dir-paths.ts'
 import { factsAt, leaving, linkUnlessTaken, noVolume } from './dir-volumes.ts'
 
 interface Place {
-  readonly base: string
+  readonly layout: Layout
   readonly storage: string
   readonly host: Host
   readonly preallocation: Preallocation
@@ -30,8 +30,8 @@ interface Place {
 export function dirImages(
   place: Place,
 ): ImagePart & { readonly links: ImageLinks; readonly snapshots: ImageSnapshots } {
-  const { base, storage, host, preallocation } = place
-  const common = leaving<ImageName>(storage, (name) => volumePath(base, name))
+  const { layout, storage, host, preallocation } = place
+  const common = leaving<ImageName>(storage, (name) => volumePath(layout, name))
   const { path } = common
   const describe = async (name: ImageName) => {
     const facts = await imageFacts(path(name), name)
@@ -44,24 +44,31 @@ export function dirImages(
     if (!facts) throw noVolume(storage, name)
     return facts.sizeBytes
   }
-  const within = { base, storage, host, sync: syncFile, sizeOf, newFile: (name: ImageName) => newImageFile(base, name) }
+  const within = {
+    layout,
+    storage,
+    host,
+    sync: syncFile,
+    sizeOf,
+    newFile: (name: ImageName) => newImageFile(layout, name),
+  }
   return {
     ...common,
     describe,
     links: dirLinks(within),
     snapshots: dirSnapshots(within),
-    list: (vmid) => listImages(base, vmid),
+    list: (vmid) => listImages(layout, vmid),
     async remove(name) {
       const wasThere = await common.remove(name)
-      await removeIfEmpty(imageFolder(base, name.vmid))
+      await removeIfEmpty(imageFolder(layout, name.vmid))
       return wasThere
     },
     async erase(name, mark) {
       await common.erase(name, mark)
-      await removeIfEmpty(imageFolder(base, name.vmid))
+      await removeIfEmpty(imageFolder(layout, name.vmid))
     },
     async create(name, { sizeBytes, fill }) {
-      const unfinished = await newImageFile(base, name)
+      const unfinished = await newImageFile(layout, name)
       try {
         await createImage(host, { path: unfinished, format: name.format, sizeBytes, preallocation })
         await fill?.(unfinished)
@@ -71,7 +78,7 @@ export function dirImages(
         throw asFileFault(cause, path(name))
       } finally {
         await rm(unfinished, { force: true })
-        await removeIfEmpty(imageFolder(base, name.vmid))
+        await removeIfEmpty(imageFolder(layout, name.vmid))
       }
       await syncDirectory(dirname(path(name)))
     },
@@ -90,17 +97,17 @@ export function dirImages(
   }
 }
 
-async function listImages(base: string, vmid?: Vmid): Promise<VolumeFacts<ImageName>[]> {
-  const folders = vmid === undefined ? await filesIn(imageFolder(base)) : [`${vmid}`]
+async function listImages(layout: Layout, vmid?: Vmid): Promise<VolumeFacts<ImageName>[]> {
+  const folders = vmid === undefined ? await filesIn(imageFolder(layout)) : [`${vmid}`]
   const owners = folders.filter((folder) => /^[1-9]\d{2,8}$/.test(folder)).map(asVmid)
-  const lists = await Promise.all(owners.map((owner) => imagesOf(base, owner)))
+  const lists = await Promise.all(owners.map((owner) => imagesOf(layout, owner)))
   return lists.flat()
 }
 
-async function imagesOf(base: string, vmid: Vmid): Promise<VolumeFacts<ImageName>[]> {
-  const files = await filesIn(imageFolder(base, vmid))
+async function imagesOf(layout: Layout, vmid: Vmid): Promise<VolumeFacts<ImageName>[]> {
+  const files = await filesIn(imageFolder(layout, vmid))
   const names = files.map((file) => imageNamed(`${vmid}/${file}`)).filter((name) => name !== undefined)
-  const found = await Promise.all(names.map((name) => imageFacts(volumePath(base, name), name)))
+  const found = await Promise.all(names.map((name) => imageFacts(volumePath(layout, name), name)))
   return found.filter((facts) => facts !== undefined)
 }
 
@@ -133,11 +140,11 @@ async function imageFacts(path: string, name: ImageName): Promise<VolumeFacts<Im
 }
 
 /** An empty file beside the future image. Somebody may remove the emptied folder meanwhile, hence twice. */
-async function newImageFile(base: string, name: ImageName): Promise<string> {
-  const folder = imageFolder(base, name.vmid)
+async function newImageFile(layout: Layout, name: ImageName): Promise<string> {
+  const folder = imageFolder(layout, name.vmid)
   for (let attempt = 0; ; attempt += 1) {
     try {
-      await makeFoldersFor(base, 'images')
+      await makeFoldersFor(layout, 'images')
       await makeFolder(folder, PASSABLE)
       return await newUnfinished(folder, `.${name.format}`)
     } catch (cause) {

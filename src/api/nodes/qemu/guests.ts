@@ -63,6 +63,8 @@ export const guestEndpoints = [
         string({ description: 'Restore this backup; for root also the path of an archive.', maxLength: 255 }),
       ),
       storage: optional(storageId),
+      // Disks are read where they are, also inside an archive, so nothing is put there.
+      'import-working-storage': optional(storageId),
       force: optional(boolean({ description: 'Replace an existing guest.', requires: 'archive' })),
       unique: optional(boolean({ description: 'Give new MAC addresses and ids.', requires: 'archive' })),
       bwlimit: optional(integer({ description: 'KiB per second when restoring.', minimum: 0, maximum: 2 ** 40 })),
