@@ -35,6 +35,7 @@ export interface Command {
   readonly defaults?: Readonly<Record<string, string>>
   readonly proves?: string
   readonly follow?: Follow
+  readonly terminal?: string
   /** Returns a UPID: the CLI waits for it. */
   readonly isTask: boolean
   readonly isUpload: boolean
@@ -69,6 +70,7 @@ function commandOf<Call>(endpoint: Endpoint<Call>, cli: CliHints): Command {
     ...(cli.id === undefined ? {} : { id: cli.id }),
     examples: cli.examples ?? [],
     ...(cli.destroys === undefined ? {} : { destroys: cli.destroys }),
+    ...(cli.terminal === undefined ? {} : { terminal: cli.terminal }),
     ...(cli.follow ? { follow: cli.follow } : {}),
     ...(cli.destroysWhen === undefined ? {} : { destroysWhen: cli.destroysWhen }),
     ...(cli.raw === undefined ? {} : { raw: cli.raw }),

@@ -32,8 +32,10 @@ const branches = [
   'suspendall',
   'syslog',
   'tasks',
+  'termproxy',
   'time',
   'version',
+  'vncwebsocket',
   'vzdump',
   'wakeonlan',
 ] as const

@@ -1,0 +1,50 @@
+/** `/nodes/{node}`: `termproxy`, `vncwebsocket`. A terminal of the node itself. */
+import { enumOf, object, optional, string } from '#base/schema/schema.ts'
+import { nodeName } from '#base/schema/standard.ts'
+import { requireConsoleTicket, viewerOf } from '#operations/console/open.ts'
+import { openShell, shellCommands } from '#operations/console/shell.ts'
+import { check, rootOnly } from '#rest/endpoint.ts'
+import { endpoint } from '../call.ts'
+import { openedTerminal, websocketParams } from './console-shapes.ts'
+
+const mayEnter = check('Sys.Console', '/nodes/{node}')
+
+export const shellEndpoints = [
+  endpoint({
+    method: 'POST',
+    path: '/nodes/{node}/termproxy',
+    description: 'Open a terminal of the node: a shell for root@pam, the question for a login for everybody else.',
+    proxyTo: 'node',
+    params: {
+      node: nodeName,
+      cmd: optional(enumOf(shellCommands, { description: 'What runs there.', default: 'login' })),
+      'cmd-opts': optional(
+        string({
+          description: 'More words for the command; none of them takes any.',
+          maxLength: 1024,
+          requires: 'cmd',
+        }),
+      ),
+    },
+    permission: mayEnter,
+    alsoNeeds: {
+      says: 'Other commands than login: root@pam.',
+      of: ({ cmd = 'login' }) => (cmd === 'login' ? [] : [rootOnly]),
+    },
+    returns: openedTerminal,
+    cli: { command: ['node', 'shell'], terminal: '/nodes/{node}/vncwebsocket', examples: ['node shell'] },
+    handle: ({ cmd = 'login', 'cmd-opts': options }, { services, ...call }) =>
+      openShell(services, cmd, options, viewerOf(call)),
+  }),
+  endpoint({
+    method: 'GET',
+    path: '/nodes/{node}/vncwebsocket',
+    description: 'Becomes a WebSocket to the terminal the ticket was handed out for.',
+    proxyTo: 'node',
+    params: { node: nodeName, ...websocketParams },
+    permission: mayEnter,
+    returns: object({ port: string({ description: 'The number of the console.' }) }),
+    handle: ({ node, port, vncticket }, { services, who }) =>
+      requireConsoleTicket(services, vncticket, { authId: who.authId, path: `/nodes/${node}`, port }),
+  }),
+]
