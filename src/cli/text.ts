@@ -44,7 +44,7 @@ const sentences = {
     en: 'Connected. Enter wakes a silent console; Ctrl-] leaves.',
     ja: '接続しました。反応がなければ Enter を、終了するには Ctrl-] を押してください。',
   },
-  consoleClosed: { en: '\r\nThe console is closed.', ja: '\r\nコンソールを閉じました。' },
+  consoleClosed: { en: '\nThe console is closed.', ja: '\nコンソールを閉じました。' },
   confirmHelp: { en: 'the object to destroy, typed again', ja: '破壊する対象をもう一度入力' },
 } as const
 

@@ -47,14 +47,15 @@ export class AttendedTasks {
   async begin(wanted: AttendedBy): Promise<Attended> {
     const stop = new AbortController()
     const upid = await this.#reserve(wanted, stop)
+    let log: TaskLog
     try {
       await this.#archive.create(upid, { operation: wanted.type, params: null, isAttended: true })
+      log = new TaskLog(this.#archive.logOf(upid))
     } catch (error) {
       this.#open.delete(upid)
       throw error
     }
     const { promise: ended, resolve } = Promise.withResolvers<void>()
-    const log = new TaskLog(this.#archive.logOf(upid))
     let isOver = false
     return {
       upid,
