@@ -123,6 +123,8 @@ export interface PseudoTerminal {
   readonly master: number
   /** The end of the programs, as their standard input, output and error. */
   readonly slave: number
+  /** `/dev/pts/3` */
+  readonly path: string
 }
 
 /** Makes a pseudo terminal; the caller closes both descriptors. @throws Fault `unavailable` when there are none */
@@ -136,7 +138,8 @@ export function openPseudoTerminal(): PseudoTerminal {
     if (libc().ioctl(master, TIOCSPTLCK, unlocked) !== 0 || libc().ioctl(master, TIOCGPTN, number) !== 0) {
       throw new Fault('failed', `/dev/ptmx is no multiplexer of terminals (errno ${errno()})`)
     }
-    return { master, slave: openSync(`/dev/pts/${number.readUInt32LE()}`, mode) }
+    const path = `/dev/pts/${number.readUInt32LE()}`
+    return { master, slave: openSync(path, mode), path }
   } catch (cause) {
     if (master !== undefined) closeSync(master)
     throw new Fault('unavailable', 'no pseudo terminal could be opened', {

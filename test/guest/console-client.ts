@@ -1,6 +1,13 @@
 /** A client of consoles that is not ours: Node's own WebSocket, on the public port. */
 import { once } from 'node:events'
-import { waitFor } from '#base/clock.ts'
+import { join } from 'node:path'
+import { writeCsrfToken } from '#access/csrf.ts'
+import { Keyring } from '#access/keyring.ts'
+import { writeTicket } from '#access/ticket.ts'
+import { seconds, systemClock, waitFor } from '#base/clock.ts'
+import { systemRandom } from '#base/random.ts'
+import type { Session } from '../contract/public-port.ts'
+import type { TestNode } from '../node-under-test.ts'
 
 export interface Opened {
   readonly port: number
@@ -65,4 +72,12 @@ export async function terminalAt(
     ended,
     close: () => socket.close(),
   }
+}
+
+/** Signed with the node's own keys, because the password of this machine's root is nobody's business here. */
+export async function rootSession({ settings }: TestNode): Promise<Session> {
+  const directory = join(settings.stateDir, 'keys')
+  const keys = await new Keyring({ directory, clock: systemClock, random: systemRandom }).current()
+  const [user, now] = ['root@pam', seconds(systemClock)]
+  return { ticket: writeTicket(keys, user, now), csrf: writeCsrfToken(keys, user, now) }
 }

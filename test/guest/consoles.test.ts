@@ -2,30 +2,20 @@
 import assert from 'node:assert/strict'
 import { createHash, X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
-import { createServer, type Server } from 'node:https'
-import { once } from 'node:events'
-import { extname, join, normalize } from 'node:path'
+import type { Server } from 'node:https'
+import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { setDefaultCACertificates } from 'node:tls'
-import { writeCsrfToken } from '#access/csrf.ts'
-import { Keyring } from '#access/keyring.ts'
-import { writeTicket } from '#access/ticket.ts'
-import { seconds, systemClock, waitFor } from '#base/clock.ts'
-import { systemRandom } from '#base/random.ts'
+import { waitFor } from '#base/clock.ts'
 import { startOnPty } from '#host/pty.ts'
 import { findProcesses } from '#host/proc.ts'
 import { type Browser, type Page, startBrowser } from '../browser.ts'
 import { curl } from '../contract/curl.ts'
 import { cookieOf, form, logIn, method, proofOf, publicPort, type Session } from '../contract/public-port.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
-import { type Opened, terminalAt } from './console-client.ts'
-
-interface Canvas {
-  readonly width: number
-  readonly height: number
-  /** Four bytes each. */
-  readonly pixels: Buffer
-}
+import { type Canvas, differing, litIn, readPpm } from './canvas.ts'
+import { type Opened, rootSession, terminalAt } from './console-client.ts'
+import { servePages } from './novnc-page.ts'
 
 suite('consoles', { timeout: 300_000 }, () => {
   let node: TestNode
@@ -46,6 +36,7 @@ suite('consoles', { timeout: 300_000 }, () => {
     }
     await node.api('POST', '/access/roles', { roleid: 'Viewer', privs: 'VM.Console' })
     await node.api('POST', '/access/roles', { roleid: 'Operator', privs: 'Sys.Console' })
+    await node.api('PUT', '/access/acl', { path: at, roles: 'Operator', users: 'viewer@pve' })
     await node.api('PUT', '/access/acl', { path: '/vms', roles: 'Viewer', users: 'viewer@pve,other@pve' })
     viewer = await logIn(base, 'viewer@pve', 'correct horse')
     stranger = await logIn(base, 'stranger@pve', 'correct horse')
@@ -69,9 +60,9 @@ suite('consoles', { timeout: 300_000 }, () => {
     return { opened, ...(await terminalAt(place(of, opened), session.ticket, opened)) }
   }
   const task = async ({ upid }: Opened) =>
-    (await node.api('GET', `${at}/tasks/${encodeURIComponent(upid)}/status`)) as Record<string, unknown>
+    (await node.api('GET', `${at}/tasks/${encodeURIComponent(upid)}/status`)) as { status: string; exitstatus?: string }
   const ended = (opened: Opened) =>
-    waitFor(async () => ((await task(opened)).exitstatus as string | undefined) ?? false, {
+    waitFor(async () => (await task(opened)).exitstatus ?? false, {
       what: `end of ${opened.upid}`,
       timeoutMs: 20_000,
     })
@@ -104,8 +95,8 @@ suite('consoles', { timeout: 300_000 }, () => {
       await made.open(address)
       return made
     }
-    const look = (on: Page, opened: Opened, password = opened.password) =>
-      on.run(`connect(${JSON.stringify(place(guest, opened))}, ${JSON.stringify(password)})`)
+    const look = (on: Page, opened: Opened, password = opened.password, of = guest) =>
+      on.run(`connect(${JSON.stringify(place(of, opened))}, ${JSON.stringify(password)})`)
     const openScreen = () => open(`${guest}/vncproxy`, { websocket: '1', 'generate-password': '1' })
     const canvasOf = async (on: Page): Promise<Canvas> => {
       const { pixels, ...size } = await on.run<{ width: number; height: number; pixels: string }>('canvasFacts()')
@@ -169,6 +160,27 @@ suite('consoles', { timeout: 300_000 }, () => {
       const old = await open(`${guest}/vncproxy`, { websocket: '1' })
       assert.equal(old.password, undefined)
       await look(other, old, old.ticket)
+    })
+
+    test('can be a terminal of the node, where one has to say who one is', async () => {
+      const other = await newPage()
+      const opened = await open(`${at}/vncshell`, { websocket: '1', width: '640', height: '400' })
+      await look(other, opened, opened.password, at)
+      const shown = () => canvasOf(other)
+      const { width, height } = await waitFor(async () => litIn(await shown()) > 50 && shown(), {
+        what: 'the question for a login',
+        timeoutMs: 15_000,
+      })
+      assert.deepEqual([width, height], [640, 400])
+      const lit = litIn(await shown())
+      await other.run(`type('nobody-of-this-name\\n')`)
+      await waitFor(async () => litIn(await shown()) > lit + 200, { what: 'what was typed', timeoutMs: 15_000 })
+      const servers = () =>
+        findProcesses((argv) => argv.some((word) => word.includes(`${node.settings.runDir}/screens/`)))
+      assert.equal((await servers()).length, 1)
+      await other.run('rfb.disconnect()')
+      assert.equal(await ended(opened), 'OK')
+      await waitFor(async () => (await servers()).length === 0, { what: 'the end of its server', timeoutMs: 15_000 })
     })
 
     test('goes dark when its task is stopped', async () => {
@@ -260,15 +272,16 @@ suite('consoles', { timeout: 300_000 }, () => {
       const shell = await terminal(at, root)
       const mark = `7${process.pid}`
       shell.type(`sleep ${mark}\n`)
-      const sleeps = () => findProcesses((argv) => argv[0] === 'sleep' && argv[1] === mark)
-      await waitFor(async () => (await sleeps()).length === 1, { what: 'a program in the shell', timeoutMs: 15_000 })
+      await waitFor(async () => (await sleeping(mark)).length === 1, {
+        what: 'a program in the shell',
+        timeoutMs: 15_000,
+      })
       shell.close()
       await ended(shell.opened)
-      await waitFor(async () => (await sleeps()).length === 0, { what: 'its end', timeoutMs: 15_000 })
+      await waitFor(async () => (await sleeping(mark)).length === 0, { what: 'its end', timeoutMs: 15_000 })
     })
 
     test('asks everybody else who they are on this machine', async () => {
-      await node.api('PUT', '/access/acl', { path: at, roles: 'Operator', users: 'viewer@pve' })
       const shell = await terminal(at)
       await shell.until(/login: /)
       shell.close()
@@ -281,13 +294,10 @@ suite('consoles', { timeout: 300_000 }, () => {
 
   // A wrong ticket is answered late, and they need not wait for each other.
   suite('who may look', { concurrency: true }, () => {
+    const headers = ['Connection: Upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Version: 13']
+    const handshake = [...headers, 'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=='].flatMap((line) => ['-H', line])
     const upgrade = (session: Session, of: string, opened: Pick<Opened, 'port' | 'ticket'>) =>
-      curl([
-        ...cookieOf(session),
-        ...['-H', 'Connection: Upgrade', '-H', 'Upgrade: websocket', '-H', 'Sec-WebSocket-Version: 13'],
-        ...['-H', 'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==', '--http1.1', '-m', '6'],
-        `${base}${of}/${query(opened)}`,
-      ])
+      curl([...cookieOf(session), ...handshake, '--http1.1', `${base}${of}/${query(opened)}`])
 
     test('nobody without the right gets a ticket', async () => {
       for (const path of [`${guest}/vncproxy`, `${guest}/termproxy`, `${at}/termproxy`]) {
@@ -359,11 +369,13 @@ suite('consoles', { timeout: 300_000 }, () => {
     const [console, shell] = [await terminal(guest), await terminal(at, root)]
     const mark = `8${process.pid}`
     shell.type(`sleep ${mark}\n`)
-    const sleeps = () => findProcesses((argv) => argv[0] === 'sleep' && argv[1] === mark)
-    await waitFor(async () => (await sleeps()).length === 1, { what: 'a program in the shell', timeoutMs: 15_000 })
+    await waitFor(async () => (await sleeping(mark)).length === 1, {
+      what: 'a program in the shell',
+      timeoutMs: 15_000,
+    })
     await node.kill9()
     await Promise.all([console.ended, shell.ended])
-    await waitFor(async () => (await sleeps()).length === 0, { what: 'the end of the shell', timeoutMs: 15_000 })
+    await waitFor(async () => (await sleeping(mark)).length === 0, { what: 'the end of the shell', timeoutMs: 15_000 })
     await node.restart()
     for (const { opened } of [console, shell]) {
       assert.equal((await task(opened)).exitstatus, 'interrupted: the node was ended')
@@ -380,54 +392,4 @@ suite('consoles', { timeout: 300_000 }, () => {
   })
 })
 
-/** Signed with the node's own keys, because the password of this machine's root is nobody's business here. */
-async function rootSession({ settings }: TestNode): Promise<Session> {
-  const directory = join(settings.stateDir, 'keys')
-  const keys = await new Keyring({ directory, clock: systemClock, random: systemRandom }).current()
-  const [user, now] = ['root@pam', seconds(systemClock)]
-  return { ticket: writeTicket(keys, user, now), csrf: writeCsrfToken(keys, user, now) }
-}
-
-/** One page with noVNC's client library in it, and the library's own files. */
-async function servePages(keys: string): Promise<Server> {
-  // By the node's own name and key, or the browser would not take the node's cookie along.
-  const [key, cert] = await Promise.all(['tls.key', 'tls.pem'].map((name) => readFile(join(keys, name))))
-  const types: Record<string, string> = { '.js': 'text/javascript', '.html': 'text/html' }
-  const html = await readFile(join(import.meta.dirname, '../fixtures/novnc.html'))
-  const server = createServer({ key, cert }, (request, response) => {
-    const path = normalize(request.url ?? '/')
-    const content = path === '/' ? Promise.resolve(html) : readFile(join('/usr/share/novnc', path))
-    content.then(
-      (bytes) =>
-        response.writeHead(200, { 'Content-Type': types[extname(path) || '.html'] ?? 'text/plain' }).end(bytes),
-      () => response.writeHead(404).end(),
-    )
-  })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  return server
-}
-
-/** QEMU's own picture: PPM, three bytes a pixel. */
-function readPpm(bytes: Buffer): Canvas {
-  const [head, width, height] = /^P6\n(\d+) (\d+)\n255\n/.exec(bytes.toString('latin1', 0, 64)) ?? []
-  assert.ok(head !== undefined, 'QEMU drew no PPM')
-  const [rgb, count] = [bytes.subarray(head.length), Number(width) * Number(height)]
-  const pixels = Buffer.alloc(count * 4, 255)
-  for (let at = 0; at < count; at += 1) rgb.copy(pixels, at * 4, at * 3, at * 3 + 3)
-  return { width: Number(width), height: Number(height), pixels }
-}
-
-function litIn({ pixels }: Canvas): number {
-  let lit = 0
-  for (let at = 0; at < pixels.length; at += 4) if ((pixels[at] ?? 0) > 64) lit += 1
-  return lit
-}
-
-function differing(a: Canvas, b: Canvas): number {
-  let count = Math.abs(a.pixels.length - b.pixels.length)
-  for (let at = 0; at < a.pixels.length; at += 4) {
-    if (!a.pixels.subarray(at, at + 3).equals(b.pixels.subarray(at, at + 3))) count += 1
-  }
-  return count
-}
+const sleeping = (mark: string) => findProcesses((argv) => argv[0] === 'sleep' && argv[1] === mark)

@@ -35,6 +35,7 @@ const branches = [
   'termproxy',
   'time',
   'version',
+  'vncshell',
   'vncwebsocket',
   'vzdump',
   'wakeonlan',
