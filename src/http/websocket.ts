@@ -13,6 +13,7 @@ import { Fault } from '#base/fault.ts'
 import { notImplemented } from '#rest/dispatch.ts'
 import type { Identity } from '#rest/endpoint.ts'
 import { faultReply } from '#rest/reply.ts'
+import { bounds } from './bounds.ts'
 import { rawResponse } from './send.ts'
 import type { EdgeContext } from './edge.ts'
 import { afterFailedLogin, identityFrom, noTicket } from './session.ts'
@@ -85,9 +86,17 @@ export function carryUpgrade(
 ): void {
   const upstream = connect(daemonSocket)
   let isConnected = false
+  const over = new AbortController()
   const end = () => {
+    over.abort()
     socket.destroy()
     upstream.destroy()
+  }
+  // What the daemon said last may still be on its way to the client.
+  const endGently = () => {
+    socket.end()
+    socket.resume()
+    clock.sleep(bounds.lingerMs, over.signal).then(end, () => {}) // The client was quicker.
   }
   upstream.on('connect', () => {
     isConnected = true
@@ -96,13 +105,13 @@ export function carryUpgrade(
     upstream.pipe(socket).pipe(upstream)
   })
   upstream.on('error', (cause) => {
-    if (isConnected) return end()
+    if (isConnected) return // `close` follows.
     const fault = new Fault('unavailable', 'the daemon does not answer', { cause })
     socket.end(rawResponse(faultReply('json', fault), clock), end)
   })
   socket.on('error', end)
   socket.on('close', end)
-  upstream.on('close', () => isConnected && end())
+  upstream.on('close', () => isConnected && endGently())
 }
 
 /** Request line and headers, without any header only the front may set. */
