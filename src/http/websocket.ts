@@ -50,7 +50,8 @@ export async function answerUpgrade(
     if (socket.destroyed) return
     handler(socket, head)
   } catch (error) {
-    if (!(error instanceof Fault)) log.error('bug in an upgrade', { path: request.url, error })
+    // Without its query: tickets travel there.
+    if (!(error instanceof Fault)) log.error('bug in an upgrade', { path: splitTarget(request.url ?? '/').path, error })
     const fault = error instanceof Fault ? error : new Fault('failed', 'internal error')
     if (fault.kind === 'unauthenticated') await afterFailedLogin(startedMs, context)
     socket.end(rawResponse(faultReply('json', fault), clock), () => socket.destroy())
