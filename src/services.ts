@@ -18,6 +18,8 @@ import { Subscriptions } from '#cluster/subscription.ts'
 import { type Clock, systemClock } from '#base/clock.ts'
 import type { Log } from '#base/log.ts'
 import { type Random, systemRandom } from '#base/random.ts'
+import { ConsoleService } from '#consoles/service.ts'
+import { SharedLines } from '#consoles/shared-line.ts'
 import { GuestService } from '#guests/service.ts'
 import { machine } from '#host/exec.ts'
 import { makeDirectory } from '#host/files.ts'
@@ -59,6 +61,8 @@ export interface Services {
   readonly history: History
   readonly metricServers: MetricServers
   readonly node: NodeFacts
+  readonly consoles: ConsoleService
+  readonly serialLines: SharedLines
 }
 
 /** What the API's handlers reach. */
@@ -106,5 +110,7 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
     history: new History(join(settings.stateDir, 'history')),
     metricServers: new MetricServers(base),
     node: new NodeFacts(base),
+    consoles: new ConsoleService(base),
+    serialLines: new SharedLines(),
   }
 }

@@ -26,6 +26,7 @@ import { containerEndpoints } from './nodes/lxc.ts'
 import { machineEndpoints } from './nodes/machine.ts'
 import { networkEndpoints } from './nodes/network.ts'
 import { rrdEndpoints } from './nodes/rrd.ts'
+import { shellEndpoints } from './nodes/shell.ts'
 import { serviceEndpoints } from './nodes/services.ts'
 import { subscriptionEndpoints } from './nodes/subscription.ts'
 import { nodeEndpoints } from './nodes/node.ts'
@@ -69,6 +70,7 @@ const endpoints = [
   ...networkEndpoints,
   ...rrdEndpoints,
   ...serviceEndpoints,
+  ...shellEndpoints,
   ...subscriptionEndpoints,
   ...nodeVersionEndpoints,
   ...nodeStorageEndpoints,

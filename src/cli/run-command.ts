@@ -4,6 +4,7 @@ import { type Command, type CommandList, dryRun } from '#rest/command.ts'
 import { exitCodes } from './exit.ts'
 import { parseFor, type Parsed } from './arguments.ts'
 import type { Connection } from './connection.ts'
+import type { OpenedTerminal } from './console.ts'
 import { filledPath, withoutPath } from './path.ts'
 import { printed } from './print.ts'
 import type { Terminal } from './terminal.ts'
@@ -30,6 +31,9 @@ export async function runCommand(given: Command, args: readonly string[], facts:
     terminal,
   )
   demandConfirmation(command, parsed, params, terminal)
+  if (command.terminal !== undefined && parsed.global.output === 'table') {
+    ;(await import('./console.ts')).requireTerminal()
+  }
   const [path, rest] = [filledPath(command.path, params), withoutPath(command.path, params)]
   const { data } = await connection.call(command.method, path, rest, {
     isUpload: command.isUpload,
@@ -40,6 +44,11 @@ export async function runCommand(given: Command, args: readonly string[], facts:
   if (command.follow && wait && format === 'table') {
     const { followToEnd } = await import('./follow.ts')
     return followToEnd({ follow: command.follow, started: data, params, connection, terminal, timeoutSeconds })
+  }
+  if (command.terminal !== undefined && format === 'table') {
+    const { openConsole } = await import('./console.ts')
+    const place = filledPath(command.terminal, params)
+    return openConsole({ opened: data as OpenedTerminal, path: place, socketPath: connection.socketPath, terminal })
   }
   const { columns, id, raw } = command
   const text = await printed(data, { format, columns, id, raw, language: terminal.language, width: terminal.width })

@@ -36,6 +36,7 @@ export interface Command {
   readonly defaults?: Readonly<Record<string, string>>
   readonly proves?: string
   readonly follow?: Follow
+  readonly terminal?: string
   /** Returns a UPID: the CLI waits for it. */
   readonly isTask: boolean
   readonly isUpload: boolean
@@ -81,6 +82,7 @@ function commandOf<Call>(endpoint: Endpoint<Call>, cli: CliHints): Command {
     examples: cli.examples ?? [],
     ...(cli.destroys === undefined ? {} : { destroys: cli.destroys }),
     ...(cli.dryRun ? { dryRun: cli.dryRun } : {}),
+    ...(cli.terminal === undefined ? {} : { terminal: cli.terminal }),
     ...(cli.follow ? { follow: cli.follow } : {}),
     ...(cli.destroysWhen === undefined ? {} : { destroysWhen: cli.destroysWhen }),
     ...(cli.raw === undefined ? {} : { raw: cli.raw }),

@@ -89,6 +89,8 @@ export interface CliHints {
   readonly raw?: string
   /** What the command gives where a person gives nothing, unlike the API. */
   readonly defaults?: Readonly<Record<string, string>>
+  /** The reply opens a terminal: the CLI takes it at this path, and its own terminal becomes that one. */
+  readonly terminal?: string
   /** Member of the reply that says whether a proof holds: exit code 7 when it does not. */
   readonly proves?: string
 }

@@ -33,8 +33,11 @@ const branches = [
   'suspendall',
   'syslog',
   'tasks',
+  'termproxy',
   'time',
   'version',
+  'vncshell',
+  'vncwebsocket',
   'vzdump',
   'wakeonlan',
 ] as const

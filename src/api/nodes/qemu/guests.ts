@@ -30,7 +30,10 @@ const children = [
   'snapshot',
   'status',
   'template',
+  'termproxy',
   'unlink',
+  'vncproxy',
+  'vncwebsocket',
 ]
 
 export const guestEndpoints = [

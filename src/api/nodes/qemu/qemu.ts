@@ -3,6 +3,7 @@ import { agentFileEndpoints } from './agent-files.ts'
 import { agentEndpoints } from './agent.ts'
 import { cloneEndpoints } from './clone.ts'
 import { configEndpoints } from './config.ts'
+import { guestConsoleEndpoints } from './consoles.ts'
 import { diskEndpoints } from './disks.ts'
 import { guestEndpoints } from './guests.ts'
 import { monitorEndpoints } from './monitor.ts'
@@ -17,6 +18,7 @@ export const qemuEndpoints = [
   ...snapshotEndpoints,
   ...cloneEndpoints,
   ...monitorEndpoints,
+  ...guestConsoleEndpoints,
   ...agentEndpoints,
   ...agentFileEndpoints,
 ]
