@@ -5,7 +5,7 @@ import type { QmpOptions } from '#host/qmp.ts'
 import { QmpClient } from '#host/qmp.ts'
 import type { Options } from '../config.ts'
 import { balloonPath, hasBalloon } from './balloon.ts'
-import { throttleOf } from './drive-argv.ts'
+import { throttleOf } from './drive-limits.ts'
 import { drivesOf } from './drive.ts'
 import { nicsOf } from './nic.ts'
 

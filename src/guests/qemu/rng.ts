@@ -8,7 +8,7 @@ import type { MachineKind } from './machine.ts'
 import { pciPlace } from './pci.ts'
 
 export const rngFormat: PropertyFormat = {
-  source: { schema: enumOf(['/dev/urandom', '/dev/random']), isDefaultKey: true },
+  source: { schema: enumOf(['/dev/urandom', '/dev/random', '/dev/hwrng']), isDefaultKey: true },
   max_bytes: {
     schema: optional(
       integer({ description: 'Bytes per period; 0 is unlimited.', default: 1024, minimum: 0, maximum: 2 ** 31 }),

@@ -17,7 +17,7 @@
  */
 import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
-import { nodeNameOf } from '#guests/qemu/drive-argv.ts'
+import { nodeNameOf } from '#guests/qemu/drive-device.ts'
 import type { QmpClient } from '#host/qmp.ts'
 
 export interface HeldDisk {
