@@ -19,6 +19,8 @@ export interface GuestNetwork {
     bridge: string
     netns?: string
   }) => Promise<{ tap: string; fd: number }>
+  /** Another bridge for a card that is plugged in. */
+  readonly move: (card: { vmid: Vmid; nic: string; mac: string; bridge: string }) => Promise<void>
   readonly unplug: (card: { vmid: Vmid; nic?: string; netns?: string }) => Promise<void>
 }
 

@@ -6,7 +6,7 @@
  * used again. Names are numbered, since a vmid does not fit beside the instance into 15 characters.
  */
 import { closeSync } from 'node:fs'
-import { Fault, isFault } from '#base/fault.ts'
+import { Fault, isFault, missing } from '#base/fault.ts'
 import type { Host } from '#host/host.ts'
 import { changeLink, deleteLink, findLink, links } from '#host/ip.ts'
 import { openTap } from '#host/native.ts'
@@ -53,6 +53,19 @@ export async function plugTap(taps: Taps, card: TapRecord): Promise<Plugged> {
     await records.taps.alter(tap, () => undefined)
     throw fault
   }
+}
+
+/**
+ * Joins the tap of a card that is plugged in to another bridge; the guest notices nothing.
+ * @throws Fault `missing` when there is no such bridge, or no such card
+ */
+export async function moveTap({ host, names, records }: Taps, card: TapRecord): Promise<void> {
+  const { vmid, nic, bridge, netns } = card
+  if ((await findLink(host, bridge, { netns }))?.kind !== 'bridge') throw missing('bridge', bridge)
+  const own = (await records.taps.list()).find(({ value }) => value.vmid === vmid && value.nic === nic)
+  if (!own) throw missing('card', `${nic} of guest ${vmid}`)
+  await changeLink(host, own.name, { alias: names.alias, master: bridge }, { netns })
+  await records.taps.put(own.name, card)
 }
 
 /** Removes the taps of a guest, or of one of its cards, also from under a QEMU that still holds them. Idempotent. */

@@ -14,12 +14,13 @@ import { waitFor } from '#base/clock.ts'
 import { Fault, isFault, messageOf } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import type { Log } from '#base/log.ts'
+import type { Errors } from '#base/schema/check.ts'
 import { Cgroups, type GroupLimits } from '#host/cgroup.ts'
 import type { Host } from '#host/host.ts'
 import { accelerator } from '#host/kvm.ts'
 import { endProcess, findProcesses, isAlive, memoryCounters, startTimeOf, statOf } from '#host/proc.ts'
-import { requireMemory } from './room.ts'
 import type { QmpClient } from '#host/qmp.ts'
+import { onlineProcessors } from '#host/topology.ts'
 import type { Options } from '../config.ts'
 import { isOn } from '../config.ts'
 import type { StartOptions } from '../guest.ts'
@@ -30,6 +31,8 @@ import { configToArgv, qmpSockets } from './command-line.ts'
 import { cpuLimitsOf } from './cpu.ts'
 import { passingFiles } from './firmware.ts'
 import { launch, prepareRunDir, qemuLog, untilMonitor } from './launch.ts'
+import { doLive, present } from './live.ts'
+import { planLive } from './live-plan.ts'
 import { acceleratorFor, withMachine } from './machine.ts'
 import { loadMemory } from './snapshot.ts'
 import { memoryLimitBytes } from './memory.ts'
@@ -38,6 +41,7 @@ import { machineOf, openMonitor, prepare, quit, versionOf } from './monitor.ts'
 import { nicsOf } from './nic.ts'
 import { findDevices } from './node-devices.ts'
 import { openDrives, openTpmState } from './open-drives.ts'
+import { requireMemory } from './room.ts'
 import { nodePortsOf } from './serial.ts'
 import { hasTpm, tpmLog, tpmProgram, tpmSocket } from './tpm.ts'
 import { startTpm } from './tpm-process.ts'
@@ -224,6 +228,61 @@ export class QemuDriver {
   async monitor(vmid: Vmid, which: keyof typeof qmpSockets = 'short', signal?: AbortSignal): Promise<QmpClient> {
     await this.requireRunning(vmid)
     return openMonitor(join(this.runDirOf(vmid), qmpSockets[which]), { signal })
+  }
+
+  /**
+   * Makes of the running guest what is wanted, as far as that goes without a restart. What went in force is written
+   * down act by act.
+   * @returns the options it failed at, each with the reason; they stay as they were
+   */
+  async changeLive(
+    vmid: Vmid,
+    wanted: Options,
+    { signal, log = () => {} }: { readonly signal?: AbortSignal; readonly log?: (line: string) => void } = {},
+  ): Promise<Errors> {
+    let record = await this.running(vmid)
+    if (!record) return {}
+    const { storage, network, host } = this.#needs
+    await using monitor = await this.monitor(vmid, 'long', signal)
+    const taps: Record<string, string> = { ...record.taps }
+    const { pid } = record.process
+    const context = {
+      ...{ vmid, uid: this.uidOf(vmid), monitor, storage, network, signal },
+      netns: netnsOf(record),
+      setShares: (options: Options) => this.#limit(vmid, options),
+      setAffinity: async (list = '') => {
+        const processors = list === '' ? await onlineProcessors() : list
+        await host.run(['taskset', '--all-tasks', '--cpu-list', '--pid', processors, String(pid)])
+      },
+      onTap: (nic: string, tap = '') => {
+        if (tap === '') delete taps[nic]
+        else taps[nic] = tap
+      },
+    }
+    const errors: Errors = {}
+    for (const act of planLive(record.options, wanted, await present(monitor))) {
+      const { name, value, kind } = act
+      if (errors[name] !== undefined) continue
+      try {
+        await doLive({ ...context, running: record.options }, act)
+      } catch (fault) {
+        if (signal?.aborted || !isFault(fault)) throw fault
+        errors[name] = `hotplug problem - ${fault.message}`
+        continue
+      }
+      const { [name]: _, ...rest } = record.options
+      record = { ...record, taps, options: value === undefined ? rest : { ...rest, [name]: value } }
+      await this.records.write(vmid, record)
+      if (kind !== 'nothing') log(`${name}: changed while the guest runs`)
+    }
+    return errors
+  }
+
+  async #limit(vmid: Vmid, options: Options): Promise<void> {
+    const { host, settings } = this.#needs
+    const verdict = await accelerator({ host, cacheDir: settings.cacheDir })
+    const accel = acceleratorFor(options, verdict.accelerator)
+    await (await this.#groups()).limit(this.groupOf(vmid), groupLimitsOf(options, accel))
   }
 
   /** Pulls the plug: `quit`, and SIGKILL when that takes longer than its limit. Cleans up. */
