@@ -40,6 +40,10 @@ const families: Readonly<Record<string, Family>> = {
   virtio: { onRoot: 6, rootSlot: 0xa, bridge: 2 },
   scsihw: { onRoot: 2, rootSlot: 0x5, bridge: 3 },
 }
+/** The first slot of a bridge is its own. */
+const slotsOfBridge = 31
+/** Of the one family that has more members than a bridge has slots; the family there is small. */
+const lastOfAll: Place = { bus: 2, slot: 31 }
 const bridgeSlots = { 1: 0x1e, 2: 0x1d, 3: 0x1c } as const
 
 function placeOf(machine: MachineKind, name: string): Place {
@@ -49,7 +53,7 @@ function placeOf(machine: MachineKind, name: string): Place {
   const rule = families[family]
   if (!rule) throw new Error(`no PCI place is set aside for '${name}'`)
   const number = Number(index)
-  if (machine === 'q35') return { bus: rule.bridge, slot: number }
+  if (machine === 'q35') return number < slotsOfBridge ? { bus: rule.bridge, slot: number + 1 } : lastOfAll
   if (number < rule.onRoot) return { bus: 0, slot: rule.rootSlot + number }
   return { bus: rule.bridge, slot: number - rule.onRoot + 1 }
 }
@@ -68,8 +72,8 @@ export function bridgesToArgv(machine: MachineKind): string[] {
       chassis_nr: bus,
       bus: rootBus(machine),
       addr: `0x${bridgeSlots[bus].toString(16)}`,
-      // Hotplug goes by ACPI; the bridge's own controller for it would take the first slot.
-      shpc: false,
+      // Firmware keeps room for what may come later only behind a bridge that says it can be plugged into.
+      shpc: true,
     }),
   )
 }
