@@ -118,7 +118,7 @@ export async function untilMonitor(
 
 async function refusal(runDir: string, cause?: unknown): Promise<Fault> {
   const text = await readFile(`${runDir}/${qemuLog}`, 'utf8')
-  const lines = text.split('\n').filter((line) => line.trim() !== '')
+  const lines = text.split('\n').filter((line) => line.trim() !== '' && !line.startsWith('Use -'))
   const said = lines.at(-1)?.replace(/^qemu-system-\w+: /, '') ?? 'it said nothing'
   return new Fault('failed', `QEMU did not start: ${said}`, { cause: cause ?? text })
 }

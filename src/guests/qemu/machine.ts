@@ -16,7 +16,7 @@ export const machineFormat: PropertyFormat = {
       string({
         description: 'Chipset, with a version to pin it: `q35`, `pc`, `pc-q35-7.2`.',
         maxLength: 40,
-        pattern: /pc|q35|pc-(?:i440fx|q35)-\d+(?:\.\d+)+(?:\+pve\d+)?/,
+        pattern: /q35|pc|pc-(?:(?:i440fx|q35)-)?\d+(?:\.\d+)+(?:\+pve\d+)?(?:\.pxe)?/,
       }),
     ),
     isDefaultKey: true,
@@ -40,6 +40,13 @@ function machineTypeOf(options: Options): string {
   const text = options.machine
   const type = text === undefined ? undefined : readPropertyString(machineFormat, text, 'machine').type
   return type === undefined ? 'q35' : String(type)
+}
+
+/** As QEMU calls it: Proxmox VE marks its own revisions of a type with `+pveN`, and `pc-7.2` is short. */
+export function qemuMachineOf(options: Options): string {
+  return machineTypeOf(options)
+    .replace(/(?:\+pve\d+)?(?:\.pxe)?$/, '')
+    .replace(/^pc-(?=\d)/, 'pc-i440fx-')
 }
 
 /** The same guest on exactly this machine: `pc-q35-7.2`. */
@@ -66,8 +73,7 @@ export function acceleratorFor(options: Options, available: Accelerator): Accele
 
 /** @param firmware properties of the machine that say where its firmware is */
 export function machineToArgv(options: Options, accelerator: Accelerator, firmware: PropertyBag = {}): string[] {
-  // Proxmox VE marks its own revisions of a machine type with `+pveN`; QEMU does not know them.
-  const type = machineTypeOf(options).replace(/\+pve\d+$/, '')
+  const type = qemuMachineOf(options)
   const kind = machineKindOf(options)
   const values = options.machine === undefined ? {} : readPropertyString(machineFormat, options.machine, 'machine')
   const global = kind === 'q35' ? 'ICH9-LPC' : 'PIIX4_PM'

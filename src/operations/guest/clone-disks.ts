@@ -93,11 +93,11 @@ async function copyLive(
   moment: GuestMoment,
   { drive, volid }: OpenDisk,
 ): Promise<VolumeId> {
-  const { sizeBytes } = await deps.storage.describe(volid)
   const place = await placeFor(deps, request, drive, volid)
+  await using source = await moment.open(drive)
+  const { sizeBytes } = source
   const copy = await deps.storage.allocate({ ...place, vmid: request.target, sizeBytes })
   const { path } = await deps.storage.location(copy)
-  await using source = await moment.open(drive)
   const onProgress = (fraction: number) => request.progress(`copy ${drive}`, fraction)
   const how = { onProgress, signal: request.signal, clock: deps.clock, limitKiB: request.limitKiB }
   if (place.format === 'raw') {
