@@ -5,7 +5,9 @@ import type { Call } from './call.ts'
 import { backupJobEndpoints } from './cluster/backup.ts'
 import { jobEndpoints } from './cluster/jobs.ts'
 import { clusterLogEndpoints } from './cluster/log.ts'
+import { mappingEndpoints } from './cluster/mapping.ts'
 import { clusterOptionEndpoints } from './cluster/options.ts'
+import { cpuModelEndpoints } from './cluster/qemu.ts'
 import { clusterResourceEndpoints } from './cluster/resources.ts'
 import { clusterTaskEndpoints } from './cluster/tasks.ts'
 import { backupEndpoints } from './hako/backups.ts'
@@ -43,6 +45,8 @@ const endpoints = [
   ...backupJobEndpoints,
   ...jobEndpoints,
   ...clusterLogEndpoints,
+  ...mappingEndpoints,
+  ...cpuModelEndpoints,
   ...clusterTaskEndpoints,
   ...storageEndpoints,
   ...poolEndpoints,

@@ -145,6 +145,23 @@ suite('firmware of guests', { timeout: 900_000 }, () => {
     await stop(104)
   })
 
+  test('a processor of the owner’s making has the flags it was made with', async () => {
+    const flag = async (name: string) =>
+      String(
+        await node.api('POST', `${at(104)}/monitor`, { command: `qom-get /machine/unattached/device[0] ${name}` }),
+      ).trim()
+    await node.api('POST', '/cluster/qemu/custom-cpu-models', {
+      cputype: 'plain',
+      'reported-model': 'max',
+      flags: '-aes;-sse4.2',
+    })
+    await node.api('PUT', `${at(104)}/config`, { cpu: 'custom-plain,flags=+sse4.2' })
+    await start(104)
+    assert.deepEqual([await flag('aes'), await flag('sse4.2'), await flag('sse4.1')], ['false', 'true', 'true'])
+    await stop(104)
+    await node.api('PUT', `${at(104)}/config`, { delete: 'cpu' })
+  })
+
   test('a hook script sees every phase as its owner, and can refuse a start', async () => {
     const snippets = join(node.settings.stateDir, 'storage/local/snippets')
     await mkdir(snippets, { recursive: true, mode: 0o755 })

@@ -120,7 +120,11 @@ async function mappedUsb(
 }
 
 function matches(device: UsbDevice, wish: UsbWish): boolean {
-  if (wish.by === 'port') return device.bus === wish.bus && device.path === wish.port
+  if (wish.by === 'port') {
+    const { vendor = device.vendor, product = device.product } = wish
+    const isThere = device.bus === wish.bus && device.path === wish.port
+    return isThere && device.vendor === vendor && device.product === product
+  }
   return wish.by === 'id' && device.vendor === wish.vendor && device.product === wish.product
 }
 

@@ -32,7 +32,14 @@ export const usbFormat: PropertyFormat = {
 /** What a start asks of the node: a kind of device, or the one at a port. */
 export type UsbWish =
   | { readonly by: 'id'; readonly vendor: string; readonly product: string }
-  | { readonly by: 'port'; readonly bus: number; readonly port: string }
+  | {
+      readonly by: 'port'
+      readonly bus: number
+      readonly port: string
+      /** Present: what is at the port must be this. */
+      readonly vendor?: string
+      readonly product?: string
+    }
   | { readonly by: 'mapping'; readonly name: string }
 
 export interface UsbOption {
