@@ -33,7 +33,8 @@ const checks = array(
     message: string({ description: 'What is wrong.' }),
   }),
 )
-const mapOf = (kind: MappingKind) => array(propertyString(mappingFormats[kind], { maxLength: 8192 }))
+const mapOf = (kind: MappingKind) =>
+  array(propertyString(mappingFormats[kind], { maxLength: 8192 }), { description: 'What it means, node by node.' })
 
 /** What the kinds have beside name, note and entries. */
 const own = {
@@ -47,17 +48,11 @@ const own = {
 
 const nouns: Readonly<Record<MappingKind, string>> = { pci: 'PCI devices', usb: 'USB devices', dir: 'folders' }
 
-function endpointsFor<const Kind extends MappingKind>(kind: Kind) {
+function readersFor<const Kind extends MappingKind>(kind: Kind) {
   const path = `/cluster/mapping/${kind}` as const
   const one = `${path}/{id}` as const
-  const place = `/mapping/${kind}`
-  const seeOne = any(...seeing.map((privilege) => check(privilege, `${place}/{id}`)))
-  const map = mapOf(kind)
-  // What only one kind has is optional in any case, so for the others it is as if it were never given.
-  const more = own[kind] as typeof own.pci
-  // A USB mapping is always changed as a whole, as Proxmox VE has it.
-  const changedMap = (kind === 'usb' ? map : optional(map)) as Optional<typeof map>
   const mine = nouns[kind]
+  const seeOne = any(...seeing.map((privilege) => check(privilege, `/mapping/${kind}/{id}`)))
   return [
     endpoint({
       method: 'GET',
@@ -88,19 +83,6 @@ function endpointsFor<const Kind extends MappingKind>(kind: Kind) {
       },
     }),
     endpoint({
-      method: 'POST',
-      path,
-      description: `Give ${mine} a name.`,
-      params: { id, description, map, ...more },
-      permission: check('Mapping.Modify', place),
-      returns: nothing,
-      cli: { command: ['mapping', `create-${kind}`], positional: ['id'], examples: [exampleOf(kind)] },
-      async handle({ id: name, ...mapping }, { services }) {
-        await services.mappings.create(kind, name, mapping)
-        return null
-      },
-    }),
-    endpoint({
       method: 'GET',
       path: one,
       description: `What a name for ${mine} means.`,
@@ -111,6 +93,33 @@ function endpointsFor<const Kind extends MappingKind>(kind: Kind) {
       async handle(params, { services }) {
         const found = await services.mappings.get(kind, params.id)
         return wire(found)
+      },
+    }),
+  ] as const
+}
+
+function writersFor<const Kind extends MappingKind>(kind: Kind) {
+  const path = `/cluster/mapping/${kind}` as const
+  const one = `${path}/{id}` as const
+  const place = `/mapping/${kind}`
+  const map = mapOf(kind)
+  const mine = nouns[kind]
+  // What only one kind has is optional in any case, so for the others it is as if it were never given.
+  const more = own[kind] as typeof own.pci
+  // A USB mapping is always changed as a whole, as Proxmox VE has it.
+  const changedMap = (kind === 'usb' ? map : optional(map)) as Optional<typeof map>
+  return [
+    endpoint({
+      method: 'POST',
+      path,
+      description: `Give ${mine} a name.`,
+      params: { id, description, map, ...more },
+      permission: check('Mapping.Modify', place),
+      returns: nothing,
+      cli: { command: ['mapping', `create-${kind}`], positional: ['id'], examples: [exampleOf(kind)] },
+      async handle({ id: name, ...mapping }, { services }) {
+        await services.mappings.create(kind, name, mapping)
+        return null
       },
     }),
     endpoint({
@@ -184,7 +193,10 @@ export const mappingEndpoints = [
     returns: array(object({ name: string({ description: 'Kind.' }) })),
     handle: () => mappingKinds.map((name) => ({ name })),
   }),
-  ...endpointsFor('pci'),
-  ...endpointsFor('usb'),
-  ...endpointsFor('dir'),
+  ...readersFor('pci'),
+  ...writersFor('pci'),
+  ...readersFor('usb'),
+  ...writersFor('usb'),
+  ...readersFor('dir'),
+  ...writersFor('dir'),
 ]

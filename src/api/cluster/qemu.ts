@@ -24,7 +24,9 @@ const settings = {
   ),
   'guest-phys-bits': optional(integer({ description: 'Address bits the guest may use.', minimum: 32, maximum: 64 })),
   hidden: optional(boolean({ description: 'Hide that it is a virtual machine.', default: false })),
-  'hv-vendor-id': optional(string({ description: 'Vendor Windows is told.', pattern: /[a-zA-Z0-9]{1,12}/ })),
+  'hv-vendor-id': optional(
+    string({ description: 'Vendor Windows is told.', pattern: /[a-zA-Z0-9]{1,12}/, maxLength: 12 }),
+  ),
   level: optional(integer({ description: 'Highest CPUID level.', minimum: 0, maximum: 4_294_967_295 })),
   'phys-bits': optional(string({ description: 'Address bits, or `host`.', pattern: /host|[0-9]{1,2}/, maxLength: 4 })),
 } as const

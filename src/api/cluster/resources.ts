@@ -9,7 +9,19 @@ import { anyone, check } from '#rest/endpoint.ts'
 import { resources, resourceTypes, visibleResources } from '#views/resources.ts'
 import { type Call, endpoint } from '../call.ts'
 
-const children = ['backup', 'backup-info', 'jobs', 'log', 'nextid', 'options', 'resources', 'status', 'tasks']
+const children = [
+  'backup',
+  'backup-info',
+  'jobs',
+  'log',
+  'mapping',
+  'nextid',
+  'options',
+  'qemu',
+  'resources',
+  'status',
+  'tasks',
+]
 
 const statusEntry = object({
   id: string({ description: 'Unique: `node/<name>` or `cluster`.' }),

@@ -247,7 +247,12 @@ export class QemuDriver {
     const taps: Record<string, string> = { ...record.taps }
     const { pid } = record.process
     const context = {
-      ...{ vmid, uid: this.uidOf(vmid), monitor, storage, network, signal },
+      vmid,
+      uid: this.uidOf(vmid),
+      monitor,
+      storage,
+      network,
+      signal,
       netns: netnsOf(record),
       setShares: (options: Options) => this.#limit(vmid, options),
       setAffinity: async (list = '') => {
