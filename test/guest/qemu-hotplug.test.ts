@@ -19,7 +19,9 @@ suite('a guest that changes while it runs', { timeout: 900_000 }, () => {
     await node.boot(100, {
       cores: '2',
       vcpus: '1',
-      hotplug: 'disk,network,usb,cpu',
+      memory: '1024',
+      numa: '1',
+      hotplug: 'disk,network,usb,cpu,memory',
       scsi2: 'none,media=cdrom',
       watchdog: 'i6300esb,action=none',
       rng0: 'source=/dev/urandom',
@@ -41,6 +43,7 @@ suite('a guest that changes while it runs', { timeout: 900_000 }, () => {
       everyMs: 50,
     })
   const disks = 'ls /sys/block | tr "\\n" " "'
+  const total = async () => Number(await sh("sed -n 's/MemTotal: *\\([0-9]*\\).*/\\1/p' /proc/meminfo"))
   const processors = 'ls -d /sys/devices/system/cpu/cpu[0-9] | wc -l'
   const cards = 'ls /sys/class/net | grep -v lo | wc -l'
 
@@ -141,31 +144,41 @@ suite('a guest that changes while it runs', { timeout: 900_000 }, () => {
     assert.deepEqual(await pending(), [])
   })
 
-  test('shares, processors of the node and the balloon change at once', async () => {
-    await set({ cpulimit: '0.5', cpuunits: '200', affinity: '0', balloon: '128' })
+  test('memory is added, a module at a time, and a size that no modules make is refused', async () => {
+    const before = await total()
+    await set({ memory: '1536' })
+    await sh('for state in /sys/devices/system/memory/memory*/state; do echo online > $state 2>/dev/null; done; true')
+    await waitFor(async () => (await total()) - before > 500_000, { what: 'more memory', timeoutMs: 20_000 })
     assert.deepEqual(await pending(), [])
-    const total = async () => Number(await sh("sed -n 's/MemTotal: *\\([0-9]*\\).*/\\1/p' /proc/meminfo"))
-    await waitFor(async () => (await total()) < 140_000, { what: 'the balloon', timeoutMs: 20_000 })
+    await assert.rejects(set({ memory: '1600' }), (fault) => isFault(fault) && fault.fields?.memory !== undefined)
+  })
+
+  test('shares, processors of the node and the balloon change at once', async () => {
+    const before = await total()
+    await set({ cpulimit: '0.5', cpuunits: '200', affinity: '0', balloon: '1400' })
+    assert.deepEqual(await pending(), [])
+    await waitFor(async () => (await total()) < before - 100_000, { what: 'the balloon', timeoutMs: 20_000 })
     await set({ delete: 'cpulimit,cpuunits,affinity,balloon' })
     assert.deepEqual(await pending(), [])
   })
 
   test('what cannot change at once is pending, and in force after a restart', async () => {
-    await set({ memory: '224', scsi5: 'local:0.01', ide0: 'local:0.01', name: 'renamed' })
+    await set({ balloon: '0', scsi5: 'local:0.01', ide0: 'local:0.01', name: 'renamed' })
     const wanted = (await node.api('GET', `${guest}/config`)) as Reply
     assert.deepEqual(
       (await pending()).map(({ key, value, pending: next }) => [key, value, next]),
       [
+        ['balloon', undefined, '0'],
         ['ide0', undefined, wanted.ide0],
-        ['memory', '192', '224'],
       ],
     )
-    assert.equal((await running()).memory, '192')
+    assert.equal((await running()).balloon, undefined)
     await node.task(await node.api('POST', `${guest}/status/stop`))
     await node.task(await node.api('POST', `${guest}/status/start`))
     assert.deepEqual(await pending(), [])
-    const summary = String(await node.api('POST', `${guest}/monitor`, { command: 'info memory_size_summary' }))
-    assert.match(summary, /base memory: 234881024/)
+    const devices = String(await node.api('POST', `${guest}/monitor`, { command: 'qom-list /machine/peripheral' }))
+    assert.doesNotMatch(devices, /balloon0/)
+    assert.match(devices, /dimm0/)
     const block = String(await node.api('POST', `${guest}/monitor`, { command: 'info block' }))
     for (const drive of ['ide0', 'scsi5']) assert.match(block, new RegExp(`^drive-${drive}:`, 'm'))
   })
