@@ -87,7 +87,7 @@ export function configToArgv(options: Options, facts: StartFacts): string[] {
     ...Object.entries(facts.usb ?? {}).flatMap(([name, place]) => deviceToArgv(usbDevice(name, place))),
     ...audioToArgv(options, machine),
     ...ivshmemToArgv(options, machine, vmid),
-    ...rngToArgv(options, machine),
+    ...rngToArgv(options, machine, facts.ports?.rng0),
     ...watchdogToArgv(options, machine),
     ...tpmToArgv(options, runDir),
     ...agentToArgv(options, machine, `${runDir}/agent.sock`),

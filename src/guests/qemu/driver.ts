@@ -16,6 +16,7 @@ import type { Vmid } from '#base/ids.ts'
 import type { Log } from '#base/log.ts'
 import type { Errors } from '#base/schema/check.ts'
 import { Cgroups, type GroupLimits } from '#host/cgroup.ts'
+import { asFileFault } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
 import { accelerator } from '#host/kvm.ts'
 import { endProcess, findProcesses, isAlive, memoryCounters, startTimeOf, statOf } from '#host/proc.ts'
@@ -137,7 +138,7 @@ export class QemuDriver {
     const taps = Object.fromEntries(cards.map(({ nic }, position) => [nic, firstDescriptor + position]))
     const descriptors = cards.map(({ fd }) => fd)
     const inherit = (path: string, flags: string) => {
-      descriptors.push(openSync(path, flags))
+      descriptors.push(openFile(path, flags))
       return firstDescriptor + descriptors.length - 1
     }
     let process: ProcessName
@@ -356,6 +357,15 @@ export class QemuDriver {
     const socket = `unix:${join(this.runDirOf(vmid), qmpSockets.short)},server=on,wait=off`
     const control = `type=unixio,path=${tpmSocket(this.runDirOf(vmid))},mode=0600`
     return findProcesses((argv) => argv.includes(socket) || argv.includes(control))
+  }
+}
+
+/** @throws Fault `missing` */
+function openFile(path: string, flags: string): number {
+  try {
+    return openSync(path, flags)
+  } catch (cause) {
+    throw asFileFault(cause, path)
   }
 }
 

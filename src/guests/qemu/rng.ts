@@ -19,13 +19,16 @@ export const rngFormat: PropertyFormat = {
   },
 }
 
-export function rngToArgv(options: Options, machine: MachineKind): string[] {
+/** @param descriptor of a source QEMU may not open itself */
+export function rngToArgv(options: Options, machine: MachineKind, descriptor?: number): string[] {
   if (options.rng0 === undefined) return []
   const { source, max_bytes: bytes = 1024, period = 1000 } = readPropertyString(rngFormat, options.rng0, 'rng0')
   const rate = bytes === 0 ? {} : { 'max-bytes': bytes, period }
+  const filename = descriptor === undefined ? String(source) : `/dev/fdset/${descriptor}`
   return [
+    ...(descriptor === undefined ? [] : ['-add-fd', keyed('', { fd: descriptor, set: descriptor })]),
     '-object',
-    keyed('rng-random', { filename: String(source), id: 'rng0source' }),
+    keyed('rng-random', { filename, id: 'rng0source' }),
     ...device('virtio-rng-pci', { id: 'rng0', rng: 'rng0source', ...rate, ...pciPlace(machine, 'rng0') }),
   ]
 }

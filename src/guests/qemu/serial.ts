@@ -11,13 +11,15 @@ export function serialFiles(index: number): { socket: string; log: string } {
   return { socket: `${name}.sock`, log: `${name}.log` }
 }
 
-/** Devices of the node behind the guest's ports, by option. QEMU inherits them: it may not open them itself. */
+/** Devices of the node behind the guest's ports and its entropy, by option. QEMU inherits them: it may not open them itself. */
 export function nodePortsOf(options: Options): { readonly name: string; readonly path: string }[] {
   const names = [...namesOf('serial', serialCount), ...namesOf('parallel', parallelCount)]
-  return names.flatMap((name) => {
+  const entropy = options.rng0?.includes('/dev/hwrng') ? [{ name: 'rng0', path: '/dev/hwrng' }] : []
+  const ports = names.flatMap((name) => {
     const path = options[name]
     return path === undefined || path === 'socket' ? [] : [{ name, path }]
   })
+  return [...ports, ...entropy]
 }
 
 const namesOf = (family: string, count: number) => Array.from({ length: count }, (_, index) => `${family}${index}`)
