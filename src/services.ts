@@ -12,6 +12,9 @@ import { BackupJobs } from '#cluster/backup-jobs.ts'
 import { MachineFiles } from '#cluster/machine-files.ts'
 import { NodeConfigs } from '#cluster/node-config.ts'
 import { NodeFacts } from '#cluster/node-facts.ts'
+import { CpuModels } from '#cluster/cpu-models.ts'
+import { devicesByName } from '#cluster/device-names.ts'
+import { Mappings } from '#cluster/mappings.ts'
 import { ClusterOptions } from '#cluster/options.ts'
 import { RealmSyncJobs } from '#cluster/realm-sync-jobs.ts'
 import { Subscriptions } from '#cluster/subscription.ts'
@@ -53,6 +56,8 @@ export interface Services {
   readonly realms: RealmService
   readonly rights: PathRights
   readonly options: ClusterOptions
+  readonly mappings: Mappings
+  readonly cpuModels: CpuModels
   readonly backupJobs: BackupJobs
   readonly realmSyncJobs: RealmSyncJobs
   readonly machine: MachineFiles
@@ -86,7 +91,9 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
   const base = { settings, clock, random, log, host, store }
   const storage = new StorageService(base)
   const network = new NetworkService(base)
-  const guests = new GuestService({ ...base, storage, network })
+  const [mappings, cpuModels] = [new Mappings(base), new CpuModels(base)]
+  const devices = devicesByName({ mappings, cpuModels, node: settings.node })
+  const guests = new GuestService({ ...base, storage, network, devices })
   const backup = new BackupService({ ...base, storage })
   const recovery = new RecoveryService(settings)
   const pools = new PoolService({ store, rightsMark: keyOf.version })
@@ -102,6 +109,8 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
     realms: new RealmService(base),
     rights: new PathRights(base),
     options: new ClusterOptions(base),
+    mappings,
+    cpuModels,
     backupJobs: new BackupJobs(base),
     realmSyncJobs: new RealmSyncJobs(base),
     machine: new MachineFiles({ root: settings.machineRoot, isOwn: settings.machineRoot !== undefined, random }),

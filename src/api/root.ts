@@ -6,7 +6,9 @@ import { backupJobEndpoints } from './cluster/backup.ts'
 import { jobEndpoints } from './cluster/jobs.ts'
 import { clusterLogEndpoints } from './cluster/log.ts'
 import { metricEndpoints } from './cluster/metrics.ts'
+import { mappingEndpoints } from './cluster/mapping.ts'
 import { clusterOptionEndpoints } from './cluster/options.ts'
+import { cpuModelEndpoints } from './cluster/qemu.ts'
 import { clusterResourceEndpoints } from './cluster/resources.ts'
 import { clusterTaskEndpoints } from './cluster/tasks.ts'
 import { backupEndpoints } from './hako/backups.ts'
@@ -53,6 +55,8 @@ const endpoints = [
   ...jobEndpoints,
   ...clusterLogEndpoints,
   ...metricEndpoints,
+  ...mappingEndpoints,
+  ...cpuModelEndpoints,
   ...clusterTaskEndpoints,
   ...storageEndpoints,
   ...poolEndpoints,

@@ -18,7 +18,7 @@ import { isTemplate, nameOf } from './config.ts'
 import { Counters } from './counters.ts'
 import type { GuestDocument } from './documents.ts'
 import type { GuestState, GuestStatus, GuestSummary, StartOptions } from './guest.ts'
-import { runHook } from './hook.ts'
+import { type HookPhase, runHook } from './hook.ts'
 import { agentOf } from './qemu/agent.ts'
 import { bootOrderOf } from './qemu/boot.ts'
 import { qmpSockets } from './qemu/command-line.ts'
@@ -123,7 +123,7 @@ export class GuestService extends GuestRegistry {
     if (await this.isRunning(vmid)) throw new Fault('conflict', `VM ${vmid} already running`)
     await this.#hook(vmid, options, 'pre-start')
     await this.driver.start(vmid, options, how)
-    await this.#hook(vmid, options, 'post-start')
+    await this.#hookAfter(vmid, options, 'post-start')
   }
 
   /** Makes true that a start by this task never happened; leaves a guest another task started alone. */
@@ -139,7 +139,7 @@ export class GuestService extends GuestRegistry {
   async shutdown(vmid: Vmid, how: ShutdownOptions = {}): Promise<void> {
     const { timeoutMs = defaultShutdownMs, forceStop = false, signal, log = () => {} } = how
     const { process, options } = await this.driver.requireRunning(vmid)
-    await this.#hook(vmid, options, 'pre-stop')
+    await this.#hookAfter(vmid, options, 'pre-stop')
     try {
       log(
         (await this.#askToShutDown(vmid, options)) ? 'asked the guest agent to shut down' : 'pressed the power button',
@@ -152,7 +152,7 @@ export class GuestService extends GuestRegistry {
       log(`it did not shut down within ${timeoutMs / 1000} s and is stopped`)
       await this.driver.stop(vmid)
     }
-    await this.#hook(vmid, options, 'post-stop')
+    await this.#hookAfter(vmid, options, 'post-stop')
   }
 
   /** True when the agent took the wish. */
@@ -174,8 +174,9 @@ export class GuestService extends GuestRegistry {
   /** Pulls the plug. @throws Fault `conflict` 'VM 100 not running' */
   async stop(vmid: Vmid): Promise<void> {
     const { options } = await this.driver.requireRunning(vmid)
+    await this.#hookAfter(vmid, options, 'pre-stop')
     await this.driver.stop(vmid)
-    await this.#hook(vmid, options, 'post-stop')
+    await this.#hookAfter(vmid, options, 'post-stop')
   }
 
   /** Presses the reset button. */
@@ -270,8 +271,11 @@ export class GuestService extends GuestRegistry {
   async reapDead(): Promise<Vmid[]> {
     const reaped: Vmid[] = []
     for (const vmid of await this.driver.records.all()) {
-      if (await this.driver.reap(vmid)) reaped.push(vmid)
-      else await this.driver.boundLogs(vmid)
+      if (await this.driver.reap(vmid)) {
+        reaped.push(vmid)
+        const ended = await this.documents.find(vmid)
+        if (ended) await this.#hookAfter(vmid, ended.options, 'post-stop')
+      } else await this.driver.boundLogs(vmid)
     }
     return reaped
   }
@@ -306,9 +310,18 @@ export class GuestService extends GuestRegistry {
     return facts
   }
 
-  async #hook(vmid: Vmid, options: Options, phase: string): Promise<void> {
-    if (options.hookscript === undefined) return
-    await runHook({ host: this.#needs.host, storage: this.#needs.storage }, options.hookscript, vmid, phase)
+  async #hook(vmid: Vmid, { hookscript }: Options, phase: HookPhase): Promise<void> {
+    if (hookscript !== undefined) await runHook(this.#needs, hookscript, vmid, phase)
+  }
+
+  /** Only before a start can a script refuse what is about to be done. */
+  async #hookAfter(vmid: Vmid, options: Options, phase: HookPhase): Promise<void> {
+    try {
+      await this.#hook(vmid, options, phase)
+    } catch (fault) {
+      if (!isFault(fault)) throw fault
+      this.#needs.log.warn(`the hook script of VM ${vmid} failed`, { phase, reason: fault.message })
+    }
   }
 }
 

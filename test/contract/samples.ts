@@ -62,6 +62,7 @@ const fitting: Readonly<Record<string, string>> = {
   'pve-acme-domain': 'sample.invalid',
   'pve-acme-alias': 'sample.invalid',
   'pve-calendar-event': 'daily',
+  'pve-cpuset': '0',
   'pve-day-of-week': 'mon',
   'email-or-username': 'sample',
   'mac-prefix': 'BC:24:11',

@@ -57,6 +57,10 @@ const dnsLabel = '[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?'
 const formats: Readonly<Record<string, Format>> = {
   'pve-vmid': matching(/^[1-9][0-9]{2,8}$/, 'value does not look like a valid VM ID'),
   'pve-node': matching(/^[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?$/, 'value does not look like a valid node name'),
+  'pve-cpuset': matching(
+    /^\d{1,4}(?:-\d{1,4})?(?:,\d{1,4}(?:-\d{1,4})?)*$/,
+    'value does not look like a list of processors such as 0,5,8-11',
+  ),
   'pve-configid': matching(/^[a-zA-Z][a-zA-Z0-9_-]+$/, 'value does not look like a valid configuration ID'),
   'pve-storage-id': matching(/^[a-zA-Z][a-zA-Z0-9._-]*[a-zA-Z0-9]$/, 'value does not look like a valid storage ID'),
   'pve-volume-id': matching(

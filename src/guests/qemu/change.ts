@@ -12,6 +12,7 @@ import { splitVolumeId } from '#base/ids.ts'
 import type { ConfigChange, GuestConfig, Options } from '../config.ts'
 import { isProtected, normalTags, revertOptions } from '../config.ts'
 import { driveNameParts, driveOf, unusedCount, volumeIn, volumesIn, wishOf } from './drive.ts'
+import { planLive } from './live-plan.ts'
 import { isOption, isServerOption, optionErrors } from './options.ts'
 
 export interface ChangePlan {
@@ -45,7 +46,7 @@ export function planChange(vmid: Vmid, config: GuestConfig, change: ConfigChange
   for (const [name, text] of Object.entries(set)) replace(options, name, text, vmid)
   const errors = optionErrors(options)
   if (Object.keys(errors).length > 0) throw invalid(errors)
-  requireNotInUse(config, free)
+  requireNotInUse(config, free, options)
   return { options, make: Object.keys(set).filter((name) => needsLook(name, set[name] ?? '')), free }
 }
 
@@ -126,7 +127,8 @@ function requireUnprotected(config: GuestConfig, name: string): void {
   }
 }
 
-function requireNotInUse(config: GuestConfig, free: readonly VolumeId[]): void {
+/** What the running guest can let go of is taken from it before its volume goes. */
+function requireNotInUse(config: GuestConfig, free: readonly VolumeId[], wanted: Options): void {
   for (const [name, { options }] of Object.entries(config.snapshots ?? {})) {
     const kept = volumesIn(options).find(({ volid }) => free.includes(volid))
     if (!kept) continue
@@ -134,7 +136,11 @@ function requireNotInUse(config: GuestConfig, free: readonly VolumeId[]): void {
       remedy: 'Delete the snapshot first.',
     })
   }
-  const used = volumesIn(config.running ?? {}).find(({ volid }) => free.includes(volid))
+  const { running = {} } = config
+  const leaving = planLive(running, wanted).filter(({ kind }) => kind === 'unplug-drive')
+  const used = volumesIn(running).find(
+    ({ name, volid }) => free.includes(volid) && leaving.every((act) => act.name !== name),
+  )
   if (used) {
     throw new Fault('conflict', `volume '${used.volid}' is still in use by drive ${used.name} of the running guest`, {
       remedy: 'Stop the guest first.',

@@ -12,6 +12,8 @@ import type { GuestConfig, Options } from '#guests/config.ts'
 import { isOwned } from '#guests/qemu/change.ts'
 import type { Drive, DriveWish } from '#guests/qemu/drive.ts'
 import { driveOf, printDrive, volumesIn, wishOf } from '#guests/qemu/drive.ts'
+import { variablesTemplate } from '#guests/qemu/firmware.ts'
+import { tpmBytes } from '#guests/qemu/tpm.ts'
 import type { GuestService } from '#guests/service.ts'
 import { importPlaceOf } from '#storage/import.ts'
 import type { StorageService } from '#storage/service.ts'
@@ -83,10 +85,15 @@ async function attach(drive: Drive, volid: VolumeId, { storage, vmid, held = [] 
 async function allocate(
   drive: Drive,
   wish: Extract<DriveWish, { kind: 'allocate' }>,
-  { storage, vmid, log }: MakeContext,
+  { storage, vmid, log, signal }: MakeContext,
 ): Promise<string> {
   const format = await formatFor(drive, wish.storage, storage)
-  const volid = await storage.allocate({ storage: wish.storage, vmid, sizeBytes: wish.sizeBytes, format })
+  const place = { storage: wish.storage, vmid, format }
+  // The firmware's drives have the size they need, whatever was asked for.
+  const volid =
+    drive.bus === 'efidisk'
+      ? await storage.importImage({ ...place, source: variablesTemplate(drive), sourceFormat: 'raw', signal })
+      : await storage.allocate({ ...place, sizeBytes: drive.bus === 'tpmstate' ? tpmBytes : wish.sizeBytes })
   log(`${drive.name}: allocated ${volid}`)
   return finished(drive, volid, storage)
 }
@@ -113,6 +120,7 @@ async function finished(drive: Drive, volid: VolumeId, storage: StorageService):
 
 async function formatFor(drive: Drive, name: string, storage: StorageService): Promise<'raw' | 'qcow2'> {
   const { format } = drive.values
+  if (drive.bus === 'tpmstate') return 'raw'
   if (format === undefined) return storage.featuresOf(await storage.get(name)).formats[0] ?? 'raw'
   if (format === 'raw' || format === 'qcow2') return format
   throw invalid({ [drive.name]: `format '${String(format)}' cannot be made: use raw or qcow2` })

@@ -26,6 +26,8 @@ const leftOut: readonly RegExp[] = [
   /^startup$/,
   /^protection$/,
   /^(hostpci|usb|parallel|virtiofs)\d+$/,
+  // What it would share with the guest itself, or take from it.
+  /^(ivshmem|affinity|hugepages|keephugepages)$/,
 ]
 
 export async function restoreScratch(context: ClimbContext, reader: BackupReader): Promise<RestoredScratch> {

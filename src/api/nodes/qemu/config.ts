@@ -5,6 +5,7 @@ import { splitList } from '#base/schema/formats.ts'
 import { boolean, integer, nothing, optional, string } from '#base/schema/schema.ts'
 import { configDigest, storageId, upid } from '#base/schema/standard.ts'
 import type { ConfigChange } from '#guests/config.ts'
+import { requireKnownMachine } from '#guests/qemu/known-machine.ts'
 import { optionParams, optionsFrom } from '#guests/qemu/options.ts'
 import { configureGuest } from '#operations/guest/configure.ts'
 import { check, checkAny } from '#rest/endpoint.ts'
@@ -113,7 +114,7 @@ export const configEndpoints = [
     permission: mayConfigure,
     alsoNeeds,
     returns: upid,
-    handle: (params, call) => call.start(configureGuest, requestOf(params, call)),
+    handle: async (params, call) => call.start(configureGuest, await requestOf(params, call)),
   }),
   endpoint({
     method: 'GET',
@@ -134,9 +135,10 @@ export const configEndpoints = [
   }),
 ]
 
-function requestOf(params: ChangeParams, call: Call) {
+async function requestOf(params: ChangeParams, call: Call) {
   const options = optionsFrom({ ...params })
   requireRoot(call, params, options)
+  await requireKnownMachine(call.services.host, options)
   const change: ConfigChange = {
     set: options,
     delete: splitList(params.delete ?? '').map((name) => (name === 'cdrom' ? 'ide2' : name)),
@@ -154,7 +156,7 @@ const answerLimitMs = 50_000
 /** A change that needs no storage is one write; any other is the task's, waited for. */
 export async function changeNow(params: ChangeParams, call: Call): Promise<void> {
   const { guests, tasks } = call.services
-  const request = requestOf(params, call)
+  const request = await requestOf(params, call)
   const vmid = asVmid(params.vmid)
   if (request.skipLock !== true) await guests.requireUnlocked(vmid)
   if (await guests.applyChange(vmid, request.change, request)) return

@@ -3,6 +3,7 @@ import { invalid } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
 import { array, boolean, integer, object, optional, string } from '#base/schema/schema.ts'
 import { nodeName, storageId, upid } from '#base/schema/standard.ts'
+import { requireKnownMachine } from '#guests/qemu/known-machine.ts'
 import { requireOptions } from '#guests/qemu/new-guest.ts'
 import { optionParams, optionsFrom } from '#guests/qemu/options.ts'
 import { createGuest } from '#operations/guest/create.ts'
@@ -172,6 +173,7 @@ async function createOrRestore(params: Wish, call: Call): Promise<string> {
   const options = optionsFrom({ ...params })
   requireRoot(call, {}, options)
   requireNotLive(params)
+  await requireKnownMachine(call.services.host, options)
   if (pool !== undefined) await call.services.pools.get(pool)
   if (force !== true) await call.services.guests.requireFree(asVmid(vmid))
   if (archive === undefined) return call.start(createGuest, { vmid, options: requireOptions(options), pool, start })
