@@ -3,6 +3,7 @@ import { type AnyOperation, operationsByName } from '#tasks/registry.ts'
 import { backupGuests } from './backup/run.ts'
 import { verifyBackups } from './backup/verify.ts'
 import { cloneGuest } from './guest/clone.ts'
+import { updateCloudInit } from './guest/cloud-init.ts'
 import { configureGuest } from './guest/configure.ts'
 import { createGuest } from './guest/create.ts'
 import { deleteSnapshot } from './guest/delete-snapshot.ts'
@@ -51,6 +52,7 @@ export const allOperations = operationsByName([
   suspendAll,
   suspendGuest,
   templateGuest,
+  updateCloudInit,
   uploadFile,
   verifyBackups,
 ] satisfies readonly AnyOperation[] as readonly AnyOperation[])

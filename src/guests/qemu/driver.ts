@@ -12,7 +12,7 @@ import { join } from 'node:path'
 import type { Clock } from '#base/clock.ts'
 import { waitFor } from '#base/clock.ts'
 import { Fault, isFault, messageOf } from '#base/fault.ts'
-import type { Vmid } from '#base/ids.ts'
+import type { Vmid, VolumeId } from '#base/ids.ts'
 import type { Log } from '#base/log.ts'
 import { Cgroups } from '#host/cgroup.ts'
 import type { Host } from '#host/host.ts'
@@ -29,9 +29,10 @@ import { RunRecords } from '../run-record.ts'
 import { configToArgv, qmpSockets } from './command-line.ts'
 import { cpuLimitsOf } from './cpu.ts'
 import type { DriveFile } from './drive-argv.ts'
-import { drivesOf, wishOf } from './drive.ts'
+import { type Drive, drivesOf, isCloudInit, wishOf } from './drive.ts'
 import { canBypassCache, launch, untilMonitor } from './launch.ts'
 import { acceleratorFor, withMachine } from './machine.ts'
+import { changeMedium } from './medium.ts'
 import { loadMemory } from './snapshot.ts'
 import { memoryLimitBytes } from './memory.ts'
 import { boundLogs, keepLogs } from './log-files.ts'
@@ -170,9 +171,12 @@ export class QemuDriver {
       if (wish.kind !== 'volume' && wish.kind !== 'path') {
         throw new Fault('failed', `drive '${drive.name}' of VM ${vmid} holds no volume but '${drive.file}'`)
       }
-      if (wish.kind === 'path' || drive.isCdrom) {
-        const found = wish.kind === 'path' ? { path: wish.path, format: 'raw' } : await storage.location(wish.volid)
-        files[drive.name] = { ...found, canBypassCache: await canBypassCache(found.path) }
+      if (wish.kind === 'path') {
+        files[drive.name] = { path: wish.path, format: 'raw', canBypassCache: await canBypassCache(wish.path) }
+        continue
+      }
+      if (drive.isCdrom) {
+        files[drive.name] = await this.#openDisc(vmid, wish.volid)
         continue
       }
       const [top, ...below] = (await storage.layers(wish.volid)).layers
@@ -185,6 +189,21 @@ export class QemuDriver {
       files[drive.name] = { ...top, canBypassCache: await canBypassCache(top.path), backing }
     }
     return files
+  }
+
+  /** Installation media can be read by every guest's user; a cloud-init drive is for this one alone. */
+  async #openDisc(vmid: Vmid, volid: VolumeId): Promise<DriveFile> {
+    const { storage } = this.#needs
+    if (isCloudInit(volid)) await storage.giveTo(volid, this.uidOf(vmid))
+    const found = await storage.location(volid)
+    return { ...found, canBypassCache: await canBypassCache(found.path) }
+  }
+
+  /** Puts another disc into a drive of the running guest. */
+  async changeMedium(vmid: Vmid, drive: Drive, volid: VolumeId): Promise<void> {
+    const file = await this.#openDisc(vmid, volid)
+    await using monitor = await this.monitor(vmid, 'long')
+    await changeMedium(monitor, drive, file)
   }
 
   async #plug(vmid: Vmid, options: Options, how: StartOptions): Promise<{ nic: string; tap: string; fd: number }[]> {

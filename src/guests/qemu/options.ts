@@ -8,12 +8,13 @@ import type { Errors } from '#base/schema/check.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import { boolean, enumOf, indexed, integer, number, optional, propertyString, string } from '#base/schema/schema.ts'
 import type { Properties } from '#base/schema/schema.ts'
+import { cloudInitErrors, cloudInitOptions, withoutSecrets } from '../cloud-init/options.ts'
 import type { Options } from '../config.ts'
 import { agentFormat } from './agent.ts'
 import { bootErrors, bootFormat } from './boot.ts'
 import { cpuErrors, cpuFormat } from './cpu.ts'
 import { driveFormat } from './drive-format.ts'
-import { driveErrors, isCdrom, unusedCount, unusedFormat } from './drive.ts'
+import { driveErrors, isCdrom, isCloudInit, unusedCount, unusedFormat } from './drive.ts'
 import { machineErrors, machineFormat } from './machine.ts'
 import { memoryErrors, memoryFormat } from './memory.ts'
 import { nicCount, nicErrors, nicFormat } from './nic.ts'
@@ -172,6 +173,7 @@ export const optionParams = {
   ...diskOptions,
   ...hardwareOptions,
   ...generalOptions,
+  ...cloudInitOptions,
   ...rootOptions,
 } as const
 
@@ -191,10 +193,12 @@ const groups: readonly (readonly [string, Properties])[] = [
   ['VM.Config.Disk', diskOptions],
   ['VM.Config.HWType', hardwareOptions],
   ['VM.Config.Options', generalOptions],
+  ['VM.Config.Cloudinit', cloudInitOptions],
 ]
 
 /** The privilege on `/vms/{vmid}` that setting the option to this value takes; undefined for root's own. */
 export function privilegeFor(name: string, value: string | undefined): string | undefined {
+  if (value !== undefined && isCloudInit(value) && Object.hasOwn(diskOptions, name)) return 'VM.Config.Cloudinit'
   if (value !== undefined && isCdrom(value) && Object.hasOwn(diskOptions, name)) return 'VM.Config.CDROM'
   return groups.find(([, options]) => Object.hasOwn(options, name))?.[0]
 }
@@ -228,10 +232,10 @@ function textOf(value: unknown): string {
   return typeof value === 'string' ? value : JSON.stringify(value)
 }
 
-/** A stored configuration as a reply: numbers and booleans by their schema, the rest text. */
+/** A stored configuration as a reply: numbers and booleans by their schema, the rest text, and no password. */
 export function optionsToReply(options: Options): Record<string, string | number | boolean> {
   return Object.fromEntries(
-    Object.entries(options).map(([name, text]) => {
+    Object.entries(withoutSecrets(options)).map(([name, text]) => {
       const type = knownOptions[name]?.type
       if (type === 'integer' || type === 'number') return [name, Number(text)]
       return [name, type === 'boolean' ? text === '1' : text]
@@ -251,5 +255,6 @@ export function optionErrors(options: Options): Errors {
     ...nicErrors(options),
     ...vgaErrors(options),
     ...bootErrors(options),
+    ...cloudInitErrors(options),
   }
 }

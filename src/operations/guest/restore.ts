@@ -14,6 +14,7 @@ import { isRootOnly } from '#guests/qemu/options.ts'
 import type { Services } from '#services.ts'
 import { operation } from '#tasks/operation.ts'
 import { optionsWithVolumes, restoreDisks, type RestoredVolume, storedOptions } from '../backup/restore-disks.ts'
+import { goneCloudInits, ownCloudInits } from './cloud-init-drive.ts'
 import { bringBackAll, eraseAll, freeNewVolumes, setAsideAll, volumesOf } from './volumes.ts'
 
 export interface RestoreGuest {
@@ -77,7 +78,10 @@ export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore
         onProgress: (drive, fraction) => progress(`write ${drive}`, fraction),
       })
       log(`fetched in ${restored.fetchMs} ms, written in ${restored.writeMs} ms`)
-      return { ...restored, options: await storedOptions(reader) }
+      const options = await storedOptions(reader)
+      const drives = { ...optionsWithVolumes(options, restored.disks), ...params.overrides }
+      const context = { vmid: asVmid(params.vmid), storage: deps.storage, log }
+      return { ...restored, options, cloudInit: await ownCloudInits(drives, params.storage, context) }
     },
     async undo({ params, deps, done, task }) {
       const vmid = asVmid(params.vmid)
@@ -98,7 +102,8 @@ export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore
     async do({ params, deps, done, task, warn }) {
       const vmid = asVmid(params.vmid)
       const stored = withKept(optionsWithVolumes(done.disks.options, done.disks.disks), keptIn(done))
-      const restored = { ...(task.user === 'root@pam' ? stored : withoutRootOnly(stored, warn)), ...params.overrides }
+      const allowed = task.user === 'root@pam' ? stored : withoutRootOnly(stored, warn)
+      const restored = { ...allowed, ...params.overrides, ...done.disks.cloudInit }
       const own = params.unique ? unique(restored, deps.random) : restored
       const options = await asNewGuest(own, deps)
       await deps.guests.writeConfig(vmid, options, { owner: task.upid })
@@ -135,13 +140,15 @@ export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore
 
 interface SoFar {
   readonly reservation?: { readonly old: Options | null }
-  readonly disks?: { readonly disks: readonly RestoredVolume[] }
+  readonly disks?: { readonly disks: readonly RestoredVolume[]; readonly cloudInit: Options }
 }
 
-/** Old disks that a restored one takes the place of. */
+/** Old disks that a restored one takes the place of, and a cloud-init drive the restored guest has no use for. */
 function replacedIn({ reservation, disks }: SoFar): VolumeId[] {
+  const old = reservation?.old ?? {}
   const restored = new Set(disks?.disks.map(({ drive }) => drive))
-  return volumesIn(reservation?.old ?? {}).flatMap(({ name, volid }) => (restored.has(name) ? [volid] : []))
+  const replaced = volumesIn(old).flatMap(({ name, volid }) => (restored.has(name) ? [volid] : []))
+  return disks ? [...replaced, ...goneCloudInits(old, disks.cloudInit)] : replaced
 }
 
 /** Old disks of which the backup knows nothing. */

@@ -3,6 +3,7 @@ import { Fault } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
 import { array, boolean, integer, object, optional, string } from '#base/schema/schema.ts'
 import { nodeName, storageId, upid } from '#base/schema/standard.ts'
+import { withPasswordHashed } from '#guests/cloud-init/password.ts'
 import { requireOptions } from '#guests/qemu/new-guest.ts'
 import { optionParams, optionsFrom } from '#guests/qemu/options.ts'
 import { createGuest } from '#operations/guest/create.ts'
@@ -18,6 +19,7 @@ import { optionRightsSay, requireRoot, rightsToRestore, rightsToSet } from './ri
 const children = [
   'agent',
   'clone',
+  'cloudinit',
   'config',
   'feature',
   'monitor',
@@ -156,8 +158,9 @@ interface Wish {
 
 async function createOrRestore(params: Wish, call: Call): Promise<string> {
   const { vmid, archive, storage, force, unique, pool, start } = params
-  const options = optionsFrom({ ...params })
-  requireRoot(call, {}, options)
+  const given = optionsFrom({ ...params })
+  requireRoot(call, {}, given)
+  const options = await withPasswordHashed(call.services.host, given)
   if (pool !== undefined) await call.services.pools.get(pool)
   if (force !== true) await call.services.guests.requireFree(asVmid(vmid))
   else await requireNoSnapshots(call, vmid)

@@ -1,6 +1,7 @@
 /** Everything below `/nodes/{node}/qemu`. */
 import { agentFileEndpoints } from './agent-files.ts'
 import { agentEndpoints } from './agent.ts'
+import { cloudInitEndpoints } from './cloudinit.ts'
 import { cloneEndpoints } from './clone.ts'
 import { configEndpoints } from './config.ts'
 import { diskEndpoints } from './disks.ts'
@@ -16,6 +17,7 @@ export const qemuEndpoints = [
   ...diskEndpoints,
   ...snapshotEndpoints,
   ...cloneEndpoints,
+  ...cloudInitEndpoints,
   ...monitorEndpoints,
   ...agentEndpoints,
   ...agentFileEndpoints,

@@ -1,6 +1,7 @@
 /** Which rights the options of a request take, beyond that of the call itself. */
 import { Fault, invalid } from '#base/fault.ts'
 import { asVolumeId } from '#base/ids.ts'
+import { snippetsOf } from '#guests/cloud-init/options.ts'
 import type { Options } from '#guests/config.ts'
 import { driveNameParts, driveOf, wishOf } from '#guests/qemu/drive.ts'
 import { nicOf } from '#guests/qemu/nic.ts'
@@ -10,7 +11,7 @@ import { toRead } from '#views/volume-access.ts'
 import type { Call } from '../../call.ts'
 
 export const optionRightsSay =
-  'by option VM.Config.* on the guest; for drives Datastore.AllocateSpace on their storage or the right to read their volume; SDN.Use on the bridge; args, hookscript, lock, skiplock, host paths and host devices are for root@pam alone'
+  'by option VM.Config.* on the guest; for drives Datastore.AllocateSpace on their storage or the right to read their volume; for cicustom the right to read its snippets; SDN.Use on the bridge; args, hookscript, lock, skiplock, host paths and host devices are for root@pam alone'
 
 /** Rights for setting these options of the guest. */
 export function rightsToSet(vmid: number, options: Options): Permission[] {
@@ -18,6 +19,7 @@ export function rightsToSet(vmid: number, options: Options): Permission[] {
     ...rightsOfOption(vmid, name, value),
     ...(driveNameParts(name) ? rightsOfDrive(name, value) : []),
     ...(/^net\d+$/.test(name) ? rightsOfCard(name, value) : []),
+    ...(name === 'cicustom' ? Object.values(snippetsOf(options)).map(toReadVolume) : []),
   ])
 }
 
@@ -42,6 +44,7 @@ function rightsOfDrive(name: string, value: string): Permission[] {
       return [rootOnly]
     case 'volume':
       return [toReadVolume(wish.volid)]
+    case 'cloudinit':
     case 'allocate':
       return [check('Datastore.AllocateSpace', `/storage/${wish.storage}`)]
     case 'import':
