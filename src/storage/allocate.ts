@@ -1,6 +1,7 @@
 /**
  * New disks: their size, their name, and who wins when two want the same.
  */
+import { stat } from 'node:fs/promises'
 import { humanSize, TiB } from '#base/bytes.ts'
 import { invalid, isFault } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
@@ -103,9 +104,10 @@ export async function rewriteImage(host: Host, open: OpenStorage, name: ImageNam
   const { config, availableBytes, features, images } = open
   open.requireContent('images')
   const [sizeBytes, what] = [checkedSize(wish.sizeBytes), `volume '${volumeId(config.name, name)}'`]
-  await open.requireRoom(sizeBytes, what)
+  const neededBytes = features.sparse ? (await stat(wish.source)).size : sizeBytes
+  await open.requireRoom(neededBytes, what)
   const source = { path: wish.source, format: 'raw' as const }
-  await namingFullStorage({ storage: config.name, what, neededBytes: sizeBytes, availableBytes }, () =>
+  await namingFullStorage({ storage: config.name, what, neededBytes, availableBytes }, () =>
     images.replace(name, {
       sizeBytes,
       fill: (path) =>
