@@ -125,14 +125,15 @@ export class GuestService extends GuestRegistry {
   }
 
   /**
-   * Writes the guest's cloud-init drive anew; a running guest gets it as a new disc. With `isLatest` off it is told what
-   * it was told before: that takes an update back. For operations that hold the guest's lock.
+   * Writes the guest's cloud-init drive anew; a running guest gets it as a new disc. For operations that hold the
+   * guest's lock.
+   * @param told what it is told instead of what is configured: what a running guest had, to take an update back
    * @throws Fault `conflict` when there is none, `missing` naming a snippet, `exhausted`
    */
-  async updateCloudInit(vmid: Vmid, { isLatest = true } = {}): Promise<void> {
+  async updateCloudInit(vmid: Vmid, told?: Options): Promise<void> {
     const { volid } = await this.requireCloudInit(vmid)
     const config = await this.config(vmid)
-    const options = isLatest ? toldOptions(config) : (config.running ?? config.options)
+    const options = told ?? toldOptions(config)
     await writeCloudInit(this.#needs, vmid, { volid, options })
     const [inserted] = cloudInitVolumesIn(config.running ?? {})
     if (!config.running || !inserted) return

@@ -1,5 +1,5 @@
 /** Small ISO 9660 images, by xorriso: with Rock Ridge for Unix and Joliet for Windows, so both see the names as given. */
-import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, rename, rm, utimes, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Host } from './host.ts'
 
@@ -13,6 +13,8 @@ export interface IsoWish {
 }
 
 const limitMs = 30_000
+/** Of every file in every image, in seconds since 1970: equal content makes equal images. */
+const made = Date.UTC(2000, 0, 1) / 1000
 
 /** Everything on the way there is readable by root alone, and gone afterwards. */
 export async function writeIso(host: Host, { path, label, files }: IsoWish): Promise<void> {
@@ -24,9 +26,10 @@ export async function writeIso(host: Host, { path, label, files }: IsoWish): Pro
       await mkdir(dirname(join(tree, name)), { recursive: true, mode: 0o700 })
       await writeFile(join(tree, name), content, { mode: 0o444, flag: 'wx' })
     }
+    for (const name of ['', ...(await readdir(tree, { recursive: true }))]) await utimes(join(tree, name), made, made)
     const image = join(place, 'image.iso')
     const argv = ['xorrisofs', '-quiet', '-rational-rock', '-joliet', '-V', label, '-o', image, tree] as const
-    await host.run(argv, { timeoutMs: limitMs })
+    await host.run(argv, { timeoutMs: limitMs, env: { SOURCE_DATE_EPOCH: String(made) } })
     await rename(image, path)
   } finally {
     await rm(place, { recursive: true, force: true })

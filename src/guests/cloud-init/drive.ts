@@ -65,6 +65,7 @@ export async function writeCloudInit(
   const place = join(needs.settings.runDir, 'cloud-init', String(vmid))
   // What a writer left that was killed: there is one at a time, who holds the guest's lock.
   await rm(place, { recursive: true, force: true })
+  await makeDirectory(needs.settings.runDir)
   await makeDirectory(place, 0o700)
   try {
     const source = join(place, 'drive.iso')

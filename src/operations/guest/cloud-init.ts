@@ -21,6 +21,7 @@ export const updateCloudInit = operation<UpdateCloudInit, { readonly guests: Gue
       const vmid = asVmid(params.vmid)
       await deps.guests.requireUnlocked(vmid)
       await deps.guests.requireCloudInit(vmid)
+      return { told: (await deps.guests.config(vmid)).running ?? null }
     },
   })
   .step('drive', {
@@ -29,8 +30,9 @@ export const updateCloudInit = operation<UpdateCloudInit, { readonly guests: Gue
       await deps.guests.updateCloudInit(vmid)
       log((await deps.guests.isRunning(vmid)) ? 'written, and put into the guest' : 'written')
     },
-    undo: async ({ params, deps }) => {
+    undo: async ({ params, deps, done }) => {
       const vmid = asVmid(params.vmid)
-      if (await deps.guests.isRunning(vmid)) await deps.guests.updateCloudInit(vmid, { isLatest: false })
+      const told = done.check?.told
+      if (told && (await deps.guests.isRunning(vmid))) await deps.guests.updateCloudInit(vmid, told)
     },
   })
