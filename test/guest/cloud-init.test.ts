@@ -1,6 +1,6 @@
 /** Cloud-init drives, judged by a guest that mounts them, and what becomes of them with their guests. */
 import assert from 'node:assert/strict'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { parse } from 'yaml'
@@ -327,6 +327,26 @@ suite('cloud-init drives', { timeout: 900_000 }, () => {
       await node.task(await node.api('DELETE', `${qemu}/${vmid}`))
       assert.deepEqual([await volumes(vmid), await volumes(vmid, 'other')], [[], []])
     }
+  })
+
+  test('a backup and its drill keep the password to themselves, and the drill its drive', async () => {
+    const { log } = await node.task(await node.api('POST', `/nodes/${node.settings.node}/vzdump`, { vmid: '100' }))
+    const archive = /backup (\S+) is complete/.exec(log)?.[1] ?? ''
+    const stored = String(
+      await node.api('GET', `/nodes/${node.settings.node}/vzdump/extractconfig`, { volume: archive }),
+    )
+    assert.match(stored, /^cipassword: \*{10}$/m)
+    const all = async () =>
+      (await node.api('GET', `/nodes/${node.settings.node}/storage/local/content`, { content: 'images' })) as Reply[]
+    const before = (await all()).length
+    await node.task(await node.api('POST', '/hako/drills', { archive, level: 'L3' }))
+    assert.equal((await all()).length, before)
+    const [newest] = (await node.api('GET', '/hako/drills')) as { evidence: string; reached: string }[]
+    assert.equal(newest?.reached, 'L3')
+    const names = await readdir(newest.evidence)
+    const evidence = await Promise.all(names.map((name) => readFile(join(newest.evidence, name), 'latin1')))
+    assert.match(evidence.join('\n'), /vm-\d+-cloudinit/)
+    assert.ok(!evidence.some((text) => text.includes('$6$')))
   })
 
   test('without space for the drive nothing is made, and nothing starts', async () => {
