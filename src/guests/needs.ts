@@ -9,6 +9,7 @@ export interface GuestStorage {
     volid: VolumeId,
   ) => Promise<{ layers: readonly { path: string; format: string }[]; sizeBytes: number }>
   readonly giveTo: (volid: VolumeId, uid: number) => Promise<void>
+  readonly rewrite: (volid: VolumeId, content: { readonly source: string; readonly sizeBytes: number }) => Promise<void>
 }
 
 export interface GuestNetwork {

@@ -9,10 +9,12 @@
 import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import { Fault, isFault, messageOf } from '#base/fault.ts'
-import type { Vmid } from '#base/ids.ts'
+import type { Vmid, VolumeId } from '#base/ids.ts'
 import { MiB } from '#base/bytes.ts'
 import { AgentClient } from '#host/guest-agent.ts'
 import type { QmpClient } from '#host/qmp.ts'
+import { cloudInitPart, writeCloudInit } from './cloud-init/drive.ts'
+import { toldOptions } from './cloud-init/options.ts'
 import type { Options } from './config.ts'
 import { isTemplate, nameOf } from './config.ts'
 import { Counters } from './counters.ts'
@@ -23,7 +25,7 @@ import { agentOf } from './qemu/agent.ts'
 import { bootOrderOf } from './qemu/boot.ts'
 import { qmpSockets } from './qemu/command-line.ts'
 import { topologyOf } from './qemu/cpu.ts'
-import { drivesOf, rememberedSize } from './qemu/drive.ts'
+import { cloudInitVolumesIn, driveOf, drivesOf, printDrive, rememberedSize } from './qemu/drive.ts'
 import { memoryMiBOf } from './qemu/memory.ts'
 import { type ConsolePlace, connectScreen, connectSerial, requireScreen, serialPortOf } from './qemu/console.ts'
 import { openMonitor, sample } from './qemu/monitor.ts'
@@ -121,9 +123,47 @@ export class GuestService extends GuestRegistry {
     if (reservedBy !== undefined) throw lockedFault(vmid, 'create')
     if (isTemplate(wanted)) throw new Fault('conflict', `you can't start a vm if it's a template`)
     if (await this.isRunning(vmid)) throw new Fault('conflict', `VM ${vmid} already running`)
+    await this.#writeCloudInit(vmid, how.toldName === undefined ? options : { ...options, name: how.toldName })
     await this.#hook(vmid, options, 'pre-start')
     await this.driver.start(vmid, options, how)
     await this.#hookAfter(vmid, options, 'post-start')
+  }
+
+  async #writeCloudInit(vmid: Vmid, options: Options): Promise<void> {
+    const [drive] = cloudInitVolumesIn(options)
+    if (drive) await writeCloudInit(this.#needs, vmid, { volid: drive.volid, options })
+  }
+
+  /** What the guest's cloud-init drive would hold if it were written now. @throws Fault `missing` naming a snippet */
+  async cloudInitPart(vmid: Vmid, part: 'user' | 'network' | 'meta'): Promise<string> {
+    return cloudInitPart(this.#needs, vmid, toldOptions(await this.config(vmid)), part)
+  }
+
+  /**
+   * Writes the guest's cloud-init drive anew; a running guest gets it as a new disc. For operations that hold the
+   * guest's lock.
+   * @param told what it is told instead of what is configured: what a running guest had, to take an update back
+   * @throws Fault `conflict` when there is none, `missing` naming a snippet, `exhausted`
+   */
+  async updateCloudInit(vmid: Vmid, told?: Options): Promise<void> {
+    const { volid } = await this.requireCloudInit(vmid)
+    const config = await this.config(vmid)
+    const options = told ?? toldOptions(config)
+    await writeCloudInit(this.#needs, vmid, { volid, options })
+    const [inserted] = cloudInitVolumesIn(config.running ?? {})
+    if (!config.running || !inserted) return
+    const text = printDrive(driveOf(inserted.name, config.running[inserted.name] ?? ''), { file: volid })
+    await this.driver.changeMedium(vmid, driveOf(inserted.name, text), volid)
+    await this.changeRunning(vmid, () => ({ ...options, [inserted.name]: text }))
+  }
+
+  /** @throws Fault `conflict` saying how to get one */
+  async requireCloudInit(vmid: Vmid): Promise<{ name: string; volid: VolumeId }> {
+    const [drive] = cloudInitVolumesIn((await this.config(vmid)).options)
+    if (drive) return drive
+    throw new Fault('conflict', `VM ${vmid} has no cloud-init drive`, {
+      remedy: `Give it one: \`hako vm set ${vmid} --ide2 <storage>:cloudinit\`.`,
+    })
   }
 
   /** Makes true that a start by this task never happened; leaves a guest another task started alone. */

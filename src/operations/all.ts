@@ -5,6 +5,7 @@ import { pruneBackups } from './backup/prune.ts'
 import { backupGuests } from './backup/run.ts'
 import { verifyBackups } from './backup/verify.ts'
 import { cloneGuest } from './guest/clone.ts'
+import { updateCloudInit } from './guest/cloud-init.ts'
 import { configureGuest } from './guest/configure.ts'
 import { createGuest } from './guest/create.ts'
 import { deleteSnapshot } from './guest/delete-snapshot.ts'
@@ -62,6 +63,7 @@ export const allOperations = operationsByName([
   syncRealm,
   templateGuest,
   testRealmSync,
+  updateCloudInit,
   uploadFile,
   verifyBackups,
 ] satisfies readonly AnyOperation[] as readonly AnyOperation[])

@@ -17,6 +17,7 @@ import { convertImage } from '#host/qemu-img.ts'
 import type { Settings } from '#settings.ts'
 import type { Store } from '#store/store.ts'
 import { type Allocation, checkedSize, type CopyRequest, type ImportRequest, makeImage } from './allocate.ts'
+import { type Rewriting, rewriteImage } from './allocate.ts'
 import type { StorageConfig, StorageInput } from './config.ts'
 import { type Download, stageDownload } from './download.ts'
 import { requireSelfContained } from './image-header.ts'
@@ -253,6 +254,12 @@ export class StorageService {
       sizeBytes,
       fill: (path) => convertImage(host, { source, target: { path, format }, isTargetZero, onProgress, signal }),
     })
+  }
+
+  /** Replaces a disk's whole content, or makes the disk. Who has it open keeps the old content. @throws Fault `exhausted` */
+  async rewrite(volid: VolumeId, content: Rewriting): Promise<void> {
+    const { open, name } = await this.#opener.image(volid)
+    await rewriteImage(this.#needs.host, open, name, content)
   }
 
   /** Destroys a volume; one that is gone already is no error. @throws Fault `conflict` when others are linked to it */

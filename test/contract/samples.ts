@@ -58,6 +58,8 @@ const fitting: Readonly<Record<string, string>> = {
   'pve-acl-path': '/vms/777777',
   'pve-storage-content': 'images',
   'pve-startup-order': '1',
+  'pve-qm-ipconfig': 'ip=dhcp',
+  'pve-qm-cicustom': 'user=sample:snippets/sample.yaml',
   string: 'sample',
   'pve-acme-domain': 'sample.invalid',
   'pve-acme-alias': 'sample.invalid',

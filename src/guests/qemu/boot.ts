@@ -4,7 +4,7 @@ import { readPropertyString } from '#base/schema/property-string.ts'
 import { optional, string } from '#base/schema/schema.ts'
 import type { PropertyFormat } from '#base/schema/schema.ts'
 import type { Options } from '../config.ts'
-import { driveNames, isCdrom, isFirmwareDrive } from './drive.ts'
+import { driveNames, isCdrom, isCloudInit, isFirmwareDrive } from './drive.ts'
 import { nicNames } from './nic.ts'
 
 export const bootFormat: PropertyFormat = {
@@ -33,7 +33,7 @@ function devicesOfLetter(letter: string, options: Options): string[] {
   }
   if (letter === 'd')
     return driveNames(options)
-      .filter((name) => isCdrom(options[name] ?? ''))
+      .filter((name) => isCdrom(options[name] ?? '') && !isCloudInit(options[name] ?? ''))
       .slice(0, 1)
   return letter === 'n' ? nicNames(options).slice(0, 1) : []
 }

@@ -35,6 +35,7 @@ export type DriveWish =
   | { readonly kind: 'volume'; readonly volid: VolumeId }
   | { readonly kind: 'allocate'; readonly storage: string; readonly sizeBytes: number }
   | { readonly kind: 'import'; readonly storage: string; readonly source: string }
+  | { readonly kind: 'cloudinit'; readonly storage: string } //                   a cloud-init drive to be made
 
 /** `scsi0` is bus `scsi`, index 0; undefined for any other option. */
 export function driveNameParts(name: string): { bus: DriveKind; index: number } | undefined {
@@ -82,6 +83,23 @@ export function isCdrom(text: string): boolean {
   return /(^|,)\s*media=cdrom\s*(,|$)/.test(text)
 }
 
+/** A cloud-init drive of some guest, there (`local:100/vm-100-cloudinit.raw`) or wished for (`local:cloudinit`). */
+const cloudInitFile =
+  /^[a-zA-Z][a-zA-Z0-9._-]*[a-zA-Z0-9]:(?:cloudinit|[1-9]\d{2,8}\/vm-[1-9]\d{2,8}-cloudinit\.(?:raw|qcow2))$/
+
+/** True for the text of a cloud-init drive; needs no bus. */
+export function isCloudInit(text: string): boolean {
+  return text.split(',').some((part) => cloudInitFile.test(part.trim().replace(/^(?:file|volume)=/, '')))
+}
+
+/** The cloud-init drives of a guest with the volume each is in; its own kind of volume, and no disk. */
+export function cloudInitVolumesIn(options: Options): { name: string; volid: VolumeId }[] {
+  return drivesOf(options).flatMap((drive) => {
+    const wish = wishOf(drive)
+    return wish.kind === 'volume' && isCloudInit(drive.file) ? [{ name: drive.name, volid: wish.volid }] : []
+  })
+}
+
 export function printDrive(drive: Drive, changes: Readonly<Record<string, string | number | undefined>> = {}): string {
   return printPropertyString(driveFormat(drive.bus), { ...drive.values, ...changes })
 }
@@ -96,7 +114,10 @@ export function wishOf(drive: Drive): DriveWish {
   if (file === 'cdrom') return { kind: 'host-cdrom' }
   if (file.startsWith('/')) return { kind: 'path', path: file }
   const [, storage = '', size = ''] = /^([a-zA-Z][a-zA-Z0-9._-]*[a-zA-Z0-9]):(\d+(?:\.\d+)?)$/.exec(file) ?? []
-  if (storage === '') return { kind: 'volume', volid: asVolumeId(file) }
+  if (storage === '') {
+    const [place = '', rest] = file.split(':')
+    return rest === 'cloudinit' ? { kind: 'cloudinit', storage: place } : { kind: 'volume', volid: asVolumeId(file) }
+  }
   const source = values['import-from']
   if (source !== undefined) return { kind: 'import', storage, source: String(source) }
   return { kind: 'allocate', storage, sizeBytes: Math.ceil(Number(size) * GiB) }
@@ -104,9 +125,13 @@ export function wishOf(drive: Drive): DriveWish {
 
 export function driveErrors(options: Options): Errors {
   const errors: Errors = {}
+  let cloudInit: string | undefined
   for (const drive of drivesOf(options)) {
     const complaint = complaintAbout(drive)
     if (complaint !== undefined) errors[drive.name] = complaint
+    if (!isCloudInit(drive.file)) continue
+    if (cloudInit !== undefined) errors[drive.name] ??= `${cloudInit} is a cloud-init drive already: a guest has one`
+    cloudInit ??= drive.name
   }
   return errors
 }
@@ -115,6 +140,7 @@ function complaintAbout(drive: Drive): string | undefined {
   const { bus, file, isCdrom: isDisc, values } = drive
   const wish = wishOf(drive)
   if (!isOnBus(drive)) return complaintAboutFirmware(drive, wish)
+  if (isCloudInit(file) && !isDisc) return 'a cloud-init drive is a cdrom drive: leave media=disk out'
   const isMediaOnly = wish.kind === 'empty' || wish.kind === 'host-cdrom'
   if (wish.kind === 'host-cdrom')
     return "the node's own cdrom drive is not supported by this release: use an ISO image or 'none'"

@@ -12,7 +12,7 @@ import { join } from 'node:path'
 import type { Clock } from '#base/clock.ts'
 import { waitFor } from '#base/clock.ts'
 import { Fault, isFault, messageOf } from '#base/fault.ts'
-import type { Vmid } from '#base/ids.ts'
+import type { Vmid, VolumeId } from '#base/ids.ts'
 import type { Log } from '#base/log.ts'
 import type { Errors } from '#base/schema/check.ts'
 import { Cgroups, type GroupLimits } from '#host/cgroup.ts'
@@ -30,18 +30,20 @@ import type { ProcessName, RunningRecord, RunRecord } from '../run-record.ts'
 import { RunRecords } from '../run-record.ts'
 import { configToArgv, qmpSockets } from './command-line.ts'
 import { cpuLimitsOf } from './cpu.ts'
+import type { Drive } from './drive.ts'
 import { passingFiles } from './firmware.ts'
 import { launch, prepareRunDir, qemuLog, untilMonitor } from './launch.ts'
 import { doLive, present } from './live.ts'
 import { planLive } from './live-plan.ts'
 import { acceleratorFor, withMachine } from './machine.ts'
+import { changeMedium } from './medium.ts'
 import { loadMemory } from './snapshot.ts'
 import { memoryLimitBytes } from './memory.ts'
 import { boundLogs, keepLogs } from './log-files.ts'
 import { machineOf, openMonitor, prepare, quit, versionOf } from './monitor.ts'
 import { nicsOf } from './nic.ts'
 import { findDevices } from './node-devices.ts'
-import { openDrives, openTpmState } from './open-drives.ts'
+import { openDisc, openDrives, openTpmState } from './open-drives.ts'
 import { requireMemory } from './room.ts'
 import { nodePortsOf } from './serial.ts'
 import { hasTpm, tpmLog, tpmProgram, tpmSocket } from './tpm.ts'
@@ -187,6 +189,13 @@ export class QemuDriver {
       taps: Object.fromEntries(cards.map(({ nic, tap }) => [nic, tap])),
     })
     log(`started as process ${process.pid}`)
+  }
+
+  /** Puts another disc into a drive of the running guest. */
+  async changeMedium(vmid: Vmid, drive: Drive, volid: VolumeId): Promise<void> {
+    const file = await openDisc(volid, { storage: this.#needs.storage, uid: this.uidOf(vmid) })
+    await using monitor = await this.monitor(vmid, 'long')
+    await changeMedium(monitor, drive, file)
   }
 
   async #plug(vmid: Vmid, options: Options, how: StartOptions): Promise<{ nic: string; tap: string; fd: number }[]> {

@@ -1,11 +1,11 @@
 /** Opens what drives hold, so that the guest's QEMU can read and write exactly that. */
 import { Fault } from '#base/fault.ts'
-import type { Vmid } from '#base/ids.ts'
+import type { Vmid, VolumeId } from '#base/ids.ts'
 import type { Options } from '../config.ts'
 import type { GuestStorage } from '../needs.ts'
 import type { BackingFile, DriveFile } from './drive-argv.ts'
 import type { Drive } from './drive.ts'
-import { drivesOf, wishOf } from './drive.ts'
+import { drivesOf, isCloudInit, wishOf } from './drive.ts'
 import { canBypassCache } from './launch.ts'
 import { tpmDrive } from './tpm.ts'
 
@@ -35,16 +35,24 @@ export async function openDrive(drive: Drive, how: OpenFor): Promise<DriveFile |
   if (wish.kind !== 'volume' && wish.kind !== 'path') {
     throw new Fault('failed', `drive '${drive.name}' of VM ${vmid} holds no volume but '${drive.file}'`)
   }
-  if (wish.kind === 'path' || drive.isCdrom) {
-    const found = wish.kind === 'path' ? { path: wish.path, format: 'raw' } : await storage.location(wish.volid)
-    return { ...found, canBypassCache: await canBypassCache(found.path) }
-  }
+  if (wish.kind === 'path') return { path: wish.path, format: 'raw', canBypassCache: await canBypassCache(wish.path) }
+  if (drive.isCdrom) return openDisc(wish.volid, how)
   const [top, ...below] = (await storage.layers(wish.volid)).layers
   if (!top) throw new Error(`volume '${wish.volid}' has no file`)
   const backing: BackingFile[] = []
   for (const { path, format } of below) backing.push({ format, descriptor: await how.handOver(path) })
   await storage.giveTo(wish.volid, uid)
   return { ...top, canBypassCache: await canBypassCache(top.path), backing }
+}
+
+/** Installation media can be read by every guest's user; a cloud-init drive is for this one alone. */
+export async function openDisc(
+  volid: VolumeId,
+  { storage, uid }: Pick<OpenFor, 'storage' | 'uid'>,
+): Promise<DriveFile> {
+  if (isCloudInit(volid)) await storage.giveTo(volid, uid)
+  const found = await storage.location(volid)
+  return { ...found, canBypassCache: await canBypassCache(found.path) }
 }
 
 /** The file the TPM keeps its state in. */

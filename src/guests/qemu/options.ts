@@ -8,10 +8,11 @@ import type { Errors } from '#base/schema/check.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import { boolean, optional, string } from '#base/schema/schema.ts'
 import type { Properties } from '#base/schema/schema.ts'
+import { cloudInitErrors, cloudInitOptions, withoutSecrets } from '../cloud-init/options.ts'
 import type { Options } from '../config.ts'
 import { bootErrors } from './boot.ts'
 import { cpuErrors } from './cpu.ts'
-import { driveErrors, isCdrom } from './drive.ts'
+import { driveErrors, isCdrom, isCloudInit } from './drive.ts'
 import { hostpciErrors, namesRealPci } from './hostpci.ts'
 import { hotplugError } from './hotplug-kinds.ts'
 import { ivshmemError } from './ivshmem.ts'
@@ -41,6 +42,7 @@ export const optionParams = {
   ...hardwareOptions,
   ...generalOptions,
   ...powerOptions,
+  ...cloudInitOptions,
   ...rootOptions,
 } as const
 
@@ -61,10 +63,12 @@ const groups: readonly (readonly [string, Properties])[] = [
   ['VM.Config.HWType', hardwareOptions],
   ['VM.Config.Options', generalOptions],
   ['VM.PowerMgmt', powerOptions],
+  ['VM.Config.Cloudinit', cloudInitOptions],
 ]
 
 /** The privilege on `/vms/{vmid}` that setting the option to this value takes; undefined for root's own. */
 export function privilegeFor(name: string, value: string | undefined): string | undefined {
+  if (value !== undefined && isCloudInit(value) && Object.hasOwn(diskOptions, name)) return 'VM.Config.Cloudinit'
   if (value !== undefined && isCdrom(value) && Object.hasOwn(diskOptions, name)) return 'VM.Config.CDROM'
   return groups.find(([, options]) => Object.hasOwn(options, name))?.[0]
 }
@@ -103,10 +107,10 @@ function textOf(value: unknown): string {
   return typeof value === 'string' ? value : JSON.stringify(value)
 }
 
-/** A stored configuration as a reply: numbers and booleans by their schema, the rest text. */
+/** A stored configuration as a reply: numbers and booleans by their schema, the rest text, and no password. */
 export function optionsToReply(options: Options): Record<string, string | number | boolean> {
   return Object.fromEntries(
-    Object.entries(options).map(([name, text]) => {
+    Object.entries(withoutSecrets(options)).map(([name, text]) => {
       const type = knownOptions[name]?.type
       if (type === 'integer' || type === 'number') return [name, Number(text)]
       return [name, type === 'boolean' ? text === '1' : text]
@@ -131,6 +135,7 @@ export function optionErrors(options: Options): Errors {
     ...hostpciErrors(options),
     ...given('hotplug', hotplugError(options)),
     ...given('ivshmem', ivshmemError(options)),
+    ...cloudInitErrors(options),
   }
 }
 

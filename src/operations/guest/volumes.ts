@@ -8,16 +8,18 @@
 import { formatSize } from '#base/bytes.ts'
 import { invalid, isFault } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
+import { splitVolumeId } from '#base/ids.ts'
 import type { GuestConfig, Options } from '#guests/config.ts'
 import { isOwned } from '#guests/qemu/change.ts'
 import type { Drive, DriveWish } from '#guests/qemu/drive.ts'
-import { driveOf, printDrive, volumesIn, wishOf } from '#guests/qemu/drive.ts'
+import { cloudInitVolumesIn, driveOf, isCloudInit, printDrive, volumesIn, wishOf } from '#guests/qemu/drive.ts'
 import { variablesTemplate } from '#guests/qemu/firmware.ts'
 import { tpmBytes } from '#guests/qemu/tpm.ts'
 import type { GuestService } from '#guests/service.ts'
 import { importPlaceOf } from '#storage/import.ts'
 import type { StorageService } from '#storage/service.ts'
 import { markOf } from '../storage/aside.ts'
+import { ownCloudInit } from './cloud-init-drive.ts'
 
 export interface MakeContext {
   readonly vmid: Vmid
@@ -63,12 +65,16 @@ async function settle(drive: Drive, context: MakeContext): Promise<string> {
       return allocate(drive, wish, context)
     case 'import':
       return importImage(drive, wish, context)
+    case 'cloudinit':
+      return ownCloudInit(drive, wish.storage, context)
     default:
       return wish satisfies never
   }
 }
 
-async function attach(drive: Drive, volid: VolumeId, { storage, vmid, held = [] }: MakeContext): Promise<string> {
+async function attach(drive: Drive, volid: VolumeId, context: MakeContext): Promise<string> {
+  const { storage, vmid, held = [] } = context
+  if (isCloudInit(volid) && isOwned(volid, vmid)) return ownCloudInit(drive, splitVolumeId(volid).storage, context)
   const { content, sizeBytes, parent } = await storage.describe(volid)
   const wanted = drive.isCdrom ? 'iso' : 'images'
   if (content !== wanted) throw invalid({ [drive.name]: `volume '${volid}' holds ${content}, not ${wanted}` })
@@ -129,7 +135,9 @@ async function formatFor(drive: Drive, name: string, storage: StorageService): P
 /** Every volume that the guest has, has open, or has in a snapshot. */
 export function heldVolumes({ options, running = {}, snapshots = {} }: Omit<GuestConfig, 'digest'>): VolumeId[] {
   const kept = Object.values(snapshots).flatMap((one) => [one.options, one.memory?.options ?? {}])
-  const all = [options, running, ...kept].flatMap((some) => volumesIn(some).map(({ volid }) => volid))
+  const all = [options, running, ...kept].flatMap((some) =>
+    [...volumesIn(some), ...cloudInitVolumesIn(some)].map(({ volid }) => volid),
+  )
   return [...new Set(all)]
 }
 

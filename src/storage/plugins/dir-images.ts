@@ -5,7 +5,7 @@
  * `rename`, fails when the name is taken: so two who allocate the same name at once cannot both believe
  * they have it, and nobody ever sees half an image.
  */
-import { chmod, chown, lstat, open, rm, rmdir } from 'node:fs/promises'
+import { chmod, chown, lstat, open, rename, rm, rmdir } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { Fault } from '#base/fault.ts'
 import { asVmid, type Vmid } from '#base/ids.ts'
@@ -13,7 +13,7 @@ import { asFileFault, codeOf, syncDirectory } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
 import { createImage, growImage, type Preallocation } from '#host/qemu-img.ts'
 import { qcow2HeaderOf } from '../image-header.ts'
-import type { ImageLinks, ImagePart, ImageSnapshots, VolumeFacts } from '../plugin.ts'
+import type { ImageLinks, ImagePart, ImageSnapshots, NewVolume, VolumeFacts } from '../plugin.ts'
 import { filesIn, newUnfinished } from '../unfinished.ts'
 import { type ImageName, parseVolumeName, printVolumeName, volumeId } from '../volume.ts'
 import { dirLinks, dirSnapshots, parentOfBacking } from './dir-links.ts'
@@ -30,7 +30,7 @@ interface Place {
 export function dirImages(
   place: Place,
 ): ImagePart & { readonly links: ImageLinks; readonly snapshots: ImageSnapshots } {
-  const { layout, storage, host, preallocation } = place
+  const { layout, storage, host } = place
   const common = leaving<ImageName>(storage, (name) => volumePath(layout, name))
   const { path } = common
   const describe = async (name: ImageName) => {
@@ -67,21 +67,9 @@ export function dirImages(
       await common.erase(name, mark)
       await removeIfEmpty(imageFolder(layout, name.vmid))
     },
-    async create(name, { sizeBytes, fill }) {
-      const unfinished = await newImageFile(layout, name)
-      try {
-        await createImage(host, { path: unfinished, format: name.format, sizeBytes, preallocation })
-        await fill?.(unfinished)
-        await syncFile(unfinished)
-        await linkUnlessTaken(unfinished, path(name), volumeId(storage, name))
-      } catch (cause) {
-        throw asFileFault(cause, path(name))
-      } finally {
-        await rm(unfinished, { force: true })
-        await removeIfEmpty(imageFolder(layout, name.vmid))
-      }
-      await syncDirectory(dirname(path(name)))
-    },
+    create: (name, volume) =>
+      makeImage(place, name, volume, (unfinished) => linkUnlessTaken(unfinished, path(name), volumeId(storage, name))),
+    replace: (name, volume) => makeImage(place, name, volume, (unfinished) => rename(unfinished, path(name))),
     async grow(name, sizeBytes) {
       // Growing looks at nothing behind the image, but the tool would open it.
       await dirLinks(within).layers(name)
@@ -95,6 +83,29 @@ export function dirImages(
       await chown(path(name), uid, uid)
     },
   }
+}
+
+/** @param show gives the finished image its name */
+async function makeImage(
+  { layout, host, preallocation }: Place,
+  name: ImageName,
+  { sizeBytes, fill }: NewVolume,
+  show: (unfinished: string) => Promise<void>,
+): Promise<void> {
+  const path = volumePath(layout, name)
+  const unfinished = await newImageFile(layout, name)
+  try {
+    await createImage(host, { path: unfinished, format: name.format, sizeBytes, preallocation })
+    await fill?.(unfinished)
+    await syncFile(unfinished)
+    await show(unfinished)
+  } catch (cause) {
+    throw asFileFault(cause, path)
+  } finally {
+    await rm(unfinished, { force: true })
+    await removeIfEmpty(imageFolder(layout, name.vmid))
+  }
+  await syncDirectory(dirname(path))
 }
 
 async function listImages(layout: Layout, vmid?: Vmid): Promise<VolumeFacts<ImageName>[]> {

@@ -4,6 +4,7 @@ import { Fault, missing } from '#base/fault.ts'
 import { splitList } from '#base/schema/formats.ts'
 import { boolean, integer, nothing, optional, string } from '#base/schema/schema.ts'
 import { configDigest, storageId, upid } from '#base/schema/standard.ts'
+import { withPasswordHashed } from '#guests/cloud-init/password.ts'
 import type { ConfigChange } from '#guests/config.ts'
 import { requireKnownMachine } from '#guests/qemu/known-machine.ts'
 import { optionParams, optionsFrom } from '#guests/qemu/options.ts'
@@ -92,6 +93,7 @@ export const configEndpoints = [
       examples: [
         'vm set 100 --memory 4096 --cores 2',
         'vm set 100 --scsi1 local:16',
+        'vm set 100 --ide2 local:cloudinit --ciuser ann --ipconfig0 ip=192.0.2.10/24,gw=192.0.2.1',
         'vm set 100 --delete net1',
         'vm pending 100',
       ],
@@ -136,9 +138,10 @@ export const configEndpoints = [
 ]
 
 async function requestOf(params: ChangeParams, call: Call) {
-  const options = optionsFrom({ ...params })
-  requireRoot(call, params, options)
-  await requireKnownMachine(call.services.host, options)
+  const given = optionsFrom({ ...params })
+  requireRoot(call, params, given)
+  await requireKnownMachine(call.services.host, given)
+  const options = await withPasswordHashed(call.services.host, given)
   const change: ConfigChange = {
     set: options,
     delete: splitList(params.delete ?? '').map((name) => (name === 'cdrom' ? 'ide2' : name)),

@@ -4,6 +4,7 @@ import { asVmid } from '#base/ids.ts'
 import { array, boolean, integer, object, optional, string } from '#base/schema/schema.ts'
 import { nodeName, storageId, upid } from '#base/schema/standard.ts'
 import { requireKnownMachine } from '#guests/qemu/known-machine.ts'
+import { withPasswordHashed } from '#guests/cloud-init/password.ts'
 import { requireOptions } from '#guests/qemu/new-guest.ts'
 import { optionParams, optionsFrom } from '#guests/qemu/options.ts'
 import { createGuest } from '#operations/guest/create.ts'
@@ -19,6 +20,7 @@ import { optionRightsSay, requireRoot, rightsToRestore, rightsToSet } from './ri
 const children = [
   'agent',
   'clone',
+  'cloudinit',
   'config',
   'feature',
   'monitor',
@@ -170,10 +172,11 @@ interface Wish {
 
 async function createOrRestore(params: Wish, call: Call): Promise<string> {
   const { vmid, archive, storage, force, unique, pool, start } = params
-  const options = optionsFrom({ ...params })
-  requireRoot(call, {}, options)
+  const given = optionsFrom({ ...params })
+  requireRoot(call, {}, given)
   requireNotLive(params)
-  await requireKnownMachine(call.services.host, options)
+  await requireKnownMachine(call.services.host, given)
+  const options = await withPasswordHashed(call.services.host, given)
   if (pool !== undefined) await call.services.pools.get(pool)
   if (force !== true) await call.services.guests.requireFree(asVmid(vmid))
   if (archive === undefined) return call.start(createGuest, { vmid, options: requireOptions(options), pool, start })

@@ -1,6 +1,7 @@
 /** Everything below `/nodes/{node}/qemu`. */
 import { agentFileEndpoints } from './agent-files.ts'
 import { agentEndpoints } from './agent.ts'
+import { cloudInitEndpoints } from './cloudinit.ts'
 import { cloneEndpoints } from './clone.ts'
 import { configEndpoints } from './config.ts'
 import { guestConsoleEndpoints } from './consoles.ts'
@@ -17,6 +18,7 @@ export const qemuEndpoints = [
   ...diskEndpoints,
   ...snapshotEndpoints,
   ...cloneEndpoints,
+  ...cloudInitEndpoints,
   ...monitorEndpoints,
   ...guestConsoleEndpoints,
   ...agentEndpoints,

@@ -2,6 +2,7 @@
 import { Fault, invalid } from '#base/fault.ts'
 import { asVolumeId } from '#base/ids.ts'
 import { readPropertyString } from '#base/schema/property-string.ts'
+import { snippetsOf } from '#guests/cloud-init/options.ts'
 import type { Options } from '#guests/config.ts'
 import { customModelOf } from '#guests/qemu/cpu.ts'
 import { driveNameParts, driveOf, wishOf } from '#guests/qemu/drive.ts'
@@ -14,7 +15,7 @@ import { toRead } from '#views/volume-access.ts'
 import type { Call } from '../../call.ts'
 
 export const optionRightsSay =
-  'by option VM.Config.* on the guest; for drives Datastore.AllocateSpace on their storage or the right to read their volume; SDN.Use on the bridge; Mapping.Use on a mapping or custom processor model; args, hookscript, lock, skiplock, host paths and host devices are for root@pam alone'
+  'by option VM.Config.* on the guest; for drives Datastore.AllocateSpace on their storage or the right to read their volume; for cicustom the right to read its snippets; SDN.Use on the bridge; Mapping.Use on a mapping or custom processor model; args, hookscript, lock, skiplock, host paths and host devices are for root@pam alone'
 
 /** Rights for setting these options of the guest. */
 export function rightsToSet(vmid: number, options: Options): Permission[] {
@@ -23,6 +24,7 @@ export function rightsToSet(vmid: number, options: Options): Permission[] {
     ...(driveNameParts(name) ? rightsOfDrive(name, value) : []),
     ...(/^net\d+$/.test(name) ? rightsOfCard(name, value) : []),
     ...rightsOfName(name, value),
+    ...(name === 'cicustom' ? Object.values(snippetsOf(options)).map(toReadVolume) : []),
   ])
 }
 
@@ -47,6 +49,7 @@ function rightsOfDrive(name: string, value: string): Permission[] {
       return [rootOnly]
     case 'volume':
       return [toReadVolume(wish.volid)]
+    case 'cloudinit':
     case 'allocate':
       return [check('Datastore.AllocateSpace', `/storage/${wish.storage}`)]
     case 'import':
