@@ -10,6 +10,7 @@ import { messageOf } from '#base/fault.ts'
 import { createLog, type Log } from '#base/log.ts'
 import { productName, productVersion } from '#base/product.ts'
 import { runBackupJobs } from '#loops/backup-jobs.ts'
+import { keepCertificate } from '#loops/certificate.ts'
 import { watchGuests } from '#loops/guest-status.ts'
 import { writeHistory } from '#loops/history.ts'
 import { allOperations } from '#operations/all.ts'
@@ -54,6 +55,7 @@ async function run(log: Log): Promise<void> {
   closing.defer(() => stopping.abort())
   await serve(node, closing)
   watchGuests(node, stopping.signal)
+  keepCertificate(node, stopping.signal)
   runBackupJobs(node, stopping.signal)
   writeHistory(node, stopping.signal)
   await stopped

@@ -7,6 +7,7 @@ import type { AccessService } from '#access/service.ts'
 import { keyOf } from '#access/world.ts'
 import { BackupService } from '#backup/service.ts'
 import { BackupJobs } from '#cluster/backup-jobs.ts'
+import { Certificates } from '#cluster/certificates.ts'
 import { MachineFiles } from '#cluster/machine-files.ts'
 import { NodeConfigs } from '#cluster/node-config.ts'
 import { NodeFacts } from '#cluster/node-facts.ts'
@@ -46,6 +47,7 @@ export interface Services {
   readonly backupJobs: BackupJobs
   readonly machine: MachineFiles
   readonly nodeConfigs: NodeConfigs
+  readonly certificates: Certificates
   readonly subscriptions: Subscriptions
   readonly history: History
   readonly node: NodeFacts
@@ -88,6 +90,7 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
     backupJobs: new BackupJobs(base),
     machine: new MachineFiles({ root: settings.machineRoot, isOwn: settings.machineRoot !== undefined, random }),
     nodeConfigs: new NodeConfigs(base),
+    certificates: new Certificates(base),
     subscriptions: new Subscriptions(base),
     history: new History(join(settings.stateDir, 'history')),
     node: new NodeFacts(base),

@@ -14,6 +14,7 @@ import { drillEndpoints, evidenceEndpoints } from './hako/drills.ts'
 import { nodeConfigEndpoints } from './nodes/config.ts'
 import { aptEndpoints } from './nodes/apt.ts'
 import { bulkEndpoints } from './nodes/bulk.ts'
+import { certificateEndpoints } from './nodes/certificates.ts'
 import { capabilityEndpoints } from './nodes/capabilities.ts'
 import { diskEndpoints } from './nodes/disks.ts'
 import { nodeFactEndpoints } from './nodes/facts.ts'
@@ -53,6 +54,7 @@ const endpoints = [
   ...aptEndpoints,
   ...bulkEndpoints,
   ...capabilityEndpoints,
+  ...certificateEndpoints,
   ...diskEndpoints,
   ...hardwareEndpoints,
   ...journalEndpoints,

@@ -66,6 +66,8 @@ const fitting: Readonly<Record<string, string>> = {
   'disk-size': '1G',
   'mac-addr': 'BC:24:11:00:00:01',
   'dns-name': 'sample.invalid',
+  'pem-string': '-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----',
+  'pem-certificate-chain': '-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----',
   'storage-pair': 'sample',
   'bridge-pair': 'vmbr77',
   email: 'sample@example.invalid',

@@ -13,6 +13,12 @@ const matching =
   (text) =>
     pattern.test(text) ? undefined : complaint
 
+/** Text armour around base64, once or several times; what lies between is for somebody to say who can read it. */
+function pem(label: string): Format {
+  const armoured = new RegExp(`-----BEGIN ${label}-----[\\s\\S]+-----END ${label}-----\\s*$`)
+  return matching(armoured, 'value does not look like PEM')
+}
+
 function cidr(isAddress: (text: string) => boolean, bits: number): Format {
   return (text) => {
     const [address = '', prefix = '', ...rest] = text.split('/')
@@ -107,6 +113,9 @@ const formats: Readonly<Record<string, Format>> = {
     'value does not look like an alias of a domain',
   ),
   'pve-startup-order': startupOrder,
+  'pem-string': pem('[A-Z0-9 ]+'),
+  'pem-certificate': pem('CERTIFICATE'),
+  'pem-certificate-chain': pem('CERTIFICATE'),
   'disk-size': matching(/^\d+(?:\.\d+)?(?:[KMGT](?:iB)?)?$/, 'value does not look like a disk size'),
   'mac-addr': matching(
     /^[a-fA-F0-9][02468aceACE](?::[a-fA-F0-9]{2}){5}$/,
