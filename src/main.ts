@@ -45,6 +45,7 @@ async function run(log: Log): Promise<void> {
   )
   const node: NodeServices = { ...services, access, tasks }
 
+  await services.directories.mountAll(log)
   await prepareNode(node)
   await tasks.recover()
   await services.storage.sweep()

@@ -17,6 +17,7 @@ import { type Clock, systemClock } from '#base/clock.ts'
 import type { Log } from '#base/log.ts'
 import { type Random, systemRandom } from '#base/random.ts'
 import { GuestService } from '#guests/service.ts'
+import { Directories } from '#disks/directories.ts'
 import { machine } from '#host/exec.ts'
 import { makeDirectory } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
@@ -48,6 +49,7 @@ export interface Services {
   readonly machine: MachineFiles
   readonly nodeConfigs: NodeConfigs
   readonly certificates: Certificates
+  readonly directories: Directories
   readonly subscriptions: Subscriptions
   readonly history: History
   readonly node: NodeFacts
@@ -91,6 +93,7 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
     machine: new MachineFiles({ root: settings.machineRoot, isOwn: settings.machineRoot !== undefined, random }),
     nodeConfigs: new NodeConfigs(base),
     certificates: new Certificates(base),
+    directories: new Directories(base),
     subscriptions: new Subscriptions(base),
     history: new History(join(settings.stateDir, 'history')),
     node: new NodeFacts(base),

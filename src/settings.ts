@@ -22,6 +22,8 @@ export interface Settings {
   readonly cacheDir: string
   /** Stands for `/` where settings of the machine are written: a node that shares its machine has none, and writes none. */
   readonly machineRoot?: string
+  /** Block devices a node that shares its machine may write to; one that owns its machine may use every idle disk. */
+  readonly devices?: readonly string[]
   readonly apiHost: string
   readonly apiPort: number
   /** `nat`: the node makes a bridge of its own with DHCP and address translation; `none`: it uses what is there. */
@@ -43,6 +45,7 @@ export function settingsFrom(env: Readonly<Record<string, string | undefined>> =
     runDir: env.HAKO_RUN_DIR ?? join('/run/hakobune', instance),
     cacheDir: env.HAKO_CACHE_DIR ?? '/var/cache/hakobune',
     ...machineRootOf(instance, env.HAKO_MACHINE_ROOT),
+    ...(env.HAKO_DEVICES === undefined ? {} : { devices: env.HAKO_DEVICES.split(',').filter(Boolean) }),
     apiHost: env.HAKO_API_HOST ?? '127.0.0.1',
     apiPort: wholeNumber('HAKO_API_PORT', env.HAKO_API_PORT ?? '8006', 0, 65_535),
     bridge: oneOf('HAKO_BRIDGE', env.HAKO_BRIDGE ?? 'none', ['nat', 'none']),
@@ -59,6 +62,7 @@ export function settingsToEnv(settings: Settings): Record<string, string> {
     HAKO_RUN_DIR: settings.runDir,
     HAKO_CACHE_DIR: settings.cacheDir,
     ...(settings.machineRoot === undefined ? {} : { HAKO_MACHINE_ROOT: settings.machineRoot }),
+    ...(settings.devices === undefined ? {} : { HAKO_DEVICES: settings.devices.join(',') }),
     HAKO_API_HOST: settings.apiHost,
     HAKO_API_PORT: String(settings.apiPort),
     HAKO_BRIDGE: settings.bridge,

@@ -16,12 +16,14 @@ import { aptEndpoints } from './nodes/apt.ts'
 import { bulkEndpoints } from './nodes/bulk.ts'
 import { certificateEndpoints } from './nodes/certificates.ts'
 import { capabilityEndpoints } from './nodes/capabilities.ts'
+import { diskGroupEndpoints } from './nodes/disk-groups.ts'
 import { diskEndpoints } from './nodes/disks.ts'
 import { nodeFactEndpoints } from './nodes/facts.ts'
 import { hardwareEndpoints } from './nodes/hardware.ts'
 import { journalEndpoints } from './nodes/journal.ts'
 import { machineEndpoints } from './nodes/machine.ts'
 import { rrdEndpoints } from './nodes/rrd.ts'
+import { scanEndpoints } from './nodes/scan.ts'
 import { serviceEndpoints } from './nodes/services.ts'
 import { subscriptionEndpoints } from './nodes/subscription.ts'
 import { nodeEndpoints } from './nodes/node.ts'
@@ -56,9 +58,11 @@ const endpoints = [
   ...capabilityEndpoints,
   ...certificateEndpoints,
   ...diskEndpoints,
+  ...diskGroupEndpoints,
   ...hardwareEndpoints,
   ...journalEndpoints,
   ...rrdEndpoints,
+  ...scanEndpoints,
   ...serviceEndpoints,
   ...subscriptionEndpoints,
   ...nodeVersionEndpoints,

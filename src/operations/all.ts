@@ -2,6 +2,9 @@
 import { type AnyOperation, operationsByName } from '#tasks/registry.ts'
 import { backupGuests } from './backup/run.ts'
 import { verifyBackups } from './backup/verify.ts'
+import { createDirectory, removeDirectory } from './disks/directory.ts'
+import { createVolumeGroup, removeVolumeGroup } from './disks/lvm.ts'
+import { initDisk, wipeDisk } from './disks/whole-disk.ts'
 import { cloneGuest } from './guest/clone.ts'
 import { configureGuest } from './guest/configure.ts'
 import { createGuest } from './guest/create.ts'
@@ -26,14 +29,19 @@ export const allOperations = operationsByName([
   backupGuests,
   cloneGuest,
   configureGuest,
+  createDirectory,
   createGuest,
+  createVolumeGroup,
   deleteSnapshot,
   deleteVolume,
   destroyGuest,
   drillGuest,
+  initDisk,
   moveDisk,
   rebootGuest,
   reloadService,
+  removeDirectory,
+  removeVolumeGroup,
   resetGuest,
   restartService,
   resizeDisk,
@@ -53,4 +61,5 @@ export const allOperations = operationsByName([
   templateGuest,
   uploadFile,
   verifyBackups,
+  wipeDisk,
 ] satisfies readonly AnyOperation[] as readonly AnyOperation[])

@@ -131,6 +131,7 @@ const formats: Readonly<Record<string, Format>> = {
   CIDRv4: cidr(isIPv4, 32),
   CIDRv6: cidr(isIPv6, 128),
   CIDR: (text) => (text.includes(':') ? cidr(isIPv6, 128) : cidr(isIPv4, 32))(text),
+  'pve-storage-server': (text) => formats['address']?.(text),
   'pve-ipv4-config': (text) => (text === 'dhcp' || text === 'manual' ? undefined : cidr(isIPv4, 32)(text)),
   'pve-ipv6-config': (text) => (['auto', 'dhcp', 'manual'].includes(text) ? undefined : cidr(isIPv6, 128)(text)),
 }
