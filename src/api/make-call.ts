@@ -6,12 +6,13 @@ import type { Json } from '#store/store.ts'
 import type { Call } from './call.ts'
 
 export function makeCall(services: NodeServices): (facts: CallFacts) => Call {
-  return ({ who, signal, remoteAddress }) => ({
+  return ({ who, signal, remoteAddress, again }) => ({
     // Only endpoints open to the world are called by nobody, and none of them asks who calls.
     who: who ?? { user: 'nobody', authId: 'nobody' },
     services,
     signal,
     remoteAddress,
+    again,
     start: (operation, params) =>
       services.tasks.start({ operation: operation.name, params: asJson(params), user: who?.authId ?? 'nobody' }),
     async may(path, ...privileges) {

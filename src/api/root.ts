@@ -18,6 +18,7 @@ import { certificateEndpoints } from './nodes/certificates.ts'
 import { capabilityEndpoints } from './nodes/capabilities.ts'
 import { diskGroupEndpoints } from './nodes/disk-groups.ts'
 import { diskEndpoints } from './nodes/disks.ts'
+import { executeEndpoints } from './nodes/execute.ts'
 import { nodeFactEndpoints } from './nodes/facts.ts'
 import { hardwareEndpoints } from './nodes/hardware.ts'
 import { journalEndpoints } from './nodes/journal.ts'
@@ -52,6 +53,7 @@ const endpoints = [
   ...nodeEndpoints,
   ...nodeConfigEndpoints,
   ...machineEndpoints,
+  ...executeEndpoints,
   ...nodeFactEndpoints,
   ...aptEndpoints,
   ...bulkEndpoints,

@@ -68,6 +68,7 @@ const fitting: Readonly<Record<string, string>> = {
   'dns-name': 'sample.invalid',
   'pem-string': '-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----',
   'pem-certificate-chain': '-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----',
+  'pve-command-batch': '[]',
   'pve-storage-server': '192.0.2.1',
   'storage-pair': 'sample',
   'bridge-pair': 'vmbr77',

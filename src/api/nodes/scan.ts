@@ -10,8 +10,9 @@ import { endpoint } from '../call.ts'
 
 const at = { node: nodeName }
 const mayAllocate = check('Datastore.Allocate', '/storage')
-/** One line: it ends up in a file of lines. */
-const word = /[^\r\n]+/
+const line = /[^\r\n]+/
+/** As smbclient reads names, a percent sign would begin the password. */
+const word = /[^\r\n%]+/
 
 export const scanEndpoints = [
   endpoint({
@@ -33,7 +34,7 @@ export const scanEndpoints = [
       server: string({ description: 'Name or address of the server.', format: 'pve-storage-server', maxLength: 255 }),
       username: optional(string({ description: 'Who asks; a guest when absent.', pattern: word, maxLength: 256 })),
       password: optional(
-        string({ description: 'Password of the one who asks.', pattern: word, maxLength: 1024, isSecret: true }),
+        string({ description: 'Password of the one who asks.', pattern: line, maxLength: 1024, isSecret: true }),
       ),
       domain: optional(string({ description: 'Domain of the one who asks.', pattern: word, maxLength: 256 })),
     },

@@ -131,9 +131,35 @@ const formats: Readonly<Record<string, Format>> = {
   CIDRv4: cidr(isIPv4, 32),
   CIDRv6: cidr(isIPv6, 128),
   CIDR: (text) => (text.includes(':') ? cidr(isIPv6, 128) : cidr(isIPv4, 32))(text),
+  'pve-command-batch': (text) => batchComplaint(text),
   'pve-storage-server': (text) => formats['address']?.(text),
   'pve-ipv4-config': (text) => (text === 'dhcp' || text === 'manual' ? undefined : cidr(isIPv4, 32)(text)),
   'pve-ipv6-config': (text) => (['auto', 'dhcp', 'manual'].includes(text) ? undefined : cidr(isIPv6, 128)(text)),
+}
+
+const batchMethods: readonly unknown[] = ['GET', 'POST', 'PUT', 'DELETE']
+const longestBatch = 100
+
+/** A JSON array of calls: `{"method":"GET","path":"version","args":{}}`. */
+function batchComplaint(text: string): string | undefined {
+  let calls: unknown
+  try {
+    calls = JSON.parse(text)
+  } catch {
+    return 'value is not JSON'
+  }
+  if (!Array.isArray(calls)) return 'value is not a JSON array of calls'
+  if (calls.length > longestBatch) return `value has ${calls.length} calls: at most ${longestBatch} are taken`
+  const wrong = calls.findIndex((call: unknown) => !isCall(call))
+  return wrong < 0 ? undefined : `call ${wrong + 1} needs a method (GET, POST, PUT, DELETE), a path, and maybe args`
+}
+
+function isCall(call: unknown): boolean {
+  if (typeof call !== 'object' || call === null) return false
+  const { method, path, args, ...others } = call as Readonly<Record<string, unknown>>
+  const isArgs = args === undefined || (typeof args === 'object' && args !== null && !Array.isArray(args))
+  const isPath = typeof path === 'string' && path.length <= 4096
+  return batchMethods.includes(method) && isPath && isArgs && Object.keys(others).length === 0
 }
 
 /** Ones, then zeros: `255.255.255.0`. */
