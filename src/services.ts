@@ -11,6 +11,7 @@ import { Certificates } from '#cluster/certificates.ts'
 import { MachineFiles } from '#cluster/machine-files.ts'
 import { NodeConfigs } from '#cluster/node-config.ts'
 import { NodeFacts } from '#cluster/node-facts.ts'
+import { PackageSources } from '#cluster/package-sources.ts'
 import { ClusterOptions } from '#cluster/options.ts'
 import { Subscriptions } from '#cluster/subscription.ts'
 import { type Clock, systemClock } from '#base/clock.ts'
@@ -49,6 +50,7 @@ export interface Services {
   readonly machine: MachineFiles
   readonly nodeConfigs: NodeConfigs
   readonly certificates: Certificates
+  readonly packageSources: PackageSources
   readonly directories: Directories
   readonly subscriptions: Subscriptions
   readonly history: History
@@ -93,6 +95,7 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
     machine: new MachineFiles({ root: settings.machineRoot, isOwn: settings.machineRoot !== undefined, random }),
     nodeConfigs: new NodeConfigs(base),
     certificates: new Certificates(base),
+    packageSources: new PackageSources(settings),
     directories: new Directories(base),
     subscriptions: new Subscriptions(base),
     history: new History(join(settings.stateDir, 'history')),

@@ -20,6 +20,7 @@ import { restoreGuest } from './guest/restore.ts'
 import { startGuest } from './guest/start.ts'
 import { templateGuest } from './guest/template.ts'
 import { startAll, stopAll, suspendAll } from './node/all-guests.ts'
+import { refreshPackages } from './node/refresh-packages.ts'
 import { reloadService, restartService, startService, stopService } from './node/service.ts'
 import { drillGuest } from './recovery/drill.ts'
 import { deleteVolume } from './storage/delete.ts'
@@ -39,6 +40,7 @@ export const allOperations = operationsByName([
   initDisk,
   moveDisk,
   rebootGuest,
+  refreshPackages,
   reloadService,
   removeDirectory,
   removeVolumeGroup,

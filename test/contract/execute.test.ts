@@ -29,7 +29,7 @@ test('each call has its own answer, and one that fails does not keep the others'
   )
   assert.match(results[1]?.message ?? '', /pool 'dev' already exists/)
   assert.deepEqual(
-    (results[2]?.data as { poolid: string; comment: string }[]).map(({ poolid, comment }) => [poolid, comment]),
+    ((results[2]?.data ?? []) as { poolid: string; comment: string }[]).map(({ poolid, comment }) => [poolid, comment]),
     [['dev', 'made in a batch']],
   )
   assert.deepEqual(Object.keys(results[4]?.errors ?? {}), ['poolid'])
