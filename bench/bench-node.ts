@@ -9,6 +9,7 @@ import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, readFileSync } from 'node:fs'
 import { chmod } from 'node:fs/promises'
 import { join } from 'node:path'
+import { daemonFlags } from '#base/daemon-flags.ts'
 import { waitFor } from '#base/clock.ts'
 import { asVmid } from '#base/ids.ts'
 import { GuestDocuments } from '#guests/documents.ts'
@@ -39,7 +40,7 @@ export async function benchNode({ guests = 0 }: { guests?: number } = {}): Promi
   const transport = undo.use(unixTransport(join(settings.runDir, 'api.sock')))
   const api = apiClient<never>(transport.send).raw
   const said: string[] = []
-  const daemon = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', join(root, 'src/main.ts')], {
+  const daemon = spawn(process.execPath, [...daemonFlags, join(root, 'src/main.ts')], {
     env: settingsToEnv(settings),
     stdio: ['ignore', 'ignore', 'pipe'],
   })

@@ -4,13 +4,12 @@
  *
  *   node bench/small-get.ts [requests per round] [rounds]
  */
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { readdirSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { benchNode } from './bench-node.ts'
-import { median, row, table } from './figures.ts'
+import { row, table } from './figures.ts'
 import { keepAliveLoad, type Load } from './keep-alive-load.ts'
+import { compareLoads, helloServer, type LoadFigures } from './server-load.ts'
 
 const [requests = 2000, rounds = 9] = process.argv.slice(2).map(Number)
 
@@ -28,7 +27,8 @@ const byTicket = { Cookie: `PVEAuthCookie=${encodeURIComponent(ticket)}` }
 const byToken = { Authorization: `PVEAPIToken=${tokenid}=${value}` }
 const body = JSON.stringify({ data: (await api('GET', '/version')).data })
 
-const hello = await helloServer()
+const key = readFileSync(join(settings.stateDir, 'keys', 'tls.key'), 'utf8')
+const hello = await helloServer({ key, certificate, body })
 undo.defer(hello.end)
 const front = { port: settings.apiPort, pids: [daemonPid, frontPid] }
 const version = '/api2/json/version'
@@ -44,44 +44,17 @@ for (const connections of [1, 8, 64]) {
   const loads = await Promise.all(
     cases.map(({ place: { port }, path, headers }) => keepAliveLoad({ port, certificate, connections, path, headers })),
   )
-  const samples = cases.map(() => [] as { wallMs: number; cpuMs: number[] }[])
-  for (let round = -2; round < rounds; round += 1) {
-    for (const [at, { place }] of cases.entries()) {
-      const sample = await measured(loads[at] as Load, place.pids)
-      // The first rounds warm the code up and do not count.
-      if (round >= 0) samples[at]?.push(sample)
-    }
-  }
-  for (const load of loads) load[Symbol.dispose]()
-  print(connections, samples)
-}
-
-async function measured(load: Load, pids: readonly number[]): Promise<{ wallMs: number; cpuMs: number[] }> {
-  const [before, began] = [pids.map(cpuMsOf), performance.now()]
-  await load.run(requests)
-  return { wallMs: performance.now() - began, cpuMs: pids.map((pid, at) => cpuMsOf(pid) - (before[at] ?? 0)) }
-}
-
-/** All threads of a process, to the nanosecond. */
-function cpuMsOf(pid: number): number {
-  const tasks = readdirSync(`/proc/${pid}/task`)
-  return (
-    tasks.reduce(
-      (sum, id) => sum + Number(readFileSync(`/proc/${pid}/task/${id}/schedstat`, 'utf8').split(' ')[0]),
-      0,
-    ) / 1e6
+  const figures = await compareLoads(
+    cases.map(({ name, place: { pids } }, at) => ({ name, pids, requests, load: loads[at] as Load })),
+    rounds,
   )
+  for (const load of loads) load[Symbol.dispose]()
+  print(connections, figures)
 }
 
-function print(connections: number, samples: readonly { wallMs: number; cpuMs: number[] }[][]): void {
-  const perRequest = (values: readonly number[]) => (median(values) * 1000) / requests
-  const facts = samples.map((all) => ({
-    wall: perRequest(all.map(({ wallMs }) => wallMs)),
-    cpu: perRequest(all.map(({ cpuMs }) => cpuMs.reduce((a, b) => a + b, 0))),
-    daemon: perRequest(all.map(({ cpuMs: [daemon = 0] }) => daemon)),
-  }))
-  const [peer] = facts
-  const lines = facts.map(({ wall, cpu, daemon }, at) =>
+function print(connections: number, figures: readonly LoadFigures[]): void {
+  const [peer] = figures
+  const lines = figures.map(({ wall, cpu, cpuOf: [daemon = 0] }, at) =>
     row(
       cases[at]?.name ?? '',
       wall.toFixed(0),
@@ -92,18 +65,4 @@ function print(connections: number, samples: readonly { wallMs: number; cpuMs: n
     ),
   )
   table(row(`${connections} connection(s), per request`, 'wall µs', 'CPU µs', '(daemon)', 'x wall', 'x CPU'), lines)
-}
-
-async function helloServer(): Promise<{ port: number; pids: number[]; end: () => void }> {
-  const child = spawn(
-    process.execPath,
-    ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, 'hello-https.ts')],
-    {
-      stdio: ['pipe', 'pipe', 'inherit'],
-    },
-  )
-  const key = readFileSync(join(settings.stateDir, 'keys', 'tls.key'), 'utf8')
-  child.stdin.write(`${JSON.stringify({ key, certificate, body })}\n`)
-  const [port] = (await once(child.stdout, 'data')) as [Buffer]
-  return { port: Number(port.toString()), pids: [child.pid ?? 0], end: () => child.stdin.end() }
 }

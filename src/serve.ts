@@ -7,6 +7,7 @@ import { makeCall } from '#api/make-call.ts'
 import { allEndpoints } from '#api/root.ts'
 import { productName, productVersion } from '#base/product.ts'
 import { peerCredentials } from '#host/native.ts'
+import { AccessLog, accessLogName } from '#http/access-log.ts'
 import { apiDocuments } from '#http/documents.ts'
 import type { Origin } from '#http/edge.ts'
 import { type FrontProcess, startFrontProcess } from '#http/front-process.ts'
@@ -23,7 +24,8 @@ export async function serve(node: NodeServices, closing: AsyncDisposableStack): 
   const frontUid = settings.uidBase - 1
   const spool = createSpool({ directory: join(settings.stateDir, 'upload'), uid: frontUid, random })
   await spool.open()
-  const common = serverOptions(node, spool)
+  const calls = closing.use(new AccessLog({ path: join(settings.stateDir, accessLogName), clock: node.clock, log }))
+  const common = serverOptions(node, spool, calls)
   const listen = async (origin: Origin, name: string, place: Omit<SocketPlace, 'path'>) => {
     const server = createApiServer({ ...common, origin })
     await listenOnSocket(server, { path: join(settings.runDir, name), ...place })
@@ -40,7 +42,7 @@ export async function serve(node: NodeServices, closing: AsyncDisposableStack): 
   log.info('serving', { url: `https://${settings.apiHost}:${front.port}`, socket: join(settings.runDir, 'api.sock') })
 }
 
-function serverOptions(node: NodeServices, spool: Spool): Omit<ApiServerOptions, 'origin'> {
+function serverOptions(node: NodeServices, spool: Spool, calls: AccessLog): Omit<ApiServerOptions, 'origin'> {
   const { settings, access, clock, random, log } = node
   return {
     dispatcher: createDispatcher({
@@ -50,6 +52,7 @@ function serverOptions(node: NodeServices, spool: Spool): Omit<ApiServerOptions,
       node: settings.node,
       log,
       random,
+      observe: calls.observe,
     }),
     authenticator: {
       ticket: (text) => access.ticketIdentity(text),

@@ -6,15 +6,18 @@ import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { createServer } from 'node:net'
-import { chmod, mkdir, mkdtemp, readFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { daemonFlags } from '#base/daemon-flags.ts'
 import { waitFor } from '#base/clock.ts'
 import { connectionTo, type Connection, type Params } from '../src/cli/connection.ts'
 import { Fault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
+import { accessLogName } from '#http/access-log.ts'
 import { takeDown } from '#lab/down.ts'
 import { ensureGuestImage } from '#lab/guest-image.ts'
 import { ownBridge, type Settings, settingsToEnv } from '../src/settings.ts'
+import { recordedCalls } from '../tools/recorded-calls.ts'
 
 const root = join(import.meta.dirname, '..')
 
@@ -40,7 +43,12 @@ export interface TestNode extends AsyncDisposable {
   readonly restart: () => Promise<void>
 }
 
-export async function nodeUnderTest(): Promise<TestNode> {
+export interface TestNodeOptions {
+  /** A client that is not ours and has the public port to itself: what it calls is kept for the conformance report. */
+  readonly client?: string
+}
+
+export async function nodeUnderTest({ client }: TestNodeOptions = {}): Promise<TestNode> {
   const settings = await freshSettings()
   const image = await ensureGuestImage({ host: machine(), cacheDir: settings.cacheDir })
   let daemon = startDaemon(settings)
@@ -133,16 +141,31 @@ export async function nodeUnderTest(): Promise<TestNode> {
         what: 'end of the daemon',
         timeoutMs: 15_000,
       }).catch(() => daemon.kill('SIGKILL'))
+      if (client !== undefined) await keepCalls(client, settings)
       await takeDown({ settings, host: machine() })
     },
   }
+}
+
+/** What answered over the public port: by `GET /path/{param}`. */
+async function keepCalls(client: string, { stateDir }: Settings): Promise<void> {
+  const calls = (await readFile(join(stateDir, accessLogName), 'utf8'))
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { from?: string; method: string; endpoint?: string; status: number })
+    .filter(({ from, endpoint, status }) => from !== undefined && endpoint !== undefined && status < 300)
+    .map(({ method, endpoint }) => `${method} ${endpoint}`)
+  const file = join(recordedCalls, `${client}.json`)
+  const before = JSON.parse(await readFile(file, 'utf8').catch(() => '[]')) as string[]
+  await mkdir(recordedCalls, { recursive: true })
+  await writeFile(file, JSON.stringify([...new Set([...before, ...calls])].toSorted()))
 }
 
 /** Output of each daemon under test, for the message of a test that fails. */
 const outputs = new WeakMap<ChildProcess, string[]>()
 
 function startDaemon(settings: Settings): ChildProcess {
-  const daemon = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', join(root, 'src/main.ts')], {
+  const daemon = spawn(process.execPath, [...daemonFlags, join(root, 'src/main.ts')], {
     env: { ...settingsToEnv(settings) },
     stdio: ['ignore', 'pipe', 'pipe'],
   })

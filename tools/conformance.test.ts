@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import type { MethodDescription } from '#rest/describe.ts'
 import { type ContractMethod, differencesOf, linesOf } from './conformance.ts'
+import { readFacts, reference, report, reviewOf } from './conformance-report.ts'
 
 const theirs: ContractMethod = {
   path: '/things/{thing}',
@@ -71,4 +74,13 @@ test('the same difference in several methods is one line', () => {
     text: 'is missing',
   }))
   assert.deepEqual(linesOf(twice), ['missing x: is missing\n        in GET /a, GET /b'])
+})
+
+test('every difference from the contract is reviewed, and no reviewed one is gone', () => {
+  const { added, gone } = reviewOf(readFacts())
+  assert.deepEqual({ added, gone }, { added: [], gone: [] }, 'npm run conformance')
+})
+
+test('the written report is that of the code', () => {
+  assert.equal(readFileSync(join(reference, 'conformance.md'), 'utf8'), report(readFacts()), 'npm run conformance')
 })

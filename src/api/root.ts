@@ -22,6 +22,7 @@ import { executeEndpoints } from './nodes/execute.ts'
 import { nodeFactEndpoints } from './nodes/facts.ts'
 import { hardwareEndpoints } from './nodes/hardware.ts'
 import { journalEndpoints } from './nodes/journal.ts'
+import { containerEndpoints } from './nodes/lxc.ts'
 import { machineEndpoints } from './nodes/machine.ts'
 import { rrdEndpoints } from './nodes/rrd.ts'
 import { scanEndpoints } from './nodes/scan.ts'
@@ -72,6 +73,7 @@ const endpoints = [
   ...contentEndpoints,
   ...uploadEndpoints,
   ...qemuEndpoints,
+  ...containerEndpoints,
   ...taskEndpoints,
   ...vzdumpEndpoints,
   ...backupEndpoints,

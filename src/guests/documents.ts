@@ -23,23 +23,40 @@ export interface GuestDocument {
   readonly snapshots?: Snapshots
 }
 
+export interface ListedGuest {
+  readonly vmid: Vmid
+  readonly document: GuestDocument
+  /** Of the store, when the document last changed. */
+  readonly revision: number
+}
+
 const prefix = 'guests/qemu/'
 const attempts = 20
 
 export class GuestDocuments {
   readonly #store: Store
   readonly #node: string
+  /** The last list, and the revision of the store it is not older than. */
+  #listed: { readonly revision: number; readonly guests: readonly ListedGuest[] } = { revision: -1, guests: [] }
 
   constructor(store: Store, node: string) {
     this.#store = store
     this.#node = node
   }
 
-  async list(): Promise<{ vmid: Vmid; document: GuestDocument }[]> {
-    const entries = await this.#store.list(prefix)
-    return entries
-      .map(({ key, value }) => ({ vmid: asVmid(key.slice(prefix.length)), document: asDocument(value) }))
-      .toSorted((a, b) => a.vmid - b.vmid)
+  /** By id. A document that has not changed since the last question is the same object again. */
+  async list(): Promise<readonly ListedGuest[]> {
+    const revision = await this.#store.revision()
+    if (this.#listed.revision === revision) return this.#listed.guests
+    const known = new Map(this.#listed.guests.map((guest) => [guest.vmid, guest]))
+    const guests = (await this.#store.list(prefix)).map(({ key, value, revision: changed }): ListedGuest => {
+      const vmid = asVmid(key.slice(prefix.length))
+      const before = known.get(vmid)
+      return before?.revision === changed ? before : { vmid, revision: changed, document: asDocument(value) }
+    })
+    // What changed since the revision was read is listed once more the next time.
+    this.#listed = { revision, guests: guests.toSorted((a, b) => a.vmid - b.vmid) }
+    return this.#listed.guests
   }
 
   async find(vmid: Vmid): Promise<GuestDocument | undefined> {

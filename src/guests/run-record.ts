@@ -9,9 +9,10 @@
  * pass each other. Cleaning up begins with renaming the record, so only one process cleans up, and a start
  * waits until it is done.
  */
+import { statSync } from 'node:fs'
 import { open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { waitFor } from '#base/clock.ts'
+import { systemClock, waitFor } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import { asVmid } from '#base/ids.ts'
@@ -51,9 +52,13 @@ export type RunRecord = StartingRecord | RunningRecord
 
 /** Cleaning up takes a fraction of a second; whoever takes longer is dead. */
 const cleanUpLimitMs = 5_000
+/** The kernel's clock for files ticks every 1 to 10 ms. */
+const timeStepMs = 50
 
 export class RunRecords {
   readonly #directory: string
+  #marks = 0
+  #seen = { changed: -1n, atMs: 0 }
 
   constructor(directory: string) {
     this.#directory = directory
@@ -135,6 +140,17 @@ export class RunRecords {
       if (isFault(fault, 'timeout')) return record
       throw fault
     }
+  }
+
+  /** Another text whenever a record was made, replaced or removed since. */
+  mark(): string {
+    // Not by the thread pool: the answer is in memory, and asked for with every list.
+    const changed = statSync(this.#directory, { bigint: true, throwIfNoEntry: false })?.mtimeNs ?? 0n
+    const now = systemClock.monotonic()
+    if (this.#seen.changed !== changed) this.#seen = { changed, atMs: now }
+    // Times of files go in steps: another change may have come, or come yet, in the same step as the last one.
+    const isSettled = now - this.#seen.atMs > timeStepMs
+    return isSettled ? String(changed) : `${changed} ${(this.#marks += 1)}`
   }
 
   /** Guests with a record or an unfinished clean-up, alive or not. */

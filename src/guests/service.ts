@@ -43,6 +43,7 @@ const sampleLimitMs = 1_000
 export class GuestService extends GuestRegistry {
   readonly #needs: RegistryNeeds
   readonly #counters: Counters
+  readonly #configured = new WeakMap<GuestDocument, Omit<GuestStatus, 'state'>>()
 
   constructor(needs: RegistryNeeds) {
     super(needs)
@@ -59,8 +60,20 @@ export class GuestService extends GuestRegistry {
 
   /** Every guest with its state, by id; guests being created included. */
   async list(): Promise<GuestSummary[]> {
-    const guests = await this.documents.list()
-    return Promise.all(guests.map(({ vmid, document }) => this.#describe(vmid, document, true)))
+    const [guests, recorded] = await Promise.all([this.documents.list(), this.driver.records.all()])
+    // Most guests of a long list have no record: they do not run, and there is nothing to read.
+    const mayRun = new Set(recorded)
+    const stopped: GuestState = { state: 'stopped' }
+    return Promise.all(
+      guests.map(async ({ vmid, document }) =>
+        mayRun.has(vmid) ? this.#describe(vmid, document, true) : this.#withState(vmid, document, stopped),
+      ),
+    )
+  }
+
+  /** Another text whenever a guest was started, or cleaned up after, since. */
+  runningMark(): string {
+    return this.driver.records.mark()
   }
 
   // Running guests
@@ -245,33 +258,46 @@ export class GuestService extends GuestRegistry {
     return vmids.filter((_, position) => running[position])
   }
 
-  async #describe(vmid: Vmid, { options, reservedBy }: GuestDocument, mayBeOld: boolean): Promise<GuestStatus> {
+  async #describe(vmid: Vmid, document: GuestDocument, mayBeOld: boolean): Promise<GuestStatus> {
     const record = await this.driver.running(vmid)
-    const processors = topologyOf(options).plugged
-    const maxMemoryBytes = memoryMiBOf(options) * MiB
-    const facts =
-      record && (await this.#counters.read(vmid, record, { processors, memoryBytes: maxMemoryBytes }, mayBeOld))
-    const state: GuestState = facts ?? { state: 'stopped' }
-    const isFirst = bootOrderOf(options)
-    const disks = drivesOf(options).filter(({ isCdrom }) => !isCdrom)
-    const disk = disks.find(({ name }) => isFirst.includes(name)) ?? disks[0]
-    return {
-      vmid,
-      kind: 'qemu',
-      name: nameOf(options, vmid),
-      options,
-      lock: reservedBy === undefined ? options.lock : 'create',
-      isTemplate: isTemplate(options),
-      tags: options.tags,
-      processors,
-      maxMemoryBytes,
-      maxDiskBytes: (disk && rememberedSize(disk)) ?? 0,
-      state,
-    }
+    const { processors, maxMemoryBytes: memoryBytes } = this.#facts(vmid, document)
+    const facts = record && (await this.#counters.read(vmid, record, { processors, memoryBytes }, mayBeOld))
+    return this.#withState(vmid, document, facts ?? { state: 'stopped' })
+  }
+
+  #withState(vmid: Vmid, document: GuestDocument, state: GuestState): GuestStatus {
+    return { ...this.#facts(vmid, document), state }
+  }
+
+  /** What follows from the configuration alone: worked out once for each. */
+  #facts(vmid: Vmid, document: GuestDocument): Omit<GuestStatus, 'state'> {
+    const known = this.#configured.get(document)
+    if (known) return known
+    const facts = configuredFacts(vmid, document)
+    this.#configured.set(document, facts)
+    return facts
   }
 
   async #hook(vmid: Vmid, options: Options, phase: string): Promise<void> {
     if (options.hookscript === undefined) return
     await runHook({ host: this.#needs.host, storage: this.#needs.storage }, options.hookscript, vmid, phase)
+  }
+}
+
+function configuredFacts(vmid: Vmid, { options, reservedBy }: GuestDocument): Omit<GuestStatus, 'state'> {
+  const isFirst = bootOrderOf(options)
+  const disks = drivesOf(options).filter(({ isCdrom }) => !isCdrom)
+  const disk = disks.find(({ name }) => isFirst.includes(name)) ?? disks[0]
+  return {
+    vmid,
+    kind: 'qemu',
+    name: nameOf(options, vmid),
+    options,
+    lock: reservedBy === undefined ? options.lock : 'create',
+    isTemplate: isTemplate(options),
+    tags: options.tags,
+    processors: topologyOf(options).plugged,
+    maxMemoryBytes: memoryMiBOf(options) * MiB,
+    maxDiskBytes: (disk && rememberedSize(disk)) ?? 0,
   }
 }

@@ -8,11 +8,17 @@ export interface LinkCall {
   /** Path and query as sent. */
   readonly target: string
   readonly remoteAddress: string
+  /** The client can read a body in gzip. */
+  readonly takesGzip: boolean
   /** Those that say who calls. */
   readonly headers: ProofHeaders
 }
 
-export type LinkReply = Omit<WireReply, 'body' | 'kind'> & { readonly body: Uint8Array }
+export type LinkReply = Omit<WireReply, 'body' | 'packed' | 'kind'> & {
+  readonly body: Uint8Array
+  /** The body is in gzip already. */
+  readonly isPacked?: boolean
+}
 
 /** What is not text is left out; JSON then leaves out what is absent. */
 export function proofIn(headers: Readonly<Record<string, unknown>>): ProofHeaders {
@@ -26,14 +32,17 @@ export function proofIn(headers: Readonly<Record<string, unknown>>): ProofHeader
 
 /** @throws Error when it is no call */
 export function callFrom(head: unknown): LinkCall {
-  const { method, target, remoteAddress, headers } = fieldsOf(head)
+  const { method, target, remoteAddress, takesGzip, headers } = fieldsOf(head)
   if (typeof method !== 'string' || typeof target !== 'string' || typeof remoteAddress !== 'string')
     throw new Error('this is no call')
-  return { method, target, remoteAddress, headers: proofIn(fieldsOf(headers)) }
+  return { method, target, remoteAddress, takesGzip: takesGzip === true, headers: proofIn(fieldsOf(headers)) }
 }
 
-export function replyHead({ status, reason, contentType, headers }: WireReply): Omit<LinkReply, 'body'> {
-  return { status, reason, contentType, ...(headers ? { headers } : {}) }
+export function replyHead(
+  { status, reason, contentType, headers }: WireReply,
+  isPacked: boolean,
+): Omit<LinkReply, 'body'> {
+  return { status, reason, contentType, ...(headers ? { headers } : {}), ...(isPacked ? { isPacked } : {}) }
 }
 
 /** The daemon is believed: it has every right the front has, and more. */

@@ -94,7 +94,9 @@ class Calls {
     if (request instanceof CallRequest) this.#running.set(id, request)
     const reply = request instanceof CallRequest ? await answer(request, this.#context) : request
     const isAwaited = this.#running.delete(id) || !(request instanceof CallRequest)
-    if (isAwaited) this.#writer.send(frameBytes('reply', id, replyHead(reply), reply.body))
+    const packed = call.takesGzip ? reply.packed : undefined
+    const head = replyHead(reply, packed !== undefined)
+    if (isAwaited) this.#writer.send(frameBytes('reply', id, head, packed ?? reply.body))
   }
 }
 
@@ -119,6 +121,7 @@ class CallRequest implements ApiRequest {
   readonly query: string
   readonly format: ReplyFormat
   readonly remoteAddress: string
+  readonly takesGzip: boolean
   readonly #call: LinkCall
   readonly #context: EdgeContext
   #isGone = false
@@ -130,6 +133,7 @@ class CallRequest implements ApiRequest {
     this.query = query
     this.format = format
     this.remoteAddress = call.remoteAddress
+    this.takesGzip = call.takesGzip
     this.#call = call
     this.#context = context
   }

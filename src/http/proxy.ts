@@ -12,7 +12,7 @@ import { type CallLink, createCallLink, unreachable } from './call-link.ts'
 import { proofIn } from './call-message.ts'
 import { endGently } from './linger.ts'
 import { nodeHttp } from './node-http.ts'
-import { send } from './send.ts'
+import { acceptsGzip, send } from './send.ts'
 import { clientHeader, ownPrefix } from './wire.ts'
 
 export interface Proxy {
@@ -67,7 +67,8 @@ function isCall(request: IncomingMessage): boolean {
 
 function carryCall(request: IncomingMessage, response: ServerResponse, link: CallLink, clock: Clock): void {
   const { method = '', url: target = '', headers, socket } = request
-  const call = { method, target, remoteAddress: socket.remoteAddress ?? '', headers: proofIn(headers) }
+  const { remoteAddress = '' } = socket
+  const call = { method, target, remoteAddress, takesGzip: acceptsGzip(request), headers: proofIn(headers) }
   const giveUp = link.send(call, (answer) => {
     if (!response.destroyed)
       void send(request, response, answer instanceof Fault ? unanswered(answer) : answer, { clock })

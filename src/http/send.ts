@@ -21,7 +21,11 @@ export interface SendOptions {
 }
 
 /** A reply whose body may be bytes already. */
-export type Sendable = Omit<WireReply, 'body' | 'kind'> & { readonly body: string | Uint8Array }
+export type Sendable = Omit<WireReply, 'body' | 'packed' | 'kind'> & {
+  readonly body: string | Uint8Array
+  /** The body is in gzip already, and the client takes that. */
+  readonly isPacked?: boolean
+}
 
 export async function send(
   request: IncomingMessage,
@@ -29,10 +33,11 @@ export async function send(
   reply: Sendable,
   { clock, isLast = false, isKept = false }: SendOptions,
 ): Promise<void> {
-  const isZipped = reply.body.length > bounds.gzipFromBytes && acceptsGzip(request)
+  const { isPacked = false } = reply
+  const isZipped = isPacked || (reply.body.length > bounds.gzipFromBytes && acceptsGzip(request))
   // Bytes, not text: Node would send the headers in the encoding of a text body, and they are Latin-1.
   const plain = typeof reply.body === 'string' ? Buffer.from(reply.body) : reply.body
-  const body = isZipped ? await compress(plain, { level: 4 }) : plain
+  const body = isZipped && !isPacked ? await compress(plain, { level: 4 }) : plain
   if (response.destroyed) return
   const headers = [
     ...standardHeaders(clock),
@@ -49,7 +54,7 @@ export async function send(
   end(request, response, body, clock)
 }
 
-function acceptsGzip({ headers }: IncomingMessage): boolean {
+export function acceptsGzip({ headers }: IncomingMessage): boolean {
   const accepted = headers['accept-encoding']
   return typeof accepted === 'string' && /\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))/.test(accepted)
 }

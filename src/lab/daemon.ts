@@ -6,6 +6,7 @@
  */
 import { readFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { daemonFlags } from '#base/daemon-flags.ts'
 import { systemClock, waitFor } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import { spawnDetached } from '#host/exec.ts'
@@ -75,7 +76,7 @@ export async function startDaemon(
 ): Promise<void> {
   await makeDirectory(settings.stateDir)
   const program = join(import.meta.dirname, '../main.ts')
-  const argv = [process.execPath, '--disable-warning=ExperimentalWarning', program] as const
+  const argv = [process.execPath, ...daemonFlags, program] as const
   const pid = await spawnDetached(argv, { outputFile: daemonLog(settings), env: settingsToEnv(settings), cwd: '/' })
   const startTime = await startTimeOf(pid)
   await waitFor(

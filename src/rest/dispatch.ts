@@ -14,6 +14,7 @@ import type { Properties } from '#base/schema/schema.ts'
 import { parseForm } from './body.ts'
 import { encode } from './encode.ts'
 import { Download, type Endpoint, type Identity, type Judge, type Permission, Reply } from './endpoint.ts'
+import { KeptReplies } from './kept.ts'
 import { demand, paramsOf, refusedToken, type Values } from './permission.ts'
 import { dataReply, downloadReply, faultReply, type ReplyFormat, type WireReply } from './reply.ts'
 import { createRouter, type Match, mergeParams, type RawParams } from './router.ts'
@@ -38,6 +39,8 @@ export interface ApiRequest {
   readonly signal: AbortSignal
   /** Address of the client; empty on the local socket. */
   readonly remoteAddress: string
+  /** The client can read a body in gzip, and so can whatever carries it there. */
+  readonly takesGzip?: boolean
 }
 
 /** What `makeCall` builds a handler's second argument from. */
@@ -58,6 +61,19 @@ export interface FurtherCall {
   readonly params: RawParams
 }
 
+/** A call and how it ended, for whoever keeps account of calls. */
+export interface Answered {
+  readonly method: string
+  /** As sent, without query. */
+  readonly path: string
+  /** `/nodes/{node}/qemu`; absent when there is no such endpoint. */
+  readonly endpoint: string | undefined
+  readonly status: number
+  /** Absent when nobody was proven. */
+  readonly who: Identity | undefined
+  readonly remoteAddress: string
+}
+
 export interface DispatchOptions<Call> {
   readonly endpoints: readonly Endpoint<Call>[]
   readonly judge: Judge
@@ -68,6 +84,8 @@ export interface DispatchOptions<Call> {
   readonly random: Random
   /** Executes a call on another node; absent on a single host. */
   readonly forward?: (node: string, request: ApiRequest) => Promise<WireReply>
+  /** Told when a call begins; what it returns is told how it ended. */
+  readonly observe?: () => (answered: Answered) => void
 }
 
 export interface Dispatcher {
@@ -88,10 +106,13 @@ interface Prepared<Call> {
   readonly target: Target
   /** The parameters its permission is judged over. */
   readonly judged: Properties
+  /** Of endpoints with a basis. */
+  readonly kept: KeptReplies
 }
 
 export function createDispatcher<Call>(options: DispatchOptions<Call>): Dispatcher {
-  const router = createRouter(options.endpoints.map(prepare))
+  const kept = new KeptReplies()
+  const router = createRouter(options.endpoints.map((endpoint) => prepare(endpoint, kept)))
   const guarded = (
     request: ApiRequest,
     act: (match: Match<Prepared<Call>>, who: Identity | undefined) => Promise<WireReply>,
@@ -136,7 +157,7 @@ function furtherRequest(
   }
 }
 
-function prepare<Call>(endpoint: Endpoint<Call>): Prepared<Call> {
+function prepare<Call>(endpoint: Endpoint<Call>, kept: KeptReplies): Prepared<Call> {
   const judged: Record<string, Properties[string]> = {}
   for (const name of paramsOf(endpoint.permission)) {
     const schema = endpoint.params[name]
@@ -145,7 +166,7 @@ function prepare<Call>(endpoint: Endpoint<Call>): Prepared<Call> {
     judged[name] = schema
   }
   const target = { isUpload: endpoint.isUpload ?? false }
-  return { method: endpoint.method, path: endpoint.path, endpoint, target, judged }
+  return { method: endpoint.method, path: endpoint.path, endpoint, target, judged, kept }
 }
 
 /** Session and router: a stranger learns nothing, not even which paths exist. */
@@ -156,15 +177,23 @@ async function admit<Call>(
   act: (match: Match<Prepared<Call>>, who: Identity | undefined) => Promise<WireReply>,
 ): Promise<WireReply> {
   let format: ReplyFormat = 'json'
+  const observed = options.observe?.()
+  let match: Match<Prepared<Call>> | undefined
+  let who: Identity | undefined
+  const account = (reply: WireReply): WireReply => {
+    const { method, path, remoteAddress } = request
+    observed?.({ method, path, endpoint: match?.endpoint.path, status: reply.status, who, remoteAddress })
+    return reply
+  }
   try {
-    const match = find(request.method, request.path)
+    match = find(request.method, request.path)
     const isOpen = match?.endpoint.endpoint.permission.kind === 'world'
-    const who = isOpen ? undefined : await request.authenticate(match?.endpoint.target ?? { isUpload: false })
+    who = isOpen ? undefined : await request.authenticate(match?.endpoint.target ?? { isUpload: false })
     format = request.format
     if (!match) throw notImplemented(request.method, request.path)
-    return await act(match, who)
+    return account(await act(match, who))
   } catch (error) {
-    return faultReply(format, asFault(error, request, options))
+    return account(faultReply(format, asFault(error, request, options)))
   }
 }
 
@@ -191,11 +220,23 @@ async function perform<Call>(
   await demandFurther(endpoint, values, who, options.judge)
   const { signal, remoteAddress, method, path } = request
   const call = options.makeCall({ who, signal, remoteAddress, method, path, again })
+  const make = () => made(endpoint, values, call, request.format)
+  if (!endpoint.basis || who === undefined) return make()
+  const key = JSON.stringify([endpoint.method, endpoint.path, request.format, who.authId, values])
+  return prepared.kept.reply(key, await endpoint.basis(call), { takesGzip: request.takesGzip ?? false, make })
+}
+
+async function made<Call>(
+  endpoint: Endpoint<Call>,
+  values: Values,
+  call: Call,
+  format: ReplyFormat,
+): Promise<WireReply> {
   // The values are what `params` describes; the erased type of `Endpoint` cannot say so.
   const answer: unknown = await endpoint.handle(values as never, call)
   if (answer instanceof Download) return downloadReply(answer.fileName, answer.text)
-  if (answer instanceof Reply) return dataReply(request.format, encode(endpoint.returns, answer.data), answer.beside)
-  return dataReply(request.format, encode(endpoint.returns, answer))
+  if (answer instanceof Reply) return dataReply(format, encode(endpoint.returns, answer.data), answer.beside)
+  return dataReply(format, encode(endpoint.returns, answer))
 }
 
 async function demandRights<Call>(

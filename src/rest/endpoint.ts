@@ -114,6 +114,11 @@ export interface EndpointDefinition<P extends Properties, R extends Schema, Call
   /** Multipart upload: the front streams the file to disk and hands over its path as `tmpfilename`. */
   readonly isUpload?: boolean
   readonly cli?: CliHints
+  /**
+   * For long lists asked for often: all that the answer follows from, besides caller and parameters, as text. While
+   * it stays the same the last answer is given again, and `handle` is not asked.
+   */
+  readonly basis?: (call: Call) => Promise<string>
   readonly handle: (params: StaticProperties<P>, call: Call) => Promise<Answer<Static<R>>> | Answer<Static<R>>
 }
 

@@ -16,6 +16,8 @@ export interface WireReply {
   readonly reason: string
   readonly contentType: string
   readonly body: string
+  /** The body in gzip, for who takes that. */
+  readonly packed?: Uint8Array
   readonly headers?: Readonly<Record<string, string>>
   /** What went wrong, when something did; the status alone does not tell in `extjs`. */
   readonly kind?: FaultKind

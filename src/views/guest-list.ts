@@ -2,6 +2,8 @@
 import { array, boolean, enumOf, integer, number, object, optional, record, string } from '#base/schema/schema.ts'
 import type { Static } from '#base/schema/schema.ts'
 import { vmid } from '#base/schema/standard.ts'
+import type { Clock } from '#base/clock.ts'
+import type { Store } from '#store/store.ts'
 import type { GuestStatus } from '#guests/guest.ts'
 import { agentOf } from '#guests/qemu/agent.ts'
 import type { GuestService } from '#guests/service.ts'
@@ -41,6 +43,20 @@ export const currentStatus = object({
   'running-machine': optional(string({ description: 'Machine type of the running QEMU.' })),
   'running-qemu': optional(string({ description: 'Version of the running QEMU.' })),
 })
+
+export interface ListBasis {
+  readonly store: Pick<Store, 'revision'>
+  readonly guests: Pick<GuestService, 'runningMark'>
+  readonly clock: Clock
+}
+
+/** How old counters, free space and the end of a guest that died may be in a list that is given again. */
+const freshMs = 1000
+
+/** What lists of guests follow from: whatever is configured, who runs, and the passing of time. */
+export async function listBasis({ store, guests, clock }: ListBasis): Promise<string> {
+  return `${await store.revision()} ${guests.runningMark()} ${Math.floor(clock.monotonic() / freshMs)}`
+}
 
 /** Guests of this node the caller may look at. */
 export async function visibleGuests(guests: Pick<GuestService, 'list'>, may: May): Promise<GuestStatus[]> {

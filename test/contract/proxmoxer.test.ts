@@ -18,7 +18,7 @@ async function runScript(facts: object): Promise<unknown> {
 }
 
 test('proxmoxer lives a whole life of a VM, by ticket and by token', { timeout: 900_000 }, async () => {
-  await using node = await nodeUnderTest()
+  await using node = await nodeUnderTest({ client: 'proxmoxer' })
   const image = await ensureGuestImage({ host: machine(), cacheDir: node.settings.cacheDir })
   const user = 'ci@pve'
   const password = 'correct horse battery'

@@ -99,7 +99,8 @@ export async function look(world: GuestWorld): Promise<object> {
     const { snapshots, running } = lock === undefined ? await guests.config(vmid) : {}
     all.push({ vmid, options, snapshots, running, lock, state: state.state, nodes: await nodesOf(world, vmid) })
   }
-  return { guests: all, disks, files: await filesOfStorage() }
+  const pools = (await world.store.get('pools'))?.value
+  return { guests: all, disks, pools, files: await filesOfStorage() }
 }
 
 function digest(bytes: Buffer): string {

@@ -64,8 +64,14 @@ suite('clones', { timeout: 900_000 }, () => {
   })
 
   test('a running guest is cloned, and the clone boots with an address of its own', async () => {
-    const { log } = await post('100/clone', { newid: '101', name: 'copy', full: '1' })
+    await node.api('POST', '/pools', { poolid: 'copies' })
+    const { log } = await post('100/clone', { newid: '101', name: 'copy', full: '1', pool: 'copies' })
     assert.match(log, /file systems were frozen/)
+    const { members } = (await node.api('GET', '/pools/copies')) as { members: { vmid: number }[] }
+    assert.deepEqual(
+      members.map(({ vmid }) => vmid),
+      [101],
+    )
     const [source, clone] = [await config(100), await config(101)]
     assert.equal(clone.name, 'copy')
     assert.notEqual(clone.net0, source.net0)
@@ -119,7 +125,7 @@ suite('clones', { timeout: 900_000 }, () => {
     await node.task(await node.api('POST', qemu, { vmid: '110', memory: '16', scsi0: 'local:0.01' }))
     const fields = async (params: Record<string, string>) =>
       Object.keys((await refusal('110/clone', params)).fields ?? {})
-    assert.deepEqual(await fields({ newid: '111', pool: 'dev' }), ['pool'])
+    assert.match((await refusal('110/clone', { newid: '111', pool: 'dev' })).message, /pool 'dev' does not exist/)
     assert.deepEqual(await fields({ newid: '111', target: 'elsewhere' }), ['target'])
     assert.deepEqual(await fields({ newid: '111', full: '1', format: 'vmdk' }), ['format'])
     assert.match((await refusal('110/clone', { newid: '110' })).message, /VM 110 already exists/)

@@ -14,7 +14,6 @@ const mayAudit = check('Sys.Audit', '/')
 const mayModify = check('Sys.Modify', '/')
 const device = string({ description: 'Path of the disk.', pattern: /\/dev\/[-a-zA-Z0-9/_.:+@]+/, maxLength: 256 })
 const disk = string({ description: 'Path of the disk.', pattern: /\/dev\/[a-zA-Z0-9/]+/, maxLength: 256 })
-const guid = /[a-fA-F0-9]{8}-(?:[a-fA-F0-9]{4}-){3}[a-fA-F0-9]{12}/
 const flag = (description: string) => optional(boolean({ description, default: false }))
 const name = { ...storageId, description: 'Name, also of the storage when there is one.' }
 const added = { add_storage: flag('Also make it a storage.') }
@@ -182,7 +181,7 @@ export const diskGroupEndpoints = [
     params: {
       ...at,
       disk,
-      uuid: optional(string({ description: 'Identifier of the table.', pattern: guid, maxLength: 36 })),
+      uuid: optional(string({ description: 'Identifier of the table.', pattern: /[a-fA-F0-9-]+/, maxLength: 36 })),
     },
     permission: mayModify,
     returns: upid,

@@ -16,6 +16,7 @@ const branches = [
   'hardware',
   'hosts',
   'journal',
+  'lxc',
   'netstat',
   'qemu',
   'query-url-metadata',

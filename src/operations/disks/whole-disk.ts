@@ -1,5 +1,5 @@
 /** Acts on a disk as a whole: an empty partition table on a blank one, and nothing on one that held something. */
-import { Fault } from '#base/fault.ts'
+import { Fault, invalid } from '#base/fault.ts'
 import { requireEmpty, requireIdle, requireOurs } from '#disks/guard.ts'
 import { clearBeginning, makeTable, readTableAgain, removeSignatures } from '#host/disk-tools.ts'
 import { blockDevice } from '#host/block-devices.ts'
@@ -16,6 +16,8 @@ export interface WipeDisk {
   readonly disk: string
 }
 
+const guid = /^[a-f0-9]{8}-(?:[a-f0-9]{4}-){3}[a-f0-9]{12}$/i
+
 type Deps = Pick<DiskDeps, 'host' | 'settings'>
 const facts = {
   id: ({ disk }: WipeDisk) => disk.replaceAll('/', '-').replace(/^-dev-/, ''),
@@ -25,6 +27,7 @@ const facts = {
 export const initDisk = operation<InitDisk, Deps>('diskinit', facts)
   .step('check', {
     async do({ params, deps }) {
+      if (params.uuid !== undefined && !guid.test(params.uuid)) throw invalid({ uuid: 'value is not a GUID' })
       const disk = await requireOurs(deps.settings, params.disk)
       const { partitionTable } = await requireEmpty(deps.host, disk)
       if (partitionTable !== undefined) throw new Fault('conflict', `device '${disk}' has a partition table already`)

@@ -14,6 +14,7 @@ import { driveNameParts, driveOf, printDrive, volumesIn, wishOf } from '#guests/
 import { completed, qemuVersion, unique } from '#guests/qemu/new-guest.ts'
 import type { GuestService } from '#guests/service.ts'
 import type { Host } from '#host/host.ts'
+import type { PoolService } from '#pools/service.ts'
 import type { StorageService } from '#storage/service.ts'
 import { isBase, parseVolumeId } from '#storage/volume.ts'
 import { operation } from '#tasks/operation.ts'
@@ -35,6 +36,8 @@ export interface CloneGuest {
   readonly format?: 'raw' | 'qcow2' | undefined
   /** KiB per second. */
   readonly bwlimit?: number | undefined
+  /** Pool to put the new guest in. */
+  readonly pool?: string | undefined
 }
 
 export interface CloneDeps extends SourceDeps {
@@ -43,6 +46,7 @@ export interface CloneDeps extends SourceDeps {
   readonly host: Host
   readonly clock: Clock
   readonly random: Random
+  readonly pools: Pick<PoolService, 'put' | 'takeOut'>
 }
 
 export const cloneGuest = operation<CloneGuest, CloneDeps>('qmclone', {
@@ -87,6 +91,12 @@ export const cloneGuest = operation<CloneGuest, CloneDeps>('qmclone', {
       const provenance = { random: deps.random, clock: deps.clock, qemuVersion: await qemuVersion(deps.host) }
       const options = completed(unique(named, deps.random), provenance)
       await deps.guests.writeConfig(asVmid(params.newid), options, { owner: task.upid })
+    },
+  })
+  .step('pool', {
+    do: ({ params, deps }) => (params.pool === undefined ? undefined : deps.pools.put(params.newid, params.pool)),
+    undo: async ({ params, deps }) => {
+      if (params.pool !== undefined) await deps.pools.takeOut(params.newid)
     },
   })
 

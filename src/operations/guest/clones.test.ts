@@ -67,7 +67,10 @@ function place(params: object, prepare: (world: GuestWorld) => Promise<unknown> 
 }
 
 suite('of a stopped guest', () => {
-  everyStepFails(cloneGuest, place({ newid: 101, name: 'copy' }))
+  everyStepFails(
+    cloneGuest,
+    place({ newid: 101, name: 'copy', pool: 'dev' }, (world) => depsOf(world).pools.create('dev')),
+  )
   everyStepFails(templateGuest, place({}))
   everyStepFails(moveDisk, place({ disk: 'scsi0', format: 'raw', delete: true }))
 })

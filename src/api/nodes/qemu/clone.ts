@@ -8,7 +8,7 @@ import { nicsOf } from '#guests/qemu/nic.ts'
 import { cloneGuest, planClone } from '#operations/guest/clone.ts'
 import { hasFeature } from '#operations/guest/feature.ts'
 import { requireTemplatable, templateGuest } from '#operations/guest/template.ts'
-import { all, any, check } from '#rest/endpoint.ts'
+import { all, any, check, mayModify } from '#rest/endpoint.ts'
 import type { Call } from '../../call.ts'
 import { endpoint } from '../../call.ts'
 import { diskNames, guestAt } from './at.ts'
@@ -38,8 +38,11 @@ export const cloneEndpoints = [
       any(check('VM.Allocate', '/vms/{newid}'), check('VM.Allocate', '/pool/{pool}')),
     ),
     alsoNeeds: {
-      says: 'Datastore.AllocateSpace where the disks go, SDN.Use on the bridges of the guest',
-      of: ({ storage }) => (storage === undefined ? [] : [check('Datastore.AllocateSpace', `/storage/${storage}`)]),
+      says: 'Datastore.AllocateSpace where the disks go, SDN.Use on the bridges of the guest; with a pool, the right to change its permissions',
+      of: ({ storage, pool }) => [
+        ...(storage === undefined ? [] : [check('Datastore.AllocateSpace', `/storage/${storage}`)]),
+        ...(pool === undefined ? [] : [mayModify(`/pool/${pool}`)]),
+      ],
     },
     returns: upid,
     cli: {
@@ -103,10 +106,9 @@ interface CloneParams {
 }
 
 async function startClone(params: CloneParams, call: Call): Promise<string> {
-  const { guests, settings, storage: storages } = call.services
-  const { vmid: source, newid, name, description, full, storage, bwlimit, snapname: snapshot } = params
-  if (params.pool !== undefined)
-    throw invalid({ pool: 'a clone cannot be put in a pool by this release: add it after' })
+  const { guests, pools, settings, storage: storages } = call.services
+  const { vmid: source, newid, name, description, full, storage, bwlimit, pool, snapname: snapshot } = params
+  if (params.pool !== undefined) await pools.get(params.pool)
   if (params.target !== undefined && params.target !== settings.node) {
     throw invalid({ target: `a clone stays on its node, '${settings.node}'` })
   }
@@ -117,7 +119,8 @@ async function startClone(params: CloneParams, call: Call): Promise<string> {
   await requireBridges(call, plan.options)
   await guests.requireFree(asVmid(newid))
   if (storage !== undefined) await storages.requireContent(storage, 'images')
-  return call.start(cloneGuest, { vmid: source, newid, name, description, full, snapshot, storage, format, bwlimit })
+  const wish = { newid, name, description, full, snapshot, storage, format, bwlimit, pool }
+  return call.start(cloneGuest, { vmid: source, ...wish })
 }
 
 /** @throws Fault `invalid` for the format nobody writes */
