@@ -6,6 +6,8 @@ import { join } from 'node:path'
 import type { AccessService } from '#access/service.ts'
 import { keyOf } from '#access/world.ts'
 import { BackupService } from '#backup/service.ts'
+import { AcmeAccounts } from '#cluster/acme/accounts.ts'
+import { AcmePlugins } from '#cluster/acme/plugins.ts'
 import { BackupJobs } from '#cluster/backup-jobs.ts'
 import { Certificates } from '#cluster/certificates.ts'
 import { MachineFiles } from '#cluster/machine-files.ts'
@@ -49,6 +51,8 @@ export interface Services {
   readonly backupJobs: BackupJobs
   readonly machine: MachineFiles
   readonly nodeConfigs: NodeConfigs
+  readonly acmeAccounts: AcmeAccounts
+  readonly acmePlugins: AcmePlugins
   readonly certificates: Certificates
   readonly packageSources: PackageSources
   readonly directories: Directories
@@ -94,6 +98,8 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
     backupJobs: new BackupJobs(base),
     machine: new MachineFiles({ root: settings.machineRoot, isOwn: settings.machineRoot !== undefined, random }),
     nodeConfigs: new NodeConfigs(base),
+    acmeAccounts: new AcmeAccounts(base),
+    acmePlugins: new AcmePlugins(base),
     certificates: new Certificates(base),
     packageSources: new PackageSources(settings),
     directories: new Directories(base),

@@ -28,6 +28,10 @@ export interface Settings {
   readonly apiPort: number
   /** `nat`: the node makes a bridge of its own with DHCP and address translation; `none`: it uses what is there. */
   readonly bridge: 'nat' | 'none'
+  /** PEM file of authorities the node trusts beside the machine's own when it orders certificates. */
+  readonly caFile?: string
+  /** Where the node proves to an ACME server that a name leads to it. Servers of the world ask at 80. */
+  readonly acmePort?: number
   /** QEMU of guest N runs as this uid plus N; the front process as this uid minus 1. */
   readonly uidBase: number
 }
@@ -49,6 +53,10 @@ export function settingsFrom(env: Readonly<Record<string, string | undefined>> =
     apiHost: env.HAKO_API_HOST ?? '127.0.0.1',
     apiPort: wholeNumber('HAKO_API_PORT', env.HAKO_API_PORT ?? '8006', 0, 65_535),
     bridge: oneOf('HAKO_BRIDGE', env.HAKO_BRIDGE ?? 'none', ['nat', 'none']),
+    ...(env.HAKO_CA_FILE === undefined ? {} : { caFile: env.HAKO_CA_FILE }),
+    ...(env.HAKO_ACME_PORT === undefined
+      ? {}
+      : { acmePort: wholeNumber('HAKO_ACME_PORT', env.HAKO_ACME_PORT, 1, 65_535) }),
     uidBase: wholeNumber('HAKO_UID_BASE', env.HAKO_UID_BASE ?? '1000000000', 100_000, 1_100_000_000),
   }
 }
@@ -66,6 +74,8 @@ export function settingsToEnv(settings: Settings): Record<string, string> {
     HAKO_API_HOST: settings.apiHost,
     HAKO_API_PORT: String(settings.apiPort),
     HAKO_BRIDGE: settings.bridge,
+    ...(settings.caFile === undefined ? {} : { HAKO_CA_FILE: settings.caFile }),
+    ...(settings.acmePort === undefined ? {} : { HAKO_ACME_PORT: String(settings.acmePort) }),
     HAKO_UID_BASE: String(settings.uidBase),
     // Node keeps there what it compiled, types stripped: a start takes a third of the time and 30 MiB less. Only
     // root may write there, because what lies there is run.

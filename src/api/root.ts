@@ -2,6 +2,8 @@
 import type { Endpoint } from '#rest/endpoint.ts'
 import { accessEndpoints } from './access/access.ts'
 import type { Call } from './call.ts'
+import { acmeEndpoints } from './cluster/acme.ts'
+import { acmePluginEndpoints } from './cluster/acme-plugins.ts'
 import { backupJobEndpoints } from './cluster/backup.ts'
 import { jobEndpoints } from './cluster/jobs.ts'
 import { clusterLogEndpoints } from './cluster/log.ts'
@@ -45,6 +47,8 @@ const endpoints = [
   ...accessEndpoints,
   ...clusterResourceEndpoints,
   ...clusterOptionEndpoints,
+  ...acmeEndpoints,
+  ...acmePluginEndpoints,
   ...backupJobEndpoints,
   ...jobEndpoints,
   ...clusterLogEndpoints,

@@ -93,11 +93,15 @@ export class Certificates {
     await this.apply()
   }
 
-  /** Puts back what was there before: for who has to undo a change. */
-  async restore(before: Pick<ServerCertificate, 'key' | 'certificate'> | undefined): Promise<void> {
-    if (before === undefined) await this.remove()
-    else await this.#put(before)
-    await this.apply()
+  /** Which account the certificate was ordered with that is there now, if it was. */
+  async orderedBy(): Promise<string | undefined> {
+    const found = (await this.#needs.store.get<{ account: string; fingerprint: string }>(this.#orderKey()))?.value
+    const custom = await this.custom()
+    return found && found.fingerprint === custom?.fingerprint ? found.account : undefined
+  }
+
+  async rememberOrder(account: string, fingerprint: string): Promise<void> {
+    await this.#needs.store.transact([], [{ put: this.#orderKey(), value: { account, fingerprint } }])
   }
 
   /** Told what serves connections; whatever is wanted already is served at once. */
@@ -121,6 +125,10 @@ export class Certificates {
     await makeDirectory(this.#directory, 0o700)
     await writeFileAtomic(join(this.#directory, bundle), `${certificate}${key}`, 0o600)
     await this.#tell(fingerprintOf(certificate))
+  }
+
+  #orderKey(): string {
+    return `cluster/acme/certificates/${this.#needs.settings.node}`
   }
 
   #tell(what: string): Promise<number> {

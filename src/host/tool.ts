@@ -5,6 +5,7 @@ import type { Argv, Host, RunOptions, RunResult } from './host.ts'
 const packages: Readonly<Record<string, string>> = {
   lvs: 'lvm2',
   'mkfs.xfs': 'xfsprogs',
+  nsupdate: 'bind9-dnsutils',
   pvremove: 'lvm2',
   pvs: 'lvm2',
   sfdisk: 'fdisk',

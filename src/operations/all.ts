@@ -1,5 +1,7 @@
 /** Every operation there is, by name: how a task's process finds what it was told to do. */
 import { type AnyOperation, operationsByName } from '#tasks/registry.ts'
+import { deactivateAccount, registerAccount, updateAccount } from './acme/account.ts'
+import { orderCertificate, renewCertificate, revokeCertificate } from './acme/certificate.ts'
 import { backupGuests } from './backup/run.ts'
 import { verifyBackups } from './backup/verify.ts'
 import { createDirectory, removeDirectory } from './disks/directory.ts'
@@ -33,22 +35,27 @@ export const allOperations = operationsByName([
   createDirectory,
   createGuest,
   createVolumeGroup,
+  deactivateAccount,
   deleteSnapshot,
   deleteVolume,
   destroyGuest,
   drillGuest,
   initDisk,
   moveDisk,
+  orderCertificate,
   rebootGuest,
   refreshPackages,
+  registerAccount,
   reloadService,
   removeDirectory,
   removeVolumeGroup,
+  renewCertificate,
   resetGuest,
   restartService,
   resizeDisk,
   restoreGuest,
   resumeGuest,
+  revokeCertificate,
   rollbackGuest,
   shutdownGuest,
   snapshotGuest,
@@ -61,6 +68,7 @@ export const allOperations = operationsByName([
   suspendAll,
   suspendGuest,
   templateGuest,
+  updateAccount,
   uploadFile,
   verifyBackups,
   wipeDisk,

@@ -5,8 +5,6 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { gunzipSync } from 'node:zlib'
 import { machine } from '#host/exec.ts'
-import { refreshPackages } from '#operations/node/refresh-packages.ts'
-import { everyStepFails } from '#tasks/conformance.ts'
 import { type WholeNode, wholeNode } from './whole-node.ts'
 
 const host = machine()
@@ -115,18 +113,3 @@ test('on a shared machine sources are looked at and not touched', async () => {
   await assert.rejects(shared.api('PUT', `${here}/repositories`, { handle: 'debian' }), refusal)
   await assert.rejects(shared.api('POST', `${here}/update`), refusal)
 })
-
-everyStepFails(
-  refreshPackages,
-  async () => {
-    const own = await makeRoot()
-    await writeFile(join(own, 'etc/apt/sources.list'), `deb [trusted=yes] file:${own}/repo ./\n`)
-    const look = async () => {
-      const status = ['-o', `Dir=${own}`, '-o', 'Dir::State::status=/dev/null']
-      return (await host.run(['apt-cache', ...status, 'pkgnames'])).stdout
-    }
-    const deps = { host, packageSources: { root: own } }
-    return { params: {}, deps, look, [Symbol.asyncDispose]: () => rm(own, { recursive: true, force: true }) }
-  },
-  { isFinal: true, withCrashes: false },
-)

@@ -10,7 +10,7 @@ import { listBasis } from '#views/guest-list.ts'
 import { resources, resourceTypes, visibleResources } from '#views/resources.ts'
 import { type Call, endpoint } from '../call.ts'
 
-const children = ['backup', 'backup-info', 'jobs', 'log', 'nextid', 'options', 'resources', 'status', 'tasks']
+const children = ['acme', 'backup', 'backup-info', 'jobs', 'log', 'nextid', 'options', 'resources', 'status', 'tasks']
 
 const statusEntry = object({
   id: string({ description: 'Unique: `node/<name>` or `cluster`.' }),

@@ -1,13 +1,15 @@
 /** `/nodes/{node}/certificates`: what the API is served with. */
 import { array, boolean, nothing, object, optional, string } from '#base/schema/schema.ts'
-import { nodeName } from '#base/schema/standard.ts'
+import { nodeName, upid } from '#base/schema/standard.ts'
 import { certificateFiles } from '#cluster/certificates.ts'
+import { orderCertificate, renewCertificate, revokeCertificate } from '#operations/acme/certificate.ts'
 import { anyone, check } from '#rest/endpoint.ts'
 import { certificateItem, certificateList, describe } from '#views/certificates.ts'
 import { endpoint } from '../call.ts'
 
 const at = { node: nodeName }
 const mayModify = check('Sys.Modify', '/nodes/{node}')
+const forced = (description: string) => optional(boolean({ description, default: false }))
 const restart = optional(
   boolean({
     description: 'Changes nothing: new connections get the certificate at once either way, and no open one is cut.',
@@ -23,7 +25,7 @@ export const certificateEndpoints = [
     params: at,
     permission: anyone,
     returns: array(object({ name: string({ description: 'Name.' }) })),
-    handle: () => ['custom', 'info'].map((name) => ({ name })),
+    handle: () => ['acme', 'custom', 'info'].map((name) => ({ name })),
   }),
   endpoint({
     method: 'GET',
@@ -40,6 +42,48 @@ export const certificateEndpoints = [
       id: 'fingerprint',
     },
     handle: (_, { services }) => certificateList(services.certificates),
+  }),
+  endpoint({
+    method: 'GET',
+    path: '/nodes/{node}/certificates/acme',
+    description: 'What there is to do about certificates an ACME server signs.',
+    params: at,
+    permission: anyone,
+    returns: array(object({ name: string({ description: 'Name.' }) })),
+    handle: () => [{ name: 'certificate' }],
+  }),
+  endpoint({
+    method: 'POST',
+    path: '/nodes/{node}/certificates/acme/certificate',
+    description: 'Order a certificate for the domains of the node and serve the API with it.',
+    proxyTo: 'node',
+    params: { ...at, force: forced('Replace a custom certificate that is there.') },
+    permission: mayModify,
+    returns: upid,
+    cli: { command: ['node', 'certificate', 'order'] },
+    handle: ({ force }, call) => call.start(orderCertificate, { force }),
+  }),
+  endpoint({
+    method: 'PUT',
+    path: '/nodes/{node}/certificates/acme/certificate',
+    description: 'Renew the certificate when it ends within 30 days. The node does this by itself.',
+    proxyTo: 'node',
+    params: { ...at, force: forced('Also when it is good for longer.') },
+    permission: mayModify,
+    returns: upid,
+    cli: { command: ['node', 'certificate', 'renew'] },
+    handle: ({ force }, call) => call.start(renewCertificate, { force }),
+  }),
+  endpoint({
+    method: 'DELETE',
+    path: '/nodes/{node}/certificates/acme/certificate',
+    description: 'Revoke the certificate that was ordered. The API is served with the own one again.',
+    proxyTo: 'node',
+    params: at,
+    permission: mayModify,
+    returns: upid,
+    cli: { command: ['node', 'certificate', 'revoke'], positional: ['node'], destroys: 'node' },
+    handle: (_, call) => call.start(revokeCertificate, {}),
   }),
   endpoint({
     method: 'POST',
@@ -61,7 +105,7 @@ export const certificateEndpoints = [
           isSecret: true,
         }),
       ),
-      force: optional(boolean({ description: 'Replace a custom certificate that is there.', default: false })),
+      force: forced('Replace a custom certificate that is there.'),
       restart,
     },
     permission: mayModify,
