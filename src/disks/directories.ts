@@ -7,7 +7,7 @@
  */
 import { rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Fault, messageOf } from '#base/fault.ts'
+import { Fault, isFault, messageOf } from '#base/fault.ts'
 import type { Log } from '#base/log.ts'
 import { object, type Static, string } from '#base/schema/schema.ts'
 import { blockDevice, blockDevices } from '#host/block-devices.ts'
@@ -87,7 +87,10 @@ export class Directories {
   /** What the disk is called now. @throws Fault `missing` when it is away */
   async deviceOf({ uuid, device }: DiskDirectory): Promise<string> {
     const { host } = this.#needs
-    const before = await blockDevice(host, device).catch(() => undefined)
+    const before = await blockDevice(host, device).catch((error: unknown) => {
+      if (isFault(error, 'missing')) return undefined
+      throw error
+    })
     if (before?.uuid === uuid) return device
     const all = (await blockDevices(host)).flatMap((disk) => [disk, ...disk.children])
     const found = all.find((one) => one.uuid === uuid)

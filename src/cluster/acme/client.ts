@@ -47,7 +47,7 @@ export async function openAcme(at: AcmeAt) {
   const client = new acme.Client({
     directoryUrl: at.directory,
     accountKey: at.key,
-    backoffMin: 1_000,
+    backoffMin: 500,
     backoffMax: 15_000,
     backoffAttempts: 12,
     ...(at.location === undefined ? {} : { accountUrl: at.location }),

@@ -12,10 +12,10 @@ import { silentLog } from '#base/log.ts'
 import { Directories } from '#disks/directories.ts'
 import { blockDevice } from '#host/block-devices.ts'
 import { machine } from '#host/exec.ts'
-import { makeTable } from '#host/disk-tools.ts'
 import { physicalVolumes } from '#host/lvm.ts'
 import { mountPoints, unmountBelow } from '#host/mount.ts'
 import { openersOf } from '#host/open-by.ts'
+import type { StorageService } from '#storage/service.ts'
 import { everyStepFails } from '#tasks/conformance.ts'
 import { memoryJournal } from '#tasks/journal.ts'
 import { perform } from '#tasks/perform.ts'
@@ -66,14 +66,13 @@ async function world(sizeBytes = 24 * MiB, hasPartitions = false) {
 const task = { upid: 'test', user: 'root@pam', node: 'testnode', startTime: 0 }
 const fast = { name: 'fast', fileSystem: 'ext4', addStorage: true } as const
 
-/** Each run makes a disk of its own, and crashes take a hundred runs: one operation stands for all. */
+/** Crashes take a hundred runs each, with a disk for each; undos that look at the world bear them as they bear failures. */
 const quickly = { withCrashes: false }
 
 everyStepFails(
   createDirectory,
   async () => {
     const made = await world()
-    await makeTable(host, made.disk.path)
     return { ...made, params: { device: made.disk.path, ...fast } }
   },
   quickly,
@@ -109,10 +108,14 @@ everyStepFails(
   quickly,
 )
 
-everyStepFails(initDisk, async () => {
-  const made = await world()
-  return { ...made, params: { disk: made.disk.path } }
-})
+everyStepFails(
+  initDisk,
+  async () => {
+    const made = await world()
+    return { ...made, params: { disk: made.disk.path } }
+  },
+  quickly,
+)
 
 everyStepFails(
   wipeDisk,
@@ -236,6 +239,29 @@ test('what is on a disk is named before anything takes it, and wiping takes part
   assert.ok(buffer.equals(Buffer.alloc(MiB)))
   assert.deepEqual(await openersOf(disk.path), [])
 })
+
+test('an empty partition table is taken along, and is there again when nothing came of it', async () => {
+  await using made = await world()
+  const { deps, disk } = made
+  await perform(initDisk, { disk: disk.path }, deps, memoryJournal())
+  const before = await made.look()
+  assert.equal(before.disk.partitionTable, 'gpt')
+  const broken = { ...deps, storage: new Proxy(deps.storage, { get: failing }) }
+  await assert.rejects(
+    perform(createDirectory, { device: disk.path, ...fast }, broken, memoryJournal(), { task }),
+    /injected/,
+  )
+  assert.deepEqual(await made.look(), before)
+  await perform(createVolumeGroup, { device: disk.path, name: made.group, addStorage: false }, deps, memoryJournal())
+  assert.equal((await made.look()).disk.fileSystem, 'LVM2_member')
+})
+
+/** Everything but making a storage works. */
+function failing(storage: StorageService, name: keyof StorageService): unknown {
+  const own = storage[name]
+  if (name === 'create') return () => Promise.reject(new Error('injected'))
+  return typeof own === 'function' ? own.bind(storage) : own
+}
 
 test('a disk nobody gave the node is not its to touch', async () => {
   await using made = await world()
