@@ -47,7 +47,7 @@ const slowestShown = 8
 
 const rings: readonly Ring[] = [
   ring('unit', ['src/**/*.test.ts', 'tools/**/*.test.ts'], Math.max(2, availableParallelism()), 300_000),
-  ring('contract', ['test/contract/**/*.test.ts'], 1, 600_000),
+  ring('contract', ['test/contract/**/*.test.ts'], 2, 600_000),
   ring('guest', ['test/guest/**/*.test.ts'], 2, 600_000),
   ring('lab', ['test/lab/**/*.test.ts'], 1, 900_000),
 ]
