@@ -82,6 +82,7 @@ describe('an archive that was copied into a storage', () => {
   test('is refused where more is asked of it than it gives', async () => {
     const asks: readonly [string, Record<string, string>, RegExp][] = [
       [`${node}/qemu`, { vmid: '303', archive: volid, 'live-restore': '1' }, /"live-restore"/],
+      [`${node}/qemu`, { vmid: '303', archive: volid, scsi5: 'local:1' }, /"scsi5":"a restored guest has the disks/],
       [`${node}/qemu`, { vmid: '303', archive: '-' }, /"volume"/],
       ['/hako/drills', { archive: volid }, /"archive":".* archive of another platform/],
     ]

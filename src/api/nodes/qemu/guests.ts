@@ -3,6 +3,8 @@ import { invalid } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
 import { array, boolean, integer, object, optional, string } from '#base/schema/schema.ts'
 import { nodeName, storageId, upid } from '#base/schema/standard.ts'
+import type { Options } from '#guests/config.ts'
+import { driveNames, driveOf, wishOf } from '#guests/qemu/drive.ts'
 import { requireKnownMachine } from '#guests/qemu/known-machine.ts'
 import { withPasswordHashed } from '#guests/cloud-init/password.ts'
 import { requireOptions } from '#guests/qemu/new-guest.ts'
@@ -180,8 +182,19 @@ async function createOrRestore(params: Wish, call: Call): Promise<string> {
   if (pool !== undefined) await call.services.pools.get(pool)
   if (force !== true) await call.services.guests.requireFree(asVmid(vmid))
   if (archive === undefined) return call.start(createGuest, { vmid, options: requireOptions(options), pool, start })
+  requireNoNewDisks(options)
   const how = { storage, force, unique, pool, start, bwlimit: params.bwlimit }
   return call.start(restoreGuest, { vmid, archive, ...how, overrides: options })
+}
+
+/** Disks come from the archive; one that is wished for beside them would be a text without a disk. */
+function requireNoNewDisks(options: Options): void {
+  const isNew = (name: string) => ['allocate', 'import'].includes(wishOf(driveOf(name, options[name] ?? '')).kind)
+  const wished = driveNames(options).filter(isNew)
+  if (wished.length === 0) return
+  throw invalid(Object.fromEntries(wished.map((name) => [name, 'a restored guest has the disks of its archive'])), {
+    remedy: 'Leave it out, and add the disk when the guest is restored.',
+  })
 }
 
 /** A guest that ran on a disk only a task's process can complete would lose its disk with that process. */
