@@ -87,6 +87,8 @@ export interface CliHints {
   readonly raw?: string
   /** What the command gives where a person gives nothing, unlike the API. */
   readonly defaults?: Readonly<Record<string, string>>
+  /** Options taken for other programs' sake: `--help` names them, and says no more. */
+  readonly unlisted?: readonly string[]
   /** Member of the reply that says whether a proof holds: exit code 7 when it does not. */
   readonly proves?: string
 }
