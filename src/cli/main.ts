@@ -65,11 +65,22 @@ async function dispatch(
   const found = findCommand(list.commands.map(withFollow), args)
   if (!found) return showHelp(words, args, await commandList(connection, true), terminal)
   const facts = { connection, list, terminal }
-  // An app's secret is made here: no person types one.
-  if (found.command.words.join(' ') === 'user tfa add') {
-    return (await import('./add-factor.ts')).addFactor(found.command, found.rest, facts)
+  return (await runnerOf(found.command))(found.command, found.rest, facts)
+}
+
+/** Some commands do more than one call, for the person who types them. */
+async function runnerOf(command: Command): Promise<typeof runCommand> {
+  switch (name(command)) {
+    // An app's secret is made here: no person types one.
+    case 'user tfa add':
+      return (await import('./add-factor.ts')).addFactor
+    case 'vm set':
+      return (await import('./set-guest.ts')).setGuest
+    case 'storage remove':
+      return (await import('./remove-storage.ts')).removeStorage
+    default:
+      return runCommand
   }
-  return runCommand(found.command, found.rest, facts)
 }
 
 async function connect(

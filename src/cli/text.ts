@@ -39,6 +39,10 @@ const sentences = {
     en: 'hako vm reboot {0}, or take it back: hako vm set {0} --revert {1}',
     ja: 'hako vm reboot {0}、または取り消し: hako vm set {0} --revert {1}',
   },
+  inUse: {
+    en: 'It is in use: {0}. What lies there stays, and nobody finds it any more.',
+    ja: '使用中です: {0}。中身は残りますが、参照できなくなります。',
+  },
   stdinHelp: { en: "hand on this command's standard input", ja: '標準入力をゲストのプログラムに渡す' },
   quietOptions: {
     en: "Taken for other tools' sake, without effect here or refused: {0}",
