@@ -43,10 +43,6 @@ export function builtInCommands(language: Language): Command[] {
       options: { upid: text('Task.') },
       examples: ['task wait "$(hako backup now 100 --no-wait)"', 'task log UPID --follow'],
     }),
-    command(['version'], {
-      description: inWords('Versions of this command and of the node.', 'このコマンドとノードのバージョン。'),
-      examples: ['version', 'version -o json'],
-    }),
   ]
 }
 

@@ -205,6 +205,28 @@ test('a table fits the terminal, whatever is in it', async () => {
   assert.deepEqual(fit([10, 50], 40), [10, 30])
 })
 
+test('where a table is too wide, columns that say nothing go before others are cut', async () => {
+  const rows = [
+    { iface: 'vmbr0', cidr: '192.0.2.2/24', gateway: undefined, comments: '' },
+    { iface: 'vmbr1', cidr: '198.51.100.254/24', gateway: undefined, comments: '' },
+  ]
+  const all = ['iface', 'cidr', 'gateway', 'comments']
+  assert.equal(await tableText(rows, all, 26), 'IFACE  CIDR\nvmbr0  192.0.2.2/24\nvmbr1  198.51.100.254/24')
+  assert.match(await tableText(rows, all, 80), /^IFACE {2}CIDR {15}GATEWAY {2}COMMENTS\n/)
+})
+
+test('moments stand in a table as people read them, and a user who does not expire never does', async () => {
+  const [head, first] = (
+    await tableText(
+      [{ userid: 'bob@pve', expire: 0, email: '', created: 1_795_185_733 }],
+      ['userid', 'expire', 'email', 'created'],
+      80,
+    )
+  ).split('\n')
+  assert.equal(head, 'USERID   EXPIRE  EMAIL  CREATED')
+  assert.match(first ?? '', /^bob@pve {2}never {3}- {6}2026-11-2\d \d\d:\d\d:13$/)
+})
+
 test('the same rows print as table, JSON, YAML, NDJSON and ids', async () => {
   const rows = [
     { vmid: 100, name: 'web' },
@@ -228,15 +250,20 @@ test('waiting shows each log line once and ends as the task ends', async () => {
     socketPath: '',
     call: (_, path, params) => {
       if (path.endsWith('/log')) {
-        const all = ['one', 'two', 'three'].map((t, at) => ({ n: at + 1, t }))
-        return Promise.resolve({ data: all.slice(Number(params?.start ?? 0), asked + 1) })
+        const all = ['one', 'two', 'three', 'Do it again.', 'TASK ERROR: broken'].map((t, at) => ({ n: at + 1, t }))
+        return Promise.resolve({ data: all.slice(Number(params?.start ?? 0), asked < 3 ? asked + 1 : undefined) })
       }
       asked += 1
       return Promise.resolve({
         data:
           asked < 3
             ? { status: 'running', phase: 'write', fraction: 0.5 }
-            : { status: 'stopped', exitstatus, ...(exitstatus.includes('NOT proven') ? { kind: 'unproven' } : {}) },
+            : {
+                status: 'stopped',
+                exitstatus,
+                remedy: 'Do it again.',
+                ...(exitstatus.includes('NOT proven') ? { kind: 'unproven' } : {}),
+              },
       })
     },
   })

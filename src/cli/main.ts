@@ -61,7 +61,8 @@ async function dispatch(
     )
   }
   const list = await commandList(connection, isForHelp, isForHelp ? [] : words)
-  if (words[0] === 'version' || args.includes('--version')) return showVersion(args, list, connection, terminal)
+  if ((words[0] === 'version' && !isForHelp) || args.includes('--version'))
+    return showVersion(args, list, connection, terminal)
   const found = findCommand(list.commands.map(withFollow), args)
   if (!found) return showHelp(words, args, await commandList(connection, true), terminal)
   const facts = { connection, list, terminal }

@@ -44,7 +44,7 @@ export async function waitForTask(facts: WaitFacts): Promise<string> {
   for (let pause = 20; ; pause = Math.min(pause * 1.5, 250)) {
     const status = (await connection.call('GET', `${path}/status`)).data as TaskStatus
     if (!facts.quiet) {
-      seen = await showNews(facts, path, seen)
+      seen = await showNews(facts, path, seen, status)
       showProgress(facts, status, pace(status, clock.monotonic()))
     }
     if (status.status === 'stopped') return ended(status)
@@ -65,12 +65,18 @@ async function showNews(
   { connection, show }: Pick<WaitFacts, 'connection' | 'show'>,
   path: string,
   seen: number,
+  status: TaskStatus,
 ): Promise<number> {
   const { data } = await connection.call('GET', `${path}/log`, { start: String(seen), limit: String(pageLines) })
   const lines = (data as { n: number; t: string }[]).filter(({ n, t }) => n > seen && t !== 'no content')
-  for (const { t } of lines) if (!/^TASK (OK|ERROR|WARNINGS)/.test(t)) show(t)
+  for (const { t } of lines) if (!isOfTheEnd(t, status)) show(t)
   const last = lines.at(-1)?.n ?? seen
-  return lines.length < pageLines ? last : showNews({ connection, show }, path, last)
+  return lines.length < pageLines ? last : showNews({ connection, show }, path, last, status)
+}
+
+/** How a task ended, and what to do then, is the last word anyway. */
+function isOfTheEnd(line: string, { exitstatus = '', remedy }: TaskStatus): boolean {
+  return /^TASK (OK|ERROR|WARNINGS)/.test(line) || line === remedy || (line !== '' && exitstatus.endsWith(` ${line}`))
 }
 
 function showProgress({ show, language }: WaitFacts, status: TaskStatus, leftMs: number | undefined): void {
