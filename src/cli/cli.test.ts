@@ -12,7 +12,7 @@ import { offlineCommands } from '#commands.ts'
 import { parseFor } from './arguments.ts'
 import { builtInCommands } from './built-in.ts'
 import { distance, findCommand, suggestions } from './command-tree.ts'
-import { candidates, completionScript } from './complete.ts'
+import { candidates, completionScript, sourceOf } from './complete.ts'
 import type { Connection } from './connection.ts'
 import { exampleOf } from './example.ts'
 import { commandHelp, listHelp, overview } from './help.ts'
@@ -186,6 +186,24 @@ test('completion offers nouns, verbs, options, values and ids', async () => {
   assert.deepEqual(await at('vm', 'list', '--output', 'y'), ['yaml'])
   assert.match(completionScript('zsh'), /#compdef hako/)
   assert.throws(() => completionScript('fish'), /must be bash or zsh/)
+})
+
+test('completion knows which list has what an option or a later argument names', async () => {
+  const all = offlineCommands('lab').commands
+  const at = async (...typed: string[]) => {
+    const asked: unknown[] = []
+    await candidates(all, [], typed, (command, parameter, given) => {
+      const source = sourceOf(all, command, parameter)
+      asked.push(source && `${filledPath(source.command.path, { node: 'lab', ...given })} ${source.column}`)
+      return Promise.resolve([])
+    })
+    return asked[0]
+  }
+  assert.equal(await at('vm', 'rollback', '100', ''), '/nodes/lab/qemu/100/snapshot name')
+  assert.equal(await at('backup', 'now', '100', '--storage', ''), '/nodes/lab/storage storage')
+  assert.equal(await at('vm', 'start', '--timeout', '5', ''), '/nodes/lab/qemu vmid')
+  assert.equal(await at('vm', 'create', '300', '--pool', 'w'), '/pools poolid')
+  assert.equal(await at('vm', 'clone', '100', ''), undefined)
 })
 
 test('a table fits the terminal, whatever is in it', async () => {

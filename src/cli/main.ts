@@ -11,11 +11,13 @@ import { join } from 'node:path'
 import { Fault, isFault, messageOf } from '#base/fault.ts'
 import type { Command, CommandList } from '#rest/command.ts'
 import { leadingWords, parseFor, wordsFirst } from './arguments.ts'
+import type { Given } from './complete.ts'
 import { apiUsage, builtInCommands, followOption } from './built-in.ts'
 import { findCommand, name, suggestions } from './command-tree.ts'
 import { type Connection, connectionTo } from './connection.ts'
 import { exitCodeOf, exitCodes } from './exit.ts'
 import { localCommands } from './local.ts'
+import { filledPath } from './path.ts'
 import { printed } from './print.ts'
 import { awaitTask, runCommand } from './run-command.ts'
 import { processTerminal, type Terminal } from './terminal.ts'
@@ -255,17 +257,18 @@ async function complete(typed: readonly string[], connection: Connection, termin
   const { candidates, sourceOf } = await import('./complete.ts')
   const list = await commandList(connection, true)
   const commands = [...list.commands.map(withFollow), ...builtInCommands(terminal.language)]
-  const idsOf = async (command: CommandList['commands'][number], positional: string): Promise<string[]> => {
-    const source = sourceOf(list.commands, command, positional)
+  const idsOf = async (command: Command, parameter: string, given: Given): Promise<string[]> => {
+    const source = sourceOf(list.commands, command, parameter)
     if (!source) return []
-    const { data } = await connection.call('GET', source.command.path.replace('{node}', list.node))
-    return (data as Record<string, unknown>[]).map((row) => String(row[source.column] as string | number))
+    const { data } = await connection.call('GET', filledPath(source.command.path, { ...given, node: list.node }))
+    const values = (data as Record<string, unknown>[]).map((row) => row[source.column])
+    return values.filter((value) => typeof value === 'string' || typeof value === 'number').map(String)
   }
   const found = await candidates(
     commands,
     localCommands.map(({ words }) => words),
     typed,
-    (command, positional) => idsOf(command, positional).catch(() => []),
+    (...asked) => idsOf(...asked).catch(() => []),
   )
   if (found.length > 0) terminal.out(found.join('\n'))
   return exitCodes.ok
