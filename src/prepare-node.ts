@@ -1,7 +1,9 @@
 /** Makes true what every node starts from: a storage called `local`, and a bridge where it makes its own. */
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isFault } from '#base/fault.ts'
 import { makeDirectory } from '#host/files.ts'
+import { screensDirectory } from '#operations/console/shell.ts'
 import type { NodeServices } from './services.ts'
 import { ownBridge } from './settings.ts'
 
@@ -16,6 +18,8 @@ export async function prepareNode({ settings, storage, network }: NodeServices):
     await makeDirectory(path)
     await storage.create({ storage: 'local', type: 'dir', path, content: localContent.join(',') })
   }
+  // Terminals drawn as screens ended with the daemon that had opened them.
+  await rm(join(settings.runDir, screensDirectory), { recursive: true, force: true })
   if (settings.bridge === 'nat') await ensureOwnBridge(settings, network)
 }
 

@@ -9,6 +9,7 @@ import { productName, productVersion } from '#base/product.ts'
 import { peerCredentials } from '#host/native.ts'
 import { AccessLog, accessLogName } from '#http/access-log.ts'
 import { apiDocuments } from '#http/documents.ts'
+import { claimConsoles } from '#http/console-upgrade.ts'
 import type { Origin } from '#http/edge.ts'
 import { type FrontProcess, startFrontProcess } from '#http/front-process.ts'
 import { localUsers } from '#http/peer.ts'
@@ -41,21 +42,24 @@ export async function serve(node: NodeServices, closing: AsyncDisposableStack): 
       () => false,
     )
   await listen({ kind: 'local', users: localUsers(isUser) }, 'api.sock', { mode: 0o666 })
+  closing.defer(() => node.consoles.close())
   log.info('serving', { url: `https://${settings.apiHost}:${front.port}`, socket: join(settings.runDir, 'api.sock') })
 }
 
 function serverOptions(node: NodeServices, spool: Spool, calls: AccessLog): Omit<ApiServerOptions, 'origin'> {
   const { settings, access, clock, random, log } = node
+  const dispatcher = createDispatcher({
+    endpoints: allEndpoints,
+    judge: access,
+    makeCall: makeCall(node),
+    node: settings.node,
+    log,
+    random,
+    observe: calls.observe,
+  })
   return {
-    dispatcher: createDispatcher({
-      endpoints: allEndpoints,
-      judge: access,
-      makeCall: makeCall(node),
-      node: settings.node,
-      log,
-      random,
-      observe: calls.observe,
-    }),
+    dispatcher,
+    claimUpgrade: claimConsoles({ dispatcher, take: (...door) => node.consoles.take(...door), clock }),
     authenticator: {
       ticket: (text) => access.ticketIdentity(text),
       token: (text) => access.tokenIdentity(text),

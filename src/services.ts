@@ -12,12 +12,17 @@ import { BackupJobs } from '#cluster/backup-jobs.ts'
 import { MachineFiles } from '#cluster/machine-files.ts'
 import { NodeConfigs } from '#cluster/node-config.ts'
 import { NodeFacts } from '#cluster/node-facts.ts'
+import { CpuModels } from '#cluster/cpu-models.ts'
+import { devicesByName } from '#cluster/device-names.ts'
+import { Mappings } from '#cluster/mappings.ts'
 import { ClusterOptions } from '#cluster/options.ts'
 import { RealmSyncJobs } from '#cluster/realm-sync-jobs.ts'
 import { Subscriptions } from '#cluster/subscription.ts'
 import { type Clock, systemClock } from '#base/clock.ts'
 import type { Log } from '#base/log.ts'
 import { type Random, systemRandom } from '#base/random.ts'
+import { ConsoleService } from '#consoles/service.ts'
+import { SharedLines } from '#consoles/shared-line.ts'
 import { GuestService } from '#guests/service.ts'
 import { machine } from '#host/exec.ts'
 import { makeDirectory } from '#host/files.ts'
@@ -51,6 +56,8 @@ export interface Services {
   readonly realms: RealmService
   readonly rights: PathRights
   readonly options: ClusterOptions
+  readonly mappings: Mappings
+  readonly cpuModels: CpuModels
   readonly backupJobs: BackupJobs
   readonly realmSyncJobs: RealmSyncJobs
   readonly machine: MachineFiles
@@ -59,6 +66,8 @@ export interface Services {
   readonly history: History
   readonly metricServers: MetricServers
   readonly node: NodeFacts
+  readonly consoles: ConsoleService
+  readonly serialLines: SharedLines
 }
 
 /** What the API's handlers reach. */
@@ -82,7 +91,9 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
   const base = { settings, clock, random, log, host, store }
   const storage = new StorageService(base)
   const network = new NetworkService(base)
-  const guests = new GuestService({ ...base, storage, network })
+  const [mappings, cpuModels] = [new Mappings(base), new CpuModels(base)]
+  const devices = devicesByName({ mappings, cpuModels, node: settings.node })
+  const guests = new GuestService({ ...base, storage, network, devices })
   const backup = new BackupService({ ...base, storage })
   const recovery = new RecoveryService(settings)
   const pools = new PoolService({ store, rightsMark: keyOf.version })
@@ -98,6 +109,8 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
     realms: new RealmService(base),
     rights: new PathRights(base),
     options: new ClusterOptions(base),
+    mappings,
+    cpuModels,
     backupJobs: new BackupJobs(base),
     realmSyncJobs: new RealmSyncJobs(base),
     machine: new MachineFiles({ root: settings.machineRoot, isOwn: settings.machineRoot !== undefined, random }),
@@ -106,5 +119,7 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
     history: new History(join(settings.stateDir, 'history')),
     metricServers: new MetricServers(base),
     node: new NodeFacts(base),
+    consoles: new ConsoleService(base),
+    serialLines: new SharedLines(),
   }
 }

@@ -4,8 +4,9 @@
  * Several nodes can live on one machine: everything a node makes there carries its `instance`.
  */
 import { hostname } from 'node:os'
-import { join } from 'node:path'
+import { isAbsolute, join } from 'node:path'
 import { Fault } from '#base/fault.ts'
+import { reachOf } from '#host/reach.ts'
 
 const defaultInstance = 'node'
 
@@ -30,6 +31,10 @@ export interface Settings {
   readonly bridge: 'nat' | 'none'
   /** QEMU of guest N runs as this uid plus N; the front process as this uid minus 1. */
   readonly uidBase: number
+  /** Networks URLs of users may lead to beside the public ones, as `10.0.0.0/8`; `!10.0.0.0/8` forbids one. */
+  readonly fetchNetworks?: readonly string[]
+  /** Where templates of containers are listed, and the file with the keys that may sign the list. */
+  readonly templateIndex?: { readonly url: string; readonly keyring: string }
 }
 
 /** Reads `HAKO_*` variables over the defaults of an installed node. @throws Fault `invalid` naming the variable. */
@@ -50,7 +55,30 @@ export function settingsFrom(env: Readonly<Record<string, string | undefined>> =
     apiPort: wholeNumber('HAKO_API_PORT', env.HAKO_API_PORT ?? '8006', 0, 65_535),
     bridge: oneOf('HAKO_BRIDGE', env.HAKO_BRIDGE ?? 'none', ['nat', 'none']),
     uidBase: wholeNumber('HAKO_UID_BASE', env.HAKO_UID_BASE ?? '1000000000', 100_000, 1_100_000_000),
+    ...(env.HAKO_FETCH_NETWORKS === undefined ? {} : { fetchNetworks: networksIn(env.HAKO_FETCH_NETWORKS) }),
+    ...templateIndexOf(env.HAKO_TEMPLATE_INDEX, env.HAKO_TEMPLATE_KEYRING),
   }
+}
+
+function templateIndexOf(url: string | undefined, keyring = ''): Pick<Settings, 'templateIndex'> {
+  if (url === undefined || url === '') return {}
+  if (!/^https?:/.test(url) || !URL.canParse(url)) {
+    throw new Fault('invalid', `HAKO_TEMPLATE_INDEX is '${url}': it must be a URL`)
+  }
+  if (!isAbsolute(keyring)) {
+    throw new Fault('invalid', `HAKO_TEMPLATE_KEYRING is '${keyring}': it must be the path of the keys that may sign`)
+  }
+  return { templateIndex: { url, keyring } }
+}
+
+function networksIn(text: string): string[] {
+  const networks = text.split(/[\s,]+/).filter((one) => one !== '')
+  try {
+    reachOf(networks)
+  } catch (cause) {
+    throw new Fault('invalid', `HAKO_FETCH_NETWORKS is '${text}': it must be networks such as 10.0.0.0/8`, { cause })
+  }
+  return networks
 }
 
 /** The settings as variables, to hand them to a process of the same node. */
@@ -67,6 +95,10 @@ export function settingsToEnv(settings: Settings): Record<string, string> {
     HAKO_API_PORT: String(settings.apiPort),
     HAKO_BRIDGE: settings.bridge,
     HAKO_UID_BASE: String(settings.uidBase),
+    ...(settings.fetchNetworks === undefined ? {} : { HAKO_FETCH_NETWORKS: settings.fetchNetworks.join(',') }),
+    ...(settings.templateIndex === undefined
+      ? {}
+      : { HAKO_TEMPLATE_INDEX: settings.templateIndex.url, HAKO_TEMPLATE_KEYRING: settings.templateIndex.keyring }),
     // Node keeps there what it compiled, types stripped: a start takes a third of the time and 30 MiB less. Only
     // root may write there, because what lies there is run.
     NODE_COMPILE_CACHE: join(settings.cacheDir, 'compiled'),

@@ -7,6 +7,8 @@ export const accessLimits = {
   /** Signatures of tickets found good, kept per set of keys. */
   rememberedSignatures: 10_000,
   ticket: { lifetimeSeconds: 2 * 3600, graceSeconds: 300, textLength: 1024, keyLifetimeMs: 24 * 3600 * 1000 },
+  /** A console is opened at once or not at all. */
+  consoleTicket: { lifetimeSeconds: 40, textLength: 512 },
   login: {
     /** A refusal takes this long from the request's start, whatever its reason. */
     refusalMs: 3_000,

@@ -7,7 +7,7 @@ import type { Keyring } from './keyring.ts'
 import { readTicket, writeTicket } from './ticket.ts'
 import { secretMatches, splitTokenId } from './token.ts'
 import { whyUnusable } from './user.ts'
-import type { AccessState } from './world.ts'
+import type { AccessState, World } from './world.ts'
 
 export class Proof {
   readonly #state: AccessState
@@ -33,10 +33,24 @@ export class Proof {
     const token = world.tokens.get(fullId)
     const parts = splitTokenId(fullId)
     if (!secretMatches(token, secret) || !token || !parts) throw invalidToken()
-    const isExpired = token.expire !== 0 && token.expire <= this.#now()
-    const reason = isExpired ? `token '${parts.tokenid}' access expired` : whyUnusable(world, parts.userid, this.#now())
+    const reason = this.#whyNoToken(world, token, parts)
     if (reason !== undefined) throw new Fault('unauthenticated', reason)
     return tokenIdentityOf(parts.userid, parts.tokenid)
+  }
+
+  /** Whoever was proven before and may still be: for what goes on after its request. */
+  async stillGood(authId: string): Promise<Identity | undefined> {
+    const world = await this.#state.read()
+    const parts = splitTokenId(authId)
+    if (!parts) return whyUnusable(world, authId, this.#now()) === undefined ? userIdentity(authId) : undefined
+    const token = world.tokens.get(authId)
+    const isGood = token && this.#whyNoToken(world, token, parts) === undefined
+    return isGood ? tokenIdentityOf(parts.userid, parts.tokenid) : undefined
+  }
+
+  #whyNoToken(world: World, token: { expire: number }, { userid, tokenid }: { userid: string; tokenid: string }) {
+    const isExpired = token.expire !== 0 && token.expire <= this.#now()
+    return isExpired ? `token '${tokenid}' access expired` : whyUnusable(world, userid, this.#now())
   }
 
   csrfIsValid(who: Identity, header: string | undefined): boolean {

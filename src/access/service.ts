@@ -15,6 +15,7 @@ import { type AclEntry, normalizePath } from './acl.ts'
 import { requireConfirmation } from './confirmation.ts'
 import * as directory from './directory.ts'
 import { type Grant, grantWrites, requireAclPath } from './grant.ts'
+import { ConsoleAccess } from './console-access.ts'
 import { groupCreation, groupDeletion, groupUpdate } from './group.ts'
 import { denied, type Identity, isRoot, userIdentity } from './identity.ts'
 import { Keyring } from './keyring.ts'
@@ -98,6 +99,8 @@ export class AccessService {
   readonly #login: Login
   /** Second factors. */
   readonly tfa: TfaService
+  /** Tickets for consoles, and who may go on looking at one. */
+  readonly consoles: ConsoleAccess
   #permissions: { readonly world: World; readonly answers: Permissions } | undefined
 
   constructor(needs: AccessNeeds) {
@@ -118,6 +121,8 @@ export class AccessService {
     const secondFactor = new SecondFactor(factors)
     this.#login = new Login({ state: this.#state, keyring, clock, log, realms: known, secondFactor })
     this.tfa = new TfaService({ ...factors, login: this.#login })
+    const judge = (who: Identity, path: string) => this.privilegesOn(who, path)
+    this.consoles = new ConsoleAccess({ keyring, proof: this.#proof, clock, judge })
   }
 
   // Judging

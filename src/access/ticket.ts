@@ -34,9 +34,13 @@ export function hexTime(nowSeconds: number): string {
 }
 
 /** Whether something stamped with this time still holds. */
-export function isFresh(time: string, nowSeconds: number): boolean {
+export function isFresh(
+  time: string,
+  nowSeconds: number,
+  lifetimeSeconds: number = accessLimits.ticket.lifetimeSeconds,
+): boolean {
   const ageSeconds = nowSeconds - Number.parseInt(time, 16)
-  return ageSeconds >= -accessLimits.ticket.graceSeconds && ageSeconds < accessLimits.ticket.lifetimeSeconds
+  return ageSeconds >= -accessLimits.ticket.graceSeconds && ageSeconds < lifetimeSeconds
 }
 
 /**

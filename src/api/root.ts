@@ -6,7 +6,9 @@ import { backupJobEndpoints } from './cluster/backup.ts'
 import { jobEndpoints } from './cluster/jobs.ts'
 import { clusterLogEndpoints } from './cluster/log.ts'
 import { metricEndpoints } from './cluster/metrics.ts'
+import { mappingEndpoints } from './cluster/mapping.ts'
 import { clusterOptionEndpoints } from './cluster/options.ts'
+import { cpuModelEndpoints } from './cluster/qemu.ts'
 import { clusterResourceEndpoints } from './cluster/resources.ts'
 import { clusterTaskEndpoints } from './cluster/tasks.ts'
 import { backupEndpoints } from './hako/backups.ts'
@@ -14,6 +16,7 @@ import { selfDescription } from './hako/commands.ts'
 import { drillEndpoints, evidenceEndpoints } from './hako/drills.ts'
 import { networkChangeEndpoints } from './hako/network.ts'
 import { nodeConfigEndpoints } from './nodes/config.ts'
+import { applianceEndpoints } from './nodes/appliances.ts'
 import { aptEndpoints } from './nodes/apt.ts'
 import { bulkEndpoints } from './nodes/bulk.ts'
 import { capabilityEndpoints } from './nodes/capabilities.ts'
@@ -25,12 +28,16 @@ import { containerEndpoints } from './nodes/lxc.ts'
 import { machineEndpoints } from './nodes/machine.ts'
 import { networkEndpoints } from './nodes/network.ts'
 import { rrdEndpoints } from './nodes/rrd.ts'
+import { shellEndpoints } from './nodes/shell.ts'
 import { serviceEndpoints } from './nodes/services.ts'
 import { subscriptionEndpoints } from './nodes/subscription.ts'
 import { nodeEndpoints } from './nodes/node.ts'
 import { qemuEndpoints } from './nodes/qemu/qemu.ts'
 import { nodeStorageEndpoints } from './nodes/storage/storage.ts'
 import { contentEndpoints } from './nodes/storage/content.ts'
+import { downloadEndpoints } from './nodes/storage/download.ts'
+import { importEndpoints } from './nodes/storage/import.ts'
+import { pruneEndpoints } from './nodes/storage/prune.ts'
 import { uploadEndpoints } from './nodes/storage/upload.ts'
 import { taskEndpoints } from './nodes/tasks.ts'
 import { nodeVersionEndpoints } from './nodes/version.ts'
@@ -48,6 +55,8 @@ const endpoints = [
   ...jobEndpoints,
   ...clusterLogEndpoints,
   ...metricEndpoints,
+  ...mappingEndpoints,
+  ...cpuModelEndpoints,
   ...clusterTaskEndpoints,
   ...storageEndpoints,
   ...poolEndpoints,
@@ -55,6 +64,7 @@ const endpoints = [
   ...nodeConfigEndpoints,
   ...machineEndpoints,
   ...nodeFactEndpoints,
+  ...applianceEndpoints,
   ...aptEndpoints,
   ...bulkEndpoints,
   ...capabilityEndpoints,
@@ -64,10 +74,14 @@ const endpoints = [
   ...networkEndpoints,
   ...rrdEndpoints,
   ...serviceEndpoints,
+  ...shellEndpoints,
   ...subscriptionEndpoints,
   ...nodeVersionEndpoints,
   ...nodeStorageEndpoints,
   ...contentEndpoints,
+  ...downloadEndpoints,
+  ...importEndpoints,
+  ...pruneEndpoints,
   ...uploadEndpoints,
   ...qemuEndpoints,
   ...containerEndpoints,

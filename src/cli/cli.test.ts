@@ -105,6 +105,11 @@ test('a missing, an unknown and a surplus argument are each named', () => {
     (error: Fault) => 'vmid' in (error.fields ?? {}) && error.remedy === 'hako vm start <vmid>',
   )
   assert.throws(() => parseFor(command, ['100', '--colour', 'red']), /--colour/)
+  assert.throws(
+    () => parseFor(command, ['100', '--timeout', '-5']),
+    (error: Fault) =>
+      error.message === '--timeout is given no value' && (error.remedy ?? '').includes('--timeout=-VALUE'),
+  )
   assert.throws(() => paramsOf(command, parseFor(command, ['100', '200']), 'lab'), /'200' is too much/)
   assert.throws(() => parseFor(command, ['100', '-o', 'xml']), /--output is 'xml'/)
 })

@@ -1,10 +1,11 @@
 /** Runs a command of the node: words and options become a call, its reply becomes text or a task to wait for. */
 import { Fault, invalid, isFault } from '#base/fault.ts'
-import type { Command, CommandList } from '#rest/command.ts'
+import { type Command, type CommandList, dryRun } from '#rest/command.ts'
 import { name, usage } from './command-tree.ts'
 import { exitCodes } from './exit.ts'
 import { parseFor, type Parsed } from './arguments.ts'
 import type { Connection } from './connection.ts'
+import type { OpenedTerminal } from './console.ts'
 import { filledPath, withoutPath } from './path.ts'
 import { printed } from './print.ts'
 import type { Terminal } from './terminal.ts'
@@ -27,12 +28,9 @@ export async function runCommand(command: Command, args: readonly string[], fact
   }
 }
 
-async function run(
-  command: Command,
-  args: readonly string[],
-  { connection, list, terminal }: RunFacts,
-): Promise<number> {
-  const parsed = parseFor(command, args)
+async function run(given: Command, args: readonly string[], facts: RunFacts): Promise<number> {
+  const { connection, list, terminal } = facts
+  const { command, parsed } = meant(given, parseFor(given, args))
   if (parsed.global.help) {
     const { commandHelp } = await import('./help.ts')
     terminal.out(await commandHelp(command, terminal))
@@ -45,6 +43,9 @@ async function run(
     terminal,
   )
   demandConfirmation(command, parsed, params, terminal)
+  if (command.terminal !== undefined && parsed.global.output === 'table') {
+    ;(await import('./console.ts')).requireTerminal()
+  }
   const [path, rest] = [filledPath(command.path, params), withoutPath(command.path, params)]
   const { data } = await connection.call(command.method, path, rest, {
     isUpload: command.isUpload,
@@ -56,10 +57,24 @@ async function run(
     const { followToEnd } = await import('./follow.ts')
     return followToEnd({ follow: command.follow, started: data, params, connection, terminal, timeoutSeconds })
   }
+  if (command.terminal !== undefined && format === 'table') {
+    const { openConsole } = await import('./console.ts')
+    const place = filledPath(command.terminal, params)
+    return openConsole({ opened: data as OpenedTerminal, path: place, socketPath: connection.socketPath, terminal })
+  }
   const { columns, id, raw } = command
   const text = await printed(data, { format, columns, id, raw, language: terminal.language, width: terminal.width })
   if (text !== '') terminal.out(text)
   return holds(command, data) ? exitCodes.ok : exitCodes.unproven
+}
+
+/** With `--dry-run` a command is the question what it would do. */
+function meant(command: Command, parsed: Parsed): { command: Command; parsed: Parsed } {
+  const { [dryRun]: isDry, ...params } = parsed.params
+  if (!command.dryRun || isDry === undefined) return { command, parsed }
+  const { destroys: _, ...harmless } = command
+  const asking: Command = { ...harmless, ...command.dryRun, method: 'GET', isTask: false }
+  return { command: isDry === '1' ? asking : command, parsed: { ...parsed, params } }
 }
 
 function holds({ proves }: Command, data: unknown): boolean {

@@ -67,6 +67,11 @@ const sentences = {
     ja: '認証アプリでこれを読み取るか、シークレットを入力してください。表示はこの一度だけです。',
   },
   codeOfApp: { en: 'Code the app shows now: ', ja: 'アプリに表示されているコード: ' },
+  consoleOpen: {
+    en: 'Connected. Enter wakes a silent console; Ctrl-] leaves.',
+    ja: '接続しました。反応がなければ Enter を、終了するには Ctrl-] を押してください。',
+  },
+  consoleClosed: { en: '\nThe console is closed.', ja: '\nコンソールを閉じました。' },
   confirmHelp: { en: 'the object to destroy, typed again', ja: '破壊する対象をもう一度入力' },
 } as const
 

@@ -53,6 +53,8 @@ export interface StartOptions {
   readonly onlyNics?: readonly string[]
   /** Goes on from the memory kept under this name in its disks, on the machine it was kept on. */
   readonly memory?: { readonly tag: string; readonly machine: string; readonly options: Options }
+  /** What cloud-init is told as its name instead of its own, so that it takes the machine for the one it knows. */
+  readonly toldName?: string | undefined
   /** Task that starts it; an undo of that task may then stop it. */
   readonly startedBy?: string
   readonly log?: (line: string) => void

@@ -1,5 +1,7 @@
 /** What guests need of storage and network, and nothing more; the services of those names fit. */
 import type { Vmid, VolumeId } from '#base/ids.ts'
+import type { CpuModel } from './qemu/cpu.ts'
+import type { UsbWish } from './qemu/usb.ts'
 
 export interface GuestStorage {
   readonly location: (volid: VolumeId) => Promise<{ path: string; format: string; sizeBytes: number }>
@@ -7,6 +9,7 @@ export interface GuestStorage {
     volid: VolumeId,
   ) => Promise<{ layers: readonly { path: string; format: string }[]; sizeBytes: number }>
   readonly giveTo: (volid: VolumeId, uid: number) => Promise<void>
+  readonly rewrite: (volid: VolumeId, content: { readonly source: string; readonly sizeBytes: number }) => Promise<void>
 }
 
 export interface GuestNetwork {
@@ -17,5 +20,23 @@ export interface GuestNetwork {
     bridge: string
     netns?: string
   }) => Promise<{ tap: string; fd: number }>
+  /** Another bridge, or other VLANs, for a card that is plugged in. */
+  readonly move: (card: {
+    vmid: Vmid
+    nic: string
+    mac: string
+    bridge: string
+    tag?: number | undefined
+    trunks?: string | undefined
+  }) => Promise<void>
   readonly unplug: (card: { vmid: Vmid; nic?: string; netns?: string }) => Promise<void>
+}
+
+/** What the owner of the cluster gave names to. */
+export interface GuestDevices {
+  /** USB devices the mapping means on this node; undefined when there is none of that name. */
+  readonly usbMapping: (name: string) => Promise<readonly UsbWish[] | undefined>
+  /** Sets of PCI addresses the mapping means on this node, each as good as the other. */
+  readonly pciMapping: (name: string) => Promise<readonly (readonly string[])[] | undefined>
+  readonly cpuModel: (name: string) => Promise<CpuModel | undefined>
 }

@@ -6,6 +6,7 @@ import { Fault, isFault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import { asVmid } from '#base/ids.ts'
 import type { Random } from '#base/random.ts'
+import type { Errors } from '#base/schema/check.ts'
 import type { Store } from '#store/store.ts'
 import type { ConfigChange, GuestConfig, Options, Snapshots } from './config.ts'
 import { digestOf, requireDigest } from './config.ts'
@@ -13,6 +14,7 @@ import { GuestDocuments } from './documents.ts'
 import { planChange, touchesStorage } from './qemu/change.ts'
 import type { DriverNeeds } from './qemu/driver.ts'
 import { QemuDriver } from './qemu/driver.ts'
+import { planLive } from './qemu/live-plan.ts'
 import { completedChange } from './qemu/new-guest.ts'
 
 export interface RegistryNeeds extends DriverNeeds {
@@ -129,7 +131,7 @@ export class GuestRegistry {
   }
 
   /**
-   * Changes a configuration at once, when that neither makes nor destroys a volume.
+   * Changes a configuration at once, when that neither makes nor destroys a volume nor changes a running guest.
    * @returns false, having changed nothing, when it does: then it is the work of the operation `qmconfig`
    * @throws Fault `invalid` naming each wrong option, `conflict`
    */
@@ -139,7 +141,8 @@ export class GuestRegistry {
     checks: { readonly digest?: string | undefined; readonly force?: boolean | undefined } = {},
   ): Promise<boolean> {
     const now = await this.config(vmid)
-    if (touchesStorage(planChange(vmid, now, change, checks.force))) return false
+    const plan = planChange(vmid, now, change, checks.force)
+    if (touchesStorage(plan) || (now.running && planLive(now.running, plan.options).length > 0)) return false
     const { running, snapshots } = now
     await this.changeConfig(
       vmid,
@@ -155,6 +158,19 @@ export class GuestRegistry {
       checks,
     )
     return true
+  }
+
+  /**
+   * Makes of the running guest what is configured, as far as that goes without a restart; the rest stays pending. For
+   * operations that hold its lock.
+   * @returns the options it failed at, each with the reason
+   */
+  async changeLive(
+    vmid: Vmid,
+    how: { readonly signal?: AbortSignal; readonly log?: (line: string) => void } = {},
+  ): Promise<Errors> {
+    const { options } = await this.documents.get(vmid)
+    return this.driver.changeLive(vmid, options, how)
   }
 
   /** @throws Fault `conflict` 'VM 100 already exists on node …' */

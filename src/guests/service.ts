@@ -6,24 +6,28 @@
  * guest exclude each other by the lock `guest/<vmid>` of the task that calls them; what must hold even
  * without it (two starts, a start beside a clean-up) is kept by the run records.
  */
+import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import { Fault, isFault, messageOf } from '#base/fault.ts'
-import type { Vmid } from '#base/ids.ts'
+import type { Vmid, VolumeId } from '#base/ids.ts'
 import { MiB } from '#base/bytes.ts'
 import { AgentClient } from '#host/guest-agent.ts'
 import type { QmpClient } from '#host/qmp.ts'
+import { cloudInitPart, writeCloudInit } from './cloud-init/drive.ts'
+import { toldOptions } from './cloud-init/options.ts'
 import type { Options } from './config.ts'
 import { isTemplate, nameOf } from './config.ts'
 import { Counters } from './counters.ts'
 import type { GuestDocument } from './documents.ts'
 import type { GuestState, GuestStatus, GuestSummary, StartOptions } from './guest.ts'
-import { runHook } from './hook.ts'
+import { type HookPhase, runHook } from './hook.ts'
 import { agentOf } from './qemu/agent.ts'
 import { bootOrderOf } from './qemu/boot.ts'
 import { qmpSockets } from './qemu/command-line.ts'
 import { topologyOf } from './qemu/cpu.ts'
-import { drivesOf, rememberedSize } from './qemu/drive.ts'
+import { cloudInitVolumesIn, driveOf, drivesOf, printDrive, rememberedSize } from './qemu/drive.ts'
 import { memoryMiBOf } from './qemu/memory.ts'
+import { type ConsolePlace, connectScreen, connectSerial, requireScreen, serialPortOf } from './qemu/console.ts'
 import { openMonitor, sample } from './qemu/monitor.ts'
 import type { RegistryNeeds } from './registry.ts'
 import { GuestRegistry, lockedFault } from './registry.ts'
@@ -119,9 +123,47 @@ export class GuestService extends GuestRegistry {
     if (reservedBy !== undefined) throw lockedFault(vmid, 'create')
     if (isTemplate(wanted)) throw new Fault('conflict', `you can't start a vm if it's a template`)
     if (await this.isRunning(vmid)) throw new Fault('conflict', `VM ${vmid} already running`)
+    await this.#writeCloudInit(vmid, how.toldName === undefined ? options : { ...options, name: how.toldName })
     await this.#hook(vmid, options, 'pre-start')
     await this.driver.start(vmid, options, how)
-    await this.#hook(vmid, options, 'post-start')
+    await this.#hookAfter(vmid, options, 'post-start')
+  }
+
+  async #writeCloudInit(vmid: Vmid, options: Options): Promise<void> {
+    const [drive] = cloudInitVolumesIn(options)
+    if (drive) await writeCloudInit(this.#needs, vmid, { volid: drive.volid, options })
+  }
+
+  /** What the guest's cloud-init drive would hold if it were written now. @throws Fault `missing` naming a snippet */
+  async cloudInitPart(vmid: Vmid, part: 'user' | 'network' | 'meta'): Promise<string> {
+    return cloudInitPart(this.#needs, vmid, toldOptions(await this.config(vmid)), part)
+  }
+
+  /**
+   * Writes the guest's cloud-init drive anew; a running guest gets it as a new disc. For operations that hold the
+   * guest's lock.
+   * @param told what it is told instead of what is configured: what a running guest had, to take an update back
+   * @throws Fault `conflict` when there is none, `missing` naming a snippet, `exhausted`
+   */
+  async updateCloudInit(vmid: Vmid, told?: Options): Promise<void> {
+    const { volid } = await this.requireCloudInit(vmid)
+    const config = await this.config(vmid)
+    const options = told ?? toldOptions(config)
+    await writeCloudInit(this.#needs, vmid, { volid, options })
+    const [inserted] = cloudInitVolumesIn(config.running ?? {})
+    if (!config.running || !inserted) return
+    const text = printDrive(driveOf(inserted.name, config.running[inserted.name] ?? ''), { file: volid })
+    await this.driver.changeMedium(vmid, driveOf(inserted.name, text), volid)
+    await this.changeRunning(vmid, () => ({ ...options, [inserted.name]: text }))
+  }
+
+  /** @throws Fault `conflict` saying how to get one */
+  async requireCloudInit(vmid: Vmid): Promise<{ name: string; volid: VolumeId }> {
+    const [drive] = cloudInitVolumesIn((await this.config(vmid)).options)
+    if (drive) return drive
+    throw new Fault('conflict', `VM ${vmid} has no cloud-init drive`, {
+      remedy: `Give it one: \`hako vm set ${vmid} --ide2 <storage>:cloudinit\`.`,
+    })
   }
 
   /** Makes true that a start by this task never happened; leaves a guest another task started alone. */
@@ -137,7 +179,7 @@ export class GuestService extends GuestRegistry {
   async shutdown(vmid: Vmid, how: ShutdownOptions = {}): Promise<void> {
     const { timeoutMs = defaultShutdownMs, forceStop = false, signal, log = () => {} } = how
     const { process, options } = await this.driver.requireRunning(vmid)
-    await this.#hook(vmid, options, 'pre-stop')
+    await this.#hookAfter(vmid, options, 'pre-stop')
     try {
       log(
         (await this.#askToShutDown(vmid, options)) ? 'asked the guest agent to shut down' : 'pressed the power button',
@@ -150,7 +192,7 @@ export class GuestService extends GuestRegistry {
       log(`it did not shut down within ${timeoutMs / 1000} s and is stopped`)
       await this.driver.stop(vmid)
     }
-    await this.#hook(vmid, options, 'post-stop')
+    await this.#hookAfter(vmid, options, 'post-stop')
   }
 
   /** True when the agent took the wish. */
@@ -172,8 +214,9 @@ export class GuestService extends GuestRegistry {
   /** Pulls the plug. @throws Fault `conflict` 'VM 100 not running' */
   async stop(vmid: Vmid): Promise<void> {
     const { options } = await this.driver.requireRunning(vmid)
+    await this.#hookAfter(vmid, options, 'pre-stop')
     await this.driver.stop(vmid)
-    await this.#hook(vmid, options, 'post-stop')
+    await this.#hookAfter(vmid, options, 'post-stop')
   }
 
   /** Presses the reset button. */
@@ -202,6 +245,32 @@ export class GuestService extends GuestRegistry {
    */
   async qmp(vmid: Vmid, which: keyof typeof qmpSockets = 'short', signal?: AbortSignal): Promise<QmpClient> {
     return this.driver.monitor(vmid, which, signal)
+  }
+
+  /** Connects to the screen of the running guest, which speaks VNC. @throws Fault `conflict` when it has none */
+  async connectScreen(vmid: Vmid): Promise<Socket> {
+    return connectScreen(await this.#consolePlace(vmid))
+  }
+
+  /** @throws Fault `conflict` when the running guest has no screen, or does not run */
+  async requireScreen(vmid: Vmid): Promise<void> {
+    requireScreen(vmid, (await this.#consolePlace(vmid)).record.options)
+  }
+
+  /** Which of its serial ports a terminal means. @throws Fault `conflict` when it has none, or does not run */
+  async serialPort(vmid: Vmid, wanted?: string): Promise<number> {
+    return serialPortOf(vmid, (await this.#consolePlace(vmid)).record.options, wanted)
+  }
+
+  /** QEMU serves one client on each port. */
+  async connectSerial(vmid: Vmid, index: number): Promise<Socket> {
+    return connectSerial(await this.#consolePlace(vmid), index)
+  }
+
+  async #consolePlace(vmid: Vmid): Promise<ConsolePlace> {
+    await this.documents.get(vmid)
+    const record = await this.driver.requireRunning(vmid)
+    return { vmid, runDir: this.runDirOf(vmid), uid: this.uidOf(vmid), record }
   }
 
   /** @throws Fault `unavailable` when the guest has no agent, does not run, or its agent does not answer */
@@ -242,8 +311,11 @@ export class GuestService extends GuestRegistry {
   async reapDead(): Promise<Vmid[]> {
     const reaped: Vmid[] = []
     for (const vmid of await this.driver.records.all()) {
-      if (await this.driver.reap(vmid)) reaped.push(vmid)
-      else await this.driver.boundLogs(vmid)
+      if (await this.driver.reap(vmid)) {
+        reaped.push(vmid)
+        const ended = await this.documents.find(vmid)
+        if (ended) await this.#hookAfter(vmid, ended.options, 'post-stop')
+      } else await this.driver.boundLogs(vmid)
     }
     return reaped
   }
@@ -278,9 +350,18 @@ export class GuestService extends GuestRegistry {
     return facts
   }
 
-  async #hook(vmid: Vmid, options: Options, phase: string): Promise<void> {
-    if (options.hookscript === undefined) return
-    await runHook({ host: this.#needs.host, storage: this.#needs.storage }, options.hookscript, vmid, phase)
+  async #hook(vmid: Vmid, { hookscript }: Options, phase: HookPhase): Promise<void> {
+    if (hookscript !== undefined) await runHook(this.#needs, hookscript, vmid, phase)
+  }
+
+  /** Only before a start can a script refuse what is about to be done. */
+  async #hookAfter(vmid: Vmid, options: Options, phase: HookPhase): Promise<void> {
+    try {
+      await this.#hook(vmid, options, phase)
+    } catch (fault) {
+      if (!isFault(fault)) throw fault
+      this.#needs.log.warn(`the hook script of VM ${vmid} failed`, { phase, reason: fault.message })
+    }
   }
 }
 

@@ -1,5 +1,5 @@
 /** Devices on the buses of the machine, as `/sys` tells them. Names come from the lists of the distribution, where installed. */
-import { readdir, readlink } from 'node:fs/promises'
+import { chown, readdir, readlink } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { codeOf, readIfPresent } from './files.ts'
 
@@ -88,6 +88,12 @@ export async function usbDevices(root = '/sys'): Promise<UsbDevice[]> {
   const directory = join(root, 'bus/usb/devices')
   const names = (await entriesOf(directory)).filter((name) => !name.includes(':'))
   return Promise.all(names.map((name) => usbDevice(join(directory, name), name)))
+}
+
+/** Lets that user open the device. */
+export async function giveUsbDevice({ bus, device }: UsbDevice, uid: number): Promise<void> {
+  const [first, second] = [bus, device].map((number) => String(number).padStart(3, '0'))
+  await chown(`/dev/bus/usb/${first}/${second}`, uid, 0)
 }
 
 async function usbDevice(at: string, name: string): Promise<UsbDevice> {

@@ -7,6 +7,7 @@
  */
 import { connect, type Socket } from 'node:net'
 import { Fault } from '#base/fault.ts'
+import { sendWithDescriptor } from './descriptor-passing.ts'
 import { codeOf } from './files.ts'
 
 export interface LineHandlers {
@@ -71,6 +72,11 @@ export class LineSocket {
 
   send(text: string | Uint8Array): void {
     if (this.isOpen) this.#socket.write(text)
+  }
+
+  /** As `send`, and hands over an open descriptor. @throws Fault `unavailable` */
+  sendWithDescriptor(text: string, descriptor: number): void {
+    if (this.isOpen) sendWithDescriptor(this.#socket, text, descriptor)
   }
 
   /** Ends the connection; `onEnd` hears `reason`. */

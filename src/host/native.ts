@@ -1,12 +1,13 @@
 /**
- * The two things Linux offers only through system calls that Node has no word for: attaching to a tap
- * device, and asking who is at the other end of a unix socket. Both go through libc by `node:ffi`.
+ * The things Linux offers only through system calls that Node has no word for: attaching to a tap device,
+ * asking who is at the other end of a unix socket, and making a pseudo terminal. All go through libc by
+ * `node:ffi`.
  *
  * Invariant: a tap is never made persistent. It lives exactly as long as somebody holds its descriptor,
  * so a QEMU that dies, by whatever cause, takes its tap with it and nothing is left to clean up. The
  * tempting way, `ip tuntap add`, leaves a tap behind after every kill -9.
  */
-import { closeSync, openSync } from 'node:fs'
+import { closeSync, constants, openSync } from 'node:fs'
 import ffi from 'node:ffi'
 import { Fault } from '#base/fault.ts'
 import { codeOf } from './files.ts'
@@ -16,6 +17,9 @@ const TUNSETOWNER = 0x4004_54ccn
 /** IFF_TAP | IFF_NO_PI | IFF_VNET_HDR: whole Ethernet frames, with the header that carries offloads. */
 const TAP_FLAGS = 0x5002
 const NAME_BYTES = 16
+const TIOCSPTLCK = 0x4004_5431n
+const TIOCGPTN = 0x8004_5430n
+const TIOCSWINSZ = 0x5414n
 const SOL_SOCKET = 1
 const SO_PEERCRED = 17
 const EBUSY = 16
@@ -112,4 +116,45 @@ export function peerCredentials(socketFd: number): PeerCredentials {
     throw new Fault('failed', `descriptor ${socketFd} is no connected unix socket (errno ${errno()})`)
   }
   return { pid: credentials.readInt32LE(0), uid: credentials.readUInt32LE(4), gid: credentials.readUInt32LE(8) }
+}
+
+export interface PseudoTerminal {
+  /** The end of whoever shows the terminal. When its last descriptor closes, the programs on it hear SIGHUP. */
+  readonly master: number
+  /** The end of the programs, as their standard input, output and error. */
+  readonly slave: number
+  /** `/dev/pts/3` */
+  readonly path: string
+}
+
+/** Makes a pseudo terminal; the caller closes both descriptors. @throws Fault `unavailable` when there are none */
+export function openPseudoTerminal(): PseudoTerminal {
+  // Without O_NOCTTY a daemon that leads its session would make it its own.
+  const mode = constants.O_RDWR | constants.O_NOCTTY
+  let master: number | undefined
+  try {
+    master = openSync('/dev/ptmx', mode)
+    const [unlocked, number] = [Buffer.alloc(4), Buffer.alloc(4)]
+    if (libc().ioctl(master, TIOCSPTLCK, unlocked) !== 0 || libc().ioctl(master, TIOCGPTN, number) !== 0) {
+      throw new Fault('failed', `/dev/ptmx is no multiplexer of terminals (errno ${errno()})`)
+    }
+    const path = `/dev/pts/${number.readUInt32LE()}`
+    return { master, slave: openSync(path, mode), path }
+  } catch (cause) {
+    if (master !== undefined) closeSync(master)
+    throw new Fault('unavailable', 'no pseudo terminal could be opened', {
+      cause,
+      remedy: 'See whether /dev/pts is mounted and how many terminals are open (/proc/sys/kernel/pty/nr and max).',
+    })
+  }
+}
+
+/** Tells the programs on a pseudo terminal how large it is now. */
+export function resizePseudoTerminal(master: number, columns: number, rows: number): void {
+  const size = Buffer.alloc(8)
+  size.writeUInt16LE(rows, 0)
+  size.writeUInt16LE(columns, 2)
+  if (libc().ioctl(master, TIOCSWINSZ, size) !== 0) {
+    throw new Fault('failed', `the terminal could not be given its size (errno ${errno()})`)
+  }
 }

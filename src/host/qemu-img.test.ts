@@ -35,7 +35,7 @@ suite('qemu-img', () => {
       const path = join(await folder(t), `disk.${format}`)
       await createImage(host, { path, format, sizeBytes: MiB })
       await growImage(host, path, format, 3 * MiB)
-      const info = await imageInfo(host, path, format)
+      const info = await imageInfo(host, { path, format })
       assert.deepEqual([info.format, info.virtualSizeBytes, info.isCorrupt], [format, 3 * MiB, false])
       await assert.rejects(growImage(host, path, format, MiB), /qemu-img failed/)
     })
@@ -53,7 +53,10 @@ suite('qemu-img', () => {
     ] as const
     await convertImage(host, { source, target, isTargetZero: true })
     assert.ok((await readFile(copy)).subarray(0, before.length).equals(before))
-    assert.equal((await imageInfo(host, disguised, 'raw')).virtualSizeBytes, Math.ceil(before.length / 512) * 512)
+    assert.equal(
+      (await imageInfo(host, { path: disguised, format: 'raw' })).virtualSizeBytes,
+      Math.ceil(before.length / 512) * 512,
+    )
   })
 
   test('reads no backing file, even when one appears after the check', async (t) => {
@@ -112,7 +115,7 @@ suite('qemu-img', () => {
     // qemu-img writes the first block of a new raw file itself.
     const data = extents.filter(({ isZero, offset }) => !isZero && offset > 0)
     assert.deepEqual(data, [{ offset: MiB, length: 64 * KiB, isZero: false, isData: true }])
-    const needed = await measureImage(host, path, 'raw')
+    const needed = await measureImage(host, { path, format: 'raw' })
     assert.ok(needed >= 64 * KiB && needed < 2 * MiB, `${needed} bytes for 64 KiB of data`)
   })
 
@@ -128,7 +131,7 @@ suite('qemu-img', () => {
   })
 
   test('is never given a name it could misread', async () => {
-    await assert.rejects(imageInfo(host, 'json:{}', 'raw'), /absolute path/)
+    await assert.rejects(imageInfo(host, { path: 'json:{}', format: 'raw' }), /absolute path/)
     await assert.rejects(createImage(host, { path: '-h', format: 'raw', sizeBytes: 1 }), /absolute path/)
   })
 

@@ -2,9 +2,9 @@
  * `qemu-img`: verbs on image files, values out.
  *
  * Invariant: no verb lets qemu-img guess a format. A guest writes whatever it likes to the start of its
- * raw disk; a guessed `qcow2` would then open any file of the host as a backing file. Reading verbs on
- * images of unknown origin run with bounded memory and processor time, because a crafted header can ask
- * for much of both.
+ * raw disk; a guessed `qcow2` would then open any file of the host as a backing file. Verbs on images of unknown
+ * origin run with bounded memory and processor time, because a crafted header can ask for much of both, and without
+ * any of root's capabilities but the one to read, so that a hole in the tool is no way into the host.
  *
  * Rejected: trusting `qemu-img info` alone to find references to other files. Releases before the fix of
  * CVE-2024-4467 open a data file while answering; whoever takes in a foreign image reads its header
@@ -15,7 +15,8 @@ import { GiB } from '#base/bytes.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import type { Argv, Host } from './host.ts'
 
-export type DiskFormat = 'raw' | 'qcow2' | 'vmdk'
+/** `vpc` is QEMU's word for VHD. */
+export type DiskFormat = 'raw' | 'qcow2' | 'vmdk' | 'vpc'
 export type Preallocation = 'off' | 'metadata' | 'falloc' | 'full'
 
 const timeouts = {
@@ -26,9 +27,31 @@ const timeouts = {
   convertMs: 24 * 60 * 60_000,
 } as const
 
-/** What a query about a foreign image may take: its answer is a few hundred bytes. */
-function confined(timeoutMs: number): readonly ['prlimit', ...string[]] {
-  return ['prlimit', `--as=${2 * GiB}`, `--cpu=${timeoutMs / 1000}`, '--core=0', '--']
+/** For what reads a foreign image. Without a time, the caller's own limit is the only one. */
+function confined(cpuMs?: number): readonly ['setpriv', ...string[]] {
+  const time = cpuMs === undefined ? [] : [`--cpu=${cpuMs / 1000}`]
+  return [
+    'setpriv',
+    '--no-new-privs',
+    '--inh-caps=-all',
+    // A disk belongs to its guest's user, and is read here for its owner.
+    '--bounding-set=-all,+dac_read_search',
+    '--',
+    'prlimit',
+    `--as=${2 * GiB}`,
+    ...time,
+    '--core=0',
+    '--',
+  ]
+}
+
+/** Where a foreign image is: a file, or a part of one. */
+export interface ImagePlace {
+  /** Absolute. */
+  readonly path: string
+  readonly format: DiskFormat
+  /** A member of an archive. */
+  readonly part?: { readonly offset: number; readonly sizeBytes: number } | undefined
 }
 
 export interface ImageInfo {
@@ -42,27 +65,44 @@ export interface ImageInfo {
   readonly refersTo: readonly string[]
 }
 
-/** Asks about an image, without opening its backing chain. `format` is never guessed. */
-export async function imageInfo(host: Host, path: string, format: DiskFormat): Promise<ImageInfo> {
-  const argv = ['qemu-img', 'info', '--force-share', '--output=json', '-f', format, named(path)] as const
+/** Asks about an image, without opening anything behind it. `format` is never guessed. */
+export async function imageInfo(host: Host, place: ImagePlace): Promise<ImageInfo> {
+  const argv = ['qemu-img', 'info', '--force-share', '--output=json', alone(place)] as const
   const { stdout } = await host.run([...confined(timeouts.queryMs), ...argv], { timeoutMs: timeouts.queryMs })
-  return parseImageInfo(stdout)
+  return parseImageInfo(stdout, place.path)
 }
 
-/** Reads the JSON of `qemu-img info`. */
-export function parseImageInfo(text: string): ImageInfo {
+/**
+ * Reads the JSON of `qemu-img info`.
+ * @param path the image's own file, which it may name
+ */
+export function parseImageInfo(text: string, path?: string): ImageInfo {
   const info = asObject(JSON.parse(text))
   const data = asObject(asObject(info['format-specific'])['data'])
-  const own = info['filename']
+  const isOwn = (name: string | undefined) => name !== undefined && (name === info['filename'] || name === path)
   const extents = Array.isArray(data['extents']) ? data['extents'].map((extent) => asObject(extent)['filename']) : []
   const others = [info['backing-filename'], info['full-backing-filename'], data['data-file'], ...extents]
+  const names = others.filter((name): name is string => typeof name === 'string')
   return {
     format: String(info['format']),
     virtualSizeBytes: numberAt(info, 'virtual-size'),
     allocatedBytes: numberAt(info, 'actual-size'),
     isEncrypted: info['encrypted'] === true,
     isCorrupt: data['corrupt'] === true,
-    refersTo: [...new Set(others.filter((name): name is string => typeof name === 'string' && name !== own))],
+    refersTo: [...new Set(names.filter((name) => !isOwn(name) && !isOwn(fileIn(name))))],
+  }
+}
+
+/** The one file at the bottom of a node QEMU describes as `json:{…}`; nothing for any other name. */
+function fileIn(name: string): string | undefined {
+  if (!name.startsWith('json:')) return undefined
+  try {
+    for (let node = asObject(JSON.parse(name.slice('json:'.length))); ; node = asObject(node['file'])) {
+      if (typeof node['filename'] === 'string') return node['driver'] === 'file' ? node['filename'] : undefined
+      if (node['file'] === undefined) return undefined
+    }
+  } catch {
+    return undefined
   }
 }
 
@@ -92,7 +132,7 @@ export async function growImage(host: Host, path: string, format: 'raw' | 'qcow2
 }
 
 export interface Conversion {
-  readonly source: { readonly path: string; readonly format: DiskFormat }
+  readonly source: ImagePlace
   /** Exists already and is at least as large as the source. */
   readonly target: { readonly path: string; readonly format: 'raw' | 'qcow2' }
   /** Every byte of the target reads as zero, so zeros of the source need not be written. */
@@ -108,7 +148,7 @@ export interface Conversion {
 export async function convertImage(host: Host, conversion: Conversion): Promise<void> {
   const { source, target, isTargetZero, onProgress, signal } = conversion
   const zero = isTargetZero ? ['--target-is-zero'] : []
-  const verb: Argv = ['qemu-img', 'convert', '-p', '-n', ...zero, '-O', target.format]
+  const verb: Argv = [...confined(), 'qemu-img', 'convert', '-p', '-n', ...zero, '-O', target.format]
   await change(host, [...verb, alone(source), named(target.path)], {
     timeoutMs: timeouts.convertMs,
     signal,
@@ -126,18 +166,8 @@ export function progressIn(text: string): number | undefined {
 }
 
 /** Bytes a copy will take where zeros and holes are not stored. */
-export async function measureImage(host: Host, path: string, format: DiskFormat): Promise<number> {
-  const argv = [
-    'qemu-img',
-    'measure',
-    '--force-share',
-    '--output=json',
-    '-f',
-    format,
-    '-O',
-    'qcow2',
-    named(path),
-  ] as const
+export async function measureImage(host: Host, place: ImagePlace): Promise<number> {
+  const argv = ['qemu-img', 'measure', '--force-share', '--output=json', '-O', 'qcow2', alone(place)] as const
   const { stdout } = await host.run([...confined(timeouts.measureMs), ...argv], { timeoutMs: timeouts.measureMs })
   return numberAt(asObject(JSON.parse(stdout)), 'required')
 }
@@ -214,8 +244,11 @@ function named(path: string): string {
 }
 
 /** The image as QEMU opens it: every layer named, and nothing behind it whatever its header says by then. */
-function alone({ path, format }: Conversion['source']): string {
-  const file = { driver: 'file', filename: named(path) }
+function alone({ path, format, part }: ImagePlace): string {
+  const whole = { driver: 'file', filename: named(path) }
+  // QEMU counts in sectors; an archive fills up its last one.
+  const sectors = part && Math.ceil(part.sizeBytes / 512)
+  const file = sectors ? { driver: 'raw', offset: part.offset, size: sectors * 512, file: whole } : whole
   const backing = format === 'raw' ? {} : { backing: null }
   return `json:${JSON.stringify({ driver: format, ...backing, file })}`
 }

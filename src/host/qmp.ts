@@ -25,6 +25,11 @@ export interface QmpOptions {
   readonly replyBytes?: number
 }
 
+export interface ExecuteOptions extends QmpOptions {
+  /** Handed over with the command (`getfd`, `add-fd`); the caller closes its own. */
+  readonly descriptor?: number
+}
+
 interface Pending {
   readonly command: string
   readonly resolve: (value: unknown) => void
@@ -86,15 +91,17 @@ export class QmpClient implements AsyncDisposable {
    * @throws Fault `failed` with QEMU's own words (`cause` is a QmpError), `unavailable` when QEMU is gone
    *   or goes, `timeout`, `aborted`.
    */
-  async execute<T = unknown>(command: string, args: object = {}, options: QmpOptions = {}): Promise<T> {
-    const { timeoutMs = limits.qmp.timeoutMs, signal } = options
+  async execute<T = unknown>(command: string, args: object = {}, options: ExecuteOptions = {}): Promise<T> {
+    const { timeoutMs = limits.qmp.timeoutMs, signal, descriptor } = options
     if (this.#ended) throw this.#ended
     if (signal?.aborted) throw new Fault('aborted', `QMP command '${command}': interrupted`, { cause: signal.reason })
     const id = ++this.#lastId
     const { promise, resolve, reject } = Promise.withResolvers<unknown>()
     this.#pending.set(id, { command, resolve, reject })
     try {
-      this.#line?.send(`${JSON.stringify({ execute: command, arguments: args, id })}\n`)
+      const line = `${JSON.stringify({ execute: command, arguments: args, id })}\n`
+      if (descriptor === undefined) this.#line?.send(line)
+      else this.#line?.sendWithDescriptor(line, descriptor)
       const late = () => new Fault('timeout', `QMP command '${command}': no answer within ${timeoutMs / 1000} s`)
       return (await within(promise, timeoutMs, signal, late)) as T
     } finally {

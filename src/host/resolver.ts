@@ -17,3 +17,9 @@ export function parseNameServers(text: string): string[] {
   const named = [...text.matchAll(/^nameserver\s+(\d+\.\d+\.\d+\.\d+)\s*$/gm)].map((match) => match[1] ?? '')
   return named.filter((address) => !address.startsWith('127.') && address !== '0.0.0.0')
 }
+
+/** Domains this machine looks names up in. */
+export async function searchDomains(): Promise<string[]> {
+  const text = (await readIfPresent('/etc/resolv.conf')) ?? ''
+  return /^search\s+(\S.*)$/m.exec(text)?.[1]?.trim().split(/\s+/) ?? []
+}

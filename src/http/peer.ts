@@ -6,21 +6,9 @@
  * about the person behind it.
  */
 import { readFile } from 'node:fs/promises'
-import type { Socket } from 'node:net'
 import type { Identity } from '#rest/endpoint.ts'
 
 export type PeerCredentials = (socketFd: number) => { readonly pid: number; readonly uid: number; readonly gid: number }
-
-/**
- * The descriptor of a connected socket. Node keeps it in a field without a public name.
- * @throws Error when this Node has moved it: then nobody may be let in.
- */
-export function descriptorOf(socket: Socket): number {
-  const handle: unknown = Reflect.get(socket, '_handle')
-  const fd: unknown = typeof handle === 'object' && handle !== null ? Reflect.get(handle, 'fd') : undefined
-  if (typeof fd !== 'number' || fd < 0) throw new Error('the socket has no descriptor')
-  return fd
-}
 
 /** Turns a uid of this machine into a user, or nobody. */
 export type LocalUsers = (uid: number) => Promise<Identity | undefined>

@@ -70,9 +70,9 @@ async function requireRoom(headers: IncomingHttpHeaders, directory: string, maxi
   if (declared + bounds.spoolReserveBytes <= free || declared === 0) return
   throw new Fault(
     'exhausted',
-    `no space for the upload: it needs ${humanSize(declared)}, '${directory}' has ${humanSize(free)} free`,
+    `no space for the upload: it needs ${humanSize(declared)}, and ${humanSize(bounds.spoolReserveBytes)} must stay free; '${directory}' has ${humanSize(free)} free`,
     {
-      remedy: `Free space on the file system of '${directory}' (${humanSize(bounds.spoolReserveBytes)} must stay free).`,
+      remedy: `Free space on the file system of '${directory}': ${humanSize(declared + bounds.spoolReserveBytes - free)} are missing.`,
     },
   )
 }

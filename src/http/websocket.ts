@@ -13,6 +13,7 @@ import { Fault } from '#base/fault.ts'
 import { notImplemented } from '#rest/dispatch.ts'
 import type { Identity } from '#rest/endpoint.ts'
 import { faultReply } from '#rest/reply.ts'
+import { bounds } from './bounds.ts'
 import { rawResponse } from './send.ts'
 import type { EdgeContext } from './edge.ts'
 import { afterFailedLogin, identityFrom, noTicket } from './session.ts'
@@ -49,7 +50,8 @@ export async function answerUpgrade(
     if (socket.destroyed) return
     handler(socket, head)
   } catch (error) {
-    if (!(error instanceof Fault)) log.error('bug in an upgrade', { path: request.url, error })
+    // Without its query: tickets travel there.
+    if (!(error instanceof Fault)) log.error('bug in an upgrade', { path: splitTarget(request.url ?? '/').path, error })
     const fault = error instanceof Fault ? error : new Fault('failed', 'internal error')
     if (fault.kind === 'unauthenticated') await afterFailedLogin(startedMs, context)
     socket.end(rawResponse(faultReply('json', fault), clock), () => socket.destroy())
@@ -85,9 +87,17 @@ export function carryUpgrade(
 ): void {
   const upstream = connect(daemonSocket)
   let isConnected = false
+  const over = new AbortController()
   const end = () => {
+    over.abort()
     socket.destroy()
     upstream.destroy()
+  }
+  // What the daemon said last may still be on its way to the client.
+  const endGently = () => {
+    socket.end()
+    socket.resume()
+    clock.sleep(bounds.lingerMs, over.signal).then(end, () => {}) // The client was quicker.
   }
   upstream.on('connect', () => {
     isConnected = true
@@ -96,13 +106,13 @@ export function carryUpgrade(
     upstream.pipe(socket).pipe(upstream)
   })
   upstream.on('error', (cause) => {
-    if (isConnected) return end()
+    if (isConnected) return // `close` follows.
     const fault = new Fault('unavailable', 'the daemon does not answer', { cause })
     socket.end(rawResponse(faultReply('json', fault), clock), end)
   })
   socket.on('error', end)
   socket.on('close', end)
-  upstream.on('close', () => isConnected && end())
+  upstream.on('close', () => isConnected && endGently())
 }
 
 /** Request line and headers, without any header only the front may set. */

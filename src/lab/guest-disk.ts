@@ -11,9 +11,9 @@ import { MiB } from '#base/bytes.ts'
 import type { Host } from '#host/host.ts'
 import { mountImage } from '#host/mount.ts'
 
-export const diskBytes = 64 * MiB
+const diskBytes = 64 * MiB
 /** Known to `guest/root/boot/extlinux.conf`. */
-const label = 'hakobune-guest'
+const guestLabel = 'hakobune-guest'
 
 export interface DiskParts {
   /** Directory that becomes the root, without kernel and initrd. */
@@ -22,12 +22,17 @@ export interface DiskParts {
   readonly initrd: string
   /** Where the file system is mounted meanwhile. */
   readonly mountPoint: string
+  /** Of another guest than the lab's. */
+  readonly sizeBytes?: number
+  /** Name of its file system. */
+  readonly label?: string
 }
 
 export async function makeDisk(host: Host, disk: string, parts: DiskParts): Promise<void> {
+  const { sizeBytes = diskBytes, label = guestLabel } = parts
   const file = await open(disk, 'wx', 0o644)
   try {
-    await file.truncate(diskBytes)
+    await file.truncate(sizeBytes)
   } finally {
     await file.close()
   }

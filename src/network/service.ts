@@ -37,7 +37,7 @@ import {
   parseSubnet,
   type Subnet,
 } from './subnet.ts'
-import { plugTap, type Plugged, unplugTaps } from './taps.ts'
+import { moveTap, plugTap, type Plugged, unplugTaps } from './taps.ts'
 
 export interface NetworkNeeds {
   readonly settings: Settings
@@ -166,6 +166,11 @@ export class NetworkService {
     if (netns === undefined) return plugTap(this.#parts(), { vmid, nic, mac, bridge, tag, trunks })
     const network = await this.#isolatedIn(netns)
     return plugTap(this.#parts(), { vmid, nic, mac, bridge: network.bridge, netns })
+  }
+
+  /** Takes a card that is plugged in to another bridge, without the guest noticing. Not in an isolated network. */
+  async move({ vmid, nic, mac, bridge, tag, trunks }: Card): Promise<void> {
+    await moveTap(this.#parts(), { vmid, nic, mac, bridge, tag, trunks })
   }
 
   /** Takes a card off the network, or all cards of a guest. Idempotent. */

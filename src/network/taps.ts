@@ -6,7 +6,7 @@
  * used again. Names are numbered, since a vmid does not fit beside the instance into 15 characters.
  */
 import { closeSync } from 'node:fs'
-import { Fault, isFault } from '#base/fault.ts'
+import { Fault, isFault, missing } from '#base/fault.ts'
 import { type PortVlans, setPortVlans } from '#host/bridge.ts'
 import type { Host } from '#host/host.ts'
 import { changeLink, deleteLink, findLink, links } from '#host/ip.ts'
@@ -83,6 +83,20 @@ async function vlansFor(
   // A card without a tag may use them all: the guest itself tells them apart.
   const carried = trunks?.split(';') ?? (tag === undefined ? ['2-4094'] : [])
   return { own: tag ?? 1, carried: carried.filter((range) => range !== String(tag ?? 1)) }
+}
+
+/**
+ * Joins the tap of a card that is plugged in to another bridge, or to other VLANs; the guest notices nothing.
+ * @throws Fault `missing` when there is no such bridge, or no such card
+ */
+export async function moveTap({ host, names, records }: Taps, card: TapRecord): Promise<void> {
+  const { vmid, nic, bridge, netns } = card
+  const vlans = await vlansFor(host, card)
+  const own = (await records.taps.list()).find(({ value }) => value.vmid === vmid && value.nic === nic)
+  if (!own) throw missing('card', `${nic} of guest ${vmid}`)
+  await changeLink(host, own.name, { alias: names.alias, master: bridge }, { netns })
+  if (vlans) await setPortVlans(host, own.name, vlans)
+  await records.taps.put(own.name, card)
 }
 
 /** Removes the taps of a guest, or of one of its cards, also from under a QEMU that still holds them. Idempotent. */

@@ -1,9 +1,11 @@
 /** Every operation there is, by name: how a task's process finds what it was told to do. */
 import { type AnyOperation, operationsByName } from '#tasks/registry.ts'
 import { syncRealm, testRealmSync } from './access/sync-realm.ts'
+import { pruneBackups } from './backup/prune.ts'
 import { backupGuests } from './backup/run.ts'
 import { verifyBackups } from './backup/verify.ts'
 import { cloneGuest } from './guest/clone.ts'
+import { updateCloudInit } from './guest/cloud-init.ts'
 import { configureGuest } from './guest/configure.ts'
 import { createGuest } from './guest/create.ts'
 import { deleteSnapshot } from './guest/delete-snapshot.ts'
@@ -21,7 +23,9 @@ import { applyNetwork } from './node/apply-network.ts'
 import { startAll, stopAll, suspendAll } from './node/all-guests.ts'
 import { reloadService, restartService, startService, stopService } from './node/service.ts'
 import { drillGuest } from './recovery/drill.ts'
+import { copyVolume } from './storage/copy.ts'
 import { deleteVolume } from './storage/delete.ts'
+import { downloadFile } from './storage/download.ts'
 import { uploadFile } from './storage/upload.ts'
 
 export const allOperations = operationsByName([
@@ -29,12 +33,15 @@ export const allOperations = operationsByName([
   backupGuests,
   cloneGuest,
   configureGuest,
+  copyVolume,
   createGuest,
   deleteSnapshot,
   deleteVolume,
   destroyGuest,
+  downloadFile,
   drillGuest,
   moveDisk,
+  pruneBackups,
   rebootGuest,
   reloadService,
   resetGuest,
@@ -56,6 +63,7 @@ export const allOperations = operationsByName([
   syncRealm,
   templateGuest,
   testRealmSync,
+  updateCloudInit,
   uploadFile,
   verifyBackups,
 ] satisfies readonly AnyOperation[] as readonly AnyOperation[])

@@ -33,13 +33,25 @@ export interface Command {
   readonly examples: readonly string[]
   readonly destroys?: string
   readonly destroysWhen?: string
+  readonly dryRun?: { readonly columns: readonly string[]; readonly id: string }
   readonly raw?: string
   readonly defaults?: Readonly<Record<string, string>>
   readonly proves?: string
   readonly follow?: Follow
+  readonly terminal?: string
   /** Returns a UPID: the CLI waits for it. */
   readonly isTask: boolean
   readonly isUpload: boolean
+}
+
+/** Not a parameter: the option of commands that can say what they would do. */
+export const dryRun = 'dry-run'
+const dryRunOption: CommandOption = {
+  type: 'boolean',
+  description: 'Say what would be done, and do nothing.',
+  required: false,
+  multiple: false,
+  isSecret: false,
 }
 
 /** What `GET /hako/commands` returns. */
@@ -66,11 +78,13 @@ function commandOf<Call>(endpoint: Endpoint<Call>, cli: CliHints): Command {
     path,
     description,
     positional: cli.positional ?? [],
-    options: optionsOf(params, cli.unlisted),
+    options: { ...optionsOf(params, cli.unlisted), ...(cli.dryRun ? { [dryRun]: dryRunOption } : {}) },
     ...(cli.columns ? { columns: cli.columns } : {}),
     ...(cli.id === undefined ? {} : { id: cli.id }),
     examples: cli.examples ?? [],
     ...(cli.destroys === undefined ? {} : { destroys: cli.destroys }),
+    ...(cli.dryRun ? { dryRun: cli.dryRun } : {}),
+    ...(cli.terminal === undefined ? {} : { terminal: cli.terminal }),
     ...(cli.follow ? { follow: cli.follow } : {}),
     ...(cli.destroysWhen === undefined ? {} : { destroysWhen: cli.destroysWhen }),
     ...(cli.raw === undefined ? {} : { raw: cli.raw }),

@@ -81,6 +81,8 @@ export interface CliHints {
   readonly follow?: Follow
   /** The parameter whose value must be typed again (`--confirm 100`) because this destroys. */
   readonly destroys?: string
+  /** With `--dry-run` the same path is asked with GET, which says what would be done; its columns, and that of ids. */
+  readonly dryRun?: { readonly columns: readonly string[]; readonly id: string }
   /** It destroys only when this parameter is set. */
   readonly destroysWhen?: string
   /** Member of the reply (of each row, in a list) that is text to be printed as it is. */
@@ -89,6 +91,8 @@ export interface CliHints {
   readonly defaults?: Readonly<Record<string, string>>
   /** Options taken for other programs' sake: `--help` names them, and says no more. */
   readonly unlisted?: readonly string[]
+  /** The reply opens a terminal: the CLI takes it at this path, and its own terminal becomes that one. */
+  readonly terminal?: string
   /** Member of the reply that says whether a proof holds: exit code 7 when it does not. */
   readonly proves?: string
 }

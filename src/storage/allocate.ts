@@ -1,10 +1,12 @@
 /**
  * New disks: their size, their name, and who wins when two want the same.
  */
+import { stat } from 'node:fs/promises'
 import { humanSize, TiB } from '#base/bytes.ts'
 import { invalid, isFault } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
-import type { DiskFormat } from '#host/qemu-img.ts'
+import type { Host } from '#host/host.ts'
+import { convertImage, type DiskFormat, type ImagePlace } from '#host/qemu-img.ts'
 import { namingFullStorage } from './full.ts'
 import type { OpenStorage } from './opened.ts'
 import type { NewVolume } from './plugin.ts'
@@ -35,6 +37,8 @@ export interface ImportRequest {
   readonly source: string
   /** Default: by the ending of `source`; never by its content. */
   readonly sourceFormat?: DiskFormat | undefined
+  /** The image is a part of that file: a member of an archive. */
+  readonly sourcePart?: ImagePlace['part']
   readonly format: ImageFormat
   readonly onProgress?: ((fraction: number) => void) | undefined
   readonly signal?: AbortSignal | undefined
@@ -49,6 +53,8 @@ export interface CopyRequest {
   readonly storage: string
   /** Guest the copy belongs to. */
   readonly vmid: Vmid
+  /** Wished name; otherwise the next free one. */
+  readonly name?: string | undefined
   readonly format: ImageFormat
   /** KiB per second; 0 and absent: no limit. */
   readonly limitKiB?: number | undefined
@@ -88,6 +94,30 @@ async function create(open: OpenStorage, name: ImageName, volume: NewVolume): Pr
   const { availableBytes, config, images } = open
   const writing = { storage: config.name, what: `a disk of guest ${name.vmid}`, availableBytes }
   await namingFullStorage(writing, () => images.create(name, volume))
+}
+
+/** What an image is to hold from now on. */
+export interface Rewriting {
+  /** Absolute path of a raw image of our own making, no larger than the new one. */
+  readonly source: string
+  readonly sizeBytes: number
+}
+
+/** Replaces an image's whole content in one act, and makes the image when it is not there. */
+export async function rewriteImage(host: Host, open: OpenStorage, name: ImageName, wish: Rewriting): Promise<void> {
+  const { config, availableBytes, features, images } = open
+  open.requireContent('images')
+  const [sizeBytes, what] = [checkedSize(wish.sizeBytes), `volume '${volumeId(config.name, name)}'`]
+  const neededBytes = features.sparse ? (await stat(wish.source)).size : sizeBytes
+  await open.requireRoom(neededBytes, what)
+  const source = { path: wish.source, format: 'raw' as const }
+  await namingFullStorage({ storage: config.name, what, neededBytes, availableBytes }, () =>
+    images.replace(name, {
+      sizeBytes,
+      fill: (path) =>
+        convertImage(host, { source, target: { path, format: name.format }, isTargetZero: features.sparse }),
+    }),
+  )
 }
 
 /** In whole sectors. @throws Fault `invalid` */

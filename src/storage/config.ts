@@ -6,33 +6,14 @@
  */
 import { createHash } from 'node:crypto'
 import { invalid } from '#base/fault.ts'
+import { readRetention, retentionFormat } from '#base/retention.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import { splitList } from '#base/schema/formats.ts'
-import {
-  boolean,
-  enumOf,
-  integer,
-  optional,
-  type PropertyFormat,
-  propertyString,
-  type Static,
-  string,
-} from '#base/schema/schema.ts'
+import { boolean, enumOf, integer, optional, propertyString, type Static, string } from '#base/schema/schema.ts'
 import { storageId } from '#base/schema/standard.ts'
 import type { Json } from '#store/store.ts'
 import { pluginOf, storageTypes } from './plugins/all.ts'
 import { type ContentType, contentTypes } from './volume.ts'
-
-const keep = optional(integer({ minimum: 0, maximum: 100_000 }))
-export const pruneFormat: PropertyFormat = {
-  'keep-all': { schema: optional(boolean({ description: 'Keep everything.' })) },
-  'keep-last': { schema: keep },
-  'keep-hourly': { schema: keep },
-  'keep-daily': { schema: keep },
-  'keep-weekly': { schema: keep },
-  'keep-monthly': { schema: keep },
-  'keep-yearly': { schema: keep },
-}
 
 export const storageType = enumOf(storageTypes, { description: 'Kind of storage.' })
 
@@ -51,7 +32,15 @@ export const commonOptions = {
   disable: optional(boolean({ description: 'Leave it alone.' })),
   shared: optional(boolean({ description: 'The same volumes are seen on every node.' })),
   'prune-backups': optional(
-    propertyString(pruneFormat, { description: 'Which backups outlast pruning.', maxLength: 256 }),
+    propertyString(retentionFormat, { description: 'Which backups outlast pruning.', maxLength: 256 }),
+  ),
+  'max-protected-backups': optional(
+    integer({
+      description:
+        'How many backups of a guest may be protected; -1 is no limit, which holds for owners of the storage when absent, and 5 for others.',
+      minimum: -1,
+      maximum: 1_000_000,
+    }),
   ),
 }
 
@@ -72,6 +61,7 @@ export interface StorageConfig {
   readonly isShared: boolean
   /** `keep-last=3,keep-daily=7` */
   readonly pruneBackups?: string
+  readonly maxProtectedBackups?: number
   /** The plugin's own: `path`, `preallocation`, … */
   readonly options: Readonly<Record<string, string | number | boolean>>
   /** SHA-1 of all of the above. */
@@ -88,6 +78,7 @@ export function checkStorage(input: StorageInput): StorageDocument {
   const plugin = pluginOf(input.type)
   const all = checkProperties({ storage: storageId, type: storageType, ...commonOptions, ...plugin.config }, input)
   if (!all.ok) throw invalid(all.errors)
+  readRetention(all.values['prune-backups'] ?? '')
   const given = splitList(all.values.content ?? plugin.defaultContent.join(','))
   const refused = given.filter((one) => one !== 'none' && !plugin.content.some((known) => known === one))
   if (refused.length > 0) {
@@ -104,7 +95,8 @@ function isSimple(entry: [string, unknown]): entry is [string, string | number |
 
 /** Reads a checked document. */
 export function configOf(document: StorageDocument): StorageConfig {
-  const { storage, type, content, nodes, disable, shared, 'prune-backups': prune, ...options } = document
+  const { storage, type, content, nodes, disable, shared, ...others } = document
+  const { 'prune-backups': prune, 'max-protected-backups': maxProtected, ...options } = others
   const plugin = pluginOf(String(type))
   return {
     name: String(storage),
@@ -114,6 +106,7 @@ export function configOf(document: StorageDocument): StorageConfig {
     isDisabled: disable === true,
     isShared: shared === true || plugin.features.shared,
     ...(prune === undefined ? {} : { pruneBackups: String(prune) }),
+    ...(maxProtected === undefined ? {} : { maxProtectedBackups: Number(maxProtected) }),
     options,
     digest: digestOf(document),
   }

@@ -6,7 +6,7 @@
  */
 import assert from 'node:assert/strict'
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
-import { readFile, writeFile } from 'node:fs/promises'
+import { open as openFile, readFile, writeFile } from 'node:fs/promises'
 import { suite, test, type TestContext } from 'node:test'
 import { promisify } from 'node:util'
 import { KiB, MiB } from '#base/bytes.ts'
@@ -84,7 +84,7 @@ function imageRules(plugin: StoragePlugin, format: ImageFormat, lab: StorageLab,
     await images.create(disk, { sizeBytes: 8 * MiB })
     await images.create(other, { sizeBytes: MiB })
 
-    const info = await imageInfo(host, images.path(disk), format)
+    const info = await imageInfo(host, { path: images.path(disk), format })
     assert.deepEqual([info.format, info.virtualSizeBytes, info.refersTo], [format, 8 * MiB, []])
     assert.equal(await nonZeroBytes(t, images.path(disk), format), 0)
     const facts = await images.describe(disk)
@@ -162,6 +162,22 @@ function imageRules(plugin: StoragePlugin, format: ImageFormat, lab: StorageLab,
     await images.grow(disk, 3 * MiB)
     assert.equal((await images.describe(disk)).sizeBytes, 3 * MiB)
     assert.equal(await firstLetter(t, images.path(disk), format), 'K')
+  })
+
+  test(`a ${format} image is replaced in one act, and whoever has it open keeps what it was`, async (t) => {
+    const images = await fresh(t)
+    const filled = (letter: string) => ({ sizeBytes: MiB, fill: (path: string) => writeInto(path, format, letter) })
+    await images.replace(disk, filled('A'))
+    await using old = await openFile(images.path(disk))
+    const contentOf = async () => (await old.read({ buffer: Buffer.alloc(MiB), position: 0 })).buffer
+    const before = await contentOf()
+    const broken = { sizeBytes: MiB, fill: async () => Promise.reject(new Fault('aborted', 'changed my mind')) }
+    await assert.rejects(images.replace(disk, broken), /changed my mind/)
+    assert.equal(await firstLetter(t, images.path(disk), format), 'A')
+    await images.replace(disk, filled('B'))
+    assert.equal(await firstLetter(t, images.path(disk), format), 'B')
+    assert.deepEqual(await contentOf(), before)
+    assert.equal((await images.list()).length, 1)
   })
 
   test(`a ${format} image can be used by the one it is given to, and by nobody else`, async (t) => {

@@ -7,12 +7,18 @@
  * an image, its header is read here and an image that names another file is refused.
  */
 import { type FileHandle, open } from 'node:fs/promises'
+import { KiB } from '#base/bytes.ts'
 import { Fault } from '#base/fault.ts'
+import type { ImagePlace } from '#host/qemu-img.ts'
 
 /** Enough for every fixed field of the formats read here. */
 const HEADER_BYTES = 512
 const QCOW2_MAGIC = 0x51_46_49_fb // 'QFI\xfb'
 const VMDK_MAGIC = 'KDMV'
+const VHD_MAGIC = 'conectix'
+const SECTOR_BYTES = 512
+/** Descriptors are a few hundred bytes; QEMU reads no more than this of them. */
+const DESCRIPTOR_BYTES = 64 * KiB
 
 export interface Qcow2Header {
   readonly version: number
@@ -62,17 +68,23 @@ export async function qcow2HeaderOf(path: string): Promise<Qcow2Header & { reado
  */
 export async function requireSelfContained(
   path: string,
-  format: 'raw' | 'qcow2' | 'vmdk',
+  format: ImagePlace['format'],
   backing?: string,
+  part?: ImagePlace['part'],
 ): Promise<void> {
   // Raw is taken literally: whatever it begins with is the disk's content.
   if (format === 'raw') return
   await using file = await open(path, 'r')
-  const head = await headBytes(file)
-  if (format === 'vmdk') return requireSingleVmdk(path, head)
+  const start = part?.offset ?? 0
+  const head = await headBytes(file, start)
+  if (format === 'vmdk') return await requireSingleVmdk({ path, file, start, head })
+  if (format === 'vpc') {
+    const end = part ? start + part.sizeBytes : (await file.stat()).size
+    return requireSingleVhd({ path, head, foot: await headBytes(file, Math.max(start, end - HEADER_BYTES)) })
+  }
   const header = readQcow2Header(head)
   if (!header) throw new Fault('damaged', `'${path}' is not a qcow2 image`)
-  const named = header.backing && (await textAt(file, header.backing))
+  const named = header.backing && (await textAt(file, header.backing, start))
   if (named !== undefined && named !== backing) throw foreign(path, `the backing file '${named}'`)
   if (named === undefined && backing !== undefined) {
     throw new Fault('damaged', `image '${path}' is no longer based on '${backing}'`)
@@ -93,25 +105,53 @@ export function foreign(path: string, what: string): Fault {
   })
 }
 
-function requireSingleVmdk(path: string, head: Buffer): void {
+interface Opened {
+  readonly path: string
+  readonly file: FileHandle
+  /** Where the image begins in its file. */
+  readonly start: number
+  readonly head: Buffer
+}
+
+async function requireSingleVmdk({ path, file, start, head }: Opened): Promise<void> {
   if (head.toString('latin1', 0, 4) !== VMDK_MAGIC) {
     // A text descriptor is nothing but a list of other files.
     if (head.toString('latin1').startsWith('# Disk DescriptorFile')) throw foreign(path, 'the files it lists')
     throw new Fault('damaged', `'${path}' is not a sparse vmdk image`)
   }
   // Capacity 0 means: the true layout is an embedded list of files.
-  if (head.readBigUInt64LE(12) === 0n) throw foreign(path, 'the files it lists')
+  if (head.length < 44 || head.readBigUInt64LE(12) === 0n) throw foreign(path, 'the files it lists')
+  const [offset, length] = [head.readBigUInt64LE(28), head.readBigUInt64LE(36)].map((sectors) => Number(sectors))
+  if (!offset || !length) return
+  const bytes = Math.min(length * SECTOR_BYTES, DESCRIPTOR_BYTES)
+  const descriptor = (await bytesAt(file, start + offset * SECTOR_BYTES, bytes)).toString('latin1')
+  const parent = /^\s*parentFileNameHint\s*=\s*"?([^"\r\n]*)/im.exec(descriptor)?.[1]
+  if (parent !== undefined) throw foreign(path, `the parent '${printable(parent)}'`)
 }
 
-async function headBytes(file: FileHandle): Promise<Buffer> {
-  const { buffer, bytesRead } = await file.read(Buffer.alloc(HEADER_BYTES), 0, HEADER_BYTES, 0)
+function requireSingleVhd({ path, head, foot }: { path: string; head: Buffer; foot: Buffer }): void {
+  const footer = [head, foot].find((bytes) => bytes.toString('latin1', 0, 8) === VHD_MAGIC)
+  if (!footer || footer.length < 64) throw new Fault('damaged', `'${path}' is not a vhd image`)
+  // 2 fixed, 3 dynamic, 4 what differs from a parent.
+  if (footer.readUInt32BE(60) === 4) throw foreign(path, 'a parent')
+}
+
+async function headBytes(file: FileHandle, start = 0): Promise<Buffer> {
+  return bytesAt(file, start, HEADER_BYTES)
+}
+
+async function bytesAt(file: FileHandle, offset: number, length: number): Promise<Buffer> {
+  if (!Number.isSafeInteger(offset)) return Buffer.alloc(0)
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, offset)
   return buffer.subarray(0, bytesRead)
 }
 
 /** A name inside an image, for a message: bounded and printable. */
-async function textAt(file: FileHandle, at: { offset: number; length: number }): Promise<string> {
-  const length = Math.min(at.length, 1023)
-  if (!Number.isSafeInteger(at.offset)) return '?'
-  const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, at.offset)
-  return buffer.toString('utf8', 0, bytesRead).replaceAll(/[^\x20-\x7e]/g, '?')
+async function textAt(file: FileHandle, at: { offset: number; length: number }, start = 0): Promise<string> {
+  if (!Number.isSafeInteger(start + at.offset)) return '?'
+  return printable((await bytesAt(file, start + at.offset, Math.min(at.length, 1023))).toString('utf8'))
+}
+
+function printable(text: string): string {
+  return text.slice(0, 1023).replaceAll(/[^\x20-\x7e]/g, '?')
 }

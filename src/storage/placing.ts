@@ -85,7 +85,8 @@ function fileNameOf(volid: VolumeId): FileName {
 }
 
 /** Archives (.ova, .ovf) are taken apart, and judged, when they are imported. */
-async function requireHarmless(host: Host, path: string, file: string): Promise<void> {
+export async function requireHarmless(host: Host, path: string, file: string): Promise<void> {
   const ending = file.split('.').at(-1)?.toLowerCase()
-  if (ending === 'qcow2' || ending === 'vmdk') await inspectImage(host, path, ending)
+  if (ending === 'qcow2' || ending === 'vmdk') await inspectImage(host, { path, format: ending })
+  if (ending === 'vhd') await inspectImage(host, { path, format: 'vpc' })
 }

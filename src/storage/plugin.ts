@@ -73,6 +73,8 @@ export interface ImagePart extends Part<ImageName> {
   readonly list: (vmid?: Vmid) => Promise<VolumeFacts<ImageName>[]>
   /** @throws Fault `conflict` when the name is taken, also by somebody who came first at the same moment */
   readonly create: (name: ImageName, volume: NewVolume) => Promise<void>
+  /** As `create`, in the place of an image of that name if there is one; who has that open keeps it. In one act. */
+  readonly replace: (name: ImageName, volume: NewVolume) => Promise<void>
   /** Only ever to more. */
   readonly grow: (name: ImageName, sizeBytes: number) => Promise<void>
   /** Makes the image readable and writable by this uid alone. */
@@ -142,6 +144,8 @@ export interface StorageDriver {
   /** @throws Fault `unavailable` saying what is not there (a mount, a folder) */
   readonly requireActive: () => Promise<void>
   readonly space: () => Promise<Space>
+  /** The same text for every storage that is the same place, seen from one node. */
+  readonly identity: () => Promise<string>
   /** Removes what killed processes left; returns what it removed. */
   readonly sweep: () => Promise<string[]>
   readonly images?: ImagePart

@@ -82,6 +82,23 @@ export async function copyVerified(source: FileHandle, path: string, options: Co
   if (hash && checksum) requireSame(hash.digest(), checksum)
 }
 
+/** The checksum of a file, in hexadecimal. @throws Fault `aborted` */
+export async function checksumOf(
+  path: string,
+  algorithm: Checksum['algorithm'],
+  signal?: AbortSignal,
+): Promise<string> {
+  await using file = await openForeign(path)
+  const hash = createHash(algorithm)
+  const block = Buffer.allocUnsafe(BLOCK_BYTES)
+  for (;;) {
+    if (signal?.aborted) throw new Fault('aborted', 'reading was interrupted')
+    const { bytesRead } = await file.read(block, 0, BLOCK_BYTES)
+    if (bytesRead === 0) return hash.digest('hex')
+    hash.update(block.subarray(0, bytesRead))
+  }
+}
+
 /** One `write` may take less than it was given. */
 async function writeAll(target: FileHandle, part: Uint8Array, at: number): Promise<void> {
   for (let from = 0; from < part.length;) {
@@ -89,10 +106,11 @@ async function writeAll(target: FileHandle, part: Uint8Array, at: number): Promi
   }
 }
 
-function requireSame(found: Buffer, { algorithm, value }: Checksum): void {
+/** @throws Fault `damaged` in the words clients know */
+export function requireSame(found: Buffer, { algorithm, value }: Checksum): void {
   const wanted = Buffer.from(value, 'hex')
   if (wanted.length === found.length && timingSafeEqual(wanted, found)) return
   throw new Fault('damaged', `checksum mismatch: got '${found.toString('hex')}' != expect '${value.toLowerCase()}'`, {
-    remedy: `Check the ${algorithm} at the source and upload the file again.`,
+    remedy: `Check the ${algorithm} at the source and send for the file again.`,
   })
 }

@@ -5,7 +5,7 @@ import fc from 'fast-check'
 import type { Fault } from '#base/fault.ts'
 import { asVmid, asVolumeId } from '#base/ids.ts'
 import { checkFormat } from '#base/schema/formats.ts'
-import { volumePath } from './plugins/dir-paths.ts'
+import { layoutAt, volumePath } from './plugins/dir-paths.ts'
 import {
   complaintAboutFile,
   contentOf,
@@ -33,6 +33,7 @@ const good = [
   ['vztmpl/x.tar', 'vztmpl', 'tar', undefined],
   ['snippets/user-data', 'snippets', 'snippet', undefined],
   ['import/cloud.qcow2', 'import', 'qcow2', undefined],
+  ['import/web.ova/web-disk1.vmdk', 'import', 'ova+vmdk', undefined],
   ['backup/vzdump-qemu-100-2026_01_31-12_00_00.vma.zst', 'backup', 'vma.zst', 100],
   ['backup/vzdump-lxc-101-2026_01_31-12_00_00.tgz', 'backup', 'tgz', 101],
   ['backup/vm/100/2026-11-20T10:00:00Z', 'backup', 'hako-vm', 100],
@@ -58,6 +59,12 @@ suite('names of volumes', () => {
     '99/vm-99-disk-0.raw',
     '0100/vm-0100-disk-0.raw',
     '100/../101/vm-101-disk-0.raw',
+    'import/web.ova/../x.vmdk',
+    'import/web.ova/.vmdk',
+    'import/web.ova/x.iso',
+    'import/web.tar/x.vmdk',
+    'import/web.ova/x/y.vmdk',
+    'iso/web.ova/x.vmdk',
     '100/vm-100-../../x.raw',
     'iso/../../etc/shadow.iso',
     'iso/.hidden.iso',
@@ -122,8 +129,8 @@ suite('names of volumes', () => {
         seen.parsed += 1
         assert.equal(printVolumeName(name), text)
         asVolumeId(`local:${text}`)
-        if (name.kind === 'restore-point') return
-        const path = volumePath('/srv/local', name)
+        if (name.kind === 'restore-point' || name.kind === 'member') return
+        const path = volumePath(layoutAt('/srv/local'), name)
         assert.equal(resolve(path), path)
         assert.match(path, /^\/srv\/local\/(images\/\d+|template\/(iso|cache)|snippets|import|dump)\/[^/.][^/]*$/)
       }),

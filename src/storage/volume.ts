@@ -6,7 +6,7 @@
  * no name can lead out of its folder, and files that begin with a dot (still being written) are no volumes.
  * For every text either `parseVolumeName` throws or `printVolumeName` returns that same text.
  */
-import { invalid } from '#base/fault.ts'
+import { Fault, invalid } from '#base/fault.ts'
 import { asVmid, asVolumeId, splitVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
 
 /** What a storage may hold, as PVE calls it. */
@@ -41,6 +41,13 @@ export interface FileName {
   readonly content: FileContent | 'backup'
   readonly file: string
 }
+/** A disk inside an archive to import: `import/appliance.ova/disk1.vmdk`, the member's name made plain. */
+export interface MemberName {
+  readonly kind: 'member'
+  /** `appliance.ova` */
+  readonly file: string
+  readonly member: string
+}
 /** A restore point in the storage's datastore: `backup/vm/100/2026-11-20T10:00:00Z`. */
 export interface RestorePointName {
   readonly kind: 'restore-point'
@@ -48,7 +55,9 @@ export interface RestorePointName {
   /** `vm/100/2026-11-20T10:00:00Z` */
   readonly id: string
 }
-export type VolumeName = ImageName | FileName | RestorePointName
+export type VolumeName = ImageName | FileName | MemberName | RestorePointName
+/** What is a thing of its own on the storage. */
+export type StoredName = ImageName | FileName
 
 /** One thing in a storage. */
 export interface VolumeInfo {
@@ -69,13 +78,14 @@ export interface VolumeInfo {
 const imagePattern = /^([1-9]\d{2,8})\/((?:vm|base)-([1-9]\d{2,8})-[A-Za-z0-9][A-Za-z0-9_.+~-]{0,99})\.(raw|qcow2)$/
 const linkedPattern = /^([^/]+\/[^/]+)\/([^/]+\/[^/]+)$/
 const restorePointPattern = /^((?:vm|ct)\/([1-9]\d{2,8})\/\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z)$/
+const memberPattern = /^import\/([^/]+\.ova)\/([^/]+\.(?:vmdk|qcow2|raw|vhd))$/i
 const filePattern = /^[A-Za-z0-9_][A-Za-z0-9_.+~@=-]{0,254}$/
 
 /** Endings each content accepts, as PVE does. */
 const endings: Readonly<Record<FileContent | 'backup', { readonly pattern: RegExp; readonly says: string }>> = {
   iso: { pattern: /\.(iso|img)$/i, says: '.iso or .img' },
   vztmpl: { pattern: /\.tar(\.(gz|xz|zst|bz2))?$/i, says: '.tar, .tar.gz, .tar.xz, .tar.zst or .tar.bz2' },
-  import: { pattern: /\.(ova|ovf|qcow2|raw|vmdk)$/i, says: '.ova, .ovf, .qcow2, .raw or .vmdk' },
+  import: { pattern: /\.(ova|ovf|qcow2|raw|vmdk|vhd)$/i, says: '.ova, .ovf, .qcow2, .raw, .vmdk or .vhd' },
   snippets: { pattern: /^/, says: 'any' },
   backup: {
     pattern: /^vzdump-(?:qemu|lxc)-[1-9]\d{2,8}-.+\.(?:tgz|(?:tar|vma)(?:\.(?:gz|lzo|zst|bz2))?)$/,
@@ -100,6 +110,8 @@ export function printVolumeName(name: VolumeName): string {
       return name.parent ? `${printImage(name.parent)}/${printImage(name)}` : printImage(name)
     case 'file':
       return `${name.content}/${name.file}`
+    case 'member':
+      return `import/${name.file}/${name.member}`
     case 'restore-point':
       return `backup/${name.id}`
     default:
@@ -145,7 +157,12 @@ function plainImageIn(text: string): ImageName | undefined {
   return { kind: 'image', vmid: asVmid(owner), base, format: format === 'raw' ? 'raw' : 'qcow2' }
 }
 
-function fileNameIn(text: string): FileName | RestorePointName | undefined {
+function fileNameIn(text: string): FileName | MemberName | RestorePointName | undefined {
+  const [, archive = '', member = ''] = memberPattern.exec(text) ?? []
+  if (member !== '') {
+    const isName = complaintAboutFile('import', archive) === undefined && filePattern.test(member)
+    return isName ? { kind: 'member', file: archive, member } : undefined
+  }
   const slash = text.indexOf('/')
   const [folder, file] = [text.slice(0, slash), text.slice(slash + 1)]
   if (folder === 'backup') {
@@ -178,6 +195,8 @@ export function contentOf(name: VolumeName): ContentType {
       return 'images'
     case 'file':
       return name.content
+    case 'member':
+      return 'import'
     case 'restore-point':
       return 'backup'
     default:
@@ -189,6 +208,7 @@ export function contentOf(name: VolumeName): ContentType {
 export function formatOf(name: VolumeName): string {
   if (name.kind === 'image') return name.format
   if (name.kind === 'restore-point') return 'hako-vm'
+  if (name.kind === 'member') return `ova+${name.member.split('.').at(-1)?.toLowerCase()}`
   const ending = name.file.split('.').at(-1)?.toLowerCase() ?? ''
   switch (name.content) {
     case 'iso':
@@ -208,6 +228,7 @@ export function formatOf(name: VolumeName): string {
 
 /** The guest a volume belongs to, if any. */
 export function ownerOf(name: VolumeName): Vmid | undefined {
+  if (name.kind === 'member') return undefined
   if (name.kind !== 'file') return name.vmid
   const digits = name.content === 'backup' ? /^vzdump-(?:qemu|lxc)-(\d+)-/.exec(name.file)?.[1] : undefined
   return digits === undefined ? undefined : asVmid(digits)
@@ -222,6 +243,12 @@ export function madeAt({ content, file }: FileName): number | undefined {
   // The 31st of a month of 30 days is no day, and neither is hour 25.
   const isReal = date.getMonth() === month - 1 && date.getDate() === day && minute < 60 && second < 60 && hour < 24
   return isReal && date.getTime() >= 0 ? Math.floor(date.getTime() / 1000) : undefined
+}
+
+/** The refusal of what is a part of something else. */
+export function notOnItsOwn(volid: VolumeId, { kind }: MemberName | RestorePointName): Fault {
+  const where = kind === 'member' ? 'lies inside an archive' : "is a restore point and lives in the storage's datastore"
+  return new Fault('invalid', `volume '${volid}' ${where}`)
 }
 
 export function volumeId(storage: string, name: VolumeName): VolumeId {

@@ -21,7 +21,8 @@ function pathless<P extends { readonly path: object }>(config: P) {
 }
 
 export function configToWire(config: StorageConfig): Static<typeof storageReply> {
-  const { name, type, content, nodes, isDisabled, isShared, pruneBackups, options, digest } = config
+  const { name, type, content, nodes, isDisabled, isShared, pruneBackups, maxProtectedBackups, options, digest } =
+    config
   return {
     ...options,
     storage: name,
@@ -31,6 +32,7 @@ export function configToWire(config: StorageConfig): Static<typeof storageReply>
     ...(isDisabled ? { disable: true } : {}),
     ...(isShared ? { shared: true } : {}),
     ...(pruneBackups === undefined ? {} : { 'prune-backups': pruneBackups }),
+    ...(maxProtectedBackups === undefined ? {} : { 'max-protected-backups': maxProtectedBackups }),
     digest,
   }
 }

@@ -20,6 +20,8 @@ import { isUpid, parseUpid } from './upid.ts'
 export interface TaskRequest {
   readonly operation: string
   readonly params: Json
+  /** The daemon itself attended to it: there is nothing to undo. */
+  readonly isAttended?: true
 }
 
 export interface TaskEnd {
@@ -82,22 +84,23 @@ export class TaskArchive {
 
   /**
    * Writes down what was asked for; when this returns, it survives power loss.
+   * @param output where its process prints, if it has one
    * @throws Fault `exhausted`, having left nothing
    */
-  async create(upid: UpidText, request: TaskRequest, output: string): Promise<void> {
+  async create(upid: UpidText, request: TaskRequest, output?: string): Promise<void> {
     try {
       await this.#create(upid, request, output)
     } catch (error) {
-      await rm(output, { force: true })
+      if (output !== undefined) await rm(output, { force: true })
       if ((await this.all()).includes(upid)) await this.remove(upid)
       throw error
     }
   }
 
-  async #create(upid: UpidText, request: TaskRequest, output: string): Promise<void> {
+  async #create(upid: UpidText, request: TaskRequest, output?: string): Promise<void> {
     const directory = this.directoryOf(upid)
     await makeDirectory(directory, 0o700)
-    await rename(output, this.outputOf(upid))
+    if (output !== undefined) await rename(output, this.outputOf(upid))
     {
       await using journal = await openJournal(this.journalOf(upid))
       await journal.add({ event: 'accepted', upid })

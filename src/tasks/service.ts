@@ -19,6 +19,7 @@ import { signalProcess } from '#host/proc.ts'
 import type { Settings } from '#settings.ts'
 import type { Json, Store } from '#store/store.ts'
 import { newestFirst, TaskArchive } from './archive.ts'
+import { type Attended, type AttendedBy, AttendedTasks } from './attended.ts'
 import { type LogPage, readLogPage } from './log.ts'
 import { TaskRecovery } from './recovery.ts'
 import { type AnyOperation, operationNamed, type Operations } from './registry.ts'
@@ -63,6 +64,7 @@ export class TaskService implements AsyncDisposable {
   readonly #archive: TaskArchive
   readonly #runner: Runner
   readonly #recovery: TaskRecovery
+  readonly #attended: AttendedTasks
   readonly #slots: Slots
   readonly #runningAtOnce: number
   readonly #kept: number
@@ -80,6 +82,7 @@ export class TaskService implements AsyncDisposable {
     this.#archive = new TaskArchive(settings.stateDir)
     this.#runner = new Runner({ settings, archive: this.#archive, random, workerEntry })
     this.#recovery = new TaskRecovery({ archive: this.#archive, runner: this.#runner, store, clock, log })
+    this.#attended = new AttendedTasks({ archive: this.#archive, clock, node: settings.node })
     this.#runningAtOnce = needs.runningAtOnce ?? limits.tasks.runningAtOnce
     this.#kept = needs.kept ?? limits.tasks.kept
     this.#slots = new Slots(this.#runningAtOnce)
@@ -110,6 +113,18 @@ export class TaskService implements AsyncDisposable {
     }
     void this.#watch(upid, atWork)
     return upid
+  }
+
+  /** A task of this process, for as long as something is open: no worker, no slot, and it ends with the daemon. */
+  async attend(wanted: AttendedBy): Promise<Attended> {
+    if (this.#closing.signal.aborted) throw new Fault('unavailable', 'the node is shutting down')
+    const attended = await this.#attended.begin(wanted)
+    const watching = attended.ended.then(() => {
+      this.#active.delete(attended.upid)
+      this.#pruning = this.#pruning.then(() => this.#prune())
+    })
+    this.#active.set(attended.upid, watching)
+    return attended
   }
 
   /** @throws Fault `invalid` with `errors.upid` for a UPID that cannot be read or is not known. */
@@ -163,7 +178,7 @@ export class TaskService implements AsyncDisposable {
    */
   async stop(text: string): Promise<void> {
     const upid = await this.#known(text)
-    if (await this.#archive.end(upid)) return
+    if ((await this.#archive.end(upid)) || this.#attended.stop(upid)) return
     const now = this.#clock.monotonic()
     const askedAt = this.#stopAskedAt.get(upid)
     const isDeaf = askedAt !== undefined && now - askedAt >= patienceMs
@@ -203,8 +218,10 @@ export class TaskService implements AsyncDisposable {
     const dead: Promise<void>[] = []
     for (const upid of await this.#archive.all()) {
       if (this.#active.has(upid) || (await this.#archive.end(upid))) continue
+      const request = await this.#archive.request(upid)
       // Never promised to anybody.
-      if (!(await this.#archive.request(upid))) await this.#archive.remove(upid)
+      if (!request) await this.#archive.remove(upid)
+      else if (request.isAttended) await this.#attended.endLeft(upid)
       else if (await this.#recovery.isWorkedOn(upid)) this.#adopt(upid)
       else dead.push(this.#unlessStuck(upid))
     }

@@ -23,6 +23,11 @@ export async function certificates(keysDir: string): Promise<Static<typeof certi
   return pem === undefined ? [] : [describe('tls.pem', pem)]
 }
 
+/** The one clients of a console are told to trust. */
+export async function certificatePem({ stateDir }: { readonly stateDir: string }): Promise<string> {
+  return (await readIfPresent(join(stateDir, 'keys', 'tls.pem'))) ?? ''
+}
+
 export function describe(filename: string, pem: string): Static<typeof certificateItem> {
   const certificate = new X509Certificate(pem)
   const { asymmetricKeyDetails: details, asymmetricKeyType: kind = 'unknown' } = certificate.publicKey

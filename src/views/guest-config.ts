@@ -1,6 +1,7 @@
 /** A guest's configuration as the API shows it. */
 import { missing } from '#base/fault.ts'
-import type { GuestConfig } from '#guests/config.ts'
+import { cloudInitItems, maskedPassword } from '#guests/cloud-init/options.ts'
+import type { GuestConfig, PendingItem } from '#guests/config.ts'
 import { optionsInForce, pendingItems } from '#guests/config.ts'
 import { optionParams, optionsToReply, serverOptions } from '#guests/qemu/options.ts'
 import { array, integer, object, optional, string } from '#base/schema/schema.ts'
@@ -35,5 +36,20 @@ export function configOf(
 }
 
 export function pendingOf(config: GuestConfig): Static<typeof pendingReply> {
-  return pendingItems(config).map(({ isDeleted, ...item }) => (isDeleted ? { ...item, delete: 1 } : item))
+  return pendingItems(config).map(shown)
+}
+
+/** What the guest was told by cloud-init, and what it would be told. */
+export function cloudInitPendingOf(config: GuestConfig): Static<typeof pendingReply> {
+  return cloudInitItems(config).map(shown)
+}
+
+function shown({ isDeleted, key, value, pending }: PendingItem): Static<typeof pendingReply>[number] {
+  const isSecret = key === 'cipassword'
+  return {
+    key,
+    ...(value === undefined ? {} : { value: isSecret ? maskedPassword : value }),
+    ...(pending === undefined ? {} : { pending: isSecret ? maskedPassword : pending }),
+    ...(isDeleted ? { delete: 1 } : {}),
+  }
 }

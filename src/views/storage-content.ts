@@ -104,8 +104,17 @@ function pointItem({ volid, vmid, ctime, sizeBytes, notes, protected: isProtecte
   return { volid, content: 'backup', format: 'hako-vm', size: sizeBytes, vmid, ctime, notes, protected: isProtected }
 }
 
+/** What pruning would do with each backup, of those the caller may see. */
+export function visibleMarks(
+  backups: readonly { volid: VolumeId; vmid: number; ctime: number; mark: 'keep' | 'remove' | 'protected' }[],
+  may: May,
+) {
+  const items = backups.map(({ volid, vmid, ctime, mark }) => ({ volid, vmid, type: 'qemu' as const, ctime, mark }))
+  return visible(items, may)
+}
+
 /** Rights are asked for once per guest and kind, not once per volume. */
-async function visible(items: readonly ContentItem[], may: May): Promise<ContentItem[]> {
+async function visible<T extends { readonly volid: string }>(items: readonly T[], may: May): Promise<T[]> {
   const asked = new Map<string, Promise<boolean>>()
   const answer = (path: string, ...privileges: readonly string[]) => {
     const key = `${path} ${privileges.join(' ')}`
@@ -113,7 +122,7 @@ async function visible(items: readonly ContentItem[], may: May): Promise<Content
     asked.set(key, known)
     return known
   }
-  const shown: ContentItem[] = []
+  const shown: T[] = []
   for (const item of items) {
     if (await holds(toRead(item.volid as VolumeId), answer)) shown.push(item)
   }

@@ -39,6 +39,8 @@ function readersOf(name: VolumeName, on: On): Alternatives {
       return [[{ path: `/vms/${name.vmid}`, privilege: 'VM.Config.Disk' }]]
     case 'restore-point':
       return backupOwner(name, on)
+    case 'member':
+      return [[on('Datastore.Audit')], [on('Datastore.AllocateSpace')]]
     case 'file':
       // Snippets hold passwords and keys as often as not.
       if (name.content === 'snippets') return []

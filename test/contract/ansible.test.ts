@@ -33,7 +33,7 @@ before(async () => {
   await node.api('PUT', '/access/acl', { path: '/', users: user, roles: 'Administrator' })
   const token = (await node.api('POST', `/access/users/${user}/token/ansible`, { privsep: '0' })) as { value: string }
   await node.api('POST', '/pools', { poolid: 'shop' })
-  await node.boot(900, { name: 'base', scsi0: await imported() })
+  await node.boot(900, { name: 'base', scsi0: await imported(), ide2: 'local:cloudinit' })
   const guest = `/nodes/${node.settings.node}/qemu/900`
   await node.task(await node.api('POST', `${guest}/status/stop`))
   await node.task(await node.api('POST', `${guest}/template`))

@@ -11,8 +11,7 @@ import { silentLog } from '#base/log.ts'
 import { systemRandom } from '#base/random.ts'
 import { machine } from '#host/exec.ts'
 import { makeDirectory } from '#host/files.ts'
-import { type BackupGuests, backupGuests } from '#operations/backup/run.ts'
-import type { BackupDeps } from '#operations/backup/one-guest.ts'
+import { type BackupGuests, type BackupRunDeps, backupGuests } from '#operations/backup/run.ts'
 import { PoolService } from '#pools/service.ts'
 import { memoryJournal } from '#tasks/journal.ts'
 import { perform } from '#tasks/perform.ts'
@@ -23,7 +22,7 @@ export const task = { upid: 'UPID:test', user: 'root@pam', node: 'testnode', sta
 
 export interface BackupWorld extends GuestWorld {
   readonly backup: BackupService
-  readonly deps: BackupDeps & { random: typeof systemRandom; pools: PoolService }
+  readonly deps: BackupRunDeps & { random: typeof systemRandom; pools: PoolService }
   readonly run: (params: Partial<BackupGuests> & { vmids: number[] }, log?: string[]) => Promise<VolumeId[]>
 }
 
@@ -37,7 +36,19 @@ export async function backupWorld(): Promise<BackupWorld> {
   const backup = new BackupService(base)
   const { settings, guests, storage, store } = world
   const pools = new PoolService({ store, rightsMark: 'mark' })
-  const deps = { settings, guests, storage, store, pools, backup, clock: systemClock, random: systemRandom, host }
+  const machine = { timeZone: async () => 'UTC' }
+  const deps = {
+    settings,
+    guests,
+    storage,
+    store,
+    pools,
+    backup,
+    machine,
+    clock: systemClock,
+    random: systemRandom,
+    host,
+  }
   return {
     ...world,
     backup,

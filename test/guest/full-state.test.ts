@@ -79,7 +79,10 @@ suite('a full state directory', { timeout: 300_000 }, () => {
 
     await assert.rejects(rename('x'), says(/^no space left for the store '.*store\.sqlite'$/))
     await assert.rejects(create('101'), says(/^no space left on the device of '.*\/tasks\/.*'$/))
-    await assert.rejects(upload(), says(/^no space for the upload: it needs 8\.0 MiB, '.*' has .* free$/))
+    await assert.rejects(
+      upload(),
+      says(/^no space for the upload: it needs 8\.0 MiB, and 256 MiB must stay free; '.*' has .* free$/),
+    )
     assert.deepEqual(await guests(), [100])
     const tasks = (await node.api('GET', `${here()}/tasks`, { source: 'active' })) as { upid: string }[]
     assert.deepEqual(

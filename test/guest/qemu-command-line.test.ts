@@ -20,7 +20,9 @@ for (const file of readdirSync(golden).filter((name) => name.endsWith('.conf')))
   test(`a real QEMU starts with the devices of ${file} and shows them`, async () => {
     await using world = await guestWorld()
     await world.addStorage()
-    const conf: Record<string, string> = { ...readConf(file), memory: '32' }
+    const conf: Record<string, string> = readConf(file)
+    // Where nodes or modules must come to a sum it stays.
+    if (conf.numa === undefined) conf.memory = '32'
     if (conf.balloon !== undefined && conf.balloon !== '0') conf.balloon = '16'
     for (const drive of drivesOf(conf)) {
       if (wishOf(drive).kind !== 'volume') continue
@@ -46,7 +48,8 @@ for (const file of readdirSync(golden).filter((name) => name.endsWith('.conf')))
     }
     const nodes = await monitor.execute<{ 'node-name': string }[]>('query-named-block-nodes', { flat: true })
     for (const drive of drivesOf(conf)) {
-      if (wishOf(drive).kind === 'volume') assert.ok(nodes.some((node) => node['node-name'] === `drive-${drive.name}`))
+      if (wishOf(drive).kind === 'volume' && drive.name !== 'tpmstate0')
+        assert.ok(nodes.some((node) => node['node-name'] === `drive-${drive.name}`))
     }
   })
 }

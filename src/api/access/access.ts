@@ -12,7 +12,7 @@ import { ticketEndpoints } from './ticket.ts'
 import { tokenEndpoints } from './tokens.ts'
 import { userEndpoints } from './users.ts'
 
-const children = ['acl', 'domains', 'groups', 'password', 'permissions', 'roles', 'tfa', 'ticket', 'users']
+const children = ['acl', 'domains', 'groups', 'password', 'permissions', 'roles', 'tfa', 'ticket', 'users', 'vncticket']
 
 export const accessEndpoints = [
   endpoint({

@@ -71,4 +71,28 @@ export const ticketEndpoints = [
         signal,
       }),
   }),
+  endpoint({
+    method: 'POST',
+    path: '/access/vncticket',
+    description: 'Check that a console ticket was written for this user, path and port, and that the user may open it.',
+    params: {
+      authid: string({ description: 'User, or token.', maxLength: 64 }),
+      path: string({ description: 'What the console belongs to: `/vms/100`, `/nodes/lab`.', maxLength: 64 }),
+      privs: string({ description: 'Privileges the user must hold there.', format: 'pve-priv-list', maxLength: 64 }),
+      vncticket: string({ description: 'The ticket.', maxLength: 512, isSecret: true }),
+      port: optional(
+        integer({
+          description: 'Number of the console; a ticket written for one holds only with it.',
+          minimum: 1,
+          maximum: 65_535,
+        }),
+      ),
+    },
+    permission: world,
+    returns: nothing,
+    async handle({ authid: authId, path, privs, vncticket, port }, { services }) {
+      await services.access.consoles.verify(vncticket, { authId, path, port }, splitList(privs))
+      return null
+    },
+  }),
 ]

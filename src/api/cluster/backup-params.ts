@@ -10,13 +10,14 @@ import {
   string,
 } from '#base/schema/schema.ts'
 import { nodeName, storageId } from '#base/schema/standard.ts'
-import { fleecingFormat, performanceFormat, pruneFormat } from '#operations/backup/formats.ts'
+import { retentionFormat } from '#base/retention.ts'
+import { fleecingFormat, performanceFormat } from '#operations/backup/formats.ts'
 
 /** Property strings that are shown as objects. */
 export const asProperties: Readonly<Record<string, PropertyFormat>> = {
   fleecing: fleecingFormat,
   performance: performanceFormat,
-  'prune-backups': pruneFormat,
+  'prune-backups': retentionFormat,
 }
 
 const flag = (description: string, standard: boolean) => optional(boolean({ description, default: standard }))
@@ -80,7 +81,7 @@ export const jobParams = {
     propertyString(performanceFormat, { description: 'max-workers: reads under way at once.', maxLength: 256 }),
   ),
   'prune-backups': optional(
-    propertyString(pruneFormat, { description: 'Which backups are kept.', maxLength: 1024, default: 'keep-all=1' }),
+    propertyString(retentionFormat, { description: 'Which backups are kept.', maxLength: 1024, default: 'keep-all=1' }),
   ),
   lockwait: minutes('Minutes to wait for a guest another task holds.', 180),
   stopwait: minutes('Minutes a guest may take to shut down.', 10),
@@ -95,7 +96,7 @@ export const jobParams = {
   pigz: optional(integer({ description: 'Without effect.', minimum: 0, maximum: 1024, default: 0 })),
   zstd: optional(integer({ description: 'Without effect.', minimum: 0, maximum: 1024, default: 1 })),
   quiet: flag('Without effect.', false),
-  remove: flag('Without effect: what is kept is said by prune-backups.', true),
+  remove: flag('Prune older backups.', true),
   mailnotification: optional(
     enumOf(['always', 'failure'], { description: 'When a mail goes to mailto.', default: 'always' }),
   ),

@@ -16,9 +16,12 @@ const mayModify = check('Sys.Modify', '/')
 const jobId = string({ description: 'Name of the job.', pattern: /\S+/, maxLength: 50 })
 
 const alsoNeeds = {
-  says: 'Datastore.AllocateSpace on the storage; tmpdir, dumpdir and script are for root@pam alone',
+  says: 'Datastore.AllocateSpace on the storage, and Datastore.Allocate to say which backups are kept; tmpdir, dumpdir and script are for root@pam alone',
   of: (params: JobOptions) => [
     ...(typeof params.storage === 'string' ? [check('Datastore.AllocateSpace', `/storage/${params.storage}`)] : []),
+    ...(typeof params.storage === 'string' && params['prune-backups'] !== undefined
+      ? [check('Datastore.Allocate', `/storage/${params.storage}`)]
+      : []),
     ...(['tmpdir', 'dumpdir', 'script'].some((name) => params[name] !== undefined) ? [rootOnly] : []),
   ],
 }

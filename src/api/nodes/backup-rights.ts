@@ -10,6 +10,7 @@ export function toBackUp(params: {
   readonly pool?: string | undefined
   readonly storage?: string | undefined
   readonly fleecing?: string | undefined
+  readonly 'prune-backups'?: string | undefined
 }): Permission[] {
   const ids = idsIn(params.vmid)
   const others = [check('VM.Backup', params.pool === undefined ? '/vms' : `/pool/${params.pool}`)]
@@ -18,7 +19,9 @@ export function toBackUp(params: {
     params.storage ?? 'local',
     ...(/(?:^|,)storage=([^,]+)/.exec(params.fleecing ?? '')?.slice(1) ?? []),
   ]
-  return [...guests, ...storages.map((storage) => check('Datastore.AllocateSpace', `/storage/${storage}`))]
+  const keeper =
+    params['prune-backups'] === undefined ? [] : [check('Datastore.Allocate', `/storage/${params.storage ?? 'local'}`)]
+  return [...guests, ...storages.map((storage) => check('Datastore.AllocateSpace', `/storage/${storage}`)), ...keeper]
 }
 
 /** Restoring: reading the backup, and room where the disks go. */

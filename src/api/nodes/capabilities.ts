@@ -2,7 +2,10 @@
 import { array, boolean, enumOf, object, optional, string } from '#base/schema/schema.ts'
 import { nodeName } from '#base/schema/standard.ts'
 import { machineTypes, processorModels } from '#host/qemu-abilities.ts'
+import { customPrefix } from '#guests/qemu/cpu.ts'
 import { anyone, check } from '#rest/endpoint.ts'
+import { maySeeCpuModel } from '#views/cpu-models.ts'
+import { flagsOf, processorFlags } from '#views/processor-flags.ts'
 import { vendorOf } from '#views/processor-vendor.ts'
 import { endpoint } from '../call.ts'
 
@@ -48,9 +51,15 @@ export const capabilityEndpoints = [
       }),
     ),
     cli: { command: ['node', 'cpu-models'], positional: ['node'], columns: ['name', 'vendor', 'custom'], id: 'name' },
-    async handle({ arch: wanted }, { services }) {
-      const { models } = await processorModels(services.host, wanted ?? ownArch())
-      return models.map((name) => ({ name, custom: false, vendor: vendorOf(name) }))
+    async handle({ arch: wanted }, call) {
+      const { host, cpuModels } = call.services
+      const { models } = await processorModels(host, wanted ?? ownArch())
+      const own: string[] = []
+      for (const { name } of await cpuModels.list()) if (await maySeeCpuModel(name, call)) own.push(name)
+      return [
+        ...own.map((name) => ({ name: `${customPrefix}${name}`, custom: true, vendor: 'default' })),
+        ...models.map((name) => ({ name, custom: false, vendor: vendorOf(name) })),
+      ]
     },
   }),
   endpoint({
@@ -63,17 +72,8 @@ export const capabilityEndpoints = [
       accel: optional(enumOf(['kvm', 'tcg'], { description: 'By hardware or in software.', default: 'kvm' })),
     },
     permission: anyone,
-    returns: array(
-      object({
-        name: string({ description: 'Name of the flag.' }),
-        'supported-on': optional(array(string({ description: 'Node whose processor has it.' }))),
-      }),
-    ),
-    async handle({ node, arch: wanted }, { services }) {
-      const { flags } = await processorModels(services.host, wanted ?? ownArch())
-      const own = new Set((await services.node.processor()).flags.replaceAll('_', '-').split(/\s+/))
-      return flags.map((name) => ({ name, ...(own.has(name.replaceAll('_', '-')) ? { 'supported-on': [node] } : {}) }))
-    },
+    returns: processorFlags,
+    handle: ({ arch: wanted }, { services }) => flagsOf(services, wanted),
   }),
   endpoint({
     method: 'GET',

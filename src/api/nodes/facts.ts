@@ -1,9 +1,9 @@
 /** `/nodes/{node}/{certificates,netstat,report,wakeonlan,query-url-metadata}` and its power switch. */
 import { join } from 'node:path'
-import { Fault } from '#base/fault.ts'
 import { array, boolean, enumOf, integer, nothing, object, optional, string } from '#base/schema/schema.ts'
 import { nodeName } from '#base/schema/standard.ts'
 import { powerMachine } from '#cluster/whole-machine.ts'
+import { reachOf } from '#host/reach.ts'
 import { urlMetadata } from '#host/url-metadata.ts'
 import { any, anyone, check } from '#rest/endpoint.ts'
 import { certificateItem, certificates } from '#views/certificates.ts'
@@ -108,11 +108,10 @@ export const nodeFactEndpoints = [
       mimetype: optional(string({ description: 'Kind of the file.' })),
       size: optional(integer({ description: 'Bytes.' })),
     }),
-    async handle({ url, ...params }, { signal }) {
-      if (!URL.canParse(url))
-        throw new Fault('invalid', 'Parameter verification failed.', { fields: { url: 'value is no URL' } })
-      const verifyCertificates = params['verify-certificates'] ?? true
-      const { sizeBytes, ...facts } = await urlMetadata(url, { verifyCertificates, signal })
+    async handle({ url, ...params }, { services, signal }) {
+      const reach = reachOf(services.settings.fetchNetworks)
+      const verifyCertificates = params['verify-certificates']
+      const { sizeBytes, ...facts } = await urlMetadata(url, { reach, verifyCertificates, signal })
       return { ...facts, ...(sizeBytes === undefined ? {} : { size: sizeBytes }) }
     },
   }),

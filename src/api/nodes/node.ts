@@ -6,6 +6,7 @@ import { nodeItem, nodeList, nodeStatus, statusOfNode } from '#views/node-status
 import { endpoint } from '../call.ts'
 
 const branches = [
+  'aplinfo',
   'apt',
   'capabilities',
   'certificates',
@@ -32,8 +33,11 @@ const branches = [
   'suspendall',
   'syslog',
   'tasks',
+  'termproxy',
   'time',
   'version',
+  'vncshell',
+  'vncwebsocket',
   'vzdump',
   'wakeonlan',
 ] as const

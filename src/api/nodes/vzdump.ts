@@ -1,6 +1,7 @@
 /** `/nodes/{node}/vzdump`: backups of guests. */
 import { invalid, isFault, missing } from '#base/fault.ts'
 import { asVolumeId } from '#base/ids.ts'
+import { retentionFormat } from '#base/retention.ts'
 import {
   array,
   boolean,
@@ -15,7 +16,7 @@ import {
 import { splitList } from '#base/schema/formats.ts'
 import { nodeName, storageId, upid, volumeId } from '#base/schema/standard.ts'
 import { isForeignArchive } from '#operations/backup/archive-file.ts'
-import { fleecingFormat, performanceFormat, pruneFormat } from '#operations/backup/formats.ts'
+import { fleecingFormat, performanceFormat } from '#operations/backup/formats.ts'
 import { readGuestConf } from '#operations/backup/guest-conf.ts'
 import { backupRequest, defaults, idsIn, type VzdumpParams } from '#operations/backup/request.ts'
 import { foreignConfText } from '#operations/backup/restore-archive.ts'
@@ -81,6 +82,14 @@ const decisive = {
   mailnotification: optional(
     enumOf(['always', 'failure'], { description: 'When a mail goes to mailto.', default: 'always' }),
   ),
+  'prune-backups': optional(
+    propertyString(retentionFormat, {
+      description: 'Which backups of a guest are kept once it has a new one; what the storage says when absent.',
+      maxLength: 1024,
+      default: 'keep-all=1',
+    }),
+  ),
+  remove: optional(boolean({ description: 'Prune older backups.', default: true })),
 } as const
 
 /** Taken, because they change nothing here: the format and its compression are our own. The log says so. */
@@ -102,7 +111,6 @@ const harmless = {
     }),
   ),
   quiet: optional(boolean({ description: 'Without effect.', default: false })),
-  remove: optional(boolean({ description: 'Without effect: what is kept is said by prune-backups.', default: true })),
   tmpdir: text('Without effect; for root alone.', 4096),
 } as const
 
@@ -111,9 +119,6 @@ const refused = {
   dumpdir: text('Refused: name a storage.', 4096),
   stdout: optional(boolean({ description: 'Refused.' })),
   stop: optional(boolean({ description: 'Refused: stop the task.', default: false })),
-  'prune-backups': optional(
-    propertyString(pruneFormat, { description: 'Refused unless keep-all=1.', maxLength: 1024, default: 'keep-all=1' }),
-  ),
 } as const
 
 export const vzdumpEndpoints = [
@@ -125,7 +130,7 @@ export const vzdumpEndpoints = [
     params: { node: nodeName, ...decisive, ...harmless, ...refused },
     permission: anyone,
     alsoNeeds: {
-      says: 'VM.Backup on each guest (on /vms for all, on the pool for those in it); Datastore.AllocateSpace on the storage and on that of fleecing',
+      says: 'VM.Backup on each guest (on /vms for all, on the pool for those in it); Datastore.AllocateSpace on the storage and on that of fleecing; Datastore.Allocate on the storage to say which backups are kept',
       of: toBackUp,
     },
     returns: upid,
@@ -168,12 +173,10 @@ export const vzdumpEndpoints = [
       compress: string({ description: 'How backups are compressed.' }),
       'prune-backups': string({ description: 'Which backups are kept.' }),
     }),
-    handle: ({ storage }) => ({
-      ...defaults,
-      storage: storage ?? defaults.storage,
-      compress: 'zstd',
-      'prune-backups': 'keep-all=1',
-    }),
+    async handle({ storage = defaults.storage }, { services }) {
+      const config = (await services.storage.list()).find(({ name }) => name === storage)
+      return { ...defaults, storage, compress: 'zstd', 'prune-backups': config?.pruneBackups ?? 'keep-all=1' }
+    },
   }),
   endpoint({
     method: 'GET',

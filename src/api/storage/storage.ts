@@ -81,7 +81,8 @@ export const storageEndpoints = [
   endpoint({
     method: 'DELETE',
     path: '/storage/{storage}',
-    description: 'Forget a storage. What lies in it stays there.',
+    description:
+      'Forget a storage. What lies in it stays there; guests with disks on it do not start until it is configured again.',
     params: { storage: storageId },
     permission: check('Datastore.Allocate', '/storage'),
     returns: nothing,

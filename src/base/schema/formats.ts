@@ -52,11 +52,33 @@ function partsLike(keys: Readonly<Record<string, RegExp>>): Format {
   }
 }
 
+/** `key=value,…`: each key at most once, its value of the format it is named with. The complaint names the key. */
+function partsOf(keys: Readonly<Record<string, string>>): Format {
+  return (text) => {
+    const parts = text.split(',').filter((part) => part.trim() !== '')
+    const seen = new Set<string>()
+    for (const part of parts.map((one) => one.trim())) {
+      const [name, value] = [part.slice(0, part.indexOf('=')), part.slice(part.indexOf('=') + 1)]
+      const format = Object.hasOwn(keys, name) ? keys[name] : undefined
+      if (format === undefined) return `'${part}' is none of ${Object.keys(keys).join('=, ')}=`
+      if (seen.has(name)) return `${name}: given twice`
+      seen.add(name)
+      const complaint = checkFormat(format, value)
+      if (complaint !== undefined) return `${name}: ${complaint}`
+    }
+    return undefined
+  }
+}
+
 const dnsLabel = '[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?'
 
 const formats: Readonly<Record<string, Format>> = {
   'pve-vmid': matching(/^[1-9][0-9]{2,8}$/, 'value does not look like a valid VM ID'),
   'pve-node': matching(/^[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?$/, 'value does not look like a valid node name'),
+  'pve-cpuset': matching(
+    /^\d{1,4}(?:-\d{1,4})?(?:,\d{1,4}(?:-\d{1,4})?)*$/,
+    'value does not look like a list of processors such as 0,5,8-11',
+  ),
   'pve-configid': matching(/^[a-zA-Z][a-zA-Z0-9_-]+$/, 'value does not look like a valid configuration ID'),
   'pve-storage-id': matching(/^[a-zA-Z][a-zA-Z0-9._-]*[a-zA-Z0-9]$/, 'value does not look like a valid storage ID'),
   'pve-volume-id': matching(
@@ -141,6 +163,13 @@ const formats: Readonly<Record<string, Format>> = {
     'value does not look like an alias of a domain',
   ),
   'pve-startup-order': startupOrder,
+  'pve-qm-ipconfig': partsOf({ ip: 'pve-ipv4-config', gw: 'ipv4', ip6: 'pve-ipv6-config', gw6: 'ipv6' }),
+  'pve-qm-cicustom': partsOf({
+    meta: 'pve-volume-id',
+    network: 'pve-volume-id',
+    user: 'pve-volume-id',
+    vendor: 'pve-volume-id',
+  }),
   'disk-size': matching(/^\d+(?:\.\d+)?(?:[KMGT](?:iB)?)?$/, 'value does not look like a disk size'),
   'mac-addr': matching(
     /^[a-fA-F0-9][02468aceACE](?::[a-fA-F0-9]{2}){5}$/,

@@ -14,9 +14,27 @@ export function keyed(first: string, properties: PropertyBag = {}): string {
   return parts.filter(Boolean).join(',')
 }
 
+/** A device before it is said how: on the command line of a start, or to a QEMU that runs. */
+export interface DeviceSpec {
+  readonly driver: string
+  readonly properties: PropertyBag
+}
+
 /** `-device driver,…` */
 export function device(driver: string, properties: PropertyBag): string[] {
   return ['-device', keyed(driver, properties)]
+}
+
+export function deviceToArgv({ driver, properties }: DeviceSpec): string[] {
+  return device(driver, properties)
+}
+
+/** Arguments of QMP `device_add`; absent values vanish. */
+export function deviceToCommand({ driver, properties }: DeviceSpec): Record<string, string | number | boolean> {
+  const given = Object.entries(properties).filter((entry): entry is [string, string | number | boolean] => {
+    return entry[1] !== undefined
+  })
+  return { driver, ...Object.fromEntries(given) }
 }
 
 function escape(text: string): string {

@@ -4,7 +4,7 @@ import { readPropertyString } from '#base/schema/property-string.ts'
 import { optional, string } from '#base/schema/schema.ts'
 import type { PropertyFormat } from '#base/schema/schema.ts'
 import type { Options } from '../config.ts'
-import { driveNames, isCdrom } from './drive.ts'
+import { driveNames, isCdrom, isCloudInit, isFirmwareDrive } from './drive.ts'
 import { nicNames } from './nic.ts'
 
 export const bootFormat: PropertyFormat = {
@@ -28,12 +28,12 @@ function devicesOfLetter(letter: string, options: Options): string[] {
   if (letter === 'c') {
     if (options.bootdisk !== undefined && options[options.bootdisk] !== undefined) return [options.bootdisk]
     return driveNames(options)
-      .filter((name) => !isCdrom(options[name] ?? ''))
+      .filter((name) => !isCdrom(options[name] ?? '') && !isFirmwareDrive(name))
       .slice(0, 1)
   }
   if (letter === 'd')
     return driveNames(options)
-      .filter((name) => isCdrom(options[name] ?? ''))
+      .filter((name) => isCdrom(options[name] ?? '') && !isCloudInit(options[name] ?? ''))
       .slice(0, 1)
   return letter === 'n' ? nicNames(options).slice(0, 1) : []
 }

@@ -100,10 +100,26 @@ test('every wrong option is named, whatever is wrong with it', () => {
     wrongFields(() => plan({}, { set: { vcpus: '3', cores: '2' } })),
     ['vcpus'],
   )
-  assert.deepEqual(
-    wrongFields(() => plan({}, { set: { bios: 'ovmf' } })),
-    ['bios'],
-  )
+  for (const [field, options] of Object.entries({
+    numa0: { numa: '1', numa0: 'cpus=0,memory=100' },
+    numa1: { numa: '1', cores: '2', numa0: 'cpus=0,memory=256', numa1: 'cpus=0-1,memory=256' },
+    memory: { numa: '1', hotplug: 'memory', memory: '1200' },
+    hotplug: { hotplug: 'network,nonsense' },
+    hugepages: { hugepages: '1024', memory: '512' },
+    ivshmem: { ivshmem: 'size=3' },
+    usb0: { usb0: 'usb3=1' },
+    usb1: { usb1: 'spice' },
+    hostpci0: { hostpci0: 'mapping=a,host=01:00.0' },
+    tpmstate0: { tpmstate0: 'local:1,format=qcow2' },
+    efidisk0: { efidisk0: 'none' },
+    arch: { arch: 'aarch64' },
+    cpu: { cpu: 'max,guest-phys-bits=40' },
+  })) {
+    assert.deepEqual(
+      wrongFields(() => plan({}, { set: options as unknown as Options })),
+      [field],
+    )
+  }
   assert.deepEqual(
     wrongFields(() => plan({}, { set: { boot: 'order=scsi0' } })),
     ['boot'],

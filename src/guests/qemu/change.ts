@@ -11,7 +11,19 @@ import type { Vmid, VolumeId } from '#base/ids.ts'
 import { splitVolumeId } from '#base/ids.ts'
 import type { ConfigChange, GuestConfig, Options } from '../config.ts'
 import { isProtected, normalTags, revertOptions } from '../config.ts'
-import { driveNameParts, driveOf, unusedCount, volumeIn, volumesIn, wishOf } from './drive.ts'
+import {
+  cloudInitVolumesIn,
+  driveNameParts,
+  driveOf,
+  drivesOf,
+  isCloudInit,
+  printDrive,
+  unusedCount,
+  volumeIn,
+  volumesIn,
+  wishOf,
+} from './drive.ts'
+import { planLive } from './live-plan.ts'
 import { isOption, isServerOption, optionErrors } from './options.ts'
 
 export interface ChangePlan {
@@ -45,7 +57,12 @@ export function planChange(vmid: Vmid, config: GuestConfig, change: ConfigChange
   for (const [name, text] of Object.entries(set)) replace(options, name, text, vmid)
   const errors = optionErrors(options)
   if (Object.keys(errors).length > 0) throw invalid(errors)
-  requireNotInUse(config, free)
+  requireNotInUse(config, free, options)
+  const had = cloudInitVolumesIn(config.options).map(({ volid }) => volid)
+  keepCloudInit(options, had)
+  const kept = cloudInitVolumesIn(options).map(({ volid }) => volid)
+  // What a cloud-init drive holds can be made again, so it is never left as unused; a running guest keeps what it has open.
+  free.push(...had.filter((volid) => !kept.includes(volid) && isOwned(volid, vmid)))
   return { options, make: Object.keys(set).filter((name) => needsLook(name, set[name] ?? '')), free }
 }
 
@@ -59,6 +76,7 @@ export function normalised(options: Options): Options {
   const result: Record<string, string> = {}
   for (const [name, text] of Object.entries(options)) {
     if (name === 'cdrom') result.ide2 = `${text},media=cdrom`
+    else if (driveNameParts(name) && isCloudInit(text) && !/media=/.test(text)) result[name] = `${text},media=cdrom`
     else result[name] = name === 'tags' ? normalTags(text) : text
   }
   return result
@@ -94,6 +112,22 @@ function replace(options: Record<string, string>, name: string, text: string, vm
   }
 }
 
+/** A guest that has a cloud-init drive on the storage it is to be on keeps it, also under another name. */
+function keepCloudInit(options: Record<string, string>, had: readonly VolumeId[]): void {
+  const unused = volumesIn(options).filter(({ name, volid }) => name.startsWith('unused') && isCloudInit(volid))
+  for (const drive of drivesOf(options)) {
+    const wish = wishOf(drive)
+    if (wish.kind !== 'cloudinit') continue
+    const { format } = drive.values
+    const fits = (volid: VolumeId) =>
+      splitVolumeId(volid).storage === wish.storage && (format === undefined || volid.endsWith(`.${String(format)}`))
+    const file = [...had, ...unused.map(({ volid }) => volid)].find(fits)
+    if (file === undefined) continue
+    options[drive.name] = printDrive(drive, { file, format: undefined })
+    for (const { name, volid } of unused) if (volid === file) delete options[name]
+  }
+}
+
 /** Puts a volume under the first free `unusedN`. */
 export function keepUnused(options: Record<string, string>, volid: VolumeId): void {
   if (volumesIn(options).some((holder) => holder.volid === volid)) return
@@ -115,7 +149,7 @@ export function isOwned(volid: VolumeId, vmid: Vmid): boolean {
 function needsLook(name: string, text: string): boolean {
   if (!driveNameParts(name)) return false
   const { kind } = wishOf(driveOf(name, text))
-  return kind === 'allocate' || kind === 'import' || kind === 'volume' || kind === 'path'
+  return kind !== 'empty' && kind !== 'host-cdrom'
 }
 
 function requireUnprotected(config: GuestConfig, name: string): void {
@@ -126,7 +160,8 @@ function requireUnprotected(config: GuestConfig, name: string): void {
   }
 }
 
-function requireNotInUse(config: GuestConfig, free: readonly VolumeId[]): void {
+/** What the running guest can let go of is taken from it before its volume goes. */
+function requireNotInUse(config: GuestConfig, free: readonly VolumeId[], wanted: Options): void {
   for (const [name, { options }] of Object.entries(config.snapshots ?? {})) {
     const kept = volumesIn(options).find(({ volid }) => free.includes(volid))
     if (!kept) continue
@@ -134,7 +169,11 @@ function requireNotInUse(config: GuestConfig, free: readonly VolumeId[]): void {
       remedy: 'Delete the snapshot first.',
     })
   }
-  const used = volumesIn(config.running ?? {}).find(({ volid }) => free.includes(volid))
+  const { running = {} } = config
+  const leaving = planLive(running, wanted).filter(({ kind }) => kind === 'unplug-drive')
+  const used = volumesIn(running).find(
+    ({ name, volid }) => free.includes(volid) && leaving.every((act) => act.name !== name),
+  )
   if (used) {
     throw new Fault('conflict', `volume '${used.volid}' is still in use by drive ${used.name} of the running guest`, {
       remedy: 'Stop the guest first.',

@@ -7,21 +7,28 @@
 import type { Options } from '../config.ts'
 import { nameOf } from '../config.ts'
 import { agentToArgv } from './agent.ts'
-import { keyed } from './argument.ts'
+import { deviceToArgv, keyed } from './argument.ts'
+import { audioToArgv } from './audio.ts'
 import { balloonToArgv } from './balloon.ts'
 import { bootIndexes } from './boot.ts'
+import type { CpuModel } from './cpu.ts'
 import { cpuToArgv, topologyToArgv } from './cpu.ts'
 import type { DriveFile } from './drive-argv.ts'
-import { drivesToArgv, pciNamesOfDrives } from './drive-argv.ts'
+import { drivesToArgv } from './drive-argv.ts'
+import { flashOf } from './firmware.ts'
+import { ivshmemToArgv } from './ivshmem.ts'
 import type { Accelerator } from './machine.ts'
 import { acceleratorFor, machineKindOf, machineToArgv } from './machine.ts'
-import { memoryToArgv } from './memory.ts'
-import { nicNames, nicsOf, nicToArgv } from './nic.ts'
-import { bridgesFor } from './pci.ts'
+import { memoryToArgv } from './numa.ts'
+import { nicsOf, nicToArgv } from './nic.ts'
+import { bridgesToArgv } from './pci.ts'
 import { rngToArgv } from './rng.ts'
 import { firmwareLogToArgv, serialToArgv } from './serial.ts'
 import { smbiosToArgv } from './smbios.ts'
+import { tpmToArgv } from './tpm.ts'
 import { tabletToArgv, vgaToArgv } from './vga.ts'
+import type { UsbPlace } from './usb.ts'
+import { usbControllerToArgv, usbDevice } from './usb.ts'
 import { watchdogToArgv } from './watchdog.ts'
 
 export interface StartFacts {
@@ -34,6 +41,12 @@ export interface StartFacts {
   readonly files: Readonly<Record<string, DriveFile>>
   /** Descriptor of the open tap of each bridged card, as QEMU sees it. */
   readonly taps: Readonly<Record<string, number>>
+  /** Descriptor of each of the node's ports that a serial or parallel port of the guest is. */
+  readonly ports?: Readonly<Record<string, number>>
+  /** Where each of the node's USB devices was found. */
+  readonly usb?: Readonly<Record<string, UsbPlace>>
+  /** The owner's own processor model, when the guest has one. */
+  readonly cpuModel?: CpuModel | undefined
 }
 
 /** Two control sockets: QEMU serves one client on each, so a long job must not keep out a short question. */
@@ -43,6 +56,7 @@ export function configToArgv(options: Options, facts: StartFacts): string[] {
   const { vmid, runDir } = facts
   const machine = machineKindOf(options)
   const accelerator = acceleratorFor(options, facts.accelerator)
+  const flash = flashOf(options, machine, runDir)
   return [
     '-name',
     keyed(nameOf(options, vmid), { 'debug-threads': true }),
@@ -55,8 +69,9 @@ export function configToArgv(options: Options, facts: StartFacts): string[] {
       '-qmp',
       keyed(`unix:${runDir}/${name}`, { server: true, wait: false }),
     ]),
-    ...machineToArgv(options, accelerator),
-    ...cpuToArgv(options, accelerator),
+    ...machineToArgv(options, accelerator, flash.machine),
+    ...flash.argv,
+    ...cpuToArgv(options, accelerator, facts.cpuModel),
     ...topologyToArgv(options),
     ...memoryToArgv(options),
     '-boot',
@@ -64,12 +79,17 @@ export function configToArgv(options: Options, facts: StartFacts): string[] {
     ...smbiosToArgv(options),
     ...vgaToArgv(options, machine, runDir),
     ...firmwareLogToArgv(runDir),
-    ...serialToArgv(options, runDir),
-    ...bridgesFor(machine, [...nicNames(options), ...pciNamesOfDrives(options)]),
+    ...serialToArgv(options, runDir, facts.ports),
+    ...bridgesToArgv(machine),
     ...balloonToArgv(options, machine),
     ...tabletToArgv(options, machine),
-    ...rngToArgv(options, machine),
+    ...usbControllerToArgv(options, machine),
+    ...Object.entries(facts.usb ?? {}).flatMap(([name, place]) => deviceToArgv(usbDevice(name, place))),
+    ...audioToArgv(options, machine),
+    ...ivshmemToArgv(options, machine, vmid),
+    ...rngToArgv(options, machine, facts.ports?.rng0),
     ...watchdogToArgv(options, machine),
+    ...tpmToArgv(options, runDir),
     ...agentToArgv(options, machine, `${runDir}/agent.sock`),
     ...drivesToArgv(options, machine, facts.files),
     ...cardsToArgv(options, facts.taps),

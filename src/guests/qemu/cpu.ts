@@ -1,5 +1,6 @@
 /** Processors: model, flags and topology; and the limits the guest's control group gets. */
 import type { Errors } from '#base/schema/check.ts'
+import type { PropertyValues } from '#base/schema/property-string.ts'
 import { readPropertyString } from '#base/schema/property-string.ts'
 import { boolean, enumOf, optional, string } from '#base/schema/schema.ts'
 import type { PropertyFormat } from '#base/schema/schema.ts'
@@ -42,8 +43,41 @@ const levels: Readonly<Record<string, readonly string[]>> = {
 /** Models that promise features of the host's processor: software emulation answers them with all it can do. */
 const meansBest = /^(host|max|kvm64|kvm32|x86-64-v\d.*)$/
 
-export function cpuToArgv(options: Options, accelerator: Accelerator): string[] {
-  const values = options.cpu === undefined ? {} : readPropertyString(cpuFormat, options.cpu, 'cpu')
+/** A model the owner of the cluster made: a real one with changes. */
+export interface CpuModel {
+  readonly 'reported-model'?: string | undefined
+  readonly flags?: string | undefined
+  readonly hidden?: boolean | undefined
+  readonly 'hv-vendor-id'?: string | undefined
+  readonly level?: number | undefined
+  readonly 'phys-bits'?: string | undefined
+  readonly 'guest-phys-bits'?: number | undefined
+}
+
+/** Models of the owner are asked for with this before their name. */
+export const customPrefix = 'custom-'
+
+/** Name of the owner's model the guest has, if any. */
+export function customModelOf(options: Options): string | undefined {
+  const type = options.cpu === undefined ? undefined : readPropertyString(cpuFormat, options.cpu, 'cpu').cputype
+  return typeof type === 'string' && type.startsWith(customPrefix) ? type.slice(customPrefix.length) : undefined
+}
+
+/** What the guest says beats what its model says; flags add up, the guest's last. */
+function wishes(options: Options, model: CpuModel | undefined): PropertyValues {
+  const own = options.cpu === undefined ? {} : readPropertyString(cpuFormat, options.cpu, 'cpu')
+  if (!model) return own
+  const { flags, 'reported-model': reported = 'kvm64', ...rest } = model
+  const given = Object.entries(rest).filter((entry): entry is [string, string | number | boolean] => {
+    return entry[1] !== undefined
+  })
+  const all = [flags, own.flags].filter((some) => some !== undefined).join(';')
+  return { ...Object.fromEntries(given), ...own, cputype: reported, ...(all === '' ? {} : { flags: all }) }
+}
+
+/** @param custom the owner's model, when the guest has one */
+export function cpuToArgv(options: Options, accelerator: Accelerator, custom?: CpuModel): string[] {
+  const values = wishes(options, custom)
   const type = String(values.cputype ?? 'kvm64')
   const flags = typeof values.flags === 'string' ? values.flags.split(';') : []
   const level = levels[type]
@@ -51,9 +85,11 @@ export function cpuToArgv(options: Options, accelerator: Accelerator): string[] 
   const model = isEmulated ? 'max' : level ? 'qemu64' : type
   const parts = [model]
   if (level && !isEmulated) parts.push(...level.map((flag) => `${flag}=on`))
+  // Where QEMU has several flags of one name the last one counts.
   for (const flag of flags) parts.push(`${flag.slice(1)}=${flag.startsWith('+') ? 'on' : 'off'}`)
+  if (values.hidden === true) parts.push('kvm=off', 'hypervisor=off')
+  if (values.level !== undefined) parts.push(`level=${values.level}`)
   if (accelerator === 'kvm') {
-    if (values.hidden === true) parts.push('kvm=off', 'hypervisor=off')
     if (values['hv-vendor-id'] !== undefined) parts.push(`hv_vendor_id=${values['hv-vendor-id']}`)
     if (values['phys-bits'] === 'host') parts.push('host-phys-bits=on')
     else if (values['phys-bits'] !== undefined) parts.push(`phys-bits=${values['phys-bits']}`)
@@ -91,6 +127,10 @@ const maximumProcessors = 255
 export function cpuErrors(options: Options): Errors {
   const { maximum } = topologyOf(options)
   const errors: Errors = {}
+  const values = options.cpu === undefined ? {} : readPropertyString(cpuFormat, options.cpu, 'cpu')
+  if (values['guest-phys-bits'] !== undefined) {
+    errors.cpu = "'guest-phys-bits' is not known to the QEMU of this release: leave it out"
+  }
   if (maximum > maximumProcessors) {
     errors.cores = `sockets times cores is ${maximum}: a guest has at most ${maximumProcessors} processors`
   }

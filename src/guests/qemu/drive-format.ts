@@ -1,10 +1,21 @@
-/** The property strings of the four drive buses: one list of keys, minus what a bus cannot do. */
+/** The property strings of the four drive buses: one list of keys, minus what a bus cannot do; and of the two drives of the firmware. */
 import { boolean, enumOf, integer, number, optional, string } from '#base/schema/schema.ts'
 import type { PropertyFormat, PropertyKey, Schema } from '#base/schema/schema.ts'
 
 /** How many drives each bus takes, in the order firmware looks at them. */
 export const buses = { scsi: 31, virtio: 16, ide: 4, sata: 6 } as const
 export type Bus = keyof typeof buses
+
+/** Drives the guest's firmware and TPM keep their state in: on no bus, and one of each. */
+const firmwareDrives = { efidisk: 1, tpmstate: 1 } as const
+
+/** Every kind of drive with its number; those of the firmware come last. */
+export const driveCounts = { ...buses, ...firmwareDrives } as const
+export type DriveKind = keyof typeof driveCounts
+
+export function isDriveKind(text: string): text is DriveKind {
+  return Object.hasOwn(driveCounts, text)
+}
 
 export function isBus(text: string): text is Bus {
   return Object.hasOwn(buses, text)
@@ -18,7 +29,8 @@ const megabyteKeys = ['mbps', 'mbps_rd', 'mbps_wr', 'mbps_max', 'mbps_rd_max', '
 const oldBurstKeys = ['bps_rd', 'bps_wr', 'iops_rd', 'iops_wr']
 const largest = 1e15
 
-const shared: PropertyFormat = {
+/** Which volume it is. */
+const place: PropertyFormat = {
   file: {
     schema: string({
       description: 'Volume, `none`, or `<storage>:<GiB>` for a new disk.',
@@ -31,6 +43,10 @@ const shared: PropertyFormat = {
   'import-from': key(
     string({ description: 'Copy this volume or file.', pattern: /\/[^,]+|[^\s,:]+:[^\s,]+/, maxLength: 1024 }),
   ),
+}
+
+const shared: PropertyFormat = {
+  ...place,
   media: key(enumOf(['cdrom', 'disk'], { default: 'disk' })),
   format: key(enumOf(['raw', 'qcow', 'qed', 'qcow2', 'vmdk', 'cloop'])),
   size: key(string({ description: 'For information only.', format: 'disk-size' })),
@@ -75,17 +91,37 @@ const keysOf: Readonly<Record<Bus, readonly string[]>> = {
   virtio: ['iothread', 'ro'],
 }
 
-const formats: Readonly<Record<Bus, PropertyFormat>> = {
+const size = key(string({ description: 'For information only.', format: 'disk-size' }))
+
+const efiFormat: PropertyFormat = {
+  ...place,
+  efitype: key(enumOf(['2m', '4m'], { description: 'Size of the firmware the variables are for.', default: '2m' })),
+  format: key(enumOf(['raw', 'qcow', 'qed', 'qcow2', 'vmdk', 'cloop'])),
+  'ms-cert': key(enumOf(['2011', '2023', '2023w', '2023k'], { default: '2011' })),
+  'pre-enrolled-keys': key(boolean({ description: 'Start with keys for secure boot.', default: false })),
+  size,
+}
+
+const tpmFormat: PropertyFormat = {
+  ...place,
+  format: key(enumOf(['raw', 'qcow2', 'vmdk'])),
+  size,
+  version: key(enumOf(['v1.2', 'v2.0'], { description: 'Version of the TPM.', default: 'v1.2' })),
+}
+
+const formats: Readonly<Record<DriveKind, PropertyFormat>> = {
   ide: formatOf('ide'),
   sata: formatOf('sata'),
   scsi: formatOf('scsi'),
   virtio: formatOf('virtio'),
+  efidisk: efiFormat,
+  tpmstate: tpmFormat,
 }
 
 function formatOf(bus: Bus): PropertyFormat {
   return { ...shared, ...Object.fromEntries(Object.entries(own).filter(([name]) => keysOf[bus].includes(name))) }
 }
 
-export function driveFormat(bus: Bus): PropertyFormat {
-  return formats[bus]
+export function driveFormat(kind: DriveKind): PropertyFormat {
+  return formats[kind]
 }

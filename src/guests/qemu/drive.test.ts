@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { GiB, MiB } from '#base/bytes.ts'
-import { throttleOf } from './drive-argv.ts'
+import { throttleOf } from './drive-limits.ts'
 import { driveNameParts, driveOf, printDrive, wishOf } from './drive.ts'
 
 test('what a drive asks for is read from its file', () => {

@@ -12,31 +12,42 @@ import { join } from 'node:path'
 import type { Clock } from '#base/clock.ts'
 import { waitFor } from '#base/clock.ts'
 import { Fault, isFault, messageOf } from '#base/fault.ts'
-import type { Vmid } from '#base/ids.ts'
+import type { Vmid, VolumeId } from '#base/ids.ts'
 import type { Log } from '#base/log.ts'
-import { Cgroups } from '#host/cgroup.ts'
+import type { Errors } from '#base/schema/check.ts'
+import { Cgroups, type GroupLimits } from '#host/cgroup.ts'
+import { asFileFault } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
 import { accelerator } from '#host/kvm.ts'
-import { endProcess, findProcesses, isAlive, memoryCounters, startTimeOf } from '#host/proc.ts'
-import { requireMemory } from './room.ts'
+import { endProcess, findProcesses, isAlive, memoryCounters, startTimeOf, statOf } from '#host/proc.ts'
 import type { QmpClient } from '#host/qmp.ts'
+import { onlineProcessors } from '#host/topology.ts'
 import type { Options } from '../config.ts'
 import { isOn } from '../config.ts'
 import type { StartOptions } from '../guest.ts'
-import type { GuestNetwork, GuestStorage } from '../needs.ts'
+import type { GuestDevices, GuestNetwork, GuestStorage } from '../needs.ts'
 import type { ProcessName, RunningRecord, RunRecord } from '../run-record.ts'
 import { RunRecords } from '../run-record.ts'
 import { configToArgv, qmpSockets } from './command-line.ts'
 import { cpuLimitsOf } from './cpu.ts'
-import type { DriveFile } from './drive-argv.ts'
-import { drivesOf, wishOf } from './drive.ts'
-import { canBypassCache, launch, untilMonitor } from './launch.ts'
+import type { Drive } from './drive.ts'
+import { passingFiles } from './firmware.ts'
+import { launch, prepareRunDir, qemuLog, untilMonitor } from './launch.ts'
+import { doLive, present } from './live.ts'
+import { planLive } from './live-plan.ts'
 import { acceleratorFor, withMachine } from './machine.ts'
+import { changeMedium } from './medium.ts'
 import { loadMemory } from './snapshot.ts'
 import { memoryLimitBytes } from './memory.ts'
 import { boundLogs, keepLogs } from './log-files.ts'
 import { machineOf, openMonitor, prepare, quit, versionOf } from './monitor.ts'
 import { nicsOf } from './nic.ts'
+import { findDevices } from './node-devices.ts'
+import { openDisc, openDrives, openTpmState } from './open-drives.ts'
+import { requireMemory } from './room.ts'
+import { nodePortsOf } from './serial.ts'
+import { hasTpm, tpmLog, tpmProgram, tpmSocket } from './tpm.ts'
+import { startTpm } from './tpm-process.ts'
 
 export interface DriverNeeds {
   readonly settings: {
@@ -50,11 +61,14 @@ export interface DriverNeeds {
   readonly log: Log
   readonly storage: GuestStorage
   readonly network: GuestNetwork
+  /** Absent: nothing was given a name. */
+  readonly devices?: GuestDevices
 }
 
 const startLimitMs = 30_000
 /** How long QEMU may take to write back its caches when told to quit, before it is killed. */
 const quitLimitMs = 10_000
+const tpmGraceMs = 2_000
 /** What a process inherits comes after its standard input, output and error. */
 const firstDescriptor = 3
 /** Threads for processors, block layer and display; a guest that needs more is out of hand. */
@@ -119,27 +133,44 @@ export class QemuDriver {
     const verdict = await accelerator({ host, cacheDir: settings.cacheDir })
     const accel = acceleratorFor(options, verdict.accelerator)
     if (accel === 'tcg') log('no usable hardware virtualization, using software emulation')
+    const uid = this.uidOf(vmid)
+    const { groups, ...devices } = await findDevices(vmid, options, { devices: this.#needs.devices, uid })
     const cards = await this.#plug(vmid, options, how)
     const runDir = this.runDirOf(vmid)
     const taps = Object.fromEntries(cards.map(({ nic }, position) => [nic, firstDescriptor + position]))
     const descriptors = cards.map(({ fd }) => fd)
+    const inherit = (path: string, flags: string) => {
+      descriptors.push(openFile(path, flags))
+      return firstDescriptor + descriptors.length - 1
+    }
     let process: ProcessName
     try {
-      const files = await this.#openDrives(vmid, options, descriptors)
+      const storage = { storage: this.#needs.storage, vmid, uid }
+      const files = await openDrives(options, { ...storage, handOver: async (path) => inherit(path, 'r') })
+      const ports = Object.fromEntries(nodePortsOf(options).map(({ name, path }) => [name, inherit(path, 'r+')]))
       const hardware = how.memory ? withMachine(options, how.memory.machine) : options
-      const argv = configToArgv(hardware, { vmid, accelerator: accel, runDir, files, taps })
+      const argv = configToArgv(hardware, { vmid, accelerator: accel, runDir, files, taps, ports, ...devices })
+      const logs = [qemuLog, ...(hasTpm(options) ? [tpmLog] : [])]
+      await prepareRunDir(runDir, uid, { logs, copies: passingFiles(options) })
+      if (hasTpm(options)) {
+        const statePath = await openTpmState(options, storage)
+        const tpm = await startTpm({ options, statePath, uid, runDir, timeoutMs, signal })
+        await this.#confine(vmid, options, accel, tpm)
+      }
       process = await launch({
         argv,
-        uid: this.uidOf(vmid),
+        uid,
         accelerator: accel,
         netnsPath: how.netns === undefined ? undefined : `/run/netns/${how.netns}`,
         runDir,
         descriptors,
+        affinity: options.affinity,
+        groups,
       })
     } finally {
       for (const fd of descriptors) closeSync(fd)
     }
-    await this.#confine(vmid, options, accel, process)
+    await this.#confine(vmid, options, accel, process.pid)
     await using monitor = await untilMonitor(join(runDir, qmpSockets.short), runDir, process, timeoutMs, signal)
     await prepare(monitor, options)
     await this.#unplugOthers(monitor, options, how.onlyNics)
@@ -160,31 +191,11 @@ export class QemuDriver {
     log(`started as process ${process.pid}`)
   }
 
-  /** @param descriptors of QEMU so far; what disks are based on is opened here and added */
-  async #openDrives(vmid: Vmid, options: Options, descriptors: number[]): Promise<Record<string, DriveFile>> {
-    const { storage } = this.#needs
-    const files: Record<string, DriveFile> = {}
-    for (const drive of drivesOf(options)) {
-      const wish = wishOf(drive)
-      if (wish.kind === 'empty' || wish.kind === 'host-cdrom') continue
-      if (wish.kind !== 'volume' && wish.kind !== 'path') {
-        throw new Fault('failed', `drive '${drive.name}' of VM ${vmid} holds no volume but '${drive.file}'`)
-      }
-      if (wish.kind === 'path' || drive.isCdrom) {
-        const found = wish.kind === 'path' ? { path: wish.path, format: 'raw' } : await storage.location(wish.volid)
-        files[drive.name] = { ...found, canBypassCache: await canBypassCache(found.path) }
-        continue
-      }
-      const [top, ...below] = (await storage.layers(wish.volid)).layers
-      if (!top) throw new Error(`volume '${wish.volid}' has no file`)
-      const backing = below.map(({ path, format }) => {
-        descriptors.push(openSync(path, 'r'))
-        return { format, descriptor: firstDescriptor + descriptors.length - 1 }
-      })
-      await storage.giveTo(wish.volid, this.uidOf(vmid))
-      files[drive.name] = { ...top, canBypassCache: await canBypassCache(top.path), backing }
-    }
-    return files
+  /** Puts another disc into a drive of the running guest. */
+  async changeMedium(vmid: Vmid, drive: Drive, volid: VolumeId): Promise<void> {
+    const file = await openDisc(volid, { storage: this.#needs.storage, uid: this.uidOf(vmid) })
+    await using monitor = await this.monitor(vmid, 'long')
+    await changeMedium(monitor, drive, file)
   }
 
   async #plug(vmid: Vmid, options: Options, how: StartOptions): Promise<{ nic: string; tap: string; fd: number }[]> {
@@ -211,16 +222,9 @@ export class QemuDriver {
     }
   }
 
-  async #confine(vmid: Vmid, options: Options, accel: 'kvm' | 'tcg', { pid }: ProcessName): Promise<void> {
+  async #confine(vmid: Vmid, options: Options, accel: 'kvm' | 'tcg', pid: number): Promise<void> {
     const cgroups = await this.#groups()
-    const { cpuLimit, cpuUnits } = cpuLimitsOf(options)
-    const { unkept } = await cgroups.createGroup(this.groupOf(vmid), {
-      memoryBytes: memoryLimitBytes(options, accel),
-      // PVE's 100 is the ordinary weight of the unified hierarchy; there and here an ordinary group has 1024 shares.
-      cpuShares: Math.max(2, Math.round((cpuUnits * 1024) / 100)),
-      ...(cpuLimit === undefined ? {} : { cpuQuota: cpuLimit }),
-      pids: extraProcesses,
-    })
+    const { unkept } = await cgroups.createGroup(this.groupOf(vmid), groupLimitsOf(options, accel))
     await cgroups.addProcess(this.groupOf(vmid), pid)
     if (unkept.length > 0) {
       this.#needs.log.warn(`this machine cannot keep some limits of VM ${vmid}`, { limits: unkept })
@@ -235,6 +239,66 @@ export class QemuDriver {
   async monitor(vmid: Vmid, which: keyof typeof qmpSockets = 'short', signal?: AbortSignal): Promise<QmpClient> {
     await this.requireRunning(vmid)
     return openMonitor(join(this.runDirOf(vmid), qmpSockets[which]), { signal })
+  }
+
+  /**
+   * Makes of the running guest what is wanted, as far as that goes without a restart. What went in force is written
+   * down act by act.
+   * @returns the options it failed at, each with the reason; they stay as they were
+   */
+  async changeLive(
+    vmid: Vmid,
+    wanted: Options,
+    { signal, log = () => {} }: { readonly signal?: AbortSignal; readonly log?: (line: string) => void } = {},
+  ): Promise<Errors> {
+    let record = await this.running(vmid)
+    if (!record) return {}
+    const { storage, network, host } = this.#needs
+    await using monitor = await this.monitor(vmid, 'long', signal)
+    const taps: Record<string, string> = { ...record.taps }
+    const { pid } = record.process
+    const context = {
+      vmid,
+      uid: this.uidOf(vmid),
+      monitor,
+      storage,
+      network,
+      signal,
+      netns: netnsOf(record),
+      setShares: (options: Options) => this.#limit(vmid, options),
+      setAffinity: async (list = '') => {
+        const processors = list === '' ? await onlineProcessors() : list
+        await host.run(['taskset', '--all-tasks', '--cpu-list', '--pid', processors, String(pid)])
+      },
+      onTap: (nic: string, tap = '') => {
+        if (tap === '') delete taps[nic]
+        else taps[nic] = tap
+      },
+    }
+    const errors: Errors = {}
+    for (const act of planLive(record.options, wanted, await present(monitor))) {
+      const { name, value, kind } = act
+      if (errors[name] !== undefined) continue
+      try {
+        await doLive({ ...context, running: record.options }, act)
+      } catch (fault) {
+        if (signal?.aborted || !isFault(fault)) throw fault
+        errors[name] = `hotplug problem - ${fault.message}`
+        continue
+      }
+      const { [name]: _, ...rest } = record.options
+      record = { ...record, taps, options: value === undefined ? rest : { ...rest, [name]: value } }
+      await this.records.write(vmid, record)
+      if (kind !== 'nothing') log(`${name}: changed while the guest runs`)
+    }
+    return errors
+  }
+
+  async #limit(vmid: Vmid, options: Options): Promise<void> {
+    const { host, settings } = this.#needs
+    const verdict = await accelerator({ host, cacheDir: settings.cacheDir })
+    const accel = acceleratorFor(options, verdict.accelerator)
+    await (await this.#groups()).limit(this.groupOf(vmid), groupLimitsOf(options, accel))
   }
 
   /** Pulls the plug: `quit`, and SIGKILL when that takes longer than its limit. Cleans up. */
@@ -273,7 +337,9 @@ export class QemuDriver {
 
   async #cleanUp(vmid: Vmid, netns: string | undefined): Promise<void> {
     for (const pid of await this.processesOf(vmid)) {
-      await endProcess(pid, await startTimeOf(pid), { graceMs: 0 })
+      // A TPM that has just lost its QEMU may be writing down what it was told last.
+      const isTpm = (await statOf(pid))?.command === tpmProgram
+      await endProcess(pid, await startTimeOf(pid), { graceMs: isTpm ? tpmGraceMs : 0 })
     }
     const cgroups = await this.#groups()
     await cgroups.killAll(this.groupOf(vmid))
@@ -296,10 +362,31 @@ export class QemuDriver {
     await boundLogs(this.runDirOf(vmid), this.uidOf(vmid))
   }
 
-  /** Pids of QEMUs that serve this guest's monitor, whoever remembers them. */
+  /** Pids of QEMUs that serve this guest's monitor, and of its TPM, whoever remembers them. */
   async processesOf(vmid: Vmid): Promise<number[]> {
     const socket = `unix:${join(this.runDirOf(vmid), qmpSockets.short)},server=on,wait=off`
-    return findProcesses((argv) => argv.includes(socket))
+    const control = `type=unixio,path=${tpmSocket(this.runDirOf(vmid))},mode=0600`
+    return findProcesses((argv) => argv.includes(socket) || argv.includes(control))
+  }
+}
+
+/** @throws Fault `missing` */
+function openFile(path: string, flags: string): number {
+  try {
+    return openSync(path, flags)
+  } catch (cause) {
+    throw asFileFault(cause, path)
+  }
+}
+
+function groupLimitsOf(options: Options, accel: 'kvm' | 'tcg'): GroupLimits {
+  const { cpuLimit, cpuUnits } = cpuLimitsOf(options)
+  return {
+    memoryBytes: memoryLimitBytes(options, accel),
+    // PVE's 100 is the ordinary weight of the unified hierarchy; there and here an ordinary group has 1024 shares.
+    cpuShares: Math.max(2, Math.round((cpuUnits * 1024) / 100)),
+    ...(cpuLimit === undefined ? {} : { cpuQuota: cpuLimit }),
+    pids: extraProcesses,
   }
 }
 

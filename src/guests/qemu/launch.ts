@@ -6,7 +6,7 @@
  * forbids the fork it needs; a session of its own serves the same end.
  */
 import { constants } from 'node:fs'
-import { chown, mkdir, open, readFile, rm, stat } from 'node:fs/promises'
+import { chown, mkdir, open, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { waitFor } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import { spawnDetached } from '#host/exec.ts'
@@ -26,45 +26,72 @@ export interface Launch {
   readonly runDir: string
   /** Open taps, inherited as 3, 4, … */
   readonly descriptors: readonly number[]
+  /** Processors of the node to stay on. */
+  readonly affinity?: string | undefined
+  /** Groups beside its own, for files it shares with others. */
+  readonly groups?: readonly number[]
 }
 
 export const qemuProgram = 'qemu-system-x86_64'
 export const qemuLog = 'qemu.log'
 
-/** Makes the guest's run directory anew and starts QEMU in it. It is stopped before its first instruction. */
-export async function launch(request: Launch): Promise<ProcessName> {
-  const { argv, uid, netnsPath, runDir, descriptors } = request
-  // Fresh, and root's until the log in it is open: a directory its QEMU could write to might hold a
-  // link to somewhere else under the log's name.
+/**
+ * Makes the guest's run directory anew, with its logs and with copies of files it may write to, and gives it to the
+ * guest's uid.
+ */
+export async function prepareRunDir(
+  runDir: string,
+  uid: number,
+  { logs, copies }: { readonly logs: readonly string[]; readonly copies: Readonly<Record<string, string>> },
+): Promise<void> {
+  // Fresh, and root's until the logs in it are open: a directory its QEMU could write to might hold a
+  // link to somewhere else under a log's name.
   await rm(runDir, { recursive: true, force: true })
   await makeDirectory(runDir.slice(0, runDir.lastIndexOf('/')))
   await mkdir(runDir, { mode: 0o700 })
-  const log = await open(`${runDir}/${qemuLog}`, 'wx', 0o600)
-  await log.close()
+  for (const name of logs) {
+    const log = await open(`${runDir}/${name}`, 'wx', 0o600)
+    await log.close()
+  }
+  for (const [name, source] of Object.entries(copies)) {
+    await writeFile(`${runDir}/${name}`, await readFile(source), { mode: 0o600 })
+    await chown(`${runDir}/${name}`, uid, uid)
+  }
   await chown(runDir, uid, uid)
+}
+
+/** Starts QEMU in its run directory. It is stopped before its first instruction. */
+export async function launch(request: Launch): Promise<ProcessName> {
+  const { argv, uid, netnsPath, runDir, descriptors, affinity } = request
   const prefix = netnsPath === undefined ? [] : ['nsenter', `--net=${netnsPath}`]
-  const command = [...prefix, ...(await stripped(uid, request.accelerator)), qemuProgram, ...argv]
+  if (affinity !== undefined) prefix.push('taskset', '--cpu-list', affinity)
+  const groups = [...(await kvmGroup(request.accelerator)), ...(request.groups ?? [])]
+  const command = [...prefix, ...stripped(uid, groups), qemuProgram, ...argv]
   const pid = await spawnDetached(asArgv(command), { outputFile: `${runDir}/${qemuLog}`, descriptors, cwd: '/' })
   const startTime = await startTimeOf(pid)
   if (startTime === undefined) throw await refusal(runDir)
   return { pid, startTime }
 }
 
-async function stripped(uid: number, accelerator: Accelerator): Promise<string[]> {
-  // Access to /dev/kvm is by its group, and only where it is used.
-  const groups = accelerator === 'kvm' ? [`--groups=${(await stat('/dev/kvm')).gid}`] : ['--clear-groups']
+/** Access to /dev/kvm is by its group, and only where it is used. */
+async function kvmGroup(accelerator: Accelerator): Promise<number[]> {
+  return accelerator === 'kvm' ? [(await stat('/dev/kvm')).gid] : []
+}
+
+/** What a program is started with to have no right but its uid's. */
+export function stripped(uid: number, groups: readonly number[] = []): string[] {
   return [
     'setpriv',
     `--reuid=${uid}`,
     `--regid=${uid}`,
-    ...groups,
+    groups.length > 0 ? `--groups=${groups.join(',')}` : '--clear-groups',
     '--no-new-privs',
     '--inh-caps=-all',
     '--bounding-set=-all',
   ]
 }
 
-function asArgv([program, ...args]: readonly string[]): Argv {
+export function asArgv([program, ...args]: readonly string[]): Argv {
   if (program === undefined) throw new Error('an empty command')
   return [program, ...args]
 }
@@ -91,7 +118,7 @@ export async function untilMonitor(
 
 async function refusal(runDir: string, cause?: unknown): Promise<Fault> {
   const text = await readFile(`${runDir}/${qemuLog}`, 'utf8')
-  const lines = text.split('\n').filter((line) => line.trim() !== '')
+  const lines = text.split('\n').filter((line) => line.trim() !== '' && !line.startsWith('Use -'))
   const said = lines.at(-1)?.replace(/^qemu-system-\w+: /, '') ?? 'it said nothing'
   return new Fault('failed', `QEMU did not start: ${said}`, { cause: cause ?? text })
 }

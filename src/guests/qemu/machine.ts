@@ -5,7 +5,7 @@ import { boolean, enumOf, number, optional, string } from '#base/schema/schema.t
 import type { PropertyFormat } from '#base/schema/schema.ts'
 import type { Options } from '../config.ts'
 import { isOn } from '../config.ts'
-import { keyed } from './argument.ts'
+import { keyed, type PropertyBag } from './argument.ts'
 
 export type MachineKind = 'q35' | 'pc'
 export type Accelerator = 'kvm' | 'tcg'
@@ -16,7 +16,7 @@ export const machineFormat: PropertyFormat = {
       string({
         description: 'Chipset, with a version to pin it: `q35`, `pc`, `pc-q35-7.2`.',
         maxLength: 40,
-        pattern: /pc|q35|pc-(?:i440fx|q35)-\d+(?:\.\d+)+(?:\+pve\d+)?/,
+        pattern: /q35|pc|pc-(?:(?:i440fx|q35)-)?\d+(?:\.\d+)+(?:\+pve\d+)?(?:\.pxe)?/,
       }),
     ),
     isDefaultKey: true,
@@ -42,6 +42,13 @@ function machineTypeOf(options: Options): string {
   return type === undefined ? 'q35' : String(type)
 }
 
+/** As QEMU calls it: Proxmox VE marks its own revisions of a type with `+pveN`, and `pc-7.2` is short. */
+export function qemuMachineOf(options: Options): string {
+  return machineTypeOf(options)
+    .replace(/(?:\+pve\d+)?(?:\.pxe)?$/, '')
+    .replace(/^pc-(?=\d)/, 'pc-i440fx-')
+}
+
 /** The same guest on exactly this machine: `pc-q35-7.2`. */
 export function withMachine(options: Options, type: string): Options {
   const values = options.machine === undefined ? {} : readPropertyString(machineFormat, options.machine, 'machine')
@@ -53,8 +60,8 @@ export function machineErrors(options: Options): Errors {
   if (options.machine !== undefined && readPropertyString(machineFormat, options.machine, 'machine').viommu) {
     errors.machine = "a guest IOMMU ('viommu') is not supported by this release: leave it out"
   }
-  if (options.bios === 'ovmf') {
-    errors.bios = "firmware 'ovmf' is not supported by this release: use 'seabios'"
+  if (options.arch !== undefined && options.arch !== 'x86_64') {
+    errors.arch = `guests of architecture '${options.arch}' are not supported by this release: leave arch out`
   }
   return errors
 }
@@ -64,14 +71,17 @@ export function acceleratorFor(options: Options, available: Accelerator): Accele
   return isOn(options.kvm, true) ? available : 'tcg'
 }
 
-export function machineToArgv(options: Options, accelerator: Accelerator): string[] {
-  // Proxmox VE marks its own revisions of a machine type with `+pveN`; QEMU does not know them.
-  const type = machineTypeOf(options).replace(/\+pve\d+$/, '')
+/** @param firmware properties of the machine that say where its firmware is */
+export function machineToArgv(options: Options, accelerator: Accelerator, firmware: PropertyBag = {}): string[] {
+  const type = qemuMachineOf(options)
   const kind = machineKindOf(options)
   const values = options.machine === undefined ? {} : readPropertyString(machineFormat, options.machine, 'machine')
   const global = kind === 'q35' ? 'ICH9-LPC' : 'PIIX4_PM'
   const merge = isOn(options['allow-ksm'], true) ? {} : { 'mem-merge': false }
-  const argv = ['-machine', keyed(type, { usb: false, vmport: false, acpi: isOn(options.acpi, true), ...merge })]
+  const argv = [
+    '-machine',
+    keyed(type, { usb: false, vmport: false, acpi: isOn(options.acpi, true), ...merge, ...firmware }),
+  ]
   argv.push('-accel', accelerator === 'kvm' ? 'kvm' : 'tcg,thread=multi,tb-size=256')
   argv.push('-global', `${global}.disable_s3=${values['enable-s3'] === true ? 0 : 1}`)
   argv.push('-global', `${global}.disable_s4=${values['enable-s4'] === true ? 0 : 1}`)

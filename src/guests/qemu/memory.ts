@@ -5,10 +5,6 @@ import { readPropertyString } from '#base/schema/property-string.ts'
 import { integer } from '#base/schema/schema.ts'
 import type { PropertyFormat } from '#base/schema/schema.ts'
 import type { Options } from '../config.ts'
-import { isOn } from '../config.ts'
-import { keyed } from './argument.ts'
-import type { Topology } from './cpu.ts'
-import { topologyOf } from './cpu.ts'
 import type { Accelerator } from './machine.ts'
 import { translationCacheMiB } from './machine.ts'
 
@@ -22,27 +18,6 @@ export const memoryFormat: PropertyFormat = {
 export function memoryMiBOf(options: Options): number {
   if (options.memory === undefined) return 512
   return Number(readPropertyString(memoryFormat, options.memory, 'memory').current)
-}
-
-export function memoryToArgv(options: Options): string[] {
-  const size = memoryMiBOf(options)
-  return ['-m', String(size), ...(isOn(options.numa, false) ? nodesToArgv(size, topologyOf(options)) : [])]
-}
-
-/** One memory node per socket; what does not divide goes to the last. */
-function nodesToArgv(sizeMiB: number, { sockets, cores }: Topology): string[] {
-  const share = Math.floor(sizeMiB / sockets)
-  return Array.from({ length: sockets }, (_, node) => {
-    const id = `ram-node${node}`
-    const size = node === sockets - 1 ? sizeMiB - share * node : share
-    const cpus = cores === 1 ? String(node) : `${node * cores}-${(node + 1) * cores - 1}`
-    return [
-      '-object',
-      keyed('memory-backend-ram', { id, size: `${size}M` }),
-      '-numa',
-      keyed('node', { nodeid: node, cpus, memdev: id }),
-    ]
-  }).flat()
 }
 
 export function memoryErrors(options: Options): Errors {

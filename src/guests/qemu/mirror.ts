@@ -10,7 +10,8 @@
 import type { QmpClient } from '#host/qmp.ts'
 import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
-import { blockNode, type DriveFile, nodeNameOf } from './drive-argv.ts'
+import { blockNode, type DriveFile } from './drive-argv.ts'
+import { nodeNameOf } from './drive-device.ts'
 import type { Drive } from './drive.ts'
 import { endJob, type JobHow, untilEnd, untilStatus } from './job.ts'
 

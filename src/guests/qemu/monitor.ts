@@ -1,11 +1,12 @@
 /** The few questions and commands of QMP a guest's daily life takes. */
 import { Fault, isFault } from '#base/fault.ts'
+import { MiB } from '#base/bytes.ts'
 import { waitFor } from '#base/clock.ts'
 import type { QmpOptions } from '#host/qmp.ts'
 import { QmpClient } from '#host/qmp.ts'
 import type { Options } from '../config.ts'
 import { balloonPath, hasBalloon } from './balloon.ts'
-import { throttleOf } from './drive-argv.ts'
+import { throttleOf } from './drive-limits.ts'
 import { drivesOf } from './drive.ts'
 import { nicsOf } from './nic.ts'
 
@@ -39,6 +40,10 @@ export async function prepare(monitor: QmpClient, options: Options): Promise<voi
   if (hasBalloon(options)) {
     const property = 'guest-stats-polling-interval'
     await monitor.execute('qom-set', { path: balloonPath, property, value: 2 })
+    // With shares of 0 nobody but the owner moves the balloon, so it is where they put it.
+    if (options.shares === '0' && options.balloon !== undefined) {
+      await monitor.execute('balloon', { value: Number(options.balloon) * MiB })
+    }
   }
 }
 

@@ -6,7 +6,7 @@ import { printPropertyString, readPropertyString } from '#base/schema/property-s
 import { boolean, enumOf, integer, number, optional, string } from '#base/schema/schema.ts'
 import type { PropertyFormat } from '#base/schema/schema.ts'
 import type { Options } from '../config.ts'
-import { device, keyed } from './argument.ts'
+import { type DeviceSpec, deviceToArgv, keyed } from './argument.ts'
 import type { MachineKind } from './machine.ts'
 import { pciPlace } from './pci.ts'
 
@@ -120,11 +120,15 @@ export function nicToArgv(nic: Nic, machine: MachineKind, descriptor?: number, b
     descriptor === undefined
       ? keyed('user', { id: nic.name })
       : keyed('tap', { id: nic.name, fd: descriptor, vhost: false })
+  return ['-netdev', netdev, ...deviceToArgv(nicDevice(nic, machine, bootIndex))]
+}
+
+/** What the guest sees of a card; the other end is the netdev of the same name. */
+export function nicDevice(nic: Nic, machine: MachineKind, bootIndex?: number): DeviceSpec {
   const place = nic.model === 'ne2k_isa' ? {} : pciPlace(machine, nic.name)
-  return [
-    '-netdev',
-    netdev,
-    ...device(driverOf(nic.model), {
+  return {
+    driver: driverOf(nic.model),
+    properties: {
       id: nic.name,
       netdev: nic.name,
       mac: nic.mac,
@@ -133,6 +137,6 @@ export function nicToArgv(nic: Nic, machine: MachineKind, descriptor?: number, b
       host_mtu: nic.model === 'virtio' && nic.mtu !== undefined && nic.mtu > 1 ? nic.mtu : undefined,
       // A card nobody boots from needs no boot ROM; loading it costs every start some milliseconds.
       romfile: bootIndex === undefined && nic.model !== 'ne2k_isa' ? '' : undefined,
-    }),
-  ]
+    },
+  }
 }

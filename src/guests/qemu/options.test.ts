@@ -10,12 +10,18 @@ import { isRootOnly, optionParams, optionsFrom, optionsToReply, privilegeFor } f
 test('every option takes a right, or root', () => {
   for (const name of Object.keys(optionParams)) {
     const right = privilegeFor(name, undefined)
-    assert.ok(right?.startsWith('VM.Config.') || isRootOnly(name, undefined), name)
+    assert.ok(right !== undefined || isRootOnly(name, undefined), name)
   }
   assert.equal(privilegeFor('ide2', 'none,media=cdrom'), 'VM.Config.CDROM')
   assert.equal(privilegeFor('ide2', 'local:8'), 'VM.Config.Disk')
   assert.equal(isRootOnly('serial0', 'socket'), false)
   assert.equal(isRootOnly('serial0', '/dev/ttyS0'), true)
+  assert.deepEqual([isRootOnly('usb0', '1d6b:0002'), isRootOnly('usb0', 'mapping=stick')], [true, false])
+  assert.deepEqual([isRootOnly('hostpci0', '01:00.0'), isRootOnly('hostpci0', 'mapping=card')], [true, false])
+  assert.deepEqual(
+    ['efidisk0', 'tpmstate0', 'freeze', 'numa3'].map((name) => privilegeFor(name, 'x')),
+    ['VM.Config.Disk', 'VM.Config.Disk', 'VM.PowerMgmt', 'VM.Config.CPU'],
+  )
 })
 
 test('checked parameters become text, and text becomes typed again', () => {

@@ -8,7 +8,7 @@
 import { isFault } from '#base/fault.ts'
 import type { QmpClient } from '#host/qmp.ts'
 import type { Options } from '../config.ts'
-import { nodeNameOf } from './drive-argv.ts'
+import { nodeNameOf } from './drive-device.ts'
 import { drivesOf, volumeIn } from './drive.ts'
 import { endJob, runJob } from './job.ts'
 

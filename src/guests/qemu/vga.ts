@@ -36,6 +36,9 @@ export function vgaErrors(options: Options): Errors {
   return {}
 }
 
+/** In the guest's run directory. Without a password: only root and the guest's own QEMU reach it. */
+export const screenSocket = 'vnc.sock'
+
 /** True when the guest's console is a serial port, or it has none. */
 export function isHeadless(options: Options): boolean {
   return /^(none|serial\d)$/.test(vgaOf(options).type)
@@ -56,7 +59,7 @@ export function vgaToArgv(options: Options, machine: MachineKind, runDir: string
     '-display',
     'none',
     '-vnc',
-    `unix:${runDir}/vnc.sock`,
+    `unix:${runDir}/${screenSocket}`,
     ...(options.keyboard === undefined ? [] : ['-k', options.keyboard]),
     ...device(drivers[type] ?? 'VGA', { id: 'vga', ...memory, ...place }),
   ]

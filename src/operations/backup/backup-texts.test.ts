@@ -69,10 +69,8 @@ test('a request names guests and what it cannot mean here', () => {
   assert.deepEqual(fieldsOf({}), ['vmid'])
   assert.deepEqual(fieldsOf({ vmid: '100', all: true }), ['all'])
   assert.deepEqual(fieldsOf({ vmid: '100', exclude: '101' }), ['exclude'])
-  assert.deepEqual(fieldsOf({ vmid: '100', dumpdir: '/x', 'prune-backups': 'keep-last=3' }), [
-    'dumpdir',
-    'prune-backups',
-  ])
+  assert.deepEqual(fieldsOf({ vmid: '100', dumpdir: '/x' }), ['dumpdir'])
+  assert.deepEqual(fieldsOf({ vmid: '100', 'prune-backups': 'keep-all=1,keep-last=3' }), ['prune-backups'])
   for (const script of ['hook.sh', '', 'local:snippets/x', '/x\n/y']) {
     assert.deepEqual(fieldsOf({ vmid: '100', script }), ['script'], script)
   }

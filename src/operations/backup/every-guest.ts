@@ -4,15 +4,18 @@
  */
 import { Fault, isFault, messageOf } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
+import { keepsAll } from '#base/retention.ts'
 import { nameOf } from '#guests/config.ts'
 import { setIoPriority } from '#host/io-priority.ts'
 import { acquireLocks, releaseLocks } from '#tasks/lock.ts'
 import type { StepContext } from '#tasks/operation.ts'
 import { type Hook, hookOf } from './hook-script.ts'
 import { clockTime, commandOf, wallTime } from './job-log.ts'
-import { type BackupDeps, backUpGuest, type StopPhase } from './one-guest.ts'
+import { backUpGuest, type StopPhase } from './one-guest.ts'
+import { requireProtectable, unlimited } from './protect.ts'
+import { carryOut, planPruning, retentionText, type Telling } from './prune.ts'
 import { reportJob } from './report.ts'
-import type { BackupGuests } from './run.ts'
+import type { BackupGuests, BackupRunDeps } from './run.ts'
 
 export interface ChosenGuests {
   readonly vmids: readonly number[]
@@ -20,7 +23,7 @@ export interface ChosenGuests {
 }
 
 export type JobContext = Pick<
-  StepContext<BackupGuests, BackupDeps, unknown>,
+  StepContext<BackupGuests, BackupRunDeps, unknown>,
   'params' | 'deps' | 'log' | 'warn' | 'progress' | 'signal' | 'task'
 > & {
   readonly chosen: ChosenGuests
@@ -70,6 +73,7 @@ async function oneGuest(vmid: number, context: JobContext, hook: Hook, says: Say
   info(`Backup started at ${wallTime(deps.clock.now())}`)
   const about = { mode: params.mode, vmid, name: `VM ${vmid}` }
   try {
+    if (params.protected) await requireProtectable(deps, { storage: params.storage, vmid }, unlimited)
     await acquireLocks(deps.store, [`guest/${vmid}`], task.upid, {
       signal,
       clock: deps.clock,
@@ -81,6 +85,7 @@ async function oneGuest(vmid: number, context: JobContext, hook: Hook, says: Say
     const onPhase = (phase: StopPhase) => hook.guest(phase, about)
     const volid = await backUpGuest(vmid, { ...context, log: info, how: params, onPhase })
     await hook.guest('backup-end', { ...about, target: volid })
+    await pruneAfter(vmid, params, deps, { log: info, warn: context.warn, signal })
     await releaseLocks(deps.store, (holder) => holder === task.upid)
     info(`Finished Backup of VM ${vmid} (${clockTime(deps.clock.monotonic() - startedMs)})`)
     info(`Backup finished at ${wallTime(deps.clock.now())}`)
@@ -131,5 +136,20 @@ async function quietly({ info }: Says, work: () => Promise<void>): Promise<void>
   } catch (cause) {
     if (!isFault(cause)) throw cause
     info(`the hook script failed: ${cause.message}`)
+  }
+}
+
+/** The new backup is there whatever becomes of the old ones, so a failure here is a warning. */
+async function pruneAfter(vmid: number, params: BackupGuests, deps: BackupRunDeps, telling: Telling): Promise<void> {
+  if (params.prunes === false) return
+  try {
+    const plan = await planPruning(deps, { storage: params.storage, vmid, keep: params.keep })
+    if (keepsAll(plan.retention)) return
+    telling.log(`prune older backups by ${retentionText(plan.retention)}`)
+    const removed = await carryOut(deps, plan, telling)
+    telling.log(`pruned ${removed} backups of VM ${vmid}`)
+  } catch (fault) {
+    if (telling.signal.aborted) throw fault
+    telling.warn(`older backups of VM ${vmid} are not pruned: ${messageOf(fault)}`)
   }
 }

@@ -4,8 +4,8 @@
  */
 import { formatSize } from '#base/bytes.ts'
 import { isFault } from '#base/fault.ts'
-import type { VolumeId } from '#base/ids.ts'
-import { driveNameParts, driveOf, isCdrom, wishOf } from '#guests/qemu/drive.ts'
+import { splitVolumeId, type VolumeId } from '#base/ids.ts'
+import { driveNameParts, driveOf, isCdrom, isCloudInit, wishOf } from '#guests/qemu/drive.ts'
 import { isOption, isServerOption, optionErrors } from '#guests/qemu/options.ts'
 import type { ForeignConf } from './foreign-conf.ts'
 
@@ -73,7 +73,10 @@ function holdsVolume(name: string): boolean {
 }
 
 /** A disc that is not here leaves an empty drive. */
-async function discOf(name: string, text: string, { isDisc, warn }: TranslateContext): Promise<string> {
+async function discOf(name: string, text: string, { isDisc, warn, drives }: TranslateContext): Promise<string> {
+  const [place] = drives
+  // Made anew for the guest, beside its disks: where it was may be no storage here.
+  if (isCloudInit(text) && place) return `${splitVolumeId(place.volid).storage}:cloudinit,media=cdrom`
   try {
     const drive = driveOf(name, text)
     const wish = wishOf(drive)

@@ -1,17 +1,6 @@
 /** Property strings among the parameters of backups, for a backup as for a job. */
 import { boolean, integer, optional, type PropertyFormat, string } from '#base/schema/schema.ts'
 
-const count = { schema: optional(integer({ minimum: 0, maximum: 1_000_000 })) }
-
-export const pruneFormat: PropertyFormat = {
-  'keep-all': { schema: optional(boolean()) },
-  'keep-last': count,
-  'keep-hourly': count,
-  'keep-daily': count,
-  'keep-weekly': count,
-  'keep-monthly': count,
-  'keep-yearly': count,
-}
 export const fleecingFormat: PropertyFormat = {
   enabled: { schema: optional(boolean({ default: false })), isDefaultKey: true },
   storage: { schema: optional(string({ format: 'pve-storage-id', maxLength: 100 })) },

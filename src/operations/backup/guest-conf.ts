@@ -6,6 +6,7 @@
 import { Fault } from '#base/fault.ts'
 import type { VolumeId } from '#base/ids.ts'
 import type { BackupService } from '#backup/service.ts'
+import { withoutSecrets } from '#guests/cloud-init/options.ts'
 import type { Options } from '#guests/config.ts'
 
 /** Name of that file in the backup. */
@@ -30,10 +31,10 @@ export function parseGuestConf(text: string): Record<string, string> {
   return options
 }
 
-/** The text stored in a backup, for a person to read. @throws Fault `missing`, `damaged` */
+/** The text stored in a backup, for a person to read: without a password. @throws Fault `missing`, `damaged` */
 export async function readGuestConf(backup: BackupService, volid: VolumeId): Promise<string> {
   await using reader = await backup.open(volid)
-  return (await reader.file(guestConfName)).toString('utf8')
+  return printGuestConf(withoutSecrets(parseGuestConf((await reader.file(guestConfName)).toString('utf8'))))
 }
 
 function encode(value: string): string {

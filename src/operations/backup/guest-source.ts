@@ -9,6 +9,7 @@ import { Fault, messageOf } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import type { BlockSource } from '#backup/block-source.ts'
 import { fileSource } from '#backup/source/file.ts'
+import { memorySource } from '#backup/source/memory.ts'
 import { nbdSource } from '#backup/source/nbd.ts'
 import type { Options } from '#guests/config.ts'
 import { agentOf } from '#guests/qemu/agent.ts'
@@ -18,6 +19,7 @@ import type { Services } from '#services.ts'
 import { makeFleecing, removeFleecing } from './fleecing.ts'
 import { type FreezeVerdict, thaw, whileFrozen } from './freeze.ts'
 import type { GuestDisk } from './guest-disks.ts'
+import { isTpm, readTpmStates } from './tpm-state.ts'
 import { exportDisks, insertFilters, markFrozen, prepareFilters, tearDown, unmarkFrozen } from './point-in-time.ts'
 
 export type SourceDeps = Pick<Services, 'settings' | 'clock' | 'host' | 'guests' | 'storage'>
@@ -51,14 +53,24 @@ export async function runningMoment(deps: SourceDeps, options: MomentOptions): P
   const { guests, clock } = deps
   await using undo = new AsyncDisposableStack()
   undo.defer(() => leaveGuest(deps, vmid))
-  const held = await makeFleecing(deps, vmid, disks, options.fleecingStorage)
+  // QEMU does not have a TPM's state open.
+  const held = await makeFleecing(
+    deps,
+    vmid,
+    disks.filter((disk) => !isTpm(disk)),
+    options.fleecingStorage,
+  )
+  let states: ReadonlyMap<string, Buffer> = new Map()
   const socket = join(guests.runDirOf(vmid), socketName)
   await using monitor = await guests.qmp(vmid, 'long', signal)
   await prepareFilters(monitor, held)
   const isWanted = isFreezeWanted(options.options)
   if (isWanted) await markFrozen(monitor)
   const { result, verdict } = await whileFrozen({ guests, vmid, isWanted }, async () => {
-    const { heldMs } = await insertFilters(monitor, held, options.holds ?? false)
+    const holds = (options.holds ?? false) || disks.some(isTpm)
+    const { heldMs } = await insertFilters(monitor, held, holds, async () => {
+      states = await readTpmStates(deps, disks)
+    })
     return { takenMs: clock.now(), heldMs }
   })
   if (isWanted) await unmarkFrozen(monitor)
@@ -68,6 +80,8 @@ export async function runningMoment(deps: SourceDeps, options: MomentOptions): P
     ...result,
     freeze: verdict,
     open: async (drive) => {
+      const state = states.get(drive)
+      if (state) return memorySource(state)
       const client = await NbdClient.connect(socket, { exportName: drive, signal }).catch((cause: unknown) => {
         throw new Fault('unavailable', `disk ${drive} of VM ${vmid} cannot be read: ${messageOf(cause)}`, { cause })
       })
@@ -91,6 +105,8 @@ export function stoppedMoment(deps: SourceDeps, { vmid, disks, signal }: MomentO
     async open(drive) {
       const disk = disks.find((one) => one.drive === drive)
       if (!disk) throw new Error(`disk ${drive} is not among those to be read`)
+      const state = (await readTpmStates(deps, [disk])).get(drive)
+      if (state) return memorySource(state)
       // A linked clone consists of its own file and the template's below it.
       const [{ path, format }, ...backing] = (await deps.storage.layers(disk.volid)).layers
       if (format === 'raw') return fileSource(path, deps.host)

@@ -17,7 +17,9 @@
  */
 import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
-import { nodeNameOf } from '#guests/qemu/drive-argv.ts'
+import { nodeNameOf } from '#guests/qemu/drive-device.ts'
+import { isFirmwareDrive } from '#guests/qemu/drive.ts'
+import { endJob, runJob } from '#guests/qemu/job.ts'
 import type { QmpClient } from '#host/qmp.ts'
 
 export interface HeldDisk {
@@ -32,6 +34,7 @@ const marks = { resume: `${prefix}mark-resume`, thaw: `${prefix}mark-thaw` } as 
 const filterOf = (drive: string) => `${prefix}cbw-${drive}`
 const fleeceOf = (drive: string) => `${prefix}fleece-${drive}`
 const accessOf = (drive: string) => `${prefix}access-${drive}`
+const copyOf = (drive: string) => `${prefix}copy-${drive}`
 const exportOf = (drive: string) => `${prefix}export-${drive}`
 
 /** A guest's write waits no longer for the copy of what it overwrites. */
@@ -43,6 +46,7 @@ export async function prepareFilters(monitor: QmpClient, disks: readonly HeldDis
   for (const { drive, fleecePath } of disks) {
     const file = { driver: 'file', filename: fleecePath, discard: 'unmap' }
     await monitor.execute('blockdev-add', { driver: 'qcow2', 'node-name': fleeceOf(drive), discard: 'unmap', file })
+    if (isFirmwareDrive(drive)) continue
     await monitor.execute('blockdev-add', {
       driver: 'copy-before-write',
       'node-name': filterOf(drive),
@@ -57,14 +61,20 @@ export async function prepareFilters(monitor: QmpClient, disks: readonly HeldDis
 /**
  * The moment: puts the filters under the devices. Returns how long the processors were held.
  * @param holds hold the processors even for a single disk
+ * @param whileHeld what else is taken at that moment
  */
 export async function insertFilters(
   monitor: QmpClient,
   disks: readonly HeldDisk[],
   holds: boolean,
+  whileHeld: () => Promise<void> = async () => {},
 ): Promise<{ heldMs: number }> {
   const devices = await devicesByNode(monitor)
-  const places = disks.map(({ drive }) => {
+  const [small, large] = [
+    disks.filter(({ drive }) => isFirmwareDrive(drive)),
+    disks.filter(({ drive }) => !isFirmwareDrive(drive)),
+  ]
+  const places = large.map(({ drive }) => {
     const path = devices.get(nodeNameOf(drive))
     if (path === undefined) throw new Error(`no device of the guest uses the node of ${drive}`)
     return { path, filter: filterOf(drive) }
@@ -80,18 +90,31 @@ export async function insertFilters(
     for (const { path, filter } of places) {
       await monitor.execute('qom-set', { path, property: 'drive', value: filter })
     }
+    for (const disk of small) await copyWhole(monitor, disk)
+    await whileHeld()
   } finally {
     if (isHeld) await resume(monitor)
   }
   return { heldMs: isHeld ? Math.round(performance.now() - startedMs) : 0 }
 }
 
+/**
+ * What the firmware remembers is copied whole: less than a MiB, while the processors are held. No filter can be put
+ * between its flash and the file.
+ */
+async function copyWhole(monitor: QmpClient, { drive }: HeldDisk): Promise<void> {
+  const job = { 'job-id': copyOf(drive), device: nodeNameOf(drive), target: fleeceOf(drive) }
+  await runJob(monitor, 'blockdev-backup', { ...job, sync: 'full', 'auto-dismiss': false })
+}
+
 /** Lets the moment be read at a unix socket, one export per disk. */
 export async function exportDisks(monitor: QmpClient, disks: readonly HeldDisk[], socket: string): Promise<void> {
   await monitor.execute('nbd-server-start', { addr: { type: 'unix', data: { path: socket } } })
   for (const { drive } of disks) {
-    const access = accessOf(drive)
-    await monitor.execute('blockdev-add', { driver: 'snapshot-access', 'node-name': access, file: filterOf(drive) })
+    const access = isFirmwareDrive(drive) ? fleeceOf(drive) : accessOf(drive)
+    if (!isFirmwareDrive(drive)) {
+      await monitor.execute('blockdev-add', { driver: 'snapshot-access', 'node-name': access, file: filterOf(drive) })
+    }
     await monitor.execute('block-export-add', { type: 'nbd', id: exportOf(drive), 'node-name': access, name: drive })
   }
 }
@@ -120,7 +143,12 @@ export async function tearDown(monitor: QmpClient, thaw: () => Promise<void>): P
     if (path !== undefined) await monitor.execute('qom-set', { path, property: 'drive', value: nodeNameOf(drive) })
     await removeNode(monitor, filterOf(drive))
   }
-  for (const name of nodes.filter((one) => one.startsWith(fleeceOf('')))) await removeNode(monitor, name)
+  for (const name of nodes) {
+    const [, drive] = new RegExp(`^${fleeceOf('')}(.+)$`).exec(name) ?? []
+    if (drive === undefined) continue
+    if (isFirmwareDrive(drive)) await endJob(monitor, copyOf(drive))
+    await removeNode(monitor, name)
+  }
   if (thawed?.status === 'rejected') throw thawed.reason
 }
 

@@ -4,6 +4,7 @@
  * taken, has nothing to act on, and the log says so.
  */
 import { invalid } from '#base/fault.ts'
+import { readRetention } from '#base/retention.ts'
 import { splitList } from '#base/schema/formats.ts'
 import { readPropertyString } from '#base/schema/property-string.ts'
 import { fleecingFormat, performanceFormat } from './formats.ts'
@@ -31,6 +32,7 @@ export interface VzdumpParams {
   readonly 'job-id'?: string | undefined
   readonly mailto?: string | undefined
   readonly mailnotification?: 'always' | 'failure' | undefined
+  readonly remove?: boolean | undefined
   readonly [other: string]: unknown
 }
 
@@ -45,7 +47,6 @@ export const defaults = {
 
 /** Values that mean the same as leaving the parameter out. */
 const harmless: Readonly<Record<string, readonly unknown[]>> = {
-  'prune-backups': ['keep-all=1'],
   stdout: [false],
   stop: [false],
 }
@@ -55,7 +56,6 @@ const refusals: Readonly<Record<string, string>> = {
   stdout: 'a backup cannot be written to standard output by this release',
   stop: 'stop a running backup with the task it runs in',
   pool: 'name the guests: a pool stands for those in it when it is asked for',
-  'prune-backups': 'this release keeps all backups: use keep-all=1, and delete what is not needed',
 }
 
 /** Taken, and told in the log where they ask for something else than what is done. */
@@ -68,7 +68,6 @@ const withoutEffect: Readonly<Record<string, string>> = {
   'pbs-change-detection-mode': 'it is for containers',
   tmpdir: 'nothing is kept in temporary files',
   quiet: 'the log of a task is always written',
-  remove: 'which backups are kept is said by prune-backups',
 }
 const usual: Readonly<Record<string, readonly unknown[]>> = {
   compress: ['zstd', '1'],
@@ -76,7 +75,6 @@ const usual: Readonly<Record<string, readonly unknown[]>> = {
   pigz: [0],
   stdexcludes: [true],
   quiet: [false],
-  remove: [true],
 }
 
 /** More readers take memory and make nothing faster. */
@@ -97,6 +95,8 @@ export function backupRequest(params: VzdumpParams): BackupGuests {
     errors.script = 'invalid format - name a file of this node by its absolute path'
   }
   if (Object.keys(errors).length > 0) throw invalid(errors)
+  const keep = params['prune-backups']
+  if (keep !== undefined) readRetention(keep)
   if (params['notes-template'] !== undefined) checkNotesTemplate(params['notes-template'])
   return {
     vmids: idsIn(params.vmid),
@@ -116,6 +116,8 @@ export function backupRequest(params: VzdumpParams): BackupGuests {
     ioPriority: params.ionice ?? defaults.ionice,
     notify: notifyIn(params),
     remarks: remarksOn(params),
+    ...(keep === undefined ? {} : { keep }),
+    ...(params.remove === false ? { prunes: false } : {}),
   }
 }
 

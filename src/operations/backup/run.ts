@@ -13,6 +13,7 @@ import { backUpEveryGuest } from './every-guest.ts'
 import { giveBackSpace } from './give-back.ts'
 import { leaveGuest } from './guest-source.ts'
 import type { BackupDeps, BackupHow } from './one-guest.ts'
+import type { PruneDeps } from './prune.ts'
 import type { Notify } from './report.ts'
 
 export type BackupGuests = BackupHow & {
@@ -32,9 +33,15 @@ export type BackupGuests = BackupHow & {
   readonly notify?: Notify | undefined
   /** What was asked for and has no effect, for the log. */
   readonly remarks?: readonly string[] | undefined
+  /** Which backups of each guest are kept once it has a new one; what the storage says when absent. */
+  readonly keep?: string | undefined
+  /** False: none is removed. */
+  readonly prunes?: boolean | undefined
 }
 
-export const backupGuests = operation<BackupGuests, BackupDeps>('vzdump', {
+export type BackupRunDeps = BackupDeps & Pick<PruneDeps, 'machine'>
+
+export const backupGuests = operation<BackupGuests, BackupRunDeps>('vzdump', {
   id: ({ vmids, all }) => (all || vmids.length !== 1 ? '' : (vmids[0] ?? '')),
 })
   .step('guests', {

@@ -15,6 +15,8 @@ import type { BlockSource } from '#backup/block-source.ts'
 import { type BlockTarget, fileTarget } from '#backup/block-target.ts'
 import { nbdTarget } from '#backup/source/nbd.ts'
 import type { GuestConfig } from '#guests/config.ts'
+import { isFirmwareDrive } from '#guests/qemu/drive.ts'
+import { tpmDrive } from '#guests/qemu/tpm.ts'
 import { openImage } from '#host/nbd-server.ts'
 import type { ImageFormat } from '#storage/volume.ts'
 import { type GuestMoment, runningMoment, type SourceDeps } from '../backup/guest-source.ts'
@@ -48,10 +50,12 @@ export async function cloneDisks(deps: SourceDeps, request: CloneDisks): Promise
   for (const { drive, volid } of disks) {
     const opened = live.find((disk) => disk.volid === volid)
     const isOpen = open.some((disk) => disk.volid === volid)
-    if (isLinked) made[drive] = await deps.storage.link(volid, request.target)
+    // What firmware and TPM remember is small, and a TPM cannot keep it in layers.
+    const links = isLinked && !isFirmwareDrive(drive)
+    if (links) made[drive] = await deps.storage.link(volid, request.target)
     else if (moment && opened) made[drive] = await copyLive(deps, request, moment, opened)
     else made[drive] = await copyStill(deps, request, { drive, volid }, isOpen)
-    log(`${drive}: ${isLinked ? 'linked to' : 'copied from'} ${volid} as ${made[drive]}`)
+    log(`${drive}: ${links ? 'linked to' : 'copied from'} ${volid} as ${made[drive]}`)
   }
   return made
 }
@@ -65,11 +69,11 @@ async function momentOf(deps: SourceDeps, request: CloneDisks, disks: readonly O
   return moment
 }
 
-async function placeFor(deps: SourceDeps, { storage, format }: CloneDisks, volid: VolumeId) {
+async function placeFor(deps: SourceDeps, { storage, format }: CloneDisks, drive: string, volid: VolumeId) {
   const place = storage ?? splitVolumeId(volid).storage
   const { formats } = deps.storage.featuresOf(await deps.storage.get(place))
   const own = formats.find((one) => volid.endsWith(`.${one}`))
-  const wanted = format ?? own ?? formats[0] ?? 'raw'
+  const wanted = (drive === tpmDrive ? 'raw' : format) ?? own ?? formats[0] ?? 'raw'
   if (!formats.includes(wanted))
     throw invalid({ format: `storage '${place}' cannot hold images of format '${wanted}'` })
   return { storage: place, format: wanted }
@@ -78,7 +82,7 @@ async function placeFor(deps: SourceDeps, { storage, format }: CloneDisks, volid
 async function copyStill(deps: SourceDeps, request: CloneDisks, disk: OpenDisk, isOpen: boolean): Promise<VolumeId> {
   const { snapshot, limitKiB, signal, target: vmid } = request
   const onProgress = (fraction: number) => request.progress(`copy ${disk.drive}`, fraction)
-  const place = await placeFor(deps, request, disk.volid)
+  const place = await placeFor(deps, request, disk.drive, disk.volid)
   const source = disk.volid
   return deps.storage.copy({ source, snapshot, isOpen, ...place, vmid, limitKiB, onProgress, signal })
 }
@@ -89,11 +93,11 @@ async function copyLive(
   moment: GuestMoment,
   { drive, volid }: OpenDisk,
 ): Promise<VolumeId> {
-  const { sizeBytes } = await deps.storage.describe(volid)
-  const place = await placeFor(deps, request, volid)
+  const place = await placeFor(deps, request, drive, volid)
+  await using source = await moment.open(drive)
+  const { sizeBytes } = source
   const copy = await deps.storage.allocate({ ...place, vmid: request.target, sizeBytes })
   const { path } = await deps.storage.location(copy)
-  await using source = await moment.open(drive)
   const onProgress = (fraction: number) => request.progress(`copy ${drive}`, fraction)
   const how = { onProgress, signal: request.signal, clock: deps.clock, limitKiB: request.limitKiB }
   if (place.format === 'raw') {

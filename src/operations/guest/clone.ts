@@ -20,6 +20,7 @@ import { isBase, parseVolumeId } from '#storage/volume.ts'
 import { operation } from '#tasks/operation.ts'
 import { leaveGuest, type SourceDeps } from '../backup/guest-source.ts'
 import { cloneDisks } from './clone-disks.ts'
+import { ownCloudInits } from './cloud-init-drive.ts'
 import { diskVolumes, type OpenDisk } from './snapshot-disks.ts'
 import { freeNewVolumes, volumesOf } from './volumes.ts'
 
@@ -83,10 +84,18 @@ export const cloneGuest = operation<CloneGuest, CloneDeps>('qmclone', {
       await deps.storage.sweep()
     },
   })
+  // No undo: the one before frees every new volume.
+  .step('cloud-init', {
+    do: ({ params, deps, done, log }) => {
+      const context = { vmid: asVmid(params.newid), storage: deps.storage, log }
+      return ownCloudInits(done.reservation.options, params.storage, context)
+    },
+  })
   // No undo: giving back the reservation takes the configuration with it.
   .step('config', {
     do: async ({ params, deps, done, task }) => {
-      const drives = await drivesWith(deps, done.reservation.options, done.volumes)
+      const disks = await drivesWith(deps, done.reservation.options, done.volumes)
+      const drives = { ...disks, ...done['cloud-init'] }
       const named = { ...done.reservation.options, ...drives, ...naming(params, done.reservation.options) }
       const provenance = { random: deps.random, clock: deps.clock, qemuVersion: await qemuVersion(deps.host) }
       const options = completed(unique(named, deps.random), provenance)

@@ -1,17 +1,20 @@
 /**
- * Changes a configuration in ways that make or destroy volumes. Changes that do not are one write to the
- * store and need no task (`GuestService.applyChange`).
+ * Changes a configuration in ways that make or destroy volumes, or that a running guest takes part in. Changes that
+ * do neither are one write to the store and need no task (`GuestService.applyChange`).
  *
- * New volumes are made first and volumes that go are set aside; then the configuration is written; only
- * after success are the latter erased. The lock keeps other tasks out, but not a change of, say, the name,
+ * New volumes are made first; then the configuration is written, and the running guest follows as far as it can; then
+ * volumes that go are set aside, and only after success erased. The lock keeps other tasks out, but not a change of, say, the name,
  * which needs none: taking back touches only what this task changed.
  */
+import { Fault } from '#base/fault.ts'
 import type { VolumeId } from '#base/ids.ts'
 import { asVmid } from '#base/ids.ts'
 import type { Random } from '#base/random.ts'
+import type { Errors } from '#base/schema/check.ts'
 import type { ConfigChange, Options } from '#guests/config.ts'
 import { digestOf, takeBack } from '#guests/config.ts'
 import { planChange } from '#guests/qemu/change.ts'
+import { planLive } from '#guests/qemu/live-plan.ts'
 import { completedChange } from '#guests/qemu/new-guest.ts'
 import type { GuestService } from '#guests/service.ts'
 import type { StorageService } from '#storage/service.ts'
@@ -43,7 +46,10 @@ export const configureGuest = operation<ConfigureGuest, ConfigureDeps>('qmconfig
       const config = await deps.guests.config(vmid)
       const { options, make, free } = planChange(vmid, config, params.change, params.force)
       const held = heldVolumes(config)
-      return { before: config.options, options, make, free, held, volumes: await volumesOf(deps.storage, vmid) }
+      const { options: before, running } = config
+      // Which act there is for a drive does not depend on the volume it will have.
+      const isLive = running !== undefined && planLive(running, options).length > 0
+      return { before, options, make, free, held, isLive, volumes: await volumesOf(deps.storage, vmid) }
     },
   })
   .step('erasure', {
@@ -62,10 +68,6 @@ export const configureGuest = operation<ConfigureGuest, ConfigureDeps>('qmconfig
       if (done.plan) await freeNewVolumes(deps, asVmid(params.vmid), done.plan.volumes)
     },
   })
-  .step('discarded volumes', {
-    do: ({ deps, done, task, log, warn }) => setAsideAll(deps.storage, done.plan.free, { upid: task.upid, log, warn }),
-    undo: ({ deps, done, task }) => bringBackAll(deps.storage, done.plan?.free ?? [], task.upid),
-  })
   .step('config', {
     do: async ({ params, deps, done }) => {
       const digest = params.digest ?? digestOf(done.plan.before)
@@ -73,10 +75,38 @@ export const configureGuest = operation<ConfigureGuest, ConfigureDeps>('qmconfig
     },
     undo: async ({ params, deps, done }) => {
       const { plan, volumes: written } = done
-      if (plan && written)
-        await deps.guests.changeConfig(asVmid(params.vmid), (now) => takeBack(now, plan.before, written))
+      if (!plan || !written) return
+      const vmid = asVmid(params.vmid)
+      await deps.guests.changeConfig(vmid, (now) => takeBack(now, plan.before, written))
+      // What the running guest became of the change goes the same way back.
+      if (plan.isLive) await deps.guests.changeLive(vmid)
     },
   })
+  // No undo: the one before takes the guest back to its configuration, whatever it became.
+  .step('live', {
+    do: async ({ params, deps, done, log, warn, signal }): Promise<Errors> => {
+      if (!done.plan.isLive) return {}
+      const errors = await deps.guests.changeLive(asVmid(params.vmid), { log, signal })
+      for (const [name, why] of Object.entries(errors)) warn(`${name}: ${why}; it stays pending`)
+      return errors
+    },
+  })
+  // After the guest has let go of them.
+  .step('discarded volumes', {
+    do: async ({ params, deps, done, task, log, warn }) => {
+      const { free } = done.plan
+      const held = heldVolumes(await deps.guests.config(asVmid(params.vmid)))
+      const [used] = free.filter((volid) => held.includes(volid))
+      if (used !== undefined) throw stillInUse(used, done.live)
+      await setAsideAll(deps.storage, free, { upid: task.upid, log, warn })
+    },
+    undo: ({ deps, done, task }) => bringBackAll(deps.storage, done.plan?.free ?? [], task.upid),
+  })
+
+function stillInUse(volid: VolumeId, reasons: Errors): Fault {
+  const why = Object.values(reasons)[0] ?? 'the running guest has it open'
+  return new Fault('conflict', `volume '${volid}' is still in use: ${why}`, { remedy: 'Stop the guest first.' })
+}
 
 /** What the change comes to, as the journal keeps it. */
 type Plan = {
@@ -85,6 +115,8 @@ type Plan = {
   readonly make: readonly string[]
   readonly free: readonly VolumeId[]
   readonly held: readonly VolumeId[]
+  /** The running guest takes part in it. */
+  readonly isLive: boolean
   /** Disks the guest had before. */
   readonly volumes: readonly VolumeId[]
 }

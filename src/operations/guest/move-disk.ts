@@ -6,13 +6,14 @@
  * stays as unused.
  */
 import { formatSize } from '#base/bytes.ts'
-import { Fault, missing } from '#base/fault.ts'
+import { Fault, invalid, missing } from '#base/fault.ts'
 import { asVmid, splitVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
 import { type GuestConfig, isTemplate, type Options, requireDigest, takeBack } from '#guests/config.ts'
 import { keepUnused } from '#guests/qemu/change.ts'
-import { driveNameParts, driveOf, printDrive, volumeIn } from '#guests/qemu/drive.ts'
+import { driveNameParts, driveOf, isFirmwareDrive, printDrive, volumeIn } from '#guests/qemu/drive.ts'
 import { canBypassCache } from '#guests/qemu/launch.ts'
 import { abandonMirror, hasPivoted, pivot, settle, startMirror } from '#guests/qemu/mirror.ts'
+import { tpmDrive } from '#guests/qemu/tpm.ts'
 import type { StorageService } from '#storage/service.ts'
 import type { ImageFormat } from '#storage/volume.ts'
 import { operation } from '#tasks/operation.ts'
@@ -53,6 +54,11 @@ export const moveDisk = operation<MoveDisk, DiskDeps>('qmmove', {
         )
       }
       const isRunning = opened !== undefined
+      if (isRunning && isFirmwareDrive(params.disk)) {
+        throw new Fault('conflict', `drive '${params.disk}' cannot be moved while the guest runs`, {
+          remedy: 'Stop the guest first.',
+        })
+      }
       return { ...plan, isRunning, before: config.options, volumes: await volumesOf(deps.storage, vmid) }
     },
   })
@@ -168,6 +174,9 @@ export async function planMove(
   const { formats } = storages.featuresOf(await storages.get(storage))
   const now = formats.find((one) => old.endsWith(`.${one}`))
   const format = params.format ?? now ?? formats[0] ?? 'raw'
+  if (params.disk === tpmDrive && format !== 'raw') {
+    throw invalid({ format: `the state of a TPM is kept in format 'raw'` })
+  }
   if (storage === own && format === now) {
     throw new Fault('failed', `you can't move to the same storage with same format`)
   }

@@ -5,11 +5,11 @@
  * but finished: whatever the size has become, the configuration is made to say it.
  */
 import { formatSize, parseSize } from '#base/bytes.ts'
-import { Fault, missing } from '#base/fault.ts'
+import { Fault, invalid, missing } from '#base/fault.ts'
 import { asVmid, splitVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
 import { isTemplate, type Options, requireDigest } from '#guests/config.ts'
-import { nodeNameOf } from '#guests/qemu/drive-argv.ts'
-import { driveNameParts, driveOf, printDrive, volumeIn } from '#guests/qemu/drive.ts'
+import { nodeNameOf } from '#guests/qemu/drive-device.ts'
+import { driveNameParts, driveOf, isFirmwareDrive, printDrive, volumeIn } from '#guests/qemu/drive.ts'
 import type { GuestService } from '#guests/service.ts'
 import type { StorageService } from '#storage/service.ts'
 import { operation } from '#tasks/operation.ts'
@@ -43,6 +43,7 @@ export const resizeDisk = operation<ResizeDisk, DiskDeps>('qmresize', {
       requireDigest(config, params.digest)
       if (isTemplate(config.options)) throw new Fault('conflict', `the disks of template ${vmid} are only read`)
       const volid = requireDisk(config.options, params.disk)
+      if (isFirmwareDrive(params.disk)) throw invalid({ disk: `drive '${params.disk}' has the size it needs` })
       const nowBytes = (await deps.storage.describe(volid)).sizeBytes
       const isMore = params.size.startsWith('+')
       const sizeBytes = isMore ? nowBytes + parseSize(params.size.slice(1)) : parseSize(params.size)

@@ -21,6 +21,7 @@ import { isForeignArchive } from '../backup/archive-file.ts'
 import type { RestoredDrive } from '../backup/foreign-options.ts'
 import { restoreArchive } from '../backup/restore-archive.ts'
 import { optionsWithVolumes, restoreDisks, storedOptions } from '../backup/restore-disks.ts'
+import { goneCloudInits, ownCloudInits } from './cloud-init-drive.ts'
 import { dropEverywhere } from './snapshot-disks.ts'
 import { bringBackAll, eraseAll, freeNewVolumes, heldVolumes, setAsideAll, volumesOf } from './volumes.ts'
 
@@ -80,7 +81,13 @@ export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore
     always: true,
   })
   .step('disks', {
-    do: (context) => (isForeignArchive(context.params.archive) ? fromArchive(context) : fromBackup(context)),
+    async do(context) {
+      const { params, deps, log } = context
+      const restored = await (isForeignArchive(params.archive) ? fromArchive(context) : fromBackup(context))
+      const drives = { ...restored.options, ...params.overrides }
+      const place = { vmid: asVmid(params.vmid), storage: deps.storage, log }
+      return { ...restored, cloudInit: await ownCloudInits(drives, params.storage, place) }
+    },
     async undo({ params, deps, done, task }) {
       const vmid = asVmid(params.vmid)
       // Without a word from the first step nothing tells our volumes from others'; then none were made yet.
@@ -100,7 +107,8 @@ export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore
     async do({ params, deps, done, task, log, warn }) {
       const vmid = asVmid(params.vmid)
       const stored = withKept(done.disks.options, keptIn(vmid, done))
-      const restored = { ...(task.user === 'root@pam' ? stored : withoutRootOnly(stored, warn)), ...params.overrides }
+      const allowed = task.user === 'root@pam' ? stored : withoutRootOnly(stored, warn)
+      const restored = { ...allowed, ...params.overrides, ...done.disks.cloudInit }
       const own = params.unique ? unique(restored, deps.random) : restored
       const options = await asNewGuest(own, deps)
       if (done.reservation.old === null) await deps.guests.writeConfig(vmid, options, { owner: task.upid })
@@ -180,13 +188,15 @@ function rateOf({ bwlimit }: RestoreGuest): number | undefined {
 
 interface SoFar {
   readonly reservation?: { readonly old: Options | null; readonly snapshots: Snapshots }
-  readonly disks?: { readonly disks: readonly RestoredDrive[] }
+  readonly disks?: { readonly disks: readonly RestoredDrive[]; readonly cloudInit: Options }
 }
 
-/** Old disks that a restored one takes the place of. */
+/** Old disks that a restored one takes the place of, and a cloud-init drive the restored guest has no use for. */
 function replacedIn({ reservation, disks }: SoFar): VolumeId[] {
+  const old = reservation?.old ?? {}
   const restored = new Set(disks?.disks.map(({ drive }) => drive))
-  return volumesIn(reservation?.old ?? {}).flatMap(({ name, volid }) => (restored.has(name) ? [volid] : []))
+  const replaced = volumesIn(old).flatMap(({ name, volid }) => (restored.has(name) ? [volid] : []))
+  return disks ? [...replaced, ...goneCloudInits(old, disks.cloudInit)] : replaced
 }
 
 /** Old disks of which the backup knows nothing, those among them that only a snapshot had. */

@@ -13,6 +13,7 @@ import { keepUnused } from '#guests/qemu/change.ts'
 import { volumesIn } from '#guests/qemu/drive.ts'
 import { operation } from '#tasks/operation.ts'
 import { markOf } from '../storage/aside.ts'
+import { goneCloudInits } from './cloud-init-drive.ts'
 import type { DiskDeps } from './resize.ts'
 import { diskVolumes, dropEverywhere, volumesOfSnapshot } from './snapshot-disks.ts'
 
@@ -110,6 +111,7 @@ function optionsAfter(name: string, { options, memory }: Snapshot, now: Options,
     if (key.startsWith('unused') && volumesIn(next).every((one) => one.volid !== volid)) next[key] = volid
   }
   for (const { volid } of diskVolumes(now)) keepUnused(next, volid)
+  for (const volid of goneCloudInits(now, next)) keepUnused(next, volid)
   // Software in the guest is told that time went back; with its memory it goes back too.
   if (!memory && next.vmgenid !== undefined && next.vmgenid !== '0') next.vmgenid = random.uuid()
   return next

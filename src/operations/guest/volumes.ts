@@ -9,14 +9,18 @@ import { stat } from 'node:fs/promises'
 import { formatSize } from '#base/bytes.ts'
 import { invalid, isFault } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
-import { asVolumeId } from '#base/ids.ts'
+import { splitVolumeId } from '#base/ids.ts'
 import type { GuestConfig, Options } from '#guests/config.ts'
 import { isOwned } from '#guests/qemu/change.ts'
 import type { Drive, DriveWish } from '#guests/qemu/drive.ts'
-import { driveOf, printDrive, volumesIn, wishOf } from '#guests/qemu/drive.ts'
+import { cloudInitVolumesIn, driveOf, isCloudInit, printDrive, volumesIn, wishOf } from '#guests/qemu/drive.ts'
+import { variablesTemplate } from '#guests/qemu/firmware.ts'
+import { tpmBytes } from '#guests/qemu/tpm.ts'
 import type { GuestService } from '#guests/service.ts'
+import { importPlaceOf } from '#storage/import.ts'
 import type { StorageService } from '#storage/service.ts'
 import { markOf } from '../storage/aside.ts'
+import { ownCloudInit } from './cloud-init-drive.ts'
 
 export interface MakeContext {
   readonly vmid: Vmid
@@ -64,6 +68,8 @@ async function settle(drive: Drive, context: MakeContext): Promise<string> {
       return allocate(drive, wish, context)
     case 'import':
       return importImage(drive, wish, context)
+    case 'cloudinit':
+      return ownCloudInit(drive, wish.storage, context)
     default:
       return wish satisfies never
   }
@@ -87,7 +93,9 @@ async function requireFile({ name, isCdrom }: Drive, path: string, { log }: Pick
     log(`WARN: ${name}: the guest runs as a user of its own, who may not open '${path}'. ${remedy}`)
 }
 
-async function attach(drive: Drive, volid: VolumeId, { storage, vmid, held = [] }: MakeContext): Promise<string> {
+async function attach(drive: Drive, volid: VolumeId, context: MakeContext): Promise<string> {
+  const { storage, vmid, held = [] } = context
+  if (isCloudInit(volid) && isOwned(volid, vmid)) return ownCloudInit(drive, splitVolumeId(volid).storage, context)
   const { content, sizeBytes, parent } = await storage.describe(volid)
   const wanted = drive.isCdrom ? 'iso' : 'images'
   if (content !== wanted) throw invalid({ [drive.name]: `volume '${volid}' holds ${content}, not ${wanted}` })
@@ -104,10 +112,15 @@ async function attach(drive: Drive, volid: VolumeId, { storage, vmid, held = [] 
 async function allocate(
   drive: Drive,
   wish: Extract<DriveWish, { kind: 'allocate' }>,
-  { storage, vmid, log }: MakeContext,
+  { storage, vmid, log, signal }: MakeContext,
 ): Promise<string> {
   const format = await formatFor(drive, wish.storage, storage)
-  const volid = await storage.allocate({ storage: wish.storage, vmid, sizeBytes: wish.sizeBytes, format })
+  const place = { storage: wish.storage, vmid, format }
+  // The firmware's drives have the size they need, whatever was asked for.
+  const volid =
+    drive.bus === 'efidisk'
+      ? await storage.importImage({ ...place, source: variablesTemplate(drive), sourceFormat: 'raw', signal })
+      : await storage.allocate({ ...place, sizeBytes: drive.bus === 'tpmstate' ? tpmBytes : wish.sizeBytes })
   log(`${drive.name}: allocated ${volid}`)
   return finished(drive, volid, storage)
 }
@@ -117,10 +130,11 @@ async function importImage(
   wish: Extract<DriveWish, { kind: 'import' }>,
   { storage, vmid, log, progress, signal }: MakeContext,
 ): Promise<string> {
-  const source = wish.source.startsWith('/') ? wish.source : (await storage.location(asVolumeId(wish.source))).path
+  const { path: source, format: sourceFormat, part: sourcePart } = await importPlaceOf(storage, wish.source)
   const format = await formatFor(drive, wish.storage, storage)
   const onProgress = (fraction: number) => progress(`import ${drive.name}`, fraction)
-  const volid = await storage.importImage({ storage: wish.storage, vmid, source, format, onProgress, signal })
+  const from = { source, sourceFormat, sourcePart }
+  const volid = await storage.importImage({ storage: wish.storage, vmid, ...from, format, onProgress, signal })
   log(`${drive.name}: imported ${wish.source} as ${volid}`)
   return finished(drive, volid, storage)
 }
@@ -133,6 +147,7 @@ async function finished(drive: Drive, volid: VolumeId, storage: StorageService):
 
 async function formatFor(drive: Drive, name: string, storage: StorageService): Promise<'raw' | 'qcow2'> {
   const { format } = drive.values
+  if (drive.bus === 'tpmstate') return 'raw'
   if (format === undefined) return storage.featuresOf(await storage.get(name)).formats[0] ?? 'raw'
   if (format === 'raw' || format === 'qcow2') return format
   throw invalid({ [drive.name]: `format '${String(format)}' cannot be made: use raw or qcow2` })
@@ -141,7 +156,9 @@ async function formatFor(drive: Drive, name: string, storage: StorageService): P
 /** Every volume that the guest has, has open, or has in a snapshot. */
 export function heldVolumes({ options, running = {}, snapshots = {} }: Omit<GuestConfig, 'digest'>): VolumeId[] {
   const kept = Object.values(snapshots).flatMap((one) => [one.options, one.memory?.options ?? {}])
-  const all = [options, running, ...kept].flatMap((some) => volumesIn(some).map(({ volid }) => volid))
+  const all = [options, running, ...kept].flatMap((some) =>
+    [...volumesIn(some), ...cloudInitVolumesIn(some)].map(({ volid }) => volid),
+  )
   return [...new Set(all)]
 }
 

@@ -85,6 +85,7 @@ function rungsOf(context: ClimbContext, findings: Findings): Record<Level, Rung>
           netns: done.network.netns,
           bridge: done.network.bridge,
           startedBy: context.task.upid,
+          toldName: known(findings.restored).toldName,
           signal,
         })
         return waitForBoot({ ...boot, hasAgent: known(findings.restored).hasAgent })

@@ -4,14 +4,18 @@
  */
 import { asVmid } from '#base/ids.ts'
 import type { BackupReader } from '#backup/reader.ts'
+import { withoutSecrets } from '#guests/cloud-init/options.ts'
 import type { Options } from '#guests/config.ts'
 import { agentOf } from '#guests/qemu/agent.ts'
 import type { PhaseTimes } from '#recovery/record.ts'
 import { optionsWithVolumes, restoreDisks, storedOptions } from '../backup/restore-disks.ts'
+import { ownCloudInits } from '../guest/cloud-init-drive.ts'
 import { type ClimbContext, diskDigestKind, type RestoredDiskFacts } from './drill-facts.ts'
 
 export interface RestoredScratch {
   readonly name: string | null
+  /** What cloud-init in the guest takes for its name. */
+  readonly toldName: string
   readonly config: Options
   readonly hasAgent: boolean
   readonly disks: readonly RestoredDiskFacts[]
@@ -26,6 +30,8 @@ const leftOut: readonly RegExp[] = [
   /^startup$/,
   /^protection$/,
   /^(hostpci|usb|parallel|virtiofs)\d+$/,
+  // What it would share with the guest itself, or take from it.
+  /^(ivshmem|affinity|hugepages|keephugepages)$/,
 ]
 
 export async function restoreScratch(context: ClimbContext, reader: BackupReader): Promise<RestoredScratch> {
@@ -41,11 +47,14 @@ export async function restoreScratch(context: ClimbContext, reader: BackupReader
     onProgress: (drive, fraction) => progress(`write ${drive}`, fraction),
   })
   const stored = await storedOptions(reader)
-  const config = scratchOptions(optionsWithVolumes(stored, restored.disks), done.point.guest)
+  const options = optionsWithVolumes(stored, restored.disks)
+  const cloudInit = await ownCloudInits(options, params.storage, { vmid, storage: deps.storage, log })
+  const config = scratchOptions({ ...options, ...cloudInit }, done.point.guest)
   await deps.guests.writeConfig(vmid, config, { owner: task.upid })
   return {
     name: stored.name ?? null,
-    config,
+    toldName: stored.name ?? `VM${done.point.guest.split('/')[1]}`,
+    config: withoutSecrets(config),
     hasAgent: agentOf(config).isEnabled,
     disks: restored.disks.map(({ drive, sizeBytes, digest }) => ({
       drive,

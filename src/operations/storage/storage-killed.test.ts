@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { randomInt } from 'node:crypto'
+import { randomBytes, randomInt } from 'node:crypto'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -14,6 +14,7 @@ import { StorageService } from '#storage/service.ts'
 import { filesBelow } from '#storage/small-storage.ts'
 import type { Json } from '#store/store.ts'
 import { killedAtRandom } from '#tasks/killed-at-random.ts'
+import { smallWeb } from '../../../test/fixtures/small-web.ts'
 import { taskPlace } from '../../../test/fixtures/tasks/place.ts'
 
 const workerEntry = fileURLToPath(new URL('../../worker.ts', import.meta.url))
@@ -36,21 +37,31 @@ async function node(params: (spooled: string) => Json) {
     stateDir: settings.stateDir,
     store,
     params: params(spooled),
-    service: () => place.service({ operations: allOperations, workerEntry }),
+    service: () =>
+      place.service({
+        operations: allOperations,
+        workerEntry,
+        settings: { ...settings, fetchNetworks: ['127.0.0.1'] },
+      }),
     look: () => filesBelow(path),
     [Symbol.asyncDispose]: () => place[Symbol.asyncDispose](),
   }
 }
 
-async function survives(t: TestContext, operation: string, params: (spooled: string) => Json): Promise<void> {
+async function survives(
+  t: TestContext,
+  operation: string,
+  params: (spooled: string) => Json,
+  rounds = 25,
+): Promise<void> {
   const report = await killedAtRandom({
     operation,
-    rounds: 25,
+    rounds,
     seed: randomInt(1_000_000),
     say: (line) => t.diagnostic(line),
     makeWorld: () => node(params),
   })
-  assert.ok(report.inTheMiddle > 5 && report.undone > 0, JSON.stringify(report))
+  assert.ok(report.inTheMiddle > rounds / 5 && report.undone > 0, JSON.stringify(report))
 }
 
 test('an upload killed at random leaves the old file or the new one, and nothing else', (t) =>
@@ -58,3 +69,9 @@ test('an upload killed at random leaves the old file or the new one, and nothing
 
 test('a deletion killed at random leaves the whole file or none of it', (t) =>
   survives(t, 'imgdel', () => ({ volume: 'local:iso/a.iso' })))
+
+test('a download killed at random leaves a whole file or none', async (t) => {
+  using web = await smallWeb(randomBytes(4 * MiB))
+  const from = web.url('/file')
+  await survives(t, 'download', () => ({ storage: 'local', content: 'iso', fileName: 'b.iso', from }), 12)
+})

@@ -11,19 +11,19 @@ import { asFileFault, codeOf, syncDirectory } from '#host/files.ts'
 import type { FilePart, VolumeFacts } from '../plugin.ts'
 import { filesIn, newUnfinished } from '../unfinished.ts'
 import { complaintAboutFile, type FileContent, type FileName, madeAt } from '../volume.ts'
-import { fileFolder, makeFoldersFor, volumePath } from './dir-paths.ts'
+import { fileFolder, type Layout, makeFoldersFor, volumePath } from './dir-paths.ts'
 import { annotateBeside, factsBeside, leavingTogether } from './dir-sides.ts'
 import { factsAt, hiddenPath, leaving, noVolume } from './dir-volumes.ts'
 
-export function dirFiles(base: string, storage: string): FilePart {
-  const common = leavingTogether(leaving<FileName>(storage, (name) => volumePath(base, name)))
+export function dirFiles(layout: Layout, storage: string): FilePart {
+  const common = leavingTogether(leaving<FileName>(storage, (name) => volumePath(layout, name)))
   const { path } = common
   const stagedPath = (name: FileName, mark: string) => hiddenPath(path(name), 'staged', mark)
   return {
     ...common,
-    list: (content) => listFiles(base, content),
+    list: (content) => listFiles(layout, content),
     async describe(name) {
-      const facts = await fileFacts(base, name)
+      const facts = await fileFacts(layout, name)
       if (!facts) throw noVolume(storage, name)
       return facts
     },
@@ -32,7 +32,7 @@ export function dirFiles(base: string, storage: string): FilePart {
       await annotateBeside(path(name), change)
     },
     async stage(name, mark, fill) {
-      await makeFoldersFor(base, name.content)
+      await makeFoldersFor(layout, name.content)
       const unfinished = await newUnfinished(dirname(path(name)))
       try {
         await fill(unfinished)
@@ -66,16 +66,16 @@ export function dirFiles(base: string, storage: string): FilePart {
   }
 }
 
-async function listFiles(base: string, content: FileContent | 'backup'): Promise<VolumeFacts<FileName>[]> {
-  const files = await filesIn(fileFolder(base, content))
+async function listFiles(layout: Layout, content: FileContent | 'backup'): Promise<VolumeFacts<FileName>[]> {
+  const files = await filesIn(fileFolder(layout, content))
   const names = files.filter((file) => complaintAboutFile(content, file) === undefined)
-  const found = await Promise.all(names.map((file) => fileFacts(base, { kind: 'file', content, file })))
+  const found = await Promise.all(names.map((file) => fileFacts(layout, { kind: 'file', content, file })))
   return found.filter((facts) => facts !== undefined)
 }
 
 /** An archive says in its name when it was made, and beside it what people noted. */
-async function fileFacts(base: string, name: FileName): Promise<VolumeFacts<FileName> | undefined> {
-  const path = volumePath(base, name)
+async function fileFacts(layout: Layout, name: FileName): Promise<VolumeFacts<FileName> | undefined> {
+  const path = volumePath(layout, name)
   const facts = await factsAt(path, name)
   if (!facts || name.content !== 'backup') return facts
   return { ...facts, ctime: madeAt(name) ?? facts.ctime, ...(await factsBeside(path)) }

@@ -5,7 +5,7 @@
  * `rename`, fails when the name is taken: so two who allocate the same name at once cannot both believe
  * they have it, and nobody ever sees half an image.
  */
-import { chmod, chown, lstat, open, rm, rmdir } from 'node:fs/promises'
+import { chmod, chown, lstat, open, rename, rm, rmdir } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { Fault } from '#base/fault.ts'
 import { asVmid, type Vmid } from '#base/ids.ts'
@@ -13,15 +13,15 @@ import { asFileFault, codeOf, syncDirectory } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
 import { createImage, growImage, type Preallocation } from '#host/qemu-img.ts'
 import { qcow2HeaderOf } from '../image-header.ts'
-import type { ImageLinks, ImagePart, ImageSnapshots, VolumeFacts } from '../plugin.ts'
+import type { ImageLinks, ImagePart, ImageSnapshots, NewVolume, VolumeFacts } from '../plugin.ts'
 import { filesIn, newUnfinished } from '../unfinished.ts'
 import { type ImageName, parseVolumeName, printVolumeName, volumeId } from '../volume.ts'
 import { dirLinks, dirSnapshots, parentOfBacking } from './dir-links.ts'
-import { imageFolder, makeFolder, makeFoldersFor, PASSABLE, volumePath } from './dir-paths.ts'
+import { imageFolder, type Layout, makeFolder, makeFoldersFor, PASSABLE, volumePath } from './dir-paths.ts'
 import { factsAt, leaving, linkUnlessTaken, noVolume } from './dir-volumes.ts'
 
 interface Place {
-  readonly base: string
+  readonly layout: Layout
   readonly storage: string
   readonly host: Host
   readonly preallocation: Preallocation
@@ -30,8 +30,8 @@ interface Place {
 export function dirImages(
   place: Place,
 ): ImagePart & { readonly links: ImageLinks; readonly snapshots: ImageSnapshots } {
-  const { base, storage, host, preallocation } = place
-  const common = leaving<ImageName>(storage, (name) => volumePath(base, name))
+  const { layout, storage, host } = place
+  const common = leaving<ImageName>(storage, (name) => volumePath(layout, name))
   const { path } = common
   const describe = async (name: ImageName) => {
     const facts = await imageFacts(path(name), name)
@@ -44,37 +44,32 @@ export function dirImages(
     if (!facts) throw noVolume(storage, name)
     return facts.sizeBytes
   }
-  const within = { base, storage, host, sync: syncFile, sizeOf, newFile: (name: ImageName) => newImageFile(base, name) }
+  const within = {
+    layout,
+    storage,
+    host,
+    sync: syncFile,
+    sizeOf,
+    newFile: (name: ImageName) => newImageFile(layout, name),
+  }
   return {
     ...common,
     describe,
     links: dirLinks(within),
     snapshots: dirSnapshots(within),
-    list: (vmid) => listImages(base, vmid),
+    list: (vmid) => listImages(layout, vmid),
     async remove(name) {
       const wasThere = await common.remove(name)
-      await removeIfEmpty(imageFolder(base, name.vmid))
+      await removeIfEmpty(imageFolder(layout, name.vmid))
       return wasThere
     },
     async erase(name, mark) {
       await common.erase(name, mark)
-      await removeIfEmpty(imageFolder(base, name.vmid))
+      await removeIfEmpty(imageFolder(layout, name.vmid))
     },
-    async create(name, { sizeBytes, fill }) {
-      const unfinished = await newImageFile(base, name)
-      try {
-        await createImage(host, { path: unfinished, format: name.format, sizeBytes, preallocation })
-        await fill?.(unfinished)
-        await syncFile(unfinished)
-        await linkUnlessTaken(unfinished, path(name), volumeId(storage, name))
-      } catch (cause) {
-        throw asFileFault(cause, path(name))
-      } finally {
-        await rm(unfinished, { force: true })
-        await removeIfEmpty(imageFolder(base, name.vmid))
-      }
-      await syncDirectory(dirname(path(name)))
-    },
+    create: (name, volume) =>
+      makeImage(place, name, volume, (unfinished) => linkUnlessTaken(unfinished, path(name), volumeId(storage, name))),
+    replace: (name, volume) => makeImage(place, name, volume, (unfinished) => rename(unfinished, path(name))),
     async grow(name, sizeBytes) {
       // Growing looks at nothing behind the image, but the tool would open it.
       await dirLinks(within).layers(name)
@@ -90,17 +85,40 @@ export function dirImages(
   }
 }
 
-async function listImages(base: string, vmid?: Vmid): Promise<VolumeFacts<ImageName>[]> {
-  const folders = vmid === undefined ? await filesIn(imageFolder(base)) : [`${vmid}`]
+/** @param show gives the finished image its name */
+async function makeImage(
+  { layout, host, preallocation }: Place,
+  name: ImageName,
+  { sizeBytes, fill }: NewVolume,
+  show: (unfinished: string) => Promise<void>,
+): Promise<void> {
+  const path = volumePath(layout, name)
+  const unfinished = await newImageFile(layout, name)
+  try {
+    await createImage(host, { path: unfinished, format: name.format, sizeBytes, preallocation })
+    await fill?.(unfinished)
+    await syncFile(unfinished)
+    await show(unfinished)
+  } catch (cause) {
+    throw asFileFault(cause, path)
+  } finally {
+    await rm(unfinished, { force: true })
+    await removeIfEmpty(imageFolder(layout, name.vmid))
+  }
+  await syncDirectory(dirname(path))
+}
+
+async function listImages(layout: Layout, vmid?: Vmid): Promise<VolumeFacts<ImageName>[]> {
+  const folders = vmid === undefined ? await filesIn(imageFolder(layout)) : [`${vmid}`]
   const owners = folders.filter((folder) => /^[1-9]\d{2,8}$/.test(folder)).map(asVmid)
-  const lists = await Promise.all(owners.map((owner) => imagesOf(base, owner)))
+  const lists = await Promise.all(owners.map((owner) => imagesOf(layout, owner)))
   return lists.flat()
 }
 
-async function imagesOf(base: string, vmid: Vmid): Promise<VolumeFacts<ImageName>[]> {
-  const files = await filesIn(imageFolder(base, vmid))
+async function imagesOf(layout: Layout, vmid: Vmid): Promise<VolumeFacts<ImageName>[]> {
+  const files = await filesIn(imageFolder(layout, vmid))
   const names = files.map((file) => imageNamed(`${vmid}/${file}`)).filter((name) => name !== undefined)
-  const found = await Promise.all(names.map((name) => imageFacts(volumePath(base, name), name)))
+  const found = await Promise.all(names.map((name) => imageFacts(volumePath(layout, name), name)))
   return found.filter((facts) => facts !== undefined)
 }
 
@@ -133,11 +151,11 @@ async function imageFacts(path: string, name: ImageName): Promise<VolumeFacts<Im
 }
 
 /** An empty file beside the future image. Somebody may remove the emptied folder meanwhile, hence twice. */
-async function newImageFile(base: string, name: ImageName): Promise<string> {
-  const folder = imageFolder(base, name.vmid)
+async function newImageFile(layout: Layout, name: ImageName): Promise<string> {
+  const folder = imageFolder(layout, name.vmid)
   for (let attempt = 0; ; attempt += 1) {
     try {
-      await makeFoldersFor(base, 'images')
+      await makeFoldersFor(layout, 'images')
       await makeFolder(folder, PASSABLE)
       return await newUnfinished(folder, `.${name.format}`)
     } catch (cause) {

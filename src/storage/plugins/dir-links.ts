@@ -15,11 +15,11 @@ import { changeSnapshot, createOverlay, snapshotTags } from '#host/qemu-img-laye
 import { qcow2HeaderOf, requireSelfContained } from '../image-header.ts'
 import type { ImageLinks, ImageSnapshots, Layer } from '../plugin.ts'
 import { type ImageName, isBase, parentIn, type ParentName, volumeId } from '../volume.ts'
-import { volumePath } from './dir-paths.ts'
+import { type Layout, volumePath } from './dir-paths.ts'
 import { linkUnlessTaken, noVolume } from './dir-volumes.ts'
 
 interface Place {
-  readonly base: string
+  readonly layout: Layout
   readonly storage: string
   readonly host: Host
   /** Makes an unfinished image beside the future one. */
@@ -31,8 +31,8 @@ interface Place {
 const deepest = 32
 
 export function dirLinks(place: Place): ImageLinks {
-  const { base, storage, host } = place
-  const path = (name: ParentName) => volumePath(base, { kind: 'image', ...name })
+  const { layout, storage, host } = place
+  const path = (name: ParentName) => volumePath(layout, { kind: 'image', ...name })
   return {
     layers: (name) => layersOf(place, name),
     async link(name, parent) {
@@ -77,29 +77,29 @@ export function dirLinks(place: Place): ImageLinks {
 }
 
 export function dirSnapshots(place: Place): ImageSnapshots {
-  const { base, host } = place
+  const { layout, host } = place
   const list = async (name: ImageName) => {
     await layersOf(place, name)
-    return snapshotTags(host, volumePath(base, name))
+    return snapshotTags(host, volumePath(layout, name))
   }
   return {
     list,
     async take(name, tag) {
       if ((await list(name)).includes(tag)) return
       await changeSnapshot(host, 'take', await layersOf(place, name), tag)
-      await place.sync(volumePath(base, name))
+      await place.sync(volumePath(layout, name))
     },
     async rollBack(name, tag) {
       if (!(await list(name)).includes(tag)) {
         throw new Fault('missing', `snapshot '${tag}' of volume '${volumeId(place.storage, name)}' does not exist`)
       }
       await changeSnapshot(host, 'roll-back', await layersOf(place, name), tag)
-      await place.sync(volumePath(base, name))
+      await place.sync(volumePath(layout, name))
     },
     async drop(name, tag) {
       if (!(await list(name)).includes(tag)) return
       await changeSnapshot(host, 'drop', await layersOf(place, name), tag)
-      await place.sync(volumePath(base, name))
+      await place.sync(volumePath(layout, name))
     },
   }
 }
@@ -126,8 +126,8 @@ async function layersOf(place: Place, name: ImageName): Promise<[Layer, ...Layer
   return layers
 }
 
-async function checkedLayer({ base, storage }: Place, name: ImageName): Promise<Layer> {
-  const path = volumePath(base, name)
+async function checkedLayer({ layout, storage }: Place, name: ImageName): Promise<Layer> {
+  const path = volumePath(layout, name)
   try {
     await requireSelfContained(path, name.format, name.parent && backingText(name.parent))
   } catch (cause) {
@@ -138,10 +138,10 @@ async function checkedLayer({ base, storage }: Place, name: ImageName): Promise<
 }
 
 /** The full name of a base. @throws Fault `denied` when it is not root's alone, so that its header cannot be believed */
-async function frozen({ base, storage }: Place, parent: ParentName): Promise<ImageName> {
+async function frozen({ layout, storage }: Place, parent: ParentName): Promise<ImageName> {
   const { vmid, base: file, format } = parent
   const name: ImageName = { kind: 'image', vmid, base: file, format }
-  const path = volumePath(base, name)
+  const path = volumePath(layout, name)
   const stat = await lstat(path).catch((cause: unknown) => {
     throw codeOf(cause) === 'ENOENT' ? noVolume(storage, name) : asFileFault(cause, path)
   })

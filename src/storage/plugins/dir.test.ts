@@ -53,6 +53,53 @@ suite('a dir storage', () => {
     assert.equal(at('backup', 'vzdump-qemu-100-x.vma.zst'), `${path}/dump/vzdump-qemu-100-x.vma.zst`)
   })
 
+  test('lies elsewhere where its owner says so, in folders it makes with the same modes', async (t) => {
+    const path = await folder(t)
+    const { images, files } = open({ path, 'content-dirs': 'images=vm/disks;iso=discs, backup=old/dumps' })
+    const disk = { kind: 'image', vmid: asVmid(100), base: 'vm-100-disk-0', format: 'raw' } as const
+    await images?.create(disk, { sizeBytes: 512 })
+    assert.equal(images?.path(disk), `${path}/vm/disks/100/vm-100-disk-0.raw`)
+    assert.deepEqual((await images?.list())?.length, 1)
+    assert.equal(files?.path({ kind: 'file', content: 'iso', file: 'a.iso' }), `${path}/discs/a.iso`)
+    for (const made of ['vm', 'vm/disks']) assert.equal((await stat(join(path, made))).mode & 0o777, 0o711, made)
+    assert.deepEqual(await readdir(path), ['vm'])
+    for (const wrong of [
+      'iso=../elsewhere',
+      'iso=/etc',
+      'iso=a/../../b',
+      'iso=.',
+      'disks=x',
+      'iso',
+      'iso=a,iso=b',
+      'iso=snippets',
+      'iso=images/100',
+      'backup=datastore',
+    ]) {
+      assert.throws(
+        () => open({ path, 'content-dirs': wrong }),
+        (fault: Fault) => fault.fields?.['content-dirs'] !== undefined,
+        wrong,
+      )
+    }
+  })
+
+  test('makes no folder where its owner forbids it, and says which is missing', async (t) => {
+    const path = await folder(t)
+    const disk = { kind: 'image', vmid: asVmid(100), base: 'vm-100-disk-0', format: 'raw' } as const
+    for (const forbidding of [{ 'create-subdirs': false }, { mkdir: false }]) {
+      const { images } = open({ path, ...forbidding })
+      await assert.rejects(async () => images?.create(disk, { sizeBytes: 512 }), {
+        kind: 'unavailable',
+        message: `the folder '${path}/images' does not exist`,
+      })
+      assert.deepEqual(await readdir(path), [])
+    }
+    await mkdir(join(path, 'images'))
+    await open({ path, mkdir: false }).images?.create(disk, { sizeBytes: 512 })
+    await assert.rejects(open({ path: join(path, 'none'), mkdir: false }).prepare(), /does not exist/)
+    await open({ path: join(path, 'made'), mkdir: false, 'create-base-path': true }).prepare()
+  })
+
   test('lets users of guests pass its folders but not look into them', async (t) => {
     const path = join(await folder(t), 'made')
     const { prepare, images } = open({ path })

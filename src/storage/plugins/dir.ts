@@ -4,7 +4,7 @@
  * The folder is the truth; nothing about volumes is kept elsewhere, so files put there by hand with
  * proper names are volumes too.
  */
-import { mkdir, readFile, stat } from 'node:fs/promises'
+import { mkdir, readFile, realpath, stat } from 'node:fs/promises'
 import { statfs } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { Fault } from '#base/fault.ts'
@@ -15,7 +15,15 @@ import { filesIn, sweepUnfinished } from '../unfinished.ts'
 import { contentTypes, type FileContent, imageFormats } from '../volume.ts'
 import { dirFiles } from './dir-files.ts'
 import { dirImages, removeIfEmpty } from './dir-images.ts'
-import { datastoreFolder, fileFolder, imageFolder, makeFoldersFor } from './dir-paths.ts'
+import {
+  datastoreFolder,
+  fileFolder,
+  imageFolder,
+  type Layout,
+  layoutAt,
+  makeFoldersFor,
+  overridesIn,
+} from './dir-paths.ts'
 
 const pathPattern = /(?:\/(?!\.{1,2}(?:\/|$))[-a-zA-Z0-9_.@]+)+/
 const yes = ['yes', '1', 'on', 'true']
@@ -28,6 +36,19 @@ export const dir = storagePlugin({
   config: {
     path: string({ description: 'Folder that holds everything.', pattern: pathPattern, maxLength: 1024 }),
     'create-base-path': optional(boolean({ description: 'Make the folder when it does not exist.', default: true })),
+    'create-subdirs': optional(
+      boolean({ description: 'Make the folders below it as they are needed.', default: true }),
+    ),
+    mkdir: optional(
+      boolean({ description: 'Older spelling of create-base-path and create-subdirs together.', default: true }),
+    ),
+    'content-dirs': optional(
+      string({
+        description: 'Other folders below it for some contents: iso=my/discs,backup=dumps.',
+        maxLength: 1024,
+      }),
+    ),
+    format: optional(enumOf(imageFormats, { description: 'Format of new images when nobody says; raw when absent.' })),
     is_mountpoint: optional(
       string({
         description: 'Use the storage only while something is mounted on its folder (yes), or on the folder named.',
@@ -45,11 +66,16 @@ export const dir = storagePlugin({
   },
   open(options, { host, storage }) {
     const { path: base, preallocation = 'off', is_mountpoint: mount = 'no' } = options
+    const isMade = options.mkdir ?? true
+    const layout = layoutAt(base, {
+      folders: overridesIn(options['content-dirs'] ?? ''),
+      isMaking: options['create-subdirs'] ?? isMade,
+    })
     const requireActive = () => requireFolder(storage, base, mountPointOf(base, mount))
     return {
       requireActive,
       async prepare() {
-        const mayCreate = (options['create-base-path'] ?? true) && mountPointOf(base, mount) === undefined
+        const mayCreate = (options['create-base-path'] ?? isMade) && mountPointOf(base, mount) === undefined
         try {
           if (mayCreate) await mkdir(base, { recursive: true, mode: 0o711 })
         } catch (cause) {
@@ -59,12 +85,13 @@ export const dir = storagePlugin({
         await requireActive()
       },
       space: () => spaceAt(base),
-      sweep: () => sweepFolders(base),
-      images: dirImages({ base, storage, host, preallocation }),
-      files: dirFiles(base, storage),
+      identity: () => realpath(base),
+      sweep: () => sweepFolders(layout),
+      images: dirImages({ layout, storage, host, preallocation }),
+      files: dirFiles(layout, storage),
       async datastore() {
-        await makeFoldersFor(base, 'backup')
-        return datastoreFolder(base)
+        await makeFoldersFor(layout, 'backup')
+        return datastoreFolder(layout)
       },
     }
   },
@@ -112,12 +139,12 @@ async function spaceAt(base: string): Promise<Space> {
   return { totalBytes: blocks * bsize, usedBytes: (blocks - bfree) * bsize, availableBytes: bavail * bsize }
 }
 
-async function sweepFolders(base: string): Promise<string[]> {
+async function sweepFolders(layout: Layout): Promise<string[]> {
   const files: readonly (FileContent | 'backup')[] = ['iso', 'vztmpl', 'snippets', 'import', 'backup']
-  const guests = (await filesIn(imageFolder(base))).filter((folder) => /^\d+$/.test(folder)).map(Number)
-  const guestFolders = guests.map((vmid) => imageFolder(base, vmid))
+  const guests = (await filesIn(imageFolder(layout))).filter((folder) => /^\d+$/.test(folder)).map(Number)
+  const guestFolders = guests.map((vmid) => imageFolder(layout, vmid))
   const swept: string[] = []
-  for (const folder of [...guestFolders, ...files.map((one) => fileFolder(base, one))]) {
+  for (const folder of [...guestFolders, ...files.map((one) => fileFolder(layout, one))]) {
     swept.push(...(await sweepUnfinished(folder)))
   }
   for (const folder of guestFolders) await removeIfEmpty(folder)

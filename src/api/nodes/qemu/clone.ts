@@ -4,6 +4,7 @@ import { asVmid, splitVolumeId } from '#base/ids.ts'
 import { array, boolean, enumOf, integer, object, optional, string } from '#base/schema/schema.ts'
 import { nodeName, storageId, upid, vmid } from '#base/schema/standard.ts'
 import type { Options } from '#guests/config.ts'
+import { cloudInitVolumesIn } from '#guests/qemu/drive.ts'
 import { nicsOf } from '#guests/qemu/nic.ts'
 import { cloneGuest, planClone } from '#operations/guest/clone.ts'
 import { hasFeature } from '#operations/guest/feature.ts'
@@ -115,7 +116,8 @@ async function startClone(params: CloneParams, call: Call): Promise<string> {
   const format = writable(params.format)
   const config = await guests.config(asVmid(source))
   const plan = planClone(asVmid(source), config, { full, snapshot, storage, format })
-  await requirePlaces(call, storage === undefined ? plan.disks.map(({ volid }) => splitVolumeId(volid).storage) : [])
+  const volumes = [...plan.disks, ...cloudInitVolumesIn(plan.options)].map(({ volid }) => volid)
+  await requirePlaces(call, storage === undefined ? volumes.map((volid) => splitVolumeId(volid).storage) : [])
   await requireBridges(call, plan.options)
   await guests.requireFree(asVmid(newid))
   if (storage !== undefined) await storages.requireContent(storage, 'images')

@@ -4,7 +4,9 @@ import { Fault, missing } from '#base/fault.ts'
 import { splitList } from '#base/schema/formats.ts'
 import { boolean, integer, nothing, optional, string } from '#base/schema/schema.ts'
 import { configDigest, storageId, upid } from '#base/schema/standard.ts'
+import { withPasswordHashed } from '#guests/cloud-init/password.ts'
 import type { ConfigChange } from '#guests/config.ts'
+import { requireKnownMachine } from '#guests/qemu/known-machine.ts'
 import { optionParams, optionsFrom } from '#guests/qemu/options.ts'
 import { configureGuest } from '#operations/guest/configure.ts'
 import { check, checkAny } from '#rest/endpoint.ts'
@@ -91,6 +93,7 @@ export const configEndpoints = [
       examples: [
         'vm set 100 --memory 4096 --cores 2',
         'vm set 100 --scsi1 local:16',
+        'vm set 100 --ide2 local:cloudinit --ciuser ann --ipconfig0 ip=192.0.2.10/24,gw=192.0.2.1',
         'vm set 100 --delete net1',
         'vm pending 100',
       ],
@@ -113,7 +116,7 @@ export const configEndpoints = [
     permission: mayConfigure,
     alsoNeeds,
     returns: upid,
-    handle: (params, call) => call.start(configureGuest, requestOf(params, call)),
+    handle: async (params, call) => call.start(configureGuest, await requestOf(params, call)),
   }),
   endpoint({
     method: 'GET',
@@ -134,9 +137,11 @@ export const configEndpoints = [
   }),
 ]
 
-function requestOf(params: ChangeParams, call: Call) {
-  const options = optionsFrom({ ...params })
-  requireRoot(call, params, options)
+async function requestOf(params: ChangeParams, call: Call) {
+  const given = optionsFrom({ ...params })
+  requireRoot(call, params, given)
+  await requireKnownMachine(call.services.host, given)
+  const options = await withPasswordHashed(call.services.host, given)
   const change: ConfigChange = {
     set: options,
     delete: splitList(params.delete ?? '').map((name) => (name === 'cdrom' ? 'ide2' : name)),
@@ -154,7 +159,7 @@ const answerLimitMs = 50_000
 /** A change that needs no storage is one write; any other is the task's, waited for. */
 export async function changeNow(params: ChangeParams, call: Call): Promise<void> {
   const { guests, tasks } = call.services
-  const request = requestOf(params, call)
+  const request = await requestOf(params, call)
   const vmid = asVmid(params.vmid)
   if (request.skipLock !== true) await guests.requireUnlocked(vmid)
   if (await guests.applyChange(vmid, request.change, request)) return

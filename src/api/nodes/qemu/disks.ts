@@ -6,6 +6,8 @@ import { boolean, enumOf, integer, nothing, optional, string } from '#base/schem
 import { storageId, upid, vmid } from '#base/schema/standard.ts'
 import { requireDigest } from '#guests/config.ts'
 import { unusedCount } from '#guests/qemu/drive.ts'
+import { movedCloudInit } from '#operations/guest/cloud-init-drive.ts'
+import { configureGuest } from '#operations/guest/configure.ts'
 import { moveDisk, planMove } from '#operations/guest/move-disk.ts'
 import { resizeDisk } from '#operations/guest/resize.ts'
 import { check } from '#rest/endpoint.ts'
@@ -96,6 +98,11 @@ export const diskEndpoints = [
       }
       const config = await call.services.guests.config(asVmid(id))
       requireDigest(config, params.digest)
+      const set = movedCloudInit(config.options, move)
+      if (set) {
+        await requirePlaces(call, storage === undefined ? [] : [storage])
+        return call.start(configureGuest, { vmid: id, change: { set, delete: [], revert: [] }, digest: params.digest })
+      }
       const plan = await planMove(call.services.storage, config, move)
       await requirePlaces(call, [plan.storage])
       return call.start(moveDisk, { vmid: id, ...move })

@@ -3,6 +3,8 @@ import { invalid } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
 import { array, boolean, integer, object, optional, string } from '#base/schema/schema.ts'
 import { nodeName, storageId, upid } from '#base/schema/standard.ts'
+import { requireKnownMachine } from '#guests/qemu/known-machine.ts'
+import { withPasswordHashed } from '#guests/cloud-init/password.ts'
 import { requireOptions } from '#guests/qemu/new-guest.ts'
 import { optionParams, optionsFrom } from '#guests/qemu/options.ts'
 import { createGuest } from '#operations/guest/create.ts'
@@ -18,6 +20,7 @@ import { optionRightsSay, requireRoot, rightsToRestore, rightsToSet } from './ri
 const children = [
   'agent',
   'clone',
+  'cloudinit',
   'config',
   'feature',
   'monitor',
@@ -30,7 +33,10 @@ const children = [
   'snapshot',
   'status',
   'template',
+  'termproxy',
   'unlink',
+  'vncproxy',
+  'vncwebsocket',
 ]
 
 export const guestEndpoints = [
@@ -63,6 +69,8 @@ export const guestEndpoints = [
         string({ description: 'Restore this backup; for root also the path of an archive.', maxLength: 255 }),
       ),
       storage: optional(storageId),
+      // Disks are read where they are, also inside an archive, so nothing is put there.
+      'import-working-storage': optional(storageId),
       force: optional(boolean({ description: 'Replace an existing guest.', requires: 'archive' })),
       unique: optional(boolean({ description: 'Give new MAC addresses and ids.', requires: 'archive' })),
       bwlimit: optional(integer({ description: 'KiB per second when restoring.', minimum: 0, maximum: 2 ** 40 })),
@@ -164,9 +172,11 @@ interface Wish {
 
 async function createOrRestore(params: Wish, call: Call): Promise<string> {
   const { vmid, archive, storage, force, unique, pool, start } = params
-  const options = optionsFrom({ ...params })
-  requireRoot(call, {}, options)
+  const given = optionsFrom({ ...params })
+  requireRoot(call, {}, given)
   requireNotLive(params)
+  await requireKnownMachine(call.services.host, given)
+  const options = await withPasswordHashed(call.services.host, given)
   if (pool !== undefined) await call.services.pools.get(pool)
   if (force !== true) await call.services.guests.requireFree(asVmid(vmid))
   if (archive === undefined) return call.start(createGuest, { vmid, options: requireOptions(options), pool, start })

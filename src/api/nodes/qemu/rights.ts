@@ -1,16 +1,21 @@
 /** Which rights the options of a request take, beyond that of the call itself. */
 import { Fault, invalid, isFault } from '#base/fault.ts'
 import { asVolumeId } from '#base/ids.ts'
+import { readPropertyString } from '#base/schema/property-string.ts'
+import { snippetsOf } from '#guests/cloud-init/options.ts'
 import type { Options } from '#guests/config.ts'
+import { customModelOf } from '#guests/qemu/cpu.ts'
 import { driveNameParts, driveOf, wishOf } from '#guests/qemu/drive.ts'
+import { hostpciFormat } from '#guests/qemu/hostpci.ts'
 import { nicOf } from '#guests/qemu/nic.ts'
 import { isRootOnly, privilegeFor } from '#guests/qemu/options.ts'
+import { usbFormat } from '#guests/qemu/usb.ts'
 import { all, any, check, type Permission, rootOnly } from '#rest/endpoint.ts'
 import { toRead } from '#views/volume-access.ts'
 import type { Call } from '../../call.ts'
 
 export const optionRightsSay =
-  'by option VM.Config.* on the guest; for drives Datastore.AllocateSpace on their storage or the right to read their volume; SDN.Use on the bridge; args, hookscript, lock, skiplock, host paths and host devices are for root@pam alone'
+  'by option VM.Config.* on the guest; for drives Datastore.AllocateSpace on their storage or the right to read their volume; for cicustom the right to read its snippets; SDN.Use on the bridge; Mapping.Use on a mapping or custom processor model; args, hookscript, lock, skiplock, host paths and host devices are for root@pam alone'
 
 /** Rights for setting these options of the guest. */
 export function rightsToSet(vmid: number, options: Options): Permission[] {
@@ -18,6 +23,8 @@ export function rightsToSet(vmid: number, options: Options): Permission[] {
     ...rightsOfOption(vmid, name, value),
     ...(driveNameParts(name) ? rightsOfDrive(name, value) : []),
     ...(/^net\d+$/.test(name) ? rightsOfCard(name, value) : []),
+    ...rightsOfName(name, value),
+    ...(name === 'cicustom' ? Object.values(snippetsOf(options)).map(toReadVolume) : []),
   ])
 }
 
@@ -42,6 +49,7 @@ function rightsOfDrive(name: string, value: string): Permission[] {
       return [rootOnly]
     case 'volume':
       return [toReadVolumeOf(name, wish.volid)]
+    case 'cloudinit':
     case 'allocate':
       return [check('Datastore.AllocateSpace', `/storage/${wish.storage}`)]
     case 'import':
@@ -88,6 +96,18 @@ function toReadVolumeOf(drive: string, volume: string): Permission {
 function rightsOfCard(name: string, value: string): Permission[] {
   const { bridge } = nicOf(name, value)
   return bridge === undefined ? [] : [check('SDN.Use', `/sdn/zones/localnetwork/${bridge}`)]
+}
+
+/** What the owner of the cluster gave a name to is used by whoever may use the name. */
+function rightsOfName(name: string, value: string): Permission[] {
+  const use = (kind: string, what: unknown) => [check('Mapping.Use', `/mapping/${kind}/${String(what)}`)]
+  const model = name === 'cpu' ? customModelOf({ cpu: value }) : undefined
+  if (model !== undefined) return use('cpu', model)
+  const [, kind] = /^(usb|hostpci)\d+$/.exec(name) ?? []
+  if (kind === undefined) return []
+  const format = kind === 'usb' ? usbFormat : hostpciFormat
+  const { mapping } = readPropertyString(format, value, name)
+  return mapping === undefined ? [] : use(kind === 'usb' ? 'usb' : 'pci', mapping)
 }
 
 /** @throws Fault in the words clients know for what root@pam alone may do; never for root in person */

@@ -1,10 +1,14 @@
 /** `/nodes/{node}/storage/{storage}/content`: the volumes in a storage. */
-import { asVmid } from '#base/ids.ts'
-import { array, boolean, enumOf, integer, nothing, optional, string } from '#base/schema/schema.ts'
+import { invalid } from '#base/fault.ts'
+import { asVmid, asVolumeId } from '#base/ids.ts'
+import { array, boolean, enumOf, integer, nothing, optional, refine, string } from '#base/schema/schema.ts'
 import { nodeName, storageId, upid, vmid, volumeId } from '#base/schema/standard.ts'
+import { isForeignArchive } from '#operations/backup/archive-file.ts'
+import { backupAt, requireProtectable, unlimited, usualMost } from '#operations/backup/protect.ts'
 import { annotateBackup } from '#operations/storage/annotate.ts'
+import { copyRequest, copyVolume } from '#operations/storage/copy.ts'
 import { deleteVolume } from '#operations/storage/delete.ts'
-import { all, any, anyone, check, type Permission } from '#rest/endpoint.ts'
+import { all, any, anyone, check, type Permission, rootOnly } from '#rest/endpoint.ts'
 import { contentTypes, imageFormats, volumeAt } from '#storage/volume.ts'
 import { allocationOf } from '#storage/wire.ts'
 import { contentItem, storageContent, volumeDetails, volumeFacts } from '#views/storage-content.ts'
@@ -19,7 +23,7 @@ function permissions(alternatives: Alternatives): readonly Permission[] {
   return [any(...alternatives.map((each) => all(...each.map(({ path, privilege }) => check(privilege, path)))))]
 }
 
-const readsVolume = {
+export const readsVolume = {
   says: 'Datastore.Allocate on the storage; or, by kind of volume, the right to read the storage, VM.Config.Disk or VM.Backup on its guest',
   of: (params: { storage: string; volume: string }) => permissions(toRead(volumeAt(params.storage, params.volume))),
 }
@@ -85,6 +89,31 @@ export const contentEndpoints = [
     handle: (params, { services }) => volumeFacts(services, volumeAt(params.storage, params.volume)),
   }),
   endpoint({
+    method: 'POST',
+    path: '/nodes/{node}/storage/{storage}/content/{volume*}',
+    description: 'Copy a disk or a file to a name nothing has yet, here or on another storage.',
+    proxyTo: 'node',
+    params: {
+      ...volume,
+      target: string({ description: 'Name of the copy, as `storage:name`.', minLength: 1, maxLength: 1024 }),
+      target_node: optional(refine(nodeName, { description: 'The node itself: copies stay on it.' })),
+    },
+    permission: rootOnly,
+    returns: upid,
+    cli: {
+      command: ['storage', 'copy'],
+      positional: ['storage', 'volume', 'target'],
+      examples: [
+        'storage copy local iso/debian.iso fast:iso/debian.iso',
+        'storage copy local 100/vm-100-disk-0.qcow2 fast:101/vm-101-disk-0.raw',
+      ],
+    },
+    handle({ node, storage, volume: name, target, target_node: other = node }, { start }) {
+      if (other !== node) throw invalid({ target_node: `volumes are copied on node '${node}' only` })
+      return start(copyVolume, copyRequest(volumeAt(storage, name), asVolumeId(target)))
+    },
+  }),
+  endpoint({
     method: 'PUT',
     path: '/nodes/{node}/storage/{storage}/content/{volume*}',
     description: 'Change notes or protection of a backup.',
@@ -105,8 +134,14 @@ export const contentEndpoints = [
         "backup set local local:backup/vm/100/2026-01-01T00:00:00Z --notes 'before the upgrade'",
       ],
     },
-    async handle({ storage, volume: name, notes, protected: isProtected }, { services }) {
-      await annotateBackup(services, volumeAt(storage, name), { notes, protected: isProtected })
+    async handle({ storage, volume: name, notes, protected: isProtected }, { services, may }) {
+      const volid = volumeAt(storage, name)
+      // An archive is never pruned, so protecting it takes no room from others.
+      if (isProtected === true && !isForeignArchive(volid)) {
+        const owns = await may(`/storage/${storage}`, 'Datastore.Allocate')
+        await requireProtectable(services, backupAt(volid), owns ? unlimited : usualMost)
+      }
+      await annotateBackup(services, volid, { notes, protected: isProtected })
       return null
     },
   }),

@@ -237,6 +237,10 @@ test('lists tell each caller of what that caller may use', async () => {
   assert.deepEqual([status['type'], status['enabled'], typeof status['avail']], ['dir', 1, 'number'])
   assert.deepEqual((await at.ask(user, 'GET', '/nodes/lab/storage/local')).data, [
     { subdir: 'content' },
+    { subdir: 'download-url' },
+    { subdir: 'identity' },
+    { subdir: 'import-metadata' },
+    { subdir: 'prunebackups' },
     { subdir: 'rrd' },
     { subdir: 'rrddata' },
     { subdir: 'status' },

@@ -44,7 +44,18 @@ export const nodeStorageEndpoints = [
     params: { node: nodeName, storage: storageId },
     permission: mayLook,
     returns: array(object({ subdir: string({ description: 'Name of the branch.' }) })),
-    handle: () => ['content', 'rrd', 'rrddata', 'status', 'upload'].map((subdir) => ({ subdir })),
+    handle: () =>
+      [
+        'content',
+        'download-url',
+        'identity',
+        'import-metadata',
+        'prunebackups',
+        'rrd',
+        'rrddata',
+        'status',
+        'upload',
+      ].map((subdir) => ({ subdir })),
   }),
   endpoint({
     method: 'GET',
@@ -56,5 +67,15 @@ export const nodeStorageEndpoints = [
     returns: storageState,
     cli: { command: ['storage', 'status'], positional: ['storage'], examples: ['storage status local'] },
     handle: ({ storage }, { services }) => storageStatus(services.storage, storage),
+  }),
+  endpoint({
+    method: 'GET',
+    path: '/nodes/{node}/storage/{storage}/identity',
+    description: 'What tells the place of a storage from others: two storages in one place have the same.',
+    proxyTo: 'node',
+    params: { node: nodeName, storage: storageId },
+    permission: mayLook,
+    returns: object({ id: string({ description: 'The place.' }), type: string({ description: 'Kind of storage.' }) }),
+    handle: ({ storage }, { services }) => services.storage.identity(storage),
   }),
 ]

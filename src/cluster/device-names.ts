@@ -1,0 +1,37 @@
+/** What names mean on this node, as guests ask for it when they start. */
+import type { CpuModels, CpuModelValues } from './cpu-models.ts'
+import type { MapEntry, Mappings } from './mappings.ts'
+
+type UsbPlace =
+  | { readonly by: 'id'; readonly vendor: string; readonly product: string }
+  | {
+      readonly by: 'port'
+      readonly bus: number
+      readonly port: string
+      readonly vendor: string
+      readonly product: string
+    }
+
+export function devicesByName({
+  mappings,
+  cpuModels,
+  node,
+}: {
+  readonly mappings: Mappings
+  readonly cpuModels: CpuModels
+  readonly node: string
+}) {
+  return {
+    usbMapping: async (name: string) => (await mappings.entriesOn('usb', name, node))?.map(usbPlaceOf),
+    pciMapping: async (name: string) =>
+      (await mappings.entriesOn('pci', name, node))?.map(({ path }) => String(path).split(';')),
+    cpuModel: async (name: string): Promise<CpuModelValues | undefined> => (await cpuModels.find(name))?.values,
+  }
+}
+
+function usbPlaceOf({ id, path }: MapEntry): UsbPlace {
+  const [vendor = '', product = ''] = String(id).toLowerCase().split(':')
+  const [, bus, port] = /^(\d+)-([\d.]+)$/.exec(String(path ?? '')) ?? []
+  if (bus === undefined || port === undefined) return { by: 'id', vendor, product }
+  return { by: 'port', bus: Number(bus), port, vendor, product }
+}

@@ -1,0 +1,97 @@
+/**
+ * Removes backups that need not be kept: those of a storage, or of one guest there.
+ *
+ * Each removal is one act. What is gone does not come back when a later one fails; what is left then is pruned by the
+ * next run.
+ */
+import { type MarkedBackup, markBackups } from '#backup/prune.ts'
+import type { BackupService } from '#backup/service.ts'
+import { Fault, isFault, messageOf } from '#base/fault.ts'
+import { keepOptions, keepsAll, readRetention, type Retention } from '#base/retention.ts'
+import type { MachineFiles } from '#cluster/machine-files.ts'
+import type { StorageService } from '#storage/service.ts'
+import { operation } from '#tasks/operation.ts'
+import { giveBackSpace } from './give-back.ts'
+
+export type PruneBackups = {
+  readonly storage: string
+  readonly vmid?: number | undefined
+  /** Which are kept; what the storage says when absent. */
+  readonly keep?: string | undefined
+  /** Containers have no backups yet. */
+  readonly type?: 'qemu' | 'lxc' | undefined
+}
+
+export interface PruneDeps {
+  readonly storage: Pick<StorageService, 'get'>
+  readonly backup: Pick<BackupService, 'list' | 'remove' | 'sweep'>
+  readonly machine: Pick<MachineFiles, 'timeZone'>
+}
+
+export interface PrunePlan {
+  readonly retention: Retention
+  readonly backups: readonly MarkedBackup[]
+}
+
+/** What pruning would do now. @throws Fault `invalid`, `missing`, `unavailable` */
+export async function planPruning(deps: PruneDeps, { storage, vmid, keep, type }: PruneBackups): Promise<PrunePlan> {
+  const { pruneBackups } = await deps.storage.get(storage)
+  const retention = readRetention(keep ?? pruneBackups ?? '')
+  const backups = type === 'lxc' ? [] : await deps.backup.list({ storage, vmid })
+  const byGuest = backups.toSorted((a, b) => a.vmid - b.vmid || a.ctime - b.ctime)
+  return { retention, backups: markBackups(byGuest, retention, await deps.machine.timeZone()) }
+}
+
+/** `keep-last=3, keep-daily=7` */
+export function retentionText(retention: Retention): string {
+  if (keepsAll(retention)) return 'keep-all=1'
+  return keepOptions.flatMap((name) => (retention[name] ? [`${name}=${retention[name]}`] : [])).join(', ')
+}
+
+export interface Telling {
+  readonly log: (line: string) => void
+  readonly warn: (line: string) => void
+  readonly signal: AbortSignal
+}
+
+/** Removes what the plan says. One that cannot be removed does not keep the others. @throws Fault `failed`, `aborted` */
+export async function carryOut(
+  deps: PruneDeps,
+  { backups }: PrunePlan,
+  { log, warn, signal }: Telling,
+): Promise<number> {
+  const failures: string[] = []
+  let removed = 0
+  for (const { volid, mark } of backups) {
+    if (mark !== 'remove') continue
+    if (signal.aborted) throw new Fault('aborted', 'interrupted')
+    try {
+      await deps.backup.remove(volid)
+      log(`removed backup '${volid}'`)
+      removed += 1
+    } catch (fault) {
+      // Somebody else removed or protected it meanwhile.
+      if (!isFault(fault)) throw fault
+      if (fault.kind === 'missing' || fault.kind === 'conflict')
+        log(`backup '${volid}' stays as it is: ${fault.message}`)
+      else failures.push(`${volid}: ${messageOf(fault)}`)
+    }
+  }
+  for (const failure of failures) warn(`not removed: ${failure}`)
+  if (failures.length > 0) throw new Fault('failed', `${failures.length} backups could not be removed: ${failures[0]}`)
+  return removed
+}
+
+export const pruneBackups = operation<PruneBackups, PruneDeps>('prunebackups', {
+  id: ({ storage, vmid }) => (vmid === undefined ? storage : `${vmid}@${storage}`),
+}).step('backups', {
+  async do({ params, deps, log, warn, signal }) {
+    const plan = await planPruning(deps, params)
+    log(`keep backups by ${retentionText(plan.retention)}`)
+    for (const { volid, mark } of plan.backups) log(`${mark.padEnd(9)} ${volid}`)
+    const removed = await carryOut(deps, plan, { log, warn, signal })
+    log(`${removed} of ${plan.backups.length} backups removed`)
+  },
+  // A removed restore point does not come back: its removal is one act, and what may be left are its remains.
+  undo: ({ params, deps, log }) => giveBackSpace(deps.backup, params.storage, log),
+})

@@ -1,0 +1,42 @@
+/** Consoles of a virtual machine: its screen, and the terminal at its serial port. */
+import type { Vmid } from '#base/ids.ts'
+import { serveScreen } from '#consoles/screen.ts'
+import { serveTerminal } from '#consoles/terminal.ts'
+import type { NodeServices } from '#services.ts'
+import { openConsole, type OpenedConsole, type Viewer } from './open.ts'
+
+const consoleOf = (vmid: Vmid) =>
+  ({ path: `/vms/${vmid}`, privilege: 'VM.Console', task: { type: 'vncproxy', id: String(vmid) } }) as const
+
+export async function openScreen(services: NodeServices, vmid: Vmid, viewer: Viewer): Promise<OpenedConsole> {
+  const { guests, random } = services
+  await guests.requireScreen(vmid)
+  return openConsole(services, {
+    ...consoleOf(vmid),
+    viewer,
+    says: `the screen of VM ${vmid}`,
+    hasPassword: true,
+    serve: (client, { password }) =>
+      serveScreen(client, { password, random, connect: () => guests.connectScreen(vmid) }),
+  })
+}
+
+/** @param wanted `serial1`; absent: the port that is its console */
+export async function openSerial(
+  services: NodeServices,
+  vmid: Vmid,
+  wanted: string | undefined,
+  viewer: Viewer,
+): Promise<OpenedConsole> {
+  const { guests, serialLines } = services
+  const port = await guests.serialPort(vmid, wanted)
+  const connect = async () => ({
+    stream: await serialLines.join(`${vmid}/serial${port}`, () => guests.connectSerial(vmid, port)),
+  })
+  return openConsole(services, {
+    ...consoleOf(vmid),
+    viewer,
+    says: `serial${port} of VM ${vmid}`,
+    serve: (client, { user, ticket }) => serveTerminal(client, { user, ticket, connect }),
+  })
+}

@@ -1,0 +1,77 @@
+/** The first act of opening a console, alike for all of them: a number, a task, a ticket. */
+import type { Duplex } from 'node:stream'
+import { Fault } from '#base/fault.ts'
+import { password } from '#base/random.ts'
+import type { NodeServices } from '#services.ts'
+
+export interface Viewer {
+  /** User, or token when one acts. */
+  readonly authId: string
+  readonly remoteAddress: string
+}
+
+export function viewerOf(call: { readonly who: { readonly authId: string }; readonly remoteAddress: string }): Viewer {
+  return { authId: call.who.authId, remoteAddress: call.remoteAddress }
+}
+
+export interface ConsoleWish {
+  readonly viewer: Viewer
+  /** What it belongs to: `/vms/100`, `/nodes/lab`. */
+  readonly path: string
+  readonly privilege: string
+  /** Of the task, with what it is about. */
+  readonly task: { readonly type: 'vncproxy' | 'vncshell'; readonly id: string }
+  /** For people: `the screen of VM 100`. */
+  readonly says: string
+  /** A screen asks for a password. */
+  readonly hasPassword?: boolean
+  readonly serve: (client: Duplex, door: Door) => Promise<void>
+}
+
+/** What the client has to know. */
+export interface Door {
+  readonly user: string
+  readonly ticket: string
+  /** Empty where none is asked for. */
+  readonly password: string
+}
+
+export interface OpenedConsole extends Door {
+  readonly port: number
+  readonly upid: string
+}
+
+/** @throws Fault `exhausted` when too many are open */
+export async function openConsole(services: NodeServices, wish: ConsoleWish): Promise<OpenedConsole> {
+  const { consoles, access, tasks, random } = services
+  const { viewer, path, privilege, says, serve } = wish
+  const user = viewer.authId
+  const { port, giveBack } = consoles.promise(user)
+  try {
+    const secret = wish.hasPassword ? password(random, 8) : ''
+    const ticket = await access.consoles.write({ authId: user, path, port }, secret)
+    const door: Door = { user, ticket, password: secret }
+    const task = await tasks.attend({ ...wish.task, user })
+    task.log(`${says} for ${user}${viewer.remoteAddress === '' ? '' : ` at ${viewer.remoteAddress}`}`)
+    consoles.open(port, {
+      ticket,
+      task,
+      serve: (client) => serve(client, door),
+      mayStill: () => access.consoles.mayStill(user, path, [privilege]),
+    })
+    return { ...door, port, upid: task.upid }
+  } catch (error) {
+    giveBack()
+    throw error
+  }
+}
+
+/** The second act, as far as it is the API's: whether the ticket is this caller's, for this console. */
+export async function requireConsoleTicket(
+  { access }: Pick<NodeServices, 'access'>,
+  ticket: string,
+  claim: { readonly authId: string; readonly path: string; readonly port: number },
+): Promise<{ port: string }> {
+  if (await access.consoles.holds(ticket, claim)) return { port: String(claim.port) }
+  throw new Fault('unauthenticated', 'permission denied - invalid PVEVNC ticket')
+}

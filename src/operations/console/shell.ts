@@ -1,0 +1,84 @@
+/**
+ * A shell of the node. The administrator in person has logged in already; everybody else meets `login`, which asks
+ * for a user of this machine and his password: a right in this API makes nobody root.
+ */
+import { join } from 'node:path'
+import { Fault, invalid } from '#base/fault.ts'
+import { serveScreen } from '#consoles/screen.ts'
+import { serveTerminal } from '#consoles/terminal.ts'
+import type { Argv } from '#host/host.ts'
+import { startOnPty } from '#host/pty.ts'
+import { requireVncTerminal, startVncTerminal } from '#host/vnc-terminal.ts'
+import type { NodeServices } from '#services.ts'
+import { openConsole, type OpenedConsole, type Viewer } from './open.ts'
+
+/** In the node's run directory. */
+export const screensDirectory = 'screens'
+
+export const shellCommands = ['ceph_install', 'login', 'upgrade'] as const
+
+export interface ShellWish {
+  readonly cmd?: (typeof shellCommands)[number] | undefined
+  readonly 'cmd-opts'?: string | undefined
+}
+
+/** @throws Fault `failed` for a command this release does not know, `invalid` for words it does not take */
+export async function openShell(services: NodeServices, wish: ShellWish, viewer: Viewer): Promise<OpenedConsole> {
+  const { argv, common } = shellFor(services, wish, viewer)
+  return openConsole(services, {
+    ...common,
+    serve: (client, { user, ticket }) => serveTerminal(client, { user, ticket, connect: () => startOnPty(argv) }),
+  })
+}
+
+export interface Size {
+  readonly width?: number | undefined
+  readonly height?: number | undefined
+}
+
+/** The same, drawn on a screen. @throws Fault `missing` where the programs for that are not installed */
+export async function openShellScreen(
+  services: NodeServices,
+  { width = 1024, height = 768, ...wish }: ShellWish & Size,
+  viewer: Viewer,
+): Promise<OpenedConsole> {
+  const { host, random, settings } = services
+  const { argv, common } = shellFor(services, wish, viewer)
+  await requireVncTerminal()
+  // The front has the number below the guests', this the one below that.
+  const place = { uid: settings.uidBase - 2, width, height, random, host }
+  const connect = () =>
+    startVncTerminal(argv, { ...place, directory: join(settings.runDir, screensDirectory, random.uuid()) })
+  return openConsole(services, {
+    ...common,
+    hasPassword: true,
+    serve: (client, { password }) => serveScreen(client, { password, random, connect }),
+  })
+}
+
+function shellFor({ access, settings }: NodeServices, wish: ShellWish, viewer: Viewer) {
+  const { cmd = 'login', 'cmd-opts': words = '' } = wish
+  if (words !== '') throw invalid({ 'cmd-opts': `'${cmd}' takes no more words` })
+  const argv = programOf(cmd, access.isRoot({ user: viewer.authId, authId: viewer.authId }))
+  const common = {
+    path: `/nodes/${settings.node}`,
+    privilege: 'Sys.Console',
+    task: { type: 'vncshell', id: '' },
+    viewer,
+    says: `a terminal of node ${settings.node} (${argv.join(' ')})`,
+  } as const
+  return { argv, common }
+}
+
+function programOf(command: (typeof shellCommands)[number], isRoot: boolean): Argv {
+  switch (command) {
+    case 'login':
+      return isRoot ? ['login', '-f', 'root'] : ['login']
+    case 'upgrade':
+      return ['apt-get', 'dist-upgrade']
+    case 'ceph_install':
+      throw new Fault('failed', 'Ceph is not supported by this release')
+    default:
+      return command satisfies never
+  }
+}

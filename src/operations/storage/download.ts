@@ -1,0 +1,200 @@
+/**
+ * Takes a file from a web server into a storage. It arrives out of sight and then appears in one act; a file that has
+ * the name already is never replaced. With a checksum that file may be the very one that is wanted: then the task is
+ * done without asking anybody.
+ *
+ * A URL may hold a password or a signature; then the whole of it is a secret, and the rest is what is told of it.
+ */
+import { humanSize } from '#base/bytes.ts'
+import type { Clock } from '#base/clock.ts'
+import { Fault, isFault } from '#base/fault.ts'
+import type { VolumeId } from '#base/ids.ts'
+import { reachOf } from '#host/reach.ts'
+import { webUrl, withoutSecrets } from '#host/web.ts'
+import type { Settings } from '#settings.ts'
+import type { Compression } from '#storage/download.ts'
+import { placedName } from '#storage/placing.ts'
+import type { StorageService } from '#storage/service.ts'
+import { type Checksum, checksumOf, requireChecksumShape } from '#storage/transfer.ts'
+import { type FileContent, volumeId } from '#storage/volume.ts'
+import { operation } from '#tasks/operation.ts'
+import { ifConfigured, markOf } from './aside.ts'
+
+export type DownloadFile = {
+  readonly storage: string
+  readonly content: FileContent
+  readonly fileName: string
+  /** Without user, password and query. */
+  readonly from: string
+  /** The whole of it, where that is more. */
+  readonly url?: string | undefined
+  readonly checksum?: { readonly algorithm: Checksum['algorithm']; readonly value: string }
+  readonly compression?: Compression | undefined
+  readonly verifyCertificates?: boolean | undefined
+}
+
+export interface DownloadFileDeps {
+  readonly settings: Pick<Settings, 'fetchNetworks'>
+  readonly clock: Pick<Clock, 'monotonic'>
+  readonly storage: Pick<
+    StorageService,
+    | 'list'
+    | 'describe'
+    | 'location'
+    | 'requireContent'
+    | 'stageDownload'
+    | 'publishFile'
+    | 'withdrawFile'
+    | 'discardStaged'
+    | 'erase'
+    | 'sweep'
+  >
+}
+
+export const downloadFile = operation<DownloadFile, DownloadFileDeps>('download', {
+  id: ({ storage }) => storage,
+  locks: (params) => [`volume/${volumeOf(params)}`],
+  secrets: ['url'],
+})
+  .step('target', {
+    async do({ params, deps, log, signal }) {
+      await deps.storage.requireContent(params.storage, params.content)
+      const path = await pathOf(deps.storage, volumeOf(params))
+      if (path === undefined) return { isThere: false }
+      const { checksum } = params
+      if (checksum === undefined) throw new Fault('conflict', `refusing to override existing file '${path}'`)
+      log('calculating checksum of existing file...')
+      const found = await checksumOf(path, checksum.algorithm, signal)
+      if (found !== checksum.value.toLowerCase()) {
+        throw new Fault('conflict', `refusing to override existing file '${path}'`, {
+          remedy: `Its ${checksum.algorithm} is ${found}: delete it first, or choose another name.`,
+        })
+      }
+      log('OK, got correct file already, no need to download')
+      return { isThere: true }
+    },
+    // Nothing was replaced; what `publish` may have kept of the name goes.
+    undo: ({ params, deps, task }) =>
+      ifConfigured(deps.storage, params.storage, () => deps.storage.erase(volumeOf(params), markOf(task.upid))),
+    always: true,
+  })
+  .step('download', {
+    async do({ params, deps, done, log, progress, signal, task }) {
+      if (done.target.isThere) return {}
+      const { storage, content, fileName, from: shown, url = shown, checksum, compression, verifyCertificates } = params
+      log(`downloading ${shown} to ${volumeOf(params)}`)
+      const telling = teller(deps.clock, log)
+      const identity = await deps.storage.stageDownload({
+        storage,
+        content,
+        fileName,
+        url,
+        checksum,
+        compression,
+        verifyCertificates,
+        signal,
+        mark: markOf(task.upid),
+        reach: reachOf(deps.settings.fetchNetworks),
+        onAnswer: (from, sizeBytes) => {
+          const where = withoutSecrets(from) === shown ? '' : ` from ${withoutSecrets(from)}`
+          log(`receiving ${sizeBytes === undefined ? 'a file of unknown size' : humanSize(sizeBytes)}${where}`)
+        },
+        onProgress: (doneBytes, sizeBytes) => {
+          progress('download', sizeBytes === undefined ? undefined : doneBytes / Math.max(1, sizeBytes))
+          telling.tell(doneBytes, sizeBytes)
+        },
+      })
+      telling.end()
+      if (checksum) log(`OK, checksum verified (${checksum.algorithm})`)
+      return { identity }
+    },
+    async undo({ params, deps, task }) {
+      const discard = () => deps.storage.discardStaged(volumeOf(params), markOf(task.upid))
+      await ifConfigured(deps.storage, params.storage, discard)
+      // What a worker was writing when it was killed bears no mark yet.
+      await deps.storage.sweep()
+    },
+  })
+  .step('publish', {
+    async do({ params, deps, done, log, task }) {
+      if (done.target.isThere) return
+      await deps.storage.publishFile(volumeOf(params), markOf(task.upid))
+      log(`download of '${params.from}' to '${volumeOf(params)}' finished`)
+    },
+    async undo({ params, deps, done, task }) {
+      const { identity } = done.download ?? {}
+      if (identity === undefined) return
+      const withdraw = () => deps.storage.withdrawFile(volumeOf(params), markOf(task.upid), identity)
+      await ifConfigured(deps.storage, params.storage, withdraw)
+    },
+  })
+
+async function pathOf(storage: DownloadFileDeps['storage'], volid: VolumeId): Promise<string | undefined> {
+  try {
+    return (await storage.location(volid)).path
+  } catch (cause) {
+    if (isFault(cause, 'missing')) return undefined
+    throw cause
+  }
+}
+
+/** A line at every tenth of the file, and at least two seconds after the one before; without a size, by time alone. */
+function teller(clock: Pick<Clock, 'monotonic'>, log: (line: string) => void) {
+  const startMs = clock.monotonic()
+  let [told, toldMs, done] = [0, startMs, 0]
+  const rate = () => `${humanSize(Math.round((done * 1000) / Math.max(1, clock.monotonic() - startMs)))}/s`
+  return {
+    tell(doneBytes: number, sizeBytes: number | undefined) {
+      done = doneBytes
+      const now = clock.monotonic()
+      const tenth = sizeBytes === undefined ? told + 1 : Math.floor((doneBytes * 10) / Math.max(1, sizeBytes))
+      if (tenth <= told || tenth >= 10 || now - toldMs < (sizeBytes === undefined ? 10_000 : 2_000)) return
+      ;[told, toldMs] = [tenth, now]
+      log(`${humanSize(done)}${sizeBytes === undefined ? '' : ` (${tenth * 10}%)`} received, ${rate()}`)
+    },
+    end: () => log(`${humanSize(done)} received, ${rate()}`),
+  }
+}
+
+function volumeOf({ storage, content, fileName }: Pick<DownloadFile, 'storage' | 'content' | 'fileName'>): VolumeId {
+  return volumeId(storage, placedName(content, fileName))
+}
+
+export interface DownloadParams {
+  readonly storage: string
+  readonly content: FileContent
+  readonly filename: string
+  readonly url: string
+  readonly checksum?: string | undefined
+  readonly 'checksum-algorithm'?: Checksum['algorithm'] | undefined
+  readonly compression?: Compression | undefined
+  readonly 'verify-certificates'?: boolean | undefined
+}
+
+/** What the task will do, once everything that can be known now is known to be right. @throws Fault `invalid` naming the field */
+export async function downloadRequest(
+  storages: Pick<StorageService, 'requireContent'>,
+  params: DownloadParams,
+): Promise<DownloadFile> {
+  const { storage, content, filename, url, compression, checksum: value, 'checksum-algorithm': algorithm } = params
+  const { file } = placedName(content, filename)
+  if (compression !== undefined && content === 'vztmpl') {
+    throw new Fault('invalid', 'Parameter verification failed.', {
+      fields: { compression: 'a container template is kept as it is compressed' },
+    })
+  }
+  const checksum = algorithm !== undefined && value !== undefined ? { algorithm, value } : undefined
+  if (checksum) requireChecksumShape(checksum)
+  await storages.requireContent(storage, content)
+  const from = withoutSecrets(webUrl(url))
+  return {
+    storage,
+    content,
+    fileName: file,
+    from,
+    ...(from === url ? {} : { url }),
+    ...(checksum ? { checksum } : {}),
+    compression,
+    verifyCertificates: params['verify-certificates'],
+  }
+}

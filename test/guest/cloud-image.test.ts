@@ -1,0 +1,107 @@
+/**
+ * The path of a cloud image, end to end: a Debian image becomes a template, a linked clone of it is told who it is, and
+ * answers by SSH as that.
+ */
+import assert from 'node:assert/strict'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { after, before, suite, test } from 'node:test'
+import { parse } from 'yaml'
+import { waitFor } from '#base/clock.ts'
+import { machine } from '#host/exec.ts'
+import { addressesOf } from '#host/ip.ts'
+import { ownBridge } from '../../src/settings.ts'
+import { ensureDebianImage } from '../fixtures/debian-image.ts'
+import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
+
+const host = machine()
+const bootMs = 240_000
+
+suite('a cloud image', { timeout: 900_000 }, () => {
+  let node: TestNode
+  let image: string
+  before(async () => {
+    node = await nodeUnderTest()
+    image = await ensureDebianImage(host, node.settings.cacheDir)
+  })
+  after(() => node[Symbol.asyncDispose]())
+
+  test('becomes a template, whose linked clone answers by SSH with the name, user and address it was given', async (t) => {
+    const qemu = `/nodes/${node.settings.node}/qemu`
+    const bridge = ownBridge(node.settings)
+    const template = {
+      vmid: '9000',
+      name: 'debian',
+      ostype: 'l26',
+      machine: 'pc',
+      // Under emulation a second one takes more of the machine than it gives.
+      cores: '1',
+      memory: '384',
+      scsihw: 'virtio-scsi-pci',
+      scsi0: `local:0,import-from=${image}`,
+      ide2: 'local:cloudinit',
+      serial0: 'socket',
+      vga: 'serial0',
+      net0: `virtio,bridge=${bridge}`,
+    }
+    await node.task(await node.api('POST', qemu, template))
+    await node.task(await node.api('POST', `${qemu}/9000/template`))
+    await node.task(await node.api('POST', `${qemu}/9000/clone`, { newid: '101', name: 'web' }))
+
+    const key = join(node.settings.stateDir, 'key')
+    await host.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-C', "ann's key", '-f', key])
+    const [gateway, address] = await addressesOn(bridge)
+    await node.api('PUT', `${qemu}/101/config`, {
+      ciuser: 'ann',
+      cipassword: 'only at the console',
+      sshkeys: encodeURIComponent(await readFile(`${key}.pub`, 'utf8')),
+      ipconfig0: `ip=${address}/24,gw=${gateway}`,
+      nameserver: '192.0.2.53',
+      searchdomain: 'example.com',
+      ciupgrade: '0',
+    })
+    await node.task(await node.api('POST', `${qemu}/101/status/start`))
+
+    const began = performance.now()
+    const ssh = async (command: string) => {
+      const options = ['BatchMode=yes', 'StrictHostKeyChecking=no', 'UserKnownHostsFile=/dev/null', 'ConnectTimeout=5']
+      const argv = [
+        'ssh',
+        '-q',
+        '-i',
+        key,
+        ...options.flatMap((one) => ['-o', one]),
+        `ann@${address}`,
+        command,
+      ] as const
+      return host.run(argv, { okCodes: [0, 255], timeoutMs: 30_000 })
+    }
+    await waitFor(async () => (await ssh('true')).code === 0, { what: 'SSH', timeoutMs: bootMs, everyMs: 500 })
+    t.diagnostic(`answered by SSH ${((performance.now() - began) / 1000).toFixed(0)} s after its start`)
+
+    const said = async (command: string) => (await ssh(command)).stdout.trim()
+    assert.equal(await said('hostname'), 'web')
+    assert.equal(await said('hostname --fqdn'), 'web.example.com')
+    assert.match(await said('id'), /^uid=1000\(ann\) /)
+    assert.match(await said('ip -4 -oneline address show dev eth0'), new RegExp(` inet ${address}/24 `))
+    assert.match(await said('ip route show default'), new RegExp(`^default via ${gateway} dev eth0`))
+    assert.match(await said('findmnt -no SOURCE /'), /^\/dev\/sda$/)
+    const meta = String(await node.api('GET', `${qemu}/101/cloudinit/dump`, { type: 'meta' }))
+    const { 'instance-id': instance } = parse(meta) as Record<string, string>
+    assert.equal(await said('cat /var/lib/cloud/data/instance-id'), instance)
+    const disk = (await node.api('GET', `${qemu}/101/config`)) as Record<string, string>
+    assert.match(disk.scsi0 ?? '', /^local:9000\/base-9000-disk-0\.raw\/101\/vm-101-disk-0\.qcow2,/)
+
+    for (const vmid of [101, 9000]) {
+      if (vmid === 101) await node.task(await node.api('POST', `${qemu}/${vmid}/status/stop`))
+      await node.task(await node.api('DELETE', `${qemu}/${vmid}`))
+    }
+  })
+})
+
+/** The node's own address on the bridge, and one below those it gives out by DHCP. */
+async function addressesOn(bridge: string): Promise<[string, string]> {
+  const [own] = await addressesOf(host, bridge)
+  assert.ok(own)
+  return [own.address, own.address.replace(/\.\d+$/, '.9')]
+}
