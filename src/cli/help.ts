@@ -114,7 +114,7 @@ function explain(
   const notes = [
     ...(required ? [say(language, 'required')] : []),
     ...(allowed ? [allowed.join(' | ')] : []),
-    ...(usual === undefined || (type === 'boolean' && !usual) ? [] : [`= ${usual}`]),
+    ...(usual === undefined || usual === '' || (type === 'boolean' && !usual) ? [] : [`= ${usual}`]),
   ]
   return `${description}${notes.length > 0 ? ` (${notes.join('; ')})` : ''}`
 }

@@ -277,16 +277,17 @@ async function complete(typed: readonly string[], connection: Connection, termin
 /** The socket knows callers by the kernel's word: there is nothing to log in with. */
 async function unknownUser(fault: Fault, language: Language): Promise<Fault> {
   const { userInfo } = await import('node:os')
-  const user = (() => {
+  // A uid without an entry in passwd has no name.
+  const userName = ((): string | undefined => {
     try {
       return userInfo().username
     } catch {
-      return 'NAME'
+      return undefined
     }
   })()
-  return new Fault('unauthenticated', say(language, 'notKnown', user), {
+  return new Fault('unauthenticated', say(language, 'notKnown', userName ?? String(process.getuid?.())), {
     cause: fault,
-    remedy: say(language, 'notKnownRemedy', user),
+    remedy: say(language, 'notKnownRemedy', userName ?? 'NAME'),
   })
 }
 

@@ -157,10 +157,7 @@ export function paramsOf(
   }
   const extra = positionals.slice(command.positional.length)
   if (extra.length > 0)
-    throw new Fault(
-      'invalid',
-      `'${extra.join(' ')}' is too much: this command takes ${command.positional.length || 'no'} plain argument(s)`,
-    )
+    throw new Fault('invalid', `'${extra.join(' ')}' is too much`, { remedy: `hako ${usage(command)}` })
   return finished(command, all, node)
 }
 
