@@ -2,14 +2,14 @@
  * Entry of the front: the unprivileged process the world talks to.
  *
  * Its whole configuration, the TLS key included, arrives as one line on standard input, because arguments
- * and environment can be read by others. The input then stays open; when it ends, the daemon is gone and
- * so is the front.
+ * and environment can be read by others. The input then stays open for renewals of the certificate; when it ends, the
+ * daemon is gone and so is the front.
  */
 import { flushCompileCache } from 'node:module'
 import { createInterface } from 'node:readline'
 import { type Fault, isFault } from '#base/fault.ts'
 import { createLog } from '#base/log.ts'
-import { startFront } from '#http/front-main.ts'
+import { type Front, startFront } from '#http/front-main.ts'
 import type { FrontMessage } from '#http/wire.ts'
 
 // What Node compiled is kept while this may still write where only root can.
@@ -29,17 +29,33 @@ function dropPrivileges(uid: number): void {
   process.setuid(uid)
 }
 
+function faultMessage({ kind, message, remedy }: Fault): FrontMessage {
+  return { fault: { kind, message, ...(remedy === undefined ? {} : { remedy }) } }
+}
+
 function end(fault: Fault): void {
-  const { kind, message, remedy } = fault
-  say({ fault: { kind, message, ...(remedy === undefined ? {} : { remedy }) } })
+  say(faultMessage(fault))
   process.exitCode = 1
   process.stdin.destroy()
+}
+
+function renew(front: Front, line: string): void {
+  try {
+    front.renew(line)
+    say({ renewed: true })
+  } catch (error) {
+    if (!isFault(error)) throw error
+    say(faultMessage(error))
+  }
 }
 
 const lines = createInterface({ input: process.stdin })
 lines.once('line', (line) => {
   startFront(line, log).then(
-    (port) => say({ ready: { port } }),
+    (front) => {
+      lines.on('line', (renewal) => renew(front, renewal))
+      say({ ready: { port: front.port } })
+    },
     (error: unknown) => {
       if (!isFault(error)) throw error
       end(error)

@@ -10,6 +10,7 @@ import { messageOf } from '#base/fault.ts'
 import { createLog, type Log } from '#base/log.ts'
 import { productName, productVersion } from '#base/product.ts'
 import { runBackupJobs } from '#loops/backup-jobs.ts'
+import { keepCertificate } from '#loops/certificate.ts'
 import { watchGuests } from '#loops/guest-status.ts'
 import { writeHistory } from '#loops/history.ts'
 import { runRealmSyncJobs } from '#loops/realm-sync-jobs.ts'
@@ -47,6 +48,7 @@ async function run(log: Log): Promise<void> {
   )
   const node: NodeServices = { ...services, access, tasks }
 
+  await services.directories.mountAll(log)
   await prepareNode(node)
   await tasks.recover()
   await services.hostNetwork.bringUp()
@@ -58,6 +60,7 @@ async function run(log: Log): Promise<void> {
   closing.defer(() => stopping.abort())
   await serve(node, closing)
   watchGuests(node, stopping.signal)
+  keepCertificate(node, stopping.signal)
   runBackupJobs(node, stopping.signal)
   runRealmSyncJobs(node, stopping.signal)
   writeHistory(node, stopping.signal)

@@ -15,7 +15,6 @@ import { type FrontProcess, startFrontProcess } from '#http/front-process.ts'
 import { localUsers } from '#http/peer.ts'
 import { type ApiServerOptions, createApiServer } from '#http/server.ts'
 import { createSpool, type Spool } from '#http/spool.ts'
-import { ensureCertificate } from '#http/tls.ts'
 import { closeServer, listenOnSocket, type SocketPlace } from '#http/unix-socket.ts'
 import { createDispatcher } from '#rest/dispatch.ts'
 import type { NodeServices } from './services.ts'
@@ -75,13 +74,16 @@ function serverOptions(node: NodeServices, spool: Spool, calls: AccessLog): Omit
 
 /** The unprivileged process that ends TLS. */
 async function startFront(
-  { settings, clock, random, log }: NodeServices,
+  { settings, clock, log, certificates }: NodeServices,
   uploadDir: string,
   uid: number,
 ): Promise<FrontProcess> {
-  const directory = join(settings.stateDir, 'keys')
-  const { key, certificate } = await ensureCertificate({ directory, node: settings.node, clock, random })
+  const served = await certificates.wanted()
+  const { key, certificate } = served
   const { apiHost: host, apiPort: port, node } = settings
   const daemonSocket = join(settings.runDir, 'front.sock')
-  return startFrontProcess({ config: { key, certificate, host, port, daemonSocket, uploadDir, node }, uid, log, clock })
+  const config = { key, certificate, host, port, daemonSocket, uploadDir, node }
+  const front = await startFrontProcess({ config, uid, log, clock })
+  await certificates.serveWith(front.renew, served)
+  return front
 }

@@ -8,13 +8,17 @@ import { PathRights } from '#access/path-rights.ts'
 import { RealmService } from '#access/realm-service.ts'
 import { keyOf } from '#access/world.ts'
 import { BackupService } from '#backup/service.ts'
+import { AcmeAccounts } from '#cluster/acme/accounts.ts'
+import { AcmePlugins } from '#cluster/acme/plugins.ts'
 import { BackupJobs } from '#cluster/backup-jobs.ts'
+import { Certificates } from '#cluster/certificates.ts'
 import { MachineFiles } from '#cluster/machine-files.ts'
 import { NodeConfigs } from '#cluster/node-config.ts'
 import { NodeFacts } from '#cluster/node-facts.ts'
 import { CpuModels } from '#cluster/cpu-models.ts'
 import { devicesByName } from '#cluster/device-names.ts'
 import { Mappings } from '#cluster/mappings.ts'
+import { PackageSources } from '#cluster/package-sources.ts'
 import { ClusterOptions } from '#cluster/options.ts'
 import { RealmSyncJobs } from '#cluster/realm-sync-jobs.ts'
 import { Subscriptions } from '#cluster/subscription.ts'
@@ -24,6 +28,7 @@ import { type Random, systemRandom } from '#base/random.ts'
 import { ConsoleService } from '#consoles/service.ts'
 import { SharedLines } from '#consoles/shared-line.ts'
 import { GuestService } from '#guests/service.ts'
+import { Directories } from '#disks/directories.ts'
 import { machine } from '#host/exec.ts'
 import { makeDirectory } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
@@ -62,6 +67,11 @@ export interface Services {
   readonly realmSyncJobs: RealmSyncJobs
   readonly machine: MachineFiles
   readonly nodeConfigs: NodeConfigs
+  readonly acmeAccounts: AcmeAccounts
+  readonly acmePlugins: AcmePlugins
+  readonly certificates: Certificates
+  readonly packageSources: PackageSources
+  readonly directories: Directories
   readonly subscriptions: Subscriptions
   readonly history: History
   readonly metricServers: MetricServers
@@ -115,6 +125,11 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
     realmSyncJobs: new RealmSyncJobs(base),
     machine: new MachineFiles({ root: settings.machineRoot, isOwn: settings.machineRoot !== undefined, random }),
     nodeConfigs: new NodeConfigs(base),
+    acmeAccounts: new AcmeAccounts(base),
+    acmePlugins: new AcmePlugins(base),
+    certificates: new Certificates(base),
+    packageSources: new PackageSources(settings),
+    directories: new Directories(base),
     subscriptions: new Subscriptions(base),
     history: new History(join(settings.stateDir, 'history')),
     metricServers: new MetricServers(base),

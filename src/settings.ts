@@ -25,10 +25,16 @@ export interface Settings {
   readonly machineRoot?: string
   /** The network this process is in is the node's to change: a node that shares it with others has none, and changes none. */
   readonly ownsNetwork?: boolean
+  /** Block devices a node that shares its machine may write to; one that owns its machine may use every idle disk. */
+  readonly devices?: readonly string[]
   readonly apiHost: string
   readonly apiPort: number
   /** `nat`: the node makes a bridge of its own with DHCP and address translation; `none`: it uses what is there. */
   readonly bridge: 'nat' | 'none'
+  /** PEM file of authorities the node trusts beside the machine's own when it orders certificates. */
+  readonly caFile?: string
+  /** Where the node proves to an ACME server that a name leads to it. Servers of the world ask at 80. */
+  readonly acmePort?: number
   /** QEMU of guest N runs as this uid plus N; the front process as this uid minus 1. */
   readonly uidBase: number
   /** Networks URLs of users may lead to beside the public ones, as `10.0.0.0/8`; `!10.0.0.0/8` forbids one. */
@@ -51,9 +57,14 @@ export function settingsFrom(env: Readonly<Record<string, string | undefined>> =
     cacheDir: env.HAKO_CACHE_DIR ?? '/var/cache/hakobune',
     ...machineRootOf(instance, env.HAKO_MACHINE_ROOT),
     ...networkOf(instance, env.HAKO_NETWORK),
+    ...(env.HAKO_DEVICES === undefined ? {} : { devices: env.HAKO_DEVICES.split(',').filter(Boolean) }),
     apiHost: env.HAKO_API_HOST ?? '127.0.0.1',
     apiPort: wholeNumber('HAKO_API_PORT', env.HAKO_API_PORT ?? '8006', 0, 65_535),
     bridge: oneOf('HAKO_BRIDGE', env.HAKO_BRIDGE ?? 'none', ['nat', 'none']),
+    ...(env.HAKO_CA_FILE === undefined ? {} : { caFile: env.HAKO_CA_FILE }),
+    ...(env.HAKO_ACME_PORT === undefined
+      ? {}
+      : { acmePort: wholeNumber('HAKO_ACME_PORT', env.HAKO_ACME_PORT, 1, 65_535) }),
     uidBase: wholeNumber('HAKO_UID_BASE', env.HAKO_UID_BASE ?? '1000000000', 100_000, 1_100_000_000),
     ...(env.HAKO_FETCH_NETWORKS === undefined ? {} : { fetchNetworks: networksIn(env.HAKO_FETCH_NETWORKS) }),
     ...templateIndexOf(env.HAKO_TEMPLATE_INDEX, env.HAKO_TEMPLATE_KEYRING),
@@ -91,9 +102,12 @@ export function settingsToEnv(settings: Settings): Record<string, string> {
     HAKO_CACHE_DIR: settings.cacheDir,
     ...(settings.machineRoot === undefined ? {} : { HAKO_MACHINE_ROOT: settings.machineRoot }),
     HAKO_NETWORK: settings.ownsNetwork === true ? 'own' : 'shared',
+    ...(settings.devices === undefined ? {} : { HAKO_DEVICES: settings.devices.join(',') }),
     HAKO_API_HOST: settings.apiHost,
     HAKO_API_PORT: String(settings.apiPort),
     HAKO_BRIDGE: settings.bridge,
+    ...(settings.caFile === undefined ? {} : { HAKO_CA_FILE: settings.caFile }),
+    ...(settings.acmePort === undefined ? {} : { HAKO_ACME_PORT: String(settings.acmePort) }),
     HAKO_UID_BASE: String(settings.uidBase),
     ...(settings.fetchNetworks === undefined ? {} : { HAKO_FETCH_NETWORKS: settings.fetchNetworks.join(',') }),
     ...(settings.templateIndex === undefined

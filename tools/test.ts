@@ -42,9 +42,12 @@ interface Failure {
   readonly text: string
 }
 
+const slowFileMs = 10_000
+const slowestShown = 8
+
 const rings: readonly Ring[] = [
   ring('unit', ['src/**/*.test.ts', 'tools/**/*.test.ts'], Math.max(2, availableParallelism()), 300_000),
-  ring('contract', ['test/contract/**/*.test.ts'], 1, 600_000),
+  ring('contract', ['test/contract/**/*.test.ts'], 2, 600_000),
   ring('guest', ['test/guest/**/*.test.ts'], 2, 600_000),
   ring('lab', ['test/lab/**/*.test.ts'], 1, 900_000),
 ]
@@ -105,6 +108,7 @@ async function runRing(one: Ring, grep: string | undefined, signal: AbortSignal)
   })
   // What a test process printed is kept until the file failed: then it may explain why.
   const printed = new Map<string, string>()
+  const took = new Map<string, number>()
   for await (const { type, data } of events) {
     // A diagnosis is all there is to say of a failure outside any test, such as a file left to the collector.
     if (type === 'test:stderr' || type === 'test:stdout' || type === 'test:diagnostic') {
@@ -113,6 +117,7 @@ async function runRing(one: Ring, grep: string | undefined, signal: AbortSignal)
     }
     if ((type !== 'test:pass' && type !== 'test:fail') || data.details.type === 'suite') continue
     const file = data.file ?? data.name
+    if (data.nesting === 0) took.set(file, (took.get(file) ?? 0) + data.details.duration_ms)
     // Without a test of its own a file is reported as one.
     const isFile = data.nesting === 0 && join(root, relative(root, data.name)) === file
     if (type === 'test:fail') fail(file, data.name, explain(data.details.error, isFile ? printed.get(file) : ''))
@@ -124,6 +129,7 @@ async function runRing(one: Ring, grep: string | undefined, signal: AbortSignal)
   if (passed + failures.length === 0 && grep === undefined)
     failures.push({ ring: one.name, name: 'the ring ran no test', text: 'A ring without tests proves nothing.' })
   report(one.name, passed, failures.length, started)
+  reportSlowest(took)
   return { passed, failures }
 }
 
@@ -173,6 +179,13 @@ function strayFiles(): Failure[] {
 
 function report(name: string, passed: number, failed: number, started: number): void {
   console.log(`${name}: ${passed} passed, ${failed} failed (${seconds(performance.now() - started)})`)
+}
+
+/** Where a ring's time goes, so that it is seen when a file takes more than its share. */
+function reportSlowest(took: ReadonlyMap<string, number>): void {
+  const slow = [...took].filter(([, ms]) => ms >= slowFileMs).toSorted(([, a], [, b]) => b - a)
+  for (const [file, ms] of slow.slice(0, slowestShown))
+    console.log(`  ${seconds(ms).padStart(8)}  ${relative(root, file)}`)
 }
 
 function seconds(ms: number): string {

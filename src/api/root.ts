@@ -2,6 +2,8 @@
 import type { Endpoint } from '#rest/endpoint.ts'
 import { accessEndpoints } from './access/access.ts'
 import type { Call } from './call.ts'
+import { acmeEndpoints } from './cluster/acme.ts'
+import { acmePluginEndpoints } from './cluster/acme-plugins.ts'
 import { backupJobEndpoints } from './cluster/backup.ts'
 import { jobEndpoints } from './cluster/jobs.ts'
 import { clusterLogEndpoints } from './cluster/log.ts'
@@ -19,8 +21,11 @@ import { nodeConfigEndpoints } from './nodes/config.ts'
 import { applianceEndpoints } from './nodes/appliances.ts'
 import { aptEndpoints } from './nodes/apt.ts'
 import { bulkEndpoints } from './nodes/bulk.ts'
+import { certificateEndpoints } from './nodes/certificates.ts'
 import { capabilityEndpoints } from './nodes/capabilities.ts'
+import { diskGroupEndpoints } from './nodes/disk-groups.ts'
 import { diskEndpoints } from './nodes/disks.ts'
+import { executeEndpoints } from './nodes/execute.ts'
 import { nodeFactEndpoints } from './nodes/facts.ts'
 import { hardwareEndpoints } from './nodes/hardware.ts'
 import { journalEndpoints } from './nodes/journal.ts'
@@ -29,6 +34,7 @@ import { machineEndpoints } from './nodes/machine.ts'
 import { networkEndpoints } from './nodes/network.ts'
 import { rrdEndpoints } from './nodes/rrd.ts'
 import { shellEndpoints } from './nodes/shell.ts'
+import { scanEndpoints } from './nodes/scan.ts'
 import { serviceEndpoints } from './nodes/services.ts'
 import { subscriptionEndpoints } from './nodes/subscription.ts'
 import { nodeEndpoints } from './nodes/node.ts'
@@ -51,6 +57,8 @@ const endpoints = [
   ...accessEndpoints,
   ...clusterResourceEndpoints,
   ...clusterOptionEndpoints,
+  ...acmeEndpoints,
+  ...acmePluginEndpoints,
   ...backupJobEndpoints,
   ...jobEndpoints,
   ...clusterLogEndpoints,
@@ -63,16 +71,20 @@ const endpoints = [
   ...nodeEndpoints,
   ...nodeConfigEndpoints,
   ...machineEndpoints,
+  ...executeEndpoints,
   ...nodeFactEndpoints,
   ...applianceEndpoints,
   ...aptEndpoints,
   ...bulkEndpoints,
   ...capabilityEndpoints,
+  ...certificateEndpoints,
   ...diskEndpoints,
+  ...diskGroupEndpoints,
   ...hardwareEndpoints,
   ...journalEndpoints,
   ...networkEndpoints,
   ...rrdEndpoints,
+  ...scanEndpoints,
   ...serviceEndpoints,
   ...shellEndpoints,
   ...subscriptionEndpoints,

@@ -1,5 +1,8 @@
 /** Runs a command of the node: words and options become a call, its reply becomes text or a task to wait for. */
+import { open } from 'node:fs/promises'
+import { MiB } from '#base/bytes.ts'
 import { Fault, invalid, isFault } from '#base/fault.ts'
+import { asFileFault } from '#host/files.ts'
 import { type Command, type CommandList, dryRun } from '#rest/command.ts'
 import { name, usage } from './command-tree.ts'
 import { exitCodes } from './exit.ts'
@@ -39,7 +42,7 @@ async function run(given: Command, args: readonly string[], facts: RunFacts): Pr
   const params = await withInput(
     command,
     parsed,
-    paramsOf(command, await withSecrets(command, parsed, terminal), list.node),
+    paramsOf(command, await withSecrets(command, await withFiles(command, parsed), terminal), list.node),
     terminal,
   )
   demandConfirmation(command, parsed, params, terminal)
@@ -88,13 +91,35 @@ async function withSecrets(command: Command, parsed: Parsed, terminal: Terminal)
   const params: Record<string, string | string[]> = { ...parsed.params }
   for (const [name, { isSecret, required }] of Object.entries(command.options)) {
     const given = params[name]
-    if (!isSecret || (given === undefined && !required)) continue
+    if (!isSecret || (given === undefined && !required) || command.files?.includes(name)) continue
     if (given !== undefined && given !== '-') {
       throw new Fault('invalid', `--${name} on the command line can be read by every user of this machine`, {
         remedy: `Leave it out to be asked, or give '--${name} -' and the secret on standard input.`,
       })
     }
     params[name] = await terminal.readSecret(`${name}: `)
+  }
+  return { ...parsed, params }
+}
+
+const longestFile = 1 * MiB
+
+/** A file on the command line stands for its text. @throws Fault `missing`, `too-large` */
+async function withFiles(command: Command, parsed: Parsed): Promise<Parsed> {
+  const params: Record<string, string | string[]> = { ...parsed.params }
+  for (const name of command.files ?? []) {
+    const path = params[name]
+    if (typeof path !== 'string') continue
+    const file = await open(path, 'r').catch((cause: unknown) => {
+      throw asFileFault(cause, path)
+    })
+    try {
+      const { bytesRead, buffer } = await file.read(Buffer.alloc(longestFile + 1), 0, longestFile + 1)
+      if (bytesRead > longestFile) throw new Fault('too-large', `'${path}' is longer than ${longestFile} bytes`)
+      params[name] = buffer.toString('utf8', 0, bytesRead)
+    } finally {
+      await file.close()
+    }
   }
   return { ...parsed, params }
 }

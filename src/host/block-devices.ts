@@ -1,6 +1,7 @@
 /** Disks of the machine: what they are, what is on them, and how they feel. */
+import { existsSync } from 'node:fs'
 import { readdir, realpath } from 'node:fs/promises'
-import { Fault } from '#base/fault.ts'
+import { Fault, missing } from '#base/fault.ts'
 import type { Host } from './host.ts'
 
 export interface BlockDevice {
@@ -15,17 +16,60 @@ export interface BlockDevice {
   readonly isRotational: boolean
   readonly transport: string | undefined
   readonly fileSystem: string | undefined
+  /** Of that file system. */
+  readonly uuid: string | undefined
   readonly partitionTable: string | undefined
   readonly partitionType: string | undefined
   readonly mountPoints: readonly string[]
   readonly children: readonly BlockDevice[]
 }
 
+const columns = 'PATH,TYPE,SIZE,MODEL,VENDOR,SERIAL,WWN,ROTA,TRAN,FSTYPE,UUID,PTTYPE,PARTTYPE,MOUNTPOINTS'
+const list = ['lsblk', '--json', '--bytes', '--tree', `--output=${columns}`] as const
+
 /** Every disk with what is on it. */
 export async function blockDevices(host: Host): Promise<BlockDevice[]> {
-  const columns = 'PATH,TYPE,SIZE,MODEL,VENDOR,SERIAL,WWN,ROTA,TRAN,FSTYPE,PTTYPE,PARTTYPE,MOUNTPOINTS'
-  const { stdout } = await host.run(['lsblk', '--json', '--bytes', '--tree', `--output=${columns}`])
-  return parseBlockDevices(stdout)
+  const { stdout } = await host.run(list)
+  const devices = parseBlockDevices(stdout)
+  // What is on a device lsblk knows from udev alone, which a machine need not have.
+  return existsSync('/run/udev/control') ? devices : probed(host, devices)
+}
+
+/** One device with what is on it, read from the device now. @throws Fault `missing` */
+export async function blockDevice(host: Host, path: string): Promise<BlockDevice> {
+  const { code, stdout } = await host.run([...list, '--', path], { okCodes: [0, 32, 64] })
+  const [device] = code === 0 ? await probed(host, parseBlockDevices(stdout)) : []
+  if (!device) throw missing('device', path)
+  return device
+}
+
+/** Looks at the devices themselves. */
+function probed(host: Host, devices: readonly BlockDevice[]): Promise<BlockDevice[]> {
+  return Promise.all(
+    devices.map(async (device) => {
+      const { TYPE, UUID, PTTYPE } = device.sizeBytes > 0 ? await probe(host, device.path) : {}
+      return {
+        ...device,
+        fileSystem: TYPE ?? device.fileSystem,
+        uuid: UUID ?? device.uuid,
+        partitionTable: PTTYPE ?? device.partitionTable,
+        children: await probed(host, device.children),
+      }
+    }),
+  )
+}
+
+type Findings = Readonly<Record<string, string | undefined>>
+
+async function probe(host: Host, path: string): Promise<Findings> {
+  // 2: there is nothing known on it, or it cannot be read; 8: more than one thing is.
+  const { code, stdout } = await host.run(['blkid', '--probe', '--output', 'export', path], { okCodes: [0, 2, 8] })
+  return code === 8 ? { TYPE: 'more than one thing' } : parseProbe(stdout)
+}
+
+/** Reads `blkid --probe --output export`: lines of `KEY=value`. */
+export function parseProbe(text: string): Findings {
+  return Object.fromEntries([...text.matchAll(/^([A-Z_]+)=(.*)$/gm)].map(([, key, value]) => [key, value]))
 }
 
 type Row = Readonly<Record<string, unknown>>
@@ -53,6 +97,7 @@ function deviceOf(row: Row): BlockDevice {
     isRotational: row.rota === true,
     transport: word('tran'),
     fileSystem: word('fstype'),
+    uuid: word('uuid'),
     partitionTable: word('pttype'),
     partitionType: word('parttype'),
     mountPoints: list('mountpoints').filter((point): point is string => typeof point === 'string'),

@@ -33,6 +33,7 @@ function load() {
   return ffi.dlopen('libc.so.6', {
     ioctl: { arguments: ['i32', 'u64', 'pointer'], return: 'i32' },
     getsockopt: { arguments: ['i32', 'i32', 'i32', 'pointer', 'pointer'], return: 'i32' },
+    fcntl: { arguments: ['i32', 'i32', 'u64'], return: 'i32' },
     __errno_location: { arguments: [], return: 'pointer' },
   }).functions
 }
@@ -96,6 +97,21 @@ function tapFault(name: string, code: number): Fault {
   }
   if (code === EINVAL) return new Fault('invalid', `'${name}' exists and is not a tap`)
   return new Fault('failed', `tap '${name}' could not be created: errno ${code}`)
+}
+
+const F_SETLEASE = 1024
+const [F_RDLCK, F_UNLCK] = [0n, 2n]
+
+/**
+ * True when nobody has the file open for writing. Whoever must not write to it later is kept from opening it by
+ * other means. False also where the file system has no leases, and nothing can be said.
+ * @param fd open for reading alone, by its owner or root
+ */
+export function hasNoWriter(fd: number): boolean {
+  // The kernel gives a read lease only on a file that is open for writing nowhere.
+  if (libc().fcntl(fd, F_SETLEASE, F_RDLCK) !== 0) return false
+  libc().fcntl(fd, F_SETLEASE, F_UNLCK)
+  return true
 }
 
 export interface PeerCredentials {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { parseInstalled, parseLines, parsePackageFacts, parseStanzas, parseUpgrades } from './packages.ts'
+import { parseLines, parseStanzas } from './package-sources.ts'
+import { parseInstalled, parsePackageFacts, parseUpgrades } from './packages.ts'
 
 test('only what is installed counts', () => {
   const text =

@@ -1,9 +1,11 @@
-/** Packages of a Debian system: what is installed, what could be newer, and where packages come from. */
-import { createHash } from 'node:crypto'
-import { readdir } from 'node:fs/promises'
-import { join } from 'node:path'
+/** Packages of a Debian system: what is installed, and what could be newer. */
+import { readFile } from 'node:fs/promises'
+import { promisify } from 'node:util'
+import { gunzip } from 'node:zlib'
+import { MiB } from '#base/bytes.ts'
+import { Fault, isFault } from '#base/fault.ts'
 import type { Host } from './host.ts'
-import { readIfPresent } from './files.ts'
+import { codeOf } from './files.ts'
 
 export interface InstalledPackage {
   readonly name: string
@@ -96,94 +98,62 @@ export function parsePackageFacts(text: string): ReadonlyMap<string, PackageFact
   return found
 }
 
-export interface RepositoryFile {
-  readonly path: string
-  readonly type: 'list' | 'sources'
-  /** SHA-256 of the text. */
-  readonly digest: Buffer
-  readonly repositories: readonly Repository[]
+const changelogBytes = 8 * MiB
+
+/**
+ * What changed in a package: of the installed version from this machine, of others from where it comes from.
+ * @throws Fault `failed` with what apt says
+ */
+export async function changelog(host: Host, name: string, version?: string): Promise<string> {
+  const [installed] = await installedPackages(host, [name])
+  const isHere = installed !== undefined && (version === undefined || version === installed.version)
+  const own = isHere ? await installedChangelog(name) : undefined
+  if (own !== undefined) return own
+  const wanted = version === undefined ? name : `${name}=${version}`
+  const argv = ['apt-get', '-qq', '-o', 'Acquire::Retries=0', 'changelog', wanted] as const
+  const { stdout } = await host.run(argv, { env: { PAGER: 'cat' }, outputBytes: changelogBytes })
+  return stdout
 }
 
-export interface Repository {
-  readonly types: readonly string[]
-  readonly uris: readonly string[]
-  readonly suites: readonly string[]
-  readonly components: readonly string[]
-  readonly options: Readonly<Record<string, readonly string[]>>
-  readonly isEnabled: boolean
-  readonly comment: string
+async function installedChangelog(name: string): Promise<string | undefined> {
+  // Packages for one architecture carry its name where they live beside another's.
+  const directory = `/usr/share/doc/${name.split(':')[0] ?? name}`
+  for (const file of ['changelog.Debian.gz', 'changelog.gz']) {
+    try {
+      const packed = await readFile(`${directory}/${file}`)
+      return (await promisify(gunzip)(packed, { maxOutputLength: changelogBytes })).toString('utf8')
+    } catch (cause) {
+      if (codeOf(cause) !== 'ENOENT') throw cause
+    }
+  }
+  return undefined
 }
 
-/** @param root stands for `/etc/apt` */
-export async function repositoryFiles(root = '/etc/apt'): Promise<RepositoryFile[]> {
-  const parts = (await readdir(join(root, 'sources.list.d')).catch((): string[] => []))
-    .filter((name) => /\.(?:list|sources)$/.test(name))
-    .toSorted()
-    .map((name) => join(root, 'sources.list.d', name))
-  const files = await Promise.all(
-    [join(root, 'sources.list'), ...parts].map(async (path) => ({ path, text: await readIfPresent(path) })),
-  )
-  return files.flatMap(({ path, text }) => {
-    if (text === undefined) return []
-    const type = path.endsWith('.sources') ? 'sources' : 'list'
-    const repositories = type === 'sources' ? parseStanzas(text) : parseLines(text)
-    return [{ path, type, repositories, digest: createHash('sha256').update(text).digest() } as const]
-  })
+/**
+ * Fetches the lists of packages anew. A list that cannot be had is a failure, not a remark.
+ * @param root stands for `/`
+ */
+export async function refreshLists(
+  host: Host,
+  root: string,
+  { onLine, signal }: { readonly onLine: (line: string) => void; readonly signal: AbortSignal },
+): Promise<void> {
+  const place = root === '/' ? [] : ['-o', `Dir=${root}`, '-o', 'Dir::State::status=/var/lib/dpkg/status']
+  const options = ['-q', ...place, '-o', 'APT::Update::Error-Mode=any', '-o', 'Acquire::Retries=0']
+  const failures: string[] = []
+  const hear = (line: string) => {
+    // Its last line only says that something failed.
+    const failure = /^[EW]: (Failed to fetch .*)$/.exec(line)?.[1]
+    if (failure !== undefined) failures.push(failure)
+    onLine(line)
+  }
+  try {
+    await host.run(['apt-get', ...options, 'update'], { timeoutMs: refreshMs, signal, onLine: hear })
+  } catch (cause) {
+    const [first] = failures
+    if (first === undefined || !isFault(cause, 'failed')) throw cause
+    throw new Fault('unavailable', `not every list could be fetched: ${first}`, { cause })
+  }
 }
 
-/** Reads the one-line form: `deb [option=value] uri suite component…`; a remark that is such a line is one switched off. */
-export function parseLines(text: string): Repository[] {
-  return text.split('\n').flatMap((line) => {
-    const [, off = '', type = '', optionText = '', uri = '', suite = '', rest = ''] =
-      /^\s*(#*)\s*(deb|deb-src)\s+(?:\[([^\]]*)\]\s+)?(\S+:\S+)\s+(\S+)\s*(.*)$/.exec(line) ?? []
-    if (type === '') return []
-    const [components = '', comment = ''] = rest.split('#', 2)
-    const options = optionText.split(/\s+/).filter(Boolean)
-    return [
-      {
-        types: [type],
-        uris: [uri],
-        suites: [suite],
-        components: components.split(/\s+/).filter(Boolean),
-        options: Object.fromEntries(
-          options.map((option) => [option.split('=', 1)[0] ?? '', option.slice(option.indexOf('=') + 1).split(',')]),
-        ),
-        isEnabled: off === '',
-        comment: comment.trim(),
-      },
-    ]
-  })
-}
-
-/** Reads stanzas of `Key: value` lines. */
-export function parseStanzas(text: string): Repository[] {
-  return text.split(/\n\s*\n/).flatMap((stanza) => {
-    const lines = stanza.split('\n')
-    const comment = lines.filter((line) => line.startsWith('#')).map((line) => line.slice(1).trim())
-    const joined = lines
-      .filter((line) => !line.startsWith('#'))
-      .join('\n')
-      .replaceAll(/\n[ \t]+/g, ' ')
-    const fields = [...joined.matchAll(/^([A-Za-z-]+):[ \t]*(.*)$/gm)]
-    const values = new Map(
-      fields.map(([, key = '', value = '']) => [key.toLowerCase(), value.split(/\s+/).filter(Boolean)]),
-    )
-    const types = values.get('types')
-    if (types === undefined) return []
-    const known = ['types', 'uris', 'suites', 'components', 'enabled']
-    const others = fields.filter(([, key = '']) => !known.includes(key.toLowerCase()))
-    return [
-      {
-        types,
-        uris: values.get('uris') ?? [],
-        suites: values.get('suites') ?? [],
-        components: values.get('components') ?? [],
-        options: Object.fromEntries(
-          others.map(([, key = '', value = '']) => [key, value.split(/\s+/).filter(Boolean)]),
-        ),
-        isEnabled: values.get('enabled')?.[0]?.toLowerCase() !== 'no',
-        comment: comment.join('\n'),
-      },
-    ]
-  })
-}
+const refreshMs = 600_000

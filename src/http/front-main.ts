@@ -1,18 +1,23 @@
-/** Starts the front from its configuration line: empties the spool of a predecessor, listens, says where. */
+/**
+ * Starts the front from its configuration line: empties the spool of a predecessor, listens, says where. Further lines
+ * bring another certificate.
+ */
 import { once } from 'node:events'
 import { readdir, rm } from 'node:fs/promises'
+import type { Server } from 'node:https'
 import { join } from 'node:path'
 import { Fault, messageOf } from '#base/fault.ts'
 import type { Log } from '#base/log.ts'
 import { checkProperties } from '#base/schema/check.ts'
-import { integer, optional, string } from '#base/schema/schema.ts'
+import { integer, optional, type Properties, type StaticProperties, string } from '#base/schema/schema.ts'
 import { codeOf } from '#host/files.ts'
 import { createFrontServer } from './front-server.ts'
+import { tlsContext } from './tls-port.ts'
 import type { FrontConfig } from './wire.ts'
 
+const renewalShape = { key: string(), certificate: string() }
 const configShape = {
-  key: string(),
-  certificate: string(),
+  ...renewalShape,
   host: string(),
   port: integer({ minimum: 0, maximum: 65_535 }),
   daemonSocket: string(),
@@ -21,8 +26,14 @@ const configShape = {
   node: string(),
 }
 
-/** @returns the port. @throws Fault `invalid`, or `conflict` when the port is taken */
-export async function startFront(line: string, log: Log): Promise<number> {
+export interface Front {
+  readonly port: number
+  /** New connections get the certificate of this line. @throws Fault `invalid` when it cannot be served */
+  readonly renew: (line: string) => void
+}
+
+/** @throws Fault `invalid`, or `conflict` when the port is taken */
+export async function startFront(line: string, log: Log): Promise<Front> {
   const config = readConfig(line)
   // Whatever a predecessor was taking in, nobody waits for it any more.
   for (const name of await readdir(config.uploadDir)) await rm(join(config.uploadDir, name), { force: true })
@@ -33,17 +44,33 @@ export async function startFront(line: string, log: Log): Promise<number> {
   })
   server.on('error', (error) => log.error('the front server failed', { error }))
   const address = server.address()
-  return typeof address === 'object' && address !== null ? address.port : config.port
+  return {
+    port: typeof address === 'object' && address !== null ? address.port : config.port,
+    renew: (renewal) => renew(server, renewal),
+  }
 }
 
 function readConfig(line: string): FrontConfig {
+  const { staticDir, ...rest } = read(configShape, line)
+  return staticDir === undefined ? rest : { ...rest, staticDir }
+}
+
+function read<const P extends Properties>(shape: P, line: string): StaticProperties<P> {
   const raw: unknown = JSON.parse(line)
-  const checked = checkProperties(configShape, typeof raw === 'object' && raw !== null ? { ...raw } : {})
+  const checked = checkProperties(shape, typeof raw === 'object' && raw !== null ? { ...raw } : {})
   // The rules only: the values hold the key.
   if (!checked.ok)
     throw new Fault('invalid', `the front's configuration is wrong: ${Object.keys(checked.errors).join(', ')}`)
-  const { staticDir, ...rest } = checked.values
-  return staticDir === undefined ? rest : { ...rest, staticDir }
+  return checked.values
+}
+
+function renew(server: Server, line: string): void {
+  const renewal = read(renewalShape, line)
+  try {
+    server.setSecureContext(tlsContext(renewal))
+  } catch (cause) {
+    throw new Fault('invalid', `the front cannot serve the certificate: ${messageOf(cause)}`)
+  }
 }
 
 function portFault({ host, port }: FrontConfig, cause: unknown): Fault {

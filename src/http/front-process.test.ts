@@ -13,7 +13,7 @@ import { peerCredentials } from '#host/native.ts'
 import { curl } from '../../test/contract/curl.ts'
 import { type Demo, demoNode, ticketOf } from '../../test/contract/demo.ts'
 import { type FrontProcess, startFrontProcess } from './front-process.ts'
-import { ensureCertificate } from './tls.ts'
+import { ensureCertificate } from '#cluster/self-signed.ts'
 import type { FrontConfig } from './wire.ts'
 
 const uid = 999_999_990
@@ -113,7 +113,7 @@ test('it ends when the daemon is killed', async () => {
   const program = `
     import { demoNode } from ${JSON.stringify(join(import.meta.dirname, '../../test/contract/demo.ts'))}
     import { startFrontProcess } from ${JSON.stringify(join(import.meta.dirname, 'front-process.ts'))}
-    import { ensureCertificate } from ${JSON.stringify(join(import.meta.dirname, 'tls.ts'))}
+    import { ensureCertificate } from ${JSON.stringify(join(import.meta.dirname, '../cluster/self-signed.ts'))}
     import { silentLog } from ${JSON.stringify(join(import.meta.dirname, '../base/log.ts'))}
     import { chmodSync, chownSync, rmSync } from 'node:fs'
     const node = await demoNode()

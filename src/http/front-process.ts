@@ -14,7 +14,7 @@ import { type Companion, startCompanion } from '#host/companion.ts'
 import type { Argv } from '#host/host.ts'
 import { isFaultKind } from '#rest/reply.ts'
 import { bounds } from './bounds.ts'
-import type { FrontConfig, FrontMessage } from './wire.ts'
+import type { FrontConfig, FrontMessage, FrontRenewal } from './wire.ts'
 
 export interface FrontProcessOptions {
   readonly config: FrontConfig
@@ -30,6 +30,11 @@ export interface FrontProcess extends AsyncDisposable {
   readonly port: number
   /** Of the one running now. */
   readonly pid: () => number | undefined
+  /**
+   * New connections get this certificate, also after a restart of the front; open ones go on.
+   * @throws Fault `invalid` when it cannot be served, `timeout`
+   */
+  readonly renew: (renewal: FrontRenewal) => Promise<void>
 }
 
 /**
@@ -42,7 +47,7 @@ export async function startFrontProcess(options: FrontProcessOptions): Promise<F
   let current = await startOnce(options, clock)
   const { port } = current
   // The port chosen the first time is kept: clients know it by now.
-  const again = { ...options, config: { ...options.config, port } }
+  let config = { ...options.config, port }
   const keeping = keep(async () => {
     const startedMs = clock.monotonic()
     await current.companion.ended
@@ -63,8 +68,10 @@ export async function startFrontProcess(options: FrontProcessOptions): Promise<F
     for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, bounds.restartLongestMs)) {
       await clock.sleep(pauseMs, stopping.signal)
       try {
-        current = await startOnce(again, clock)
+        const used = config
+        current = await startOnce({ ...options, config: used }, clock)
         if (stopping.signal.aborted) await stop(current.companion, clock)
+        else if (used !== config) await renewAt(current, config, clock)
         return Math.min(pauseMs * 2, bounds.restartLongestMs)
       } catch (error) {
         log.error('the front cannot be started', { error })
@@ -75,6 +82,17 @@ export async function startFrontProcess(options: FrontProcessOptions): Promise<F
   return {
     port,
     pid: () => current.companion.pid,
+    async renew({ key, certificate }) {
+      const before = config
+      // First, so that a front which dies meanwhile comes back with it.
+      config = { ...config, key, certificate }
+      try {
+        await renewAt(current, config, clock)
+      } catch (error) {
+        config = before
+        throw error
+      }
+    },
     async [Symbol.asyncDispose]() {
       stopping.abort()
       await stop(current.companion, clock)
@@ -86,28 +104,52 @@ export async function startFrontProcess(options: FrontProcessOptions): Promise<F
 interface Running {
   readonly companion: Companion
   readonly port: number
+  /** The front's next message. */
+  readonly next: () => Promise<FrontMessage>
+}
+
+/** One that has ended is started again with what is wanted by then. */
+async function renewAt({ companion, next }: Running, config: FrontRenewal, clock: Clock): Promise<void> {
+  const answer = next()
+  const { key, certificate } = config
+  companion.give(`${JSON.stringify({ key, certificate } satisfies FrontRenewal)}\n`)
+  const first = await firstOf(answer, companion, clock)
+  if (first === 'silent') throw new Fault('timeout', 'the front did not take the certificate in time')
+  if (typeof first === 'object' && 'fault' in first) throw faultFrom(first)
+}
+
+async function firstOf(
+  message: Promise<FrontMessage>,
+  { ended }: Companion,
+  clock: Clock,
+): Promise<FrontMessage | 'ended' | 'silent'> {
+  const done = new AbortController()
+  const silence = clock.sleep(bounds.frontStartMs, done.signal).then(
+    () => 'silent' as const,
+    () => 'silent' as const,
+  )
+  const first = await Promise.race([message, ended.then(() => 'ended' as const), silence])
+  done.abort()
+  return first
 }
 
 async function startOnce(options: FrontProcessOptions, clock: Clock): Promise<Running> {
   const { config, log } = options
-  const { promise: spoke, resolve } = Promise.withResolvers<FrontMessage>()
+  // Messages answer in the order they were asked for.
+  const waiting: ((message: FrontMessage) => void)[] = []
+  const next = () => new Promise<FrontMessage>((resolve) => waiting.push(resolve))
+  const spoke = next()
   const companion = await startCompanion(commandOf(options), {
     onLine: (line) => {
       const message = readMessage(line)
-      if (message) resolve(message)
+      if (message) waiting.shift()?.(message)
     },
     onErrorLine: (line) => log.info('front', { line }),
     env: compiledCode(),
   })
   companion.give(`${JSON.stringify(config)}\n`)
-  const done = new AbortController()
-  const silence = clock.sleep(bounds.frontStartMs, done.signal).then(
-    () => 'silent' as const,
-    () => 'done' as const,
-  )
-  const first = await Promise.race([spoke, companion.ended.then(() => 'ended' as const), silence])
-  done.abort()
-  if (typeof first === 'object' && 'ready' in first) return { companion, port: first.ready.port }
+  const first = await firstOf(spoke, companion, clock)
+  if (typeof first === 'object' && 'ready' in first) return { companion, port: first.ready.port, next }
   await stop(companion, clock)
   if (typeof first === 'object') throw faultFrom(first)
   throw new Fault(
@@ -141,7 +183,8 @@ function compiledCode(): Record<string, string> {
 function readMessage(line: string): FrontMessage | undefined {
   try {
     const message: unknown = JSON.parse(line)
-    const isMessage = typeof message === 'object' && message !== null && ('ready' in message || 'fault' in message)
+    const isObject = typeof message === 'object' && message !== null
+    const isMessage = isObject && ['ready', 'renewed', 'fault'].some((word) => word in message)
     return isMessage ? (message as FrontMessage) : undefined
   } catch (cause) {
     throw new Error(`the front said something else than a message: ${messageOf(cause)}`, { cause })

@@ -26,15 +26,18 @@ export interface TlsPortOptions {
 
 const tlsHandshake = 0x16
 
+/** What may change while the server listens. */
+export function tlsContext({ key, certificate }: Pick<TlsPortOptions, 'key' | 'certificate'>) {
+  return { key, cert: certificate, minVersion: 'TLSv1.2' } as const
+}
+
 /** The server, not yet listening. */
 export function createTlsServer(options: TlsPortOptions): Server {
   const { http } = limits
-  const { key, certificate, onRequest, clock = systemClock, headersTimeoutMs = http.headersTimeoutMs } = options
+  const { onRequest, clock = systemClock, headersTimeoutMs = http.headersTimeoutMs } = options
   const server = createHttpsServer(
     {
-      key,
-      cert: certificate,
-      minVersion: 'TLSv1.2',
+      ...tlsContext(options),
       // The reason phrase carries the error text, and HTTP/2 has none.
       ALPNProtocols: ['http/1.1'],
       handshakeTimeout: bounds.tlsHandshakeMs,

@@ -24,9 +24,13 @@ export interface FrontConfig {
   readonly node: string
 }
 
-/** What the front says on its standard output, as one line of JSON. */
+/** Further lines it reads: new connections get this certificate, open ones go on. */
+export type FrontRenewal = Pick<FrontConfig, 'key' | 'certificate'>
+
+/** What the front says on its standard output, as one line of JSON each: ready or fault first, then one answer to each renewal. */
 export type FrontMessage =
   | { readonly ready: { readonly port: number } }
+  | { readonly renewed: true }
   | { readonly fault: { readonly kind: string; readonly message: string; readonly remedy?: string } }
 
 export interface Target {

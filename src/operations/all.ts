@@ -2,8 +2,13 @@
 import { type AnyOperation, operationsByName } from '#tasks/registry.ts'
 import { syncRealm, testRealmSync } from './access/sync-realm.ts'
 import { pruneBackups } from './backup/prune.ts'
+import { deactivateAccount, registerAccount, updateAccount } from './acme/account.ts'
+import { orderCertificate, renewCertificate, revokeCertificate } from './acme/certificate.ts'
 import { backupGuests } from './backup/run.ts'
 import { verifyBackups } from './backup/verify.ts'
+import { createDirectory, removeDirectory } from './disks/directory.ts'
+import { createVolumeGroup, removeVolumeGroup } from './disks/lvm.ts'
+import { initDisk, wipeDisk } from './disks/whole-disk.ts'
 import { cloneGuest } from './guest/clone.ts'
 import { updateCloudInit } from './guest/cloud-init.ts'
 import { configureGuest } from './guest/configure.ts'
@@ -21,6 +26,7 @@ import { startGuest } from './guest/start.ts'
 import { templateGuest } from './guest/template.ts'
 import { applyNetwork } from './node/apply-network.ts'
 import { startAll, stopAll, suspendAll } from './node/all-guests.ts'
+import { refreshPackages } from './node/refresh-packages.ts'
 import { reloadService, restartService, startService, stopService } from './node/service.ts'
 import { drillGuest } from './recovery/drill.ts'
 import { copyVolume } from './storage/copy.ts'
@@ -34,21 +40,32 @@ export const allOperations = operationsByName([
   cloneGuest,
   configureGuest,
   copyVolume,
+  createDirectory,
   createGuest,
+  createVolumeGroup,
+  deactivateAccount,
   deleteSnapshot,
   deleteVolume,
   destroyGuest,
   downloadFile,
   drillGuest,
+  initDisk,
   moveDisk,
   pruneBackups,
+  orderCertificate,
   rebootGuest,
+  refreshPackages,
+  registerAccount,
   reloadService,
+  removeDirectory,
+  removeVolumeGroup,
+  renewCertificate,
   resetGuest,
   restartService,
   resizeDisk,
   restoreGuest,
   resumeGuest,
+  revokeCertificate,
   rollbackGuest,
   shutdownGuest,
   snapshotGuest,
@@ -64,6 +81,8 @@ export const allOperations = operationsByName([
   templateGuest,
   testRealmSync,
   updateCloudInit,
+  updateAccount,
   uploadFile,
   verifyBackups,
+  wipeDisk,
 ] satisfies readonly AnyOperation[] as readonly AnyOperation[])

@@ -37,6 +37,8 @@ export interface Command {
   readonly raw?: string
   readonly defaults?: Readonly<Record<string, string>>
   readonly proves?: string
+  /** Options that name a file whose text is sent. */
+  readonly files?: readonly string[]
   readonly follow?: Follow
   readonly terminal?: string
   /** Returns a UPID: the CLI waits for it. */
@@ -90,6 +92,7 @@ function commandOf<Call>(endpoint: Endpoint<Call>, cli: CliHints): Command {
     ...(cli.raw === undefined ? {} : { raw: cli.raw }),
     ...(cli.defaults ? { defaults: cli.defaults } : {}),
     ...(cli.proves === undefined ? {} : { proves: cli.proves }),
+    ...(cli.files ? { files: cli.files } : {}),
     isTask: isUpid(returns),
     isUpload: endpoint.isUpload ?? false,
   }

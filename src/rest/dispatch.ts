@@ -51,6 +51,14 @@ export interface CallFacts {
   readonly remoteAddress: string
   readonly method: string
   readonly path: string
+  /** Another call by the same caller, judged as if it had come from outside. Never rejects. */
+  readonly again: (call: FurtherCall) => Promise<WireReply>
+}
+
+export interface FurtherCall {
+  readonly method: string
+  readonly path: string
+  readonly params: RawParams
 }
 
 /** A call and how it ended, for whoever keeps account of calls. */
@@ -109,14 +117,43 @@ export function createDispatcher<Call>(options: DispatchOptions<Call>): Dispatch
     request: ApiRequest,
     act: (match: Match<Prepared<Call>>, who: Identity | undefined) => Promise<WireReply>,
   ) => admit(router.find, request, options, act)
+  const handle = (request: ApiRequest): Promise<WireReply> =>
+    guarded(request, (match, who) => {
+      const again = (call: FurtherCall) => handle(furtherRequest(call, who, request))
+      return perform(match, { who, request, again }, options)
+    })
   return {
-    handle: (request) => guarded(request, (match, who) => perform(match, who, request, options)),
+    handle,
     mayUpload: (request) =>
       guarded(request, async ({ endpoint, params }, who) => {
         if (!endpoint.target.isUpload) throw new Fault('unsupported-media', `'${request.path}' takes no upload`)
         await demandRights(endpoint, rawOf(params, request.query, {}, options.node), who, options.judge)
         return dataReply(request.format, null)
       }),
+  }
+}
+
+function furtherRequest(
+  { method, path, params }: FurtherCall,
+  who: Identity | undefined,
+  { signal, remoteAddress }: ApiRequest,
+): ApiRequest {
+  return {
+    method,
+    path,
+    query: '',
+    format: 'json',
+    signal,
+    remoteAddress,
+    async authenticate() {
+      if (!who) throw new Fault('unauthenticated', 'No ticket')
+      return who
+    },
+    async body({ isUpload }) {
+      // Only the edge may say which file an upload brought.
+      if (isUpload) throw new Fault('unsupported-media', `'${path}' takes an upload, which no other call can carry`)
+      return params
+    },
   }
 }
 
@@ -166,8 +203,7 @@ export function notImplemented(method: string, path: string): Fault {
 
 async function perform<Call>(
   { endpoint: prepared, params }: Match<Prepared<Call>>,
-  who: Identity | undefined,
-  request: ApiRequest,
+  { who, request, again }: { readonly request: ApiRequest } & Pick<CallFacts, 'who' | 'again'>,
   options: DispatchOptions<Call>,
 ): Promise<WireReply> {
   const { endpoint, target } = prepared
@@ -183,7 +219,7 @@ async function perform<Call>(
   const values = checked(endpoint, raw)
   await demandFurther(endpoint, values, who, options.judge)
   const { signal, remoteAddress, method, path } = request
-  const call = options.makeCall({ who, signal, remoteAddress, method, path })
+  const call = options.makeCall({ who, signal, remoteAddress, method, path, again })
   const make = () => made(endpoint, values, call, request.format)
   if (!endpoint.basis || who === undefined) return make()
   const key = JSON.stringify([endpoint.method, endpoint.path, request.format, who.authId, values])

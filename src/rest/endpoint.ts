@@ -93,6 +93,8 @@ export interface CliHints {
   readonly unlisted?: readonly string[]
   /** The reply opens a terminal: the CLI takes it at this path, and its own terminal becomes that one. */
   readonly terminal?: string
+  /** Parameters for which a person names a file: its text is what is sent. */
+  readonly files?: readonly string[]
   /** Member of the reply that says whether a proof holds: exit code 7 when it does not. */
   readonly proves?: string
 }

@@ -9,7 +9,7 @@ import type { Host } from '#host/host.ts'
 import { namingFullStorage } from './full.ts'
 import { inspectImage } from './import.ts'
 import type { OpenStorage } from './opened.ts'
-import { type Checksum, copyVerified, openForeign, requireChecksumShape } from './transfer.ts'
+import { type Checksum, copyVerified, moveVerified, openForeign, requireChecksumShape } from './transfer.ts'
 import { complaintAboutFile, type FileContent, type FileName, parseVolumeId, plainFileName } from './volume.ts'
 
 export interface FilePlacement {
@@ -19,6 +19,8 @@ export interface FilePlacement {
   readonly fileName: string
   /** Absolute path of the file to copy. */
   readonly source: string
+  /** The file is nobody's any more: it may be moved instead. */
+  readonly mayMove?: boolean | undefined
   /** Lower-case letters and digits; stands for whoever places the file. */
   readonly mark: string
   readonly checksum?: Checksum | undefined
@@ -50,7 +52,8 @@ export async function stageFile(host: Host, open: OpenStorage, placement: FilePl
   // Awaited here: the source closes with this scope.
   return await namingFullStorage({ storage: config.name, what, neededBytes, availableBytes }, () =>
     open.files.stage(name, mark, async (path) => {
-      await copyVerified(from, path, { checksum, onProgress, signal })
+      const isMoved = placement.mayMove === true && (await moveVerified(from, source, path, { checksum, signal }))
+      if (!isMoved) await copyVerified(from, path, { checksum, onProgress, signal })
       if (content === 'import') await requireHarmless(host, path, name.file)
     }),
   )

@@ -1,16 +1,19 @@
 /**
  * Takes in a file that somebody else has written, such as an upload spooled by the front process.
  *
- * Invariant: the bytes that are hashed are the bytes that become visible. The file is therefore copied,
- * not moved: its writer runs under another user and could hold it open and change it after the check.
- * Links are refused, because a spool is writable by an unprivileged process.
+ * Invariant: the bytes that are hashed are the bytes that become visible. Whoever wrote the file runs under another
+ * user and could hold it open and change it after the check, so it is moved only when the kernel says that nobody
+ * can write to it any more, and copied otherwise. Links are refused, because a spool is writable by an unprivileged
+ * process.
  */
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { constants } from 'node:fs'
-import { type FileHandle, open } from 'node:fs/promises'
+import { type FileHandle, open, rename, stat } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { MiB } from '#base/bytes.ts'
 import { Fault, invalid, missing } from '#base/fault.ts'
 import { asFileFault, codeOf } from '#host/files.ts'
+import { hasNoWriter } from '#host/native.ts'
 
 export const checksumAlgorithms = ['md5', 'sha1', 'sha224', 'sha256', 'sha384', 'sha512'] as const
 export interface Checksum {
@@ -80,6 +83,26 @@ export async function copyVerified(source: FileHandle, path: string, options: Co
     onProgress?.(size === 0 ? 1 : Math.min(1, done / size))
   }
   if (hash && checksum) requireSame(hash.digest(), checksum)
+}
+
+/**
+ * Moves `from`, which is `source` opened, over the file at `path`, where that is as safe as a copy: on one file
+ * system, in a place only root can enter, with no writer left. Then nothing is written twice.
+ * @returns false when it has to be copied
+ * @throws Fault `damaged` when the checksum differs: it is gone from `source` by then
+ */
+export async function moveVerified(
+  from: FileHandle,
+  source: string,
+  path: string,
+  { checksum, signal }: CopyOptions,
+): Promise<boolean> {
+  const [folder, { dev, uid }] = [await stat(dirname(source)), await from.stat()]
+  const isRoots = uid === 0 && folder.uid === 0 && (folder.mode & 0o077) === 0
+  if (!isRoots || dev !== (await stat(path)).dev || !hasNoWriter(from.fd)) return false
+  await rename(source, path)
+  if (checksum) requireSame(Buffer.from(await checksumOf(path, checksum.algorithm, signal), 'hex'), checksum)
+  return true
 }
 
 /** The checksum of a file, in hexadecimal. @throws Fault `aborted` */

@@ -1,8 +1,7 @@
 /** Certificates of a node as clients read them. */
 import { X509Certificate } from 'node:crypto'
-import { join } from 'node:path'
 import { array, integer, object, optional, string, type Static } from '#base/schema/schema.ts'
-import { readIfPresent } from '#host/files.ts'
+import { certificateFiles, type Certificates } from '#cluster/certificates.ts'
 
 export const certificateItem = object({
   filename: string({ description: 'Name of the file.' }),
@@ -17,15 +16,18 @@ export const certificateItem = object({
   'public-key-bits': optional(integer({ description: 'Size of the key.' })),
 })
 
-/** Certificates the API is served with. */
-export async function certificates(keysDir: string): Promise<Static<typeof certificateItem>[]> {
-  const pem = await readIfPresent(join(keysDir, 'tls.pem'))
-  return pem === undefined ? [] : [describe('tls.pem', pem)]
+/** Every certificate of a node: the one that is served comes last. */
+export async function certificateList(certificates: Certificates): Promise<Static<typeof certificateItem>[]> {
+  const [own, custom] = [await certificates.own(), await certificates.custom()]
+  return [
+    describe(certificateFiles.own, own.certificate),
+    ...(custom ? [describe(certificateFiles.custom, custom.certificate)] : []),
+  ]
 }
 
 /** The one clients of a console are told to trust. */
-export async function certificatePem({ stateDir }: { readonly stateDir: string }): Promise<string> {
-  return (await readIfPresent(join(stateDir, 'keys', 'tls.pem'))) ?? ''
+export async function certificatePem(certificates: Certificates): Promise<string> {
+  return ((await certificates.custom()) ?? (await certificates.own())).certificate
 }
 
 export function describe(filename: string, pem: string): Static<typeof certificateItem> {

@@ -1,15 +1,9 @@
 /** Packages of a node as clients read them. */
-import { createHash } from 'node:crypto'
 import { productName, productVersion } from '#base/product.ts'
 import type { Host } from '#host/host.ts'
-import {
-  installedPackages,
-  packageFacts,
-  type Repository,
-  type RepositoryFile,
-  repositoryFiles,
-  upgrades,
-} from '#host/packages.ts'
+import { digestOf, type PackageSources } from '#cluster/package-sources.ts'
+import type { Repository, RepositoryFile } from '#host/package-sources.ts'
+import { installedPackages, packageFacts, upgrades } from '#host/packages.ts'
 
 /** What a node is made of, beside our own. */
 const parts = [
@@ -89,16 +83,18 @@ export async function packageUpgrades(host: Host) {
   })
 }
 
-export async function packageSources(root?: string) {
-  const files = await repositoryFiles(root)
-  const digest = createHash('sha256')
-  for (const file of files) digest.update(file.path).update(file.digest)
+export async function packageSources(sources: PackageSources) {
+  const files = await sources.files()
   return {
-    digest: digest.digest('hex'),
+    digest: digestOf(files),
     files: files.map(sourceFile),
     errors: [],
     infos: files.flatMap(originsOf),
-    'standard-repos': [],
+    'standard-repos': (await sources.standard()).map(({ handle, name, isEnabled }) => ({
+      handle,
+      name,
+      ...(isEnabled === undefined ? {} : { status: isEnabled ? 1 : 0 }),
+    })),
   }
 }
 

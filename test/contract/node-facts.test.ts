@@ -5,7 +5,7 @@ import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { machine } from '#host/exec.ts'
-import { ensureCertificate } from '#http/tls.ts'
+import { ensureCertificate } from '#cluster/self-signed.ts'
 import { type WholeNode, wholeNode } from './whole-node.ts'
 
 let node: WholeNode

@@ -29,11 +29,12 @@ function serve({ access, realms }: SmallWorld) {
     node: 'lab',
     log: silentLog,
     random: systemRandom,
-    makeCall: ({ who = userIdentity('nobody@pve'), signal, remoteAddress }) => ({
+    makeCall: ({ who = userIdentity('nobody@pve'), signal, remoteAddress, again }) => ({
       who,
       services,
       signal,
       remoteAddress,
+      again,
       start: () => assert.fail('nothing in this branch is a task'),
       may: async () => assert.fail('this branch filters by itself'),
     }),

@@ -11,6 +11,7 @@ import { resources, resourceTypes, visibleResources } from '#views/resources.ts'
 import { type Call, endpoint } from '../call.ts'
 
 const children = [
+  'acme',
   'backup',
   'backup-info',
   'jobs',

@@ -13,32 +13,19 @@ import {
   string,
 } from '#base/schema/schema.ts'
 import { nodeName } from '#base/schema/standard.ts'
+import { acmeDomainFormat, acmeFormat } from '#cluster/acme/domains.ts'
 import { check } from '#rest/endpoint.ts'
 import { endpoint } from '../call.ts'
 
-const plugin = { schema: optional(string({ format: 'pve-configid', maxLength: 64, default: 'standalone' })) }
-
 const options = {
-  acme: optional(
-    propertyString(
-      {
-        account: { schema: optional(string({ format: 'pve-configid', maxLength: 64, default: 'default' })) },
-        domains: { schema: optional(string({ format: 'pve-acme-domain-list', maxLength: 4096 })) },
-      },
-      { description: 'Account and domains for certificates.', maxLength: 8192 },
-    ),
-  ),
+  acme: optional(propertyString(acmeFormat, { description: 'Account and domains for certificates.', maxLength: 8192 })),
   ...indexed(
     'acmedomain',
     6,
-    propertyString(
-      {
-        domain: { schema: string({ format: 'pve-acme-domain', maxLength: 255 }), isDefaultKey: true },
-        alias: { schema: optional(string({ format: 'pve-acme-alias', maxLength: 255 })) },
-        plugin,
-      },
-      { description: 'A domain for certificates and how it is proven.', maxLength: 1024 },
-    ),
+    propertyString(acmeDomainFormat, {
+      description: 'A domain for certificates and how it is proven.',
+      maxLength: 1024,
+    }),
   ),
   'ballooning-target': optional(
     integer({

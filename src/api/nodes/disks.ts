@@ -17,7 +17,8 @@ export const diskEndpoints = [
     params: { node: nodeName },
     permission: anyone,
     returns: array(object({ name: string() })),
-    handle: () => ['list', 'smart'].map((name) => ({ name })),
+    handle: () =>
+      ['directory', 'initgpt', 'list', 'lvm', 'lvmthin', 'smart', 'wipedisk', 'zfs'].map((name) => ({ name })),
   }),
   endpoint({
     method: 'GET',
@@ -33,7 +34,7 @@ export const diskEndpoints = [
     permission: any(check('Sys.Audit', '/'), check('Sys.Audit', '/nodes/{node}')),
     returns: diskItems,
     cli: {
-      command: ['node', 'disks'],
+      command: ['disk', 'list'],
       positional: ['node'],
       columns: ['devpath', 'type', 'size', 'model', 'serial', 'used', 'health'],
       id: 'devpath',

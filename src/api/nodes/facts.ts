@@ -1,12 +1,10 @@
-/** `/nodes/{node}/{certificates,netstat,report,wakeonlan,query-url-metadata}` and its power switch. */
-import { join } from 'node:path'
+/** `/nodes/{node}/{netstat,report,wakeonlan,query-url-metadata}` and its power switch. */
 import { array, boolean, enumOf, integer, nothing, object, optional, string } from '#base/schema/schema.ts'
 import { nodeName } from '#base/schema/standard.ts'
 import { powerMachine } from '#cluster/whole-machine.ts'
 import { reachOf } from '#host/reach.ts'
 import { urlMetadata } from '#host/url-metadata.ts'
-import { any, anyone, check } from '#rest/endpoint.ts'
-import { certificateItem, certificates } from '#views/certificates.ts'
+import { any, check } from '#rest/endpoint.ts'
 import { traffic } from '#views/netstat.ts'
 import { nodeReport } from '#views/node-report.ts'
 import { wakeNode } from '#views/wake.ts'
@@ -28,31 +26,6 @@ export const nodeFactEndpoints = [
       await powerMachine(services.host, services.settings, command)
       return null
     },
-  }),
-  endpoint({
-    method: 'GET',
-    path: '/nodes/{node}/certificates',
-    description: 'What there is to ask about certificates.',
-    params: at,
-    permission: anyone,
-    returns: array(object({ name: string({ description: 'Name.' }) })),
-    handle: () => [{ name: 'info' }],
-  }),
-  endpoint({
-    method: 'GET',
-    path: '/nodes/{node}/certificates/info',
-    description: 'Certificates the API is served with.',
-    proxyTo: 'node',
-    params: at,
-    permission: anyone,
-    returns: array(certificateItem),
-    cli: {
-      command: ['node', 'certificates'],
-      positional: ['node'],
-      columns: ['filename', 'subject', 'notafter', 'fingerprint'],
-      id: 'fingerprint',
-    },
-    handle: (_, { services }) => certificates(join(services.settings.stateDir, 'keys')),
   }),
   endpoint({
     method: 'GET',

@@ -56,7 +56,7 @@ export const shellEndpoints = [
     returns: openedScreen,
     async handle(wish, { services, ...call }) {
       const opened = await openShellScreen(services, wish, viewerOf(call))
-      return { ...opened, cert: await certificatePem(services.settings) }
+      return { ...opened, cert: await certificatePem(services.certificates) }
     },
   }),
   endpoint({

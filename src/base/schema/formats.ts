@@ -13,6 +13,12 @@ const matching =
   (text) =>
     pattern.test(text) ? undefined : complaint
 
+/** Text armour around base64, once or several times; what lies between is for somebody to say who can read it. */
+function pem(label: string): Format {
+  const armoured = new RegExp(`-----BEGIN ${label}-----[\\s\\S]+-----END ${label}-----\\s*$`)
+  return matching(armoured, 'value does not look like PEM')
+}
+
 function cidr(isAddress: (text: string) => boolean, bits: number): Format {
   return (text) => {
     const [address = '', prefix = '', ...rest] = text.split('/')
@@ -170,6 +176,9 @@ const formats: Readonly<Record<string, Format>> = {
     user: 'pve-volume-id',
     vendor: 'pve-volume-id',
   }),
+  'pem-string': pem('[A-Z0-9 ]+'),
+  'pem-certificate': pem('CERTIFICATE'),
+  'pem-certificate-chain': pem('CERTIFICATE'),
   'disk-size': matching(/^\d+(?:\.\d+)?(?:[KMGT](?:iB)?)?$/, 'value does not look like a disk size'),
   'mac-addr': matching(
     /^[a-fA-F0-9][02468aceACE](?::[a-fA-F0-9]{2}){5}$/,
@@ -185,8 +194,35 @@ const formats: Readonly<Record<string, Format>> = {
   CIDRv4: cidr(isIPv4, 32),
   CIDRv6: cidr(isIPv6, 128),
   CIDR: (text) => (text.includes(':') ? cidr(isIPv6, 128) : cidr(isIPv4, 32))(text),
+  'pve-command-batch': (text) => batchComplaint(text),
+  'pve-storage-server': (text) => formats['address']?.(text),
   'pve-ipv4-config': (text) => (text === 'dhcp' || text === 'manual' ? undefined : cidr(isIPv4, 32)(text)),
   'pve-ipv6-config': (text) => (['auto', 'dhcp', 'manual'].includes(text) ? undefined : cidr(isIPv6, 128)(text)),
+}
+
+const batchMethods: readonly unknown[] = ['GET', 'POST', 'PUT', 'DELETE']
+const longestBatch = 100
+
+/** A JSON array of calls: `{"method":"GET","path":"version","args":{}}`. */
+function batchComplaint(text: string): string | undefined {
+  let calls: unknown
+  try {
+    calls = JSON.parse(text)
+  } catch {
+    return 'value is not JSON'
+  }
+  if (!Array.isArray(calls)) return 'value is not a JSON array of calls'
+  if (calls.length > longestBatch) return `value has ${calls.length} calls: at most ${longestBatch} are taken`
+  const wrong = calls.findIndex((call: unknown) => !isCall(call))
+  return wrong < 0 ? undefined : `call ${wrong + 1} needs a method (GET, POST, PUT, DELETE), a path, and maybe args`
+}
+
+function isCall(call: unknown): boolean {
+  if (typeof call !== 'object' || call === null) return false
+  const { method, path, args, ...others } = call as Readonly<Record<string, unknown>>
+  const isArgs = args === undefined || (typeof args === 'object' && args !== null && !Array.isArray(args))
+  const isPath = typeof path === 'string' && path.length <= 4096
+  return batchMethods.includes(method) && isPath && isArgs && Object.keys(others).length === 0
 }
 
 /** Ones, then zeros: `255.255.255.0`. */

@@ -13,6 +13,7 @@ import type { Random } from '#base/random.ts'
 import type { Errors } from '#base/schema/check.ts'
 import type { ConfigChange, Options } from '#guests/config.ts'
 import { digestOf, takeBack } from '#guests/config.ts'
+import { isCloudInit } from '#guests/qemu/drive.ts'
 import { planChange } from '#guests/qemu/change.ts'
 import { planLive } from '#guests/qemu/live-plan.ts'
 import { completedChange } from '#guests/qemu/new-guest.ts'
@@ -96,7 +97,8 @@ export const configureGuest = operation<ConfigureGuest, ConfigureDeps>('qmconfig
     do: async ({ params, deps, done, task, log, warn }) => {
       const { free } = done.plan
       const held = heldVolumes(await deps.guests.config(asVmid(params.vmid)))
-      const [used] = free.filter((volid) => held.includes(volid))
+      // A guest that runs keeps the cloud-init drive it has open, and needs nothing of it once it is up.
+      const [used] = free.filter((volid) => held.includes(volid) && !isCloudInit(volid))
       if (used !== undefined) throw stillInUse(used, done.live)
       await setAsideAll(deps.storage, free, { upid: task.upid, log, warn })
     },

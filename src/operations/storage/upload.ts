@@ -1,5 +1,5 @@
 /**
- * Puts an uploaded file into a storage. It is copied and checked out of sight and then appears in one
+ * Puts an uploaded file into a storage. It is moved there, or copied, and checked out of sight, and then appears in one
  * act, replacing a file of that name, which is destroyed only once the task has succeeded. The spooled
  * upload goes either way.
  */
@@ -48,7 +48,7 @@ export const uploadFile = operation<UploadFile, UploadFileDeps>('imgcopy', {
     async do({ params, deps, log, progress, signal, task }) {
       const { storage, content, fileName, spooled, checksum } = params
       const onProgress = (fraction: number) => progress('copy', fraction)
-      const file = { storage, content, fileName, source: spooled, checksum, mark: markOf(task.upid) }
+      const file = { storage, content, fileName, source: spooled, mayMove: true, checksum, mark: markOf(task.upid) }
       const identity = await deps.storage.stageFile({ ...file, onProgress, signal })
       if (checksum) log(`checksum verified (${checksum.algorithm})`)
       return { identity }

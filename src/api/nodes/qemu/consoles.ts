@@ -31,7 +31,11 @@ export const guestConsoleEndpoints = [
     returns: openedScreen,
     async handle({ vmid, 'generate-password': isWanted }, { services, ...call }) {
       const { password, ...opened } = await openScreen(services, asVmid(vmid), viewerOf(call))
-      return { ...opened, cert: await certificatePem(services.settings), ...(isWanted === true ? { password } : {}) }
+      return {
+        ...opened,
+        cert: await certificatePem(services.certificates),
+        ...(isWanted === true ? { password } : {}),
+      }
     },
   }),
   endpoint({

@@ -61,11 +61,12 @@ async function world() {
       node: 'lab',
       log: silentLog,
       random: systemRandom,
-      makeCall: ({ signal, remoteAddress }) => ({
+      makeCall: ({ signal, remoteAddress, again }) => ({
         who,
         services,
         signal,
         remoteAddress,
+        again,
         start: async ({ name }, given) => {
           started.push([name, given])
           return `UPID:lab:00000001:00000001:00000001:${name}:local:bob@pve:`

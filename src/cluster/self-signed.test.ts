@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { type Clock, systemClock } from '#base/clock.ts'
-import { ensureCertificate } from './tls.ts'
+import { ensureCertificate } from './self-signed.ts'
 
 async function directoryFor(undo: AsyncDisposableStack): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'hako-tls-'))
