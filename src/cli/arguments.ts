@@ -143,6 +143,11 @@ function parse(options: ParseArgsOptionsConfig, args: readonly string[]) {
     return parseArgs({ args: [...args], options, allowPositionals: true, allowNegative: true, tokens: true })
   } catch (cause) {
     const text = cause instanceof Error ? (cause.message.split('. To specify')[0] ?? cause.message) : 'bad options'
+    const dashed = /^Option '(?:-\w, )?--([\w-]+).*ambiguous/.exec(text)?.[1]
+    if (dashed !== undefined) {
+      const remedy = `A value that begins with a dash is given as --${dashed}=-VALUE.`
+      throw new Fault('invalid', `--${dashed} is given no value`, { cause, remedy })
+    }
     const unknown = /Unknown option '--(?:no-)?([\w-]+)'/.exec(text)?.[1]
     const near = unknown === undefined ? [] : suggestions(Object.keys(options), unknown)
     const remedy = near.length > 0 ? { remedy: `Did you mean: ${near.map((name) => `--${name}`).join(', ')}?` } : {}

@@ -8,17 +8,20 @@ import { integer, optional, string, boolean, array, indexed } from '#base/schema
 import { upid as upidSchema, vmid } from '#base/schema/standard.ts'
 import { commandsOf } from '#rest/command.ts'
 import { check, endpointsOf } from '#rest/endpoint.ts'
+import { offlineCommands } from '#commands.ts'
 import { parseFor } from './arguments.ts'
+import { builtInCommands } from './built-in.ts'
 import { distance, findCommand, suggestions } from './command-tree.ts'
-import { candidates, completionScript } from './complete.ts'
+import { candidates, completionScript, sourceOf } from './complete.ts'
 import type { Connection } from './connection.ts'
-import { commandHelp } from './help.ts'
+import { exampleOf } from './example.ts'
+import { commandHelp, listHelp, overview } from './help.ts'
 import { printed } from './print.ts'
 import { filledPath } from './path.ts'
 import { paramsOf } from './run-command.ts'
 import { fit, tableText } from './table.ts'
-import { languageFrom } from './text.ts'
-import { phaseBar, waitForTask } from './wait.ts'
+import { languageFrom, say } from './text.ts'
+import { clockFace, paceOf, phaseBar, waitForTask } from './wait.ts'
 
 const endpoint = endpointsOf<null>()
 const base = { permission: check('VM.Audit', '/'), handle: () => 'x' }
@@ -99,19 +102,72 @@ test('a missing, an unknown and a surplus argument are each named', () => {
   const { command } = start
   assert.throws(
     () => paramsOf(command, parseFor(command, []), 'lab'),
-    (error: Fault) => 'vmid' in (error.fields ?? {}),
+    (error: Fault) => 'vmid' in (error.fields ?? {}) && error.remedy === 'hako vm start <vmid>',
   )
   assert.throws(() => parseFor(command, ['100', '--colour', 'red']), /--colour/)
+  assert.throws(
+    () => parseFor(command, ['100', '--timeout', '-5']),
+    (error: Fault) =>
+      error.message === '--timeout is given no value' && (error.remedy ?? '').includes('--timeout=-VALUE'),
+  )
   assert.throws(() => paramsOf(command, parseFor(command, ['100', '200']), 'lab'), /'200' is too much/)
   assert.throws(() => parseFor(command, ['100', '-o', 'xml']), /--output is 'xml'/)
 })
 
-test('help shows usage, bounds, one line per family, and the example', () => {
+test('help shows usage, bounds, one line per family, and the example', async () => {
   assert.ok(start)
-  const help = commandHelp(start.command, 'en')
+  const help = await commandHelp(start.command, { language: 'en', width: 80 })
   for (const part of ['hako vm start <vmid>', '--timeout N', '--scsi[0-30] TEXT', '--[no-]onboot', 'hako vm start 100'])
     assert.ok(help.includes(part), part)
   assert.ok(!help.includes('scsi17'))
+})
+
+test('every help of the node fits 80 columns, in both languages', async () => {
+  const list = offlineCommands('lab')
+  for (const language of ['en', 'ja'] as const) {
+    const own = [...list.commands, ...builtInCommands(language)]
+    const texts = await Promise.all([
+      overview(own, { language, width: 80 }),
+      ...own.map(({ words }) => listHelp(own, words.slice(0, 1), { language, width: 80 })),
+      ...own.map((command) => commandHelp({ ...command, examples: [] }, { language, width: 80 })),
+    ])
+    const isLong = (line: string) => stringWidth(line) > 80 && !line.startsWith(`${say(language, 'usage')}:`)
+    assert.deepEqual(texts.flatMap((text) => text.split('\n')).filter(isLong), [])
+  }
+})
+
+test('every example is a command line the node takes', () => {
+  const { commands: all } = offlineCommands('lab')
+  for (const command of all) {
+    for (const example of command.examples.length > 0 ? command.examples : [exampleOf(command)]) {
+      // `task show "$(hako task list -o id)"`, `… < file`, `'two words'`
+      const words = [...example.replace(/ [<>|].*$/, '').matchAll(/"[^"]*"|(?:[^\s']|'[^']*')+/g)].map(([word]) =>
+        word.replace(/["']/g, ''),
+      )
+      const found = findCommand(all, words)
+      assert.ok(found, example)
+      const secrets = Object.entries(found.command.options).filter(([, { isSecret }]) => isSecret)
+      const parsed = parseFor(found.command, found.rest)
+      // The CLI asks for secrets, and makes the app's itself.
+      const asked = {
+        ...Object.fromEntries(secrets.map(([secret]) => [secret, 'typed'])),
+        ...(example.startsWith('user tfa add') ? { type: 'totp' } : {}),
+      }
+      assert.doesNotThrow(
+        () => paramsOf(found.command, { ...parsed, params: { ...asked, ...parsed.params } }, 'lab'),
+        example,
+      )
+    }
+  }
+})
+
+test('what is taken for the sake of other programs alone is named in the help, and not explained', async () => {
+  const found = findCommand(offlineCommands('lab').commands, ['backup', 'now'])
+  assert.ok(found)
+  const help = await commandHelp(found.command, { language: 'en', width: 80 })
+  assert.match(help, /Usage: hako backup now \[vmid\]/)
+  assert.match(help, /without effect here or refused: [^:]*--pigz/)
+  assert.doesNotMatch(help, /--pigz N|Without effect\./)
 })
 
 test('a slip of the finger finds its command', () => {
@@ -137,6 +193,24 @@ test('completion offers nouns, verbs, options, values and ids', async () => {
   assert.throws(() => completionScript('fish'), /must be bash or zsh/)
 })
 
+test('completion knows which list has what an option or a later argument names', async () => {
+  const all = offlineCommands('lab').commands
+  const at = async (...typed: string[]) => {
+    const asked: unknown[] = []
+    await candidates(all, [], typed, (command, parameter, given) => {
+      const source = sourceOf(all, command, parameter)
+      asked.push(source && `${filledPath(source.command.path, { node: 'lab', ...given })} ${source.column}`)
+      return Promise.resolve([])
+    })
+    return asked[0]
+  }
+  assert.equal(await at('vm', 'rollback', '100', ''), '/nodes/lab/qemu/100/snapshot name')
+  assert.equal(await at('backup', 'now', '100', '--storage', ''), '/nodes/lab/storage storage')
+  assert.equal(await at('vm', 'start', '--timeout', '5', ''), '/nodes/lab/qemu vmid')
+  assert.equal(await at('vm', 'create', '300', '--pool', 'w'), '/pools poolid')
+  assert.equal(await at('vm', 'clone', '100', ''), undefined)
+})
+
 test('a table fits the terminal, whatever is in it', async () => {
   const row = fc.record({
     vmid: fc.integer(),
@@ -152,6 +226,28 @@ test('a table fits the terminal, whatever is in it', async () => {
     { numRuns: 50 },
   )
   assert.deepEqual(fit([10, 50], 40), [10, 30])
+})
+
+test('where a table is too wide, columns that say nothing go before others are cut', async () => {
+  const rows = [
+    { iface: 'vmbr0', cidr: '192.0.2.2/24', gateway: undefined, comments: '' },
+    { iface: 'vmbr1', cidr: '198.51.100.254/24', gateway: undefined, comments: '' },
+  ]
+  const all = ['iface', 'cidr', 'gateway', 'comments']
+  assert.equal(await tableText(rows, all, 26), 'IFACE  CIDR\nvmbr0  192.0.2.2/24\nvmbr1  198.51.100.254/24')
+  assert.match(await tableText(rows, all, 80), /^IFACE {2}CIDR {15}GATEWAY {2}COMMENTS\n/)
+})
+
+test('moments stand in a table as people read them, and a user who does not expire never does', async () => {
+  const [head, first] = (
+    await tableText(
+      [{ userid: 'bob@pve', expire: 0, email: '', created: 1_795_185_733 }],
+      ['userid', 'expire', 'email', 'created'],
+      80,
+    )
+  ).split('\n')
+  assert.equal(head, 'USERID   EXPIRE  EMAIL  CREATED')
+  assert.match(first ?? '', /^bob@pve {2}never {3}- {6}2026-11-2\d \d\d:\d\d:13$/)
 })
 
 test('the same rows print as table, JSON, YAML, NDJSON and ids', async () => {
@@ -177,15 +273,20 @@ test('waiting shows each log line once and ends as the task ends', async () => {
     socketPath: '',
     call: (_, path, params) => {
       if (path.endsWith('/log')) {
-        const all = ['one', 'two', 'three'].map((t, at) => ({ n: at + 1, t }))
-        return Promise.resolve({ data: all.slice(Number(params?.start ?? 0), asked + 1) })
+        const all = ['one', 'two', 'three', 'Do it again.', 'TASK ERROR: broken'].map((t, at) => ({ n: at + 1, t }))
+        return Promise.resolve({ data: all.slice(Number(params?.start ?? 0), asked < 3 ? asked + 1 : undefined) })
       }
       asked += 1
       return Promise.resolve({
         data:
           asked < 3
             ? { status: 'running', phase: 'write', fraction: 0.5 }
-            : { status: 'stopped', exitstatus, ...(exitstatus.includes('NOT proven') ? { kind: 'unproven' } : {}) },
+            : {
+                status: 'stopped',
+                exitstatus,
+                remedy: 'Do it again.',
+                ...(exitstatus.includes('NOT proven') ? { kind: 'unproven' } : {}),
+              },
       })
     },
   })
@@ -204,6 +305,41 @@ test('waiting shows each log line once and ends as the task ends', async () => {
   await assert.rejects(wait(exits[1] ?? ''), (error: Fault) => error.kind === 'unproven')
   await assert.rejects(wait(exits[2] ?? ''), (error: Fault) => error.kind === 'failed')
   assert.equal(phaseBar('write', 0.5), 'write        ██████████──────────  50 %')
+})
+
+test('a log longer than one reply is shown whole', async () => {
+  const all = Array.from({ length: 1234 }, (_, at) => ({ n: at + 1, t: `line ${at + 1}` }))
+  const shown: string[] = []
+  await waitForTask({
+    connection: {
+      socketPath: '',
+      call: (_, path, { start = '0', limit = '0' } = {}) =>
+        Promise.resolve({
+          data: path.endsWith('/log')
+            ? all.slice(Number(start), Number(start) + Number(limit))
+            : { status: 'stopped', exitstatus: 'OK' },
+        }),
+    },
+    upid: 'UPID:lab:x',
+    language: 'en',
+    quiet: false,
+    timeoutSeconds: 5,
+    show: (line) => shown.push(line),
+  })
+  assert.deepEqual(
+    shown,
+    all.map(({ t }) => t),
+  )
+})
+
+test('the time that is left follows from the pace of the phase, and starts anew with the next one', () => {
+  const pace = paceOf()
+  assert.equal(pace({ phase: 'write', fraction: 0.1 }, 0), undefined)
+  assert.equal(pace({ phase: 'write', fraction: 0.2 }, 1000), undefined, 'too early to tell')
+  assert.equal(Math.round(pace({ phase: 'write', fraction: 0.5 }, 4000) ?? 0), 5000)
+  assert.equal(pace({ phase: 'check', fraction: 0.6 }, 5000), undefined)
+  assert.equal(pace({ phase: 'check' }, 9000), undefined)
+  assert.deepEqual([clockFace(41_200), clockFace(3_909_000)], ['0:42', '1:05:09'])
 })
 
 test('the language follows --lang, then the environment', () => {

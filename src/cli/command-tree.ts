@@ -27,6 +27,19 @@ export function name({ words }: Pick<Command, 'words'>): string {
   return words.join(' ')
 }
 
+/** `vm clone <vmid> <newid>`: what must be given, and by position may be. */
+export function usage(command: Command): string {
+  const required = Object.entries(command.options)
+    .filter(
+      ([option, { required: isRequired }]) => isRequired && option !== 'node' && !command.positional.includes(option),
+    )
+    .map(([option]) => `--${option} ${option.toUpperCase()}`)
+  const positional = command.positional.map((word) =>
+    command.options[word]?.required === false || word === 'node' ? `[${word}]` : `<${word}>`,
+  )
+  return [name(command), ...positional, ...required].join(' ')
+}
+
 /** Up to three names a few keystrokes away. */
 export function suggestions(names: readonly string[], typed: string): string[] {
   return names

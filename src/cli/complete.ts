@@ -2,7 +2,7 @@
 import { Fault } from '#base/fault.ts'
 import type { Command } from '#rest/command.ts'
 import { globalOptions } from './arguments.ts'
-import { findCommand } from './command-tree.ts'
+import { findCommand, name } from './command-tree.ts'
 
 const bash = `# hako completion for bash: source <(hako completion bash)
 _hako() {
@@ -34,16 +34,19 @@ export function completionScript(shell: string | undefined): string {
   throw new Fault('invalid', `no completion for '${shell ?? ''}': it must be bash or zsh`)
 }
 
+/** Positional parameters before the cursor. */
+export type Given = Readonly<Record<string, string>>
+
 /**
  * What may stand where the cursor is.
  * @param typed the words so far, the last one unfinished (maybe empty)
- * @param idsOf asks the node for the objects a positional parameter may name
+ * @param idsOf asks the node for the objects a parameter may name
  */
 export async function candidates(
   commands: readonly Command[],
   localNames: readonly (readonly string[])[],
   typed: readonly string[],
-  idsOf: (command: Command, positional: string) => Promise<readonly string[]>,
+  idsOf: (command: Command, name: string, given: Given) => Promise<readonly string[]>,
 ): Promise<string[]> {
   const [done, open] = [typed.slice(0, -1), typed.at(-1) ?? '']
   const found = findCommand(commands, done)
@@ -64,29 +67,50 @@ export async function candidates(
     const own = Object.keys(command.options).filter((name) => !command.positional.includes(name) && name !== 'node')
     return starting([...own, ...Object.keys(globalOptions)].map((name) => `--${name}`))
   }
-  const positional = command.positional[rest.filter((word) => !word.startsWith('-')).length]
-  return positional === undefined ? [] : starting(await idsOf(command, positional))
+  const plain = rest.filter((word, at) => !word.startsWith('-') && !takesNext(command, rest[at - 1]))
+  const given = Object.fromEntries(command.positional.slice(0, plain.length).map((name, at) => [name, plain[at] ?? '']))
+  if (takesNext(command, done.at(-1))) return option === undefined ? [] : starting(await idsOf(command, option, given))
+  const positional = command.positional[plain.length]
+  return positional === undefined ? [] : starting(await idsOf(command, positional, given))
+}
+
+/** An option of the command whose value is the next word. */
+function takesNext({ options }: Command, word = ''): boolean {
+  const facts = word.startsWith('--') ? options[word.slice(2)] : undefined
+  return facts !== undefined && facts.type !== 'boolean'
 }
 
 /** Which list knows the objects a positional names, and in which column. */
-const lists: Readonly<Record<string, readonly [noun: string, column: string]>> = {
-  vmid: ['vm', 'vmid'],
-  archive: ['backup', 'volid'],
-  volume: ['backup', 'volid'],
-  drill: ['drill', 'id'],
-  upid: ['task', 'upid'],
-  storage: ['storage', 'storage'],
-  userid: ['user', 'userid'],
-  roleid: ['role', 'roleid'],
-  groupid: ['group', 'groupid'],
+const lists: Readonly<Record<string, readonly [list: string, column: string]>> = {
+  vmid: ['vm list', 'vmid'],
+  archive: ['backup list', 'volid'],
+  volume: ['backup list', 'volid'],
+  drill: ['drill list', 'id'],
+  upid: ['task list', 'upid'],
+  storage: ['storage list', 'storage'],
+  userid: ['user list', 'userid'],
+  users: ['user list', 'userid'],
+  roleid: ['role list', 'roleid'],
+  roles: ['role list', 'roleid'],
+  groupid: ['group list', 'groupid'],
+  groups: ['group list', 'groupid'],
+  pool: ['pool list', 'poolid'],
+  poolid: ['pool list', 'poolid'],
+  realm: ['realm list', 'realm'],
+  snapname: ['vm snapshot list', 'name'],
 }
+
+/** New ids are nobody's yet. */
+const unknowable = new Set(['newid', 'name', 'comment'])
 
 export function sourceOf(
   commands: readonly Command[],
   command: Command,
-  positional: string,
+  parameter: string,
 ): { command: Command; column: string } | undefined {
-  const [noun, column] = lists[positional] ?? [command.words[0], positional]
-  const found = commands.find(({ words }) => words.length === 2 && words[0] === noun && words[1] === 'list')
-  return found && { command: found, column }
+  if (unknowable.has(parameter)) return undefined
+  const isPositional = command.positional.includes(parameter)
+  const [list, column] = lists[parameter] ?? (isPositional ? [`${command.words[0] ?? ''} list`, parameter] : [])
+  const found = commands.find((one) => list !== undefined && name(one) === list)
+  return found && column !== undefined ? { command: found, column } : undefined
 }

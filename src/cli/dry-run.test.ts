@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { isFault } from '#base/fault.ts'
 import { string } from '#base/schema/schema.ts'
 import { upid } from '#base/schema/standard.ts'
 import { commandsOf } from '#rest/command.ts'
@@ -49,7 +50,10 @@ test('a dry run asks what would be done, needs no confirmation and is no paramet
 })
 
 test('without it the deed is done, once it is confirmed', async () => {
-  await assert.rejects(run('local', '--keep', 'keep-last=1'), /--confirm local/)
+  await assert.rejects(
+    run('local', '--keep', 'keep-last=1'),
+    (fault) => isFault(fault, 'invalid') && fault.remedy === 'Repeat it with --confirm local.',
+  )
   const [call] = await run('local', '--keep', 'keep-last=1', '--no-dry-run', '--confirm', 'local', '--no-wait')
   assert.deepEqual(call, ['DELETE', '/storage/local/prunebackups', { keep: 'keep-last=1' }])
 })

@@ -1,7 +1,10 @@
 /** `--help`: what a command does, its options with bounds, examples. Made from the same description the API checks by. */
 import type { Command, CommandOption } from '#rest/command.ts'
-import { commandsBelow, name } from './command-tree.ts'
+import { commandsBelow, usage } from './command-tree.ts'
+import { exampleOf } from './example.ts'
 import { type Language, say } from './text.ts'
+import { measureFor } from './text-width.ts'
+import { columns, usualWidth, wrapped } from './wrap.ts'
 
 const globals: readonly (readonly [string, Parameters<typeof say>[1]])[] = [
   ['-o, --output FORMAT', 'outputHelp'],
@@ -12,35 +15,76 @@ const globals: readonly (readonly [string, Parameters<typeof say>[1]])[] = [
   ['    --lang LANGUAGE', 'langHelp'],
 ]
 
-export function globalHelp(language: Language): string {
-  return columns(globals.map(([left, sentence]) => [left, say(language, sentence)]))
+export interface HelpFacts {
+  readonly language: Language
+  /** Columns of the terminal. */
+  readonly width: number | undefined
+}
+
+export function globalHelp({ language, width = usualWidth }: HelpFacts): Promise<string> {
+  return columns(
+    globals.map(([left, sentence]) => [left, say(language, sentence)]),
+    width,
+  )
+}
+
+/** Every noun with its verbs. */
+export async function overview(commands: readonly Command[], facts: HelpFacts): Promise<string> {
+  const { language, width = usualWidth } = facts
+  const nouns = [...new Set(commands.map(({ words }) => words[0] ?? ''))].toSorted()
+  const rows = nouns.map((noun): [string, string] => {
+    const below = commandsBelow(commands, [noun])
+    const verbs = [...new Set(below.map(({ words }) => words.slice(1).join(' ')))].filter(Boolean)
+    return [noun, verbs.length > 0 ? verbs.join(', ') : (below[0]?.description ?? '')]
+  })
+  return [
+    `${say(language, 'usage')}: hako <noun> <verb> …`,
+    `${say(language, 'commands')}:\n${await columns(rows, width)}`,
+    `${say(language, 'global')}:\n${await globalHelp(facts)}`,
+    say(language, 'more'),
+  ].join('\n\n')
 }
 
 /** The verbs of a noun, or all nouns' verbs. */
-export function listHelp(commands: readonly Command[], words: readonly string[], language: Language): string {
+export async function listHelp(
+  commands: readonly Command[],
+  words: readonly string[],
+  { language, width = usualWidth }: HelpFacts,
+): Promise<string> {
   const rows = commandsBelow(commands, words).map((command): [string, string] => [usage(command), command.description])
-  return `${say(language, 'usage')}: hako ${words.length > 0 ? `${words.join(' ')} ` : ''}…\n\n${columns(rows)}\n\n${say(language, 'more')}`
+  return `${say(language, 'usage')}: hako ${words.length > 0 ? `${words.join(' ')} ` : ''}…\n\n${await columns(rows, width)}\n\n${say(language, 'more')}`
 }
 
-export function commandHelp(command: Command, language: Language): string {
-  const parts = [command.description, `${say(language, 'usage')}: hako ${usage(command)}`]
+export async function commandHelp(command: Command, facts: HelpFacts): Promise<string> {
+  const { language, width = usualWidth } = facts
+  const parts = [await paragraph(command.description, width), `${say(language, 'usage')}: hako ${usage(command)}`]
   const options = optionRows(command, language)
-  if (options.length > 0) parts.push(`${say(language, 'options')}:\n${columns(options)}`)
-  if (command.destroys !== undefined)
-    parts.push(columns([[`--confirm ${command.destroys.toUpperCase()}`, say(language, 'confirmHelp')]]))
-  parts.push(`${say(language, 'global')}:\n${globalHelp(language)}`)
-  if (command.examples.length > 0)
-    parts.push(`${say(language, 'examples')}:\n${command.examples.map((example) => `  hako ${example}`).join('\n')}`)
+  if (options.length > 0) parts.push(`${say(language, 'options')}:\n${await columns(options, width)}`)
+  const unlisted = Object.keys(command.options).filter((option) => command.options[option]?.isListed === false)
+  if (unlisted.length > 0) {
+    const sentence = say(language, 'quietOptions', unlisted.map((option) => `--${option}`).join(', '))
+    parts.push(await paragraph(sentence, width))
+  }
+  const own = ownRows(command, language)
+  if (own.length > 0) parts.push(await columns(own, width))
+  parts.push(`${say(language, 'global')}:\n${await globalHelp(facts)}`)
+  const examples = command.examples.length > 0 ? command.examples : [exampleOf(command)]
+  parts.push(`${say(language, 'examples')}:\n${examples.map((example) => `  hako ${example}`).join('\n')}`)
   return parts.join('\n\n')
 }
 
-export function usage(command: Command): string {
-  const required = Object.entries(command.options)
-    .filter(
-      ([option, { required: isRequired }]) => isRequired && option !== 'node' && !command.positional.includes(option),
-    )
-    .map(([option]) => `--${option} ${option.toUpperCase()}`)
-  return [name(command), ...command.positional.map((word) => `<${word}>`), ...required].join(' ')
+async function paragraph(sentence: string, width: number): Promise<string> {
+  return wrapped(sentence, width, await measureFor([sentence])).join('\n')
+}
+
+/** What the CLI adds to a command of this kind. */
+function ownRows({ destroys, follow }: Command, language: Language): [string, string][] {
+  return [
+    ...(destroys === undefined
+      ? []
+      : [[`--confirm ${destroys.toUpperCase()}`, say(language, 'confirmHelp')] as [string, string]]),
+    ...(follow ? [['--stdin', say(language, 'stdinHelp')] as [string, string]] : []),
+  ]
 }
 
 function optionRows(command: Command, language: Language): [string, string][] {
@@ -49,7 +93,10 @@ function optionRows(command: Command, language: Language): [string, string][] {
     for (let at = 1; family && at < family.count; at += 1) members.add(`${family.name}${at}`)
   }
   return Object.entries(command.options)
-    .filter(([option]) => !command.positional.includes(option) && option !== 'node' && !members.has(option))
+    .filter(
+      ([option, { isListed }]) =>
+        isListed !== false && !command.positional.includes(option) && option !== 'node' && !members.has(option),
+    )
     .map(([option, facts]) => [label(option, facts), explain(facts, language)])
 }
 
@@ -61,18 +108,13 @@ function label(option: string, { type, family }: CommandOption): string {
 }
 
 function explain(
-  { description = '', enum: allowed, default: usual, required }: CommandOption,
+  { type, description = '', enum: allowed, default: usual, required }: CommandOption,
   language: Language,
 ): string {
   const notes = [
     ...(required ? [say(language, 'required')] : []),
     ...(allowed ? [allowed.join(' | ')] : []),
-    ...(usual === undefined ? [] : [`= ${usual}`]),
+    ...(usual === undefined || usual === '' || (type === 'boolean' && !usual) ? [] : [`= ${usual}`]),
   ]
   return `${description}${notes.length > 0 ? ` (${notes.join('; ')})` : ''}`
-}
-
-function columns(rows: readonly (readonly [string, string])[]): string {
-  const width = Math.min(44, Math.max(0, ...rows.map(([left]) => left.length)))
-  return rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}`.trimEnd()).join('\n')
 }

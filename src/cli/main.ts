@@ -8,13 +8,16 @@
  */
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Fault, messageOf } from '#base/fault.ts'
-import type { CommandList } from '#rest/command.ts'
+import { Fault, isFault, messageOf } from '#base/fault.ts'
+import type { Command, CommandList } from '#rest/command.ts'
 import { leadingWords, parseFor, wordsFirst } from './arguments.ts'
+import type { Given } from './complete.ts'
+import { apiUsage, builtInCommands, followOption } from './built-in.ts'
 import { findCommand, name, suggestions } from './command-tree.ts'
 import { type Connection, connectionTo } from './connection.ts'
 import { exitCodeOf, exitCodes } from './exit.ts'
 import { localCommands } from './local.ts'
+import { filledPath } from './path.ts'
 import { printed } from './print.ts'
 import { awaitTask, runCommand } from './run-command.ts'
 import { processTerminal, type Terminal } from './terminal.ts'
@@ -28,7 +31,7 @@ async function main(args: readonly string[], env: Readonly<Record<string, string
   try {
     return await dispatch(args, env, terminal)
   } catch (error) {
-    return complain(error, language)
+    return complain(isFault(error, 'unauthenticated') ? await unknownUser(error, language) : error, language)
   }
 }
 
@@ -46,20 +49,41 @@ async function dispatch(
     if (rest.includes('--help') || rest.includes('-h')) return showLocalHelp(local, terminal)
     return local.run(rest, terminal)
   }
+  const isForHelp = words.length === 0 || args.includes('--help') || args.includes('-h')
+  const builtIn = isForHelp ? findCommand(builtInCommands(terminal.language), words)?.command : undefined
+  if (builtIn) return showCommandHelp(builtIn, terminal)
   const connection = await connect(args, env, terminal.language)
   if (words[0] === 'api') return rawCall(args.slice(1), connection, terminal)
   if (words[0] === 'task' && words[1] === 'wait') return waitCommand(args.slice(2), connection, terminal)
-  const isForHelp = words.length === 0 || args.includes('--help') || args.includes('-h')
+  if (words[0] === 'task' && words[1] === 'log' && args.some(isFollow)) {
+    return waitCommand(
+      args.slice(2).filter((arg) => !isFollow(arg)),
+      connection,
+      terminal,
+    )
+  }
   const list = await commandList(connection, isForHelp, isForHelp ? [] : words)
-  if (words[0] === 'version' || args.includes('--version')) return showVersion(args, list, connection, terminal)
-  const found = findCommand(list.commands, args)
+  if ((words[0] === 'version' && !isForHelp) || args.includes('--version'))
+    return showVersion(args, list, connection, terminal)
+  const found = findCommand(list.commands.map(withFollow), args)
   if (!found) return showHelp(words, args, await commandList(connection, true), terminal)
   const facts = { connection, list, terminal }
-  // An app's secret is made here: no person types one.
-  if (found.command.words.join(' ') === 'user tfa add') {
-    return (await import('./add-factor.ts')).addFactor(found.command, found.rest, facts)
+  return (await runnerOf(found.command))(found.command, found.rest, facts)
+}
+
+/** Some commands do more than one call, for the person who types them. */
+async function runnerOf(command: Command): Promise<typeof runCommand> {
+  switch (name(command)) {
+    // An app's secret is made here: no person types one.
+    case 'user tfa add':
+      return (await import('./add-factor.ts')).addFactor
+    case 'vm set':
+      return (await import('./set-guest.ts')).setGuest
+    case 'storage remove':
+      return (await import('./remove-storage.ts')).removeStorage
+    default:
+      return runCommand
   }
-  return runCommand(found.command, found.rest, facts)
 }
 
 async function connect(
@@ -101,7 +125,14 @@ async function commandList(
   }
 }
 
-const apiUsage = 'hako api GET /nodes, or: hako api POST /nodes/lab/qemu vmid=100 memory=256'
+function isFollow(arg: string): boolean {
+  return arg === '-f' || arg === '--follow'
+}
+
+function withFollow(command: Command): Command {
+  if (name(command) !== 'task log') return command
+  return { ...command, options: { ...command.options, follow: followOption } }
+}
 
 /** `hako task wait UPID`: comes back to a task that was not waited for. */
 async function waitCommand(args: readonly string[], connection: Connection, terminal: Terminal): Promise<number> {
@@ -114,10 +145,6 @@ async function waitCommand(args: readonly string[], connection: Connection, term
 /** `hako api GET /nodes`, `hako api POST /nodes/lab/qemu vmid=100 memory=256`. */
 async function rawCall(args: readonly string[], connection: Connection, terminal: Terminal): Promise<number> {
   const { positionals, global } = parseFor({ positional: [], options: {} }, args)
-  if (global.help) {
-    terminal.out(apiUsage)
-    return exitCodes.ok
-  }
   const [method = '', path = '', ...pairs] = positionals
   if (!/^(GET|POST|PUT|DELETE)$/i.test(method) || !path.startsWith('/')) {
     throw new Fault('invalid', 'this is no call of the API', { remedy: apiUsage })
@@ -160,29 +187,32 @@ async function showHelp(
 ): Promise<number> {
   const [noun = ''] = words
   const { language } = terminal
-  const nouns = [
-    ...new Set([
-      ...list.commands.map((command) => command.words[0] ?? ''),
-      ...localCommands.map((command) => command.words[0] ?? ''),
-      'api',
-      'version',
-    ]),
-  ]
+  const commands = [...list.commands, ...localAsCommands(language), ...builtInCommands(language)]
+  const nouns = [...new Set(commands.map((command) => command.words[0] ?? ''))]
   const isNoun = words.length > 0 && nouns.includes(noun)
   const isAsked = words.length === 0 || args.includes('--help') || args.includes('-h') || (isNoun && words.length === 1)
-  if (isAsked) {
-    const { globalHelp, listHelp } = await import('./help.ts')
+  if (isAsked && (isNoun || words.length === 0)) {
+    const { listHelp, overview } = await import('./help.ts')
     terminal.out(
       words.length === 0
-        ? overview(nouns, list, language, globalHelp(language))
-        : listHelp([...list.commands, ...localAsCommands(language)], words.slice(0, 1), language),
+        ? await overview(commands, terminal)
+        : await listHelp(commands, belowWhich(commands, words), terminal),
     )
     return words.length === 0 && args.length === 0 ? exitCodes.usage : exitCodes.ok
   }
   const typed = words.slice(0, isNoun ? Math.max(2, verbWords(list, words)) : 1).join(' ')
-  const near = suggestions(isNoun ? list.commands.map(name) : nouns, typed)
-  const details = near.length > 0 ? { remedy: say(language, 'didYouMean', near.join(', ')) } : {}
+  const near = suggestions(isNoun ? commands.map(name) : nouns, typed)
+  const remedy = near.length > 0 ? say(language, 'didYouMean', near.join(', ')) : `hako ${isNoun ? noun : ''} --help`
+  const details = { remedy: remedy.replace('  ', ' ') }
   throw new Fault('invalid', say(language, 'unknownCommand', typed), details)
+}
+
+/** As many of the words as lead to commands: `vm snapshot` has verbs of its own. */
+function belowWhich(commands: readonly Command[], words: readonly string[]): readonly string[] {
+  const lengths = [...words.keys()].map((at) => at + 1).toReversed()
+  const leads = (length: number) =>
+    commands.some(({ words: own }) => words.slice(0, length).every((word, at) => own[at] === word))
+  return words.slice(0, lengths.find(leads) ?? 0)
 }
 
 /** How many of the words begin some command: `vm agent foo` is about `vm agent …`, so three are shown. */
@@ -209,13 +239,10 @@ function localAsCommands(language: Language): CommandList['commands'] {
   }))
 }
 
-function overview(nouns: readonly string[], list: CommandList, language: Language, globals: string): string {
-  const lines = nouns.toSorted().map((noun) => {
-    const verbs = list.commands.filter(({ words }) => words[0] === noun).map(({ words }) => words.slice(1).join(' '))
-    const local = localCommands.filter(({ words }) => words[0] === noun).map(({ words }) => words.slice(1).join(' '))
-    return `  ${noun.padEnd(12)} ${[...new Set([...local, ...verbs])].filter(Boolean).toSorted().join(', ')}`.trimEnd()
-  })
-  return `${say(language, 'usage')}: hako <noun> <verb> …\n\n${say(language, 'commands')}:\n${lines.join('\n')}\n\n${say(language, 'global')}:\n${globals}\n\n${say(language, 'more')}`
+async function showCommandHelp(command: Command, terminal: Terminal): Promise<number> {
+  const { commandHelp } = await import('./help.ts')
+  terminal.out(await commandHelp(command, terminal))
+  return exitCodes.ok
 }
 
 function showLocalHelp(local: (typeof localCommands)[number], terminal: Terminal): number {
@@ -229,20 +256,39 @@ function showLocalHelp(local: (typeof localCommands)[number], terminal: Terminal
 async function complete(typed: readonly string[], connection: Connection, terminal: Terminal): Promise<number> {
   const { candidates, sourceOf } = await import('./complete.ts')
   const list = await commandList(connection, true)
-  const idsOf = async (command: CommandList['commands'][number], positional: string): Promise<string[]> => {
-    const source = sourceOf(list.commands, command, positional)
+  const commands = [...list.commands.map(withFollow), ...builtInCommands(terminal.language)]
+  const idsOf = async (command: Command, parameter: string, given: Given): Promise<string[]> => {
+    const source = sourceOf(list.commands, command, parameter)
     if (!source) return []
-    const { data } = await connection.call('GET', source.command.path.replace('{node}', list.node))
-    return (data as Record<string, unknown>[]).map((row) => String(row[source.column] as string | number))
+    const { data } = await connection.call('GET', filledPath(source.command.path, { ...given, node: list.node }))
+    const values = (data as Record<string, unknown>[]).map((row) => row[source.column])
+    return values.filter((value) => typeof value === 'string' || typeof value === 'number').map(String)
   }
   const found = await candidates(
-    list.commands,
+    commands,
     localCommands.map(({ words }) => words),
     typed,
-    (command, positional) => idsOf(command, positional).catch(() => []),
+    (...asked) => idsOf(...asked).catch(() => []),
   )
   if (found.length > 0) terminal.out(found.join('\n'))
   return exitCodes.ok
+}
+
+/** The socket knows callers by the kernel's word: there is nothing to log in with. */
+async function unknownUser(fault: Fault, language: Language): Promise<Fault> {
+  const { userInfo } = await import('node:os')
+  // A uid without an entry in passwd has no name.
+  const userName = ((): string | undefined => {
+    try {
+      return userInfo().username
+    } catch {
+      return undefined
+    }
+  })()
+  return new Fault('unauthenticated', say(language, 'notKnown', userName ?? String(process.getuid?.())), {
+    cause: fault,
+    remedy: say(language, 'notKnownRemedy', userName ?? 'NAME'),
+  })
 }
 
 function complain(error: unknown, language: Language): number {

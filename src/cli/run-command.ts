@@ -1,9 +1,10 @@
 /** Runs a command of the node: words and options become a call, its reply becomes text or a task to wait for. */
 import { open } from 'node:fs/promises'
 import { MiB } from '#base/bytes.ts'
-import { Fault, invalid } from '#base/fault.ts'
+import { Fault, invalid, isFault } from '#base/fault.ts'
 import { asFileFault } from '#host/files.ts'
 import { type Command, type CommandList, dryRun } from '#rest/command.ts'
+import { name, usage } from './command-tree.ts'
 import { exitCodes } from './exit.ts'
 import { parseFor, type Parsed } from './arguments.ts'
 import type { Connection } from './connection.ts'
@@ -19,12 +20,23 @@ export interface RunFacts {
   readonly terminal: Terminal
 }
 
-export async function runCommand(given: Command, args: readonly string[], facts: RunFacts): Promise<number> {
+export async function runCommand(command: Command, args: readonly string[], facts: RunFacts): Promise<number> {
+  try {
+    return await run(command, args, facts)
+  } catch (error) {
+    // A wrong word and nothing said about the right one: the help knows.
+    if (!isFault(error, 'invalid') || error.remedy !== undefined) throw error
+    const { message, cause, fields = {} } = error
+    throw new Fault('invalid', message, { cause, fields, remedy: `hako ${name(command)} --help` })
+  }
+}
+
+async function run(given: Command, args: readonly string[], facts: RunFacts): Promise<number> {
   const { connection, list, terminal } = facts
   const { command, parsed } = meant(given, parseFor(given, args))
   if (parsed.global.help) {
     const { commandHelp } = await import('./help.ts')
-    terminal.out(commandHelp(command, terminal.language))
+    terminal.out(await commandHelp(command, terminal))
     return exitCodes.ok
   }
   const params = await withInput(
@@ -170,10 +182,7 @@ export function paramsOf(
   }
   const extra = positionals.slice(command.positional.length)
   if (extra.length > 0)
-    throw new Fault(
-      'invalid',
-      `'${extra.join(' ')}' is too much: this command takes ${command.positional.length || 'no'} plain argument(s)`,
-    )
+    throw new Fault('invalid', `'${extra.join(' ')}' is too much`, { remedy: `hako ${usage(command)}` })
   return finished(command, all, node)
 }
 
@@ -185,7 +194,10 @@ function finished(
   if ('node' in command.options && command.path.includes('{node}')) all.node ??= node
   const absent = Object.entries(command.options).filter(([name, { required }]) => required && all[name] === undefined)
   if (absent.length > 0)
-    throw invalid(Object.fromEntries(absent.map(([name]) => [name, 'property is missing and it is not optional'])))
+    throw invalid(
+      Object.fromEntries(absent.map(([option]) => [option, 'property is missing and it is not optional'])),
+      { remedy: `hako ${usage(command)}` },
+    )
   return all
 }
 
@@ -198,5 +210,9 @@ function demandConfirmation(
   if (command.destroys === undefined) return
   if (command.destroysWhen !== undefined && !['1', 'true'].includes(String(params[command.destroysWhen] ?? ''))) return
   const target = String(params[command.destroys] ?? '')
-  if (global.confirm !== target) throw new Fault('invalid', say(terminal.language, 'confirm', target))
+  if (global.confirm !== target) {
+    throw new Fault('invalid', say(terminal.language, 'confirm', target), {
+      remedy: say(terminal.language, 'confirmRemedy', target),
+    })
+  }
 }

@@ -15,12 +15,9 @@ export async function tableText(
   columns: readonly string[],
   width: number | undefined,
 ): Promise<string> {
-  const head = columns.map((column) => column.toUpperCase())
-  const lines = [head, ...rows.map((row) => columns.map((column) => cellText(humanValue(column, row[column]))))]
-  const measure = await measureFor(lines.flat())
-  const natural = columns.map((_, at) => Math.max(...lines.map((line) => measure(line[at] ?? ''))))
-  const kept = columns.map((column) => isKept(column))
-  const widths = width === undefined ? natural : fit(natural, width - 2 * (columns.length - 1), kept)
+  const all = await laidOut(rows, columns, width)
+  // Where there is too little room, what says nothing in any row gives way first.
+  const { lines, widths, measure } = all.isWhole ? all : await laidOut(rows, telling(rows, columns), width)
   if (!widths) return (await Promise.all(rows.map((row) => factsText(only(row, columns))))).join('\n\n')
   return lines
     .map((line) =>
@@ -30,6 +27,21 @@ export async function tableText(
         .trimEnd(),
     )
     .join('\n')
+}
+
+async function laidOut(rows: readonly Row[], columns: readonly string[], width: number | undefined) {
+  const head = columns.map((column) => column.toUpperCase())
+  const lines = [head, ...rows.map((row) => columns.map((column) => cellText(humanValue(column, row[column]))))]
+  const measure = await measureFor(lines.flat())
+  const natural = columns.map((_, at) => Math.max(...lines.map((line) => measure(line[at] ?? ''))))
+  const gaps = 2 * (columns.length - 1)
+  const isWhole = width === undefined || natural.reduce((sum, own) => sum + own, gaps) <= width
+  const widths = width === undefined ? natural : fit(natural, width - gaps, columns.map(isKept))
+  return { lines, measure, widths, isWhole }
+}
+
+function telling(rows: readonly Row[], columns: readonly string[]): string[] {
+  return columns.filter((column) => rows.some((row) => cellText(row[column]) !== '-'))
 }
 
 /** Exactly `width` columns wide: filled with spaces, or cut with an ellipsis. */
@@ -55,7 +67,7 @@ export async function factsText(facts: Row): Promise<string> {
 }
 
 export function cellText(value: unknown): string {
-  if (value === undefined || value === null) return '-'
+  if (value === undefined || value === null || value === '') return '-'
   if (typeof value === 'object') return JSON.stringify(value)
   // Control characters would move the cursor out of the cell.
   // oxlint-disable-next-line no-control-regex
@@ -65,7 +77,9 @@ export function cellText(value: unknown): string {
 /** What a person copies or compares: cut, it is worth nothing. */
 function isKept(column: string): boolean {
   return (
-    /^(vmid|id|upid|volid|drill|userid|storage|tokenid|full-tokenid|node)$/.test(column) || unitOf(column) === 'time'
+    /^(vmid|id|upid|volid|drill|userid|storage|tokenid|full-tokenid|node|iface|cidr)$/.test(column) ||
+    unitOf(column) === 'time' ||
+    unitOf(column) === 'expiry'
   )
 }
 

@@ -17,9 +17,36 @@ const sentences = {
     ja: '`hako lab` で起動するか、--instance で別のノードを指定してください。',
   },
   nothing: { en: 'nothing to show', ja: '表示するものはありません' },
-  confirm: {
-    en: 'This destroys {0}. Repeat it with --confirm {0}.',
-    ja: '{0} を破壊する操作です。--confirm {0} を付けて実行してください。',
+  confirm: { en: 'This destroys {0}.', ja: '{0} を破壊する操作です。' },
+  confirmRemedy: {
+    en: 'Repeat it with --confirm {0}.',
+    ja: '--confirm {0} を付けてもう一度実行してください。',
+  },
+  notKnown: {
+    en: "The node does not know '{0}', a user of this machine.",
+    ja: "このマシンのユーザー '{0}' は、ノードに登録されていません。",
+  },
+  notKnownRemedy: {
+    en: 'Run it as root (sudo hako …), or let root add the user: hako user create {0}@pam.',
+    ja: 'root で実行する (sudo hako …) か、root に登録してもらってください: hako user create {0}@pam',
+  },
+  left: { en: '{0} left', ja: '残り {0}' },
+  pending: {
+    en: 'The running guest does not have these yet: {0}. They hold from its next start.',
+    ja: '動作中のゲストには未適用: {0}。次の起動から有効になります。',
+  },
+  pendingRemedy: {
+    en: 'hako vm reboot {0}, or take it back: hako vm set {0} --revert {1}',
+    ja: 'hako vm reboot {0}、または取り消し: hako vm set {0} --revert {1}',
+  },
+  inUse: {
+    en: 'It is in use: {0}. What lies there stays, and nobody finds it any more.',
+    ja: '使用中です: {0}。中身は残りますが、参照できなくなります。',
+  },
+  stdinHelp: { en: "hand on this command's standard input", ja: '標準入力をゲストのプログラムに渡す' },
+  quietOptions: {
+    en: "Taken for other tools' sake, without effect here or refused: {0}",
+    ja: '他のツールのために受け付けるだけ、または拒否されるもの: {0}',
   },
   taskRunsOn: { en: 'The task goes on: {0}', ja: 'タスクは継続中です: {0}' },
   nextStep: { en: 'Next', ja: '次の手順' },

@@ -4,7 +4,7 @@
  */
 import { humanSize } from '#base/bytes.ts'
 
-type Unit = 'bytes' | 'share' | 'seconds' | 'time'
+type Unit = 'bytes' | 'share' | 'seconds' | 'time' | 'expiry'
 
 const units: Readonly<Record<string, Unit>> = {
   mem: 'bytes', maxmem: 'bytes', memhost: 'bytes', disk: 'bytes', maxdisk: 'bytes', size: 'bytes', used: 'bytes', avail: 'bytes', total: 'bytes',
@@ -12,7 +12,8 @@ const units: Readonly<Record<string, Unit>> = {
   starttime: 'time',
   finished: 'time',
   verified: 'time',
-  stored: 'bytes', endtime: 'time', ctime: 'time',
+  stored: 'bytes', endtime: 'time', ctime: 'time', time: 'time', created: 'time', snaptime: 'time', timestamp: 'time',
+  'next-run': 'time', 'last-run-endtime': 'time', 'tfa-locked-until': 'time', expire: 'expiry',
 } // prettier-ignore
 
 export function unitOf(column: string): Unit | undefined {
@@ -32,6 +33,8 @@ export function humanValue(column: string, value: unknown): unknown {
       return duration(value)
     case 'time':
       return localTime(value)
+    case 'expiry':
+      return value === 0 ? 'never' : localTime(value)
     default:
       return unit satisfies never
   }

@@ -21,6 +21,9 @@ export interface WaitFacts {
   readonly clock?: Clock
 }
 
+/** Lines of a log in one reply. */
+const pageLines = 500
+
 interface TaskStatus {
   readonly status: 'running' | 'stopped'
   readonly exitstatus?: string
@@ -37,9 +40,13 @@ export async function waitForTask(facts: WaitFacts): Promise<string> {
   const path = `/nodes/${upid.split(':')[1] ?? ''}/tasks/${encodeURIComponent(upid)}`
   const deadline = timeoutSeconds === undefined ? Infinity : clock.monotonic() + timeoutSeconds * 1000
   let seen = 0
+  const pace = paceOf()
   for (let pause = 20; ; pause = Math.min(pause * 1.5, 250)) {
     const status = (await connection.call('GET', `${path}/status`)).data as TaskStatus
-    if (!facts.quiet) seen = await showNews(facts, path, seen, status)
+    if (!facts.quiet) {
+      seen = await showNews(facts, path, seen, status)
+      showProgress(facts, status, pace(status, clock.monotonic()))
+    }
     if (status.status === 'stopped') return ended(status)
     if (signal?.aborted) throw new Fault('aborted', say(language, 'taskRunsOn', upid))
     if (clock.monotonic() > deadline)
@@ -53,15 +60,51 @@ function ended({ exitstatus: exitStatus = 'unexpected status', kind, remedy }: T
   throw new Fault(kind ?? 'failed', exitStatus, remedy === undefined ? {} : { remedy })
 }
 
-async function showNews(facts: WaitFacts, path: string, seen: number, status: TaskStatus): Promise<number> {
-  const log = (await facts.connection.call('GET', `${path}/log`, { start: String(seen), limit: '500' })).data
-  const lines = (log as { n: number; t: string }[]).filter(
-    ({ n, t }) => n > seen && t !== 'no content' && !/^TASK (OK|ERROR|WARNINGS)/.test(t),
-  )
-  for (const { t } of lines) facts.show(t)
-  if (status.status === 'running' && status.phase !== undefined)
-    facts.show(phaseBar(status.phase, status.fraction), true)
-  return lines.at(-1)?.n ?? seen
+/** All lines there are by now; a long log comes in several replies. */
+async function showNews(
+  { connection, show }: Pick<WaitFacts, 'connection' | 'show'>,
+  path: string,
+  seen: number,
+  status: TaskStatus,
+): Promise<number> {
+  const { data } = await connection.call('GET', `${path}/log`, { start: String(seen), limit: String(pageLines) })
+  const lines = (data as { n: number; t: string }[]).filter(({ n, t }) => n > seen && t !== 'no content')
+  for (const { t } of lines) if (!isOfTheEnd(t, status)) show(t)
+  const last = lines.at(-1)?.n ?? seen
+  return lines.length < pageLines ? last : showNews({ connection, show }, path, last, status)
+}
+
+/** How a task ended, and what to do then, is the last word anyway. */
+function isOfTheEnd(line: string, { exitstatus = '', remedy }: TaskStatus): boolean {
+  return /^TASK (OK|ERROR|WARNINGS)/.test(line) || line === remedy || (line !== '' && exitstatus.endsWith(` ${line}`))
+}
+
+function showProgress({ show, language }: WaitFacts, status: TaskStatus, leftMs: number | undefined): void {
+  if (status.status !== 'running' || status.phase === undefined) return
+  const left = leftMs === undefined ? '' : `  ${say(language, 'left', clockFace(leftMs))}`
+  show(`${phaseBar(status.phase, status.fraction)}${left}`, true)
+}
+
+/**
+ * How long a phase still takes, from how far it has come since it was first seen; nothing until that says
+ * something.
+ */
+export function paceOf(): (status: Pick<TaskStatus, 'phase' | 'fraction'>, now: number) => number | undefined {
+  let first: { readonly phase: string; readonly fraction: number; readonly at: number } | undefined
+  return ({ phase, fraction }, now) => {
+    if (phase === undefined || fraction === undefined) return undefined
+    if (first?.phase !== phase || fraction < first.fraction) first = { phase, fraction, at: now }
+    const [gained, took] = [fraction - first.fraction, now - first.at]
+    return gained < 0.01 || took < 2000 ? undefined : (took / gained) * (1 - fraction)
+  }
+}
+
+/** `1:05:09`, `0:42` */
+export function clockFace(ms: number): string {
+  const seconds = Math.ceil(ms / 1000)
+  const two = (value: number) => String(value).padStart(2, '0')
+  const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60]
+  return `${hours > 0 ? `${hours}:${two(minutes)}` : minutes}:${two(seconds % 60)}`
 }
 
 /** `write    ██████──────  52 %` */

@@ -277,7 +277,11 @@ export class GuestService extends GuestRegistry {
   async agent(vmid: Vmid): Promise<AgentClient> {
     const record = await this.driver.running(vmid)
     if (!record) throw new Fault('unavailable', `VM ${vmid} is not running`)
-    if (!agentOf(record.options).isEnabled) throw new Fault('unavailable', 'No QEMU guest agent configured')
+    if (!agentOf(record.options).isEnabled) {
+      throw new Fault('unavailable', 'No QEMU guest agent configured', {
+        remedy: `Install qemu-guest-agent in the guest, then: hako vm set ${vmid} --agent 1, and start it anew.`,
+      })
+    }
     return AgentClient.connect(join(this.runDirOf(vmid), 'agent.sock'), { random: this.#needs.random })
   }
 

@@ -15,6 +15,8 @@ export interface CommandOption {
   readonly multiple: boolean
   /** Never on a command line, where every user of the machine can read it. */
   readonly isSecret: boolean
+  /** `false`: taken, but nobody needs to read of it before they look for it. */
+  readonly isListed?: false
   /** `--scsi0 … --scsi30` stand as one line in the help: this is the first, of so many. */
   readonly family?: { readonly name: string; readonly count: number }
 }
@@ -78,7 +80,7 @@ function commandOf<Call>(endpoint: Endpoint<Call>, cli: CliHints): Command {
     path,
     description,
     positional: cli.positional ?? [],
-    options: { ...optionsOf(params), ...(cli.dryRun ? { [dryRun]: dryRunOption } : {}) },
+    options: { ...optionsOf(params, cli.unlisted), ...(cli.dryRun ? { [dryRun]: dryRunOption } : {}) },
     ...(cli.columns ? { columns: cli.columns } : {}),
     ...(cli.id === undefined ? {} : { id: cli.id }),
     examples: cli.examples ?? [],
@@ -101,7 +103,7 @@ function isUpid(returns: Schema): boolean {
   return returns.type === 'string' && returns.format === 'pve-upid'
 }
 
-function optionsOf(params: Properties): Record<string, CommandOption> {
+function optionsOf(params: Properties, unlisted: readonly string[] = []): Record<string, CommandOption> {
   const options: Record<string, CommandOption> = {}
   const families = familiesOf(Object.keys(params))
   for (const [name, schema] of Object.entries(params)) {
@@ -114,6 +116,7 @@ function optionsOf(params: Properties): Record<string, CommandOption> {
       ...(schema.default === undefined ? {} : { default: schema.default }),
       multiple: schema.type === 'array',
       isSecret: schema.isSecret ?? false,
+      ...(unlisted.includes(name) ? { isListed: false as const } : {}),
       ...(family ? { family } : {}),
     }
   }

@@ -89,6 +89,8 @@ export interface CliHints {
   readonly raw?: string
   /** What the command gives where a person gives nothing, unlike the API. */
   readonly defaults?: Readonly<Record<string, string>>
+  /** Options taken for other programs' sake: `--help` names them, and says no more. */
+  readonly unlisted?: readonly string[]
   /** The reply opens a terminal: the CLI takes it at this path, and its own terminal becomes that one. */
   readonly terminal?: string
   /** Parameters for which a person names a file: its text is what is sent. */

@@ -26,7 +26,9 @@ suite('drills', { timeout: 900_000 }, () => {
   const backup = async (vmid: number) =>
     node.task(await node.api('POST', `/nodes/${node.settings.node}/vzdump`, { vmid: String(vmid), storage: 'local' }))
   const drill = async (vmid: number, params: Record<string, string>, expected: RegExp): Promise<KeptDrill> => {
-    await node.task(await node.api('POST', '/hako/drills', { vmid: String(vmid), ...params }), expected)
+    const { log } = await node.task(await node.api('POST', '/hako/drills', { vmid: String(vmid), ...params }), expected)
+    const [, scratch = ''] = /scratch guest (\d+)/.exec(log) ?? []
+    assert.ok(log.includes(`scratch guest ${scratch} removed, with its disks`), log)
     const [newest] = (await node.api('GET', '/hako/drills')) as KeptDrill[]
     assert.ok(newest)
     return newest

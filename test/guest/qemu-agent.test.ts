@@ -169,7 +169,13 @@ test('a guest that does not follow its power button is stopped only by force', a
   await guests.start(vmid)
   await assert.rejects(guests.shutdown(vmid, { timeoutMs: 300 }), /^Fault: VM quit\/powerdown failed - got timeout$/)
   assert.equal(await guests.isRunning(vmid), true)
-  await assert.rejects(guests.agentExecute(vmid, 'guest-ping'), /^Fault: No QEMU guest agent configured$/)
+  await assert.rejects(
+    guests.agentExecute(vmid, 'guest-ping'),
+    (fault) =>
+      isFault(fault, 'unavailable') &&
+      fault.message === 'No QEMU guest agent configured' &&
+      fault.remedy?.includes(`hako vm set ${vmid} --agent 1`) === true,
+  )
   await guests.shutdown(vmid, { timeoutMs: 300, forceStop: true })
   assert.equal(await guests.isRunning(vmid), false)
 })

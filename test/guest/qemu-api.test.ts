@@ -52,6 +52,15 @@ suite('the API of virtual machines', { timeout: 600_000 }, () => {
     assert.deepEqual(await list('/cluster/resources', { type: 'vm' }), [])
   })
 
+  test('a drive that names no file and no volume is refused when it is named, with what may be said instead', async () => {
+    const nowhere = await node.api('POST', qemu, { ...tiny, vmid: '100', scsi0: '/nowhere/disk.raw' })
+    const { log } = await node.task(nowhere, /scsi0: file '\/nowhere\/disk.raw' does not exist/)
+    assert.match(log, /import-from=/)
+    assert.deepEqual(await list(qemu), [])
+    const volume = await refusal('POST', qemu, { ...tiny, vmid: '100', scsi0: 'local:1x' })
+    assert.deepEqual(volume.fields, { scsi0: "unable to parse volume name '1x'" })
+  })
+
   test('the configuration comes back as it was given, typed, with what the server added', async () => {
     await node.task(await node.api('POST', qemu, { ...tiny, vmid: '100', cores: '2', onboot: '1', net0: 'virtio' }))
     const config = await get(`${qemu}/100/config`)

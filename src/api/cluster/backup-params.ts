@@ -115,3 +115,9 @@ export const jobParams = {
   dumpdir: text('Refused: name a storage.', 4096),
   script: text('Refused: jobs run no hook script.', 4096),
 } as const
+
+/** Of those, what changes nothing here or is refused. */
+export const withoutEffect = [
+  'compress', 'zstd', 'pigz', 'quiet', 'remove', 'stop', 'tmpdir', 'dumpdir', 'script', 'notification-mode',
+  'exclude-path', 'stdexcludes', 'pbs-change-detection-mode',
+] as const // prettier-ignore

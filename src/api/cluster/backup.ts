@@ -9,7 +9,7 @@ import { isEnabled } from '#cluster/backup-jobs.ts'
 import { coveredBy, includedVolumes, requireRunnable, scheduleOf } from '#operations/backup/job.ts'
 import { check, rootOnly } from '#rest/endpoint.ts'
 import { type Call, endpoint } from '../call.ts'
-import { asProperties, jobParams } from './backup-params.ts'
+import { asProperties, jobParams, withoutEffect } from './backup-params.ts'
 
 const mayAudit = check('Sys.Audit', '/')
 const mayModify = check('Sys.Modify', '/')
@@ -60,6 +60,7 @@ export const backupJobEndpoints = [
     cli: {
       command: ['job', 'create'],
       examples: ["job create --id nightly --schedule 'mon..fri 02:30' --all 1 --storage local --repeat-missed 1"],
+      unlisted: withoutEffect,
     },
     handle: create,
   }),
@@ -70,7 +71,7 @@ export const backupJobEndpoints = [
     params: { id: jobId },
     permission: mayAudit,
     returns: jobReply,
-    cli: { command: ['job', 'show'], positional: ['id'] },
+    cli: { command: ['job', 'show'], positional: ['id'], examples: ['job show nightly'] },
     handle: async ({ id }, call) => shown(await call.services.backupJobs.get(id), call),
   }),
   endpoint({
@@ -87,7 +88,12 @@ export const backupJobEndpoints = [
     permission: mayModify,
     alsoNeeds,
     returns: nothing,
-    cli: { command: ['job', 'set'], positional: ['id'], examples: ['job set nightly --enabled 0'] },
+    cli: {
+      command: ['job', 'set'],
+      positional: ['id'],
+      examples: ['job set nightly --enabled 0'],
+      unlisted: withoutEffect,
+    },
     handle: change,
   }),
   endpoint({
@@ -97,7 +103,7 @@ export const backupJobEndpoints = [
     params: { id: jobId },
     permission: mayModify,
     returns: nothing,
-    cli: { command: ['job', 'delete'], positional: ['id'] },
+    cli: { command: ['job', 'delete'], positional: ['id'], examples: ['job delete nightly'] },
     handle: ({ id }, { services }) => services.backupJobs.delete(id).then(() => null),
   }),
   endpoint({

@@ -93,7 +93,7 @@ export const cpuModelEndpoints = [
     cli: {
       command: ['cpu-model', 'create'],
       positional: ['cputype'],
-      examples: ["cpu-model create no-tsx --reported-model max --flags '-rtm;-hle'"],
+      examples: ["cpu-model create no-tsx --reported-model max --flags='-rtm;-hle'"],
     },
     async handle({ cputype: name, ...values }, call) {
       await requireKnown(values, call)

@@ -142,6 +142,7 @@ export const vzdumpEndpoints = [
         "backup now 100,101 --storage local --notes-template '{{guestname}} before the upgrade' --protected 1",
         'backup now --all 1 --exclude 900 --storage local',
       ],
+      unlisted: [...Object.keys(harmless), ...Object.keys(refused)],
     },
     async handle(params, call) {
       requireRootFor(['script', 'tmpdir', 'dumpdir'], params, call)

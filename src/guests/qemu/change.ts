@@ -149,7 +149,7 @@ export function isOwned(volid: VolumeId, vmid: Vmid): boolean {
 function needsLook(name: string, text: string): boolean {
   if (!driveNameParts(name)) return false
   const { kind } = wishOf(driveOf(name, text))
-  return kind === 'allocate' || kind === 'import' || kind === 'volume' || kind === 'cloudinit'
+  return kind !== 'empty' && kind !== 'host-cdrom'
 }
 
 function requireUnprotected(config: GuestConfig, name: string): void {

@@ -17,6 +17,8 @@ export async function giveBackSpace(
     await backup.sweep(storage)
   } catch (fault) {
     if (!isFault(fault)) throw fault
+    // Nobody has written there yet.
+    if (fault.kind === 'missing') return
     log(`space on storage '${storage}' is not given back yet: ${fault.message}`)
   }
 }

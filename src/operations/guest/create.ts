@@ -80,7 +80,7 @@ export const createGuest = operation<CreateGuest, CreateDeps>('qmcreate', {
       } catch (fault) {
         if (signal.aborted) throw fault
         // The guest exists and is whole; that it does not start is for its owner to mend.
-        warn(`start failed: ${messageOf(fault)}${fault instanceof Fault && fault.remedy ? ` ${fault.remedy}` : ''}`)
+        warn(`start failed: ${messageOf(fault)}${fault instanceof Fault && fault.remedy ? `. ${fault.remedy}` : ''}`)
       }
     },
     undo: ({ params, deps, task }) => deps.guests.undoStart(asVmid(params.vmid), task.upid),

@@ -5,6 +5,7 @@
  * It does not go by remembered names, because the node may die after a disk is made and before the journal
  * heard of it.
  */
+import { stat } from 'node:fs/promises'
 import { formatSize } from '#base/bytes.ts'
 import { invalid, isFault } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
@@ -57,7 +58,9 @@ async function settle(drive: Drive, context: MakeContext): Promise<string> {
   switch (wish.kind) {
     case 'empty':
     case 'host-cdrom':
+      return printDrive(drive)
     case 'path':
+      await requireFile(drive, wish.path, context)
       return printDrive(drive)
     case 'volume':
       return attach(drive, wish.volid, context)
@@ -70,6 +73,24 @@ async function settle(drive: Drive, context: MakeContext): Promise<string> {
     default:
       return wish satisfies never
   }
+}
+
+/**
+ * A file of the node's beside all storages. QEMU opens it as the user of the guest, and only then is it known
+ * whether that user may: what speaks against it is said.
+ */
+async function requireFile({ name, isCdrom }: Drive, path: string, { log }: Pick<MakeContext, 'log'>): Promise<void> {
+  const remedy = isCdrom
+    ? `Upload it, then name it: --${name} <storage>:iso/<file>,media=cdrom.`
+    : `Make a new disk (--${name} <storage>:<GiB>), or one from a file (--${name} <storage>:0,import-from=<file>).`
+  const facts = await stat(path).catch((cause: unknown) => {
+    throw invalid({ [name]: `file '${path}' does not exist` }, { cause, remedy })
+  })
+  if (!facts.isFile() && !facts.isBlockDevice())
+    throw invalid({ [name]: `'${path}' is neither a file nor a block device` }, { remedy })
+  const needed = isCdrom ? 0o4 : 0o6
+  if ((facts.mode & needed) !== needed)
+    log(`WARN: ${name}: the guest runs as a user of its own, who may not open '${path}'. ${remedy}`)
 }
 
 async function attach(drive: Drive, volid: VolumeId, context: MakeContext): Promise<string> {

@@ -51,19 +51,24 @@ export const drillGuest = operation<DrillGuest, DrillDeps>('hakodrill', {
   .step('scratch', {
     do: ({ deps, task }) => deps.guests.reserve(scratchOf(task.upid), task.upid),
     always: true,
-    async undo({ deps, task }) {
+    async undo({ deps, task, log }) {
       const scratch = scratchOf(task.upid)
       // Somebody else's guest of that id, or nothing at all, is not this drill's to remove.
       if (!(await deps.guests.isMadeBy(scratch, task.upid))) return
       if (await deps.guests.isRunning(scratch)) await deps.guests.stop(scratch)
       await deps.storage.freeOwnedBy(scratch)
       await deps.guests.release(scratch, task.upid)
+      log(`scratch guest ${scratch} removed, with its disks`)
     },
   })
   .step('network', {
     do: async ({ deps, done }) => ({ ...(await deps.network.createIsolated(done.point.network)) }),
     always: true,
-    undo: ({ deps, done }) => (done.point ? deps.network.removeIsolated(done.point.network) : undefined),
+    async undo({ deps, done, log }) {
+      if (!done.point) return
+      await deps.network.removeIsolated(done.point.network)
+      log('isolated network removed')
+    },
   })
   .step('climb', {
     do: (context) => climbLadder(context),

@@ -1,5 +1,5 @@
 /** Which rights the options of a request take, beyond that of the call itself. */
-import { Fault, invalid } from '#base/fault.ts'
+import { Fault, invalid, isFault } from '#base/fault.ts'
 import { asVolumeId } from '#base/ids.ts'
 import { readPropertyString } from '#base/schema/property-string.ts'
 import { snippetsOf } from '#guests/cloud-init/options.ts'
@@ -48,7 +48,7 @@ function rightsOfDrive(name: string, value: string): Permission[] {
     case 'path':
       return [rootOnly]
     case 'volume':
-      return [toReadVolume(wish.volid)]
+      return [toReadVolumeOf(name, wish.volid)]
     case 'cloudinit':
     case 'allocate':
       return [check('Datastore.AllocateSpace', `/storage/${wish.storage}`)]
@@ -75,6 +75,22 @@ export function rightsToRestore(params: { archive?: string | undefined; storage?
 export function toReadVolume(volume: string): Permission {
   const alternatives = toRead(asVolumeId(volume))
   return any(...alternatives.map((parts) => all(...parts.map(({ path, privilege }) => check(privilege, path)))))
+}
+
+/** @throws Fault `invalid` naming the drive when its text is no volume */
+function toReadVolumeOf(drive: string, volume: string): Permission {
+  try {
+    return toReadVolume(volume)
+  } catch (fault) {
+    if (!isFault(fault, 'invalid') || fault.fields?.volume === undefined) throw fault
+    throw invalid(
+      { [drive]: fault.fields.volume },
+      {
+        cause: fault,
+        remedy: `A new disk is <storage>:<GiB>, as in 'local:8'; a volume that is there is named by its id.`,
+      },
+    )
+  }
 }
 
 function rightsOfCard(name: string, value: string): Permission[] {

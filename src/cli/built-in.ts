@@ -1,0 +1,56 @@
+/** Commands the CLI itself makes of calls every node has: in help and completion they stand beside the node's own. */
+import type { Command, CommandOption } from '#rest/command.ts'
+import type { Language } from './text.ts'
+
+const text = (description: string): CommandOption => ({
+  type: 'string',
+  description,
+  required: true,
+  multiple: false,
+  isSecret: false,
+})
+
+export const apiUsage = 'hako api GET /nodes, or: hako api POST /nodes/lab/qemu vmid=100 memory=256'
+
+const command = (
+  words: readonly string[],
+  rest: Partial<Command> & Pick<Command, 'description' | 'examples'>,
+): Command => ({
+  words,
+  method: 'GET',
+  path: '',
+  positional: [],
+  options: {},
+  isTask: false,
+  isUpload: false,
+  ...rest,
+})
+
+export function builtInCommands(language: Language): Command[] {
+  const inWords = (en: string, ja: string) => (language === 'ja' ? ja : en)
+  return [
+    command(['api'], {
+      description: inWords('Call any method of the API.', 'API の任意のメソッドを呼ぶ。'),
+      positional: ['method', 'path', 'name=value …'],
+      examples: ['api GET /nodes', 'api POST /nodes/lab/qemu vmid=100 memory=256'],
+    }),
+    command(['task', 'wait'], {
+      description: inWords(
+        'Follow a task to its end: its log, how far it is, and its exit code.',
+        'タスクの終わりまで追う: ログ、進み具合、終了コード。',
+      ),
+      positional: ['upid'],
+      options: { upid: text('Task.') },
+      examples: ['task wait "$(hako backup now 100 --no-wait)"', 'task log UPID --follow'],
+    }),
+  ]
+}
+
+/** `task log UPID --follow` (`-f`) is `task wait UPID`, by the name people look for. */
+export const followOption: CommandOption = {
+  type: 'boolean',
+  description: 'Go on until the task ends (-f); its exit code is ours.',
+  required: false,
+  multiple: false,
+  isSecret: false,
+}
