@@ -25,14 +25,19 @@ const libvirt = undo.use(await libvirtWith(1, domain))
 const node = undo.use(await benchNode())
 const { api, settings } = node
 const guest = `/nodes/${settings.node}/qemu/100`
-await done(await api('POST', `/nodes/${settings.node}/qemu`, { vmid: 100, name: 'bench', memory: 64, machine: 'q35', kvm: 0 }))
+await done(
+  await api('POST', `/nodes/${settings.node}/qemu`, { vmid: 100, name: 'bench', memory: 64, machine: 'q35', kvm: 0 }),
+)
 undo.defer(() => act('stop', 'stopped').then(() => {}))
 
 type Samples = Record<'answered' | 'there' | 'ended', number[]>
 const ours = { start: emptySamples(), stop: emptySamples() }
 const theirs = { start: [] as number[], stop: [] as number[] }
 for (let round = -2; round < rounds; round += 1) {
-  for (const [what, state] of [['start', 'running'], ['stop', 'stopped']] as const) {
+  for (const [what, state] of [
+    ['start', 'running'],
+    ['stop', 'stopped'],
+  ] as const) {
     const sample = await act(what, state)
     if (round >= 0) for (const name of ['answered', 'there', 'ended'] as const) ours[what][name].push(sample[name])
   }
