@@ -3,17 +3,18 @@
  * machine: 64 MiB, q35, software emulation, no disk and no card, each over a connection that is kept.
  *
  * Ours counts from the POST until `status/current` says running (stopped); libvirt's from the call of
- * `create` (`destroy`) until it returns. Where our time goes is printed from what the task leaves: its
- * process's start, and its own log.
+ * `create` (`destroy`) until it returns. Each of ours is a task with a process of its own, which was started
+ * ahead; how long it is when none is there shows a pause of 0 between one and the next.
  *
- *   node bench/start-stop.ts [rounds]
+ *   node bench/start-stop.ts [rounds] [ms between one act and the next]
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { benchNode } from './bench-node.ts'
 import { median, row, table } from './figures.ts'
 import { libvirtWith } from './peers.ts'
+import { inTask } from './tasks.ts'
 
-const [rounds = 15] = process.argv.slice(2).map(Number)
+const [rounds = 15, pauseMs = 1000] = process.argv.slice(2).map(Number)
 
 const domain = (name: string) =>
   `<domain type='qemu'><name>${name}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
@@ -25,10 +26,7 @@ const libvirt = undo.use(await libvirtWith(1, domain))
 const node = undo.use(await benchNode())
 const { api, settings } = node
 const guest = `/nodes/${settings.node}/qemu/100`
-await done(
-  await api('POST', `/nodes/${settings.node}/qemu`, { vmid: 100, name: 'bench', memory: 64, machine: 'q35', kvm: 0 }),
-)
-undo.defer(() => act('stop', 'stopped').then(() => {}))
+await inTask(node, () => api('POST', `/nodes/${settings.node}/qemu`, { vmid: 100, memory: 64, machine: 'q35', kvm: 0 }))
 
 type Samples = Record<'answered' | 'there' | 'ended', number[]>
 const ours = { start: emptySamples(), stop: emptySamples() }
@@ -64,23 +62,20 @@ function emptySamples(): Samples {
 }
 
 async function act(what: 'start' | 'stop', state: string): Promise<Record<keyof Samples, number>> {
+  await sleep(pauseMs)
   const began = performance.now()
-  const { data: upid } = await api('POST', `${guest}/status/${what}`)
-  const answered = performance.now() - began
-  while (((await api('GET', `${guest}/status/current`)).data as { status: string }).status !== state) await sleep(1)
-  const there = performance.now() - began
-  await done({ data: upid })
-  return { answered, there, ended: performance.now() - began }
-}
-
-async function done({ data: upid }: { data: unknown }): Promise<void> {
-  for (;;) {
-    const { data } = await api('GET', `/nodes/${settings.node}/tasks/${encodeURIComponent(String(upid))}/status`)
-    const { status, exitstatus } = data as { status: string; exitstatus?: string }
-    if (status === 'stopped') {
-      if (exitstatus !== 'OK') throw new Error(`the task ended with '${exitstatus}'`)
-      return
-    }
-    await sleep(1)
+  const since = () => performance.now() - began
+  const sample = { answered: 0, there: 0, ended: 0 }
+  const untilThere = async () => {
+    while (((await api('GET', `${guest}/status/current`)).data as { status: string }).status !== state) await sleep(1)
+    sample.there = since()
   }
+  const call = async () => {
+    const answer = await api('POST', `${guest}/status/${what}`)
+    sample.answered = since()
+    await untilThere()
+    return answer
+  }
+  await inTask(node, call)
+  return { ...sample, ended: since() }
 }
