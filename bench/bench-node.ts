@@ -33,15 +33,21 @@ export interface BenchNode extends AsyncDisposable {
   readonly restart: () => Promise<void>
 }
 
-/** @param guests so many configured and stopped guests, from id 100 on */
-export async function benchNode({ guests = 0 }: { guests?: number } = {}): Promise<BenchNode> {
+export interface BenchNodeOptions {
+  /** So many configured and stopped guests, from id 100 on. */
+  readonly guests?: number
+  /** A module for the daemon to load first. */
+  readonly preload?: string
+}
+
+export async function benchNode({ guests = 0, preload }: BenchNodeOptions = {}): Promise<BenchNode> {
   const settings = await freshSettings()
   await using undo = new AsyncDisposableStack()
   undo.defer(() => takeDown({ settings, host: machine() }).then(() => {}))
   await configureGuests(settings, guests)
   const transport = undo.use(unixTransport(join(settings.runDir, 'api.sock')))
   const api = apiClient<never>(transport.send).raw
-  const start = () => startDaemon(settings)
+  const start = () => startDaemon(settings, preload)
   let daemon = start()
   const end = (signal: NodeJS.Signals) => daemon.end(signal)
   undo.defer(() => end('SIGTERM'))
@@ -73,10 +79,11 @@ interface Daemon {
   readonly until: (ask: () => Promise<unknown>) => Promise<void>
 }
 
-function startDaemon(settings: Settings): Daemon {
+function startDaemon(settings: Settings, preload: string | undefined): Daemon {
   const said: string[] = []
-  const child = spawn(process.execPath, [...daemonFlags, join(root, 'src/main.ts')], {
-    env: settingsToEnv(settings),
+  const flags = preload === undefined ? daemonFlags : [...daemonFlags, `--import=${preload}`]
+  const child = spawn(process.execPath, [...flags, join(root, 'src/main.ts')], {
+    env: { ...settingsToEnv(settings), BENCH_LAG_FILE: lagFileOf(settings) },
     stdio: ['ignore', 'ignore', 'pipe'],
   })
   child.stderr.on('data', (part: Buffer) => said.push(part.toString()))
@@ -101,6 +108,11 @@ function startDaemon(settings: Settings): Daemon {
       await waitFor(answered, { what: 'the daemon', timeoutMs: 60_000 })
     },
   }
+}
+
+/** Where `loop-lag.ts` writes. */
+export function lagFileOf({ stateDir }: Settings): string {
+  return join(stateDir, 'loop-lag')
 }
 
 const root = join(import.meta.dirname, '..')

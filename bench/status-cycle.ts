@@ -2,46 +2,80 @@
  * How long the daemon's event loop keeps anybody waiting while many guests run: the cycle that looks after them
  * every second, and lists with their counters beside it.
  *
- * Seen from outside: `GET /version` over the local socket, again as soon as it is answered but not within a
- * millisecond, beside the same on a node without guests. What a loop held up is at least what such a call waited
- * longer. The guests are paused at once, because a processor that idles in firmware under software emulation is
- * busy; the daemon asks a paused one the same questions.
+ * The delays are the loop's own (`perf_hooks` in the daemon, a timer each millisecond). A loop is also late when
+ * others have the processor; so a daemon without guests is measured at the same time, and what it shows is the
+ * machine. The guests are halted at once, because a processor that idles in firmware under software emulation is
+ * busy; the daemon asks a halted one the same questions.
  *
  *   node bench/status-cycle.ts [guests] [seconds]
  */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { benchNode, type BenchNode } from './bench-node.ts'
+import { waitFor } from '#base/clock.ts'
+import { benchNode, type BenchNode, lagFileOf } from './bench-node.ts'
 import { median, row, table } from './figures.ts'
+import type { LoopLag } from './loop-lag.ts'
 import { cpuMsOf } from './server-load.ts'
 import { inTask } from './tasks.ts'
 
 const [guests = 200, seconds = 30] = process.argv.slice(2).map(Number)
-/** As a node with one processor core to spare takes them. */
 const startsAtOnce = 2
+const preload = join(import.meta.dirname, 'loop-lag.ts')
 
 await using undo = new AsyncDisposableStack()
-const empty = undo.use(await benchNode())
-const node = undo.use(await benchNode())
+const empty = undo.use(await benchNode({ preload }))
+const node = undo.use(await benchNode({ preload }))
 await startGuests(node)
 
 const lines: string[] = []
-for (const [name, one, listEveryMs] of [
-  ['no guests', empty, 0],
-  [`${guests} running guests`, node, 0],
-  ['and a list with counters each second', node, 1000],
+for (const [name, listEveryMs] of [
+  [`${guests} running guests`, 0],
+  [`${guests}, and a list with counters each second`, 1000],
 ] as const) {
-  const { waits, cpuMs, listMs } = await watched(one, listEveryMs)
+  await Promise.all([lagOf(empty), lagOf(node)])
+  const cpu = [cpuMsOf(node.daemonPid), cpuMsOf(empty.daemonPid)]
+  const listMs = await lists(node, listEveryMs)
+  const used = [cpuMsOf(node.daemonPid) - (cpu[0] ?? 0), cpuMsOf(empty.daemonPid) - (cpu[1] ?? 0)]
+  const [there, here] = await Promise.all([lagOf(empty), lagOf(node)])
   lines.push(
-    row(
-      name,
-      String(waits.length),
-      ...[0.5, 0.99, 0.999, 1].map((share) => quantile(waits, share).toFixed(1)),
-      (cpuMs / seconds).toFixed(0),
-      listMs.length === 0 ? '-' : median(listMs).toFixed(0),
-    ),
+    line('no guests, at the same time', there, used[1] ?? 0, '-'),
+    line(name, here, used[0] ?? 0, listMs.length === 0 ? '-' : median(listMs).toFixed(0)),
   )
 }
-table(row('GET /version, ms', 'calls', 'median', '99 %', '99.9 %', 'longest', 'CPU ms/s', 'list ms'), lines)
+table(row('delay of the event loop, ms', 'median', '99 %', '99.9 %', 'longest', 'CPU ms/s', 'list ms'), lines)
+
+function line(name: string, { p50, p99, p999, max }: LoopLag, cpuMs: number, list: string): string {
+  return row(name, ...[p50, p99, p999, max].map((ms) => ms.toFixed(1)), (cpuMs / seconds).toFixed(0), list)
+}
+
+/** Since it was last asked. */
+async function lagOf({ daemonPid, settings }: BenchNode): Promise<LoopLag> {
+  const file = lagFileOf(settings)
+  const known = () => {
+    try {
+      return readFileSync(file, 'utf8').trimEnd().split('\n')
+    } catch {
+      return []
+    }
+  }
+  const before = known().length
+  process.kill(daemonPid, 'SIGUSR2')
+  await waitFor(() => known().length > before, { what: 'the figures of the loop', timeoutMs: 10_000 })
+  return JSON.parse(known().at(-1) ?? '') as LoopLag
+}
+
+async function lists({ api }: BenchNode, everyMs: number): Promise<number[]> {
+  const took: number[] = []
+  const until = performance.now() + seconds * 1000
+  while (performance.now() < until) {
+    const asked = performance.now()
+    if (everyMs > 0) await api('GET', '/cluster/resources')
+    took.push(performance.now() - asked)
+    await sleep(everyMs > 0 ? everyMs : 1000)
+  }
+  return everyMs > 0 ? took : []
+}
 
 async function startGuests({ api, settings }: BenchNode): Promise<void> {
   const at = `/nodes/${settings.node}/qemu`
@@ -54,33 +88,4 @@ async function startGuests({ api, settings }: BenchNode): Promise<void> {
     }
   }
   await Promise.all(Array.from({ length: startsAtOnce }, starter))
-}
-
-async function watched({ api, daemonPid }: BenchNode, listEveryMs: number) {
-  const [waits, listMs] = [[] as number[], [] as number[]]
-  const [began, cpu] = [performance.now(), cpuMsOf(daemonPid)]
-  const isOver = () => performance.now() - began > seconds * 1000
-  const lists = async () => {
-    while (listEveryMs > 0 && !isOver()) {
-      const asked = performance.now()
-      await api('GET', '/cluster/resources')
-      listMs.push(performance.now() - asked)
-      await sleep(listEveryMs)
-    }
-  }
-  const calls = async () => {
-    while (!isOver()) {
-      const asked = performance.now()
-      await api('GET', '/version')
-      waits.push(performance.now() - asked)
-      await sleep(1)
-    }
-  }
-  await Promise.all([lists(), calls()])
-  return { waits, listMs, cpuMs: cpuMsOf(daemonPid) - cpu }
-}
-
-function quantile(values: readonly number[], share: number): number {
-  const sorted = values.toSorted((a, b) => a - b)
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN
 }
