@@ -55,7 +55,7 @@ table(
 process.env.HAKO_RUN_DIR = node.settings.runDir
 const list = compare(
   {
-    'virsh list --all': ['virsh', '-c', 'qemu:///system', 'list', '--all'],
+    'virsh list --all': ['virsh', '-c', libvirt.uri, 'list', '--all'],
     'hako vm list': [join(import.meta.dirname, '../hako'), 'vm', 'list'],
   },
   rounds,
