@@ -27,6 +27,8 @@ export interface BenchNode extends AsyncDisposable {
   readonly frontPid: number
   /** By root through the local socket. */
   readonly api: ApiClient<never>['raw']
+  /** As `api`, of a whole path: the body as text. */
+  readonly get: (path: string) => Promise<string>
   /** The node's certificate (PEM). */
   readonly certificate: string
   /** Kills the daemon and starts it again; resolves as soon as the process is there. */
@@ -63,6 +65,11 @@ export async function benchNode({ guests = 0, preload }: BenchNodeOptions = {}):
       return frontOf(daemon.pid)
     },
     api,
+    get: async (target) => {
+      const { status, body } = await transport.send({ method: 'GET', target, headers: {} })
+      if (status !== 200) throw new Error(`${target}: ${status}`)
+      return body
+    },
     certificate,
     async restart() {
       await end('SIGKILL')
