@@ -57,7 +57,7 @@ test('this machine gets a verdict, which is remembered', () =>
 
 test('a verdict of another boot or another QEMU, or a broken file, is not believed', () =>
   withCache(async (cacheDir) => {
-    const file = join(cacheDir, 'accelerator.json')
+    const file = join(cacheDir, 'kvm-verdict.json')
     await accelerator({ host: machine(), cacheDir })
     const known = JSON.parse(await readFile(file, 'utf8'))
     for (const stale of [{ ...known, bootId: 'x' }, { ...known, program: 'x' }, { ...known, accelerator: 'x' }, '{']) {

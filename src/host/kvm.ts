@@ -73,7 +73,7 @@ export interface AcceleratorOptions {
  */
 export async function accelerator(options: AcceleratorOptions): Promise<Verdict> {
   const { host, cacheDir, qemu = 'qemu-system-x86_64' } = options
-  const file = join(cacheDir, 'accelerator.json')
+  const file = join(cacheDir, 'kvm-verdict.json')
   const [boot, program] = await Promise.all([bootId(), programOf(host, qemu)])
   const known = parseRemembered(await readIfPresent(file))
   if (known?.bootId === boot && known.program === program) {
