@@ -134,7 +134,11 @@ export async function libvirtWith(count: number, xmlOf: (name: string) => string
   const uri = `qemu+unix:///system?socket=${socket}`
   undo.defer(() => end(child))
   undo.defer(() => removeDomains(uri))
-  await waitFor(() => existsSync(socket), { what: 'libvirt', timeoutMs: 60_000 })
+  // The file of its own tells it from another libvirt, whose socket is there until it has its directories.
+  await waitFor(() => existsSync(`/proc/${pid}/root/run/libvirt/libvirtd.pid`) && existsSync(socket), {
+    what: 'libvirt',
+    timeoutMs: 60_000,
+  })
   const client = spawn('/usr/bin/python3', [join(import.meta.dirname, 'libvirt-steps.py'), uri], {
     stdio: ['pipe', 'pipe', 'inherit'],
   })
