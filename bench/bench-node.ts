@@ -27,21 +27,29 @@ export interface BenchNode extends AsyncDisposable {
   readonly frontPid: number
   /** By root through the local socket. */
   readonly api: ApiClient<never>['raw']
+  /** As `api`, of a whole path: the body as text. */
+  readonly get: (path: string) => Promise<string>
   /** The node's certificate (PEM). */
   readonly certificate: string
   /** Kills the daemon and starts it again; resolves as soon as the process is there. */
   readonly restart: () => Promise<void>
 }
 
-/** @param guests so many configured and stopped guests, from id 100 on */
-export async function benchNode({ guests = 0 }: { guests?: number } = {}): Promise<BenchNode> {
+export interface BenchNodeOptions {
+  /** So many configured and stopped guests, from id 100 on. */
+  readonly guests?: number
+  /** A module for the daemon to load first. */
+  readonly preload?: string
+}
+
+export async function benchNode({ guests = 0, preload }: BenchNodeOptions = {}): Promise<BenchNode> {
   const settings = await freshSettings()
   await using undo = new AsyncDisposableStack()
   undo.defer(() => takeDown({ settings, host: machine() }).then(() => {}))
   await configureGuests(settings, guests)
   const transport = undo.use(unixTransport(join(settings.runDir, 'api.sock')))
   const api = apiClient<never>(transport.send).raw
-  const start = () => startDaemon(settings)
+  const start = () => startDaemon(settings, preload)
   let daemon = start()
   const end = (signal: NodeJS.Signals) => daemon.end(signal)
   undo.defer(() => end('SIGTERM'))
@@ -57,6 +65,11 @@ export async function benchNode({ guests = 0 }: { guests?: number } = {}): Promi
       return frontOf(daemon.pid)
     },
     api,
+    get: async (target) => {
+      const { status, body } = await transport.send({ method: 'GET', target, headers: {} })
+      if (status !== 200) throw new Error(`${target}: ${status}`)
+      return body
+    },
     certificate,
     async restart() {
       await end('SIGKILL')
@@ -73,10 +86,11 @@ interface Daemon {
   readonly until: (ask: () => Promise<unknown>) => Promise<void>
 }
 
-function startDaemon(settings: Settings): Daemon {
+function startDaemon(settings: Settings, preload: string | undefined): Daemon {
   const said: string[] = []
-  const child = spawn(process.execPath, [...daemonFlags, join(root, 'src/main.ts')], {
-    env: settingsToEnv(settings),
+  const flags = preload === undefined ? daemonFlags : [...daemonFlags, `--import=${preload}`]
+  const child = spawn(process.execPath, [...flags, join(root, 'src/main.ts')], {
+    env: { ...settingsToEnv(settings), BENCH_LAG_FILE: lagFileOf(settings) },
     stdio: ['ignore', 'ignore', 'pipe'],
   })
   child.stderr.on('data', (part: Buffer) => said.push(part.toString()))
@@ -101,6 +115,11 @@ function startDaemon(settings: Settings): Daemon {
       await waitFor(answered, { what: 'the daemon', timeoutMs: 60_000 })
     },
   }
+}
+
+/** Where `loop-lag.ts` writes. */
+export function lagFileOf({ stateDir }: Settings): string {
+  return join(stateDir, 'loop-lag')
 }
 
 const root = join(import.meta.dirname, '..')

@@ -1,11 +1,11 @@
-"""Steps on one libvirt connection: a JSON array of words per line in, the milliseconds the step took out."""
+"""Steps on one libvirt connection, to the URI given: a JSON array of words per line in, the milliseconds the step took out."""
 import json
 import sys
 import time
 
 import libvirt
 
-connection = libvirt.open("qemu:///system")
+connection = libvirt.open(sys.argv[1])
 
 steps = {
     "define": lambda xml: connection.defineXML(xml),

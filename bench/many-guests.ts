@@ -26,7 +26,7 @@ const libvirt = undo.use(await libvirtWith(guests, domain))
 const node = undo.use(await benchNode({ guests }))
 
 const state = {
-  hakobune: { pid: node.daemonPid, ask: () => node.api('GET', '/cluster/resources') },
+  hakobune: { pid: node.daemonPid, ask: () => node.get('/api2/json/cluster/resources') },
   'LXD recursion=2': { pid: lxd.pid, ask: () => lxd.get('/1.0/instances?recursion=2') },
   'libvirt getAllDomainStats': { pid: libvirt.pid, ask: () => libvirt.step('stats') },
 }
@@ -55,7 +55,7 @@ table(
 process.env.HAKO_RUN_DIR = node.settings.runDir
 const list = compare(
   {
-    'virsh list --all': ['virsh', '-c', 'qemu:///system', 'list', '--all'],
+    'virsh list --all': ['virsh', '-c', libvirt.uri, 'list', '--all'],
     'hako vm list': [join(import.meta.dirname, '../hako'), 'vm', 'list'],
   },
   rounds,
@@ -67,7 +67,7 @@ for (let round = 0; round < Math.min(rounds, 5); round += 1) {
   starts.hakobune.push(
     await untilListed(
       () => node.restart(),
-      () => node.api('GET', '/cluster/resources'),
+      () => node.get('/api2/json/cluster/resources'),
     ),
   )
   starts.LXD.push(

@@ -1,9 +1,9 @@
 /**
  * The peers: Debian's LXD and libvirt, brought for a benchmark and taken away after it.
  *
- * Only packages that were missing are removed again. Both run with what they need and nothing else: LXD in a
- * directory of its own, libvirt without its default network; each is asked over a connection that is kept,
- * as our node is.
+ * Only packages that were missing are removed again. Both run with what they need and nothing else, apart from any
+ * other on this machine: LXD in a directory of its own, libvirt with directories of its own in a mount namespace;
+ * each is asked over a connection that is kept, as our node is.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -118,6 +118,8 @@ function httpGet(socketPath: string, path: string, agent: Agent): Promise<Buffer
 }
 
 export interface Libvirt extends Peer {
+  /** For other clients of it. */
+  readonly uri: string
   /** Runs a step of `libvirt-steps.py` on its kept connection; resolves with the milliseconds it took. */
   readonly step: (...words: readonly string[]) => Promise<number>
 }
@@ -126,18 +128,18 @@ export interface Libvirt extends Peer {
 export async function libvirtWith(count: number, xmlOf: (name: string) => string): Promise<Libvirt> {
   await using undo = new AsyncDisposableStack()
   undo.use(await withPackages('libvirt-daemon-system', 'libvirt-clients', 'python3-libvirt'))
-  for (const program of ['virtlogd', 'libvirtd']) {
-    const child = daemon(`/usr/sbin/${program}`, [])
-    undo.defer(() => end(child))
-    if (program === 'libvirtd') undo.defer(() => removeDomains())
-  }
-  await waitFor(() => existsSync('/run/libvirt/libvirt-sock') && existsSync('/run/libvirt/virtlogd-sock'), {
+  const child = daemon('unshare', ['--mount', '--propagation', 'private', 'sh', '-euc', apart])
+  const pid = child.pid ?? 0
+  const socket = `/proc/${pid}/root/run/libvirt/libvirt-sock`
+  const uri = `qemu+unix:///system?socket=${socket}`
+  undo.defer(() => end(child))
+  undo.defer(() => removeDomains(uri))
+  // The file of its own tells it from another libvirt, whose socket is there until it has its directories.
+  await waitFor(() => existsSync(`/proc/${pid}/root/run/libvirt/libvirtd.pid`) && existsSync(socket), {
     what: 'libvirt',
     timeoutMs: 60_000,
   })
-  // What a run that was killed left.
-  await removeDomains()
-  const client = spawn('/usr/bin/python3', [join(import.meta.dirname, 'libvirt-steps.py')], {
+  const client = spawn('/usr/bin/python3', [join(import.meta.dirname, 'libvirt-steps.py'), uri], {
     stdio: ['pipe', 'pipe', 'inherit'],
   })
   undo.defer(() => end(client))
@@ -149,16 +151,27 @@ export async function libvirtWith(count: number, xmlOf: (name: string) => string
     return Number(value)
   }
   for (let at = 0; at < count; at += 1) await step('define', xmlOf(`guest-${100 + at}`))
-  const { stdout } = await run('pgrep', ['-x', 'libvirtd'])
-  const pid = Number(stdout.trim().split('\n')[0])
   const release = undo.move()
-  return { pid, step, [Symbol.asyncDispose]: () => release.disposeAsync() }
+  return { pid, uri, step, [Symbol.asyncDispose]: () => release.disposeAsync() }
 }
 
-async function removeDomains(): Promise<void> {
-  const { stdout } = await run('virsh', ['-c', 'qemu:///system', 'list', '--all', '--name'])
+/**
+ * Its directories are empty ones. Its guests run as root, who may use KVM: where the user they would have may not,
+ * libvirt takes what it knows of QEMU for outdated, and asks QEMU anew, which takes seconds, before it defines or
+ * starts a domain. Logs are files, as ours are: nothing has to run beside it.
+ */
+const apart = `
+for directory in /run/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt /etc/libvirt; do
+  mount -t tmpfs -o mode=0755 libvirt "$directory"
+done
+printf '%s\\n' 'stdio_handler = "file"' 'user = "root"' 'group = "root"' > /etc/libvirt/qemu.conf
+exec /usr/sbin/libvirtd --pid-file /run/libvirt/libvirtd.pid
+`
+
+async function removeDomains(uri: string): Promise<void> {
+  const { stdout } = await run('virsh', ['-c', uri, 'list', '--all', '--name'])
   for (const name of stdout.split('\n').filter((line) => line.startsWith('guest-'))) {
-    await run('virsh', ['-c', 'qemu:///system', 'destroy', name]).catch(() => {})
-    await run('virsh', ['-c', 'qemu:///system', 'undefine', name])
+    await run('virsh', ['-c', uri, 'destroy', name]).catch(() => {})
+    await run('virsh', ['-c', uri, 'undefine', name])
   }
 }

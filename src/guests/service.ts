@@ -11,6 +11,7 @@ import { join } from 'node:path'
 import { Fault, isFault, messageOf } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
 import { MiB } from '#base/bytes.ts'
+import { inTurns } from '#base/in-turns.ts'
 import { AgentClient } from '#host/guest-agent.ts'
 import type { QmpClient } from '#host/qmp.ts'
 import { cloudInitPart, writeCloudInit } from './cloud-init/drive.ts'
@@ -43,6 +44,8 @@ export interface ShutdownOptions {
 const defaultShutdownMs = 60_000
 /** A list waits for a QEMU that does not answer no longer than this. */
 const sampleLimitMs = 1_000
+/** Running guests a list asks at a time. */
+const askedAtOnce = 32
 
 export class GuestService extends GuestRegistry {
   readonly #needs: RegistryNeeds
@@ -68,10 +71,9 @@ export class GuestService extends GuestRegistry {
     // Most guests of a long list have no record: they do not run, and there is nothing to read.
     const mayRun = new Set(recorded)
     const stopped: GuestState = { state: 'stopped' }
-    return Promise.all(
-      guests.map(async ({ vmid, document }) =>
-        mayRun.has(vmid) ? this.#describe(vmid, document, true) : this.#withState(vmid, document, stopped),
-      ),
+    // All at once would be one long turn of the event loop, in which nobody else is answered.
+    return inTurns(guests, askedAtOnce, ({ vmid, document }) =>
+      mayRun.has(vmid) ? this.#describe(vmid, document, true) : this.#withState(vmid, document, stopped),
     )
   }
 

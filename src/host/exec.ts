@@ -11,8 +11,18 @@ import { Fault } from '#base/fault.ts'
 import { limits } from '#base/limits.ts'
 import type { Argv, Host, RunOptions, RunResult } from './host.ts'
 
+/** Where programs are found. */
+export const searchPath: readonly string[] = [
+  '/usr/local/sbin',
+  '/usr/local/bin',
+  '/usr/sbin',
+  '/usr/bin',
+  '/sbin',
+  '/bin',
+]
+
 const environment = {
-  PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+  PATH: searchPath.join(':'),
   LC_ALL: 'C.UTF-8',
   HOME: '/root',
 }

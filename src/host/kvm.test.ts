@@ -49,22 +49,18 @@ test('this machine gets a verdict, which is remembered', () =>
     }
     const first = await accelerator({ host, cacheDir })
     assert.ok(first.reason.length > 20)
-    assert.equal(runs.length, 2)
+    assert.equal(runs.length, process.arch === 'x64' ? 1 : 0)
+    runs.length = 0
     assert.deepEqual(await accelerator({ host, cacheDir }), first)
-    assert.equal(runs.length, 3, 'only the version was asked for')
+    assert.deepEqual(runs, [], 'every start asks: no program runs for it')
   }))
 
 test('a verdict of another boot or another QEMU, or a broken file, is not believed', () =>
   withCache(async (cacheDir) => {
-    const file = join(cacheDir, 'accelerator.json')
+    const file = join(cacheDir, 'kvm-verdict.json')
     await accelerator({ host: machine(), cacheDir })
     const known = JSON.parse(await readFile(file, 'utf8'))
-    for (const stale of [
-      { ...known, bootId: 'x' },
-      { ...known, qemuVersion: 'x' },
-      { ...known, accelerator: 'x' },
-      '{',
-    ]) {
+    for (const stale of [{ ...known, bootId: 'x' }, { ...known, program: 'x' }, { ...known, accelerator: 'x' }, '{']) {
       await writeFile(file, typeof stale === 'string' ? stale : JSON.stringify({ ...stale, reason: 'stale' }))
       assert.notEqual((await accelerator({ host: machine(), cacheDir })).reason, 'stale')
       assert.equal(JSON.parse(await readFile(file, 'utf8')).bootId, known.bootId)

@@ -7,14 +7,16 @@
  * by stage) and prints a letter per stage. Only `ABCDEFG` with exit code 33 counts as usable; anything
  * else, silence included, means software emulation (TCG).
  *
- * The verdict holds for one boot of the machine and one version of QEMU, and is kept as a file under
- * the cache directory; the probe itself takes 20 to 60 ms where KVM is sound, and 0.5 s where it hangs.
+ * The verdict holds for one boot of the machine and one file that is QEMU's program, and is kept as a file under
+ * the cache directory; the probe itself takes 20 to 60 ms where KVM is sound, and 0.5 s where it hangs. QEMU is
+ * not asked for its version: every start of a guest asks here, and that answer takes as long as another start.
  */
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { isFault, messageOf } from '#base/fault.ts'
-import { makeDirectory, readIfPresent, writeFileAtomic } from './files.ts'
+import { searchPath } from './exec.ts'
+import { codeOf, makeDirectory, readIfPresent, writeFileAtomic } from './files.ts'
 import type { Argv, Host } from './host.ts'
 import { bootId } from './proc.ts'
 
@@ -28,7 +30,7 @@ export interface Verdict {
 
 interface Remembered extends Verdict {
   readonly bootId: string
-  readonly qemuVersion: string
+  readonly program: string
 }
 
 /** Assembled from `kvm-probe.asm`; 413 bytes that stand at the start of the ROM. */
@@ -71,23 +73,33 @@ export interface AcceleratorOptions {
  */
 export async function accelerator(options: AcceleratorOptions): Promise<Verdict> {
   const { host, cacheDir, qemu = 'qemu-system-x86_64' } = options
-  const file = join(cacheDir, 'accelerator.json')
-  const [boot, qemuVersion] = await Promise.all([bootId(), versionOf(host, qemu)])
+  const file = join(cacheDir, 'kvm-verdict.json')
+  const [boot, program] = await Promise.all([bootId(), programOf(host, qemu)])
   const known = parseRemembered(await readIfPresent(file))
-  if (known?.bootId === boot && known.qemuVersion === qemuVersion) {
+  if (known?.bootId === boot && known.program === program) {
     return { accelerator: known.accelerator, reason: known.reason }
   }
   const verdict = await judge(host, qemu)
-  const remembered: Remembered = { ...verdict, bootId: boot, qemuVersion }
+  const remembered: Remembered = { ...verdict, bootId: boot, program }
   await makeDirectory(cacheDir)
   await writeFileAtomic(file, `${JSON.stringify(remembered, undefined, 2)}\n`, 0o644)
   return verdict
 }
 
-/** The first line of `qemu --version`, for instance `QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)`. */
-async function versionOf(host: Host, qemu: string): Promise<string> {
-  const { stdout } = await host.run([qemu, '--version'], { timeoutMs: 10_000 })
-  return stdout.split('\n')[0] ?? ''
+/** Says which program it is, in words that change when it is replaced. */
+async function programOf(host: Host, qemu: string): Promise<string> {
+  for (const directory of searchPath) {
+    const path = join(directory, qemu)
+    const file = await stat(path, { bigint: true }).catch(unlessMissing)
+    if (file) return [path, file.dev, file.ino, file.size, file.mtimeNs, file.ctimeNs].join(' ')
+  }
+  // Says that it is missing, in the words used for every program.
+  await host.run([qemu, '--version'], { timeoutMs: 10_000 })
+  return qemu
+}
+
+function unlessMissing(cause: unknown): undefined {
+  if (codeOf(cause) !== 'ENOENT') throw cause
 }
 
 async function judge(host: Host, qemu: string): Promise<Verdict> {
@@ -169,5 +181,5 @@ function isRemembered(value: unknown): value is Remembered {
   if (typeof value !== 'object' || value === null) return false
   const text = (key: string) => typeof Reflect.get(value, key) === 'string'
   const kind: unknown = Reflect.get(value, 'accelerator')
-  return text('reason') && text('bootId') && text('qemuVersion') && (kind === 'kvm' || kind === 'tcg')
+  return text('reason') && text('bootId') && text('program') && (kind === 'kvm' || kind === 'tcg')
 }

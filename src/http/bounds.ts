@@ -19,6 +19,8 @@ export const bounds = {
   lingerMs: 2_000,
   /** Smaller replies are not worth compressing. */
   gzipFromBytes: 1 * KiB,
+  /** Smaller replies leave together with their headers. */
+  wholeBytes: 2 * KiB,
   uploadFields: 32,
   uploadFieldBytes: 64 * KiB,
   /** Left free on the file system of the spool when an upload's length is known. */

@@ -43,6 +43,18 @@ describe('replies', () => {
     assert.deepEqual(JSON.parse(got.body), { data: { version: '9.2.3', release: '9.2', repoid: 'feedc0de' } })
   })
 
+  test('a body arrives byte for byte, whether it travels with its headers or after them', async () => {
+    await using node = await demoNode()
+    for (const text of ['schön 東京 🚢', 'é'.repeat(1000), '東'.repeat(1000)]) {
+      const path = `/api2/json/echo/a?text=${encodeURIComponent(text)}`
+      const got = await curl([...asToken, '-X', 'PUT', `${node.url}${path}`])
+      // curl's words are read as Latin-1.
+      const bytes = Buffer.from(got.body, 'latin1')
+      assert.equal(Number(got.headers['content-length']), bytes.length)
+      assert.equal((JSON.parse(bytes.toString('utf8')) as { data: { text: string } }).data.text, text)
+    }
+  })
+
   test('the reason phrase carries the error, in what characters it can', async () => {
     await using node = await demoNode()
     const got = await curl([...asRoot, `${node.url}/api2/json/broken?how=multiline`])

@@ -12,7 +12,7 @@ import { bounds } from './bounds.ts'
 /** Ends the response with `body`; headers, with their Content-Length, are written already. */
 export function endGently(request: IncomingMessage, response: ServerResponse, body: Uint8Array, clock: Clock): void {
   if (request.complete || request.destroyed) {
-    response.end(body)
+    endWhole(response, body)
     return
   }
   response.write(body)
@@ -20,11 +20,20 @@ export function endGently(request: IncomingMessage, response: ServerResponse, bo
 }
 
 /**
+ * A short body travels with the headers, in one write and one TLS record: Node puts them together when both are
+ * text of one encoding. Latin-1 has a character for each byte, so nothing of the body changes.
+ */
+function endWhole(response: ServerResponse, body: Uint8Array): void {
+  if (body.length > bounds.wholeBytes) response.end(body)
+  else response.end(Buffer.from(body.buffer, body.byteOffset, body.length).toString('latin1'), 'latin1')
+}
+
+/**
  * As `endGently`, on a connection that is kept whatever the reply: only who sends on and on is cut off. A
  * closing daemon would meet its peer's last write, which then fails before the reply is read.
  */
 export function endOpen(request: IncomingMessage, response: ServerResponse, body: Uint8Array, clock: Clock): void {
-  response.end(body)
+  endWhole(response, body)
   if (request.complete || request.destroyed) return
   void taken(request, clock).then(() => {
     if (!request.complete) request.destroy()

@@ -4,6 +4,11 @@
  * A worker is started first and told what to do second, because its pid is part of the task's identifier and
  * the request must be on disk under that name before anything happens. A worker whose daemon dies in between
  * reads the end of its input and leaves.
+ *
+ * Most of what a short task takes is the start of its process. So when a task has ended, one process more is
+ * started and waits for the next: a worker like any other, of which nothing is on disk yet. It goes when nobody
+ * needed it for a while, for it holds memory, and when the daemon ends. Rejected: one process for many tasks, of
+ * which a crash would take more than one, and whose UPIDs would not tell them apart.
  */
 import type { Random } from '#base/random.ts'
 import { Fault } from '#base/fault.ts'
@@ -37,23 +42,95 @@ export interface Worker {
 /** On the worker's command line: finish what the process of that task left. */
 export const recoverFlag = '--recover'
 
-export class Runner {
+/** How long a worker waits for a task before it is sent away. */
+const spareMs = 10 * 60_000
+
+export interface RunnerNeeds {
+  readonly settings: Settings
+  readonly archive: TaskArchive
+  readonly random: Random
+  readonly workerEntry: string
+  /** Default: ten minutes. */
+  readonly spareMs?: number
+}
+
+interface Spare {
+  readonly worker: Worker
+  readonly timer: NodeJS.Timeout
+}
+
+export class Runner implements AsyncDisposable {
   readonly #archive: TaskArchive
   readonly #random: Random
   readonly #workerEntry: string
   readonly #environment: Readonly<Record<string, string>>
+  readonly #spareMs: number
+  #spare: Spare | undefined
+  /** Resolves when the spare that is being started is there, or is not. */
+  #preparing: Promise<void> | undefined
+  #isClosed = false
 
-  constructor(needs: { settings: Settings; archive: TaskArchive; random: Random; workerEntry: string }) {
+  constructor(needs: RunnerNeeds) {
     // Compiled once, loaded by every worker after: that is most of the time a worker takes to start.
     const compiled = join(needs.settings.cacheDir, 'compiled')
     this.#environment = { ...settingsToEnv(needs.settings), NODE_COMPILE_CACHE: compiled }
     this.#archive = needs.archive
     this.#random = needs.random
     this.#workerEntry = needs.workerEntry
+    this.#spareMs = needs.spareMs ?? spareMs
   }
 
   /** A worker that waits for its go. */
   async worker(): Promise<Worker> {
+    // One that is being started is taken too: pids are then in the order of their tasks.
+    await this.#preparing
+    return this.#takeSpare() ?? this.#fresh()
+  }
+
+  /** Starts a worker for the next task, unless there is one. Never rejects: that task can start its own. */
+  async prepare(): Promise<void> {
+    if (this.#spare || this.#isClosed) return
+    await (this.#preparing ??= this.#prepare().finally(() => (this.#preparing = undefined)))
+  }
+
+  async #prepare(): Promise<void> {
+    const worker = await this.#fresh().catch(() => undefined)
+    if (!worker) return
+    const timer = setTimeout(() => void this.#dismissSpare(), this.#spareMs).unref()
+    this.#spare = { worker, timer }
+    void worker.ended.then(() => this.#forget(worker))
+    if (this.#isClosed) await this.#dismissSpare()
+  }
+
+  #takeSpare(): Worker | undefined {
+    const worker = this.#spare?.worker
+    clearTimeout(this.#spare?.timer)
+    this.#spare = undefined
+    return worker
+  }
+
+  async #dismissSpare(): Promise<void> {
+    const worker = this.#spare?.worker
+    if (!worker) return
+    await this.#forget(worker)
+    worker.dismiss()
+  }
+
+  /** One that was killed while it waited, or is sent away. */
+  async #forget(worker: Worker): Promise<void> {
+    if (this.#spare?.worker !== worker) return
+    this.#takeSpare()
+    await rm(worker.output, { force: true })
+  }
+
+  /** Sends the spare away; tasks go on. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#isClosed = true
+    await this.#preparing
+    await this.#dismissSpare()
+  }
+
+  async #fresh(): Promise<Worker> {
     const output = await this.#archive.newOutput(this.#random.uuid())
     try {
       return await this.#start(output, [])

@@ -233,6 +233,7 @@ export class TaskService implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort()
     await this.#pruning
+    await this.#runner[Symbol.asyncDispose]()
   }
 
   #unlessStuck(upid: UpidText): Promise<void> {
@@ -269,6 +270,7 @@ export class TaskService implements AsyncDisposable {
       this.#stopAskedAt.delete(upid)
     }
     if (this.#closing.signal.aborted) return
+    void this.#runner.prepare()
     this.#pruning = this.#pruning.then(() => this.#prune())
     await this.#pruning
   }

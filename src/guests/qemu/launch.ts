@@ -113,7 +113,7 @@ export async function untilMonitor(
       return undefined
     }
   }
-  return waitFor(attempt, { what: 'answer of QEMU', timeoutMs, everyMs: 10, signal })
+  return waitFor(attempt, { what: 'answer of QEMU', timeoutMs, everyMs: 3, signal })
 }
 
 async function refusal(runDir: string, cause?: unknown): Promise<Fault> {

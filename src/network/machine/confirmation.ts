@@ -20,6 +20,8 @@ export const confirmDefaultSeconds = 60
 export const confirmMostSeconds = 600
 /** What was under way when the network changed may still arrive; it says nothing about the new one. */
 const settleMs = 1_000
+/** Requests between one look and the next are not looked at: shorter than `settleMs`, so none that could be a proof. */
+const lookEveryMs = 250
 /** How long after its start a change may still begin: it waits for others, and for a free place among the tasks. */
 const expectMs = 120_000
 
@@ -56,6 +58,7 @@ export class Confirmations {
   readonly #clock: Clock
   /** Until then every request is looked at; a daemon that has just started may find a change under way. */
   #listenUntilMs: number
+  #lookedMs = -Infinity
 
   constructor({ store, clock }: { readonly store: Store; readonly clock: Clock }) {
     this.#notices = new Documents(store, { noun: 'change of the network', prefix: 'network/change/', schema: notice })
@@ -100,9 +103,14 @@ export class Confirmations {
 
   /** A permitted request has arrived. Costs nothing while no change is expected. */
   async heard(caller: Caller): Promise<void> {
-    if (this.#clock.monotonic() > this.#listenUntilMs) return
+    const now = this.#clock.monotonic()
+    // What was not there a moment ago is now too new to be confirmed.
+    if (now > this.#listenUntilMs || now - this.#lookedMs < lookEveryMs) return
     const found = await this.current()
-    if (!found) return
+    if (!found) {
+      this.#lookedMs = now
+      return
+    }
     this.expect()
     if (found.confirmedBy === undefined && this.#isProof(found, caller)) await this.#note(describe(caller))
   }

@@ -6,6 +6,7 @@
  * not keep the others, but the task ends with a warning for it. Nothing is undone: what was started was wanted.
  */
 import { Fault, messageOf } from '#base/fault.ts'
+import { inTurns } from '#base/in-turns.ts'
 import { asVmid } from '#base/ids.ts'
 import type { Clock } from '#base/clock.ts'
 import type { GuestSummary } from '#guests/guest.ts'
@@ -115,14 +116,6 @@ const definition = (
       }
     },
   })
-
-async function inTurns<T>(items: readonly T[], atOnce: number, act: (item: T) => Promise<void>): Promise<void> {
-  const queue = [...items]
-  const worker = async () => {
-    for (let item = queue.shift(); item !== undefined; item = queue.shift()) await act(item)
-  }
-  await Promise.all(Array.from({ length: Math.min(atOnce, items.length) }, worker))
-}
 
 const runs = ({ state }: GuestSummary) => state.state === 'running'
 
