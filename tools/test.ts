@@ -115,9 +115,10 @@ async function runRing(one: Ring, grep: string | undefined, signal: AbortSignal)
       const line = type === 'test:diagnostic' ? `${data.message}\n` : data.message
       if (data.file !== undefined) printed.set(data.file, ((printed.get(data.file) ?? '') + line).slice(-4_000))
     }
-    if ((type !== 'test:pass' && type !== 'test:fail') || data.details.type === 'suite') continue
+    if (type !== 'test:pass' && type !== 'test:fail') continue
     const file = data.file ?? data.name
     if (data.nesting === 0) took.set(file, (took.get(file) ?? 0) + data.details.duration_ms)
+    if (data.details.type === 'suite') continue
     // Without a test of its own a file is reported as one.
     const isFile = data.nesting === 0 && join(root, relative(root, data.name)) === file
     if (type === 'test:fail') fail(file, data.name, explain(data.details.error, isFile ? printed.get(file) : ''))

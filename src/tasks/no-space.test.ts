@@ -44,18 +44,25 @@ test('a task there is no space for is refused, and nobody hears of it', async ()
   const tasks = node.place.service()
   const start = (name: string) => tasks.start({ operation: 'mkalbum', params: { root: node.albums, name }, user })
   await tasks.wait(await start('before'), soon)
-  const directories = await readdir(node.tasksIn)
+  const directories = await tasksOn(node.tasksIn)
   await node.disk.fill()
   await assert.rejects(
     start('meanwhile'),
     (error) => isFault(error, 'exhausted') && /no space left/.test(error.message),
   )
   assert.equal((await tasks.list({ source: 'all' })).total, 1)
-  assert.deepEqual(await readdir(node.tasksIn), directories)
+  assert.deepEqual(await tasksOn(node.tasksIn), directories)
   await node.disk.empty()
   assert.equal((await tasks.wait(await start('after'), soon)).exitstatus, 'OK')
   assert.deepEqual((await readdir(node.albums)).toSorted(), ['after', 'before'])
+  await tasks[Symbol.asyncDispose]()
+  assert.deepEqual((await readdir(node.tasksIn)).length, 2, 'nothing is left of the one refused')
 })
+
+/** Beside them lies the output of the worker that waits for the next task. */
+async function tasksOn(folder: string): Promise<string[]> {
+  return (await readdir(folder)).filter((name) => name.startsWith('UPID:'))
+}
 
 test('a task whose journal finds no space is undone as soon as there is some, and keeps its lock until then', async () => {
   await using node = await smallNode()
