@@ -8,6 +8,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { waitFor } from '#base/clock.ts'
 
 export interface Page {
   readonly open: (url: string) => Promise<void>
@@ -92,9 +93,15 @@ async function openPage(wire: Wire): Promise<Page> {
     complaints,
     setCookie: async (cookie) => void (await ask('Network.setCookie', { ...cookie, secure: true, sameSite: 'None' })),
     async open(url) {
-      const loaded = wire.untilEvent('Page.loadEventFired', String(sessionId as string))
       await ask('Page.navigate', { url })
-      await loaded
+      // Not by the event: the empty page a target begins with has one too.
+      const { href } = new URL(url)
+      const expression = "document.readyState === 'complete' && location.href"
+      const isThere = async () => {
+        const { result } = await ask('Runtime.evaluate', { expression, returnByValue: true })
+        return (result as { value: unknown }).value === href
+      }
+      await waitFor(() => isThere().catch(() => false), { what: `the page ${href}`, timeoutMs: 30_000 })
     },
     async run<T>(expression: string) {
       const facts = { expression, awaitPromise: true, returnByValue: true }
@@ -137,16 +144,6 @@ class Wire {
   onEvent(listener: (event: Answer) => void): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
-  }
-
-  untilEvent(name: string, sessionId: string): Promise<void> {
-    return new Promise((resolve) => {
-      const stop = this.onEvent(({ method, sessionId: from }) => {
-        if (method !== name || from !== sessionId) return
-        stop()
-        resolve()
-      })
-    })
   }
 
   #take(answer: Answer): void {

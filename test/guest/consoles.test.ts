@@ -93,6 +93,10 @@ suite('consoles', { timeout: 300_000 }, () => {
       const made = await browser.page()
       await made.setCookie({ name: 'PVEAuthCookie', value: encodeURIComponent(viewer.ticket), url: node.url })
       await made.open(address)
+      const isLoaded = () => made.run<boolean>("typeof connect === 'function'")
+      await waitFor(isLoaded, { what: 'noVNC in the page', timeoutMs: 20_000 }).catch((cause: unknown) => {
+        throw new Error(`noVNC did not load: ${made.complaints.join('\n')}`, { cause })
+      })
       return made
     }
     const look = (on: Page, opened: Opened, password = opened.password, of = guest) =>

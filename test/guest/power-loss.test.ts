@@ -210,14 +210,19 @@ async function remainingThings({ settings }: TestNode): Promise<object> {
   const isOwned = ({ value }: Entry) => isThere(Number(Object(value).vmid))
   const files = await readdir(settings.stateDir, { recursive: true })
   const runFiles = await readdir(settings.runDir, { recursive: true })
+  const programs = await programsOf(settings)
   return {
-    programs: await programsOf(settings),
+    // The worker that waits for the next task may be there; a second one would be somebody's who died.
+    programs: programs.filter((name) => name !== 'worker.ts'),
+    hasOneWorkerAtMost: programs.filter((name) => name === 'worker.ts').length <= 1,
     links: (await links(host)).filter(isOurLink).map(({ name }) => name),
     namespaces: (await listNetns(host)).filter(isOurNetns),
     groups: await cgroups.list(`hakobune-${settings.instance}`),
     locks: entries.filter(({ key }) => /^(locks|network\/isolated)\//.test(key)),
     tapsOfNobody: entries.filter((entry) => entry.key.startsWith('network/taps/') && !isOwned(entry)),
-    unfinished: files.filter((name) => /(^|\/)\.[^/]*$|^upload\/incoming\/./.test(name)),
+    unfinished: files.filter((name) => /(^|\/)\.(?!output-)[^/]*$|^upload\/incoming\/./.test(name)),
+    // Of the worker that waits for the next task; those of workers that died are gone.
+    hasOneOutputAtMost: files.filter((name) => name.startsWith('tasks/.output-')).length <= 1,
     running: runFiles.filter((name) => !/^guests(\/\d+(\/[^/]*\.log)?)?$/.test(name)).toSorted(),
   }
 }
