@@ -33,7 +33,6 @@ export const knownSlotsMaximum = 2 ** 21
 
 /** Enough for 64 TiB full of data; an index is only ever read piece by piece. */
 export const indexMaximumBytes = 32 * GiB
-export const manifestMaximumBytes = limits.backup.manifestBytes
 
 /** Read from a source in one go: enough to keep a disk busy, little enough to hold several. */
 export const readBytes = 1 * MiB

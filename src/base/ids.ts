@@ -41,10 +41,3 @@ export function asDigest(text: string): Digest {
     throw invalid({ digest: 'invalid format - not a SHA-256 in lower-case hexadecimal' })
   return text as Digest
 }
-
-export function asAuthId(text: string): AuthId {
-  if (!/^[^\s:/]+@[A-Za-z][A-Za-z0-9._-]+(![A-Za-z][A-Za-z0-9._-]+)?$/.test(text) || text.length > 128) {
-    throw invalid({ userid: `invalid format - value '${text}' does not look like a valid user name` })
-  }
-  return text as AuthId
-}

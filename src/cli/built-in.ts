@@ -12,7 +12,7 @@ const text = (description: string): CommandOption => ({
 
 export const apiUsage = 'hako api GET /nodes, or: hako api POST /nodes/lab/qemu vmid=100 memory=256'
 
-const command = (
+export const builtIn = (
   words: readonly string[],
   rest: Partial<Command> & Pick<Command, 'description' | 'examples'>,
 ): Command => ({
@@ -29,12 +29,12 @@ const command = (
 export function builtInCommands(language: Language): Command[] {
   const inWords = (en: string, ja: string) => (language === 'ja' ? ja : en)
   return [
-    command(['api'], {
+    builtIn(['api'], {
       description: inWords('Call any method of the API.', 'API の任意のメソッドを呼ぶ。'),
       positional: ['method', 'path', 'name=value …'],
       examples: ['api GET /nodes', 'api POST /nodes/lab/qemu vmid=100 memory=256'],
     }),
-    command(['task', 'wait'], {
+    builtIn(['task', 'wait'], {
       description: inWords(
         'Follow a task to its end: its log, how far it is, and its exit code.',
         'タスクの終わりまで追う: ログ、進み具合、終了コード。',

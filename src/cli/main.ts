@@ -12,7 +12,7 @@ import { Fault, isFault, messageOf } from '#base/fault.ts'
 import type { Command, CommandList } from '#rest/command.ts'
 import { leadingWords, parseFor, wordsFirst } from './arguments.ts'
 import type { Given } from './complete.ts'
-import { apiUsage, builtInCommands, followOption } from './built-in.ts'
+import { apiUsage, builtIn, builtInCommands, followOption } from './built-in.ts'
 import { findCommand, name, suggestions } from './command-tree.ts'
 import { type Connection, connectionTo } from './connection.ts'
 import { exitCodeOf, exitCodes } from './exit.ts'
@@ -226,17 +226,9 @@ function verbWords(list: CommandList, words: readonly string[]): number {
 
 /** Commands that need no node stand in the help beside those that do. */
 function localAsCommands(language: Language): CommandList['commands'] {
-  return localCommands.map(({ words, description, examples }) => ({
-    words,
-    description: description[language],
-    examples,
-    method: 'GET',
-    path: '',
-    positional: [],
-    options: {},
-    isTask: false,
-    isUpload: false,
-  }))
+  return localCommands.map(({ words, description, examples }) =>
+    builtIn(words, { description: description[language], examples }),
+  )
 }
 
 async function showCommandHelp(command: Command, terminal: Terminal): Promise<number> {

@@ -1,6 +1,7 @@
 /** Links, addresses and routes, by `ip -json`. Every verb takes a place: a namespace, or the machine's own. */
 import { Fault } from '#base/fault.ts'
 import type { Argv, Host } from './host.ts'
+import { iproute, type Row, rowOf, rows, rowsIn, textOf } from './iproute.ts'
 import type { NetworkPlace } from './netns.ts'
 
 export interface Link {
@@ -31,28 +32,29 @@ export interface Route {
   readonly gateway: string | undefined
 }
 
-type Row = Readonly<Record<string, unknown>>
-
 export async function links(host: Host, place: NetworkPlace = {}): Promise<Link[]> {
   const { stdout } = await host.run(ip(place, '-json', '-details', 'link', 'show'))
   return parseLinks(stdout)
 }
 
 export function parseLinks(text: string): Link[] {
-  return parseRows(text).map((row) => {
-    const info = asRow(row.linkinfo)
-    const flags: unknown = row.flags
-    return {
-      name: String(row.ifname),
-      index: Number(row.ifindex),
-      kind: textOf(info.info_kind),
-      mac: textOf(row.address) ?? '',
-      isUp: Array.isArray(flags) && flags.includes('UP'),
-      mtu: Number(row.mtu),
-      master: textOf(row.master),
-      alias: textOf(row.ifalias),
-    }
-  })
+  return rowsIn(text).map(parseLink)
+}
+
+/** One row of `ip -json -details link show`. */
+export function parseLink(row: Row): Link {
+  const info = rowOf(row.linkinfo)
+  const flags: unknown = row.flags
+  return {
+    name: String(row.ifname),
+    index: Number(row.ifindex),
+    kind: textOf(info.info_kind),
+    mac: textOf(row.address) ?? '',
+    isUp: Array.isArray(flags) && flags.includes('UP'),
+    mtu: Number(row.mtu),
+    master: textOf(row.master),
+    alias: textOf(row.ifalias),
+  }
 }
 
 export async function findLink(host: Host, name: string, place: NetworkPlace = {}): Promise<Link | undefined> {
@@ -65,8 +67,8 @@ export async function addresses(host: Host, place: NetworkPlace = {}): Promise<A
 }
 
 export function parseAddresses(text: string): Address[] {
-  return parseRows(text).flatMap((row) =>
-    asRows(row.addr_info).map((info) => ({
+  return rowsIn(text).flatMap((row) =>
+    rows(row.addr_info).map((info) => ({
       link: String(row.ifname),
       family: info.family === 'inet6' ? ('inet6' as const) : ('inet' as const),
       address: String(info.local),
@@ -82,7 +84,7 @@ export async function routes(host: Host, place: NetworkPlace = {}): Promise<Rout
 }
 
 export function parseRoutes(text: string): Route[] {
-  return parseRows(text).map((row) => ({
+  return rowsIn(text).map((row) => ({
     destination: String(row.dst),
     link: textOf(row.dev),
     gateway: textOf(row.gateway),
@@ -151,22 +153,5 @@ export async function addLink(
 }
 
 function ip(place: NetworkPlace, ...words: string[]): Argv {
-  return place.netns === undefined ? ['ip', ...words] : ['ip', '-netns', place.netns, ...words]
-}
-
-/** `ip` prints nothing at all where its list is empty. */
-function parseRows(text: string): Row[] {
-  return text.trim() === '' ? [] : asRows(JSON.parse(text))
-}
-
-function asRows(value: unknown): Row[] {
-  return Array.isArray(value) ? value.map(asRow) : []
-}
-
-function asRow(value: unknown): Row {
-  return typeof value === 'object' && value !== null ? { ...value } : {}
-}
-
-function textOf(value: unknown): string | undefined {
-  return typeof value === 'string' ? value : undefined
+  return iproute('ip', place, ...words)
 }

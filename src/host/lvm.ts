@@ -4,7 +4,6 @@
  * Sizes are asked for in bytes. Copies of the metadata are left to whoever changes volumes later (`backup=0`):
  * what is made here is empty and can be made again.
  */
-import { readdir } from 'node:fs/promises'
 import type { Host } from './host.ts'
 import { runTool } from './tool.ts'
 
@@ -98,11 +97,6 @@ export async function saveGroup(host: Host, name: string, file: string): Promise
 
 export async function restoreGroup(host: Host, name: string, file: string): Promise<void> {
   await runTool(host, ['vgcfgrestore', ...noCopies, '--file', file, '--', name])
-}
-
-/** The kernel's part of LVM, without which groups can be made and no volumes. */
-export async function hasDeviceMapper(): Promise<boolean> {
-  return (await readdir('/sys/class/misc')).includes('device-mapper')
 }
 
 type Row = Readonly<Record<string, string | undefined>>

@@ -1,16 +1,11 @@
 /** Everything the kernel says about the links of a network, by `ip -json` and `bridge -json`: one row for each thing. */
 import { Fault } from '#base/fault.ts'
-import type { Argv, Host } from './host.ts'
+import type { Host } from './host.ts'
+import { type Link, parseLink } from './ip.ts'
+import { iproute, rowOf, rows, rowsIn, textOf } from './iproute.ts'
 import type { NetworkPlace } from './netns.ts'
 
-export interface LinkRow {
-  readonly name: string
-  readonly kind: string | undefined
-  readonly mac: string
-  readonly isUp: boolean
-  readonly mtu: number
-  readonly master: string | undefined
-  readonly alias: string | undefined
+export interface LinkRow extends Omit<Link, 'index'> {
   /** The link a VLAN rides on. */
   readonly parent: string | undefined
   /** Its other end is in another network namespace. */
@@ -45,27 +40,18 @@ export interface VlanRow {
   readonly flags: readonly string[]
 }
 
-type Row = Readonly<Record<string, unknown>>
-
 export async function linkRows(host: Host, place: NetworkPlace = {}): Promise<LinkRow[]> {
-  return parseLinkRows((await host.run(tool('ip', place, '-json', '-details', 'link', 'show'))).stdout)
+  return parseLinkRows((await host.run(iproute('ip', place, '-json', '-details', 'link', 'show'))).stdout)
 }
 
 export function parseLinkRows(text: string): LinkRow[] {
   return rowsIn(text).map((row) => {
-    const info = rowOf(row.linkinfo)
-    const flags: unknown = row.flags
+    const { index: _, ...link } = parseLink(row)
     return {
-      name: String(row.ifname),
-      kind: textOf(info.info_kind),
-      mac: textOf(row.address) ?? '',
-      isUp: Array.isArray(flags) && flags.includes('UP'),
-      mtu: Number(row.mtu),
-      master: textOf(row.master),
-      alias: textOf(row.ifalias),
+      ...link,
       parent: textOf(row.link),
       leadsOutside: row.link_netnsid !== undefined,
-      data: rowOf(info.info_data),
+      data: rowOf(rowOf(row.linkinfo).info_data),
     }
   })
 }
@@ -73,7 +59,7 @@ export function parseLinkRows(text: string): LinkRow[] {
 /** Links, addresses and IPv4 routes of the main table, all by one look. */
 export async function networkRows(host: Host, place: NetworkPlace = {}) {
   const input = 'address show\nroute show table main\n'
-  const { stdout } = await host.run(tool('ip', place, '-json', '-details', '-batch', '-'), { input })
+  const { stdout } = await host.run(iproute('ip', place, '-json', '-details', '-batch', '-'), { input })
   // One line for each question.
   const [first = '', second = ''] = stdout.split('\n').filter((line) => line.trim() !== '')
   return { links: parseLinkRows(first), addresses: parseAddressRows(first), routes: parseRouteRows(second, 'inet') }
@@ -93,7 +79,7 @@ export function parseAddressRows(text: string): AddressRow[] {
 
 /** IPv6 routes of the main table. */
 export async function routeRows6(host: Host, place: NetworkPlace = {}): Promise<RouteRow[]> {
-  const { stdout } = await host.run(tool('ip', place, '-json', '-6', 'route', 'show', 'table', 'main'))
+  const { stdout } = await host.run(iproute('ip', place, '-json', '-6', 'route', 'show', 'table', 'main'))
   return parseRouteRows(stdout, 'inet6')
 }
 
@@ -109,7 +95,7 @@ export function parseRouteRows(text: string, family: 'inet' | 'inet6'): RouteRow
 
 /** VLANs of the ports of bridges that tell VLANs apart, and of these bridges themselves. */
 export async function vlanRows(host: Host, place: NetworkPlace = {}): Promise<VlanRow[]> {
-  return parseVlanRows((await host.run(tool('bridge', place, '-json', '-compressvlans', 'vlan', 'show'))).stdout)
+  return parseVlanRows((await host.run(iproute('bridge', place, '-json', '-compressvlans', 'vlan', 'show'))).stdout)
 }
 
 export function parseVlanRows(text: string): VlanRow[] {
@@ -135,7 +121,7 @@ export async function changeNetwork(
   place: NetworkPlace = {},
 ): Promise<void> {
   const input = commands.map((words) => words.map(quoted).join(' ')).join('\n')
-  const { code, stderr } = await host.run(tool(program, place, '-batch', '-'), { input, okCodes: [0, 1, 2, 255] })
+  const { code, stderr } = await host.run(iproute(program, place, '-batch', '-'), { input, okCodes: [0, 1, 2, 255] })
   if (code === 0) return
   const failed = commands[Number(/Command failed -:(\d+)/.exec(stderr)?.[1] ?? 1) - 1] ?? []
   const complaint = stderr.split('\n').find((line) => line.trim() !== '' && !line.startsWith('Command failed'))
@@ -151,25 +137,4 @@ export async function changeNetwork(
 function quoted(word: string): string {
   if (/^[^\s'"\\#]+$/.test(word)) return word
   throw new Fault('invalid', `'${word}' cannot be part of a command of iproute2`)
-}
-
-function tool(program: 'ip' | 'bridge', { netns }: NetworkPlace, ...words: string[]): Argv {
-  return netns === undefined ? [program, ...words] : [program, '-netns', netns, ...words]
-}
-
-/** Both programs print nothing at all where their list is empty. */
-function rowsIn(text: string): Row[] {
-  return text.trim() === '' ? [] : rows(JSON.parse(text))
-}
-
-function rows(value: unknown): Row[] {
-  return Array.isArray(value) ? value.map(rowOf) : []
-}
-
-function rowOf(value: unknown): Row {
-  return typeof value === 'object' && value !== null ? { ...value } : {}
-}
-
-function textOf(value: unknown): string | undefined {
-  return typeof value === 'string' ? value : undefined
 }

@@ -8,7 +8,7 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { systemClock, waitFor } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
-import { codeOf, readIfPresent } from './files.ts'
+import { codeOf } from './files.ts'
 
 /** USER_HZ: 100 on every architecture Node runs on. */
 const TICKS_PER_SECOND = 100
@@ -182,10 +182,4 @@ export async function loadAverage(): Promise<[number, number, number]> {
 
 export async function uptimeSeconds(): Promise<number> {
   return Number((await readFile('/proc/uptime', 'utf8')).split(' ')[0])
-}
-
-/** The pid a daemon wrote to a file, or nothing when the file is absent or holds no number. */
-export async function pidFrom(file: string): Promise<number | undefined> {
-  const text = (await readIfPresent(file))?.trim() ?? ''
-  return /^\d+$/.test(text) ? Number(text) : undefined
 }

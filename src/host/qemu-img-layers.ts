@@ -5,9 +5,9 @@
  * image's header says about backing files is its guest's word and is never followed.
  */
 import { isAbsolute } from 'node:path'
-import { Fault, isFault } from '#base/fault.ts'
-import type { Argv, Host, RunOptions } from './host.ts'
-import { progressIn } from './qemu-img.ts'
+import { Fault } from '#base/fault.ts'
+import type { Argv, Host } from './host.ts'
+import { changeImage, progressIn } from './qemu-img.ts'
 
 export interface ImageLayer {
   /** Absolute. */
@@ -34,7 +34,7 @@ export async function createOverlay(
   const { path, sizeBytes, backing, backingFormat } = image
   if (!isAbsolute(path)) throw new Error(`an image is named by an absolute path, not '${path}'`)
   const base = ['-b', backing, '-F', backingFormat]
-  await change(host, ['qemu-img', 'create', '-q', '-u', '-f', 'qcow2', ...base, path, `${sizeBytes}`], {
+  await changeImage(host, ['qemu-img', 'create', '-q', '-u', '-f', 'qcow2', ...base, path, `${sizeBytes}`], {
     timeoutMs: changeMs,
   })
 }
@@ -69,7 +69,7 @@ export async function changeSnapshot(
   tag: string,
 ): Promise<void> {
   const flag = { take: '-c', 'roll-back': '-a', drop: '-d' }[act]
-  await change(host, ['qemu-img', 'snapshot', '-q', flag, tag, imageText(layers)], { timeoutMs: changeMs })
+  await changeImage(host, ['qemu-img', 'snapshot', '-q', flag, tag, imageText(layers)], { timeoutMs: changeMs })
 }
 
 export interface LayeredConversion {
@@ -105,7 +105,7 @@ export async function convertLayers(host: Host, conversion: LayeredConversion): 
     imageText(layers),
     target.path,
   ]
-  await change(host, argv, {
+  await changeImage(host, argv, {
     timeoutMs: convertMs,
     signal,
     onLine: (line) => {
@@ -134,17 +134,4 @@ function layersToNode([first, ...rest]: readonly ImageLayer[]): object | null {
   if (!isAbsolute(first.path)) throw new Error(`an image is named by an absolute path, not '${first.path}'`)
   const file = { driver: 'file', filename: first.path }
   return { driver: first.format, ...(first.format === 'raw' ? {} : { backing: layersToNode(rest) }), file }
-}
-
-/** Runs a writing verb; a full device gets the kind a user can act on. */
-async function change(host: Host, argv: Argv, options: RunOptions): Promise<void> {
-  try {
-    await host.run(argv, options)
-  } catch (cause) {
-    if (!isFault(cause, 'failed') || !/No space left on device|Disk quota exceeded/.test(cause.message)) throw cause
-    throw new Fault('exhausted', `no space left on the device of '${argv.at(-1)}'`, {
-      cause,
-      remedy: 'Free space there or choose another storage, then try again.',
-    })
-  }
 }

@@ -13,7 +13,7 @@
 import { isAbsolute } from 'node:path'
 import { GiB } from '#base/bytes.ts'
 import { Fault, isFault } from '#base/fault.ts'
-import type { Argv, Host } from './host.ts'
+import type { Argv, Host, RunOptions } from './host.ts'
 
 /** `vpc` is QEMU's word for VHD. */
 export type DiskFormat = 'raw' | 'qcow2' | 'vmdk' | 'vpc'
@@ -119,14 +119,14 @@ export async function createImage(host: Host, image: NewImage): Promise<void> {
   // A raw file has no metadata to lay out.
   const wanted = format === 'raw' && preallocation === 'metadata' ? 'off' : preallocation
   const options = ['-o', `preallocation=${wanted}`]
-  await change(host, ['qemu-img', 'create', '-q', '-f', format, ...options, named(path), `${sizeBytes}`], {
+  await changeImage(host, ['qemu-img', 'create', '-q', '-f', format, ...options, named(path), `${sizeBytes}`], {
     timeoutMs: wanted === 'off' ? timeouts.changeMs : timeouts.convertMs,
   })
 }
 
 /** Grows (never shrinks) an image nobody has open. */
 export async function growImage(host: Host, path: string, format: 'raw' | 'qcow2', sizeBytes: number): Promise<void> {
-  await change(host, ['qemu-img', 'resize', '-q', '-f', format, named(path), `${sizeBytes}`], {
+  await changeImage(host, ['qemu-img', 'resize', '-q', '-f', format, named(path), `${sizeBytes}`], {
     timeoutMs: timeouts.changeMs,
   })
 }
@@ -149,7 +149,7 @@ export async function convertImage(host: Host, conversion: Conversion): Promise<
   const { source, target, isTargetZero, onProgress, signal } = conversion
   const zero = isTargetZero ? ['--target-is-zero'] : []
   const verb: Argv = [...confined(), 'qemu-img', 'convert', '-p', '-n', ...zero, '-O', target.format]
-  await change(host, [...verb, alone(source), named(target.path)], {
+  await changeImage(host, [...verb, alone(source), named(target.path)], {
     timeoutMs: timeouts.convertMs,
     signal,
     onLine: (line) => {
@@ -225,7 +225,7 @@ export async function checkImage(host: Host, path: string): Promise<CheckResult>
 }
 
 /** Runs a writing verb; a full device gets the kind a user can act on. */
-async function change(host: Host, argv: Argv, options: Parameters<Host['run']>[1]): Promise<void> {
+export async function changeImage(host: Host, argv: Argv, options: RunOptions): Promise<void> {
   try {
     await host.run(argv, options)
   } catch (cause) {

@@ -17,10 +17,6 @@ export const meanings: Readonly<Record<Level, { readonly en: string; readonly ja
   L6: { en: 'application answers as at the restore point', ja: 'アプリケーションが復元時点の内容で応答' },
 }
 
-export function isLevel(text: string): text is Level {
-  return (levels as readonly string[]).includes(text)
-}
-
 /** True when `reached` is `wanted` or above it; nothing reached is below everything. */
 export function suffices(reached: Level | undefined, wanted: Level): boolean {
   return reached !== undefined && levels.indexOf(reached) >= levels.indexOf(wanted)

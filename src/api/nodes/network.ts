@@ -13,6 +13,7 @@ import {
 } from '#base/schema/schema.ts'
 import { nodeName, upid } from '#base/schema/standard.ts'
 import { confirmDefaultSeconds } from '#network/machine/confirmation.ts'
+import { bondModes } from '#network/machine/rules.ts'
 import { check, anyone, Reply } from '#rest/endpoint.ts'
 import { applyStagedNetwork, visibleInterfaces } from './network-rights.ts'
 import { endpoint } from '../call.ts'
@@ -58,21 +59,9 @@ const options = {
   }),
   slaves: text('Interfaces the bond is made of.', ifaceList),
   bond_mode: optional(
-    enumOf(
-      [
-        'balance-rr',
-        'active-backup',
-        'balance-xor',
-        'broadcast',
-        '802.3ad',
-        'balance-tlb',
-        'balance-alb',
-        'balance-slb',
-        'lacp-balance-slb',
-        'lacp-balance-tcp',
-      ],
-      { description: 'How the bond shares its work among its members; those with slb and tcp are Open vSwitch’s.' },
-    ),
+    enumOf([...bondModes, 'balance-slb', 'lacp-balance-slb', 'lacp-balance-tcp'], {
+      description: 'How the bond shares its work among its members; those with slb and tcp are Open vSwitch’s.',
+    }),
   ),
   bond_xmit_hash_policy: optional(
     enumOf(['layer2', 'layer2+3', 'layer3+4'], { description: 'By what balance-xor and 802.3ad choose a member.' }),

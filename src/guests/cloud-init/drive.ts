@@ -16,7 +16,7 @@ import { nameServers, searchDomains } from '#host/resolver.ts'
 import type { Options } from '../config.ts'
 import type { GuestStorage } from '../needs.ts'
 import { snippetsOf, withoutSecrets } from './options.ts'
-import { type Seed, seedOf, textOf } from './seed.ts'
+import type { Seed } from './seed.ts'
 
 /** Of every such drive; what it holds is a fraction of it, unless snippets are large. */
 export const cloudInitBytes = 4 * MiB
@@ -34,6 +34,8 @@ export async function seedFor({ storage }: CloudInitNeeds, vmid: Vmid, options: 
   const contents = await Promise.all(named.map(([kind, volume]) => readSnippet(storage, kind, volume)))
   const snippets = Object.fromEntries(named.map(([kind], index) => [kind, contents[index] ?? new Uint8Array()]))
   const dns = { servers: await nameServers(), search: await searchDomains() }
+  // Only here: it brings a library for YAML that most tasks, and the daemon at rest, have no use for.
+  const { seedOf } = await import('./seed.ts')
   return seedOf(options, { vmid, dns, snippets })
 }
 
@@ -91,5 +93,5 @@ export async function cloudInitPart(
   part: keyof Seed['parts'],
 ): Promise<string> {
   const { parts } = await seedFor(needs, vmid, part === 'user' ? withoutSecrets(options) : options)
-  return textOf(parts[part])
+  return Buffer.from(parts[part]).toString('utf8')
 }

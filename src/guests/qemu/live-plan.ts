@@ -65,11 +65,6 @@ export function planLive(running: Options, wanted: Options, present: readonly st
   return [...strays, ...acts.filter(leaving), ...acts.filter((act) => !leaving(act))]
 }
 
-/** True when a drive can leave the running guest by such an act. */
-export function canUnplugDrive(name: string, running: Options): boolean {
-  return isPluggable(name, running)
-}
-
 function kindOf(name: string): HotplugKind | undefined {
   if (/^net\d+$/.test(name)) return 'network'
   return driveNameParts(name) ? 'disk' : undefined

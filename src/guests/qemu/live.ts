@@ -14,6 +14,7 @@ import type { QmpClient } from '#host/qmp.ts'
 import type { Options } from '../config.ts'
 import type { GuestNetwork, GuestStorage } from '../needs.ts'
 import { deviceToCommand, type DeviceSpec } from './argument.ts'
+import { blockNodes, removeBlockNode } from './block-nodes.ts'
 import { topologyOf } from './cpu.ts'
 import { blockNode } from './drive-argv.ts'
 import { controllerOf, driveDevice, nodeNameOf, threadOf } from './drive-device.ts'
@@ -119,13 +120,6 @@ async function peripherals(monitor: QmpClient): Promise<string[]> {
   return found.map(({ name }) => name)
 }
 
-async function blockNodes(monitor: QmpClient): Promise<string[]> {
-  const nodes = await monitor.execute<readonly { readonly 'node-name': string }[]>('query-named-block-nodes', {
-    flat: true,
-  })
-  return nodes.map((node) => node['node-name'])
-}
-
 async function addDevice({ monitor }: LiveContext, spec: DeviceSpec): Promise<void> {
   await monitor.execute('device_add', deviceToCommand(spec))
 }
@@ -148,21 +142,6 @@ async function removeDevice({ monitor, signal }: LiveContext, id: string): Promi
   }
 }
 
-async function removeNode(monitor: QmpClient, name: string): Promise<void> {
-  const isGone = async () => {
-    if (!(await blockNodes(monitor)).includes(name)) return true
-    try {
-      await monitor.execute('blockdev-del', { 'node-name': name })
-      return true
-    } catch (cause) {
-      // Its device has gone, but may be let go of a moment later.
-      if (isFault(cause, 'failed')) return false
-      throw cause
-    }
-  }
-  await waitFor(isGone, { what: `closing of ${name}`, timeoutMs: releaseLimitMs, everyMs: 20 })
-}
-
 async function removeObject(monitor: QmpClient, id: string): Promise<void> {
   const objects = await monitor.execute<readonly { readonly name: string }[]>('qom-list', { path: '/objects' })
   if (objects.some(({ name }) => name === id)) await monitor.execute('object-del', { id })
@@ -180,8 +159,9 @@ async function openNode(context: LiveContext, drive: BusDrive): Promise<boolean>
 
 /** The drive's node, and the one below it after the disk was moved. */
 async function closeNodes(monitor: QmpClient, drive: string): Promise<void> {
-  await removeNode(monitor, nodeNameOf(drive))
-  for (const name of await blockNodes(monitor)) if (name.startsWith(`move-${drive}-`)) await removeNode(monitor, name)
+  await removeBlockNode(monitor, nodeNameOf(drive))
+  for (const name of await blockNodes(monitor))
+    if (name.startsWith(`move-${drive}-`)) await removeBlockNode(monitor, name)
 }
 
 async function handOver(monitor: QmpClient, path: string): Promise<number> {

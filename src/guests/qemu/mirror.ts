@@ -8,14 +8,12 @@
  * What is made bears the drive's name and the caller's mark, so that whoever takes it back needs no memory.
  */
 import type { QmpClient } from '#host/qmp.ts'
-import { waitFor } from '#base/clock.ts'
-import { isFault } from '#base/fault.ts'
+import { removeBlockNode } from './block-nodes.ts'
 import { blockNode, type DriveFile } from './drive-argv.ts'
 import { nodeNameOf } from './drive-device.ts'
 import type { Drive } from './drive.ts'
 import { endJob, type JobHow, untilEnd, untilStatus } from './job.ts'
 
-const busyMs = 20_000
 const prefixOf = (drive: string) => `move-${drive}-`
 /** Name of the node of the new image; names of nodes have at most 31 characters. */
 export const targetNode = (drive: string, mark: string) => `${prefixOf(drive)}${mark.slice(0, 8)}`
@@ -68,9 +66,9 @@ export async function settle(monitor: QmpClient, drive: Drive, mark: string): Pr
   const [own, target] = [nodeNameOf(name), targetNode(name, mark)]
   const used = await deviceOf(monitor, [target, own])
   if (used?.node !== target) return
-  await removeNode(monitor, own)
+  await removeBlockNode(monitor, own)
   for (const node of await nodesOf(monitor)) {
-    if (node.name.startsWith(prefixOf(name)) && node.name !== target) await removeNode(monitor, node.name)
+    if (node.name.startsWith(prefixOf(name)) && node.name !== target) await removeBlockNode(monitor, node.name)
   }
   await monitor.execute('blockdev-add', {
     driver: 'raw',
@@ -85,7 +83,7 @@ export async function settle(monitor: QmpClient, drive: Drive, mark: string): Pr
 /** Before a switch-over: ends the job and closes the new image. May run twice. */
 export async function abandonMirror(monitor: QmpClient, drive: string, mark: string): Promise<void> {
   await endJob(monitor, jobOf(drive))
-  await removeNode(monitor, targetNode(drive, mark))
+  await removeBlockNode(monitor, targetNode(drive, mark))
 }
 
 interface Node {
@@ -126,19 +124,4 @@ async function deviceOf(
     return { node, path: qdev.startsWith('/') ? qdev : `/machine/peripheral/${qdev}` }
   }
   return undefined
-}
-
-/** A node may be busy for a moment after its user has gone. */
-async function removeNode(monitor: QmpClient, name: string): Promise<void> {
-  const isGone = async () => {
-    if (!(await nodesOf(monitor)).some((node) => node.name === name)) return true
-    try {
-      await monitor.execute('blockdev-del', { 'node-name': name })
-      return true
-    } catch (cause) {
-      if (isFault(cause, 'failed')) return false
-      throw cause
-    }
-  }
-  await waitFor(isGone, { what: `the removal of block node ${name}`, timeoutMs: busyMs })
 }

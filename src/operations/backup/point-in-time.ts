@@ -17,6 +17,7 @@
  */
 import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
+import { blockNodes, removeBlockNode } from '#guests/qemu/block-nodes.ts'
 import { nodeNameOf } from '#guests/qemu/drive-device.ts'
 import { isFirmwareDrive } from '#guests/qemu/drive.ts'
 import { endJob, runJob } from '#guests/qemu/job.ts'
@@ -130,24 +131,24 @@ export async function unmarkFrozen(monitor: QmpClient): Promise<void> {
 
 /** Takes everything out again that this file puts in, whatever is there of it. */
 export async function tearDown(monitor: QmpClient, thaw: () => Promise<void>): Promise<void> {
-  const nodes = (await nodeNames(monitor)).filter((name) => name.startsWith(prefix))
+  const nodes = (await blockNodes(monitor)).filter((name) => name.startsWith(prefix))
   if (nodes.includes(marks.resume)) await resume(monitor)
   // A guest that does not thaw must not keep its filters as well; the failure is told in the end.
   const thawed = nodes.includes(marks.thaw) ? await settled(thaw().then(() => unmarkFrozen(monitor))) : undefined
   await removeExports(monitor)
   const drives = nodes.filter((name) => name.startsWith(filterOf(''))).map((name) => name.slice(filterOf('').length))
-  for (const drive of drives) await removeNode(monitor, accessOf(drive))
+  for (const drive of drives) await removeBlockNode(monitor, accessOf(drive))
   const devices = await devicesByNode(monitor)
   for (const drive of drives) {
     const path = devices.get(filterOf(drive))
     if (path !== undefined) await monitor.execute('qom-set', { path, property: 'drive', value: nodeNameOf(drive) })
-    await removeNode(monitor, filterOf(drive))
+    await removeBlockNode(monitor, filterOf(drive))
   }
   for (const name of nodes) {
     const [, drive] = new RegExp(`^${fleeceOf('')}(.+)$`).exec(name) ?? []
     if (drive === undefined) continue
     if (isFirmwareDrive(drive)) await endJob(monitor, copyOf(drive))
-    await removeNode(monitor, name)
+    await removeBlockNode(monitor, name)
   }
   if (thawed?.status === 'rejected') throw thawed.reason
 }
@@ -185,30 +186,6 @@ async function removeExports(monitor: QmpClient): Promise<void> {
   } catch (cause) {
     if (!isFault(cause, 'failed') || !/not running/i.test(cause.message)) throw cause
   }
-}
-
-/** A node may be busy for a moment after its user has gone. */
-async function removeNode(monitor: QmpClient, name: string): Promise<void> {
-  await waitFor(
-    async () => {
-      if (!(await nodeNames(monitor)).includes(name)) return true
-      try {
-        await monitor.execute('blockdev-del', { 'node-name': name })
-        return true
-      } catch (cause) {
-        if (isFault(cause, 'failed')) return false
-        throw cause
-      }
-    },
-    { what: `the removal of block node ${name}`, timeoutMs: busyMs },
-  )
-}
-
-async function nodeNames(monitor: QmpClient): Promise<string[]> {
-  const nodes = await monitor.execute<readonly { readonly 'node-name': string }[]>('query-named-block-nodes', {
-    flat: true,
-  })
-  return nodes.map((node) => node['node-name'])
 }
 
 /** Path of the device that uses each block node. */

@@ -5,22 +5,17 @@
  * differs from it; a *full* one stands on its own.
  */
 import { formatSize } from '#base/bytes.ts'
-import type { Clock } from '#base/clock.ts'
 import { Fault, invalid, missing } from '#base/fault.ts'
 import { asVmid, type Vmid, type VolumeId } from '#base/ids.ts'
-import type { Random } from '#base/random.ts'
 import { type GuestConfig, isTemplate, nameOf, type Options } from '#guests/config.ts'
 import { driveNameParts, driveOf, printDrive, volumesIn, wishOf } from '#guests/qemu/drive.ts'
 import { completed, qemuVersion, unique } from '#guests/qemu/new-guest.ts'
-import type { GuestService } from '#guests/service.ts'
-import type { Host } from '#host/host.ts'
-import type { PoolService } from '#pools/service.ts'
-import type { StorageService } from '#storage/service.ts'
 import { isBase, parseVolumeId } from '#storage/volume.ts'
 import { operation } from '#tasks/operation.ts'
 import { leaveGuest, type SourceDeps } from '../backup/guest-source.ts'
 import { cloneDisks } from './clone-disks.ts'
 import { ownCloudInits } from './cloud-init-drive.ts'
+import type { CreateDeps } from './create.ts'
 import { diskVolumes, type OpenDisk } from './snapshot-disks.ts'
 import { freeNewVolumes, volumesOf } from './volumes.ts'
 
@@ -41,14 +36,7 @@ export interface CloneGuest {
   readonly pool?: string | undefined
 }
 
-export interface CloneDeps extends SourceDeps {
-  readonly guests: GuestService
-  readonly storage: StorageService
-  readonly host: Host
-  readonly clock: Clock
-  readonly random: Random
-  readonly pools: Pick<PoolService, 'put' | 'takeOut'>
-}
+export type CloneDeps = SourceDeps & CreateDeps
 
 export const cloneGuest = operation<CloneGuest, CloneDeps>('qmclone', {
   id: ({ vmid }) => vmid,

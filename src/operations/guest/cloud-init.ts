@@ -7,15 +7,16 @@
 import { asVmid } from '#base/ids.ts'
 import type { GuestService } from '#guests/service.ts'
 import { operation } from '#tasks/operation.ts'
+import { aboutOneGuest } from './one-guest.ts'
 
 export interface UpdateCloudInit {
   readonly vmid: number
 }
 
-export const updateCloudInit = operation<UpdateCloudInit, { readonly guests: GuestService }>('qmcloudinit', {
-  id: ({ vmid }) => vmid,
-  locks: ({ vmid }) => [`guest/${vmid}`],
-})
+export const updateCloudInit = operation<UpdateCloudInit, { readonly guests: GuestService }>(
+  'qmcloudinit',
+  aboutOneGuest,
+)
   .step('check', {
     do: async ({ params, deps }) => {
       const vmid = asVmid(params.vmid)

@@ -20,6 +20,7 @@ import { completedChange } from '#guests/qemu/new-guest.ts'
 import type { GuestService } from '#guests/service.ts'
 import type { StorageService } from '#storage/service.ts'
 import { operation } from '#tasks/operation.ts'
+import { aboutOneGuest } from './one-guest.ts'
 import { bringBackAll, eraseAll, freeNewVolumes, heldVolumes, makeVolumes, setAsideAll, volumesOf } from './volumes.ts'
 
 export interface ConfigureGuest {
@@ -36,10 +37,7 @@ export interface ConfigureDeps {
   readonly random: Random
 }
 
-export const configureGuest = operation<ConfigureGuest, ConfigureDeps>('qmconfig', {
-  id: ({ vmid }) => vmid,
-  locks: ({ vmid }) => [`guest/${vmid}`],
-})
+export const configureGuest = operation<ConfigureGuest, ConfigureDeps>('qmconfig', aboutOneGuest)
   .step('plan', {
     do: async ({ params, deps }): Promise<Plan> => {
       const vmid = asVmid(params.vmid)

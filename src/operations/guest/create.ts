@@ -11,6 +11,7 @@ import type { Host } from '#host/host.ts'
 import type { PoolService } from '#pools/service.ts'
 import type { StorageService } from '#storage/service.ts'
 import { operation } from '#tasks/operation.ts'
+import { aboutOneGuest } from './one-guest.ts'
 import { freeNewVolumes, makeVolumes, volumesOf } from './volumes.ts'
 
 export interface CreateGuest {
@@ -31,10 +32,7 @@ export interface CreateDeps {
   readonly pools: Pick<PoolService, 'put' | 'takeOut'>
 }
 
-export const createGuest = operation<CreateGuest, CreateDeps>('qmcreate', {
-  id: ({ vmid }) => vmid,
-  locks: ({ vmid }) => [`guest/${vmid}`],
-})
+export const createGuest = operation<CreateGuest, CreateDeps>('qmcreate', aboutOneGuest)
   .step('reservation', {
     do: async ({ params, deps, task }) => {
       const vmid = asVmid(params.vmid)

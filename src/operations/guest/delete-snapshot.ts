@@ -6,6 +6,7 @@
 import { messageOf, missing } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
 import { operation } from '#tasks/operation.ts'
+import { aboutOneGuest } from './one-guest.ts'
 import type { DiskDeps } from './resize.ts'
 import { countOf, dropEverywhere, volumesOfSnapshot } from './snapshot-disks.ts'
 import { forgetSnapshot } from './snapshot.ts'
@@ -17,10 +18,7 @@ export interface DeleteSnapshot {
   readonly force?: boolean | undefined
 }
 
-export const deleteSnapshot = operation<DeleteSnapshot, DiskDeps>('qmdelsnapshot', {
-  id: ({ vmid }) => vmid,
-  locks: ({ vmid }) => [`guest/${vmid}`],
-})
+export const deleteSnapshot = operation<DeleteSnapshot, DiskDeps>('qmdelsnapshot', aboutOneGuest)
   .step('check', {
     do: async ({ params, deps }) => {
       const vmid = asVmid(params.vmid)

@@ -14,6 +14,7 @@ import type { GuestService } from '#guests/service.ts'
 import type { PoolService } from '#pools/service.ts'
 import type { StorageService } from '#storage/service.ts'
 import { operation } from '#tasks/operation.ts'
+import { aboutOneGuest } from './one-guest.ts'
 import { bringBackAll, eraseAll, heldVolumes, setAsideAll, volumesOf } from './volumes.ts'
 
 export interface DestroyGuest {
@@ -33,10 +34,7 @@ export interface DestroyDeps {
   readonly rights: PathRights
 }
 
-export const destroyGuest = operation<DestroyGuest, DestroyDeps>('qmdestroy', {
-  id: ({ vmid }) => vmid,
-  locks: ({ vmid }) => [`guest/${vmid}`],
-})
+export const destroyGuest = operation<DestroyGuest, DestroyDeps>('qmdestroy', aboutOneGuest)
   .step('check', {
     do: async ({ params, deps }) => {
       const vmid = asVmid(params.vmid)

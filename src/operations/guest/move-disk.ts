@@ -18,6 +18,7 @@ import type { StorageService } from '#storage/service.ts'
 import type { ImageFormat } from '#storage/volume.ts'
 import { operation } from '#tasks/operation.ts'
 import { markOf } from '../storage/aside.ts'
+import { aboutOneGuest } from './one-guest.ts'
 import type { DiskDeps } from './resize.ts'
 import { openAmong } from './snapshot-disks.ts'
 import { bringBackAll, eraseAll, freeNewVolumes, heldVolumes, setAsideAll, volumesOf } from './volumes.ts'
@@ -35,10 +36,7 @@ export interface MoveDisk {
   readonly bwlimit?: number | undefined
 }
 
-export const moveDisk = operation<MoveDisk, DiskDeps>('qmmove', {
-  id: ({ vmid }) => vmid,
-  locks: ({ vmid }) => [`guest/${vmid}`],
-})
+export const moveDisk = operation<MoveDisk, DiskDeps>('qmmove', aboutOneGuest)
   .step('check', {
     do: async ({ params, deps }) => {
       const vmid = asVmid(params.vmid)

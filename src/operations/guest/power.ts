@@ -2,18 +2,14 @@
 import { asVmid } from '#base/ids.ts'
 import type { Vmid } from '#base/ids.ts'
 import type { GuestService } from '#guests/service.ts'
-import type { Operation, OperationFacts } from '#tasks/operation.ts'
+import type { Operation } from '#tasks/operation.ts'
 import { operation } from '#tasks/operation.ts'
+import { aboutOneGuest } from './one-guest.ts'
 import type { PowerDeps } from './start.ts'
 
 export interface PowerAct {
   readonly vmid: number
   readonly skipLock?: boolean | undefined
-}
-
-const facts: OperationFacts<PowerAct> = {
-  id: ({ vmid }) => vmid,
-  locks: ({ vmid }) => [`guest/${vmid}`],
 }
 
 /**
@@ -24,7 +20,7 @@ function command(
   name: string,
   act: (guests: GuestService, vmid: Vmid) => Promise<void>,
 ): Operation<PowerAct, PowerDeps> {
-  return operation<PowerAct, PowerDeps>(name, facts).step(name.slice(2), {
+  return operation<PowerAct, PowerDeps>(name, aboutOneGuest).step(name.slice(2), {
     do: async ({ params, deps }) => {
       const vmid = asVmid(params.vmid)
       if (params.skipLock !== true) await deps.guests.requireUnlocked(vmid)
@@ -44,7 +40,7 @@ export const resetGuest = command('qmreset', (guests, vmid) => guests.reset(vmid
 function toggle(name: string, wanted: 'paused' | 'running') {
   const act = (guests: GuestService, vmid: Vmid, to: 'paused' | 'running') =>
     to === 'paused' ? guests.suspend(vmid) : guests.resume(vmid)
-  return operation<PowerAct, PowerDeps>(name, facts)
+  return operation<PowerAct, PowerDeps>(name, aboutOneGuest)
     .step('look', {
       do: async ({ params, deps }) => {
         const vmid = asVmid(params.vmid)

@@ -13,6 +13,7 @@ import { driveNameParts, driveOf, isFirmwareDrive, printDrive, volumeIn } from '
 import type { GuestService } from '#guests/service.ts'
 import type { StorageService } from '#storage/service.ts'
 import { operation } from '#tasks/operation.ts'
+import { aboutOneGuest } from './one-guest.ts'
 import { openAmong } from './snapshot-disks.ts'
 
 export interface ResizeDisk {
@@ -32,8 +33,7 @@ export interface DiskDeps {
 
 export const resizeDisk = operation<ResizeDisk, DiskDeps>('qmresize', {
   upidType: 'resize',
-  id: ({ vmid }) => vmid,
-  locks: ({ vmid }) => [`guest/${vmid}`],
+  ...aboutOneGuest,
 })
   .step('check', {
     do: async ({ params, deps }) => {

@@ -22,6 +22,7 @@ import type { RestoredDrive } from '../backup/foreign-options.ts'
 import { restoreArchive } from '../backup/restore-archive.ts'
 import { optionsWithVolumes, restoreDisks, storedOptions } from '../backup/restore-disks.ts'
 import { goneCloudInits, ownCloudInits } from './cloud-init-drive.ts'
+import { aboutOneGuest } from './one-guest.ts'
 import { dropEverywhere } from './snapshot-disks.ts'
 import { bringBackAll, eraseAll, freeNewVolumes, heldVolumes, setAsideAll, volumesOf } from './volumes.ts'
 
@@ -52,10 +53,7 @@ export type RestoreGuestDeps = Pick<
   'settings' | 'clock' | 'random' | 'host' | 'guests' | 'storage' | 'backup' | 'pools'
 >
 
-export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore', {
-  id: ({ vmid }) => vmid,
-  locks: ({ vmid }) => [`guest/${vmid}`],
-})
+export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore', aboutOneGuest)
   .step('reservation', {
     async do({ params, deps, task }) {
       const vmid = asVmid(params.vmid)

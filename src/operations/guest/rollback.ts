@@ -14,6 +14,7 @@ import { volumesIn } from '#guests/qemu/drive.ts'
 import { operation } from '#tasks/operation.ts'
 import { markOf } from '../storage/aside.ts'
 import { goneCloudInits } from './cloud-init-drive.ts'
+import { aboutOneGuest } from './one-guest.ts'
 import type { DiskDeps } from './resize.ts'
 import { diskVolumes, dropEverywhere, volumesOfSnapshot } from './snapshot-disks.ts'
 
@@ -30,10 +31,7 @@ export interface RollbackDeps extends DiskDeps {
 
 const tagOf = (upid: string) => `undo-${markOf(upid)}`
 
-export const rollbackGuest = operation<RollbackGuest, RollbackDeps>('qmrollback', {
-  id: ({ vmid }) => vmid,
-  locks: ({ vmid }) => [`guest/${vmid}`],
-})
+export const rollbackGuest = operation<RollbackGuest, RollbackDeps>('qmrollback', aboutOneGuest)
   .step('check', {
     do: async ({ params, deps }) => {
       const vmid = asVmid(params.vmid)

@@ -3,6 +3,7 @@ import { systemClock, waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { asVmid, type Vmid } from '#base/ids.ts'
 import { operation, type TaskFacts } from '#tasks/operation.ts'
+import { aboutOneGuest } from './one-guest.ts'
 import type { PowerDeps } from './start.ts'
 
 export interface ShutdownGuest {
@@ -12,11 +13,6 @@ export interface ShutdownGuest {
   /** Pull the plug when it takes longer. */
   readonly forceStop?: boolean | undefined
   readonly skipLock?: boolean | undefined
-}
-
-const facts = {
-  id: ({ vmid }: { readonly vmid: number }) => vmid,
-  locks: ({ vmid }: { readonly vmid: number }) => [`guest/${vmid}`],
 }
 
 const defaultTimeoutSeconds = 60
@@ -39,7 +35,7 @@ async function goesDown({ guests }: PowerDeps, vmid: Vmid, timeoutMs: number): P
 
 const limitOf = (timeout: number | undefined) => (timeout === undefined ? {} : { timeoutMs: timeout * 1000 })
 
-export const shutdownGuest = operation<ShutdownGuest, PowerDeps>('qmshutdown', facts).step('shutdown', {
+export const shutdownGuest = operation<ShutdownGuest, PowerDeps>('qmshutdown', aboutOneGuest).step('shutdown', {
   do: async ({ params, deps, log, signal }) => {
     const vmid = asVmid(params.vmid)
     if (params.skipLock !== true) await deps.guests.requireUnlocked(vmid)
@@ -48,7 +44,7 @@ export const shutdownGuest = operation<ShutdownGuest, PowerDeps>('qmshutdown', f
   },
 })
 
-export const rebootGuest = operation<Omit<ShutdownGuest, 'forceStop'>, PowerDeps>('qmreboot', facts)
+export const rebootGuest = operation<Omit<ShutdownGuest, 'forceStop'>, PowerDeps>('qmreboot', aboutOneGuest)
   .step('look', {
     do: async ({ params, deps }) => {
       const vmid = asVmid(params.vmid)

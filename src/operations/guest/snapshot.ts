@@ -18,6 +18,7 @@ import { operation } from '#tasks/operation.ts'
 import { whileFrozen } from '../backup/freeze.ts'
 import { leaveGuest } from '../backup/guest-source.ts'
 import { markFrozen, unmarkFrozen } from '../backup/point-in-time.ts'
+import { aboutOneGuest } from './one-guest.ts'
 import type { DiskDeps } from './resize.ts'
 import { diskVolumes, dropEverywhere, openAmong, volumesOfSnapshot } from './snapshot-disks.ts'
 
@@ -33,10 +34,7 @@ export interface SnapshotDeps extends DiskDeps {
   readonly clock: Clock
 }
 
-export const snapshotGuest = operation<SnapshotGuest, SnapshotDeps>('qmsnapshot', {
-  id: ({ vmid }) => vmid,
-  locks: ({ vmid }) => [`guest/${vmid}`],
-})
+export const snapshotGuest = operation<SnapshotGuest, SnapshotDeps>('qmsnapshot', aboutOneGuest)
   .step('check', {
     do: async ({ params, deps }) => {
       const vmid = asVmid(params.vmid)

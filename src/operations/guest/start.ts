@@ -2,6 +2,7 @@
 import { asVmid } from '#base/ids.ts'
 import type { GuestService } from '#guests/service.ts'
 import { operation } from '#tasks/operation.ts'
+import { aboutOneGuest } from './one-guest.ts'
 
 export interface StartGuest {
   readonly vmid: number
@@ -14,10 +15,7 @@ export interface PowerDeps {
   readonly guests: GuestService
 }
 
-export const startGuest = operation<StartGuest, PowerDeps>('qmstart', {
-  id: ({ vmid }) => vmid,
-  locks: ({ vmid }) => [`guest/${vmid}`],
-}).step('start', {
+export const startGuest = operation<StartGuest, PowerDeps>('qmstart', aboutOneGuest).step('start', {
   do: async ({ params, deps, log, signal, task }) => {
     const vmid = asVmid(params.vmid)
     if (params.skipLock !== true) await deps.guests.requireUnlocked(vmid)

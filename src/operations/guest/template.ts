@@ -8,6 +8,7 @@ import { asVmid, asVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
 import { type GuestConfig, isTemplate, type Options, takeBack } from '#guests/config.ts'
 import { driveOf, printDrive, volumeIn } from '#guests/qemu/drive.ts'
 import { operation } from '#tasks/operation.ts'
+import { aboutOneGuest } from './one-guest.ts'
 import { type DiskDeps, requireDisk } from './resize.ts'
 import { diskVolumes } from './snapshot-disks.ts'
 
@@ -17,10 +18,7 @@ export interface TemplateGuest {
   readonly disk?: string | undefined
 }
 
-export const templateGuest = operation<TemplateGuest, DiskDeps>('qmtemplate', {
-  id: ({ vmid }) => vmid,
-  locks: ({ vmid }) => [`guest/${vmid}`],
-})
+export const templateGuest = operation<TemplateGuest, DiskDeps>('qmtemplate', aboutOneGuest)
   .step('check', {
     do: async ({ params, deps }) => {
       const vmid = asVmid(params.vmid)

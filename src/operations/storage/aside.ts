@@ -1,5 +1,7 @@
 /** What operations on volumes share: the mark under which they keep things out of sight, and its end. */
 import { createHash } from 'node:crypto'
+import type { VolumeId } from '#base/ids.ts'
+import { splitVolumeId } from '#base/ids.ts'
 import type { StorageService } from '#storage/service.ts'
 
 /** The same in every process that works on this task, and short enough for a file's name. */
@@ -17,4 +19,28 @@ export async function ifConfigured(
   act: () => Promise<void>,
 ): Promise<void> {
   if ((await storages.list()).some((storage) => storage.name === name)) await act()
+}
+
+/** Makes true that this task staged nothing under the name. */
+export async function discardStaging(
+  storages: Pick<StorageService, 'list' | 'discardStaged' | 'sweep'>,
+  volid: VolumeId,
+  upid: string,
+): Promise<void> {
+  await ifConfigured(storages, splitVolumeId(volid).storage, () => storages.discardStaged(volid, markOf(upid)))
+  // What a worker was writing when it was killed bears no mark yet.
+  await storages.sweep()
+}
+
+/** Makes true that this task published nothing: what had the name before has it again. */
+export async function withdrawPublished(
+  storages: Pick<StorageService, 'list' | 'withdrawFile'>,
+  volid: VolumeId,
+  upid: string,
+  identity: string | undefined,
+): Promise<void> {
+  // Nothing was staged, so nothing can have been published.
+  if (identity === undefined) return
+  const withdraw = () => storages.withdrawFile(volid, markOf(upid), identity)
+  await ifConfigured(storages, splitVolumeId(volid).storage, withdraw)
 }

@@ -8,7 +8,7 @@ import { asVolumeId, type VolumeId } from '#base/ids.ts'
 import type { StorageService } from '#storage/service.ts'
 import { type FileName, type ImageName, parseVolumeId, type StoredName } from '#storage/volume.ts'
 import { operation } from '#tasks/operation.ts'
-import { ifConfigured, markOf } from './aside.ts'
+import { ifConfigured, markOf, withdrawPublished } from './aside.ts'
 
 export type CopyVolume = {
   readonly volume: string
@@ -81,13 +81,8 @@ export const copyVolume = operation<CopyVolume, CopyVolumeDeps>('copyvolume', {
       if (done.copy.identity !== undefined) await deps.storage.publishFile(asVolumeId(params.target), markOf(task.upid))
       log(`volume '${params.target}' is complete`)
     },
-    async undo({ params, deps, done, task }) {
-      const { identity } = done.copy ?? {}
-      if (identity === undefined) return
-      const target = asVolumeId(params.target)
-      const withdraw = () => deps.storage.withdrawFile(target, markOf(task.upid), identity)
-      await ifConfigured(deps.storage, parse(target).storage, withdraw)
-    },
+    undo: ({ params, deps, done, task }) =>
+      withdrawPublished(deps.storage, asVolumeId(params.target), task.upid, done.copy?.identity),
   })
 
 /**

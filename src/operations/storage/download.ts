@@ -18,7 +18,7 @@ import type { StorageService } from '#storage/service.ts'
 import { type Checksum, checksumOf, requireChecksumShape } from '#storage/transfer.ts'
 import { type FileContent, volumeId } from '#storage/volume.ts'
 import { operation } from '#tasks/operation.ts'
-import { ifConfigured, markOf } from './aside.ts'
+import { discardStaging, ifConfigured, markOf, withdrawPublished } from './aside.ts'
 
 export type DownloadFile = {
   readonly storage: string
@@ -108,12 +108,7 @@ export const downloadFile = operation<DownloadFile, DownloadFileDeps>('download'
       if (checksum) log(`OK, checksum verified (${checksum.algorithm})`)
       return { identity }
     },
-    async undo({ params, deps, task }) {
-      const discard = () => deps.storage.discardStaged(volumeOf(params), markOf(task.upid))
-      await ifConfigured(deps.storage, params.storage, discard)
-      // What a worker was writing when it was killed bears no mark yet.
-      await deps.storage.sweep()
-    },
+    undo: ({ params, deps, task }) => discardStaging(deps.storage, volumeOf(params), task.upid),
   })
   .step('publish', {
     async do({ params, deps, done, log, task }) {
@@ -121,12 +116,8 @@ export const downloadFile = operation<DownloadFile, DownloadFileDeps>('download'
       await deps.storage.publishFile(volumeOf(params), markOf(task.upid))
       log(`download of '${params.from}' to '${volumeOf(params)}' finished`)
     },
-    async undo({ params, deps, done, task }) {
-      const { identity } = done.download ?? {}
-      if (identity === undefined) return
-      const withdraw = () => deps.storage.withdrawFile(volumeOf(params), markOf(task.upid), identity)
-      await ifConfigured(deps.storage, params.storage, withdraw)
-    },
+    undo: ({ params, deps, done, task }) =>
+      withdrawPublished(deps.storage, volumeOf(params), task.upid, done.download?.identity),
   })
 
 async function pathOf(storage: DownloadFileDeps['storage'], volid: VolumeId): Promise<string | undefined> {

@@ -13,7 +13,7 @@ import type { StorageService } from '#storage/service.ts'
 import { type Checksum, requireChecksumShape } from '#storage/transfer.ts'
 import { type FileContent, volumeId } from '#storage/volume.ts'
 import { operation } from '#tasks/operation.ts'
-import { ifConfigured, markOf } from './aside.ts'
+import { discardStaging, ifConfigured, markOf, withdrawPublished } from './aside.ts'
 
 export type UploadFile = {
   readonly storage: string
@@ -53,12 +53,7 @@ export const uploadFile = operation<UploadFile, UploadFileDeps>('imgcopy', {
       if (checksum) log(`checksum verified (${checksum.algorithm})`)
       return { identity }
     },
-    async undo({ params, deps, task }) {
-      const discard = () => deps.storage.discardStaged(volumeOf(params), markOf(task.upid))
-      await ifConfigured(deps.storage, params.storage, discard)
-      // What a worker was writing when it was killed bears no mark yet.
-      await deps.storage.sweep()
-    },
+    undo: ({ params, deps, task }) => discardStaging(deps.storage, volumeOf(params), task.upid),
   })
   .step('publish', {
     async do({ params, deps, log, task }) {
@@ -66,12 +61,8 @@ export const uploadFile = operation<UploadFile, UploadFileDeps>('imgcopy', {
       log(`target volume: ${volumeOf(params)}`)
       log('finished file import successfully')
     },
-    async undo({ params, deps, done, task }) {
-      const { identity } = done.copy ?? {}
-      if (identity === undefined) return
-      const withdraw = () => deps.storage.withdrawFile(volumeOf(params), markOf(task.upid), identity)
-      await ifConfigured(deps.storage, params.storage, withdraw)
-    },
+    undo: ({ params, deps, done, task }) =>
+      withdrawPublished(deps.storage, volumeOf(params), task.upid, done.copy?.identity),
   })
 
 function volumeOf({ storage, content, fileName }: Pick<UploadFile, 'storage' | 'content' | 'fileName'>): VolumeId {

@@ -16,7 +16,7 @@ import { qcow2HeaderOf, requireSelfContained } from '../image-header.ts'
 import type { ImageLinks, ImageSnapshots, Layer } from '../plugin.ts'
 import { type ImageName, isBase, parentIn, type ParentName, volumeId } from '../volume.ts'
 import { type Layout, volumePath } from './dir-paths.ts'
-import { linkUnlessTaken, noVolume } from './dir-volumes.ts'
+import { exists, linkUnlessTaken, noVolume } from './dir-volumes.ts'
 
 interface Place {
   readonly layout: Layout
@@ -58,7 +58,7 @@ export function dirLinks(place: Place): ImageLinks {
     async freeze(name) {
       if (isBase(name)) return name
       const frozenName: ImageName = { ...name, base: name.base.replace(/^vm-/, 'base-') }
-      if (!(await isThere(path(name))) && (await isThere(path(frozenName)))) return frozenName
+      if (!(await exists(path(name))) && (await exists(path(frozenName)))) return frozenName
       await layersOf(place, name)
       await chown(path(name), 0, 0)
       await chmod(path(name), 0o400)
@@ -67,7 +67,7 @@ export function dirLinks(place: Place): ImageLinks {
     },
     async unfreeze(name) {
       const plain: ImageName = { ...name, base: name.base.replace(/^base-/, 'vm-') }
-      if (await isThere(path(name))) {
+      if (await exists(path(name))) {
         await renamed(storage, path(name), path(plain), plain)
         await chmod(path(plain), 0o600)
       }
@@ -160,14 +160,4 @@ async function renamed(storage: string, from: string, to: string, name: ImageNam
   await linkUnlessTaken(from, to, volumeId(storage, name))
   await unlink(from)
   await syncDirectory(dirname(to))
-}
-
-async function isThere(path: string): Promise<boolean> {
-  try {
-    await lstat(path)
-    return true
-  } catch (cause) {
-    if (codeOf(cause) === 'ENOENT') return false
-    throw cause
-  }
 }
