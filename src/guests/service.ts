@@ -20,7 +20,7 @@ import type { Options } from './config.ts'
 import { isTemplate, nameOf } from './config.ts'
 import { Counters } from './counters.ts'
 import type { GuestDocument } from './documents.ts'
-import type { GuestState, GuestStatus, GuestSummary, StartOptions } from './guest.ts'
+import type { GuestStatus, GuestSummary, StartOptions } from './guest.ts'
 import { type HookPhase, runHook } from './hook.ts'
 import { agentOf } from './qemu/agent.ts'
 import { bootOrderOf } from './qemu/boot.ts'
@@ -51,6 +51,7 @@ export class GuestService extends GuestRegistry {
   readonly #needs: RegistryNeeds
   readonly #counters: Counters
   readonly #configured = new WeakMap<GuestDocument, Omit<GuestStatus, 'state'>>()
+  readonly #stopped = new WeakMap<GuestDocument, GuestStatus>()
 
   constructor(needs: RegistryNeeds) {
     super(needs)
@@ -70,16 +71,10 @@ export class GuestService extends GuestRegistry {
     const [guests, recorded] = await Promise.all([this.documents.list(), this.driver.records.all()])
     // Most guests of a long list have no record: they do not run, and there is nothing to read.
     const mayRun = new Set(recorded)
-    const stopped: GuestState = { state: 'stopped' }
     // All at once would be one long turn of the event loop, in which nobody else is answered.
     return inTurns(guests, askedAtOnce, ({ vmid, document }) =>
-      mayRun.has(vmid) ? this.#describe(vmid, document, true) : this.#withState(vmid, document, stopped),
+      mayRun.has(vmid) ? this.#describe(vmid, document, true) : this.#whileStopped(vmid, document),
     )
-  }
-
-  /** Another text whenever a guest was started, or cleaned up after, since. */
-  runningMark(): string {
-    return this.driver.records.mark()
   }
 
   // Running guests
@@ -340,11 +335,16 @@ export class GuestService extends GuestRegistry {
     const record = await this.driver.running(vmid)
     const { processors, maxMemoryBytes: memoryBytes } = this.#facts(vmid, document)
     const facts = record && (await this.#counters.read(vmid, record, { processors, memoryBytes }, mayBeOld))
-    return this.#withState(vmid, document, facts ?? { state: 'stopped' })
+    return facts ? { ...this.#facts(vmid, document), state: facts } : this.#whileStopped(vmid, document)
   }
 
-  #withState(vmid: Vmid, document: GuestDocument, state: GuestState): GuestStatus {
-    return { ...this.#facts(vmid, document), state }
+  /** The same object while nothing changes, so that what is made of it can be kept. */
+  #whileStopped(vmid: Vmid, document: GuestDocument): GuestStatus {
+    const known = this.#stopped.get(document)
+    if (known) return known
+    const status = Object.freeze<GuestStatus>({ ...this.#facts(vmid, document), state: { state: 'stopped' } })
+    this.#stopped.set(document, status)
+    return status
   }
 
   /** What follows from the configuration alone: worked out once for each. */

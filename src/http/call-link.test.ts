@@ -21,7 +21,6 @@ const call = (method: string, path: string, headers: LinkCall['headers'] = root)
   method,
   target: `/api2/json${path}`,
   remoteAddress: '192.0.2.1',
-  takesGzip: false,
   headers,
 })
 

@@ -44,6 +44,7 @@ export const accessEndpoints = [
       command: ['user', 'permissions'],
       examples: ['user permissions --userid bob@pve --path /vms/100'],
     },
+    isKept: true,
     handle: (params, { services, who }) => services.access.permissionsOf(who, params),
   }),
   ...ticketEndpoints,

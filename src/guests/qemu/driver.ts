@@ -25,6 +25,7 @@ import { onlineProcessors } from '#host/topology.ts'
 import type { Options } from '../config.ts'
 import { isOn } from '../config.ts'
 import type { StartOptions } from '../guest.ts'
+import type { Mark } from '#store/mark.ts'
 import type { GuestDevices, GuestNetwork, GuestStorage } from '../needs.ts'
 import type { ProcessName, RunningRecord, RunRecord } from '../run-record.ts'
 import { RunRecords } from '../run-record.ts'
@@ -57,6 +58,8 @@ export interface DriverNeeds {
     readonly uidBase: number
   }
   readonly clock: Clock
+  /** Its mark is touched whenever a guest starts or ends. */
+  readonly store: { readonly mark: Pick<Mark, 'touch'> }
   readonly host: Host
   readonly log: Log
   readonly storage: GuestStorage
@@ -81,7 +84,7 @@ export class QemuDriver {
 
   constructor(needs: DriverNeeds) {
     this.#needs = needs
-    this.records = new RunRecords(join(needs.settings.runDir, 'guests'))
+    this.records = new RunRecords(join(needs.settings.runDir, 'guests'), needs.store.mark.touch)
   }
 
   runDirOf(vmid: Vmid): string {

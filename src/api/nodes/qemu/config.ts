@@ -69,6 +69,7 @@ export const configEndpoints = [
     permission: mayAudit,
     returns: configReply,
     cli: { command: ['vm', 'config'], positional: ['vmid'], examples: ['vm config 100 -o yaml'] },
+    isKept: true,
     async handle({ vmid, current, snapshot }, { services }) {
       const config = await services.guests.config(asVmid(vmid))
       if (snapshot === undefined) return configOf(config, { current })
@@ -116,6 +117,7 @@ export const configEndpoints = [
     permission: mayConfigure,
     alsoNeeds,
     returns: upid,
+    isKept: true,
     handle: async (params, call) => call.start(configureGuest, await requestOf(params, call)),
   }),
   endpoint({

@@ -13,7 +13,7 @@ import { createGuest } from '#operations/guest/create.ts'
 import { destroyGuest } from '#operations/guest/destroy.ts'
 import { restoreGuest } from '#operations/guest/restore.ts'
 import { any, anyone, check, mayModify, type Permission } from '#rest/endpoint.ts'
-import { guestItems, itemOf, listBasis, visibleGuests } from '#views/guest-list.ts'
+import { guestItems, itemOf, visibleGuests } from '#views/guest-list.ts'
 import type { Call } from '../../call.ts'
 import { endpoint } from '../../call.ts'
 import { guestAt, skiplock } from './at.ts'
@@ -56,7 +56,7 @@ export const guestEndpoints = [
       id: 'vmid',
       examples: ['vm list', 'vm list -o json'],
     },
-    basis: ({ services }) => listBasis(services),
+    isKept: true,
     handle: async (_, { services, may }) => (await visibleGuests(services.guests, may)).map(itemOf),
   }),
   endpoint({
