@@ -179,7 +179,7 @@ describe('refused, and nothing stays', () => {
       '--XX\r\nContent-Disposition: form-data; name="filename"; filename="a.iso"\r\n\r\n',
     ]
     socket.write(head.join('\r\n'))
-    socket.write(randomBytes(500_000))
+    socket.write(randomBytes(2_000_000))
     const growing = await waitFor(
       async () => {
         const [name] = await readdir(node.spool.incoming)
