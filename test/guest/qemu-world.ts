@@ -1,5 +1,4 @@
 /** A small world of real guests for tests: services on directories of their own, removed at the end of the scope. */
-import { randomBytes } from 'node:crypto'
 import { chmod, cp, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { after } from 'node:test'
@@ -19,6 +18,7 @@ import { openMemoryStore } from '#store/memory.ts'
 import { openSqliteStore } from '#store/sqlite.ts'
 import type { Json, Store } from '#store/store.ts'
 import { type Settings, settingsFrom } from '../../src/settings.ts'
+import { freshInstance } from '../own-names.ts'
 
 export interface GuestWorld extends AsyncDisposable {
   readonly settings: Settings
@@ -130,7 +130,7 @@ async function beginLike(like: GuestWorld, own: Settings, store: Store): Promise
 }
 
 export async function freshSettings(): Promise<Settings> {
-  const instance = `g${randomBytes(2).toString('hex')}`
+  const instance = freshInstance('g')
   const stateDir = await mkdtemp(`/var/tmp/hako-${instance}-`)
   await mkdir('/run/hakobune-test', { recursive: true, mode: 0o711 })
   return settingsFrom({
