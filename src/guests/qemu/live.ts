@@ -284,6 +284,10 @@ async function setProcessors(context: LiveContext, wanted: number): Promise<void
     const slot = slots[number]
     if (slot) await addDevice(context, { driver: slot.type, properties: { id: `cpu${number}`, ...slot.props } })
   }
+  if (plugged > wanted && !(await monitor.execute<{ enabled: boolean }>('query-kvm')).enabled) {
+    // QEMU would free it and go on using it: it dies at one of the next changes of the guest's memory map.
+    throw new Fault('failed', 'under software emulation a processor leaves with the next start')
+  }
   // Those the guest started with cannot leave; each is asked in turn, the last first.
   for (let number = plugged - 1; number >= wanted; number -= 1) {
     if (!(await peripherals(monitor)).includes(`cpu${number}`)) {

@@ -14,6 +14,7 @@ import {
   fill,
   lettersOf,
   look,
+  placesLike,
   taskOf,
   volumeAt,
 } from '../../../test/guest/disk-world.ts'
@@ -47,19 +48,6 @@ const run = (world: GuestWorld, which: AnyOperation, params: object) => {
   return perform(which as never, params as never, depsOf(world) as never, memoryJournal(), { task })
 }
 
-function place(params: object, prepare: (world: GuestWorld) => Promise<void> = async () => {}) {
-  return async () => {
-    const { world } = await guestWithDisks()
-    await prepare(world)
-    return {
-      params: { vmid: 100, ...params } as never,
-      deps: depsOf(world),
-      look: () => look(world),
-      [Symbol.asyncDispose]: () => world[Symbol.asyncDispose](),
-    }
-  }
-}
-
 const started = async ({ guests, id }: GuestWorld) => guests.start(id(100))
 const withSnapshot = async (world: GuestWorld) => {
   await run(world, snapshotGuest, { vmid: 100, name: 'before' })
@@ -67,34 +55,35 @@ const withSnapshot = async (world: GuestWorld) => {
   await world.guests.changeConfig(world.id(100), (options) => ({ ...options, cores: '2' }))
 }
 
+const plain = async () => (await guestWithDisks()).world
+const prepared = async () => {
+  const world = await plain()
+  await withSnapshot(world)
+  return world
+}
+
 suite('a stopped guest', () => {
-  everyStepFails(snapshotGuest, place({ name: 'one', description: 'first' }))
-  everyStepFails(rollbackGuest, place({ name: 'before' }, withSnapshot))
-  everyStepFails(deleteSnapshot, place({ name: 'before' }, withSnapshot), { isFinal: true })
-  everyStepFails(resizeDisk, place({ disk: 'scsi0', size: '+1M' }), { isFinal: true })
+  everyStepFails(snapshotGuest, placesLike(plain, { name: 'one', description: 'first' }))
+  everyStepFails(rollbackGuest, placesLike(prepared, { name: 'before' }))
+  everyStepFails(deleteSnapshot, placesLike(prepared, { name: 'before' }), { isFinal: true })
+  everyStepFails(resizeDisk, placesLike(plain, { disk: 'scsi0', size: '+1M' }), { isFinal: true })
 })
 
 suite('a running guest', () => {
   const without = { withCrashes: false }
-  everyStepFails(snapshotGuest, place({ name: 'one' }, started), without)
-  suite('with its memory', () => everyStepFails(snapshotGuest, place({ name: 'one', memory: true }, started), without))
-  everyStepFails(
-    rollbackGuest,
-    place({ name: 'before' }, async (world) => {
-      await withSnapshot(world)
-      await started(world)
-    }),
-    without,
+  everyStepFails(snapshotGuest, placesLike(plain, { name: 'one' }, started), without)
+  suite('with its memory', () =>
+    everyStepFails(snapshotGuest, placesLike(plain, { name: 'one', memory: true }, started), without),
   )
-  everyStepFails(
-    deleteSnapshot,
-    place({ name: 'before' }, async (world) => {
-      await withSnapshot(world)
-      await started(world)
-    }),
-    { isFinal: true, withCrashes: false },
-  )
-  everyStepFails(resizeDisk, place({ disk: 'virtio1', size: '3M' }, started), { isFinal: true, withCrashes: false })
+  everyStepFails(rollbackGuest, placesLike(prepared, { name: 'before' }, started), without)
+  everyStepFails(deleteSnapshot, placesLike(prepared, { name: 'before' }, started), {
+    isFinal: true,
+    withCrashes: false,
+  })
+  everyStepFails(resizeDisk, placesLike(plain, { disk: 'virtio1', size: '3M' }, started), {
+    isFinal: true,
+    withCrashes: false,
+  })
 })
 
 test('a rollback brings back content, sizes and configuration, and keeps later disks as unused', async () => {
