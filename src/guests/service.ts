@@ -14,6 +14,7 @@ import { MiB } from '#base/bytes.ts'
 import { inTurns } from '#base/in-turns.ts'
 import { AgentClient } from '#host/guest-agent.ts'
 import type { QmpClient } from '#host/qmp.ts'
+import type { Listener } from '#host/unix-peer.ts'
 import { cloudInitPart, writeCloudInit } from './cloud-init/drive.ts'
 import { toldOptions } from './cloud-init/options.ts'
 import type { Options } from './config.ts'
@@ -24,12 +25,12 @@ import type { GuestState, GuestStatus, GuestSummary, StartOptions } from './gues
 import { type HookPhase, runHook } from './hook.ts'
 import { agentOf } from './qemu/agent.ts'
 import { bootOrderOf } from './qemu/boot.ts'
-import { qmpSockets } from './qemu/command-line.ts'
+import type { qmpSockets } from './qemu/command-line.ts'
 import { topologyOf } from './qemu/cpu.ts'
 import { cloudInitVolumesIn, driveOf, drivesOf, printDrive, rememberedSize } from './qemu/drive.ts'
 import { memoryMiBOf } from './qemu/memory.ts'
 import { type ConsolePlace, connectScreen, connectSerial, requireScreen, serialPortOf } from './qemu/console.ts'
-import { openMonitor, sample } from './qemu/monitor.ts'
+import { sample } from './qemu/monitor.ts'
 import type { RegistryNeeds } from './registry.ts'
 import { GuestRegistry, lockedFault } from './registry.ts'
 
@@ -57,9 +58,9 @@ export class GuestService extends GuestRegistry {
     this.#needs = needs
     this.#counters = new Counters({
       clock: needs.clock,
+      log: needs.log,
       sample: async (vmid, record) => {
-        const path = join(this.runDirOf(vmid), qmpSockets.short)
-        await using monitor = await openMonitor(path, { timeoutMs: sampleLimitMs })
+        await using monitor = await this.driver.monitorOf(vmid, record, 'short', { timeoutMs: sampleLimitMs })
         return await sample(monitor, record.options)
       },
     })
@@ -106,6 +107,11 @@ export class GuestService extends GuestRegistry {
   /** Directory of the guest's sockets and logs: `qmp.sock`, `agent.sock`, `serial.sock`, `serial.log`, `firmware.log`, `vnc.sock`, `qemu.log`. */
   runDirOf(vmid: Vmid): string {
     return this.driver.runDirOf(vmid)
+  }
+
+  /** Who must be found at the sockets in there. @throws Fault `conflict` 'VM 100 not running' */
+  async listenerOf(vmid: Vmid): Promise<Listener> {
+    return this.driver.listenerOf(vmid, await this.driver.requireRunning(vmid))
   }
 
   /** The uid (and gid) its QEMU runs as. */
@@ -272,7 +278,7 @@ export class GuestService extends GuestRegistry {
   async #consolePlace(vmid: Vmid): Promise<ConsolePlace> {
     await this.documents.get(vmid)
     const record = await this.driver.requireRunning(vmid)
-    return { vmid, runDir: this.runDirOf(vmid), uid: this.uidOf(vmid), record }
+    return { vmid, runDir: this.runDirOf(vmid), listener: this.driver.listenerOf(vmid, record), record }
   }
 
   /** @throws Fault `unavailable` when the guest has no agent, does not run, or its agent does not answer */
@@ -284,7 +290,8 @@ export class GuestService extends GuestRegistry {
         remedy: `Install qemu-guest-agent in the guest, then: hako vm set ${vmid} --agent 1, and start it anew.`,
       })
     }
-    return AgentClient.connect(join(this.runDirOf(vmid), 'agent.sock'), { random: this.#needs.random })
+    const listener = this.driver.listenerOf(vmid, record)
+    return AgentClient.connect(join(this.runDirOf(vmid), 'agent.sock'), { listener, random: this.#needs.random })
   }
 
   /** One agent command on a connection of its own. */

@@ -1,8 +1,10 @@
 /** The life of a virtual machine's process. The guests are tiny: no disk, nothing to boot, up in a blink. */
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
-import { appendFile, chown, symlink, truncate } from 'node:fs/promises'
+import { appendFile, chown, rm, symlink, truncate } from 'node:fs/promises'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { waitFor } from '#base/clock.ts'
@@ -273,6 +275,33 @@ test('a log that grew too long is emptied, and a link in its place is not follow
   await guests.reapDead()
   assert.equal(statSync(join(runDir, 'serial.log')).size, 0)
   assert.equal(statSync(victim).size, 17 * MiB)
+})
+
+test('another socket in the place of the monitor is not spoken to, hides no guest, and keeps none from being stopped', async () => {
+  await using world = await guestWorld()
+  const { guests } = world
+  const [victim, other] = [await world.define(100, { agent: '1' }), await world.define(101)]
+  await Promise.all([guests.start(victim), guests.start(other)])
+  const foreign = join(world.settings.stateDir, 'foreign.sock')
+  const heard: string[] = []
+  const server = createServer((socket) => socket.on('data', (part) => heard.push(part.toString('latin1'))))
+  await once(server.listen(foreign), 'listening')
+  for (const name of ['qmp.sock', 'qmp-long.sock', 'agent.sock']) {
+    await rm(join(guests.runDirOf(victim), name))
+    await symlink(foreign, join(guests.runDirOf(victim), name))
+  }
+  const states = (await guests.list()).map(({ vmid, state }) => [vmid, state.state])
+  assert.deepEqual(states, [
+    [victim, 'running'],
+    [other, 'running'],
+  ])
+  await assert.rejects(guests.qmp(victim, 'long'), (error) => isFault(error, 'denied'))
+  await assert.rejects(guests.agentExecute(victim, 'guest-ping'), (error) => isFault(error, 'unavailable'))
+  const pid = await pidOf(world, victim)
+  await guests.stop(victim)
+  assert.equal(existsSync(`/proc/${pid}`), false)
+  assert.deepEqual(heard, [])
+  server.close()
 })
 
 test('what a running guest was started with stays in force until its next start', async () => {
