@@ -10,7 +10,6 @@ import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import { Fault, isFault, messageOf } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
-import { MiB } from '#base/bytes.ts'
 import { inTurns } from '#base/in-turns.ts'
 import { AgentClient } from '#host/guest-agent.ts'
 import type { QmpClient } from '#host/qmp.ts'
@@ -18,17 +17,15 @@ import type { Listener } from '#host/unix-peer.ts'
 import { cloudInitPart, writeCloudInit } from './cloud-init/drive.ts'
 import { toldOptions } from './cloud-init/options.ts'
 import type { Options } from './config.ts'
-import { isTemplate, nameOf } from './config.ts'
+import { isTemplate } from './config.ts'
+import { configuredFacts } from './configured-facts.ts'
 import { Counters } from './counters.ts'
 import type { GuestDocument } from './documents.ts'
-import type { GuestState, GuestStatus, GuestSummary, StartOptions } from './guest.ts'
+import type { GuestStatus, GuestSummary, StartOptions } from './guest.ts'
 import { type HookPhase, runHook } from './hook.ts'
 import { agentOf } from './qemu/agent.ts'
-import { bootOrderOf } from './qemu/boot.ts'
 import type { qmpSockets } from './qemu/command-line.ts'
-import { topologyOf } from './qemu/cpu.ts'
-import { cloudInitVolumesIn, driveOf, drivesOf, printDrive, rememberedSize } from './qemu/drive.ts'
-import { memoryMiBOf } from './qemu/memory.ts'
+import { cloudInitVolumesIn, driveOf, printDrive } from './qemu/drive.ts'
 import { type ConsolePlace, connectScreen, connectSerial, requireScreen, serialPortOf } from './qemu/console.ts'
 import { sample } from './qemu/monitor.ts'
 import type { RegistryNeeds } from './registry.ts'
@@ -51,7 +48,6 @@ const askedAtOnce = 32
 export class GuestService extends GuestRegistry {
   readonly #needs: RegistryNeeds
   readonly #counters: Counters
-  readonly #configured = new WeakMap<GuestDocument, Omit<GuestStatus, 'state'>>()
 
   constructor(needs: RegistryNeeds) {
     super(needs)
@@ -71,10 +67,9 @@ export class GuestService extends GuestRegistry {
     const [guests, recorded] = await Promise.all([this.documents.list(), this.driver.records.all()])
     // Most guests of a long list have no record: they do not run, and there is nothing to read.
     const mayRun = new Set(recorded)
-    const stopped: GuestState = { state: 'stopped' }
     // All at once would be one long turn of the event loop, in which nobody else is answered.
     return inTurns(guests, askedAtOnce, ({ vmid, document }) =>
-      mayRun.has(vmid) ? this.#describe(vmid, document, true) : this.#withState(vmid, document, stopped),
+      mayRun.has(vmid) ? this.#describe(vmid, document, true) : withoutProcess(vmid, document),
     )
   }
 
@@ -345,22 +340,11 @@ export class GuestService extends GuestRegistry {
 
   async #describe(vmid: Vmid, document: GuestDocument, mayBeOld: boolean): Promise<GuestStatus> {
     const record = await this.driver.running(vmid)
-    const { processors, maxMemoryBytes: memoryBytes } = this.#facts(vmid, document)
-    const facts = record && (await this.#counters.read(vmid, record, { processors, memoryBytes }, mayBeOld))
-    return this.#withState(vmid, document, facts ?? { state: 'stopped' })
-  }
-
-  #withState(vmid: Vmid, document: GuestDocument, state: GuestState): GuestStatus {
-    return { ...this.#facts(vmid, document), state }
-  }
-
-  /** What follows from the configuration alone: worked out once for each. */
-  #facts(vmid: Vmid, document: GuestDocument): Omit<GuestStatus, 'state'> {
-    const known = this.#configured.get(document)
-    if (known) return known
-    const facts = configuredFacts(vmid, document)
-    this.#configured.set(document, facts)
-    return facts
+    if (!record) return withoutProcess(vmid, document)
+    const facts = configuredFacts(vmid, document, record.options)
+    const { processors, maxMemoryBytes: memoryBytes } = facts
+    const state = await this.#counters.read(vmid, record, { processors, memoryBytes }, mayBeOld)
+    return state ? { ...facts, state } : withoutProcess(vmid, document)
   }
 
   async #hook(vmid: Vmid, { hookscript }: Options, phase: HookPhase): Promise<void> {
@@ -378,20 +362,6 @@ export class GuestService extends GuestRegistry {
   }
 }
 
-function configuredFacts(vmid: Vmid, { options, reservedBy }: GuestDocument): Omit<GuestStatus, 'state'> {
-  const isFirst = bootOrderOf(options)
-  const disks = drivesOf(options).filter(({ isCdrom }) => !isCdrom)
-  const disk = disks.find(({ name }) => isFirst.includes(name)) ?? disks[0]
-  return {
-    vmid,
-    kind: 'qemu',
-    name: nameOf(options, vmid),
-    options,
-    lock: reservedBy === undefined ? options.lock : 'create',
-    isTemplate: isTemplate(options),
-    tags: options.tags,
-    processors: topologyOf(options).plugged,
-    maxMemoryBytes: memoryMiBOf(options) * MiB,
-    maxDiskBytes: (disk && rememberedSize(disk)) ?? 0,
-  }
+function withoutProcess(vmid: Vmid, document: GuestDocument): GuestStatus {
+  return { ...configuredFacts(vmid, document), state: { state: 'stopped' } }
 }

@@ -309,17 +309,26 @@ test('what a running guest was started with stays in force until its next start'
   const { guests } = world
   const vmid = await world.define(100, { cores: '1', name: 'before' })
   await guests.start(vmid)
-  await guests.applyChange(vmid, { set: { cores: '2', name: 'after' }, delete: ['serial0'], revert: [] })
+  const change = { set: { cores: '2', name: 'after', memory: '32' }, delete: ['serial0'], revert: [] }
+  await guests.applyChange(vmid, change)
   const { pendingItems } = await import('#guests/config.ts')
   const pending = async () =>
     Object.fromEntries(pendingItems(await guests.config(vmid)).map(({ key, ...item }) => [key, item]))
   assert.deepEqual((await pending()).cores, { value: '1', pending: '2', isDeleted: false })
   assert.deepEqual((await pending()).name, { value: 'after', isDeleted: false })
   assert.deepEqual((await pending()).serial0, { value: 'socket', isDeleted: true })
+  const shown = async () => {
+    const [listed] = await guests.list()
+    const { name, options, processors, maxMemoryBytes } = await guests.status(vmid)
+    assert.deepEqual({ ...listed, state: 0 }, { ...(await guests.status(vmid)), state: 0 })
+    return [name, options.serial0, processors, maxMemoryBytes / MiB]
+  }
+  assert.deepEqual(await shown(), ['after', 'socket', 1, 16])
   await guests.applyChange(vmid, { set: {}, delete: [], revert: ['serial0'] })
   assert.deepEqual((await pending()).serial0, { value: 'socket', isDeleted: false })
   await guests.stop(vmid)
   assert.deepEqual((await pending()).cores, { value: '2', isDeleted: false })
+  assert.deepEqual(await shown(), ['after', 'socket', 2, 32])
   await guests.start(vmid)
   await using monitor = await guests.qmp(vmid)
   assert.equal((await monitor.execute<unknown[]>('query-cpus-fast')).length, 2)
