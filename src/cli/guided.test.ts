@@ -60,6 +60,21 @@ test('a change a running guest does not take is said, with how to make it hold a
   assert.deepEqual(stopped.shown, [])
 })
 
+test('a bridge this node does not have is said, where one sees its bridges', async () => {
+  const bridges = 'GET /nodes/lab/network'
+  const set = ['vm', 'set', '100', '--net0', 'virtio,bridge=vmbr9', '--net1', 'bridge=vmbr0,model=virtio']
+  const { facts, shown } = world({ [bridges]: [{ iface: 'vmbr0' }] })
+  assert.equal(await run(setGuest, set, facts), 0)
+  assert.deepEqual(shown, [
+    "Note: net0: bridge 'vmbr9' does not exist on this node; the guest cannot start before it does.",
+  ])
+  for (const rows of [[{ iface: 'vmbr0' }, { iface: 'vmbr9' }], []]) {
+    const quiet = world({ [bridges]: rows })
+    await run(setGuest, set, quiet.facts)
+    assert.deepEqual(quiet.shown, [])
+  }
+})
+
 test('a script that changes a guest is told nothing it did not ask for', async () => {
   const { facts, shown, called } = world({})
   await run(setGuest, ['vm', 'set', '100', '--memory', '96', '-q'], facts)

@@ -35,6 +35,10 @@ const sentences = {
     en: 'The running guest does not have these yet: {0}. They hold from its next start.',
     ja: '動作中のゲストには未適用: {0}。次の起動から有効になります。',
   },
+  noBridge: {
+    en: "Note: {0}: bridge '{1}' does not exist on this node; the guest cannot start before it does.",
+    ja: "注意: {0}: ブリッジ '{1}' はこのノードにありません。作成するまでゲストは起動できません。",
+  },
   pendingRemedy: {
     en: 'hako vm reboot {0}, or take it back: hako vm set {0} --revert {1}',
     ja: 'hako vm reboot {0}、または取り消し: hako vm set {0} --revert {1}',

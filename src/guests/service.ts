@@ -28,6 +28,7 @@ import type { qmpSockets } from './qemu/command-line.ts'
 import { cloudInitVolumesIn, driveOf, printDrive } from './qemu/drive.ts'
 import { type ConsolePlace, connectScreen, connectSerial, requireScreen, serialPortOf } from './qemu/console.ts'
 import { sample } from './qemu/monitor.ts'
+import { nicsOf } from './qemu/nic.ts'
 import type { RegistryNeeds } from './registry.ts'
 import { GuestRegistry, lockedFault } from './registry.ts'
 
@@ -92,6 +93,14 @@ export class GuestService extends GuestRegistry {
   async isPaused(vmid: Vmid): Promise<boolean> {
     await using monitor = await this.qmp(vmid)
     return !(await monitor.execute<{ running: boolean }>('query-status')).running
+  }
+
+  /** Its cards whose bridge this node does not have: with them it does not start. */
+  async withoutBridge(options: Options): Promise<{ readonly name: string; readonly bridge: string }[]> {
+    const wanted = nicsOf(options).flatMap(({ name, bridge }) => (bridge === undefined ? [] : [{ name, bridge }]))
+    if (wanted.length === 0) return []
+    const there = await this.#needs.network.bridgeNames()
+    return wanted.filter(({ bridge }) => !there.includes(bridge))
   }
 
   /** The task that started the running guest; undefined when it is stopped. */

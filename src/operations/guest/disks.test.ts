@@ -122,6 +122,24 @@ test('a new guest gets its volumes, sizes, addresses and ids', async () => {
   assert.equal(options.tags, 'a;b')
 })
 
+test('a bridge that does not exist is said when it is written down, and is no failure', async () => {
+  await using world = await worldWithStorage()
+  const vmid = 100
+  const said: string[] = []
+  const how = { task: taskOf('make'), log: (line: string) => void said.push(line) }
+  const options = { scsi0: 'local:0.01', net0: 'virtio,bridge=hknone0', net1: 'virtio' }
+  await perform(createGuest, { vmid, options }, depsOf(world), memoryJournal(), how)
+  const set = { scsi1: 'local:0.01', net2: 'virtio,bridge=hknone1' }
+  await perform(configureGuest, { vmid, change: change({ set }) }, depsOf(world), memoryJournal(), how)
+  const note = (name: string, bridge: string) =>
+    `note: ${name}: bridge '${bridge}' does not exist on this node; the guest cannot start before it does`
+  assert.deepEqual(
+    said.filter((line) => line.includes('bridge')),
+    [note('net0', 'hknone0'), note('net2', 'hknone1')],
+  )
+  assert.match((await world.guests.config(world.id(vmid))).options.net2 ?? '', /bridge=hknone1/)
+})
+
 test('a guest id that is taken stays with the guest that has it', async () => {
   await using world = await worldWithStorage()
   await make(world, 100, twoDisks)
