@@ -83,7 +83,7 @@ test('a script that changes a guest is told nothing it did not ask for', async (
 })
 
 test('who uses a storage is said before it is removed, and nothing is removed before the name is typed again', async () => {
-  const { facts, called } = world({
+  const { facts, called, shown } = world({
     'GET /nodes/lab/storage/local/content': [
       { content: 'images', vmid: 101 },
       { content: 'images', vmid: 100 },
@@ -105,4 +105,7 @@ test('who uses a storage is said before it is removed, and nothing is removed be
   assert.ok(!called.some((call) => call.startsWith('DELETE')), called.join())
   await run(removeStorage, ['storage', 'remove', 'local', '--confirm', 'local'], facts)
   assert.equal(called.at(-1), 'DELETE /storage/local')
+  assert.match(shown[0] ?? '', /^Every node has 'local': it is now as a new node has it\.$/)
+  await run(removeStorage, ['storage', 'remove', 'fast', '--confirm', 'fast'], facts)
+  assert.equal(shown.length, 2)
 })

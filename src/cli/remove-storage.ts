@@ -1,4 +1,4 @@
-/** `hako storage remove`: before it asks for the name again it says who uses the storage. */
+/** `hako storage remove`: before it asks for the name again it says who uses the storage, and afterwards what is left. */
 import { Fault, isFault } from '#base/fault.ts'
 import type { Command } from '#rest/command.ts'
 import { parseFor } from './arguments.ts'
@@ -19,7 +19,15 @@ interface Job {
 export async function removeStorage(command: Command, args: readonly string[], facts: RunFacts): Promise<number> {
   const { positionals, global } = parseFor(command, args)
   const [storage = ''] = positionals
-  if (global.help || storage === '' || global.confirm === storage) return runCommand(command, args, facts)
+  if (global.help || storage === '' || global.confirm === storage) {
+    const code = await runCommand(command, args, facts)
+    const { language, show } = facts.terminal
+    if (storage === 'local' && !global.help && !global.quiet && global.output === 'table') {
+      show(say(language, 'localStays'))
+      show(`${say(language, 'nextStep')}: ${say(language, 'localStaysRemedy')}`)
+    }
+    return code
+  }
   try {
     return await runCommand(command, args, facts)
   } catch (error) {

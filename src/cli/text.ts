@@ -47,6 +47,14 @@ const sentences = {
     en: 'It is in use: {0}. What lies there stays, and nobody finds it any more.',
     ja: '使用中です: {0}。中身は残りますが、参照できなくなります。',
   },
+  localStays: {
+    en: "Every node has 'local': it is now as a new node has it.",
+    ja: "'local' はどのノードにも必ずあります。新しいノードと同じ設定に戻しました。",
+  },
+  localStaysRemedy: {
+    en: 'hako storage set local --disable, to have nothing put there any more',
+    ja: 'hako storage set local --disable で、以後何も置かれなくなります',
+  },
   stdinHelp: { en: "hand on this command's standard input", ja: '標準入力をゲストのプログラムに渡す' },
   quietOptions: {
     en: "Taken for other tools' sake, without effect here or refused: {0}",
