@@ -52,18 +52,17 @@ import {
   type UserFacts,
   userUpdate,
 } from './user.ts'
-import { AccessState, keyOf, type PoolsOf, type World } from './world.ts'
+import { type AccessState, keyOf, type World } from './world.ts'
 
 export interface AccessNeeds {
   readonly store: Store
+  readonly accessState: AccessState
   readonly clock: Clock
   readonly random: Random
   /** Directory of the login keys; made when it is missing. */
   readonly keysDir: string
   readonly host: Host
   readonly log: Log
-  /** Reads which pools a guest or storage belongs to; without it there are no pools. */
-  readonly pools?: { readonly poolsOf: () => Promise<PoolsOf> }
   /** Reads the options of the cluster; without it WebAuthn is not configured. */
   readonly options?: { readonly all: () => Promise<Readonly<Record<string, string>>> }
   readonly passwordCost?: PasswordCost
@@ -104,9 +103,9 @@ export class AccessService {
   #permissions: { readonly world: World; readonly answers: Permissions } | undefined
 
   constructor(needs: AccessNeeds) {
-    const { store, clock, random, keysDir, host, log, passwordCost, pools, options } = needs
+    const { store, accessState, clock, random, keysDir, host, log, passwordCost, options } = needs
     this.#needs = needs
-    this.#state = new AccessState(store, pools && (() => pools.poolsOf()))
+    this.#state = accessState
     const keyring = new Keyring({ directory: keysDir, clock, random })
     this.#proof = new Proof({ state: this.#state, keyring, clock })
     this.#pve = new PveRealm({ state: this.#state, random, ...(passwordCost ? { cost: passwordCost } : {}) })

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { PathRights } from '#access/path-rights.ts'
+import { AccessState } from '#access/world.ts'
 import { systemClock } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import type { ConfigChange, Options } from '#guests/config.ts'
@@ -30,7 +31,7 @@ const depsOf = ({ guests, storage, store }: GuestWorld) =>
     storage,
     pools: new PoolService({ store, rightsMark: 'mark' }),
     backupJobs: new BackupJobs({ store, clock: systemClock }),
-    rights: new PathRights({ store }),
+    rights: new PathRights({ accessState: new AccessState(store) }),
     host: machine(),
     clock: { ...systemClock, now: () => 1_800_000_000_000 },
     // The same in every world, so that two of them can be compared.
@@ -45,7 +46,7 @@ async function look({ guests, storage, store, filesOfStorage }: GuestWorld): Pro
     volumes: (await storage.content('local')).map(({ volid }) => volid),
     files: await filesOfStorage(),
     pools: (await store.get('pools'))?.value,
-    rights: await new PathRights({ store }).on('/vms/100'),
+    rights: await new PathRights({ accessState: new AccessState(store) }).on('/vms/100'),
   }
 }
 
