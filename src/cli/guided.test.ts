@@ -84,28 +84,29 @@ test('a script that changes a guest is told nothing it did not ask for', async (
 
 test('who uses a storage is said before it is removed, and nothing is removed before the name is typed again', async () => {
   const { facts, called, shown } = world({
-    'GET /nodes/lab/storage/local/content': [
+    'GET /nodes/lab/storage/fast/content': [
       { content: 'images', vmid: 101 },
       { content: 'images', vmid: 100 },
       { content: 'iso' },
       { content: 'backup', vmid: 100 },
     ],
     'GET /cluster/backup': [
-      { id: 'nightly', storage: 'local' },
+      { id: 'nightly', storage: 'fast' },
       { id: 'weekly', storage: 'far' },
     ],
   })
   await assert.rejects(
-    run(removeStorage, ['storage', 'remove', 'local'], facts),
+    run(removeStorage, ['storage', 'remove', 'fast'], facts),
     (fault) =>
       isFault(fault, 'invalid') &&
       fault.message.includes('disks of VM 100, 101; 1 iso; 1 backup; job nightly.') &&
-      fault.remedy === 'Repeat it with --confirm local.',
+      fault.remedy === 'Repeat it with --confirm fast.',
   )
   assert.ok(!called.some((call) => call.startsWith('DELETE')), called.join())
+  await assert.rejects(run(removeStorage, ['storage', 'remove', 'local'], facts), /Every node has 'local'/)
   await run(removeStorage, ['storage', 'remove', 'local', '--confirm', 'local'], facts)
   assert.equal(called.at(-1), 'DELETE /storage/local')
-  assert.match(shown[0] ?? '', /^Every node has 'local': it is now as a new node has it\.$/)
+  assert.match(shown[0] ?? '', /^Every node has 'local': removed, it is as a new node has it\.$/)
   await run(removeStorage, ['storage', 'remove', 'fast', '--confirm', 'fast'], facts)
   assert.equal(shown.length, 2)
 })

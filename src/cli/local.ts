@@ -2,7 +2,7 @@
  * Commands that need no node: bring up the lab, look at the machine, check evidence, print completion.
  * Each loads its own code only when called, because most calls are none of these.
  */
-import { readFile } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Fault } from '#base/fault.ts'
 import type { EvidenceManifest } from '#recovery/evidence.ts'
@@ -99,6 +99,10 @@ async function verifyEvidenceCommand(args: readonly string[], terminal: Terminal
   const [directory, ...extra] = positionals
   if (directory === undefined || extra.length > 0)
     throw new Fault('invalid', 'name one directory: hako evidence verify <dir> [--key FILE]')
+  if (!(await stat(directory).catch(() => undefined))?.isDirectory())
+    throw new Fault('missing', `directory '${directory}' does not exist`, {
+      remedy: 'The evidence of each drill is a directory of its own: hako evidence list',
+    })
   // On the node itself the key lies two directories up; anywhere else it must be named.
   const keyPath = typeof params.key === 'string' ? params.key : join(directory, '../../keys/evidence.pub')
   const publicKey = await readFile(keyPath, 'utf8').catch((cause: unknown) => {

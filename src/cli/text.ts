@@ -48,8 +48,8 @@ const sentences = {
     ja: '使用中です: {0}。中身は残りますが、参照できなくなります。',
   },
   localStays: {
-    en: "Every node has 'local': it is now as a new node has it.",
-    ja: "'local' はどのノードにも必ずあります。新しいノードと同じ設定に戻しました。",
+    en: "Every node has 'local': removed, it is as a new node has it.",
+    ja: "'local' はどのノードにも必ずあります。削除すると新しいノードと同じ設定に戻ります。",
   },
   localStaysRemedy: {
     en: 'hako storage set local --disable, to have nothing put there any more',
