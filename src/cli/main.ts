@@ -33,7 +33,7 @@ async function main(args: readonly string[], env: Readonly<Record<string, string
   try {
     return await dispatch(args, env, terminal)
   } catch (error) {
-    return complain(isFault(error, 'unauthenticated') ? await unknownUser(error, language) : error, language)
+    return await complain(isFault(error, 'unauthenticated') ? await unknownUser(error, language) : error, language)
   }
 }
 
@@ -286,11 +286,12 @@ async function unknownUser(fault: Fault, language: Language): Promise<Fault> {
   })
 }
 
-function complain(error: unknown, language: Language): number {
-  const lines = [`hako: ${messageOf(error)}`]
+async function complain(error: unknown, language: Language): Promise<number> {
+  const translate = await (await import('./translation.ts')).translation(language)
+  const lines = [`hako: ${translate(messageOf(error))}`]
   if (error instanceof Fault) {
-    for (const [field, text] of Object.entries(error.fields ?? {})) lines.push(`  ${field}: ${text}`)
-    if (error.remedy !== undefined) lines.push(`${say(language, 'nextStep')}: ${error.remedy}`)
+    for (const [field, text] of Object.entries(error.fields ?? {})) lines.push(`  ${field}: ${translate(text)}`)
+    if (error.remedy !== undefined) lines.push(`${say(language, 'nextStep')}: ${translate(error.remedy)}`)
   } else if (error instanceof Error) lines.push(error.stack ?? '')
   process.stderr.write(`${lines.join('\n')}\n`)
   return exitCodeOf(error)

@@ -55,6 +55,15 @@ const sentences = {
     en: 'hako storage set local --disable, to have nothing put there any more',
     ja: 'hako storage set local --disable で、以後何も置かれなくなります',
   },
+  outputCut: {
+    en: 'hako: the output was cut: the guest agent keeps no more of it',
+    ja: 'hako: 出力は途中で切れています: ゲストエージェントはこれ以上保持しません',
+  },
+  unchanged: {
+    en: 'unchanged: {0} files as signed on {1} by node {2}',
+    ja: '変更なし: {1} にノード {2} が署名した {0} 個のファイル',
+  },
+  keyOf: { en: 'key: SHA-256 {0}', ja: '鍵: SHA-256 {0}' },
   stdinHelp: { en: "hand on this command's standard input", ja: '標準入力をゲストのプログラムに渡す' },
   quietOptions: {
     en: "Taken for other tools' sake, without effect here or refused: {0}",
