@@ -10,7 +10,7 @@ import { invalid } from '#base/fault.ts'
 import type { Log } from '#base/log.ts'
 import type { Random } from '#base/random.ts'
 import type { Host } from '#host/host.ts'
-import type { Store, Write } from '#store/store.ts'
+import type { Store } from '#store/store.ts'
 import { type AclEntry, normalizePath } from './acl.ts'
 import { requireConfirmation } from './confirmation.ts'
 import * as directory from './directory.ts'
@@ -52,7 +52,7 @@ import {
   type UserFacts,
   userUpdate,
 } from './user.ts'
-import { type AccessState, keyOf, type World } from './world.ts'
+import type { AccessState, World } from './world.ts'
 
 export interface AccessNeeds {
   readonly store: Store
@@ -233,20 +233,6 @@ export class AccessService {
     await this.#state.change((world) => passwordChange(world, userid, hash))
   }
 
-  /** Makes true that the user exists, is enabled, has this password, and these roles on everything. */
-  async ensureUser(wanted: { userid: string; password: string; roles: readonly string[] }): Promise<void> {
-    const { userid, roles } = wanted
-    requireRealm(await this.#state.read(), userid)
-    const hash = await this.#hashFor(userid, wanted.password)
-    await this.#state.change((world) => {
-      const facts = { enable: true, expire: 0 }
-      const user = world.users.has(userid)
-        ? [...userUpdate(world, userid, facts), ...passwordChange(world, userid, hash)]
-        : userCreation(world, userid, facts, hash)
-      return [...user, ...roles.map((roleid) => everywhere(world, userid, roleid))]
-    })
-  }
-
   // Tokens
 
   async tokens(userid: string): Promise<directory.TokenItem[]> {
@@ -365,12 +351,6 @@ export class AccessService {
     if (realm === 'pve') return await this.#pve.hash(password)
     throw invalid({ password: `can't set password on auth type '${realm}'; the system's own tools (passwd) do` })
   }
-}
-
-function everywhere(world: World, userid: string, roleid: string): Write {
-  requireRole(world, roleid)
-  const entry: AclEntry = { path: '/', type: 'user', ugid: userid, roleid, propagate: true }
-  return { put: keyOf.acl(entry), value: entry }
 }
 
 function onePath(answers: Permissions, userid: string, text: string): ReadonlyMap<string, Privileges> {
