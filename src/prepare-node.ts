@@ -1,23 +1,12 @@
 /** Makes true what every node starts from: a storage called `local`, and a bridge where it makes its own. */
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { isFault } from '#base/fault.ts'
-import { makeDirectory } from '#host/files.ts'
 import { screensDirectory } from '#operations/console/shell.ts'
 import type { NodeServices } from './services.ts'
 import { ownBridge } from './settings.ts'
 
-const localContent = ['images', 'rootdir', 'iso', 'vztmpl', 'backup', 'snippets', 'import'] as const
-
 export async function prepareNode({ settings, storage, network }: NodeServices): Promise<void> {
-  try {
-    await storage.get('local')
-  } catch (error) {
-    if (!isFault(error, 'missing')) throw error
-    const path = join(settings.stateDir, 'storage', 'local')
-    await makeDirectory(path)
-    await storage.create({ storage: 'local', type: 'dir', path, content: localContent.join(',') })
-  }
+  await storage.ensureLocal()
   // Terminals drawn as screens ended with the daemon that had opened them.
   await rm(join(settings.runDir, screensDirectory), { recursive: true, force: true })
   if (settings.bridge === 'nat') await ensureOwnBridge(settings, network)

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import type { AccessService } from '#access/service.ts'
 import { PathRights } from '#access/path-rights.ts'
 import { RealmService } from '#access/realm-service.ts'
-import { keyOf } from '#access/world.ts'
+import { AccessState, keyOf } from '#access/world.ts'
 import { BackupService } from '#backup/service.ts'
 import { AcmeAccounts } from '#cluster/acme/accounts.ts'
 import { AcmePlugins } from '#cluster/acme/plugins.ts'
@@ -58,6 +58,7 @@ export interface Services {
   readonly backup: BackupService
   readonly recovery: RecoveryService
   readonly pools: PoolService
+  readonly accessState: AccessState
   readonly realms: RealmService
   readonly rights: PathRights
   readonly options: ClusterOptions
@@ -112,6 +113,7 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
   const backup = new BackupService({ ...base, storage })
   const recovery = new RecoveryService(settings)
   const pools = new PoolService({ store, rightsMark: keyOf.version })
+  const accessState = new AccessState(store, () => pools.poolsOf())
   return {
     ...base,
     storage,
@@ -121,8 +123,9 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
     backup,
     recovery,
     pools,
-    realms: new RealmService(base),
-    rights: new PathRights(base),
+    accessState,
+    realms: new RealmService({ store, accessState }),
+    rights: new PathRights({ accessState }),
     options: new ClusterOptions(base),
     mappings,
     cpuModels,

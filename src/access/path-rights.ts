@@ -1,15 +1,14 @@
 /** The permissions given on one path, for whoever removes what the path names: were one left, the next of that name would inherit it. */
-import type { Store } from '#store/store.ts'
 import { type AclEntry, entriesOf } from './acl.ts'
 import { aclRemovals } from './acl-change.ts'
 import { privilegesOfRole } from './role.ts'
-import { AccessState, keyOf, type World } from './world.ts'
+import { type AccessState, keyOf, type World } from './world.ts'
 
 export class PathRights {
   readonly #state: AccessState
 
-  constructor({ store }: { readonly store: Store }) {
-    this.#state = new AccessState(store)
+  constructor({ accessState }: { readonly accessState: AccessState }) {
+    this.#state = accessState
   }
 
   /** Entries on exactly this path. */

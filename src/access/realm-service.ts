@@ -17,7 +17,7 @@ import {
 import type { RealmConfig, RealmType, RealmValues } from './realm-options.ts'
 import { type SyncWish, syncOptions, syncPlan } from './realm-sync.ts'
 import { readDirectory, tryDirectory } from './realms/directory.ts'
-import { AccessState, keyOf } from './world.ts'
+import { type AccessState, keyOf } from './world.ts'
 
 export interface RealmItem {
   readonly realm: string
@@ -36,8 +36,8 @@ export class RealmService {
   readonly #state: AccessState
   readonly #store: Store
 
-  constructor({ store }: { readonly store: Store }) {
-    this.#state = new AccessState(store)
+  constructor({ store, accessState }: { readonly store: Store; readonly accessState: AccessState }) {
+    this.#state = accessState
     this.#store = store
   }
 

@@ -4,23 +4,6 @@ import { bobsPassword, rootInPerson, worldOf } from './small-world.ts'
 
 const password = bobsPassword
 
-test('the generated administrator is made, and made again with a new password', async () => {
-  await using world = await worldOf()
-  const { access } = world
-  for (const generated of ['first generated one', 'second generated one']) {
-    await access.ensureUser({ userid: 'admin@pve', password: generated, roles: ['Administrator'] })
-    await access.updateUser('admin@pve', { comment: 'kept' })
-    const { username, cap } = await access.login({ username: 'admin@pve', password: generated, address: '' })
-    assert.equal(username, 'admin@pve')
-    assert.equal(cap?.nodes?.['Sys.PowerMgmt'], 1)
-  }
-  assert.equal((await access.user('admin@pve')).comment, 'kept')
-  await assert.rejects(
-    access.login({ username: 'admin@pve', password: 'first generated one', address: '' }),
-    /authentication failure/,
-  )
-})
-
 test('changes of two processes at one time all happen, or say why not', async () => {
   await using world = await worldOf()
   const [one, other] = [world.access, world.another()]

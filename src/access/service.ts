@@ -10,7 +10,7 @@ import { invalid } from '#base/fault.ts'
 import type { Log } from '#base/log.ts'
 import type { Random } from '#base/random.ts'
 import type { Host } from '#host/host.ts'
-import type { Store, Write } from '#store/store.ts'
+import type { Store } from '#store/store.ts'
 import { type AclEntry, normalizePath } from './acl.ts'
 import { requireConfirmation } from './confirmation.ts'
 import * as directory from './directory.ts'
@@ -52,18 +52,17 @@ import {
   type UserFacts,
   userUpdate,
 } from './user.ts'
-import { AccessState, keyOf, type PoolsOf, type World } from './world.ts'
+import type { AccessState, World } from './world.ts'
 
 export interface AccessNeeds {
   readonly store: Store
+  readonly accessState: AccessState
   readonly clock: Clock
   readonly random: Random
   /** Directory of the login keys; made when it is missing. */
   readonly keysDir: string
   readonly host: Host
   readonly log: Log
-  /** Reads which pools a guest or storage belongs to; without it there are no pools. */
-  readonly pools?: { readonly poolsOf: () => Promise<PoolsOf> }
   /** Reads the options of the cluster; without it WebAuthn is not configured. */
   readonly options?: { readonly all: () => Promise<Readonly<Record<string, string>>> }
   readonly passwordCost?: PasswordCost
@@ -104,9 +103,9 @@ export class AccessService {
   #permissions: { readonly world: World; readonly answers: Permissions } | undefined
 
   constructor(needs: AccessNeeds) {
-    const { store, clock, random, keysDir, host, log, passwordCost, pools, options } = needs
+    const { store, accessState, clock, random, keysDir, host, log, passwordCost, options } = needs
     this.#needs = needs
-    this.#state = new AccessState(store, pools && (() => pools.poolsOf()))
+    this.#state = accessState
     const keyring = new Keyring({ directory: keysDir, clock, random })
     this.#proof = new Proof({ state: this.#state, keyring, clock })
     this.#pve = new PveRealm({ state: this.#state, random, ...(passwordCost ? { cost: passwordCost } : {}) })
@@ -234,20 +233,6 @@ export class AccessService {
     await this.#state.change((world) => passwordChange(world, userid, hash))
   }
 
-  /** Makes true that the user exists, is enabled, has this password, and these roles on everything. */
-  async ensureUser(wanted: { userid: string; password: string; roles: readonly string[] }): Promise<void> {
-    const { userid, roles } = wanted
-    requireRealm(await this.#state.read(), userid)
-    const hash = await this.#hashFor(userid, wanted.password)
-    await this.#state.change((world) => {
-      const facts = { enable: true, expire: 0 }
-      const user = world.users.has(userid)
-        ? [...userUpdate(world, userid, facts), ...passwordChange(world, userid, hash)]
-        : userCreation(world, userid, facts, hash)
-      return [...user, ...roles.map((roleid) => everywhere(world, userid, roleid))]
-    })
-  }
-
   // Tokens
 
   async tokens(userid: string): Promise<directory.TokenItem[]> {
@@ -366,12 +351,6 @@ export class AccessService {
     if (realm === 'pve') return await this.#pve.hash(password)
     throw invalid({ password: `can't set password on auth type '${realm}'; the system's own tools (passwd) do` })
   }
-}
-
-function everywhere(world: World, userid: string, roleid: string): Write {
-  requireRole(world, roleid)
-  const entry: AclEntry = { path: '/', type: 'user', ugid: userid, roleid, propagate: true }
-  return { put: keyOf.acl(entry), value: entry }
 }
 
 function onePath(answers: Permissions, userid: string, text: string): ReadonlyMap<string, Privileges> {

@@ -18,6 +18,7 @@ import type { Grant } from './grant.ts'
 import { userIdentity } from './identity.ts'
 import { RealmService } from './realm-service.ts'
 import { type AccessNeeds, AccessService } from './service.ts'
+import { AccessState } from './world.ts'
 
 export const cheap = { memoryKiB: 8, passes: 1, lanes: 1 }
 
@@ -52,12 +53,12 @@ export interface SmallWorld extends AsyncDisposable {
 /** The identity of root@pam in person. */
 export const rootInPerson = userIdentity('root@pam')
 
-export async function smallWorld(changes: Partial<AccessNeeds> = {}): Promise<SmallWorld> {
+export async function smallWorld(changes: Partial<Omit<AccessNeeds, 'accessState'>> = {}): Promise<SmallWorld> {
   const keysDir = await mkdtemp(join(tmpdir(), 'hako-access-'))
   const clock = new HeldClock()
   const store = openMemoryStore()
   const logged: string[] = []
-  const needs: AccessNeeds = {
+  const needs = {
     store,
     clock,
     random: systemRandom,
@@ -67,14 +68,15 @@ export async function smallWorld(changes: Partial<AccessNeeds> = {}): Promise<Sm
     passwordCost: cheap,
     ...changes,
   }
+  const accessState = new AccessState(store)
   return {
-    access: new AccessService(needs),
-    realms: new RealmService(needs),
+    access: new AccessService({ ...needs, accessState }),
+    realms: new RealmService({ store, accessState }),
     store,
     clock,
     keysDir,
     logged,
-    another: () => new AccessService(needs),
+    another: () => new AccessService({ ...needs, accessState: new AccessState(store) }),
     async [Symbol.asyncDispose]() {
       await store[Symbol.asyncDispose]()
       await rm(keysDir, { recursive: true })

@@ -105,14 +105,6 @@ export class BackupService {
     await datastore.mark(id, Object.fromEntries(given))
   }
 
-  async setNotes(volid: VolumeId, notes: string): Promise<void> {
-    await this.annotate(volid, { notes })
-  }
-
-  async setProtected(volid: VolumeId, isProtected: boolean): Promise<void> {
-    await this.annotate(volid, { protected: isProtected })
-  }
-
   /** Checks every byte a restore would need, and keeps what was found. @throws Fault `damaged` naming each damaged chunk */
   async verify(volid: VolumeId, options: VerifyOptions = {}): Promise<VerifiedBackup> {
     const { datastore, id } = await this.#find(volid)

@@ -307,6 +307,34 @@ test('waiting shows each log line once and ends as the task ends', async () => {
   assert.equal(phaseBar('write', 0.5), 'write        ██████████──────────  50 %')
 })
 
+test('what to do next is said once, also when the task ends between two questions', async () => {
+  const shown: string[] = []
+  const remedy = 'Make one with: hako backup now 300'
+  const log = [{ n: 1, t: 'looking' }]
+  let asked = 0
+  const call: Connection['call'] = async (_, path) => {
+    if (path.endsWith('/log')) return { data: [...log] }
+    if (++asked === 1) return { data: { status: 'running' } }
+    const kind = 'missing'
+    // The log is whole a moment before the task is known to have ended.
+    if (asked === 2) {
+      log.push({ n: 2, t: remedy }, { n: 3, t: 'TASK ERROR: no backup' })
+      return { data: { status: 'running' } }
+    }
+    return { data: { status: 'stopped', exitstatus: 'no backup', kind, remedy } }
+  }
+  const ended = waitForTask({
+    connection: { socketPath: '', call },
+    upid: 'UPID:lab:x',
+    language: 'en',
+    quiet: false,
+    timeoutSeconds: 5,
+    show: (line, isTransient) => void (isTransient || shown.push(line)),
+  })
+  await assert.rejects(ended, (fault: Fault) => fault.remedy === remedy && fault.message === 'no backup')
+  assert.deepEqual(shown, ['looking'])
+})
+
 test('a log longer than one reply is shown whole', async () => {
   const all = Array.from({ length: 1234 }, (_, at) => ({ n: at + 1, t: `line ${at + 1}` }))
   const shown: string[] = []

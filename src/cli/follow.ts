@@ -5,6 +5,7 @@ import type { Follow } from '#rest/endpoint.ts'
 import type { Connection, Params } from './connection.ts'
 import { filledPath } from './path.ts'
 import type { Terminal } from './terminal.ts'
+import { say } from './text.ts'
 
 type Facts = Readonly<Record<string, unknown>>
 
@@ -41,8 +42,7 @@ export async function followToEnd({
 
 function finish(follow: Follow, facts: Facts, terminal: Terminal): number {
   terminal.write(textOf(facts[follow.out]), textOf(facts[follow.err]))
-  if (follow.cut.some((member) => isSet(facts[member])))
-    terminal.show('hako: the output was cut: the guest agent keeps no more of it')
+  if (follow.cut.some((member) => isSet(facts[member]))) terminal.show(say(terminal.language, 'outputCut'))
   const killedBy = Number(facts[follow.killedBy] ?? 0)
   return killedBy > 0 ? 128 + killedBy : Number(facts[follow.code] ?? 1)
 }

@@ -60,6 +60,21 @@ test('a change a running guest does not take is said, with how to make it hold a
   assert.deepEqual(stopped.shown, [])
 })
 
+test('a bridge this node does not have is said, where one sees its bridges', async () => {
+  const bridges = 'GET /nodes/lab/network'
+  const set = ['vm', 'set', '100', '--net0', 'virtio,bridge=vmbr9', '--net1', 'bridge=vmbr0,model=virtio']
+  const { facts, shown } = world({ [bridges]: [{ iface: 'vmbr0' }] })
+  assert.equal(await run(setGuest, set, facts), 0)
+  assert.deepEqual(shown, [
+    "Note: net0: bridge 'vmbr9' does not exist on this node; the guest cannot start before it does.",
+  ])
+  for (const rows of [[{ iface: 'vmbr0' }, { iface: 'vmbr9' }], []]) {
+    const quiet = world({ [bridges]: rows })
+    await run(setGuest, set, quiet.facts)
+    assert.deepEqual(quiet.shown, [])
+  }
+})
+
 test('a script that changes a guest is told nothing it did not ask for', async () => {
   const { facts, shown, called } = world({})
   await run(setGuest, ['vm', 'set', '100', '--memory', '96', '-q'], facts)
@@ -68,26 +83,30 @@ test('a script that changes a guest is told nothing it did not ask for', async (
 })
 
 test('who uses a storage is said before it is removed, and nothing is removed before the name is typed again', async () => {
-  const { facts, called } = world({
-    'GET /nodes/lab/storage/local/content': [
+  const { facts, called, shown } = world({
+    'GET /nodes/lab/storage/fast/content': [
       { content: 'images', vmid: 101 },
       { content: 'images', vmid: 100 },
       { content: 'iso' },
       { content: 'backup', vmid: 100 },
     ],
     'GET /cluster/backup': [
-      { id: 'nightly', storage: 'local' },
+      { id: 'nightly', storage: 'fast' },
       { id: 'weekly', storage: 'far' },
     ],
   })
   await assert.rejects(
-    run(removeStorage, ['storage', 'remove', 'local'], facts),
+    run(removeStorage, ['storage', 'remove', 'fast'], facts),
     (fault) =>
       isFault(fault, 'invalid') &&
       fault.message.includes('disks of VM 100, 101; 1 iso; 1 backup; job nightly.') &&
-      fault.remedy === 'Repeat it with --confirm local.',
+      fault.remedy === 'Repeat it with --confirm fast.',
   )
   assert.ok(!called.some((call) => call.startsWith('DELETE')), called.join())
+  await assert.rejects(run(removeStorage, ['storage', 'remove', 'local'], facts), /Every node has 'local'/)
   await run(removeStorage, ['storage', 'remove', 'local', '--confirm', 'local'], facts)
   assert.equal(called.at(-1), 'DELETE /storage/local')
+  assert.match(shown[0] ?? '', /^Every node has 'local': removed, it is as a new node has it\.$/)
+  await run(removeStorage, ['storage', 'remove', 'fast', '--confirm', 'fast'], facts)
+  assert.equal(shown.length, 2)
 })

@@ -4,6 +4,7 @@ import { commandsBelow, usage } from './command-tree.ts'
 import { exampleOf } from './example.ts'
 import { type Language, say } from './text.ts'
 import { measureFor } from './text-width.ts'
+import { type Translate, translation } from './translation.ts'
 import { columns, usualWidth, wrapped } from './wrap.ts'
 
 const globals: readonly (readonly [string, Parameters<typeof say>[1]])[] = [
@@ -31,11 +32,12 @@ export function globalHelp({ language, width = usualWidth }: HelpFacts): Promise
 /** Every noun with its verbs. */
 export async function overview(commands: readonly Command[], facts: HelpFacts): Promise<string> {
   const { language, width = usualWidth } = facts
+  const translate = await translation(language)
   const nouns = [...new Set(commands.map(({ words }) => words[0] ?? ''))].toSorted()
   const rows = nouns.map((noun): [string, string] => {
     const below = commandsBelow(commands, [noun])
     const verbs = [...new Set(below.map(({ words }) => words.slice(1).join(' ')))].filter(Boolean)
-    return [noun, verbs.length > 0 ? verbs.join(', ') : (below[0]?.description ?? '')]
+    return [noun, verbs.length > 0 ? verbs.join(', ') : translate(below[0]?.description ?? '')]
   })
   return [
     `${say(language, 'usage')}: hako <noun> <verb> …`,
@@ -51,14 +53,22 @@ export async function listHelp(
   words: readonly string[],
   { language, width = usualWidth }: HelpFacts,
 ): Promise<string> {
-  const rows = commandsBelow(commands, words).map((command): [string, string] => [usage(command), command.description])
+  const translate = await translation(language)
+  const rows = commandsBelow(commands, words).map((command): [string, string] => [
+    usage(command),
+    translate(command.description),
+  ])
   return `${say(language, 'usage')}: hako ${words.length > 0 ? `${words.join(' ')} ` : ''}…\n\n${await columns(rows, width)}\n\n${say(language, 'more')}`
 }
 
 export async function commandHelp(command: Command, facts: HelpFacts): Promise<string> {
   const { language, width = usualWidth } = facts
-  const parts = [await paragraph(command.description, width), `${say(language, 'usage')}: hako ${usage(command)}`]
-  const options = optionRows(command, language)
+  const translate = await translation(language)
+  const parts = [
+    await paragraph(translate(command.description), width),
+    `${say(language, 'usage')}: hako ${usage(command)}`,
+  ]
+  const options = optionRows(command, language, translate)
   if (options.length > 0) parts.push(`${say(language, 'options')}:\n${await columns(options, width)}`)
   const unlisted = Object.keys(command.options).filter((option) => command.options[option]?.isListed === false)
   if (unlisted.length > 0) {
@@ -87,7 +97,7 @@ function ownRows({ destroys, follow }: Command, language: Language): [string, st
   ]
 }
 
-function optionRows(command: Command, language: Language): [string, string][] {
+function optionRows(command: Command, language: Language, translate: Translate): [string, string][] {
   const members = new Set<string>()
   for (const { family } of Object.values(command.options)) {
     for (let at = 1; family && at < family.count; at += 1) members.add(`${family.name}${at}`)
@@ -97,7 +107,10 @@ function optionRows(command: Command, language: Language): [string, string][] {
       ([option, { isListed }]) =>
         isListed !== false && !command.positional.includes(option) && option !== 'node' && !members.has(option),
     )
-    .map(([option, facts]) => [label(option, facts), explain(facts, language)])
+    .map(([option, facts]) => [
+      label(option, facts),
+      explain({ ...facts, description: translate(facts.description ?? '') }, language),
+    ])
 }
 
 function label(option: string, { type, family }: CommandOption): string {

@@ -2,12 +2,13 @@
  * Commands that need no node: bring up the lab, look at the machine, check evidence, print completion.
  * Each loads its own code only when called, because most calls are none of these.
  */
-import { readFile } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Fault } from '#base/fault.ts'
 import type { EvidenceManifest } from '#recovery/evidence.ts'
 import { exitCodes } from './exit.ts'
 import type { Terminal } from './terminal.ts'
+import { type Language, say } from './text.ts'
 
 export interface LocalCommand {
   readonly words: readonly string[]
@@ -99,6 +100,10 @@ async function verifyEvidenceCommand(args: readonly string[], terminal: Terminal
   const [directory, ...extra] = positionals
   if (directory === undefined || extra.length > 0)
     throw new Fault('invalid', 'name one directory: hako evidence verify <dir> [--key FILE]')
+  if (!(await stat(directory).catch(() => undefined))?.isDirectory())
+    throw new Fault('missing', `directory '${directory}' does not exist`, {
+      remedy: 'The evidence of each drill is a directory of its own: hako evidence list',
+    })
   // On the node itself the key lies two directories up; anywhere else it must be named.
   const keyPath = typeof params.key === 'string' ? params.key : join(directory, '../../keys/evidence.pub')
   const publicKey = await readFile(keyPath, 'utf8').catch((cause: unknown) => {
@@ -110,7 +115,7 @@ async function verifyEvidenceCommand(args: readonly string[], terminal: Terminal
   const verdict = await verifyEvidence(directory, publicKey)
   if (global.output !== 'table')
     terminal.out(await printed(verdict, { format: global.output, language: terminal.language, width: terminal.width }))
-  else if (verdict.ok) terminal.out(await verifiedText(directory, publicKey, verdict.manifest))
+  else if (verdict.ok) terminal.out(await verifiedText(directory, publicKey, verdict.manifest, terminal.language))
   else for (const complaint of verdict.complaints) terminal.out(complaint)
   return verdict.ok ? exitCodes.ok : exitCodes.unproven
 }
@@ -120,6 +125,7 @@ async function verifiedText(
   directory: string,
   publicKey: string,
   manifest: EvidenceManifest | undefined,
+  language: Language,
 ): Promise<string> {
   const { createHash, createPublicKey } = await import('node:crypto')
   const der = createPublicKey(publicKey).export({ type: 'spki', format: 'der' })
@@ -127,7 +133,13 @@ async function verifiedText(
   const quote: unknown = typeof record === 'object' && record !== null ? Reflect.get(record, 'quote') : undefined
   return [
     typeof quote === 'string' ? quote : directory,
-    `unchanged: ${manifest?.files.length} files as signed on ${manifest?.signed} by node ${manifest?.node}`,
-    `key: SHA-256 ${createHash('sha256').update(der).digest('hex')}`,
+    say(
+      language,
+      'unchanged',
+      String(manifest?.files.length ?? 0),
+      String(manifest?.signed ?? ''),
+      String(manifest?.node ?? ''),
+    ),
+    say(language, 'keyOf', createHash('sha256').update(der).digest('hex')),
   ].join('\n')
 }

@@ -23,6 +23,8 @@ import { awaitTask, runCommand } from './run-command.ts'
 import { processTerminal, type Terminal } from './terminal.ts'
 import { type Language, languageFrom, say } from './text.ts'
 
+const runRoot = '/run/hakobune'
+
 process.exitCode = await main(process.argv.slice(2), process.env)
 
 async function main(args: readonly string[], env: Readonly<Record<string, string | undefined>>): Promise<number> {
@@ -31,7 +33,7 @@ async function main(args: readonly string[], env: Readonly<Record<string, string
   try {
     return await dispatch(args, env, terminal)
   } catch (error) {
-    return complain(isFault(error, 'unauthenticated') ? await unknownUser(error, language) : error, language)
+    return await complain(isFault(error, 'unauthenticated') ? await unknownUser(error, language) : error, language)
   }
 }
 
@@ -92,18 +94,19 @@ async function connect(
   language: Language,
 ): Promise<Connection> {
   const wished = optionValue(args, '--instance') ?? env.HAKO_INSTANCE
-  const runDir = env.HAKO_RUN_DIR ?? join('/run/hakobune', wished ?? (await instanceHere('/run/hakobune')))
-  return connectionTo(
-    runDir,
-    (socketPath) =>
-      new Fault('unavailable', say(language, 'noNode', socketPath), { remedy: say(language, 'noNodeRemedy') }),
-  )
+  const here = await instancesHere()
+  // The one node that runs on this machine, else the lab.
+  const instance = wished ?? (here.length === 1 ? here[0] : undefined) ?? 'lab'
+  const others = here.filter((one) => one !== instance)
+  return connectionTo(env.HAKO_RUN_DIR ?? join(runRoot, instance), (socketPath) => {
+    const remedy = say(language, 'noNodeRemedy')
+    const names = others.length === 0 ? '' : ` (${others.join(', ')})`
+    return new Fault('unavailable', say(language, 'noNode', socketPath), { remedy: `${remedy}${names}` })
+  })
 }
 
-/** The one node that runs on this machine, else the lab. */
-async function instanceHere(parent: string): Promise<string> {
-  const [only, ...others] = await readdir(parent).catch(() => [])
-  return only !== undefined && others.length === 0 ? only : 'lab'
+async function instancesHere(): Promise<string[]> {
+  return readdir(runRoot).catch(() => [])
 }
 
 /**
@@ -283,11 +286,12 @@ async function unknownUser(fault: Fault, language: Language): Promise<Fault> {
   })
 }
 
-function complain(error: unknown, language: Language): number {
-  const lines = [`hako: ${messageOf(error)}`]
+async function complain(error: unknown, language: Language): Promise<number> {
+  const translate = await (await import('./translation.ts')).translation(language)
+  const lines = [`hako: ${translate(messageOf(error))}`]
   if (error instanceof Fault) {
-    for (const [field, text] of Object.entries(error.fields ?? {})) lines.push(`  ${field}: ${text}`)
-    if (error.remedy !== undefined) lines.push(`${say(language, 'nextStep')}: ${error.remedy}`)
+    for (const [field, text] of Object.entries(error.fields ?? {})) lines.push(`  ${field}: ${translate(text)}`)
+    if (error.remedy !== undefined) lines.push(`${say(language, 'nextStep')}: ${translate(error.remedy)}`)
   } else if (error instanceof Error) lines.push(error.stack ?? '')
   process.stderr.write(`${lines.join('\n')}\n`)
   return exitCodeOf(error)

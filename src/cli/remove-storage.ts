@@ -1,4 +1,4 @@
-/** `hako storage remove`: before it asks for the name again it says who uses the storage. */
+/** `hako storage remove`: before it asks for the name again it says who uses the storage, and afterwards what is left. */
 import { Fault, isFault } from '#base/fault.ts'
 import type { Command } from '#rest/command.ts'
 import { parseFor } from './arguments.ts'
@@ -16,17 +16,29 @@ interface Job {
   readonly storage?: string
 }
 
+/** As in Proxmox VE a node always has it. */
+const localName = 'local'
+
 export async function removeStorage(command: Command, args: readonly string[], facts: RunFacts): Promise<number> {
   const { positionals, global } = parseFor(command, args)
   const [storage = ''] = positionals
-  if (global.help || storage === '' || global.confirm === storage) return runCommand(command, args, facts)
+  const { language, show } = facts.terminal
+  if (global.help || storage === '' || global.confirm === storage) {
+    const code = await runCommand(command, args, facts)
+    if (storage === localName && !global.help && !global.quiet && global.output === 'table') {
+      show(say(language, 'localStays'))
+      show(`${say(language, 'nextStep')}: ${say(language, 'localStaysRemedy')}`)
+    }
+    return code
+  }
   try {
     return await runCommand(command, args, facts)
   } catch (error) {
-    const uses = isFault(error, 'invalid') && error.fields === undefined ? await usesOf(storage, facts) : []
-    if (!isFault(error) || uses.length === 0) throw error
-    const { language } = facts.terminal
-    throw new Fault('invalid', `${error.message} ${say(language, 'inUse', uses.join('; '))}`, {
+    if (!isFault(error, 'invalid') || error.fields !== undefined) throw error
+    const uses = storage === localName ? [] : await usesOf(storage, facts)
+    const more = storage === localName ? say(language, 'localStays') : say(language, 'inUse', uses.join('; '))
+    if (storage !== localName && uses.length === 0) throw error
+    throw new Fault('invalid', `${error.message} ${more}`, {
       ...(error.remedy === undefined ? {} : { remedy: error.remedy }),
       cause: error,
     })

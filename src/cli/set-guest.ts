@@ -1,7 +1,8 @@
-/** `hako vm set`: afterwards it says what the running guest does not have yet. */
+/** `hako vm set`: afterwards it says what the running guest does not have yet, and what will keep it from starting. */
 import { isFault } from '#base/fault.ts'
 import type { Command } from '#rest/command.ts'
-import { parseFor } from './arguments.ts'
+import { parseFor, type Parsed } from './arguments.ts'
+import type { Params } from './connection.ts'
 import { exitCodes } from './exit.ts'
 import { filledPath } from './path.ts'
 import { type RunFacts, runCommand } from './run-command.ts'
@@ -17,24 +18,45 @@ interface PendingRow {
 
 export async function setGuest(command: Command, args: readonly string[], facts: RunFacts): Promise<number> {
   const code = await runCommand(command, args, facts)
-  const { positionals, global } = parseFor(command, args)
+  const { positionals, params, global } = parseFor(command, args)
   if (code !== exitCodes.ok || global.help || global.quiet || global.output !== 'table') return code
-  const { connection, list, terminal } = facts
+  const { list, terminal } = facts
+  const { language } = terminal
   const [vmid = ''] = positionals
-  const path = filledPath('/nodes/{node}/qemu/{vmid}/pending', { node: list.node, vmid })
-  // The change is made. Who may not read it, or whose guest is gone by now, is told no more.
-  const { data } = await connection.call('GET', path).catch((error: unknown) => {
-    if (isFault(error)) return { data: [] }
-    throw error
-  })
-  const waiting = waitingIn(data as PendingRow[])
+  const { node } = list
+  const absent = await absentBridges(params, node, facts)
+  for (const { name, bridge } of absent) terminal.show(say(language, 'noBridge', name, bridge))
+  const path = filledPath('/nodes/{node}/qemu/{vmid}/pending', { node, vmid })
+  const waiting = waitingIn(await rowsOf<PendingRow>(path, facts))
   if (waiting.length > 0) {
-    const { language } = terminal
     const names = waiting.map(({ key }) => key).join(',')
     terminal.show(say(language, 'pending', waiting.map(({ text }) => text).join('; ')))
     terminal.show(`${say(language, 'nextStep')}: ${say(language, 'pendingRemedy', vmid, names)}`)
   }
   return code
+}
+
+/** Cards that were given a bridge this node does not have. */
+async function absentBridges(params: Parsed['params'], node: string, facts: RunFacts) {
+  const wanted = Object.entries(params).flatMap(([name, text]) => {
+    const bridge = /^net\d+$/.test(name) ? /(?:^|,)bridge=([^,]+)/.exec(String(text))?.[1] : undefined
+    return bridge === undefined ? [] : [{ name, bridge }]
+  })
+  if (wanted.length === 0) return []
+  const rows = await rowsOf<{ readonly iface: string }>(filledPath('/nodes/{node}/network', { node }), facts, {
+    type: 'any_bridge',
+  })
+  // A list without a single bridge may be one this user sees nothing of.
+  return rows.length === 0 ? [] : wanted.filter(({ bridge }) => rows.every(({ iface }) => iface !== bridge))
+}
+
+/** The change is made. Who may not read it, or whose guest is gone by now, is told no more. */
+async function rowsOf<Row>(path: string, { connection }: RunFacts, params: Params = {}): Promise<Row[]> {
+  const { data } = await connection.call('GET', path, params).catch((error: unknown) => {
+    if (isFault(error)) return { data: [] }
+    throw error
+  })
+  return Array.isArray(data) ? data : []
 }
 
 /** `memory 64 → 96`, `net1 virtio=… → -` */

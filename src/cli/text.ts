@@ -35,6 +35,10 @@ const sentences = {
     en: 'The running guest does not have these yet: {0}. They hold from its next start.',
     ja: '動作中のゲストには未適用: {0}。次の起動から有効になります。',
   },
+  noBridge: {
+    en: "Note: {0}: bridge '{1}' does not exist on this node; the guest cannot start before it does.",
+    ja: "注意: {0}: ブリッジ '{1}' はこのノードにありません。作成するまでゲストは起動できません。",
+  },
   pendingRemedy: {
     en: 'hako vm reboot {0}, or take it back: hako vm set {0} --revert {1}',
     ja: 'hako vm reboot {0}、または取り消し: hako vm set {0} --revert {1}',
@@ -43,6 +47,23 @@ const sentences = {
     en: 'It is in use: {0}. What lies there stays, and nobody finds it any more.',
     ja: '使用中です: {0}。中身は残りますが、参照できなくなります。',
   },
+  localStays: {
+    en: "Every node has 'local': removed, it is as a new node has it.",
+    ja: "'local' はどのノードにも必ずあります。削除すると新しいノードと同じ設定に戻ります。",
+  },
+  localStaysRemedy: {
+    en: 'hako storage set local --disable, to have nothing put there any more',
+    ja: 'hako storage set local --disable で、以後何も置かれなくなります',
+  },
+  outputCut: {
+    en: 'hako: the output was cut: the guest agent keeps no more of it',
+    ja: 'hako: 出力は途中で切れています: ゲストエージェントはこれ以上保持しません',
+  },
+  unchanged: {
+    en: 'unchanged: {0} files as signed on {1} by node {2}',
+    ja: '変更なし: {1} にノード {2} が署名した {0} 個のファイル',
+  },
+  keyOf: { en: 'key: SHA-256 {0}', ja: '鍵: SHA-256 {0}' },
   stdinHelp: { en: "hand on this command's standard input", ja: '標準入力をゲストのプログラムに渡す' },
   quietOptions: {
     en: "Taken for other tools' sake, without effect here or refused: {0}",

@@ -21,6 +21,7 @@ export interface WaitFacts {
   readonly clock?: Clock
 }
 
+const lastLine = /^TASK (OK|ERROR|WARNINGS)/
 /** Lines of a log in one reply. */
 const pageLines = 500
 
@@ -69,6 +70,8 @@ async function showNews(
 ): Promise<number> {
   const { data } = await connection.call('GET', `${path}/log`, { start: String(seen), limit: String(pageLines) })
   const lines = (data as { n: number; t: string }[]).filter(({ n, t }) => n > seen && t !== 'no content')
+  // It has ended since it was asked how it is, and what these lines tell of the end is known with the next answer.
+  if (status.status === 'running' && lines.some(({ t }) => lastLine.test(t))) return seen
   for (const { t } of lines) if (!isOfTheEnd(t, status)) show(t)
   const last = lines.at(-1)?.n ?? seen
   return lines.length < pageLines ? last : showNews({ connection, show }, path, last, status)
@@ -76,7 +79,7 @@ async function showNews(
 
 /** How a task ended, and what to do then, is the last word anyway. */
 function isOfTheEnd(line: string, { exitstatus = '', remedy }: TaskStatus): boolean {
-  return /^TASK (OK|ERROR|WARNINGS)/.test(line) || line === remedy || (line !== '' && exitstatus.endsWith(` ${line}`))
+  return lastLine.test(line) || line === remedy || (line !== '' && exitstatus.endsWith(` ${line}`))
 }
 
 function showProgress({ show, language }: WaitFacts, status: TaskStatus, leftMs: number | undefined): void {

@@ -39,7 +39,7 @@ export function wrapped(text: string, width: number, measure: Measure): string[]
 function piecesOf(text: string): string[] {
   return (
     text.match(
-      /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}ー][、。）」]*\s*|[^\s\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}]+\s*|\s+/gu,
+      /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}ー][、。）」]*\s*|[^\s\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}、。]+[、。）」]*\s*|\s+|[、。]/gu,
     ) ?? []
   )
 }

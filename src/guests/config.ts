@@ -104,7 +104,7 @@ export function pendingItems(config: GuestConfig): PendingItem[] {
 }
 
 /** What holds now: the running guest's hardware with today's name, tags and so on. */
-export function optionsInForce({ options, running }: GuestConfig): Options {
+export function optionsInForce({ options, running }: Pick<GuestConfig, 'options' | 'running'>): Options {
   if (!running) return options
   const hardware = Object.entries(running).filter(([name]) => !isInForceAtOnce(name))
   const rest = Object.entries(options).filter(([name]) => isInForceAtOnce(name))

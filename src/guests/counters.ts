@@ -5,8 +5,9 @@
  */
 import { join } from 'node:path'
 import type { Clock } from '#base/clock.ts'
-import { isFault } from '#base/fault.ts'
+import { type Fault, isFault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
+import type { Log } from '#base/log.ts'
 import { readIfPresent } from '#host/files.ts'
 import { statOf, uptimeSeconds } from '#host/proc.ts'
 import type { RunningFacts } from './guest.ts'
@@ -29,7 +30,8 @@ interface Reading {
 
 export interface CounterNeeds {
   readonly clock: Clock
-  /** Asks QEMU; rejects with kind `timeout` or `unavailable` while it does not answer. */
+  readonly log: Log
+  /** Asks QEMU; rejects with kind `timeout` or `unavailable` while it does not answer, `denied` for a stranger. */
   readonly sample: (vmid: Vmid, record: RunningRecord) => Promise<MonitorSample>
 }
 
@@ -39,6 +41,8 @@ const ticksPerSecond = 100
 export class Counters {
   readonly #needs: CounterNeeds
   readonly #last = new Map<Vmid, Reading>()
+  /** Start times of those reported, once each. */
+  readonly #reported = new Map<Vmid, number>()
 
   constructor(needs: CounterNeeds) {
     this.#needs = needs
@@ -94,15 +98,25 @@ export class Counters {
     return last?.startTime === startTime ? last : undefined
   }
 
-  /** A QEMU that is busy with another client keeps its last counters rather than hold up a list. */
+  /**
+   * A QEMU that is busy with another client keeps its last counters rather than hold up a list; one that lets
+   * another answer in its place must not hide the other guests either, but somebody has to hear of it.
+   */
   async #sample(vmid: Vmid, record: RunningRecord, last: Reading | undefined): Promise<MonitorSample> {
     try {
       return await this.#needs.sample(vmid, record)
     } catch (fault) {
-      if (!isFault(fault, 'timeout') && !isFault(fault, 'unavailable')) throw fault
+      if (isFault(fault, 'denied')) this.#report(vmid, record, fault)
+      else if (!isFault(fault, 'timeout') && !isFault(fault, 'unavailable')) throw fault
       const { qmpStatus = 'running', diskReadBytes = 0, diskWriteBytes = 0 } = last?.facts ?? {}
       return { status: qmpStatus, diskReadBytes, diskWriteBytes }
     }
+  }
+
+  #report(vmid: Vmid, { process: { startTime } }: RunningRecord, { message }: Fault): void {
+    if (this.#reported.get(vmid) === startTime) return
+    this.#reported.set(vmid, startTime)
+    this.#needs.log.warn(`the monitor of VM ${vmid} is not its QEMU's`, { reason: message })
   }
 }
 

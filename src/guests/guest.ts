@@ -29,6 +29,7 @@ export interface GuestStatus {
   readonly vmid: Vmid
   readonly kind: 'qemu'
   readonly name: string
+  /** In force: what the running guest has, not what is pending. The same holds for what follows from them below. */
   readonly options: Options
   /** What somebody is doing to it (`create`, `backup`), if anything. */
   readonly lock: string | undefined

@@ -13,6 +13,7 @@ export interface GuestStorage {
 }
 
 export interface GuestNetwork {
+  readonly bridgeNames: () => Promise<readonly string[]>
   readonly plug: (card: {
     vmid: Vmid
     nic: string

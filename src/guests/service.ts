@@ -10,26 +10,25 @@ import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import { Fault, isFault, messageOf } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
-import { MiB } from '#base/bytes.ts'
 import { inTurns } from '#base/in-turns.ts'
 import { AgentClient } from '#host/guest-agent.ts'
 import type { QmpClient } from '#host/qmp.ts'
+import type { Listener } from '#host/unix-peer.ts'
 import { cloudInitPart, writeCloudInit } from './cloud-init/drive.ts'
 import { toldOptions } from './cloud-init/options.ts'
 import type { Options } from './config.ts'
-import { isTemplate, nameOf } from './config.ts'
+import { isTemplate } from './config.ts'
+import { configuredFacts } from './configured-facts.ts'
 import { Counters } from './counters.ts'
 import type { GuestDocument } from './documents.ts'
 import type { GuestStatus, GuestSummary, StartOptions } from './guest.ts'
 import { type HookPhase, runHook } from './hook.ts'
 import { agentOf } from './qemu/agent.ts'
-import { bootOrderOf } from './qemu/boot.ts'
-import { qmpSockets } from './qemu/command-line.ts'
-import { topologyOf } from './qemu/cpu.ts'
-import { cloudInitVolumesIn, driveOf, drivesOf, printDrive, rememberedSize } from './qemu/drive.ts'
-import { memoryMiBOf } from './qemu/memory.ts'
+import type { qmpSockets } from './qemu/command-line.ts'
+import { cloudInitVolumesIn, driveOf, printDrive } from './qemu/drive.ts'
 import { type ConsolePlace, connectScreen, connectSerial, requireScreen, serialPortOf } from './qemu/console.ts'
-import { openMonitor, sample } from './qemu/monitor.ts'
+import { sample } from './qemu/monitor.ts'
+import { nicsOf } from './qemu/nic.ts'
 import type { RegistryNeeds } from './registry.ts'
 import { GuestRegistry, lockedFault } from './registry.ts'
 
@@ -50,17 +49,15 @@ const askedAtOnce = 32
 export class GuestService extends GuestRegistry {
   readonly #needs: RegistryNeeds
   readonly #counters: Counters
-  readonly #configured = new WeakMap<GuestDocument, Omit<GuestStatus, 'state'>>()
-  readonly #stopped = new WeakMap<GuestDocument, GuestStatus>()
 
   constructor(needs: RegistryNeeds) {
     super(needs)
     this.#needs = needs
     this.#counters = new Counters({
       clock: needs.clock,
+      log: needs.log,
       sample: async (vmid, record) => {
-        const path = join(this.runDirOf(vmid), qmpSockets.short)
-        await using monitor = await openMonitor(path, { timeoutMs: sampleLimitMs })
+        await using monitor = await this.driver.monitorOf(vmid, record, 'short', { timeoutMs: sampleLimitMs })
         return await sample(monitor, record.options)
       },
     })
@@ -73,7 +70,7 @@ export class GuestService extends GuestRegistry {
     const mayRun = new Set(recorded)
     // All at once would be one long turn of the event loop, in which nobody else is answered.
     return inTurns(guests, askedAtOnce, ({ vmid, document }) =>
-      mayRun.has(vmid) ? this.#describe(vmid, document, true) : this.#whileStopped(vmid, document),
+      mayRun.has(vmid) ? this.#describe(vmid, document, true) : withoutProcess(vmid, document),
     )
   }
 
@@ -93,6 +90,14 @@ export class GuestService extends GuestRegistry {
     return !(await monitor.execute<{ running: boolean }>('query-status')).running
   }
 
+  /** Its cards whose bridge this node does not have: with them it does not start. */
+  async withoutBridge(options: Options): Promise<{ readonly name: string; readonly bridge: string }[]> {
+    const wanted = nicsOf(options).flatMap(({ name, bridge }) => (bridge === undefined ? [] : [{ name, bridge }]))
+    if (wanted.length === 0) return []
+    const there = await this.#needs.network.bridgeNames()
+    return wanted.filter(({ bridge }) => !there.includes(bridge))
+  }
+
   /** The task that started the running guest; undefined when it is stopped. */
   async startedBy(vmid: Vmid): Promise<string | undefined> {
     return (await this.driver.running(vmid))?.startedBy
@@ -101,6 +106,11 @@ export class GuestService extends GuestRegistry {
   /** Directory of the guest's sockets and logs: `qmp.sock`, `agent.sock`, `serial.sock`, `serial.log`, `firmware.log`, `vnc.sock`, `qemu.log`. */
   runDirOf(vmid: Vmid): string {
     return this.driver.runDirOf(vmid)
+  }
+
+  /** Who must be found at the sockets in there. @throws Fault `conflict` 'VM 100 not running' */
+  async listenerOf(vmid: Vmid): Promise<Listener> {
+    return this.driver.listenerOf(vmid, await this.driver.requireRunning(vmid))
   }
 
   /** The uid (and gid) its QEMU runs as. */
@@ -267,7 +277,7 @@ export class GuestService extends GuestRegistry {
   async #consolePlace(vmid: Vmid): Promise<ConsolePlace> {
     await this.documents.get(vmid)
     const record = await this.driver.requireRunning(vmid)
-    return { vmid, runDir: this.runDirOf(vmid), uid: this.uidOf(vmid), record }
+    return { vmid, runDir: this.runDirOf(vmid), listener: this.driver.listenerOf(vmid, record), record }
   }
 
   /** @throws Fault `unavailable` when the guest has no agent, does not run, or its agent does not answer */
@@ -279,7 +289,8 @@ export class GuestService extends GuestRegistry {
         remedy: `Install qemu-guest-agent in the guest, then: hako vm set ${vmid} --agent 1, and start it anew.`,
       })
     }
-    return AgentClient.connect(join(this.runDirOf(vmid), 'agent.sock'), { random: this.#needs.random })
+    const listener = this.driver.listenerOf(vmid, record)
+    return AgentClient.connect(join(this.runDirOf(vmid), 'agent.sock'), { listener, random: this.#needs.random })
   }
 
   /** One agent command on a connection of its own. */
@@ -333,27 +344,11 @@ export class GuestService extends GuestRegistry {
 
   async #describe(vmid: Vmid, document: GuestDocument, mayBeOld: boolean): Promise<GuestStatus> {
     const record = await this.driver.running(vmid)
-    const { processors, maxMemoryBytes: memoryBytes } = this.#facts(vmid, document)
-    const facts = record && (await this.#counters.read(vmid, record, { processors, memoryBytes }, mayBeOld))
-    return facts ? { ...this.#facts(vmid, document), state: facts } : this.#whileStopped(vmid, document)
-  }
-
-  /** The same object while nothing changes, so that what is made of it can be kept. */
-  #whileStopped(vmid: Vmid, document: GuestDocument): GuestStatus {
-    const known = this.#stopped.get(document)
-    if (known) return known
-    const status = Object.freeze<GuestStatus>({ ...this.#facts(vmid, document), state: { state: 'stopped' } })
-    this.#stopped.set(document, status)
-    return status
-  }
-
-  /** What follows from the configuration alone: worked out once for each. */
-  #facts(vmid: Vmid, document: GuestDocument): Omit<GuestStatus, 'state'> {
-    const known = this.#configured.get(document)
-    if (known) return known
-    const facts = configuredFacts(vmid, document)
-    this.#configured.set(document, facts)
-    return facts
+    if (!record) return withoutProcess(vmid, document)
+    const facts = configuredFacts(vmid, document, record.options)
+    const { processors, maxMemoryBytes: memoryBytes } = facts
+    const state = await this.#counters.read(vmid, record, { processors, memoryBytes }, mayBeOld)
+    return state ? { ...facts, state } : withoutProcess(vmid, document)
   }
 
   async #hook(vmid: Vmid, { hookscript }: Options, phase: HookPhase): Promise<void> {
@@ -371,20 +366,13 @@ export class GuestService extends GuestRegistry {
   }
 }
 
-function configuredFacts(vmid: Vmid, { options, reservedBy }: GuestDocument): Omit<GuestStatus, 'state'> {
-  const isFirst = bootOrderOf(options)
-  const disks = drivesOf(options).filter(({ isCdrom }) => !isCdrom)
-  const disk = disks.find(({ name }) => isFirst.includes(name)) ?? disks[0]
-  return {
-    vmid,
-    kind: 'qemu',
-    name: nameOf(options, vmid),
-    options,
-    lock: reservedBy === undefined ? options.lock : 'create',
-    isTemplate: isTemplate(options),
-    tags: options.tags,
-    processors: topologyOf(options).plugged,
-    maxMemoryBytes: memoryMiBOf(options) * MiB,
-    maxDiskBytes: (disk && rememberedSize(disk)) ?? 0,
-  }
+/** The same object while nothing changes, so that what is made of it can be kept. */
+const stillGuests = new WeakMap<GuestDocument, GuestStatus>()
+
+function withoutProcess(vmid: Vmid, document: GuestDocument): GuestStatus {
+  const known = stillGuests.get(document)
+  if (known) return known
+  const status = Object.freeze<GuestStatus>({ ...configuredFacts(vmid, document), state: { state: 'stopped' } })
+  stillGuests.set(document, status)
+  return status
 }

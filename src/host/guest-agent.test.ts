@@ -11,6 +11,8 @@ import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { AgentClient } from './guest-agent.ts'
 
+const self = { pid: process.pid, uid: process.getuid?.() ?? 0 }
+
 interface Said {
   readonly execute: string
   readonly arguments: { readonly id?: number }
@@ -65,18 +67,29 @@ test('what an earlier client left on the wire reaches nobody', async () => {
     socket.write(`lf of an old reply"}\n{"return": 12345}\n{"return": {"old": true}}\n\n{"return": ${args.id}}\n`)
     return true
   })
-  await using agent = await AgentClient.connect(port.path)
+  await using agent = await AgentClient.connect(port.path, { listener: self })
   assert.deepEqual(await agent.execute('guest-ping'), {})
+})
+
+test('whoever listens in the place of QEMU is asked nothing', async () => {
+  const heard: string[] = []
+  await using port = await scripted((_socket, { execute }) => void heard.push(execute))
+  await assert.rejects(
+    AgentClient.connect(port.path, { listener: { ...self, pid: 1 } }),
+    (error) => isFault(error, 'unavailable') && isFault(error.cause, 'denied'),
+  )
+  await using _agent = await AgentClient.connect(port.path, { listener: self })
+  assert.deepEqual(heard, ['guest-sync'])
 })
 
 test('a silent port means that no agent runs', async () => {
   await using port = await scripted(() => true)
   await assert.rejects(
-    AgentClient.connect(port.path, { timeoutMs: 30 }),
+    AgentClient.connect(port.path, { listener: self, timeoutMs: 30 }),
     (error) => isFault(error, 'unavailable') && error.message === 'QEMU guest agent is not running',
   )
   await assert.rejects(
-    AgentClient.connect('/nonexistent/qga.sock'),
+    AgentClient.connect('/nonexistent/qga.sock', { listener: self }),
     (error) => isFault(error, 'unavailable') && error.message === 'QEMU guest agent is not running',
   )
 })
@@ -88,7 +101,7 @@ test('the late answer of one command is never taken for the answer of the next',
     if (execute === 'guest-sync') late?.()
     if (execute === 'guest-quick') socket.write('{"return": "quick"}\n')
   })
-  await using agent = await AgentClient.connect(port.path)
+  await using agent = await AgentClient.connect(port.path, { listener: self })
   await assert.rejects(agent.execute('guest-slow', {}, { timeoutMs: 30 }), (error) => isFault(error, 'timeout'))
   assert.equal(await agent.execute('guest-quick'), 'quick')
 })
@@ -103,7 +116,7 @@ test('commands asked for at once go over the wire one after the other', async ()
       socket.write(`{"return": ${args.id}}\n`)
     })
   })
-  await using agent = await AgentClient.connect(port.path)
+  await using agent = await AgentClient.connect(port.path, { listener: self })
   const ids = [1, 2, 3, 4]
   assert.deepEqual(await Promise.all(ids.map((id) => agent.execute('guest-echo', { id }))), ids)
 })
@@ -115,7 +128,7 @@ test('a refusal carries the words of the agent, and the next command works', asy
     if (execute === 'guest-broken') socket.write('no json at all\n')
     if (execute === 'guest-ping') socket.write('{"return": {}}\n')
   })
-  await using agent = await AgentClient.connect(port.path)
+  await using agent = await AgentClient.connect(port.path, { listener: self })
   await assert.rejects(
     agent.execute('guest-nonsense'),
     (error) => isFault(error, 'failed') && error.message === 'The command guest-nonsense has not been found',
@@ -132,7 +145,7 @@ test('a port that was closed is opened again', async () => {
     if (execute === 'guest-ping') socket.write('{"return": {}}\n')
     if (execute === 'guest-vanish') socket.end('{"retu')
   })
-  await using agent = await AgentClient.connect(port.path)
+  await using agent = await AgentClient.connect(port.path, { listener: self })
   await assert.rejects(agent.execute('guest-vanish'), (error) => isFault(error, 'unavailable'))
   assert.deepEqual(await agent.execute('guest-ping'), {})
 })
@@ -141,7 +154,7 @@ test('a guest cannot fill this side with an endless reply', async () => {
   await using port = await scripted((socket, { execute }) => {
     if (execute === 'guest-flood') socket.write('x'.repeat(20_000))
   })
-  await using agent = await AgentClient.connect(port.path, { replyBytes: 10_000 })
+  await using agent = await AgentClient.connect(port.path, { listener: self, replyBytes: 10_000 })
   await assert.rejects(agent.execute('guest-flood'), (error) => isFault(error, 'exhausted'))
 })
 
@@ -149,7 +162,7 @@ test('a command without an answer is over when nobody objected', async () => {
   await using port = await scripted((socket, { execute }) => {
     if (execute === 'guest-suspend-ram') socket.write('{"error": {"class": "GenericError", "desc": "not supported"}}\n')
   })
-  await using agent = await AgentClient.connect(port.path)
+  await using agent = await AgentClient.connect(port.path, { listener: self })
   await agent.tell('guest-shutdown', { mode: 'powerdown' }, 20)
   await assert.rejects(
     agent.tell('guest-suspend-ram'),
@@ -159,7 +172,7 @@ test('a command without an answer is over when nobody objected', async () => {
 
 test('after closing it refuses, and an abort ends waiting', async () => {
   await using port = await scripted(() => {})
-  const agent = await AgentClient.connect(port.path)
+  const agent = await AgentClient.connect(port.path, { listener: self })
   const stop = new AbortController()
   const command = agent.execute('guest-slow', {}, { signal: stop.signal })
   setImmediate(() => stop.abort())
@@ -182,7 +195,7 @@ test('the real agent answers, also after a client that left half a line behind',
     await once(rude, 'connect')
     rude.end('{"execute": "guest-in')
     await once(rude, 'finish')
-    await using agent = await AgentClient.connect(path)
+    await using agent = await AgentClient.connect(path, { listener: { ...self, pid: daemon.pid ?? 0 } })
     const info = await agent.execute<{ version: string }>('guest-info')
     assert.match(info.version, /^\d+\./)
     await assert.rejects(

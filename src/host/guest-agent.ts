@@ -15,6 +15,7 @@ import { Fault, isFault } from '#base/fault.ts'
 import { limits } from '#base/limits.ts'
 import { type Random, systemRandom } from '#base/random.ts'
 import { LineSocket } from './json-lines.ts'
+import type { Listener } from './unix-peer.ts'
 import { asQmpError, parseObject, within } from './qmp.ts'
 
 export interface AgentOptions {
@@ -24,6 +25,8 @@ export interface AgentOptions {
 }
 
 export interface AgentConnectOptions extends AgentOptions {
+  /** The QEMU that must be found at the near end of the port. */
+  readonly listener: Listener
   readonly replyBytes?: number
   readonly random?: Random
 }
@@ -31,7 +34,7 @@ export interface AgentConnectOptions extends AgentOptions {
 type Reply = Readonly<Record<string, unknown>>
 
 /** What waits for the next line. `accept` says whether that line was what it waited for. */
-interface Listener {
+interface Waiting {
   readonly accept: (reply: Reply | undefined) => void
   readonly reject: (reason: Fault) => void
 }
@@ -47,7 +50,7 @@ export class AgentClient implements AsyncDisposable {
   #line: LineSocket | undefined
   #inSync = false
   #closed = false
-  #listener: Listener | undefined
+  #waiting: Waiting | undefined
   #queue: Promise<unknown> = Promise.resolve()
 
   private constructor(path: string, options: AgentConnectOptions) {
@@ -59,7 +62,7 @@ export class AgentClient implements AsyncDisposable {
    * Connects and makes sure that an agent answers.
    * @throws Fault `unavailable` 'QEMU guest agent is not running', `aborted`.
    */
-  static async connect(path: string, options: AgentConnectOptions = {}): Promise<AgentClient> {
+  static async connect(path: string, options: AgentConnectOptions): Promise<AgentClient> {
     const client = new AgentClient(path, options)
     try {
       await client.#synchronise(options.timeoutMs ?? SYNC_MS, options.signal)
@@ -153,11 +156,12 @@ export class AgentClient implements AsyncDisposable {
     this.#line = await LineSocket.open({
       path: this.#path,
       who: 'the guest agent',
+      listener: this.#options.listener,
       lineBytes: this.#options.replyBytes ?? limits.agent.replyBytes,
       timeoutMs,
       signal,
-      onLine: (line) => this.#listener?.accept(parseObject(line)),
-      onEnd: (reason) => this.#listener?.reject(reason),
+      onLine: (line) => this.#waiting?.accept(parseObject(line)),
+      onEnd: (reason) => this.#waiting?.reject(reason),
     })
     return this.#line
   }
@@ -180,13 +184,13 @@ export class AgentClient implements AsyncDisposable {
     command: string,
   ): Promise<Reply | undefined> {
     const { promise, resolve, reject } = Promise.withResolvers<Reply | undefined>()
-    this.#listener = { accept: (reply) => matches(reply) && resolve(reply), reject }
+    this.#waiting = { accept: (reply) => matches(reply) && resolve(reply), reject }
     const late = () =>
       new Fault('timeout', `guest agent command '${command}': no answer within ${(timeoutMs / 1000).toFixed(1)} s`)
     try {
       return await within(promise, timeoutMs, signal, late)
     } finally {
-      this.#listener = undefined
+      this.#waiting = undefined
     }
   }
 }

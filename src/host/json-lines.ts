@@ -9,6 +9,7 @@ import { connect, type Socket } from 'node:net'
 import { Fault } from '#base/fault.ts'
 import { sendWithDescriptor } from './descriptor-passing.ts'
 import { codeOf } from './files.ts'
+import { type Listener, requireListener } from './unix-peer.ts'
 
 export interface LineHandlers {
   readonly onLine: (line: string) => void
@@ -20,6 +21,8 @@ export interface LineOptions extends LineHandlers {
   readonly path: string
   /** Who is at the other end, for messages: `QEMU`, `the guest agent`. */
   readonly who: string
+  /** Who must be found there: nothing is sent to, and nothing heard from, anybody else. */
+  readonly listener: Listener
   readonly lineBytes: number
   readonly timeoutMs: number
   readonly signal?: AbortSignal | undefined
@@ -40,9 +43,9 @@ export class LineSocket {
     socket.on('close', () => this.#end(gone(options)))
   }
 
-  /** @throws Fault `unavailable` when nobody listens, `timeout`, `aborted`. */
+  /** @throws Fault `unavailable` when nobody listens, `denied` when somebody else does, `timeout`, `aborted`. */
   static async open(options: LineOptions): Promise<LineSocket> {
-    const { path, who, timeoutMs, signal } = options
+    const { path, who, listener, timeoutMs, signal } = options
     if (signal?.aborted) throw new Fault('aborted', `connecting to ${who}: interrupted`)
     const socket = connect(path)
     const { promise, resolve, reject } = Promise.withResolvers<void>()
@@ -56,6 +59,7 @@ export class LineSocket {
     socket.once('error', (cause) => reject(gone(options, cause)))
     try {
       await promise
+      requireListener(socket, path, listener)
       return new LineSocket(socket, options)
     } catch (fault) {
       socket.destroy()

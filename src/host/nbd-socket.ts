@@ -5,9 +5,12 @@
  */
 import { connect, type Socket } from 'node:net'
 import { Fault } from '#base/fault.ts'
+import { type Listener, requireListener } from './unix-peer.ts'
 
 export interface SocketOptions {
   readonly path: string
+  /** Who must be found there. Absent: the socket is in a directory of root's own. */
+  readonly listener?: Listener | undefined
   /** Longest silence while an answer is due. */
   readonly timeoutMs: number
   readonly signal?: AbortSignal | undefined
@@ -40,7 +43,7 @@ export class ExactSocket {
   /** Whether silence is a failure. */
   isAnswerDue: () => boolean = () => true
 
-  /** @throws Fault `unavailable` when nobody listens */
+  /** @throws Fault `unavailable` when nobody listens, `denied` when somebody else does */
   static async open(options: SocketOptions): Promise<ExactSocket> {
     const socket = connect(options.path)
     const { promise, resolve, reject } = Promise.withResolvers<void>()
@@ -48,6 +51,7 @@ export class ExactSocket {
     socket.once('error', (cause) => reject(gone(options.path, cause)))
     try {
       await promise
+      if (options.listener) requireListener(socket, options.path, options.listener)
     } catch (cause) {
       socket.destroy()
       throw cause

@@ -119,9 +119,14 @@ test('an export that does not exist, and a server that does not, are named', () 
     const { raw } = await images(path)
     const socket = join(path, 'nbd.sock')
     await assert.rejects(NbdClient.connect(socket), (error) => isFault(error, 'unavailable'))
-    await using _server = await serveImage(raw, 'raw', socket, ['--export-name=scsi0'])
+    await using server = await serveImage(raw, 'raw', socket, ['--export-name=scsi0'])
     await assert.rejects(NbdClient.connect(socket, { exportName: 'scsi1' }), /has no export 'scsi1'/)
-    await using _client = await NbdClient.connect(socket, { exportName: 'scsi0' })
+    const listener = { pid: server.pid, uid: process.getuid?.() ?? 0 }
+    await assert.rejects(
+      NbdClient.connect(socket, { exportName: 'scsi0', listener: { ...listener, pid: process.pid } }),
+      (error) => isFault(error, 'denied'),
+    )
+    await using _client = await NbdClient.connect(socket, { exportName: 'scsi0', listener })
   }))
 
 test('a server that is killed fails every read under way at once', () =>

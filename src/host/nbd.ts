@@ -10,9 +10,12 @@ import { Fault } from '#base/fault.ts'
 import { KiB, MiB } from '#base/bytes.ts'
 import { ExactSocket } from './nbd-socket.ts'
 import * as wire from './nbd-wire.ts'
+import type { Listener } from './unix-peer.ts'
 
 export interface NbdOptions {
   readonly exportName?: string
+  /** Who must be found there. Absent: the socket is in a directory of root's own. */
+  readonly listener?: Listener
   /** Longest silence while a reply is due. */
   readonly timeoutMs?: number
   /** Requests under way at once. */
@@ -83,11 +86,11 @@ export class NbdClient implements AsyncDisposable {
 
   /**
    * Connects to an export.
-   * @throws Fault `unavailable` when nobody listens, `missing` when the export does not exist, `timeout`
+   * @throws Fault `unavailable` when nobody listens, `denied` when somebody else does, `missing` when the export does not exist, `timeout`
    */
   static async connect(path: string, options: NbdOptions = {}): Promise<NbdClient> {
-    const { exportName = '', timeoutMs = defaultTimeoutMs, depth = defaultDepth, signal } = options
-    const socket = await ExactSocket.open({ path, timeoutMs, signal })
+    const { exportName = '', timeoutMs = defaultTimeoutMs, depth = defaultDepth, signal, listener } = options
+    const socket = await ExactSocket.open({ path, timeoutMs, signal, listener })
     try {
       return new NbdClient(path, socket, await new Negotiation(socket, path).run(exportName), depth)
     } catch (cause) {

@@ -11,6 +11,7 @@
 import { Fault } from '#base/fault.ts'
 import { limits } from '#base/limits.ts'
 import { LineSocket } from './json-lines.ts'
+import type { Listener } from './unix-peer.ts'
 
 export interface QmpEvent {
   readonly name: string
@@ -23,6 +24,11 @@ export interface QmpOptions {
   readonly timeoutMs?: number
   readonly signal?: AbortSignal | undefined
   readonly replyBytes?: number
+}
+
+export interface QmpConnectOptions extends QmpOptions {
+  /** The QEMU that must be found there. */
+  readonly listener: Listener
 }
 
 export interface ExecuteOptions extends QmpOptions {
@@ -61,15 +67,16 @@ export class QmpClient implements AsyncDisposable {
 
   /**
    * Connects, waits for the greeting and enables commands.
-   * @throws Fault `unavailable` when no QEMU listens there, `timeout` when it does not greet: another
-   *   client may hold the monitor.
+   * @throws Fault `unavailable` when no QEMU listens there, `denied` when somebody else does, `timeout` when it
+   *   does not greet: another client may hold the monitor.
    */
-  static async connect(path: string, options: QmpOptions = {}): Promise<QmpClient> {
-    const { timeoutMs = limits.qmp.timeoutMs, signal, replyBytes = limits.qmp.replyBytes } = options
+  static async connect(path: string, options: QmpConnectOptions): Promise<QmpClient> {
+    const { timeoutMs = limits.qmp.timeoutMs, signal, replyBytes = limits.qmp.replyBytes, listener } = options
     const client = new QmpClient(path)
     client.#line = await LineSocket.open({
       path,
       who: 'QEMU',
+      listener,
       lineBytes: replyBytes,
       timeoutMs,
       signal,

@@ -16,7 +16,7 @@ export interface Listener {
 }
 
 /** @throws Fault `unavailable` when nobody listens there, `denied` when somebody else does */
-export async function connectToProcess(path: string, { pid, uid }: Listener): Promise<Socket> {
+export async function connectToProcess(path: string, listener: Listener): Promise<Socket> {
   const socket = connect(path)
   try {
     await new Promise<void>((resolve, reject) => {
@@ -25,13 +25,22 @@ export async function connectToProcess(path: string, { pid, uid }: Listener): Pr
         reject(new Fault('unavailable', `nobody listens on '${path}' (${codeOf(cause) ?? 'failed'})`, { cause }))
       })
     })
-    const peer = peerCredentials(descriptorOf(socket))
-    if (peer.pid === pid && peer.uid === uid) return socket
-    throw new Fault('denied', `process ${peer.pid} of uid ${peer.uid} listens on '${path}', not process ${pid}`)
+    requireListener(socket, path, listener)
+    return socket
   } catch (fault) {
     socket.destroy()
     throw fault
   }
+}
+
+/**
+ * To be called on a connection before anything is sent or believed.
+ * @throws Fault `denied` when somebody else listens at its other end
+ */
+export function requireListener(socket: Socket, path: string, { pid, uid }: Listener): void {
+  const peer = peerCredentials(descriptorOf(socket))
+  if (peer.pid === pid && peer.uid === uid) return
+  throw new Fault('denied', `process ${peer.pid} of uid ${peer.uid} listens on '${path}', not process ${pid}`)
 }
 
 /** Node keeps it in a field without a public name. @throws Error when this Node has moved it */

@@ -143,8 +143,10 @@ export async function labDown({ language, out, show }: LabTerminal): Promise<num
 /** The table of the preflight, and which system packages are missing. Changes nothing. */
 export async function doctor(args: readonly string[], { language, width, out }: LabTerminal): Promise<number> {
   const host = machine()
-  const settings = labSettings()
-  const isRunning = (await runningPort(settings)) !== undefined
+  const wanted = labSettings()
+  const port = await runningPort(wanted)
+  const isRunning = port !== undefined
+  const settings = port === undefined ? wanted : { ...wanted, apiPort: port }
   const list = await readFile(join(import.meta.dirname, '../../packages.txt'), 'utf8')
   const checks: Check[] = [
     ...(await preflight({ host, settings, clock: systemClock, isRunning })),

@@ -6,9 +6,9 @@
  * daemon in the minute a job is due is no miss. A round that fails is logged and the next one tries again.
  */
 import { seconds } from '#base/clock.ts'
-import { isFault } from '#base/fault.ts'
 import { dueAfter, isEnabled, type Job, type ScheduledJobs } from '#cluster/scheduled-jobs.ts'
 import type { NodeServices } from '#services.ts'
+import { keepGoing } from './rounds.ts'
 
 const everyMs = 5_000
 /** Later than this, a run was missed. */
@@ -28,20 +28,9 @@ export interface JobKind {
 
 /** Looks again and again, until the signal fires. */
 export function keepRunning(deps: DueDeps, kind: JobKind, signal: AbortSignal): void {
-  const { clock, log } = deps
-  const rounds = async () => {
-    for (;;) {
-      await clock.sleep(everyMs, signal)
-      try {
-        await runDue(deps, kind)
-      } catch (error) {
-        log.error(`looking for ${kind.noun} jobs that are due failed`, { error })
-      }
-    }
-  }
-  rounds().catch((error: unknown) => {
-    if (!isFault(error, 'aborted')) log.error(`nobody runs ${kind.noun} jobs any more`, { error })
-  })
+  const round = async () => void (await runDue(deps, kind))
+  const failed = `looking for ${kind.noun} jobs that are due failed`
+  keepGoing(deps, { everyMs, round, failed, ended: `nobody runs ${kind.noun} jobs any more` }, signal)
 }
 
 /** Starts what is due now; returns the tasks. */

@@ -5,26 +5,16 @@
  * Takes no input on purpose: after a crash there is none, and the path after a crash must be the everyday
  * path. A round that fails is logged and the next one tries again.
  */
-import { isFault } from '#base/fault.ts'
 import type { Services } from '#services.ts'
+import { keepGoing } from './rounds.ts'
 
 const everyMs = 1_000
 
-export function watchGuests(
-  { guests, clock, log }: Pick<Services, 'guests' | 'clock' | 'log'>,
-  signal: AbortSignal,
-): void {
-  const rounds = async () => {
-    for (;;) {
-      await clock.sleep(everyMs, signal)
-      try {
-        for (const vmid of await guests.reapDead()) log.info('a guest has ended', { vmid })
-      } catch (error) {
-        log.error('looking after guests failed', { error })
-      }
-    }
+export function watchGuests(deps: Pick<Services, 'guests' | 'clock' | 'log'>, signal: AbortSignal): void {
+  const { guests, log } = deps
+  const round = async () => {
+    for (const vmid of await guests.reapDead()) log.info('a guest has ended', { vmid })
   }
-  rounds().catch((error: unknown) => {
-    if (!isFault(error, 'aborted')) log.error('nobody looks after guests any more', { error })
-  })
+  const failed = 'looking after guests failed'
+  keepGoing(deps, { everyMs, round, failed, ended: 'nobody looks after guests any more' }, signal)
 }

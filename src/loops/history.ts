@@ -5,11 +5,11 @@
  * out of its round; the others are not.
  */
 import { seconds } from '#base/clock.ts'
-import { isFault } from '#base/fault.ts'
 import type { GuestSummary } from '#guests/guest.ts'
 import { networkBytes, pressureOf } from '#host/network-counters.ts'
 import type { Measurement } from '#observe/ring-file.ts'
 import type { Services } from '#services.ts'
+import { keepGoing } from './rounds.ts'
 
 const everyMs = 60_000
 
@@ -17,19 +17,10 @@ export type HistoryDeps = Pick<Services, 'settings' | 'clock' | 'log' | 'node' |
 
 export function writeHistory(deps: HistoryDeps, signal: AbortSignal): void {
   const observer = new Observer(deps)
-  const rounds = async () => {
-    for (;;) {
-      try {
-        await observer.round()
-      } catch (error) {
-        deps.log.error('writing down how the node is failed', { error })
-      }
-      await deps.clock.sleep(everyMs, signal)
-    }
-  }
-  rounds().catch((error: unknown) => {
-    if (!isFault(error, 'aborted')) deps.log.error('nobody writes down how the node is any more', { error })
-  })
+  const round = () => observer.round()
+  const failed = 'writing down how the node is failed'
+  const ended = 'nobody writes down how the node is any more'
+  keepGoing(deps, { everyMs, isAtOnce: true, round, failed, ended }, signal)
 }
 
 export class Observer {

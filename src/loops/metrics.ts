@@ -6,12 +6,13 @@
  * hears when a server stops answering and when it does again, not of every round.
  */
 import { seconds } from '#base/clock.ts'
-import { isFault, messageOf } from '#base/fault.ts'
+import { messageOf } from '#base/fault.ts'
 import { cardBytes } from '#host/network-counters.ts'
 import { tellServer } from '#observe/metric-delivery.ts'
 import type { MetricServer } from '#observe/metric-servers.ts'
 import type { Sample } from '#observe/sample.ts'
 import type { Services } from '#services.ts'
+import { keepGoing } from './rounds.ts'
 
 const everyMs = 10_000
 
@@ -19,19 +20,9 @@ export type MetricDeps = Pick<Services, 'settings' | 'clock' | 'log' | 'node' | 
 
 export function tellMetricServers(deps: MetricDeps, signal: AbortSignal): void {
   const teller = new Teller(deps, signal)
-  const rounds = async () => {
-    for (;;) {
-      try {
-        await teller.round()
-      } catch (error) {
-        deps.log.error('looking how the node is for metric servers failed', { error })
-      }
-      await deps.clock.sleep(everyMs, signal)
-    }
-  }
-  rounds().catch((error: unknown) => {
-    if (!isFault(error, 'aborted')) deps.log.error('nobody tells metric servers any more', { error })
-  })
+  const round = () => teller.round()
+  const failed = 'looking how the node is for metric servers failed'
+  keepGoing(deps, { everyMs, isAtOnce: true, round, failed, ended: 'nobody tells metric servers any more' }, signal)
 }
 
 export class Teller {

@@ -157,6 +157,11 @@ export class NetworkService {
     )
   }
 
+  /** Every bridge of this machine, whoever made it. */
+  async bridgeNames(): Promise<string[]> {
+    return (await links(this.#needs.host)).flatMap(({ name, kind }) => (kind === 'bridge' ? [name] : []))
+  }
+
   /**
    * Opens a tap for a guest's card and joins it to its bridge. The descriptor is open in this process:
    * hand it to QEMU, then close it; the tap vanishes with its last holder.

@@ -69,7 +69,10 @@ async function vlansFor(
   if (!found) {
     const names = bridges.map(({ name }) => name).toSorted()
     throw new Fault('missing', `bridge '${bridge}' does not exist`, {
-      remedy: `Create it, or change the bridge of ${nic} of guest ${vmid}; there ${names.length === 0 ? 'are none here' : `are ${names.join(', ')}`}.`,
+      remedy:
+        names.length === 0
+          ? `Create it, or change the bridge of ${nic} of guest ${vmid}; there are none here.`
+          : `Create it, or change the bridge of ${nic} of guest ${vmid}; there are ${names.join(', ')}.`,
     })
   }
   // In an isolated network everybody is alone with everybody else of it.

@@ -10,7 +10,14 @@ import { namingFullStorage } from './full.ts'
 import { inspectImage } from './import.ts'
 import type { OpenStorage } from './opened.ts'
 import { type Checksum, copyVerified, moveVerified, openForeign, requireChecksumShape } from './transfer.ts'
-import { complaintAboutFile, type FileContent, type FileName, parseVolumeId, plainFileName } from './volume.ts'
+import {
+  complaintAboutFile,
+  type FileContent,
+  type FileName,
+  parseVolumeId,
+  plainFileName,
+  volumeId,
+} from './volume.ts'
 
 export interface FilePlacement {
   readonly storage: string
@@ -34,6 +41,12 @@ export function placedName(content: FileContent, fileName: string): FileName {
   const complaint = complaintAboutFile(content, file)
   if (complaint !== undefined) throw invalid({ filename: complaint })
   return { kind: 'file', content, file }
+}
+
+/** What it is called where it goes. @throws Fault `invalid` */
+export function placedVolume(place: Pick<FilePlacement, 'storage' | 'content' | 'fileName'>): VolumeId {
+  const { storage, content, fileName } = place
+  return volumeId(storage, placedName(content, fileName))
 }
 
 /**

@@ -81,6 +81,17 @@ export class StorageRegistry {
     return after
   }
 
+  /**
+   * Puts a storage back to what is given, whatever it was.
+   * @throws Fault `missing`, `conflict` when it was changed meanwhile
+   */
+  async reset(input: StorageInput, prepare: (config: StorageConfig) => Promise<void>): Promise<void> {
+    const { revision } = await this.#read(input.storage)
+    const document = checkStorage(input)
+    await prepare(configOf(document))
+    await this.#put(input.storage, document, revision, changedMeanwhile())
+  }
+
   /** Forgets the storage; its volumes stay where they are. @throws Fault `missing` */
   async delete(name: string): Promise<void> {
     const { revision } = await this.#read(name)

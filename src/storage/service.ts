@@ -1,5 +1,5 @@
 /**
- * Storages and the volumes in them: the rules; drivers have the hands.
+ * Volumes on storages: the rules; drivers have the hands.
  *
  * Whether a volume is in use is for those who know guests to find out before they call `free`. Room is
  * asked for before anything is written, because a full file system stops every guest on it.
@@ -8,39 +8,21 @@
  * never get the same volume; freeing what is gone already is no error.
  */
 import { humanSize } from '#base/bytes.ts'
-import type { Clock } from '#base/clock.ts'
-import { Fault, invalid, isFault, messageOf } from '#base/fault.ts'
+import { Fault, invalid, messageOf } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
-import type { Log } from '#base/log.ts'
-import type { Host } from '#host/host.ts'
 import { convertImage } from '#host/qemu-img.ts'
-import type { Settings } from '#settings.ts'
-import type { Store } from '#store/store.ts'
 import { type Allocation, checkedSize, type CopyRequest, type ImportRequest, makeImage } from './allocate.ts'
 import { type Rewriting, rewriteImage } from './allocate.ts'
-import type { StorageConfig, StorageInput } from './config.ts'
+import { ConfiguredStorages } from './configured.ts'
 import { type Download, stageDownload } from './download.ts'
 import { requireSelfContained } from './image-header.ts'
 import { formatByEnding, inspectImage } from './import.ts'
 import { copyImage, type DiskSnapshots, type LayeredDisk, layersOf, linkImage } from './links.ts'
 import { linksOf, requireUnlinked, snapshotsOf } from './links.ts'
-import { StorageOpener } from './opener.ts'
 import { annotateFile, discardStaged, type FilePlacement, publishFile, stageFile, withdrawFile } from './placing.ts'
-import type { StorageFeatures, VolumeFacts } from './plugin.ts'
-import { pluginOf } from './plugins/all.ts'
-import { type StorageChange, StorageRegistry } from './registry.ts'
+import type { VolumeFacts } from './plugin.ts'
 import { type ContentType, formatOf, isBase, isFileContent } from './volume.ts'
 import { volumeId, type VolumeInfo } from './volume.ts'
-
-export interface StorageStatus {
-  /** Can be used now. */
-  readonly active: boolean
-  /** Configured for this node and not disabled. */
-  readonly enabled: boolean
-  readonly totalBytes: number
-  readonly usedBytes: number
-  readonly availableBytes: number
-}
 
 export interface VolumeLocation {
   readonly path: string
@@ -48,106 +30,13 @@ export interface VolumeLocation {
   readonly sizeBytes: number
 }
 
-export interface StorageNeeds {
-  readonly settings: Pick<Settings, 'node'>
-  readonly store: Store
-  readonly host: Host
-  readonly clock: Clock
-  readonly log: Log
-}
-
-export class StorageService {
-  readonly #needs: StorageNeeds
-  readonly #registry: StorageRegistry
-  readonly #opener: StorageOpener
-
-  constructor(needs: StorageNeeds) {
-    this.#needs = needs
-    this.#registry = new StorageRegistry(needs)
-    this.#opener = new StorageOpener(needs, this.#registry)
-  }
-
-  /** Every configured storage, also disabled ones and those of other nodes, sorted by name. */
-  list(): Promise<StorageConfig[]> {
-    return this.#registry.list()
-  }
-
-  /** @throws Fault `missing` */
-  get(name: string): Promise<StorageConfig> {
-    return this.#registry.get(name)
-  }
-
-  /** Makes a storage known and its place ready. @throws Fault `invalid`, `conflict`, `unavailable` */
-  create(input: StorageInput): Promise<StorageConfig> {
-    return this.#registry.create(input, async (config) => {
-      // Opened in any case: options that do not go together are found there.
-      const driver = this.#opener.driverOf(config)
-      if (this.#opener.isEnabledHere(config)) await driver.prepare()
-    })
-  }
-
-  /** A storage that is away can be changed; one that becomes enabled must be there. */
-  update(name: string, change: StorageChange): Promise<StorageConfig> {
-    return this.#registry.update(name, change, async (before, after) => {
-      const driver = this.#opener.driverOf(after)
-      if (this.#opener.isEnabledHere(after) && !this.#opener.isEnabledHere(before)) await driver.prepare()
-    })
-  }
-
-  /** Forgets the storage; its volumes stay where they are. */
-  delete(name: string): Promise<void> {
-    return this.#registry.delete(name)
-  }
-
-  featuresOf(config: StorageConfig): StorageFeatures {
-    const { features } = pluginOf(config.type)
-    const wished = features.formats.find((one) => one === config.options['format'])
-    // The preferred one comes first, and is what its owner says.
-    return wished ? { ...features, formats: [...new Set([wished, ...features.formats])] } : features
-  }
-
-  /** Never fails because a storage does: one that cannot be used is `active: false`. @throws Fault `missing` */
-  async status(name: string): Promise<StorageStatus> {
-    const config = await this.get(name)
-    const nothing = { totalBytes: 0, usedBytes: 0, availableBytes: 0 }
-    if (!this.#opener.isEnabledHere(config)) return { active: false, enabled: false, ...nothing }
-    const driver = this.#opener.driverOf(config)
-    try {
-      await driver.requireActive()
-      return { active: true, enabled: true, ...(await driver.space()) }
-    } catch (error) {
-      this.#needs.log.warn(`storage '${name}' cannot be used`, { error })
-      return { active: false, enabled: true, ...nothing }
-    }
-  }
-
-  /** Equal for two storages that are the same place. @throws Fault `unavailable` */
-  async identity(name: string): Promise<{ readonly id: string; readonly type: string }> {
-    const { config, driver } = await this.#opener.open(name)
-    const place = await driver.identity()
-    return { id: config.isShared ? place : `${this.#needs.settings.node}:${place}`, type: config.type }
-  }
-
-  /**
-   * Room must be there before anything is written.
-   * @param what for the message, as `a disk of VM 100`
-   * @throws Fault `exhausted`
-   */
-  async requireSpace(name: string, bytes: number, what: string): Promise<void> {
-    await (await this.#opener.open(name)).requireRoom(bytes, what)
-  }
-
-  /** @throws Fault `invalid` when the storage is not configured to hold that; `unavailable` */
-  async requireContent(name: string, content: ContentType): Promise<void> {
-    ;(await this.#opener.open(name)).requireContent(content)
-  }
-
+export class StorageService extends ConfiguredStorages {
   /** Volumes of a storage, by content and name. Restore points are the backup service's to list. */
   async content(
     name: string,
     filter: { readonly content?: ContentType | undefined; readonly vmid?: Vmid | undefined } = {},
   ): Promise<VolumeInfo[]> {
-    const open = await this.#opener.open(name)
+    const open = await this.opener.open(name)
     const { config, driver } = open
     const wanted = config.content.filter((one) => filter.content === undefined || one === filter.content)
     const lists: VolumeFacts[][] = []
@@ -163,7 +52,7 @@ export class StorageService {
 
   /** @throws Fault `missing` */
   async describe(volid: VolumeId): Promise<VolumeInfo> {
-    const { open, volume } = await this.#opener.hold(volid)
+    const { open, volume } = await this.opener.hold(volid)
     return open.infoOf(await volume.describe())
   }
 
@@ -173,7 +62,7 @@ export class StorageService {
    *   `layers`), or one its guest's QEMU has written into it
    */
   async location(volid: VolumeId): Promise<VolumeLocation> {
-    const { volume } = await this.#opener.hold(volid)
+    const { volume } = await this.opener.hold(volid)
     const { name, sizeBytes } = await volume.describe()
     if (name.kind === 'image') await requireSelfContained(volume.path, name.format)
     return { path: volume.path, format: formatOf(name), sizeBytes }
@@ -185,21 +74,21 @@ export class StorageService {
    * @throws Fault `missing`; `invalid` when one refers to anything else
    */
   async layers(volid: VolumeId): Promise<LayeredDisk> {
-    const { open, name } = await this.#opener.image(volid)
+    const { open, name } = await this.opener.image(volid)
     return layersOf(open, name)
   }
 
   /** A new disk that holds only what differs from the disk of a template. @throws Fault `conflict`, `invalid` */
   async link(base: VolumeId, vmid: Vmid): Promise<VolumeId> {
-    const { open, name } = await this.#opener.image(base)
+    const { open, name } = await this.opener.image(base)
     return linkImage(open, name, vmid)
   }
 
   /** A new disk that stands on its own, with the content of another or of its snapshot. @throws Fault `exhausted`, `aborted` */
   async copy(request: CopyRequest): Promise<VolumeId> {
     return copyImage(
-      this.#needs.host,
-      await this.#opener.open(request.storage),
+      this.needs.host,
+      await this.opener.open(request.storage),
       await this.layers(request.source),
       request,
     )
@@ -207,13 +96,13 @@ export class StorageService {
 
   /** Makes a disk one that others can be linked to, and returns what it is called then. Repeating is harmless. */
   async freeze(volid: VolumeId): Promise<VolumeId> {
-    const { open, name } = await this.#opener.image(volid)
+    const { open, name } = await this.opener.image(volid)
     return volumeId(open.config.name, await linksOf(open).freeze(name))
   }
 
   /** Undoes `freeze`, given the name it returned. @throws Fault `conflict` when others are linked to it */
   async unfreeze(base: VolumeId): Promise<VolumeId> {
-    const { open, name } = await this.#opener.image(base)
+    const { open, name } = await this.opener.image(base)
     await requireUnlinked(open, name)
     return volumeId(open.config.name, await linksOf(open).unfreeze(name))
   }
@@ -223,13 +112,13 @@ export class StorageService {
    * @throws Fault 'snapshot feature is not available' for a disk that can hold none
    */
   async snapshots(volid: VolumeId): Promise<DiskSnapshots> {
-    const { open, name } = await this.#opener.image(volid)
+    const { open, name } = await this.opener.image(volid)
     return snapshotsOf(open, name)
   }
 
   /** A new empty disk. @throws Fault `exhausted`, `conflict` when the wished name is taken, `invalid` */
   async allocate(request: Allocation): Promise<VolumeId> {
-    const open = await this.#opener.open(request.storage)
+    const open = await this.opener.open(request.storage)
     open.requireContent('images')
     const sizeBytes = checkedSize(request.sizeBytes)
     await open.requireRoom(request.neededBytes ?? sizeBytes, `a disk of guest ${request.vmid}`)
@@ -241,9 +130,9 @@ export class StorageService {
    * @throws Fault `invalid`, `damaged`, `exhausted`, `aborted`
    */
   async importImage(request: ImportRequest): Promise<VolumeId> {
-    const { host } = this.#needs
+    const { host } = this.needs
     const { onProgress, signal, format } = request
-    const open = await this.#opener.open(request.storage)
+    const open = await this.opener.open(request.storage)
     open.requireContent('images')
     const { source: file, sourcePart: part, sourceFormat } = request
     const source = await inspectImage(host, { path: file, format: sourceFormat ?? formatByEnding(file), part })
@@ -258,13 +147,13 @@ export class StorageService {
 
   /** Replaces a disk's whole content, or makes the disk. Who has it open keeps the old content. @throws Fault `exhausted` */
   async rewrite(volid: VolumeId, content: Rewriting): Promise<void> {
-    const { open, name } = await this.#opener.image(volid)
-    await rewriteImage(this.#needs.host, open, name, content)
+    const { open, name } = await this.opener.image(volid)
+    await rewriteImage(this.needs.host, open, name, content)
   }
 
   /** Destroys a volume; one that is gone already is no error. @throws Fault `conflict` when others are linked to it */
   async free(volid: VolumeId): Promise<void> {
-    await (await this.#opener.holdUnlinked(volid)).remove()
+    await (await this.opener.holdUnlinked(volid)).remove()
   }
 
   /**
@@ -274,14 +163,14 @@ export class StorageService {
   async freeOwnedBy(vmid: Vmid, storage?: string): Promise<void> {
     const configs = storage === undefined ? await this.list() : [await this.get(storage)]
     const failures: string[] = []
-    for (const config of configs.filter((one) => this.#opener.isEnabledHere(one))) {
+    for (const config of configs.filter((one) => this.opener.isEnabledHere(one))) {
       try {
-        const { driver } = await this.#opener.open(config.name)
+        const { driver } = await this.opener.open(config.name)
         for (const { name } of (await driver.images?.list(vmid)) ?? []) await driver.images?.remove(name)
         // Half a disk of a killed process would outlive its guest.
         await driver.sweep()
       } catch (error) {
-        this.#needs.log.error(`disks of guest ${vmid} on storage '${config.name}' are not freed`, { error })
+        this.needs.log.error(`disks of guest ${vmid} on storage '${config.name}' are not freed`, { error })
         failures.push(`${config.name}: ${messageOf(error)}`)
       }
     }
@@ -291,7 +180,7 @@ export class StorageService {
 
   /** Makes a disk larger that nobody has open. @throws Fault `invalid` for less than it has, `exhausted` */
   async resize(volid: VolumeId, sizeBytes: number): Promise<void> {
-    const { open, name } = await this.#opener.image(volid)
+    const { open, name } = await this.opener.image(volid)
     const wanted = checkedSize(sizeBytes)
     const now = (await open.images.describe(name)).sizeBytes
     if (wanted < now) throw invalid({ size: `shrinking disks is not supported (it has ${humanSize(now)})` })
@@ -302,17 +191,9 @@ export class StorageService {
 
   /** Makes a disk the property of a guest's user, or of root again (uid 0). */
   async giveTo(volid: VolumeId, uid: number): Promise<void> {
-    const { open, name } = await this.#opener.image(volid)
+    const { open, name } = await this.opener.image(volid)
     if (uid !== 0 && isBase(name)) throw new Fault('conflict', `volume '${volid}' is a template's disk and only read`)
     await open.images.giveTo(name, uid)
-  }
-
-  /** Folder of the backup engine on this storage. */
-  async datastorePath(name: string): Promise<string> {
-    const open = await this.#opener.open(name)
-    open.requireContent('backup')
-    if (!open.driver.datastore) throw invalid({ storage: `storage '${name}' cannot hold a datastore` })
-    return open.driver.datastore()
   }
 
   /**
@@ -320,27 +201,27 @@ export class StorageService {
    * @throws Fault `invalid`, `damaged` when the checksum differs, `exhausted`
    */
   async stageFile(placement: FilePlacement): Promise<string> {
-    return stageFile(this.#needs.host, await this.#opener.open(placement.storage), placement)
+    return stageFile(this.needs.host, await this.opener.open(placement.storage), placement)
   }
 
   /** Takes a file from a web server, out of sight; `publishFile` shows it. Returns its identity for `withdrawFile`. */
   async stageDownload(download: Download): Promise<string> {
-    return stageDownload(this.#needs.host, await this.#opener.open(download.storage), download)
+    return stageDownload(this.needs.host, await this.opener.open(download.storage), download)
   }
 
   /** Shows a staged file. What it replaces is kept out of sight until `erase` under the same mark. */
   async publishFile(volid: VolumeId, mark: string): Promise<void> {
-    await publishFile((await this.#opener.hold(volid)).open, volid, mark)
+    await publishFile((await this.opener.hold(volid)).open, volid, mark)
   }
 
   /** Undoes `publishFile`; harmless when it did not happen. */
   async withdrawFile(volid: VolumeId, mark: string, identity: string): Promise<void> {
-    await withdrawFile((await this.#opener.hold(volid)).open, volid, mark, identity)
+    await withdrawFile((await this.opener.hold(volid)).open, volid, mark, identity)
   }
 
   /** Removes a staged file; harmless when it is gone or was published. */
   async discardStaged(volid: VolumeId, mark: string): Promise<void> {
-    await discardStaged((await this.#opener.hold(volid)).open, volid, mark)
+    await discardStaged((await this.opener.hold(volid)).open, volid, mark)
   }
 
   /**
@@ -348,17 +229,17 @@ export class StorageService {
    * @throws Fault `missing`, `conflict` when others are linked to it
    */
   async setAside(volid: VolumeId, mark: string): Promise<void> {
-    await (await this.#opener.holdUnlinked(volid)).setAside(mark)
+    await (await this.opener.holdUnlinked(volid)).setAside(mark)
   }
 
   /** Undoes `setAside`; harmless when it did not happen. */
   async bringBack(volid: VolumeId, mark: string): Promise<void> {
-    await (await this.#opener.hold(volid)).volume.bringBack(mark)
+    await (await this.opener.hold(volid)).volume.bringBack(mark)
   }
 
   /** Destroys what was set aside. */
   async erase(volid: VolumeId, mark: string): Promise<void> {
-    await (await this.#opener.hold(volid)).volume.erase(mark)
+    await (await this.opener.hold(volid)).volume.erase(mark)
   }
 
   /** Changes notes or protection of an archive. @throws Fault `missing`; `invalid` for any other file */
@@ -366,23 +247,6 @@ export class StorageService {
     volid: VolumeId,
     change: { notes?: string | undefined; protected?: boolean | undefined },
   ): Promise<void> {
-    await annotateFile((await this.#opener.hold(volid)).open, volid, change)
-  }
-
-  /** Removes what killed processes left on every storage of this node; returns how many things. */
-  async sweep(): Promise<number> {
-    let count = 0
-    for (const config of await this.list()) {
-      if (!this.#opener.isEnabledHere(config)) continue
-      const driver = this.#opener.driverOf(config)
-      try {
-        await driver.requireActive()
-        count += (await driver.sweep()).length
-      } catch (error) {
-        if (!isFault(error, 'unavailable')) throw error
-        this.#needs.log.warn(`storage '${config.name}' is not swept`, { error })
-      }
-    }
-    return count
+    await annotateFile((await this.opener.hold(volid)).open, volid, change)
   }
 }

@@ -26,7 +26,7 @@ export interface SmallStorage extends AsyncDisposable {
 export async function smallStorage(below = tmpdir()): Promise<SmallStorage> {
   const folder = await mkdtemp(join(below, 'hako-storage-'))
   await chmod(folder, 0o711)
-  const settings = { node: 'lab' }
+  const settings = { node: 'lab', stateDir: folder }
   const store = openMemoryStore()
   const service = new StorageService({ settings, store, host: machine(), clock: systemClock, log: silentLog })
   const path = join(folder, 'storage')

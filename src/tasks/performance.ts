@@ -92,9 +92,11 @@ async function withTask(
     task: { upid, user, node, startTime: starttime },
     clock,
   }
-  const { kind, remedy, ...outcome } = await outcomeOf(() => work({ journal, log, around }), log, hide)
+  const { kind, remedy, lines, ...outcome } = await outcomeOf(() => work({ journal, log, around }), hide)
   const exitstatus = hide.text(outcome.exitstatus)
   if (stateOf(journal.records).stage.is !== 'settled') await journal.add({ event: 'settled', exitstatus })
+  // In one go with the last line: who follows the log knows by that one that they tell of the end.
+  for (const line of lines) log.line(line)
   log.end(exitstatus)
   await releaseLocks(store, (holder) => holder === upid)
   const why = { ...(kind ? { kind } : {}), ...(remedy === undefined ? {} : { remedy: hide.text(remedy) }) }
@@ -105,29 +107,26 @@ function success(log: TaskLog): string {
   return log.warnings === 0 ? 'OK' : `WARNINGS: ${log.warnings}`
 }
 
-/** What went wrong in one line; the log gets the rest of it, and a bug's stack goes to the process's output. */
+/** What went wrong in one line; the rest of it is for the log, and a bug's stack goes to the process's output. */
 async function outcomeOf(
   work: () => Promise<string>,
-  log: TaskLog,
   hide: Redactor,
-): Promise<Pick<TaskEnd, 'exitstatus' | 'kind' | 'remedy'>> {
+): Promise<Pick<TaskEnd, 'exitstatus' | 'kind' | 'remedy'> & { readonly lines: readonly string[] }> {
   try {
-    return { exitstatus: await work() }
+    return { exitstatus: await work(), lines: [] }
   } catch (error) {
     const [first, ...more] = toLines(messageOf(error))
-    for (const line of more) log.line(line)
     if (isFault(error)) {
       const wrong = Object.entries(error.fields ?? {}).map(([name, rule]) => `${name}: ${rule}`)
-      for (const line of wrong) log.line(line)
-      if (error.remedy !== undefined) log.line(error.remedy)
       const { kind, remedy } = error
+      const lines = [...more, ...wrong, ...(remedy === undefined ? [] : [remedy])]
       // The first line alone would say that something was wrong, and not what.
       const text = [exitTextOf(first ?? ''), ...wrong].join(' ')
-      return { exitstatus: text, kind, ...(remedy === undefined ? {} : { remedy }) }
+      return { exitstatus: text, lines, kind, ...(remedy === undefined ? {} : { remedy }) }
     } else if (error instanceof Error) {
       process.stderr.write(`${hide.text(error.stack ?? error.message)}\n`)
     }
-    return { exitstatus: exitTextOf(first ?? '') }
+    return { exitstatus: exitTextOf(first ?? ''), lines: more }
   }
 }
 

@@ -2,7 +2,8 @@
 import { splitList } from '#base/schema/formats.ts'
 import { array, boolean, integer, number, object, optional, type Static, string } from '#base/schema/schema.ts'
 import type { StorageConfig } from '#storage/config.ts'
-import type { StorageService, StorageStatus } from '#storage/service.ts'
+import type { StorageStatus } from '#storage/configured.ts'
+import type { StorageService } from '#storage/service.ts'
 import type { May } from './volume-access.ts'
 
 const room = {

@@ -53,14 +53,15 @@ export async function boot(image: GuestImage, way: Way, options: { readonly disk
       },
       { what: `${text} in ${name}`, timeoutMs },
     )
+  const listener = () => ({ pid: qemu.pid ?? 0, uid: process.getuid?.() ?? 0 })
   const held = undo.move()
   return {
     disk,
     serial: () => said('serial.log'),
     until: (text, timeoutMs) => line('serial.log', text, timeoutMs),
     untilFirmware: (text) => line('firmware.log', text),
-    agent: (timeoutMs = 30_000) => AgentClient.connect(file('agent.sock'), { timeoutMs }),
-    qmp: () => QmpClient.connect(file('qmp.sock')),
+    agent: (timeoutMs = 30_000) => AgentClient.connect(file('agent.sock'), { listener: listener(), timeoutMs }),
+    qmp: () => QmpClient.connect(file('qmp.sock'), { listener: listener() }),
     async page(path) {
       const reply = await fetch(`http://127.0.0.1:${port}${path}`, { signal: AbortSignal.timeout(10_000) })
       return { status: reply.status, body: await reply.text() }

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PathRights } from '#access/path-rights.ts'
+import { AccessState } from '#access/world.ts'
 import { systemClock } from '#base/clock.ts'
 import { asVolumeId, type VolumeId } from '#base/ids.ts'
 import type { Options } from '#guests/config.ts'
@@ -47,7 +48,7 @@ export const depsOf = ({ guests, storage, store, settings }: GuestWorld) => ({
   store,
   host,
   pools: new PoolService({ store, rightsMark: 'mark' }),
-  rights: new PathRights({ store }),
+  rights: new PathRights({ accessState: new AccessState(store) }),
   // The same in every world, so that two of them can be compared.
   clock: { ...systemClock, now: () => 1_800_000_000_000 },
   random: {

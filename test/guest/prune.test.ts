@@ -20,7 +20,7 @@ const volumes = async (vmid?: number) => (await world.backup.list({ storage: 'va
 
 async function clear(): Promise<void> {
   for (const volid of await volumes()) {
-    await world.backup.setProtected(volid, false)
+    await world.backup.annotate(volid, { protected: false })
     await world.backup.remove(volid)
   }
 }
@@ -52,7 +52,7 @@ suite('pruning', () => {
     await clear()
     const [first = '', second = '', third = '', fourth = ''] = await make(100, 4)
     const [other = ''] = await make(101, 1)
-    await world.backup.setProtected(second as never, true)
+    await world.backup.annotate(second as never, { protected: true })
     const params = { storage: 'vault', keep: 'keep-last=1' }
     const marks = (await planPruning(world.deps, params)).backups.map(({ volid, mark }) => [volid, mark])
     assert.deepEqual(marks, [

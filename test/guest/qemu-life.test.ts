@@ -3,7 +3,8 @@ import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
-import { appendFile, chown, symlink, truncate } from 'node:fs/promises'
+import { appendFile, chown, rm, symlink, truncate } from 'node:fs/promises'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { waitFor } from '#base/clock.ts'
@@ -282,22 +283,58 @@ test('a log that grew too long is emptied, and a link in its place is not follow
   assert.equal(statSync(victim).size, 17 * MiB)
 })
 
+test('another socket in the place of the monitor is not spoken to, hides no guest, and keeps none from being stopped', async () => {
+  await using world = await guestWorld()
+  const { guests } = world
+  const [victim, other] = [await world.define(100, { agent: '1' }), await world.define(101)]
+  await Promise.all([guests.start(victim), guests.start(other)])
+  const foreign = join(world.settings.stateDir, 'foreign.sock')
+  const heard: string[] = []
+  const server = createServer((socket) => socket.on('data', (part) => heard.push(part.toString('latin1'))))
+  await once(server.listen(foreign), 'listening')
+  for (const name of ['qmp.sock', 'qmp-long.sock', 'agent.sock']) {
+    await rm(join(guests.runDirOf(victim), name))
+    await symlink(foreign, join(guests.runDirOf(victim), name))
+  }
+  const states = (await guests.list()).map(({ vmid, state }) => [vmid, state.state])
+  assert.deepEqual(states, [
+    [victim, 'running'],
+    [other, 'running'],
+  ])
+  await assert.rejects(guests.qmp(victim, 'long'), (error) => isFault(error, 'denied'))
+  await assert.rejects(guests.agentExecute(victim, 'guest-ping'), (error) => isFault(error, 'unavailable'))
+  const pid = await pidOf(world, victim)
+  await guests.stop(victim)
+  assert.equal(existsSync(`/proc/${pid}`), false)
+  assert.deepEqual(heard, [])
+  server.close()
+})
+
 test('what a running guest was started with stays in force until its next start', async () => {
   await using world = await guestWorld()
   const { guests } = world
   const vmid = await world.define(100, { cores: '1', name: 'before' })
   await guests.start(vmid)
-  await guests.applyChange(vmid, { set: { cores: '2', name: 'after' }, delete: ['serial0'], revert: [] })
+  const change = { set: { cores: '2', name: 'after', memory: '32' }, delete: ['serial0'], revert: [] }
+  await guests.applyChange(vmid, change)
   const { pendingItems } = await import('#guests/config.ts')
   const pending = async () =>
     Object.fromEntries(pendingItems(await guests.config(vmid)).map(({ key, ...item }) => [key, item]))
   assert.deepEqual((await pending()).cores, { value: '1', pending: '2', isDeleted: false })
   assert.deepEqual((await pending()).name, { value: 'after', isDeleted: false })
   assert.deepEqual((await pending()).serial0, { value: 'socket', isDeleted: true })
+  const shown = async () => {
+    const [listed] = await guests.list()
+    const { name, options, processors, maxMemoryBytes } = await guests.status(vmid)
+    assert.deepEqual({ ...listed, state: 0 }, { ...(await guests.status(vmid)), state: 0 })
+    return [name, options.serial0, processors, maxMemoryBytes / MiB]
+  }
+  assert.deepEqual(await shown(), ['after', 'socket', 1, 16])
   await guests.applyChange(vmid, { set: {}, delete: [], revert: ['serial0'] })
   assert.deepEqual((await pending()).serial0, { value: 'socket', isDeleted: false })
   await guests.stop(vmid)
   assert.deepEqual((await pending()).cores, { value: '2', isDeleted: false })
+  assert.deepEqual(await shown(), ['after', 'socket', 2, 32])
   await guests.start(vmid)
   await using monitor = await guests.qmp(vmid)
   assert.equal((await monitor.execute<unknown[]>('query-cpus-fast')).length, 2)

@@ -58,7 +58,6 @@ const shape = object({
 })
 
 export type Held = Static<typeof shape>
-export type TotpEntry = Static<typeof totpEntry>
 export type WebauthnEntry = Static<typeof webauthnEntry>
 export type Challenge = Static<typeof challenge>
 

@@ -52,6 +52,11 @@ export const nodeEndpoints = [
     params: {},
     permission: anyone,
     returns: array(nodeItem),
+    cli: {
+      command: ['node', 'list'],
+      id: 'node',
+      columns: ['node', 'status', 'cpu', 'maxcpu', 'mem', 'maxmem', 'uptime'],
+    },
     handle: (_, { services, may }) => nodeList(services.node, services.settings.node, may),
   }),
   endpoint({
@@ -71,6 +76,7 @@ export const nodeEndpoints = [
     params: { node: nodeName },
     permission: check('Sys.Audit', '/nodes/{node}'),
     returns: nodeStatus,
+    cli: { command: ['node', 'show'], positional: ['node'] },
     handle: (_, { services }) => statusOfNode(services.node),
   }),
 ]

@@ -84,7 +84,7 @@ export const storageEndpoints = [
     method: 'DELETE',
     path: '/storage/{storage}',
     description:
-      'Forget a storage. What lies in it stays there; guests with disks on it do not start until it is configured again.',
+      'Forget a storage. What lies in it stays there; guests with disks on it do not start until it is configured again. Every node has `local`: removed, it is as a new node has it.',
     params: { storage: storageId },
     permission: check('Datastore.Allocate', '/storage'),
     returns: nothing,

@@ -44,6 +44,15 @@ export function defaultBoot(options: Options): string | undefined {
   return order.length === 0 ? undefined : `order=${order.join(';')}`
 }
 
+/** The boot order once devices that are gone are out of it; as it is when it names none of those, or no devices at all. */
+export function bootOfPresent(options: Options): string | undefined {
+  const { boot } = options
+  if (boot?.includes('order=') !== true) return boot
+  const order = bootOrderOf(options)
+  const left = order.filter((name) => options[name] !== undefined)
+  return left.length === order.length ? boot : `order=${left.join(';')}`
+}
+
 export function bootErrors(options: Options): Errors {
   if (options.boot?.includes('order=') !== true) return {}
   const absent = bootOrderOf(options).filter((name) => options[name] === undefined)

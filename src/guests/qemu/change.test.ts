@@ -31,6 +31,24 @@ test('a removed disk is kept as unused, and destroyed only by force or when that
   assert.deepEqual(plan({ unused0: disk }, { delete: ['unused0'] }), { options: {}, make: [], free: [disk] })
 })
 
+test('what is removed leaves the boot order, and an order that is given names what is there', () => {
+  const options = { scsi0: disk, ide2: 'none,media=cdrom', boot: 'order=scsi0;ide2' }
+  assert.deepEqual(plan(options, { delete: ['scsi0'] }).options, {
+    ide2: 'none,media=cdrom',
+    unused0: disk,
+    boot: 'order=ide2',
+  })
+  assert.equal(plan(options, { delete: ['scsi0', 'ide2'] }).options.boot, 'order=')
+  assert.equal(plan(options, { delete: ['scsi0', 'boot'] }).options.boot, undefined)
+  assert.equal(plan({ ...options, boot: 'cdn' }, { delete: ['scsi0'] }).options.boot, 'cdn')
+  // Left behind by something else: no reason to refuse another change.
+  assert.equal(plan({ boot: 'order=scsi7;net0', net0: 'virtio' }, { set: { cores: '2' } }).options.boot, 'order=net0')
+  assert.deepEqual(
+    wrongFields(() => plan(options, { delete: ['scsi0'], set: { boot: 'order=scsi0' } })),
+    ['boot'],
+  )
+})
+
 test('a disk that another takes the place of is kept as unused', () => {
   const { options, make } = plan({ scsi0: disk, unused0: 'local:100/vm-100-disk-7.raw' }, { set: { scsi0: 'local:8' } })
   assert.deepEqual(options, { scsi0: 'local:8', unused0: 'local:100/vm-100-disk-7.raw', unused1: disk })

@@ -11,6 +11,7 @@ import type { Vmid, VolumeId } from '#base/ids.ts'
 import { splitVolumeId } from '#base/ids.ts'
 import type { ConfigChange, GuestConfig, Options } from '../config.ts'
 import { isProtected, normalTags, revertOptions } from '../config.ts'
+import { bootOfPresent } from './boot.ts'
 import {
   cloudInitVolumesIn,
   driveNameParts,
@@ -55,6 +56,9 @@ export function planChange(vmid: Vmid, config: GuestConfig, change: ConfigChange
     else keepUnused(options, volid)
   }
   for (const [name, text] of Object.entries(set)) replace(options, name, text, vmid)
+  // As in Proxmox VE, what goes leaves the boot order too; who names the order must name what is there.
+  const boot = set.boot ?? bootOfPresent(options)
+  if (boot !== undefined) options.boot = boot
   const errors = optionErrors(options)
   if (Object.keys(errors).length > 0) throw invalid(errors)
   requireNotInUse(config, free, options)

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import type { Socket } from 'node:net'
 import { Fault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
-import { connectToProcess } from '#host/unix-peer.ts'
+import { connectToProcess, type Listener } from '#host/unix-peer.ts'
 import type { Options } from '../config.ts'
 import type { RunningRecord } from '../run-record.ts'
 import { serialCount, serialFiles } from './serial.ts'
@@ -12,14 +12,14 @@ import { isHeadless, screenSocket } from './vga.ts'
 export interface ConsolePlace {
   readonly vmid: Vmid
   readonly runDir: string
-  readonly uid: number
+  readonly listener: Listener
   readonly record: RunningRecord
 }
 
 /** @throws Fault `conflict` when the guest was started without a screen */
-export async function connectScreen({ vmid, runDir, uid, record }: ConsolePlace): Promise<Socket> {
+export async function connectScreen({ vmid, runDir, listener, record }: ConsolePlace): Promise<Socket> {
   requireScreen(vmid, record.options)
-  return connectToProcess(join(runDir, screenSocket), { pid: record.process.pid, uid })
+  return connectToProcess(join(runDir, screenSocket), listener)
 }
 
 export function requireScreen(vmid: Vmid, options: Options): void {
@@ -29,8 +29,8 @@ export function requireScreen(vmid: Vmid, options: Options): void {
   })
 }
 
-export async function connectSerial({ runDir, uid, record }: ConsolePlace, index: number): Promise<Socket> {
-  return connectToProcess(join(runDir, serialFiles(index).socket), { pid: record.process.pid, uid })
+export async function connectSerial({ runDir, listener }: ConsolePlace, index: number): Promise<Socket> {
+  return connectToProcess(join(runDir, serialFiles(index).socket), listener)
 }
 
 /**

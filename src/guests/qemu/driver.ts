@@ -15,12 +15,12 @@ import { Fault, isFault, messageOf } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
 import type { Log } from '#base/log.ts'
 import type { Errors } from '#base/schema/check.ts'
-import { Cgroups, type GroupLimits } from '#host/cgroup.ts'
 import { asFileFault } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
 import { accelerator } from '#host/kvm.ts'
 import { endProcess, findProcesses, isAlive, memoryCounters, startTimeOf, statOf } from '#host/proc.ts'
-import type { QmpClient } from '#host/qmp.ts'
+import type { QmpClient, QmpOptions } from '#host/qmp.ts'
+import type { Listener } from '#host/unix-peer.ts'
 import { onlineProcessors } from '#host/topology.ts'
 import type { Options } from '../config.ts'
 import { isOn } from '../config.ts'
@@ -30,7 +30,7 @@ import type { GuestDevices, GuestNetwork, GuestStorage } from '../needs.ts'
 import type { ProcessName, RunningRecord, RunRecord } from '../run-record.ts'
 import { RunRecords } from '../run-record.ts'
 import { configToArgv, qmpSockets } from './command-line.ts'
-import { cpuLimitsOf } from './cpu.ts'
+import { Confinement } from './confinement.ts'
 import type { Drive } from './drive.ts'
 import { passingFiles } from './firmware.ts'
 import { launch, prepareRunDir, qemuLog, untilMonitor } from './launch.ts'
@@ -39,7 +39,6 @@ import { planLive } from './live-plan.ts'
 import { acceleratorFor, withMachine } from './machine.ts'
 import { changeMedium } from './medium.ts'
 import { loadMemory } from './snapshot.ts'
-import { memoryLimitBytes } from './memory.ts'
 import { boundLogs, keepLogs } from './log-files.ts'
 import { machineOf, openMonitor, prepare, quit, versionOf } from './monitor.ts'
 import { nicsOf } from './nic.ts'
@@ -74,17 +73,16 @@ const quitLimitMs = 10_000
 const tpmGraceMs = 2_000
 /** What a process inherits comes after its standard input, output and error. */
 const firstDescriptor = 3
-/** Threads for processors, block layer and display; a guest that needs more is out of hand. */
-const extraProcesses = 512
 
 export class QemuDriver {
   readonly #needs: DriverNeeds
   readonly records: RunRecords
-  #cgroups: Promise<Cgroups> | undefined
+  readonly #confinement: Confinement
 
   constructor(needs: DriverNeeds) {
     this.#needs = needs
     this.records = new RunRecords(join(needs.settings.runDir, 'guests'), needs.store.mark.touch)
+    this.#confinement = new Confinement(needs.settings.instance, needs.log)
   }
 
   runDirOf(vmid: Vmid): string {
@@ -92,7 +90,7 @@ export class QemuDriver {
   }
 
   groupOf(vmid: Vmid): string {
-    return `hakobune-${this.#needs.settings.instance}/qemu-${vmid}`
+    return this.#confinement.groupOf(vmid)
   }
 
   uidOf(vmid: Vmid): number {
@@ -158,7 +156,7 @@ export class QemuDriver {
       if (hasTpm(options)) {
         const statePath = await openTpmState(options, storage)
         const tpm = await startTpm({ options, statePath, uid, runDir, timeoutMs, signal })
-        await this.#confine(vmid, options, accel, tpm)
+        await this.#confinement.hold(vmid, options, accel, tpm)
       }
       process = await launch({
         argv,
@@ -173,8 +171,8 @@ export class QemuDriver {
     } finally {
       for (const fd of descriptors) closeSync(fd)
     }
-    await this.#confine(vmid, options, accel, process.pid)
-    await using monitor = await untilMonitor(join(runDir, qmpSockets.short), runDir, process, timeoutMs, signal)
+    await this.#confinement.hold(vmid, options, accel, process.pid)
+    await using monitor = await untilMonitor(runDir, { ...process, uid }, timeoutMs, signal)
     await prepare(monitor, options)
     await this.#unplugOthers(monitor, options, how.onlyNics)
     if (how.memory) await loadMemory(monitor, options, how.memory.tag, signal)
@@ -225,23 +223,24 @@ export class QemuDriver {
     }
   }
 
-  async #confine(vmid: Vmid, options: Options, accel: 'kvm' | 'tcg', pid: number): Promise<void> {
-    const cgroups = await this.#groups()
-    const { unkept } = await cgroups.createGroup(this.groupOf(vmid), groupLimitsOf(options, accel))
-    await cgroups.addProcess(this.groupOf(vmid), pid)
-    if (unkept.length > 0) {
-      this.#needs.log.warn(`this machine cannot keep some limits of VM ${vmid}`, { limits: unkept })
-    }
-  }
-
-  #groups(): Promise<Cgroups> {
-    return (this.#cgroups ??= Cgroups.detect())
-  }
-
   /** A monitor of the running guest. `long` is for jobs: `short` must stay free for questions. */
   async monitor(vmid: Vmid, which: keyof typeof qmpSockets = 'short', signal?: AbortSignal): Promise<QmpClient> {
-    await this.requireRunning(vmid)
-    return openMonitor(join(this.runDirOf(vmid), qmpSockets[which]), { signal })
+    return this.monitorOf(vmid, await this.requireRunning(vmid), which, { signal })
+  }
+
+  monitorOf(
+    vmid: Vmid,
+    record: RunningRecord,
+    which: keyof typeof qmpSockets,
+    options: QmpOptions = {},
+  ): Promise<QmpClient> {
+    const listener = this.listenerOf(vmid, record)
+    return openMonitor(join(this.runDirOf(vmid), qmpSockets[which]), { ...options, listener })
+  }
+
+  /** Who must be found at the sockets in the guest's run directory, which its QEMU may put others into. */
+  listenerOf(vmid: Vmid, { process: { pid } }: RunningRecord): Listener {
+    return { pid, uid: this.uidOf(vmid) }
   }
 
   /**
@@ -300,19 +299,19 @@ export class QemuDriver {
   async #limit(vmid: Vmid, options: Options): Promise<void> {
     const { host, settings } = this.#needs
     const verdict = await accelerator({ host, cacheDir: settings.cacheDir })
-    const accel = acceleratorFor(options, verdict.accelerator)
-    await (await this.#groups()).limit(this.groupOf(vmid), groupLimitsOf(options, accel))
+    await this.#confinement.limit(vmid, options, acceleratorFor(options, verdict.accelerator))
   }
 
-  /** Pulls the plug: `quit`, and SIGKILL when that takes longer than its limit. Cleans up. */
+  /** Pulls the plug: `quit`, and SIGKILL when QEMU does not follow in time, or at all. Cleans up. */
   async stop(vmid: Vmid, limitMs = quitLimitMs): Promise<void> {
-    const { process } = await this.requireRunning(vmid)
+    const record = await this.requireRunning(vmid)
+    const { process } = record
     try {
-      await using monitor = await openMonitor(join(this.runDirOf(vmid), qmpSockets.short), { timeoutMs: limitMs })
+      await using monitor = await this.monitorOf(vmid, record, 'short', { timeoutMs: limitMs })
       await quit(monitor)
       await this.untilGone(process, limitMs)
     } catch (fault) {
-      if (!isFault(fault, 'timeout') && !isFault(fault, 'unavailable')) throw fault
+      if (!isFault(fault)) throw fault
       this.#needs.log.warn(`VM ${vmid} did not quit and is killed`, { reason: messageOf(fault) })
       await endProcess(process.pid, process.startTime, { graceMs: 0 })
     }
@@ -344,9 +343,7 @@ export class QemuDriver {
       const isTpm = (await statOf(pid))?.command === tpmProgram
       await endProcess(pid, await startTimeOf(pid), { graceMs: isTpm ? tpmGraceMs : 0 })
     }
-    const cgroups = await this.#groups()
-    await cgroups.killAll(this.groupOf(vmid))
-    await cgroups.removeGroup(this.groupOf(vmid))
+    await this.#confinement.remove(vmid)
     await this.#needs.network.unplug({ vmid, ...(netns === undefined ? {} : { netns }) })
     await keepLogs(this.runDirOf(vmid))
   }
@@ -379,17 +376,6 @@ function openFile(path: string, flags: string): number {
     return openSync(path, flags)
   } catch (cause) {
     throw asFileFault(cause, path)
-  }
-}
-
-function groupLimitsOf(options: Options, accel: 'kvm' | 'tcg'): GroupLimits {
-  const { cpuLimit, cpuUnits } = cpuLimitsOf(options)
-  return {
-    memoryBytes: memoryLimitBytes(options, accel),
-    // PVE's 100 is the ordinary weight of the unified hierarchy; there and here an ordinary group has 1024 shares.
-    cpuShares: Math.max(2, Math.round((cpuUnits * 1024) / 100)),
-    ...(cpuLimit === undefined ? {} : { cpuQuota: cpuLimit }),
-    pids: extraProcesses,
   }
 }
 

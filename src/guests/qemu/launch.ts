@@ -7,14 +7,16 @@
  */
 import { constants } from 'node:fs'
 import { chown, mkdir, open, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { KiB } from '#base/bytes.ts'
 import { waitFor } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import { spawnDetached } from '#host/exec.ts'
-import { codeOf, makeDirectory } from '#host/files.ts'
+import { codeOf, makeDirectory, readForeignFile } from '#host/files.ts'
 import type { Argv } from '#host/host.ts'
 import { isAlive, startTimeOf } from '#host/proc.ts'
 import { QmpClient } from '#host/qmp.ts'
 import type { ProcessName } from '../run-record.ts'
+import { qmpSockets } from './command-line.ts'
 import type { Accelerator } from './machine.ts'
 
 export interface Launch {
@@ -34,6 +36,8 @@ export interface Launch {
 
 export const qemuProgram = 'qemu-system-x86_64'
 export const qemuLog = 'qemu.log'
+/** Enough of a log's end to hold what a program said before it gave up. */
+export const lastWordsBytes = 64 * KiB
 
 /**
  * Makes the guest's run directory anew, with its logs and with copies of files it may write to, and gives it to the
@@ -98,15 +102,14 @@ export function asArgv([program, ...args]: readonly string[]): Argv {
 
 /** Waits for QEMU's monitor. @throws Fault `failed` with QEMU's own last words when it ends instead */
 export async function untilMonitor(
-  path: string,
   runDir: string,
-  { pid, startTime }: ProcessName,
+  { pid, startTime, uid }: ProcessName & { readonly uid: number },
   timeoutMs: number,
   signal?: AbortSignal,
 ): Promise<QmpClient> {
   const attempt = async () => {
     try {
-      return await QmpClient.connect(path, { timeoutMs, signal })
+      return await QmpClient.connect(`${runDir}/${qmpSockets.short}`, { listener: { pid, uid }, timeoutMs, signal })
     } catch (fault) {
       if (!isFault(fault, 'unavailable')) throw fault
       if (!(await isAlive(pid, startTime))) throw await refusal(runDir, fault)
@@ -117,7 +120,7 @@ export async function untilMonitor(
 }
 
 async function refusal(runDir: string, cause?: unknown): Promise<Fault> {
-  const text = await readFile(`${runDir}/${qemuLog}`, 'utf8')
+  const text = (await readForeignFile(`${runDir}/${qemuLog}`, lastWordsBytes))?.toString('utf8') ?? ''
   const lines = text.split('\n').filter((line) => line.trim() !== '' && !line.startsWith('Use -'))
   const said = lines.at(-1)?.replace(/^qemu-system-\w+: /, '') ?? 'it said nothing'
   return new Fault('failed', `QEMU did not start: ${said}`, { cause: cause ?? text })

@@ -2,7 +2,7 @@
 import { Fault, isFault } from '#base/fault.ts'
 import { MiB } from '#base/bytes.ts'
 import { waitFor } from '#base/clock.ts'
-import type { QmpOptions } from '#host/qmp.ts'
+import type { QmpConnectOptions } from '#host/qmp.ts'
 import { QmpClient } from '#host/qmp.ts'
 import type { Options } from '../config.ts'
 import { balloonPath, hasBalloon } from './balloon.ts'
@@ -14,7 +14,7 @@ import { nicsOf } from './nic.ts'
 const CONNECT_LIMIT_MS = 10_000
 
 /** Connects to a monitor, waiting for its turn. */
-export async function openMonitor(path: string, options: QmpOptions = {}): Promise<QmpClient> {
+export async function openMonitor(path: string, options: QmpConnectOptions): Promise<QmpClient> {
   const { timeoutMs = CONNECT_LIMIT_MS, signal } = options
   const attempt = async () => {
     try {

@@ -2,14 +2,14 @@
  * Starts the TPM of a guest: under the guest's uid and as stripped as its QEMU, since it reads what the guest sends.
  * It ends by itself when its QEMU does.
  */
-import { readFile, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { waitFor } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import { spawnDetached } from '#host/exec.ts'
-import { codeOf } from '#host/files.ts'
+import { codeOf, readForeignFile } from '#host/files.ts'
 import { isAlive, startTimeOf } from '#host/proc.ts'
 import type { Options } from '../config.ts'
-import { asArgv, stripped } from './launch.ts'
+import { asArgv, lastWordsBytes, stripped } from './launch.ts'
 import { tpmCommand, tpmLog, tpmSocket } from './tpm.ts'
 
 export interface TpmLaunch {
@@ -41,6 +41,7 @@ export async function startTpm({ options, statePath, uid, runDir, timeoutMs, sig
 }
 
 async function refusal(runDir: string): Promise<Fault> {
-  const said = (await readFile(`${runDir}/${tpmLog}`, 'utf8')).trim().split('\n').at(-1)
+  const text = (await readForeignFile(`${runDir}/${tpmLog}`, lastWordsBytes))?.toString('utf8') ?? ''
+  const said = text.trim().split('\n').at(-1)
   return new Fault('failed', `the TPM did not start: ${said === undefined || said === '' ? 'it said nothing' : said}`)
 }

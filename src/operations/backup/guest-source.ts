@@ -61,6 +61,7 @@ export async function runningMoment(deps: SourceDeps, options: MomentOptions): P
     options.fleecingStorage,
   )
   let states: ReadonlyMap<string, Buffer> = new Map()
+  const listener = await guests.listenerOf(vmid)
   const socket = join(guests.runDirOf(vmid), socketName)
   await using monitor = await guests.qmp(vmid, 'long', signal)
   await prepareFilters(monitor, held)
@@ -82,9 +83,11 @@ export async function runningMoment(deps: SourceDeps, options: MomentOptions): P
     open: async (drive) => {
       const state = states.get(drive)
       if (state) return memorySource(state)
-      const client = await NbdClient.connect(socket, { exportName: drive, signal }).catch((cause: unknown) => {
-        throw new Fault('unavailable', `disk ${drive} of VM ${vmid} cannot be read: ${messageOf(cause)}`, { cause })
-      })
+      const client = await NbdClient.connect(socket, { listener, exportName: drive, signal }).catch(
+        (cause: unknown) => {
+          throw new Fault('unavailable', `disk ${drive} of VM ${vmid} cannot be read: ${messageOf(cause)}`, { cause })
+        },
+      )
       return nbdSource(client)
     },
     [Symbol.asyncDispose]: () => release.disposeAsync(),

@@ -3,7 +3,7 @@
  * guest, the mode and the guest's number; the rest is in its environment. See docs/decisions/backup-hook-scripts.md.
  */
 import type { Host } from '#host/host.ts'
-import { trustedProgram } from '#host/trusted-file.ts'
+import { rootsProgram } from '#host/trusted-program.ts'
 
 export type JobPhase = 'job-init' | 'job-start' | 'job-end' | 'job-abort'
 export type GuestPhase =
@@ -40,7 +40,7 @@ export function hookOf(
   if (script === undefined) return { job: async () => {}, guest: async () => {} }
   const run = async (args: readonly [string, ...string[]], env: Readonly<Record<string, string>>) => {
     // Looked at each time: it may have changed hands since.
-    const program = await trustedProgram(script)
+    const program = await rootsProgram(script)
     // An end is told also when somebody asked for it.
     const isEnd = args[0].endsWith('-abort') || args[0] === 'log-end'
     const how = { timeoutMs: limitMs, onLine: log, ...(isEnd ? {} : { signal }) }

@@ -20,6 +20,7 @@ import { completedChange } from '#guests/qemu/new-guest.ts'
 import type { GuestService } from '#guests/service.ts'
 import type { StorageService } from '#storage/service.ts'
 import { operation } from '#tasks/operation.ts'
+import { sayMissingBridges } from './missing-bridges.ts'
 import { aboutOneGuest } from './one-guest.ts'
 import { bringBackAll, eraseAll, freeNewVolumes, heldVolumes, makeVolumes, setAsideAll, volumesOf } from './volumes.ts'
 
@@ -68,9 +69,11 @@ export const configureGuest = operation<ConfigureGuest, ConfigureDeps>('qmconfig
     },
   })
   .step('config', {
-    do: async ({ params, deps, done }) => {
+    do: async ({ params, deps, done, log }) => {
       const digest = params.digest ?? digestOf(done.plan.before)
       await deps.guests.writeConfig(asVmid(params.vmid), done.volumes, { digest })
+      const given = Object.entries(done.volumes).filter(([name]) => params.change.set[name] !== undefined)
+      await sayMissingBridges(deps.guests, Object.fromEntries(given), log)
     },
     undo: async ({ params, deps, done }) => {
       const { plan, volumes: written } = done

@@ -11,6 +11,7 @@ import type { Host } from '#host/host.ts'
 import type { PoolService } from '#pools/service.ts'
 import type { StorageService } from '#storage/service.ts'
 import { operation } from '#tasks/operation.ts'
+import { sayMissingBridges } from './missing-bridges.ts'
 import { aboutOneGuest } from './one-guest.ts'
 import { freeNewVolumes, makeVolumes, volumesOf } from './volumes.ts'
 
@@ -58,10 +59,11 @@ export const createGuest = operation<CreateGuest, CreateDeps>('qmcreate', aboutO
   })
   // No undo: giving back the reservation takes the configuration with it.
   .step('config', {
-    do: async ({ params, deps, done, task }) => {
+    do: async ({ params, deps, done, log, task }) => {
       const provenance = { random: deps.random, clock: deps.clock, qemuVersion: await qemuVersion(deps.host) }
       const options = completed({ ...requireOptions(params.options), ...done.volumes }, provenance)
       await deps.guests.writeConfig(asVmid(params.vmid), options, { owner: task.upid })
+      await sayMissingBridges(deps.guests, options, log)
     },
   })
   .step('pool', {

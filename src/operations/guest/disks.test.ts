@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { PathRights } from '#access/path-rights.ts'
+import { AccessState } from '#access/world.ts'
 import { systemClock } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import type { ConfigChange, Options } from '#guests/config.ts'
@@ -30,7 +31,7 @@ const depsOf = ({ guests, storage, store }: GuestWorld) =>
     storage,
     pools: new PoolService({ store, rightsMark: 'mark' }),
     backupJobs: new BackupJobs({ store, clock: systemClock }),
-    rights: new PathRights({ store }),
+    rights: new PathRights({ accessState: new AccessState(store) }),
     host: machine(),
     clock: { ...systemClock, now: () => 1_800_000_000_000 },
     // The same in every world, so that two of them can be compared.
@@ -45,7 +46,7 @@ async function look({ guests, storage, store, filesOfStorage }: GuestWorld): Pro
     volumes: (await storage.content('local')).map(({ volid }) => volid),
     files: await filesOfStorage(),
     pools: (await store.get('pools'))?.value,
-    rights: await new PathRights({ store }).on('/vms/100'),
+    rights: await new PathRights({ accessState: new AccessState(store) }).on('/vms/100'),
   }
 }
 
@@ -120,6 +121,24 @@ test('a new guest gets its volumes, sizes, addresses and ids', async () => {
   assert.match(options.meta ?? '', /^creation-qemu=\d+\.\d+\.\d+,ctime=\d+$/)
   assert.equal(options.boot, 'order=scsi0;net0')
   assert.equal(options.tags, 'a;b')
+})
+
+test('a bridge that does not exist is said when it is written down, and is no failure', async () => {
+  await using world = await worldWithStorage()
+  const vmid = 100
+  const said: string[] = []
+  const how = { task: taskOf('make'), log: (line: string) => void said.push(line) }
+  const options = { scsi0: 'local:0.01', net0: 'virtio,bridge=hknone0', net1: 'virtio' }
+  await perform(createGuest, { vmid, options }, depsOf(world), memoryJournal(), how)
+  const set = { scsi1: 'local:0.01', net2: 'virtio,bridge=hknone1' }
+  await perform(configureGuest, { vmid, change: change({ set }) }, depsOf(world), memoryJournal(), how)
+  const note = (name: string, bridge: string) =>
+    `note: ${name}: bridge '${bridge}' does not exist on this node; the guest cannot start before it does`
+  assert.deepEqual(
+    said.filter((line) => line.includes('bridge')),
+    [note('net0', 'hknone0'), note('net2', 'hknone1')],
+  )
+  assert.match((await world.guests.config(world.id(vmid))).options.net2 ?? '', /bridge=hknone1/)
 })
 
 test('a guest id that is taken stays with the guest that has it', async () => {

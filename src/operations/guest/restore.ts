@@ -22,6 +22,7 @@ import type { RestoredDrive } from '../backup/foreign-options.ts'
 import { restoreArchive } from '../backup/restore-archive.ts'
 import { optionsWithVolumes, restoreDisks, storedOptions } from '../backup/restore-disks.ts'
 import { goneCloudInits, ownCloudInits } from './cloud-init-drive.ts'
+import { sayMissingBridges } from './missing-bridges.ts'
 import { aboutOneGuest } from './one-guest.ts'
 import { dropEverywhere } from './snapshot-disks.ts'
 import { bringBackAll, eraseAll, freeNewVolumes, heldVolumes, setAsideAll, volumesOf } from './volumes.ts'
@@ -111,6 +112,7 @@ export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore
       const options = await asNewGuest(own, deps)
       if (done.reservation.old === null) await deps.guests.writeConfig(vmid, options, { owner: task.upid })
       else await deps.guests.changeSnapshots(vmid, () => ({ options, snapshots: {} }))
+      await sayMissingBridges(deps.guests, options, log)
       const names = Object.keys(done.reservation.snapshots)
       if (names.length > 0) log(`snapshots of the guest as it was are removed: ${names.join(', ')}`)
     },

@@ -13,10 +13,10 @@ import { reachOf } from '#host/reach.ts'
 import { webUrl, withoutSecrets } from '#host/web.ts'
 import type { Settings } from '#settings.ts'
 import type { Compression } from '#storage/download.ts'
-import { placedName } from '#storage/placing.ts'
+import { placedName, placedVolume } from '#storage/placing.ts'
 import type { StorageService } from '#storage/service.ts'
 import { type Checksum, checksumOf, requireChecksumShape } from '#storage/transfer.ts'
-import { type FileContent, volumeId } from '#storage/volume.ts'
+import type { FileContent } from '#storage/volume.ts'
 import { operation } from '#tasks/operation.ts'
 import { discardStaging, ifConfigured, markOf, withdrawPublished } from './aside.ts'
 
@@ -53,13 +53,13 @@ export interface DownloadFileDeps {
 
 export const downloadFile = operation<DownloadFile, DownloadFileDeps>('download', {
   id: ({ storage }) => storage,
-  locks: (params) => [`volume/${volumeOf(params)}`],
+  locks: (params) => [`volume/${placedVolume(params)}`],
   secrets: ['url'],
 })
   .step('target', {
     async do({ params, deps, log, signal }) {
       await deps.storage.requireContent(params.storage, params.content)
-      const path = await pathOf(deps.storage, volumeOf(params))
+      const path = await pathOf(deps.storage, placedVolume(params))
       if (path === undefined) return { isThere: false }
       const { checksum } = params
       if (checksum === undefined) throw new Fault('conflict', `refusing to override existing file '${path}'`)
@@ -75,14 +75,14 @@ export const downloadFile = operation<DownloadFile, DownloadFileDeps>('download'
     },
     // Nothing was replaced; what `publish` may have kept of the name goes.
     undo: ({ params, deps, task }) =>
-      ifConfigured(deps.storage, params.storage, () => deps.storage.erase(volumeOf(params), markOf(task.upid))),
+      ifConfigured(deps.storage, params.storage, () => deps.storage.erase(placedVolume(params), markOf(task.upid))),
     always: true,
   })
   .step('download', {
     async do({ params, deps, done, log, progress, signal, task }) {
       if (done.target.isThere) return {}
       const { storage, content, fileName, from: shown, url = shown, checksum, compression, verifyCertificates } = params
-      log(`downloading ${shown} to ${volumeOf(params)}`)
+      log(`downloading ${shown} to ${placedVolume(params)}`)
       const telling = teller(deps.clock, log)
       const identity = await deps.storage.stageDownload({
         storage,
@@ -108,16 +108,16 @@ export const downloadFile = operation<DownloadFile, DownloadFileDeps>('download'
       if (checksum) log(`OK, checksum verified (${checksum.algorithm})`)
       return { identity }
     },
-    undo: ({ params, deps, task }) => discardStaging(deps.storage, volumeOf(params), task.upid),
+    undo: ({ params, deps, task }) => discardStaging(deps.storage, placedVolume(params), task.upid),
   })
   .step('publish', {
     async do({ params, deps, done, log, task }) {
       if (done.target.isThere) return
-      await deps.storage.publishFile(volumeOf(params), markOf(task.upid))
-      log(`download of '${params.from}' to '${volumeOf(params)}' finished`)
+      await deps.storage.publishFile(placedVolume(params), markOf(task.upid))
+      log(`download of '${params.from}' to '${placedVolume(params)}' finished`)
     },
     undo: ({ params, deps, done, task }) =>
-      withdrawPublished(deps.storage, volumeOf(params), task.upid, done.download?.identity),
+      withdrawPublished(deps.storage, placedVolume(params), task.upid, done.download?.identity),
   })
 
 async function pathOf(storage: DownloadFileDeps['storage'], volid: VolumeId): Promise<string | undefined> {
@@ -145,10 +145,6 @@ function teller(clock: Pick<Clock, 'monotonic'>, log: (line: string) => void) {
     },
     end: () => log(`${humanSize(done)} received, ${rate()}`),
   }
-}
-
-function volumeOf({ storage, content, fileName }: Pick<DownloadFile, 'storage' | 'content' | 'fileName'>): VolumeId {
-  return volumeId(storage, placedName(content, fileName))
 }
 
 export interface DownloadParams {

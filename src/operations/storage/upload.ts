@@ -6,12 +6,11 @@
 import { rm } from 'node:fs/promises'
 import { dirname, join, normalize } from 'node:path'
 import { invalid } from '#base/fault.ts'
-import type { VolumeId } from '#base/ids.ts'
 import type { Settings } from '#settings.ts'
-import { placedName } from '#storage/placing.ts'
+import { placedName, placedVolume } from '#storage/placing.ts'
 import type { StorageService } from '#storage/service.ts'
 import { type Checksum, requireChecksumShape } from '#storage/transfer.ts'
-import { type FileContent, volumeId } from '#storage/volume.ts'
+import type { FileContent } from '#storage/volume.ts'
 import { operation } from '#tasks/operation.ts'
 import { discardStaging, ifConfigured, markOf, withdrawPublished } from './aside.ts'
 
@@ -33,14 +32,16 @@ export interface UploadFileDeps {
 
 export const uploadFile = operation<UploadFile, UploadFileDeps>('imgcopy', {
   id: ({ storage }) => storage,
-  locks: (params) => [`volume/${volumeOf(params)}`],
+  locks: (params) => [`volume/${placedVolume(params)}`],
 })
   .step('spool', {
     do: ({ params, log }) => log(`starting file import from: ${params.fileName}`),
     async undo({ params, deps, task }) {
       await rm(params.spooled, { force: true })
       // The file that was replaced; after a failure it has its name again and there is nothing to erase.
-      await ifConfigured(deps.storage, params.storage, () => deps.storage.erase(volumeOf(params), markOf(task.upid)))
+      await ifConfigured(deps.storage, params.storage, () =>
+        deps.storage.erase(placedVolume(params), markOf(task.upid)),
+      )
     },
     always: true,
   })
@@ -53,21 +54,17 @@ export const uploadFile = operation<UploadFile, UploadFileDeps>('imgcopy', {
       if (checksum) log(`checksum verified (${checksum.algorithm})`)
       return { identity }
     },
-    undo: ({ params, deps, task }) => discardStaging(deps.storage, volumeOf(params), task.upid),
+    undo: ({ params, deps, task }) => discardStaging(deps.storage, placedVolume(params), task.upid),
   })
   .step('publish', {
     async do({ params, deps, log, task }) {
-      await deps.storage.publishFile(volumeOf(params), markOf(task.upid))
-      log(`target volume: ${volumeOf(params)}`)
+      await deps.storage.publishFile(placedVolume(params), markOf(task.upid))
+      log(`target volume: ${placedVolume(params)}`)
       log('finished file import successfully')
     },
     undo: ({ params, deps, done, task }) =>
-      withdrawPublished(deps.storage, volumeOf(params), task.upid, done.copy?.identity),
+      withdrawPublished(deps.storage, placedVolume(params), task.upid, done.copy?.identity),
   })
-
-function volumeOf({ storage, content, fileName }: Pick<UploadFile, 'storage' | 'content' | 'fileName'>): VolumeId {
-  return volumeId(storage, placedName(content, fileName))
-}
 
 export interface UploadParams {
   readonly storage: string

@@ -116,6 +116,20 @@ test('a storage is added, shown, changed and forgotten', async () => {
   assert.deepEqual([gone.status, gone.reason], [500, "storage 'fast' does not exist"])
 })
 
+test('the storage every node has can be changed, and removed it is as a new node has it', async () => {
+  await using at = await world()
+  assert.equal((await at.ask('root', 'PUT', '/storage/local', { content: 'iso', disable: 1 })).status, 200)
+  assert.deepEqual(await at.ask('root', 'DELETE', '/storage/local'), { status: 200, reason: 'OK', data: null })
+  const { digest: _, ...local } = (await at.ask('root', 'GET', '/storage/local')).data as Record<string, unknown>
+  assert.deepEqual(local, {
+    storage: 'local',
+    type: 'dir',
+    path: join(at.lab.folder, 'storage', 'local'),
+    content: 'images,rootdir,iso,vztmpl,snippets,import,backup',
+  })
+  assert.deepEqual((await at.ask('root', 'GET', content)).data, [])
+})
+
 test('bad options are refused field by field', async () => {
   await using at = await world()
   const answer = await at.ask('root', 'POST', '/storage', {

@@ -1,0 +1,126 @@
+import assert from 'node:assert/strict'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { offlineCommands } from '#commands.ts'
+import { followOption } from './built-in.ts'
+import descriptions from './japanese/descriptions.json' with { type: 'json' }
+import sentences from './japanese/sentences.json' with { type: 'json' }
+import { translation } from './translation.ts'
+
+const sources = join(import.meta.dirname, '..')
+const { commands } = offlineCommands('lab')
+
+/** Everything help shows that the command line did not write itself. */
+const described = new Set([
+  ...commands.map(({ description }) => description),
+  ...[{ follow: followOption }, ...commands.map(({ options }) => options)]
+    .flatMap((options) => Object.values(options))
+    .flatMap(({ description, isListed }) => (isListed === false || description === undefined ? [] : [description])),
+])
+
+/** What is to be done next, wherever it is written, and the complaints of the command line itself. */
+const said = saidIn(sources)
+
+test('every description and every sentence that help or a failure shows is there in Japanese, and nothing else is', () => {
+  const known = new Set(Object.keys(descriptions))
+  assert.deepEqual([...described].filter((text) => !known.has(text)).toSorted(), [], 'add to descriptions.json')
+  assert.deepEqual([...known].filter((text) => !described.has(text)).toSorted(), [], 'shown by no help any more')
+  const translated = new Set([...Object.keys(sentences.remedies), ...Object.keys(sentences.messages)])
+  assert.deepEqual([...said].filter((text) => !translated.has(text)).toSorted(), [], 'add to sentences.json')
+  assert.deepEqual([...translated].filter((text) => !said.has(text)).toSorted(), [], 'said nowhere any more')
+})
+
+test('what differs from one time to the next is in both languages', () => {
+  for (const [english, japanese] of Object.values(sentences).flatMap((group) => Object.entries(group))) {
+    const places = (text: string) => [...new Set(text.match(/\{\d\}/g))].toSorted()
+    assert.deepEqual(places(japanese), places(english), english)
+    assert.match(japanese, /\p{Script=Han}|\p{Script=Hiragana}|\p{Script=Katakana}/u)
+  }
+})
+
+test('a reader of Japanese is told in Japanese, with what differs in its place, and anybody else as it was written', async () => {
+  const japanese = await translation('ja')
+  assert.equal(japanese('Start a virtual machine.'), '仮想マシンを起動する。')
+  assert.equal(
+    japanese('Detach it first: `hako vm set 100 --delete scsi1`.'),
+    '先に外してください: `hako vm set 100 --delete scsi1`',
+  )
+  assert.equal(
+    japanese("'a b' is too much: this command takes no plain argument"),
+    "'a b' は余分です: このコマンドは引数を取りません",
+  )
+  assert.equal(japanese("VM 100 already exists on node 'lab'"), "VM 100 already exists on node 'lab'")
+  assert.equal((await translation('en'))('Start a virtual machine.'), 'Start a virtual machine.')
+})
+
+function saidIn(folder: string): Set<string> {
+  const found = new Set<string>()
+  for (const file of readdirSync(folder, { recursive: true, encoding: 'utf8' })) {
+    if (!file.endsWith('.ts') || file.endsWith('.test.ts')) continue
+    const source = readFileSync(join(folder, file), 'utf8')
+    const starts = [...source.matchAll(/\bremedy(?::| =)\s/g)].map(({ index, 0: match }) => index + match.length)
+    if (file.startsWith('cli/')) {
+      for (const { index } of source.matchAll(/new Fault\('/g)) starts.push(source.indexOf(',', index) + 1)
+    }
+    for (const text of starts.flatMap((at) => texts(source, at))) if (isSentence(text)) found.add(text)
+  }
+  return found
+}
+
+/** Two words or more. How a command is written is no sentence. */
+function isSentence(text: string): boolean {
+  return /\p{L}{2,}\W+\p{L}{2,}/u.test(text) && !text.startsWith('hako ')
+}
+
+/** The texts of the expression that begins there, those that are added to one another as one. */
+function texts(source: string, start: number): string[] {
+  const found: string[] = []
+  let depth = 0
+  let [isAdded, isBegun] = [false, false]
+  for (let at = start; at < source.length; at += 1) {
+    const letter = source[at] ?? ''
+    if (letter === "'" || letter === '"' || letter === '`') {
+      const before = isAdded ? (found.pop() ?? '') : ''
+      const { text, end } = literal(source, at, before)
+      found.push(text)
+      isAdded = false
+      at = end
+    } else if ('([{'.includes(letter)) depth += 1
+    else if (')]}'.includes(letter)) depth -= 1
+    else if (letter === '+') isAdded = true
+    isBegun ||= letter.trim() !== ''
+    const isOver =
+      depth < 0 ||
+      (depth === 0 && (letter === ',' || letter === ';')) ||
+      (depth === 0 && letter === '\n' && isBegun && !/^\s*[?:.+]/.test(source.slice(at, at + 80)) && !isAdded)
+    if (isOver) break
+  }
+  return found
+}
+
+/** Reads a literal; `{0}`, `{1}`, … stand for what a template fills in. */
+function literal(source: string, start: number, before: string): { text: string; end: number } {
+  const quote = source[start]
+  let text = before
+  let at = start + 1
+  for (; source[at] !== quote; at += 1) {
+    if (source[at] === '\\') text += source[(at += 1)]
+    else if (quote === '`' && source.startsWith('${', at)) {
+      text += `{${text.match(/\{\d\}/g)?.length ?? 0}}`
+      at = endOfPlace(source, at + 2)
+    } else text += source[at]
+  }
+  return { text, end: at }
+}
+
+function endOfPlace(source: string, start: number): number {
+  let depth = 0
+  for (let at = start; ; at += 1) {
+    const letter = source[at] ?? '}'
+    if (letter === "'" || letter === '"' || letter === '`') at = literal(source, at, '').end
+    else if (letter === '{') depth += 1
+    else if (letter === '}' && depth === 0) return at
+    else if (letter === '}') depth -= 1
+  }
+}
