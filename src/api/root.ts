@@ -19,6 +19,7 @@ import { drillEndpoints, evidenceEndpoints } from './hako/drills.ts'
 import { networkChangeEndpoints } from './hako/network.ts'
 import { nodeConfigEndpoints } from './nodes/config.ts'
 import { applianceEndpoints } from './nodes/appliances.ts'
+import { ociEndpoints } from './nodes/oci.ts'
 import { aptEndpoints } from './nodes/apt.ts'
 import { bulkEndpoints } from './nodes/bulk.ts'
 import { certificateEndpoints } from './nodes/certificates.ts'
@@ -74,6 +75,7 @@ const endpoints = [
   ...executeEndpoints,
   ...nodeFactEndpoints,
   ...applianceEndpoints,
+  ...ociEndpoints,
   ...aptEndpoints,
   ...bulkEndpoints,
   ...capabilityEndpoints,

@@ -32,6 +32,7 @@ import { drillGuest } from './recovery/drill.ts'
 import { copyVolume } from './storage/copy.ts'
 import { deleteVolume } from './storage/delete.ts'
 import { downloadFile } from './storage/download.ts'
+import { pullOciImage } from './storage/pull-image.ts'
 import { uploadFile } from './storage/upload.ts'
 
 export const allOperations = operationsByName([
@@ -52,6 +53,7 @@ export const allOperations = operationsByName([
   initDisk,
   moveDisk,
   pruneBackups,
+  pullOciImage,
   orderCertificate,
   rebootGuest,
   refreshPackages,

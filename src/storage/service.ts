@@ -25,6 +25,7 @@ import { formatByEnding, inspectImage } from './import.ts'
 import { copyImage, type DiskSnapshots, type LayeredDisk, layersOf, linkImage } from './links.ts'
 import { linksOf, requireUnlinked, snapshotsOf } from './links.ts'
 import { StorageOpener } from './opener.ts'
+import { type OciPull, stageOciPull } from './oci-pull.ts'
 import { annotateFile, discardStaged, type FilePlacement, publishFile, stageFile, withdrawFile } from './placing.ts'
 import type { StorageFeatures, VolumeFacts } from './plugin.ts'
 import { pluginOf } from './plugins/all.ts'
@@ -326,6 +327,11 @@ export class StorageService {
   /** Takes a file from a web server, out of sight; `publishFile` shows it. Returns its identity for `withdrawFile`. */
   async stageDownload(download: Download): Promise<string> {
     return stageDownload(this.#needs.host, await this.#opener.open(download.storage), download)
+  }
+
+  /** Takes an image of a registry, out of sight; `publishFile` shows it. Returns its identity for `withdrawFile`. */
+  async stageOciPull(pull: OciPull): Promise<string> {
+    return stageOciPull(this.#needs.host, await this.#opener.open(pull.storage), pull)
   }
 
   /** Shows a staged file. What it replaces is kept out of sight until `erase` under the same mark. */
