@@ -61,9 +61,10 @@ async function nfsServer(): Promise<void> {
     exported(2, '/open'),
   ]
   await writeFile(config, `${lines.join('\n')}\n`)
-  start('rpcbind', '-f', '-w')
-  await waitFor(() => succeeds(() => inside('rpcinfo', '-p', here)), { what: 'rpcbind', timeoutMs: 10_000 })
-  start('ganesha.nfsd', '-F', '-L', join(folder, 'log'), '-f', config, '-p', join(folder, 'pid'))
+  // Both meet at a socket in /run, where the machine's own may lie.
+  const script = 'mount -t tmpfs tmpfs /run && mkdir /run/rpcbind /run/ganesha && rpcbind && exec ganesha.nfsd "$@"'
+  const options = ['-F', '-L', join(folder, 'log'), '-f', config, '-p', join(folder, 'pid')]
+  start('unshare', '--mount', '--', 'sh', '-c', script, 'sh', ...options)
   const answers = () => succeeds(() => inside('showmount', '--exports', here))
   await waitFor(answers, { what: 'the NFS server', timeoutMs: 20_000, everyMs: 100 })
 }
