@@ -5,6 +5,7 @@ import type { Call } from './call.ts'
 import { acmeEndpoints } from './cluster/acme.ts'
 import { acmePluginEndpoints } from './cluster/acme-plugins.ts'
 import { backupJobEndpoints } from './cluster/backup.ts'
+import { bulkActionEndpoints } from './cluster/bulk-action.ts'
 import { jobEndpoints } from './cluster/jobs.ts'
 import { clusterLogEndpoints } from './cluster/log.ts'
 import { metricEndpoints } from './cluster/metrics.ts'
@@ -61,6 +62,7 @@ const endpoints = [
   ...acmeEndpoints,
   ...acmePluginEndpoints,
   ...backupJobEndpoints,
+  ...bulkActionEndpoints,
   ...jobEndpoints,
   ...clusterLogEndpoints,
   ...metricEndpoints,

@@ -25,7 +25,7 @@ import { restoreGuest } from './guest/restore.ts'
 import { startGuest } from './guest/start.ts'
 import { templateGuest } from './guest/template.ts'
 import { applyNetwork } from './node/apply-network.ts'
-import { startAll, stopAll, suspendAll } from './node/all-guests.ts'
+import { bulkShutdown, bulkStart, bulkSuspend, startAll, stopAll, suspendAll } from './node/all-guests.ts'
 import { refreshPackages } from './node/refresh-packages.ts'
 import { reloadService, restartService, startService, stopService } from './node/service.ts'
 import { drillGuest } from './recovery/drill.ts'
@@ -38,6 +38,9 @@ import { uploadFile } from './storage/upload.ts'
 export const allOperations = operationsByName([
   applyNetwork,
   backupGuests,
+  bulkShutdown,
+  bulkStart,
+  bulkSuspend,
   cloneGuest,
   configureGuest,
   copyVolume,

@@ -14,6 +14,7 @@ const children = [
   'acme',
   'backup',
   'backup-info',
+  'bulk-action',
   'jobs',
   'log',
   'mapping',
