@@ -55,6 +55,12 @@ async function asked<T>(reference: string, ask: () => Promise<T>): Promise<T> {
     return await ask()
   } catch (cause) {
     if (!isFault(cause, 'failed')) throw cause
+    if (/failed to execute skopeo/.test(messageOf(cause))) {
+      throw new Fault('unavailable', "the program 'skopeo' is not installed on this node; package 'skopeo' has it", {
+        cause,
+        remedy: 'Run `apt-get install skopeo` on the node.',
+      })
+    }
     const said = /msg="((?:[^"\\]|\\.)*)"/.exec(messageOf(cause))?.[1]?.replaceAll('\\"', '"')
     const why = printable(said ?? messageOf(cause))
     throw new Fault('unavailable', `the registry does not give '${reference}': ${why}`, { cause })

@@ -65,7 +65,8 @@ export async function stageOciPull(host: Host, open: OpenStorage, pull: OciPull)
           await open.requireRoom((await from.stat()).size + reserve, `file '${name.file}'`)
           await copyVerified(from, path, { signal })
         } finally {
-          await rm(folder, { recursive: true, force: true })
+          // A tool that was killed may write while this looks.
+          await rm(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 })
         }
       }),
     )

@@ -215,6 +215,15 @@ test('a provider that is another than it says, knows another secret, or is not t
   }
 })
 
+test('a provider on this very machine may do without TLS', async () => {
+  using plain = await openidProvider({ isPlain: true })
+  plain.people.eve = { email: 'eve@example.org' }
+  await realm('here', { 'issuer-url': plain.issuer, 'client-key': plain.clientKey, autocreate: 1 })
+  const back = await plain.visit((await begin('here')).href, 'eve')
+  const [state = '', code = ''] = ['state', 'code'].map((name) => back.searchParams.get(name) ?? '')
+  assert.equal(session(await end({ state, code })).username, 'eve@here')
+})
+
 test('a factor the user has on the node is asked for beside the provider', async () => {
   const uri = 'otpauth://totp/Hakobune:x?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ&algorithm=SHA256&digits=8&period=60'
   const read = readOtpauth(uri)
@@ -269,10 +278,19 @@ test('whoever begins very many pushes out their own first', async () => {
   assert.equal((await end(mine, '192.0.2.1')).username, 'bob@office')
 })
 
-test('the command line says where to log in', async () => {
+test('the command line says where to log in, and takes what came back', async () => {
   const program = join(import.meta.dirname, '../../src/cli/main.ts')
   const env = { PATH: process.env.PATH, HAKO_RUN_DIR: node.settings.runDir, LANG: 'C' }
-  const args = ['--disable-warning=ExperimentalWarning', program, 'realm', 'login-url', 'office', redirectUrl]
-  const { stdout } = await promisify(execFile)(process.execPath, args, { env })
-  assert.ok(stdout.startsWith(`${provider.issuer}/auth?`), stdout)
+  const hako = async (input: string, ...words: string[]) => {
+    const args = ['--disable-warning=ExperimentalWarning', program, ...words]
+    const running = promisify(execFile)(process.execPath, args, { env })
+    running.child.stdin?.end(input)
+    return (await running).stdout
+  }
+  const address = await hako('', 'realm', 'login-url', 'forgetful', redirectUrl)
+  assert.ok(address.startsWith(`${provider.issuer}/auth?`), address)
+  const back = await provider.visit(address.trim(), 'bob')
+  const [state = '', code = ''] = ['state', 'code'].map((name) => back.searchParams.get(name) ?? '')
+  const shown = await hako(code, 'realm', 'login', redirectUrl, state, '-o', 'json')
+  assert.equal((JSON.parse(shown) as { username: string }).username, 'bob@forgetful')
 })

@@ -43,7 +43,8 @@ export const openidEndpoints = [
     description:
       'End a log-in with what the provider sent its user back with, and get a ticket; with NeedTFA it is half of one, as at `/access/ticket`.',
     params: {
-      state: string({ description: 'As the provider sent it back.', maxLength: 1024, isSecret: true }),
+      // Worth nothing without the code.
+      state: string({ description: 'As the provider sent it back.', maxLength: 1024 }),
       code: string({ description: 'As the provider sent it back.', maxLength: 4096, isSecret: true }),
       'redirect-url': redirectUrl,
     },
@@ -56,7 +57,7 @@ export const openidEndpoints = [
       clustername: optional(string()),
       NeedTFA: optional(integer()),
     }),
-    cli: { command: ['realm', 'login'], positional: ['redirect-url'] },
+    cli: { command: ['realm', 'login'], positional: ['redirect-url', 'state'] },
     handle: ({ state, code, 'redirect-url': back }, { services, remoteAddress }) =>
       services.access.openIdLogin({ state, code, redirectUrl: back, address: remoteAddress }),
   }),
