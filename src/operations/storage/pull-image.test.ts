@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises'
 import type { RequestListener } from 'node:http'
 import { createServer } from 'node:https'
 import { createServer as createTcpServer } from 'node:net'
@@ -11,6 +11,7 @@ import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { promisify } from 'node:util'
 import { KiB, MiB } from '#base/bytes.ts'
+import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import type { VolumeId } from '#base/ids.ts'
 import { machine } from '#host/exec.ts'
@@ -137,11 +138,29 @@ suite('an image', () => {
     await registry.push('team/large:1', randomBytes(3 * MiB))
     await using small = await world({ sizeBytes: MiB })
     await fails(small, `${registry.address}/team/large:1`, /^the image '.*large:1' is larger than 1\.00? MiB$/)
-    await using mute = closing.use(await silentServer())
-    const impatient = AbortSignal.timeout(800)
-    await fails(made, `${mute.address}/team/web:1`, /interrupted/, impatient)
+    await using mute = await silentServer()
     await using hurried = await world({ wholeMs: 800 })
     await fails(hurried, `${mute.address}/team/web:1`, /took longer than 0\.8 s$/)
+  })
+
+  test('is fetched by a program that may do nothing else, and ends with whoever asked', async () => {
+    await using made = await world()
+    await using mute = await silentServer()
+    const reference = `${mute.address}/team/web:1`
+    const ending = new AbortController()
+    const running = fails(made, reference, /interrupted/, ending.signal)
+    const isTool = (argv: readonly string[]) => argv[0] === 'skopeo' && argv.includes(`docker://${reference}`)
+    const pid = await waitFor(async () => (await findProcesses(isTool))[0], { what: 'the tool', timeoutMs: 10_000 })
+    const status = await readFile(`/proc/${pid}/status`, 'utf8')
+    const said = (name: string) => new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(status)?.[1]
+    const uid = settingsFor([]).uidBase - 3
+    assert.equal(said('Uid'), [uid, uid, uid, uid].join('\t'))
+    assert.deepEqual([said('CapEff'), said('CapBnd'), said('NoNewPrivs')], ['0'.repeat(16), '0'.repeat(16), '1'])
+    for (const kind of ['net', 'mnt']) {
+      assert.notEqual(await readlink(`/proc/${pid}/ns/${kind}`), await readlink(`/proc/self/ns/${kind}`))
+    }
+    ending.abort()
+    await running
   })
 
   test('is asked for nowhere the node asks nothing, wherever a registry leads', async () => {
