@@ -19,7 +19,7 @@ import { namesOf } from '#network/names.ts'
 import { verifyBackups } from '#operations/backup/verify.ts'
 import { resetGuest, stopGuest } from '#operations/guest/power.ts'
 import { rebootGuest, shutdownGuest } from '#operations/guest/shutdown.ts'
-import { startAll, stopAll, suspendAll } from '#operations/node/all-guests.ts'
+import { bulkShutdown, bulkStart, bulkSuspend, startAll, stopAll, suspendAll } from '#operations/node/all-guests.ts'
 import { drillGuest } from '#operations/recovery/drill.ts'
 import type { DrillGuest } from '#operations/recovery/drill-facts.ts'
 import { RecoveryService } from '#recovery/service.ts'
@@ -150,6 +150,9 @@ suite('operations on a running guest', () => {
   everyStepFails(startAll, stopped, { isFinal: true })
   everyStepFails(stopAll, settling, { isFinal: true })
   everyStepFails(suspendAll, place, { isFinal: true })
+  everyStepFails(bulkStart, stopped, { isFinal: true, withCrashes: false })
+  everyStepFails(bulkShutdown, settling, { isFinal: true, withCrashes: false })
+  everyStepFails(bulkSuspend, place, { isFinal: true, withCrashes: false })
   // Last: a guest on its way up after a reset has said long before that it hears its button.
   everyStepFails(resetGuest, place, { isFinal: true, leavesNothing: true })
 })

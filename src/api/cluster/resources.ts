@@ -13,6 +13,7 @@ const children = [
   'acme',
   'backup',
   'backup-info',
+  'bulk-action',
   'jobs',
   'log',
   'mapping',
