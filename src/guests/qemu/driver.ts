@@ -19,7 +19,7 @@ import { Cgroups, type GroupLimits } from '#host/cgroup.ts'
 import { asFileFault } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
 import { accelerator } from '#host/kvm.ts'
-import { endProcess, findProcesses, isAlive, memoryCounters, startTimeOf, statOf } from '#host/proc.ts'
+import { endProcess, findProcesses, isAlive, memoryCounters, startTimeOf } from '#host/proc.ts'
 import type { QmpClient } from '#host/qmp.ts'
 import { onlineProcessors } from '#host/topology.ts'
 import type { Options } from '../config.ts'
@@ -28,6 +28,7 @@ import type { StartOptions } from '../guest.ts'
 import type { GuestDevices, GuestNetwork, GuestStorage } from '../needs.ts'
 import type { ProcessName, RunningRecord, RunRecord } from '../run-record.ts'
 import { RunRecords } from '../run-record.ts'
+import { endOne, forgetBeside, isBeside, logsBeside, startBeside } from './beside.ts'
 import { configToArgv, qmpSockets } from './command-line.ts'
 import { cpuLimitsOf } from './cpu.ts'
 import type { Drive } from './drive.ts'
@@ -43,11 +44,10 @@ import { boundLogs, keepLogs } from './log-files.ts'
 import { machineOf, openMonitor, prepare, quit, versionOf } from './monitor.ts'
 import { nicsOf } from './nic.ts'
 import { findDevices } from './node-devices.ts'
-import { openDisc, openDrives, openTpmState } from './open-drives.ts'
+import { openDisc, openDrives } from './open-drives.ts'
 import { requireMemory } from './room.ts'
 import { nodePortsOf } from './serial.ts'
-import { hasTpm, tpmLog, tpmProgram, tpmSocket } from './tpm.ts'
-import { startTpm } from './tpm-process.ts'
+import { setStateBus } from './state-bus.ts'
 
 export interface DriverNeeds {
   readonly settings: {
@@ -68,7 +68,6 @@ export interface DriverNeeds {
 const startLimitMs = 30_000
 /** How long QEMU may take to write back its caches when told to quit, before it is killed. */
 const quitLimitMs = 10_000
-const tpmGraceMs = 2_000
 /** What a process inherits comes after its standard input, output and error. */
 const firstDescriptor = 3
 /** Threads for processors, block layer and display; a guest that needs more is out of hand. */
@@ -150,13 +149,9 @@ export class QemuDriver {
       const ports = Object.fromEntries(nodePortsOf(options).map(({ name, path }) => [name, inherit(path, 'r+')]))
       const hardware = how.memory ? withMachine(options, how.memory.machine) : options
       const argv = configToArgv(hardware, { vmid, accelerator: accel, runDir, files, taps, ports, ...devices })
-      const logs = [qemuLog, ...(hasTpm(options) ? [tpmLog] : [])]
-      await prepareRunDir(runDir, uid, { logs, copies: passingFiles(options) })
-      if (hasTpm(options)) {
-        const statePath = await openTpmState(options, storage)
-        const tpm = await startTpm({ options, statePath, uid, runDir, timeoutMs, signal })
-        await this.#confine(vmid, options, accel, tpm)
-      }
+      await prepareRunDir(runDir, uid, { logs: [qemuLog, ...logsBeside(options)], copies: passingFiles(options) })
+      const beside = { ...storage, options, runDir, folders: devices.folders, timeoutMs, signal }
+      await startBeside(beside, (pid) => this.#confine(vmid, options, accel, pid))
       process = await launch({
         argv,
         uid,
@@ -301,6 +296,14 @@ export class QemuDriver {
     await (await this.#groups()).limit(this.groupOf(vmid), groupLimitsOf(options, accel))
   }
 
+  /** Lets helpers of the node send what they hold for the running guest along with its state, or ends that. */
+  async setStateBus(vmid: Vmid, isWanted: boolean): Promise<void> {
+    await using monitor = await this.monitor(vmid)
+    const confine = async (pid: number) => (await this.#groups()).addProcess(this.groupOf(vmid), pid)
+    const place = { host: this.#needs.host, runDir: this.runDirOf(vmid), uid: this.uidOf(vmid), confine }
+    await setStateBus(monitor, place, isWanted)
+  }
+
   /** Pulls the plug: `quit`, and SIGKILL when that takes longer than its limit. Cleans up. */
   async stop(vmid: Vmid, limitMs = quitLimitMs): Promise<void> {
     const { process } = await this.requireRunning(vmid)
@@ -336,15 +339,12 @@ export class QemuDriver {
   }
 
   async #cleanUp(vmid: Vmid, netns: string | undefined): Promise<void> {
-    for (const pid of await this.processesOf(vmid)) {
-      // A TPM that has just lost its QEMU may be writing down what it was told last.
-      const isTpm = (await statOf(pid))?.command === tpmProgram
-      await endProcess(pid, await startTimeOf(pid), { graceMs: isTpm ? tpmGraceMs : 0 })
-    }
+    for (const pid of await this.processesOf(vmid)) await endOne(pid)
     const cgroups = await this.#groups()
     await cgroups.killAll(this.groupOf(vmid))
     await cgroups.removeGroup(this.groupOf(vmid))
     await this.#needs.network.unplug({ vmid, ...(netns === undefined ? {} : { netns }) })
+    await forgetBeside(this.runDirOf(vmid))
     await keepLogs(this.runDirOf(vmid))
   }
 
@@ -362,11 +362,11 @@ export class QemuDriver {
     await boundLogs(this.runDirOf(vmid), this.uidOf(vmid))
   }
 
-  /** Pids of QEMUs that serve this guest's monitor, and of its TPM, whoever remembers them. */
+  /** Pids of QEMUs that serve this guest's monitor, and of the programs beside them, whoever remembers them. */
   async processesOf(vmid: Vmid): Promise<number[]> {
     const socket = `unix:${join(this.runDirOf(vmid), qmpSockets.short)},server=on,wait=off`
-    const control = `type=unixio,path=${tpmSocket(this.runDirOf(vmid))},mode=0600`
-    return findProcesses((argv) => argv.includes(socket) || argv.includes(control))
+    const beside = isBeside(this.runDirOf(vmid))
+    return findProcesses((argv) => argv.includes(socket) || beside(argv))
   }
 }
 

@@ -21,6 +21,7 @@ import { parallelCount, serialCount } from './serial.ts'
 import { smbiosFormat, vmgenidPattern } from './smbios.ts'
 import { usbCount, usbFormat } from './usb.ts'
 import { vgaFormat } from './vga.ts'
+import { folderCount, folderFormat } from './virtiofs.ts'
 import { watchdogFormat } from './watchdog.ts'
 
 const osTypes = 'other wxp w2k w2k3 w2k8 wvista win7 win8 win10 win11 l24 l26 solaris'.split(' ')
@@ -71,6 +72,11 @@ export const diskOptions = {
     'unused',
     unusedCount,
     propertyString(unusedFormat, { description: 'Volume of the guest no drive uses.', maxLength: 1024 }),
+  ),
+  ...indexed(
+    'virtiofs',
+    folderCount,
+    propertyString(folderFormat, { description: 'Folder of the node, by its directory mapping.', maxLength: 256 }),
   ),
   efidisk0: optional(
     propertyString(driveFormat('efidisk'), { description: 'Variables of the UEFI firmware.', maxLength: 4096 }),

@@ -12,6 +12,8 @@ import { type GuestConfig, isTemplate, type Options, type Snapshot } from '#gues
 import { agentOf } from '#guests/qemu/agent.ts'
 import { drivesOf, wishOf } from '#guests/qemu/drive.ts'
 import { memoryMiBOf } from '#guests/qemu/memory.ts'
+import { isOnBus } from '#guests/qemu/state-bus.ts'
+import { foldersOf } from '#guests/qemu/virtiofs.ts'
 import { saveDisks, saveMemory } from '#guests/qemu/snapshot.ts'
 import { noSnapshots } from '#storage/links.ts'
 import { operation } from '#tasks/operation.ts'
@@ -138,12 +140,28 @@ async function snapshotOf(
   if (status?.state === 'running' && running && diskVolumes(running).length === 0) {
     throw noSnapshots('A guest without disks')
   }
+  if (status?.state === 'running' && running) await requireMovable(vmid, running, guests)
   return {
     options: keptOptions(options),
     takenAt: seconds(clock),
     description,
     ...(status?.state === 'running' && running ? { memory: { options: running, machine: status.machine } } : {}),
   }
+}
+
+/** What is held outside of QEMU is not in its memory, and the memory cannot be loaded without it. */
+async function requireMovable(vmid: Vmid, running: Options, guests: DiskDeps['guests']): Promise<void> {
+  const [folder] = foldersOf(running)
+  if (folder) {
+    throw new Fault('conflict', `the memory of VM ${vmid} cannot be kept: ${folder.name} is a folder of the node`, {
+      remedy: 'Take the snapshot without memory (vmstate=0), or stop the guest first.',
+    })
+  }
+  await using monitor = await guests.qmp(vmid)
+  if (!(await isOnBus(monitor))) return
+  throw new Fault('conflict', `the memory of VM ${vmid} cannot be kept: helpers of the node hold a part of its state`, {
+    remedy: 'End that first: POST dbus-vmstate with action=stop.',
+  })
 }
 
 /** A host's own file or device has no snapshots. */

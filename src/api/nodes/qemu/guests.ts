@@ -24,6 +24,7 @@ const children = [
   'clone',
   'cloudinit',
   'config',
+  'dbus-vmstate',
   'feature',
   'monitor',
   'move_disk',

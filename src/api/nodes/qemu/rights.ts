@@ -10,6 +10,7 @@ import { hostpciFormat } from '#guests/qemu/hostpci.ts'
 import { nicOf } from '#guests/qemu/nic.ts'
 import { isRootOnly, privilegeFor } from '#guests/qemu/options.ts'
 import { usbFormat } from '#guests/qemu/usb.ts'
+import { folderOf } from '#guests/qemu/virtiofs.ts'
 import { all, any, check, type Permission, rootOnly } from '#rest/endpoint.ts'
 import { toRead } from '#views/volume-access.ts'
 import type { Call } from '../../call.ts'
@@ -103,6 +104,7 @@ function rightsOfName(name: string, value: string): Permission[] {
   const use = (kind: string, what: unknown) => [check('Mapping.Use', `/mapping/${kind}/${String(what)}`)]
   const model = name === 'cpu' ? customModelOf({ cpu: value }) : undefined
   if (model !== undefined) return use('cpu', model)
+  if (/^virtiofs\d+$/.test(name)) return use('dir', folderOf(name, value).mapping)
   const [, kind] = /^(usb|hostpci)\d+$/.exec(name) ?? []
   if (kind === undefined) return []
   const format = kind === 'usb' ? usbFormat : hostpciFormat
