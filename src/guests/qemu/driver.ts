@@ -169,7 +169,7 @@ export class QemuDriver {
     await using monitor = await untilMonitor(join(runDir, qmpSockets.short), runDir, process, timeoutMs, signal)
     await prepare(monitor, options)
     await this.#unplugOthers(monitor, options, how.onlyNics)
-    if (how.memory) await loadMemory(monitor, options, how.memory.tag, signal)
+    if (how.memory) await loadMemory(monitor, options, how.memory, { storage: this.#needs.storage, uid, signal })
     const [machine, qemuVersion] = [await machineOf(monitor), await versionOf(monitor)]
     signal?.throwIfAborted()
     if (!isOn(options.freeze, false)) await monitor.execute('cont')

@@ -90,6 +90,13 @@ export const diskOptions = {
       maxLength: 16,
     }),
   ),
+  vmstatestorage: optional(
+    string({
+      description: 'Storage for the memory of snapshots; else it goes into the first disk.',
+      format: 'pve-storage-id',
+      maxLength: 64,
+    }),
+  ),
   cdrom: optional(string({ description: 'Old spelling of ide2.', maxLength: 1024 })),
 } as const
 

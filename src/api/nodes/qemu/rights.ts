@@ -16,7 +16,7 @@ import { toRead } from '#views/volume-access.ts'
 import type { Call } from '../../call.ts'
 
 export const optionRightsSay =
-  'by option VM.Config.* on the guest; for drives Datastore.AllocateSpace on their storage or the right to read their volume; for cicustom the right to read its snippets; SDN.Use on the bridge; Mapping.Use on a mapping or custom processor model; args, hookscript, lock, skiplock, host paths and host devices are for root@pam alone'
+  'by option VM.Config.* on the guest; for drives and vmstatestorage Datastore.AllocateSpace on their storage or the right to read their volume; for cicustom the right to read its snippets; SDN.Use on the bridge; Mapping.Use on a mapping or custom processor model; args, hookscript, lock, skiplock, host paths and host devices are for root@pam alone'
 
 /** Rights for setting these options of the guest. */
 export function rightsToSet(vmid: number, options: Options): Permission[] {
@@ -25,6 +25,7 @@ export function rightsToSet(vmid: number, options: Options): Permission[] {
     ...(driveNameParts(name) ? rightsOfDrive(name, value) : []),
     ...(/^net\d+$/.test(name) ? rightsOfCard(name, value) : []),
     ...rightsOfName(name, value),
+    ...(name === 'vmstatestorage' ? [check('Datastore.AllocateSpace', `/storage/${value}`)] : []),
     ...(name === 'cicustom' ? Object.values(snippetsOf(options)).map(toReadVolume) : []),
   ])
 }
