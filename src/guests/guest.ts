@@ -53,6 +53,8 @@ export interface StartOptions {
   readonly onlyNics?: readonly string[]
   /** Goes on from the memory kept under this name, on the machine it was kept on. */
   readonly memory?: KeptMemory & { readonly tag: string }
+  /** Socket of what is served below a drive whose image is not whole yet, by its name. */
+  readonly below?: Readonly<Record<string, string>>
   /** What cloud-init is told as its name instead of its own, so that it takes the machine for the one it knows. */
   readonly toldName?: string | undefined
   /** Task that starts it; an undo of that task may then stop it. */

@@ -145,7 +145,11 @@ export class QemuDriver {
     let process: ProcessName
     try {
       const storage = { storage: this.#needs.storage, vmid, uid }
-      const files = await openDrives(options, { ...storage, handOver: async (path) => inherit(path, 'r') })
+      const files = await openDrives(options, {
+        ...storage,
+        below: how.below,
+        handOver: async (path) => inherit(path, 'r'),
+      })
       const ports = Object.fromEntries(nodePortsOf(options).map(({ name, path }) => [name, inherit(path, 'r+')]))
       const hardware = how.memory ? withMachine(options, how.memory.machine) : options
       const argv = configToArgv(hardware, { vmid, accelerator: accel, runDir, files, taps, ports, ...devices })
