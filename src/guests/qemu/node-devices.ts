@@ -11,6 +11,7 @@ import { codeOf } from '#host/files.ts'
 import { freeHugePages, memoryNodes, onlineProcessors } from '#host/topology.ts'
 import type { Options } from '../config.ts'
 import type { GuestDevices } from '../needs.ts'
+import { requireConfidentialHost } from './confidential.ts'
 import type { CpuModel } from './cpu.ts'
 import { customModelOf } from './cpu.ts'
 import { requireFirmware } from './firmware.ts'
@@ -38,6 +39,7 @@ export async function findDevices(
   options: Options,
   { devices, uid }: { readonly devices: GuestDevices | undefined; readonly uid: number },
 ): Promise<FoundDevices> {
+  await requireConfidentialHost(vmid, options)
   await requireFirmware(options)
   await requireProcessors(vmid, options)
   await requireHugePages(vmid, options)

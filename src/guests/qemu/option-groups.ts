@@ -7,6 +7,7 @@ import { boolean, enumOf, indexed, integer, number, optional, propertyString, st
 import { agentFormat } from './agent.ts'
 import { audioFormat } from './audio.ts'
 import { bootFormat } from './boot.ts'
+import { sevFormat, tdxFormat } from './confidential.ts'
 import { cpuFormat } from './cpu.ts'
 import { driveFormat } from './drive-format.ts'
 import { unusedCount, unusedFormat } from './drive.ts'
@@ -133,6 +134,12 @@ export const hardwareOptions = {
     }),
   ),
   arch: optional(enumOf(['x86_64', 'aarch64'], { description: 'Architecture.' })),
+  'amd-sev': optional(
+    propertyString(sevFormat, { description: 'Memory the node cannot read, by AMD’s processors.', maxLength: 256 }),
+  ),
+  'intel-tdx': optional(
+    propertyString(tdxFormat, { description: 'Memory the node cannot read, by Intel’s processors.', maxLength: 256 }),
+  ),
   audio0: optional(propertyString(audioFormat, { description: 'Sound card.', maxLength: 256 })),
   ...indexed('usb', usbCount, propertyString(usbFormat, { description: 'USB device of the node.', maxLength: 256 })),
   ...indexed(

@@ -5,6 +5,7 @@ import { array, boolean, integer, object, optional, string } from '#base/schema/
 import { nodeName, storageId, upid } from '#base/schema/standard.ts'
 import type { Options } from '#guests/config.ts'
 import { driveNames, driveOf, wishOf } from '#guests/qemu/drive.ts'
+import { requireConfidential } from '#guests/qemu/confidential.ts'
 import { requireKnownMachine } from '#guests/qemu/known-machine.ts'
 import { withPasswordHashed } from '#guests/cloud-init/password.ts'
 import { requireOptions } from '#guests/qemu/new-guest.ts'
@@ -181,6 +182,7 @@ async function createOrRestore(params: Wish, call: Call): Promise<string> {
   const given = optionsFrom({ ...params })
   requireRoot(call, {}, given)
   await requireKnownMachine(call.services.host, given)
+  await requireConfidential(given)
   const options = await withPasswordHashed(call.services.host, given)
   if (pool !== undefined) await call.services.pools.get(pool)
   if (force !== true) await call.services.guests.requireFree(asVmid(vmid))
