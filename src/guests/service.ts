@@ -254,6 +254,11 @@ export class GuestService extends GuestRegistry {
     return this.driver.monitor(vmid, which, signal)
   }
 
+  /** Helpers of the node send what they hold for the running guest along with its state, or no longer. */
+  setStateBus(vmid: Vmid, isWanted: boolean): Promise<void> {
+    return this.driver.setStateBus(vmid, isWanted)
+  }
+
   /** Connects to the screen of the running guest, which speaks VNC. @throws Fault `conflict` when it has none */
   async connectScreen(vmid: Vmid): Promise<Socket> {
     return connectScreen(await this.#consolePlace(vmid))

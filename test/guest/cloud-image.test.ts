@@ -3,7 +3,7 @@
  * answers by SSH as that.
  */
 import assert from 'node:assert/strict'
-import { readFile } from 'node:fs/promises'
+import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { parse } from 'yaml'
@@ -25,6 +25,56 @@ suite('a cloud image', { timeout: 900_000 }, () => {
     image = await ensureDebianImage(host, node.settings.cacheDir)
   })
   after(() => node[Symbol.asyncDispose]())
+
+  test('finds in it a cloud-init that reads the layout of OpenNebula as it was meant', async () => {
+    const qemu = `/nodes/${node.settings.node}/qemu`
+    const key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGx1Y2t5bnVtYmVyc2V2ZW5hbmR0aGlydGVlbg== Ann\'s "key" $HOME'
+    await node.task(
+      await node.api('POST', qemu, {
+        vmid: '102',
+        name: 'web',
+        memory: '16',
+        ide2: 'local:cloudinit',
+        net0: 'virtio=BC:24:11:00:00:02',
+        citype: 'opennebula',
+        ciuser: 'ann',
+        cipassword: 'only at the console',
+        sshkeys: encodeURIComponent(key),
+        ipconfig0: 'ip=192.0.2.10/24,gw=192.0.2.1,ip6=2001:db8::10/64,gw6=2001:db8::1',
+        nameserver: '192.0.2.53',
+        searchdomain: 'example.com',
+      }),
+    )
+    await node.api('PUT', `${qemu}/102/cloudinit`)
+    const [root, context] = [join(node.settings.stateDir, 'root'), join(node.settings.stateDir, 'context')]
+    await mkdir(root)
+    const drive = join(node.settings.stateDir, 'storage/local/images/102/vm-102-cloudinit.raw')
+    await host.run(['xorriso', '-osirrox', 'on', '-indev', drive, '-extract', '/', context])
+    const label = await host.run(['blkid', '--probe', '--match-tag', 'LABEL', '--output', 'value', drive])
+    assert.equal(label.stdout.trim(), 'CONTEXT')
+    const inside = [
+      `mount -o loop,ro "$1" "$2"; mount --bind "$3" "$2/mnt"; mount --bind /dev "$2/dev"`,
+      'chroot "$2" python3 - "$4"',
+    ].join('\n')
+    const shell = ['unshare', '--mount', '--propagation', 'private', 'sh', '-ec', inside, 'sh'] as const
+    const program = await readFile(join(import.meta.dirname, '../fixtures/opennebula_reader.py'))
+    const { stdout } = await host.run([...shell, image, root, context, 'bc:24:11:00:00:02'], { input: program })
+    const read = JSON.parse(stdout) as Record<string, Record<string, unknown>>
+    assert.equal(read.metadata?.['local-hostname'], 'web.example.com')
+    assert.deepEqual(read.metadata['public-keys'], [key])
+    const user = parse(String(read.userdata)) as Record<string, unknown>
+    assert.equal(user.user, 'ann')
+    assert.match(String(user.password), /^\$6\$/)
+    assert.deepEqual(read['network-interfaces']?.ethernets, {
+      eth0: {
+        match: { macaddress: 'bc:24:11:00:00:02' },
+        addresses: ['192.0.2.10/24', '2001:db8::10/64'],
+        gateway4: '192.0.2.1',
+        gateway6: '2001:db8::1',
+        nameservers: { addresses: ['192.0.2.53'], search: ['example.com'] },
+      },
+    })
+  })
 
   test('becomes a template, whose linked clone answers by SSH with the name, user and address it was given', async (t) => {
     const qemu = `/nodes/${node.settings.node}/qemu`

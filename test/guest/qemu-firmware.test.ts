@@ -145,6 +145,15 @@ suite('firmware of guests', { timeout: 900_000 }, () => {
       (fault) =>
         isFault(fault) && /does not know 'pc-q35-99\.1': its newest are pc-q35-/.test(String(fault.fields?.machine)),
     )
+    for (const [name, value] of [
+      ['amd-sev', 'std'],
+      ['intel-tdx', 'tdx'],
+    ] as const) {
+      await assert.rejects(
+        node.api('PUT', `${at(104)}/config`, { [name]: value }),
+        (fault) => isFault(fault) && /this machine|not supported/.test(String(fault.fields?.[name])),
+      )
+    }
     await start(104)
     await stop(104)
   })

@@ -177,6 +177,22 @@ suite('a guest that changes while it runs', { timeout: 900_000 }, () => {
     assert.deepEqual(await pending(), [])
   })
 
+  test('a node that may use less takes memory from guests that allow it, and gives it back', async () => {
+    const config = (target: string) =>
+      node.api('PUT', `/nodes/${node.settings.node}/config`, { 'ballooning-target': target })
+    const balloon = async () =>
+      Number(/actual=(\d+)/.exec(String(await node.api('POST', `${guest}/monitor`, { command: 'info balloon' })))?.[1])
+    const before = await total()
+    const full = await balloon()
+    await config('0')
+    await set({ balloon: '1000', shares: '500' })
+    await waitFor(async () => (await balloon()) <= full - 100, { what: 'a step of the balloon', timeoutMs: 40_000 })
+    await waitFor(async () => (await total()) < before - 90_000, { what: 'less memory', timeoutMs: 20_000 })
+    await config('100')
+    await waitFor(async () => (await balloon()) === full, { what: 'all of its memory', timeoutMs: 40_000 })
+    await set({ shares: '0', delete: 'balloon' })
+  })
+
   test('what cannot change at once is pending, and in force after a restart', async () => {
     await set({ balloon: '0', scsi5: 'local:0.01', ide0: 'local:0.01', name: 'renamed' })
     const wanted = (await node.api('GET', `${guest}/config`)) as Reply

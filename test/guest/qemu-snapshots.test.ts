@@ -1,5 +1,7 @@
 /** Snapshots, growing disks, keys and QEMU's console, on a guest that is asked what it sees. */
 import assert from 'node:assert/strict'
+import { mkdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { waitFor } from '#base/clock.ts'
 import { MiB } from '#base/bytes.ts'
@@ -96,6 +98,25 @@ suite('snapshots of a running guest', { timeout: 900_000 }, () => {
     assert.ok(again >= from, `the counter says ${again} after ${from}`)
     await waitFor(async () => (await count()) > again, { what: 'the counter going on', timeoutMs: 60_000 })
     assert.ok((await uptime()) >= upThen, 'the guest was booted anew')
+  })
+
+  test('memory is kept on the storage that was named for it, and loaded from there', async () => {
+    const path = join(node.settings.stateDir, 'memories')
+    await mkdir(path)
+    await node.api('POST', '/storage', { storage: 'memories', type: 'dir', path, content: 'images' })
+    await node.api('PUT', `${guest}/config`, { vmstatestorage: 'memories' })
+    await create('apart', { vmstate: '1' })
+    const kept = (await node.api('GET', `${guest}/snapshot/apart/config`)) as Reply
+    assert.equal(kept.vmstate, 'memories:100/vm-100-state-apart.qcow2')
+    const file = join(path, 'images/100/vm-100-state-apart.qcow2')
+    assert.ok((await stat(file)).size > 16 * MiB)
+    await node.sh(100, 'kill $(cat /m/p); rm /m/p; sync')
+    await node.task(await node.api('POST', `${guest}/snapshot/apart/rollback`))
+    await untilAgent()
+    assert.equal(await node.sh(100, 'kill -0 $(cat /m/p) && echo alive'), 'alive')
+    await node.task(await node.api('DELETE', `${guest}/snapshot/apart`))
+    await assert.rejects(stat(file), { code: 'ENOENT' })
+    await node.api('PUT', `${guest}/config`, { delete: 'vmstatestorage' })
   })
 
   test('a snapshot is deleted while the guest runs, and its content with it', async () => {

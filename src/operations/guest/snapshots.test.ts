@@ -1,6 +1,7 @@
 /** Snapshots and growth of disks: whatever fails, disks and configuration belong together. Guests are tiny and real. */
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
+import { asVolumeId } from '#base/ids.ts'
 import type { Options } from '#guests/config.ts'
 import type { AnyOperation } from '#tasks/registry.ts'
 import { everyStepFails } from '#tasks/conformance.ts'
@@ -74,6 +75,13 @@ suite('a running guest', () => {
   everyStepFails(snapshotGuest, placesLike(plain, { name: 'one' }, started), without)
   suite('with its memory', () =>
     everyStepFails(snapshotGuest, placesLike(plain, { name: 'one', memory: true }, started), without),
+  )
+  const apart = async (world: GuestWorld) => {
+    await world.guests.changeConfig(world.id(100), (options) => ({ ...options, vmstatestorage: 'local' }))
+    await started(world)
+  }
+  suite('with its memory in a volume of its own', () =>
+    everyStepFails(snapshotGuest, placesLike(plain, { name: 'one', memory: true }, apart), without),
   )
   everyStepFails(rollbackGuest, placesLike(prepared, { name: 'before' }, started), without)
   everyStepFails(deleteSnapshot, placesLike(prepared, { name: 'before' }, started), {
@@ -154,6 +162,34 @@ test('a disk that a snapshot needs is not destroyed before the snapshot, and goe
   const { options } = await world.guests.config(vmid)
   assert.equal(options.unused0, undefined)
   assert.match(options.virtio1 ?? '', /vm-100-disk-1/)
+  await run(world, destroyGuest, { vmid })
+  assert.deepEqual(await world.filesOfStorage(), [])
+})
+
+test('memory kept apart lies on the storage it was given, and goes with the guest', async () => {
+  const { world, vmid } = await guestWithDisks('qcow2', { vmstatestorage: 'local' })
+  await using _ = world
+  await world.guests.start(vmid)
+  await run(world, snapshotGuest, { vmid, name: 'one', memory: true })
+  const volume = 'local:100/vm-100-state-one.qcow2'
+  const { snapshots = {} } = await world.guests.config(vmid)
+  assert.equal(snapshots.one?.memory?.volume, volume)
+  assert.ok((await world.filesOfStorage()).some((file) => file.endsWith('/vm-100-state-one.qcow2')))
+  await run(world, rollbackGuest, { vmid, name: 'one' })
+  assert.equal(await world.guests.isRunning(vmid), true)
+  await world.guests.stop(vmid)
+  await world.storage.free(asVolumeId(volume))
+  await assert.rejects(run(world, rollbackGuest, { vmid, name: 'one' }), /vm-100-state-one\.qcow2' does not exist/)
+  await run(world, deleteSnapshot, { vmid, name: 'one' })
+  await world.guests.start(vmid)
+  await run(world, snapshotGuest, { vmid, name: 'two', memory: true })
+  await assert.rejects(
+    world.guests
+      .changeConfig(vmid, (options) => ({ ...options, vmstatestorage: 'gone' }))
+      .then(() => run(world, snapshotGuest, { vmid, name: 'three', memory: true })),
+    /storage 'gone' does not exist/,
+  )
+  await world.guests.stop(vmid)
   await run(world, destroyGuest, { vmid })
   assert.deepEqual(await world.filesOfStorage(), [])
 })

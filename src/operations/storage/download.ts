@@ -8,7 +8,6 @@
 import { humanSize } from '#base/bytes.ts'
 import type { Clock } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
-import type { VolumeId } from '#base/ids.ts'
 import { reachOf } from '#host/reach.ts'
 import { webUrl, withoutSecrets } from '#host/web.ts'
 import type { Settings } from '#settings.ts'

@@ -6,6 +6,7 @@ import { boolean, integer, nothing, optional, string } from '#base/schema/schema
 import { configDigest, storageId, upid } from '#base/schema/standard.ts'
 import { withPasswordHashed } from '#guests/cloud-init/password.ts'
 import type { ConfigChange } from '#guests/config.ts'
+import { requireConfidential } from '#guests/qemu/confidential.ts'
 import { requireKnownMachine } from '#guests/qemu/known-machine.ts'
 import { optionParams, optionsFrom } from '#guests/qemu/options.ts'
 import { configureGuest } from '#operations/guest/configure.ts'
@@ -143,6 +144,7 @@ async function requestOf(params: ChangeParams, call: Call) {
   const given = optionsFrom({ ...params })
   requireRoot(call, params, given)
   await requireKnownMachine(call.services.host, given)
+  await requireConfidential(given)
   const options = await withPasswordHashed(call.services.host, given)
   const change: ConfigChange = {
     set: options,
