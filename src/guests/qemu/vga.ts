@@ -63,21 +63,16 @@ export function hasSpice(options: Options): boolean {
   return /^(qxl[234]?|virtio)$/.test(vgaOf(options).type)
 }
 
-/** Screens of a `qxl` display; other displays have one. */
-function headsOf(type: string): number {
-  return Number(/^qxl([234])$/.exec(type)?.[1] ?? 1)
-}
-
 /** Windows wants a card for each screen, everybody else one card with several outputs. */
 function qxlCards(options: Options): { outputs: number; memoryMiB: number }[] {
   const { type, memoryMiB = 16 } = vgaOf(options)
   if (!type.startsWith('qxl')) return []
-  const heads = headsOf(type)
-  const hasCardEach = /^w/.test(options.ostype ?? '')
-  const outputs = hasCardEach ? 1 : heads
-  const card = { outputs, memoryMiB: Math.min(memoryMiB * outputs, largestFrameMiB) }
-  return Array.from({ length: hasCardEach ? heads : 1 }, () => card)
+  const heads = Number(type.slice('qxl'.length) || 1)
+  if (isWindows(options)) return Array.from({ length: heads }, () => ({ outputs: 1, memoryMiB }))
+  return [{ outputs: heads, memoryMiB: Math.min(memoryMiB * heads, largestFrameMiB) }]
 }
+
+const isWindows = ({ ostype = '' }: Options) => /^w/.test(ostype)
 
 /** Beyond, the memory of the card would not fit where cards are. */
 const largestFrameMiB = 512
