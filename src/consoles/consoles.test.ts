@@ -7,6 +7,7 @@ import { systemClock, waitFor } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import { silentLog } from '#base/log.ts'
 import { systemRandom } from '#base/random.ts'
+import { readExactly } from './exact-read.ts'
 import { consoleLimits } from './limits.ts'
 import { answerTo, serveScreen } from './screen.ts'
 import { ConsoleService } from './service.ts'
@@ -335,6 +336,22 @@ test('the door of a screen opens by its password, in every version of VNC', asyn
     assert.equal(refused.passed, '', version)
     assert.ok(isFault(refused.fault, 'unauthenticated'), version)
   }
+})
+
+test('a client that says half a word keeps nobody waiting, and is heard when it goes on', async () => {
+  const [client, far] = lineWithTwoEnds()
+  const limit = { signal: AbortSignal.timeout(5_000), who: 'the client' }
+  far.write('RFB 0')
+  const read = readExactly(client, 12, limit)
+  // Timers have their turn while it waits.
+  await systemClock.sleep(20)
+  far.write('03.008\nand more')
+  assert.equal((await read).toString(), 'RFB 003.008\n')
+  assert.equal((await readExactly(client, 8, limit)).toString(), 'and more')
+  far.write('half')
+  const cut = readExactly(client, 12, limit)
+  far.end()
+  await assert.rejects(cut, (fault) => isFault(fault, 'aborted'))
 })
 
 test('only the first eight characters of a password count, each of them', () => {

@@ -8,15 +8,24 @@ export interface ReadLimit {
   readonly who: string
 }
 
-/** @throws Fault `aborted` when the stream ends first, or the signal fires */
+/**
+ * Takes every byte as it comes. The tempting way, to ask the stream until it has enough, never returns: a stream that
+ * holds something is readable again at once, and nobody else gets a turn.
+ * @throws Fault `aborted` when the stream ends first, or the signal fires
+ */
 export async function readExactly(stream: Readable, bytes: number, limit: ReadLimit): Promise<Buffer> {
-  for (;;) {
-    const part: unknown = stream.read(bytes)
-    // At its end a stream hands out less than was asked for.
-    if (Buffer.isBuffer(part) && part.length === bytes) return part
-    if (part !== null || stream.readableEnded || stream.destroyed || limit.signal.aborted) throw gone(limit)
+  const parts: Buffer[] = []
+  for (let missing = bytes; missing > 0;) {
+    const part: unknown = stream.read(Math.min(missing, stream.readableLength))
+    if (Buffer.isBuffer(part) && part.length > 0) {
+      parts.push(part)
+      missing -= part.length
+      continue
+    }
+    if (stream.readableEnded || stream.destroyed || limit.signal.aborted) throw gone(limit)
     await untilNews(stream, limit.signal)
   }
+  return Buffer.concat(parts)
 }
 
 /** Without the line break. @throws Fault `aborted`; `invalid` for a longer one */

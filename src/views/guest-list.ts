@@ -4,6 +4,7 @@ import type { Static } from '#base/schema/schema.ts'
 import { vmid } from '#base/schema/standard.ts'
 import type { GuestStatus } from '#guests/guest.ts'
 import { agentOf } from '#guests/qemu/agent.ts'
+import { hasSpice } from '#guests/qemu/vga.ts'
 import type { GuestService } from '#guests/service.ts'
 import type { May } from './volume-access.ts'
 
@@ -38,6 +39,7 @@ export const currentStatus = object({
   qmpstatus: string({ description: 'State as QEMU says: running, paused, …' }),
   ha: record({ description: 'High availability.' }),
   agent: optional(boolean({ description: 'A guest agent is configured.' })),
+  spice: optional(boolean({ description: 'Its display is one for SPICE.' })),
   'running-machine': optional(string({ description: 'Machine type of the running QEMU.' })),
   'running-qemu': optional(string({ description: 'Version of the running QEMU.' })),
 })
@@ -94,6 +96,7 @@ export function currentStatusOf(guest: GuestStatus): Static<typeof currentStatus
     ...itemOf(guest),
     ha: { managed: 0 },
     ...(agentOf(guest.options).isEnabled ? { agent: true } : {}),
+    ...(hasSpice(guest.options) ? { spice: true } : {}),
     ...(state.state === 'running'
       ? { qmpstatus: state.qmpStatus, 'running-machine': state.machine, 'running-qemu': state.qemuVersion }
       : { qmpstatus: 'stopped' }),

@@ -59,10 +59,11 @@ suite('a cloud image', { timeout: 900_000 }, () => {
     const shell = ['unshare', '--mount', '--propagation', 'private', 'sh', '-ec', inside, 'sh'] as const
     const program = await readFile(join(import.meta.dirname, '../fixtures/opennebula_reader.py'))
     const { stdout } = await host.run([...shell, image, root, context, 'bc:24:11:00:00:02'], { input: program })
-    const read = JSON.parse(stdout) as Record<string, Record<string, unknown>>
+    const { userdata, ...read } = JSON.parse(stdout) as Record<string, Record<string, unknown>> & { userdata: unknown }
     assert.equal(read.metadata?.['local-hostname'], 'web.example.com')
     assert.deepEqual(read.metadata['public-keys'], [key])
-    const user = parse(String(read.userdata)) as Record<string, unknown>
+    assert.ok(typeof userdata === 'string')
+    const user = parse(userdata) as Record<string, unknown>
     assert.equal(user.user, 'ann')
     assert.match(String(user.password), /^\$6\$/)
     assert.deepEqual(read['network-interfaces']?.ethernets, {

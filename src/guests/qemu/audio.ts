@@ -1,4 +1,4 @@
-/** A sound card. What it plays is heard by nobody but a SPICE client; without one the guest plays into the void. */
+/** A sound card. What it plays is heard by nobody but a viewer by SPICE; without one the guest plays into the void. */
 import { readPropertyString } from '#base/schema/property-string.ts'
 import { enumOf, optional } from '#base/schema/schema.ts'
 import type { PropertyFormat } from '#base/schema/schema.ts'
@@ -6,6 +6,7 @@ import type { Options } from '../config.ts'
 import { device, keyed } from './argument.ts'
 import type { MachineKind } from './machine.ts'
 import { pciPlace } from './pci.ts'
+import { hasSpice } from './vga.ts'
 
 export const audioFormat: PropertyFormat = {
   device: { schema: enumOf(['ich9-intel-hda', 'intel-hda', 'AC97'], { description: 'Sound card.' }) },
@@ -14,9 +15,10 @@ export const audioFormat: PropertyFormat = {
 
 export function audioToArgv(options: Options, machine: MachineKind): string[] {
   if (options.audio0 === undefined) return []
-  const { device: card } = readPropertyString(audioFormat, options.audio0, 'audio0')
+  const { device: card, driver } = readPropertyString(audioFormat, options.audio0, 'audio0')
   const audiodev = 'audio0-backend'
-  const argv = ['-audiodev', keyed('none', { id: audiodev })]
+  const isHeard = driver !== 'none' && hasSpice(options)
+  const argv = ['-audiodev', keyed(isHeard ? 'spice' : 'none', { id: audiodev })]
   const place = pciPlace(machine, 'audio0')
   if (card === 'AC97') return [...argv, ...device('AC97', { id: 'audio0', audiodev, ...place })]
   return [

@@ -127,6 +127,9 @@ test('every wrong option is named, whatever is wrong with it', () => {
     ivshmem: { ivshmem: 'size=3' },
     usb0: { usb0: 'usb3=1' },
     usb1: { usb1: 'spice' },
+    usb2: { usb2: 'SPICE,usb3=1', vga: 'serial0', serial0: 'socket' },
+    vga: { vga: 'none,clipboard=vnc' },
+    spice_enhancements: { spice_enhancements: 'videostreaming=some' },
     hostpci0: { hostpci0: 'mapping=a,host=01:00.0' },
     tpmstate0: { tpmstate0: 'local:1,format=qcow2' },
     efidisk0: { efidisk0: 'none' },
@@ -149,6 +152,17 @@ test('every wrong option is named, whatever is wrong with it', () => {
   assert.deepEqual(
     wrongFields(() => plan({}, { set: { net0: 'virtio,tag=5' } })),
     ['net0'],
+  )
+})
+
+test('what needs SPICE is taken with a display of SPICE', () => {
+  const usb0 = 'spice'
+  for (const vga of ['qxl', 'qxl4,memory=64', 'virtio']) {
+    assert.equal(plan({}, { set: { vga, usb0 } }).options.usb0, usb0, vga)
+  }
+  assert.deepEqual(
+    wrongFields(() => plan({ vga: 'qxl', usb0 }, { delete: ['vga'] })),
+    ['usb0'],
   )
 })
 

@@ -25,10 +25,11 @@ import { bridgesToArgv } from './pci.ts'
 import { rngToArgv } from './rng.ts'
 import { firmwareLogToArgv, serialToArgv } from './serial.ts'
 import { smbiosToArgv } from './smbios.ts'
+import { spiceToArgv } from './spice.ts'
 import { tpmToArgv } from './tpm.ts'
-import { tabletToArgv, vgaToArgv } from './vga.ts'
+import { furtherScreensToArgv, tabletToArgv, vgaToArgv } from './vga.ts'
 import type { UsbPlace } from './usb.ts'
-import { usbControllerToArgv, usbDevice } from './usb.ts'
+import { spiceUsbToArgv, usbControllerToArgv, usbDevice } from './usb.ts'
 import { foldersToArgv } from './virtiofs.ts'
 import { watchdogToArgv } from './watchdog.ts'
 
@@ -82,10 +83,13 @@ export function configToArgv(options: Options, facts: StartFacts): string[] {
     ...firmwareLogToArgv(runDir),
     ...serialToArgv(options, runDir, facts.ports),
     ...bridgesToArgv(machine),
+    ...furtherScreensToArgv(options, machine),
     ...balloonToArgv(options, machine),
     ...tabletToArgv(options, machine),
     ...usbControllerToArgv(options, machine),
     ...Object.entries(facts.usb ?? {}).flatMap(([name, place]) => deviceToArgv(usbDevice(name, place))),
+    ...spiceToArgv(options, machine, runDir),
+    ...spiceUsbToArgv(options),
     ...audioToArgv(options, machine),
     ...ivshmemToArgv(options, machine, vmid),
     ...rngToArgv(options, machine, facts.ports?.rng0),

@@ -18,6 +18,7 @@ import { QmpClient } from '#host/qmp.ts'
 import type { ProcessName } from '../run-record.ts'
 import { qmpSockets } from './command-line.ts'
 import type { Accelerator } from './machine.ts'
+import { missingSpice } from './spice.ts'
 
 export interface Launch {
   readonly argv: readonly string[]
@@ -123,7 +124,9 @@ async function refusal(runDir: string, cause?: unknown): Promise<Fault> {
   const text = (await readForeignFile(`${runDir}/${qemuLog}`, lastWordsBytes))?.toString('utf8') ?? ''
   const lines = text.split('\n').filter((line) => line.trim() !== '' && !line.startsWith('Use -'))
   const said = lines.at(-1)?.replace(/^qemu-system-\w+: /, '') ?? 'it said nothing'
-  return new Fault('failed', `QEMU did not start: ${said}`, { cause: cause ?? text })
+  return (
+    missingSpice(said, cause ?? text) ?? new Fault('failed', `QEMU did not start: ${said}`, { cause: cause ?? text })
+  )
 }
 
 /** Whether the file can be opened past the page cache; some overlay file systems refuse. */

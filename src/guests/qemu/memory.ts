@@ -7,6 +7,7 @@ import type { PropertyFormat } from '#base/schema/schema.ts'
 import type { Options } from '../config.ts'
 import type { Accelerator } from './machine.ts'
 import { translationCacheMiB } from './machine.ts'
+import { displayMemoryMiB } from './vga.ts'
 
 export const memoryFormat: PropertyFormat = {
   current: {
@@ -36,5 +37,5 @@ export function memoryErrors(options: Options): Errors {
 export function memoryLimitBytes(options: Options, accelerator: Accelerator): number {
   const size = memoryMiBOf(options)
   const emulation = accelerator === 'tcg' ? translationCacheMiB : 0
-  return Math.ceil(size + size / 16 + 512 + emulation) * MiB
+  return Math.ceil(size + size / 16 + 512 + emulation + displayMemoryMiB(options)) * MiB
 }

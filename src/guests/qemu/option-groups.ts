@@ -20,6 +20,7 @@ import { numaCount, numaFormat } from './numa.ts'
 import { rngFormat } from './rng.ts'
 import { parallelCount, serialCount } from './serial.ts'
 import { smbiosFormat, vmgenidPattern } from './smbios.ts'
+import { spiceFormat } from './spice.ts'
 import { usbCount, usbFormat } from './usb.ts'
 import { vgaFormat } from './vga.ts'
 import { folderCount, folderFormat } from './virtiofs.ts'
@@ -179,6 +180,9 @@ export const generalOptions = {
   protection: optional(boolean({ description: 'Refuse to destroy the guest or its disks.', default: false })),
   reboot: optional(boolean({ description: 'Off: a reboot of the guest stops it.', default: true })),
   autostart: optional(boolean({ description: 'Restart after a crash (ignored).', default: false })),
+  spice_enhancements: optional(
+    propertyString(spiceFormat, { description: 'What viewers by SPICE get beside the screen.', maxLength: 256 }),
+  ),
   migrate_downtime: optional(
     number({ description: 'Longest pause in seconds when migrating.', default: 0.1, minimum: 0, maximum: 3600 }),
   ),

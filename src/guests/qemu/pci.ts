@@ -24,9 +24,13 @@ const single: Readonly<Record<string, Place>> = {
   'virtio-serial': { bus: 0, slot: 0x8 },
   rng0: { bus: 0, slot: 0x9 },
   uhci: { bus: 0, slot: 0x10 },
+  spice: { bus: 0, slot: 0x11 },
   ivshmem: { bus: 0, slot: 0x18 },
   xhci: { bus: 0, slot: 0x19 },
   audio0: { bus: 0, slot: 0x1b },
+  vga1: { bus: 2, slot: 24 },
+  vga2: { bus: 2, slot: 25 },
+  vga3: { bus: 2, slot: 26 },
 }
 
 interface Family {

@@ -1,6 +1,6 @@
 /**
- * USB devices of the node in a guest: by vendor and product, by port, or by a mapping's name, which is looked up when
- * the guest starts.
+ * USB devices in a guest. Of the node: by vendor and product, by port, or by a mapping's name, which is looked up when
+ * the guest starts. Or of whoever looks at the guest by SPICE.
  */
 import type { Errors } from '#base/schema/check.ts'
 import { readPropertyString } from '#base/schema/property-string.ts'
@@ -8,9 +8,10 @@ import { boolean, optional, string } from '#base/schema/schema.ts'
 import type { PropertyFormat } from '#base/schema/schema.ts'
 import type { Options } from '../config.ts'
 import type { DeviceSpec } from './argument.ts'
-import { deviceToArgv } from './argument.ts'
+import { device, deviceToArgv, keyed } from './argument.ts'
 import type { MachineKind } from './machine.ts'
 import { pciPlace } from './pci.ts'
+import { hasSpice } from './vga.ts'
 
 export const usbCount = 14
 
@@ -79,16 +80,34 @@ function wishIn(text: string, name: string): UsbWish | undefined {
 /** True for a text that names a real device of the node: root alone may do that. */
 export function namesRealUsb(name: string, text: string): boolean {
   const { host } = readPropertyString(usbFormat, text, name)
-  return host !== undefined && !/^spice$/i.test(String(host))
+  return host !== undefined && !isSpice(host)
 }
+
+/** A port for a device of whoever looks at the guest by SPICE. */
+const isSpice = (host: unknown) => /^spice$/i.test(String(host))
+
+/** Those ports, which need nothing of the node. */
+export function spiceUsbToArgv(options: Options): string[] {
+  return usbNames(options).flatMap((name) => {
+    if (!isSpice(readPropertyString(usbFormat, options[name] ?? '', name).host)) return []
+    const chardev = `${name}-chardev`
+    return [
+      '-chardev',
+      keyed('spicevmc', { id: chardev, name: 'usbredir' }),
+      ...device('usb-redir', { id: name, chardev, ...placeOf(name) }),
+    ]
+  })
+}
+
+const placeOf = (name: string) => ({ bus: 'xhci.0', port: Number(name.slice('usb'.length)) + 1 })
 
 export function usbErrors(options: Options): Errors {
   const errors: Errors = {}
   for (const name of usbNames(options)) {
     const { host, mapping } = readPropertyString(usbFormat, options[name] ?? '', name)
     if ((host === undefined) === (mapping === undefined)) errors[name] = "either 'host' or 'mapping' is needed"
-    else if (/^spice$/i.test(String(host))) {
-      errors[name] = "'spice' needs a SPICE display, which this release does not have: name a device or a mapping"
+    else if (isSpice(host) && !hasSpice(options)) {
+      errors[name] = "'spice' needs a display of SPICE: set vga to 'qxl' or 'virtio', or name a device or a mapping"
     }
   }
   return errors
@@ -102,6 +121,5 @@ export function usbControllerToArgv(options: Options, machine: MachineKind): str
 }
 
 export function usbDevice(name: string, { bus, port }: UsbPlace): DeviceSpec {
-  const place = { bus: 'xhci.0', port: Number(name.slice('usb'.length)) + 1 }
-  return { driver: 'usb-host', properties: { id: name, ...place, hostbus: bus, hostport: port } }
+  return { driver: 'usb-host', properties: { id: name, ...placeOf(name), hostbus: bus, hostport: port } }
 }

@@ -1,4 +1,7 @@
-/** Display and pointer. The screen is served as VNC on a socket in the guest's run directory. */
+/**
+ * Display and pointer. The screen is served as VNC on a socket in the guest's run directory; some displays are served
+ * by SPICE as well (`spice.ts`).
+ */
 import type { Errors } from '#base/schema/check.ts'
 import { readPropertyString } from '#base/schema/property-string.ts'
 import { enumOf, integer, optional } from '#base/schema/schema.ts'
@@ -14,22 +17,33 @@ const types = 'cirrus qxl qxl2 qxl3 qxl4 none serial0 serial1 serial2 serial3 st
 export const vgaFormat: PropertyFormat = {
   type: { schema: optional(enumOf(types, { description: 'Kind of display.', default: 'std' })), isDefaultKey: true },
   memory: { schema: optional(integer({ description: 'Display memory in MiB.', minimum: 4, maximum: 512 })) },
-  clipboard: { schema: optional(enumOf(['vnc'])) },
+  clipboard: { schema: optional(enumOf(['vnc'], { description: 'Who shares the clipboard instead of SPICE.' })) },
 }
 
-function vgaOf(options: Options): { type: string; memoryMiB: number | undefined } {
+interface Display {
+  readonly type: string
+  readonly memoryMiB: number | undefined
+  /** Viewers by VNC share the guest's clipboard. */
+  readonly isVncClipboard: boolean
+}
+
+export function vgaOf(options: Options): Display {
   const values = options.vga === undefined ? {} : readPropertyString(vgaFormat, options.vga, 'vga')
   return {
     type: String(values.type ?? 'std'),
     memoryMiB: typeof values.memory === 'number' ? values.memory : undefined,
+    isVncClipboard: values.clipboard === 'vnc',
   }
 }
 
 export function vgaErrors(options: Options): Errors {
-  const { type } = vgaOf(options)
-  if (/^qxl|^virtio-gl$/.test(type)) {
-    return { vga: `display '${type}' is not supported by this release: use std, virtio, vmware, cirrus or serial0` }
+  const { type, isVncClipboard } = vgaOf(options)
+  if (type === 'virtio-gl') {
+    return {
+      vga: `display '${type}' is not supported by this release: use std, virtio, qxl, vmware, cirrus or serial0`,
+    }
   }
+  if (isVncClipboard && isHeadless(options)) return { vga: `clipboard 'vnc' needs a screen, and '${type}' has none` }
   if (type.startsWith('serial') && options[type] === undefined) {
     return { vga: `display '${type}' needs that serial port: set ${type} to 'socket'` }
   }
@@ -42,6 +56,45 @@ export const screenSocket = 'vnc.sock'
 /** True when the guest's console is a serial port, or it has none. */
 export function isHeadless(options: Options): boolean {
   return /^(none|serial\d)$/.test(vgaOf(options).type)
+}
+
+/** True when the guest is looked at by SPICE as well: its display is one made for that. */
+export function hasSpice(options: Options): boolean {
+  return /^(qxl[234]?|virtio)$/.test(vgaOf(options).type)
+}
+
+/** Windows wants a card for each screen, everybody else one card with several outputs. */
+function qxlCards(options: Options): { outputs: number; memoryMiB: number }[] {
+  const { type, memoryMiB = 16 } = vgaOf(options)
+  if (!type.startsWith('qxl')) return []
+  const heads = Number(type.slice('qxl'.length) || 1)
+  if (isWindows(options)) return Array.from({ length: heads }, () => ({ outputs: 1, memoryMiB }))
+  return [{ outputs: heads, memoryMiB: Math.min(memoryMiB * heads, largestFrameMiB) }]
+}
+
+const isWindows = ({ ostype = '' }: Options) => /^w/.test(ostype)
+
+/** Beyond, the memory of the card would not fit where cards are. */
+const largestFrameMiB = 512
+
+/** What QEMU keeps for the screens beside the guest's memory, where that is much. */
+export function displayMemoryMiB(options: Options): number {
+  return qxlCards(options).reduce((sum, { memoryMiB }) => sum + 6 * memoryMiB, 0)
+}
+
+function qxlToArgv(options: Options, machine: MachineKind): string[][] {
+  return qxlCards(options).map(({ outputs, memoryMiB }, index) => {
+    const name = index === 0 ? 'vga' : `vga${index}`
+    // One part is the frame; drawing commands and what they name take the rest.
+    const memory = { vgamem_mb: memoryMiB, ram_size_mb: 4 * memoryMiB, vram_size_mb: 2 * memoryMiB }
+    const many = outputs === 1 ? {} : { max_outputs: outputs }
+    return device(index === 0 ? 'qxl-vga' : 'qxl', { id: name, ...memory, ...many, ...pciPlace(machine, name) })
+  })
+}
+
+/** Cards of further screens: behind a bridge, so after those. */
+export function furtherScreensToArgv(options: Options, machine: MachineKind): string[] {
+  return qxlToArgv(options, machine).slice(1).flat()
 }
 
 export function vgaToArgv(options: Options, machine: MachineKind, runDir: string): string[] {
@@ -61,7 +114,7 @@ export function vgaToArgv(options: Options, machine: MachineKind, runDir: string
     '-vnc',
     `unix:${runDir}/${screenSocket}`,
     ...(options.keyboard === undefined ? [] : ['-k', options.keyboard]),
-    ...device(drivers[type] ?? 'VGA', { id: 'vga', ...memory, ...place }),
+    ...(qxlToArgv(options, machine)[0] ?? device(drivers[type] ?? 'VGA', { id: 'vga', ...memory, ...place })),
   ]
 }
 
