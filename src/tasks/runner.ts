@@ -50,8 +50,8 @@ export interface RunnerNeeds {
   readonly archive: TaskArchive
   readonly random: Random
   readonly workerEntry: string
-  /** Default: ten minutes. */
-  readonly spareMs?: number
+  /** How long a worker that was started ahead waits for its task. 0: none is. Default: ten minutes. */
+  readonly spareMs?: number | undefined
 }
 
 interface Spare {
@@ -89,7 +89,7 @@ export class Runner implements AsyncDisposable {
 
   /** Starts a worker for the next task, unless there is one. Never rejects: that task can start its own. */
   async prepare(): Promise<void> {
-    if (this.#spare || this.#isClosed) return
+    if (this.#spare || this.#isClosed || this.#spareMs === 0) return
     await (this.#preparing ??= this.#prepare().finally(() => (this.#preparing = undefined)))
   }
 

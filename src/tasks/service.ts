@@ -41,6 +41,8 @@ export interface TaskServiceNeeds {
   /** Bounds; defaults in `limits.tasks`. */
   readonly runningAtOnce?: number
   readonly kept?: number
+  /** As the runner's. */
+  readonly spareMs?: number
 }
 
 export interface TaskRequestedBy {
@@ -74,13 +76,13 @@ export class TaskService implements AsyncDisposable {
   #pruning: Promise<void> = Promise.resolve()
 
   constructor(needs: TaskServiceNeeds) {
-    const { settings, clock, log, store, workerEntry, random = systemRandom } = needs
+    const { settings, clock, log, store, workerEntry, spareMs, random = systemRandom } = needs
     this.#node = settings.node
     this.#clock = clock
     this.#log = log
     this.#operations = needs.operations
     this.#archive = new TaskArchive(settings.stateDir)
-    this.#runner = new Runner({ settings, archive: this.#archive, random, workerEntry })
+    this.#runner = new Runner({ settings, archive: this.#archive, random, workerEntry, spareMs })
     this.#recovery = new TaskRecovery({ archive: this.#archive, runner: this.#runner, store, clock, log })
     this.#attended = new AttendedTasks({ archive: this.#archive, clock, node: settings.node })
     this.#runningAtOnce = needs.runningAtOnce ?? limits.tasks.runningAtOnce

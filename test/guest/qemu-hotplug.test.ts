@@ -144,7 +144,7 @@ suite('a guest that changes while it runs', { timeout: 900_000 }, () => {
     const accelerator = String(await node.api('POST', `${guest}/monitor`, { command: 'info kvm' }))
     if (/enabled/.test(accelerator)) await until(processors, '1')
     else {
-      assert.deepEqual(await pending(), [{ key: 'vcpus', value: 2, pending: 1 }])
+      assert.deepEqual(await pending(), [{ key: 'vcpus', value: '2', pending: '1' }])
       assert.equal(await sh(processors), '2')
       await set({ revert: 'vcpus' })
     }

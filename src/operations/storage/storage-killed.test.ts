@@ -41,6 +41,8 @@ async function node(params: (spooled: string) => Json) {
       place.service({
         operations: allOperations,
         workerEntry,
+        // A node with one task needs nobody who waits for the next.
+        spareMs: 0,
         settings: { ...settings, fetchNetworks: ['127.0.0.1'] },
       }),
     look: () => filesBelow(path),
