@@ -4,7 +4,6 @@
  * trace at the end of the scope.
  */
 import { spawn } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, readFileSync } from 'node:fs'
 import { chmod } from 'node:fs/promises'
@@ -19,7 +18,7 @@ import { type ApiClient, apiClient } from '#rest/client.ts'
 import { unixTransport } from '#rest/transport.ts'
 import { openSqliteStore } from '#store/sqlite.ts'
 import { type Settings, settingsToEnv } from '../src/settings.ts'
-import { freePort } from '../test/node-under-test.ts'
+import { freePort, freshInstance } from '../test/own-names.ts'
 
 export interface BenchNode extends AsyncDisposable {
   readonly settings: Settings
@@ -132,7 +131,7 @@ function frontOf(daemonPid: number): number {
 }
 
 async function freshSettings(): Promise<Settings> {
-  const instance = `b${randomBytes(2).toString('hex')}`
+  const instance = freshInstance('b')
   const stateDir = mkdtempSync(`/var/tmp/hako-${instance}-`)
   await chmod(stateDir, 0o711)
   mkdirSync('/run/hakobune-bench', { recursive: true, mode: 0o711 })

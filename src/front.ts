@@ -11,6 +11,7 @@ import { type Fault, isFault } from '#base/fault.ts'
 import { createLog } from '#base/log.ts'
 import { type Front, startFront } from '#http/front-main.ts'
 import type { FrontMessage } from '#http/wire.ts'
+import { readMark } from '#store/mark.ts'
 
 // What Node compiled is kept while this may still write where only root can.
 flushCompileCache()
@@ -51,7 +52,7 @@ function renew(front: Front, line: string): void {
 
 const lines = createInterface({ input: process.stdin })
 lines.once('line', (line) => {
-  startFront(line, log).then(
+  startFront(line, log, readMark).then(
     (front) => {
       lines.on('line', (renewal) => renew(front, renewal))
       say({ ready: { port: front.port } })

@@ -9,6 +9,7 @@ import { AccessService } from '#access/service.ts'
 import { messageOf } from '#base/fault.ts'
 import { createLog, type Log } from '#base/log.ts'
 import { productName, productVersion } from '#base/product.ts'
+import { keepMemoryFree } from '#loops/ballooning.ts'
 import { runBackupJobs } from '#loops/backup-jobs.ts'
 import { keepCertificate } from '#loops/certificate.ts'
 import { watchGuests } from '#loops/guest-status.ts'
@@ -60,6 +61,7 @@ async function run(log: Log): Promise<void> {
   closing.defer(() => stopping.abort())
   await serve(node, closing)
   watchGuests(node, stopping.signal)
+  keepMemoryFree(node, stopping.signal)
   keepCertificate(node, stopping.signal)
   runBackupJobs(node, stopping.signal)
   runRealmSyncJobs(node, stopping.signal)

@@ -2,6 +2,7 @@
  * Opens the node to callers: the front with its socket and TLS port first, the local socket last, so that
  * whoever reaches the local socket finds a node that serves.
  */
+import { closeSync, openSync } from 'node:fs'
 import { join } from 'node:path'
 import { makeCall } from '#api/make-call.ts'
 import { allEndpoints } from '#api/root.ts'
@@ -17,7 +18,8 @@ import { type ApiServerOptions, createApiServer } from '#http/server.ts'
 import { createSpool, type Spool } from '#http/spool.ts'
 import { closeServer, listenOnSocket, type SocketPlace } from '#http/unix-socket.ts'
 import { createDispatcher } from '#rest/dispatch.ts'
-import type { NodeServices } from './services.ts'
+import { markPath } from '#store/sqlite.ts'
+import { type NodeServices, storePathOf } from './services.ts'
 
 /** What is opened is closed with `closing`. @throws Fault `conflict` when the port or a socket is taken */
 export async function serve(node: NodeServices, closing: AsyncDisposableStack): Promise<void> {
@@ -34,7 +36,10 @@ export async function serve(node: NodeServices, closing: AsyncDisposableStack): 
     closing.defer(() => closeServer(server))
   }
   await listen({ kind: 'front', uid: frontUid }, 'front.sock', { mode: 0o600, uid: frontUid })
-  const front = closing.use(await startFront(node, spool.incoming, frontUid))
+  // For reading: the front compares the mark, and must not be able to make one.
+  const markDescriptor = openSync(markPath(storePathOf(settings)), 'r')
+  closing.defer(() => closeSync(markDescriptor))
+  const front = closing.use(await startFront(node, { uploadDir: spool.incoming, uid: frontUid, markDescriptor }))
   const isUser = (user: string) =>
     access.user(user).then(
       () => true,
@@ -54,6 +59,8 @@ function serverOptions(node: NodeServices, spool: Spool, calls: AccessLog): Omit
     node: settings.node,
     log,
     random,
+    clock,
+    mark: node.store.mark.read,
     observe: calls.observe,
   })
   return {
@@ -75,15 +82,14 @@ function serverOptions(node: NodeServices, spool: Spool, calls: AccessLog): Omit
 /** The unprivileged process that ends TLS. */
 async function startFront(
   { settings, clock, log, certificates }: NodeServices,
-  uploadDir: string,
-  uid: number,
+  { uploadDir, uid, markDescriptor }: { uploadDir: string; uid: number; markDescriptor: number },
 ): Promise<FrontProcess> {
   const served = await certificates.wanted()
   const { key, certificate } = served
   const { apiHost: host, apiPort: port, node } = settings
   const daemonSocket = join(settings.runDir, 'front.sock')
   const config = { key, certificate, host, port, daemonSocket, uploadDir, node }
-  const front = await startFrontProcess({ config, uid, log, clock })
+  const front = await startFrontProcess({ config, uid, log, clock, markDescriptor })
   await certificates.serveWith(front.renew, served)
   return front
 }

@@ -93,12 +93,17 @@ export interface BuildOptions {
   readonly isStoreChecked: boolean
 }
 
+/** Where the node keeps its state. */
+export function storePathOf({ stateDir }: Pick<Settings, 'stateDir'>): string {
+  return join(stateDir, 'store.sqlite')
+}
+
 /** @throws Fault `damaged` when the store is; `exhausted` without space */
 export async function buildServices(settings: Settings, { log, isStoreChecked }: BuildOptions): Promise<Services> {
   // Guests' processes pass through on their way to their disks and sockets; they list nothing.
   for (const directory of [settings.stateDir, settings.runDir, settings.cacheDir]) await makeDirectory(directory)
   const [clock, random, host] = [systemClock, systemRandom, machine()]
-  const store = await openSqliteStore(join(settings.stateDir, 'store.sqlite'), { isChecked: isStoreChecked })
+  const store = await openSqliteStore(storePathOf(settings), { isChecked: isStoreChecked })
   const base = { settings, clock, random, log, host, store }
   const storage = new StorageService(base)
   const network = new NetworkService(base)

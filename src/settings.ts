@@ -31,7 +31,7 @@ export interface Settings {
   readonly apiPort: number
   /** `nat`: the node makes a bridge of its own with DHCP and address translation; `none`: it uses what is there. */
   readonly bridge: 'nat' | 'none'
-  /** PEM file of authorities the node trusts beside the machine's own when it orders certificates. */
+  /** PEM file of authorities the node trusts beside the machine's own: ACME servers, OpenID providers, image registries. */
   readonly caFile?: string
   /** Where the node proves to an ACME server that a name leads to it. Servers of the world ask at 80. */
   readonly acmePort?: number

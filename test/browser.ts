@@ -101,7 +101,7 @@ async function openPage(wire: Wire): Promise<Page> {
         const { result } = await ask('Runtime.evaluate', { expression, returnByValue: true })
         return (result as { value: unknown }).value === href
       }
-      await waitFor(() => isThere().catch(() => false), { what: `the page ${href}`, timeoutMs: 30_000 })
+      await waitFor(() => isThere().catch(() => false), { what: `the page ${href}`, timeoutMs: 60_000 })
     },
     async run<T>(expression: string) {
       const facts = { expression, awaitPromise: true, returnByValue: true }

@@ -34,13 +34,13 @@ export async function runOnItsOwnMachine(script: string, timeoutMs = 240_000): P
   await layInitrd(kernel, file('initrd'))
   const ended = async (child: ReturnType<typeof spawn>) => {
     child.kill('SIGKILL')
-    await waitFor(() => child.exitCode !== null || child.signalCode !== null, { what: 'end', timeoutMs: 5_000 })
+    await waitFor(() => child.exitCode !== null || child.signalCode !== null, { what: 'end', timeoutMs: 60_000 })
   }
   const sharer = spawn(...sharerOf(file('root.sock')), { stdio: ['ignore', 'ignore', 'pipe'] })
   undo.defer(() => ended(sharer))
   let complaint = ''
   sharer.stderr?.on('data', (part: Buffer) => (complaint += part.toString('utf8')))
-  await waitFor(() => existsSync(file('root.sock')), { what: 'the shared root', timeoutMs: 10_000 })
+  await waitFor(() => existsSync(file('root.sock')), { what: 'the shared root', timeoutMs: 60_000 })
   const words = `console=ttyS0 quiet panic=-1 hk.script=${file('script')} hk.modules=${kernel.modules}`
   const qemu = spawn('qemu-system-x86_64', [...hardware(file), '-append', words], {
     stdio: ['ignore', 'ignore', 'pipe'],

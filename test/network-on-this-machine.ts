@@ -16,13 +16,13 @@ import { findProcesses } from '#host/proc.ts'
 import { NetworkService } from '#network/service.ts'
 import { settingsFrom } from '#settings.ts'
 import { MemoryWorld, openMemoryStore } from '#store/memory.ts'
+import { freshInstance } from './own-names.ts'
 
 export const host = machine()
-let instances = 0
 
 /** A node of its own on this machine: instance, directories, store. */
 export async function node() {
-  const instance = `${(process.pid % 46_656).toString(36)}${(++instances).toString(36)}z`
+  const instance = freshInstance('n')
   const directory = await mkdtemp(join(tmpdir(), 'hk-network-'))
   await chmod(directory, 0o711)
   const world = new MemoryWorld()
@@ -78,7 +78,7 @@ export async function computer(name: string, plug: (cable: string) => Promise<vo
   await createNetns(host, name)
   await ip.addLink(host, cable, ['type', 'veth', 'peer', 'name', 'card', 'netns', name])
   await plug(cable)
-  const run = (argv: Argv, okCodes = [0]) => host.run(inNetns(name, argv), { okCodes, timeoutMs: 20_000 })
+  const run = (argv: Argv, okCodes = [0]) => host.run(inNetns(name, argv), { okCodes, timeoutMs: 60_000 })
   const { mac } = (await ip.findLink(host, 'card', { netns: name })) ?? { mac: '' }
   return {
     netns: name,

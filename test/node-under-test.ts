@@ -4,8 +4,6 @@
  */
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
-import { createServer } from 'node:net'
 import { chmod, mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { daemonFlags } from '#base/daemon-flags.ts'
@@ -19,6 +17,7 @@ import { takeDown } from '#lab/down.ts'
 import { ensureGuestImage } from '#lab/guest-image.ts'
 import { ownBridge, type Settings, settingsToEnv } from '../src/settings.ts'
 import { recordedCalls } from '../tools/recorded-calls.ts'
+import { freePort, freshInstance } from './own-names.ts'
 
 const root = join(import.meta.dirname, '..')
 
@@ -92,7 +91,7 @@ export async function nodeUnderTest({ client, netns, changes = {} }: NodeOptions
         }
         return status.exited === 1 ? status : undefined
       },
-      { what: script, timeoutMs: 30_000 },
+      { what: script, timeoutMs: 60_000 },
     )
     assert.equal(ended.exitcode, 0, ended['err-data'] ?? script)
     return (ended['out-data'] ?? '').trimEnd()
@@ -133,7 +132,7 @@ export async function nodeUnderTest({ client, netns, changes = {} }: NodeOptions
       daemon.kill('SIGKILL')
       await waitFor(() => daemon.exitCode !== null || daemon.signalCode !== null, {
         what: 'death of the daemon',
-        timeoutMs: 10_000,
+        timeoutMs: 60_000,
       })
     },
     async restart() {
@@ -144,7 +143,7 @@ export async function nodeUnderTest({ client, netns, changes = {} }: NodeOptions
       daemon.kill('SIGTERM')
       await waitFor(() => daemon.exitCode !== null || daemon.signalCode !== null, {
         what: 'end of the daemon',
-        timeoutMs: 15_000,
+        timeoutMs: 60_000,
       }).catch(() => daemon.kill('SIGKILL'))
       if (client !== undefined) await keepCalls(client, settings)
       await takeDown({ settings, host: machine() })
@@ -193,12 +192,12 @@ async function untilReady(connection: Connection, daemon: ChildProcess): Promise
         () => false,
       )
     },
-    { what: 'the daemon', timeoutMs: 30_000 },
+    { what: 'the daemon', timeoutMs: 60_000 },
   )
 }
 
 async function freshSettings(): Promise<Settings> {
-  const instance = `t${randomBytes(2).toString('hex')}`
+  const instance = freshInstance('t')
   const stateDir = await mkdtemp(`/var/tmp/hako-${instance}-`)
   await chmod(stateDir, 0o711)
   await mkdir('/run/hakobune-test', { recursive: true, mode: 0o711 })
@@ -213,17 +212,6 @@ async function freshSettings(): Promise<Settings> {
     bridge: 'nat',
     uidBase: 1_000_000_000,
   }
-}
-
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const address = server.address()
-      server.close(() =>
-        typeof address === 'object' && address ? resolve(address.port) : reject(new Error('no port')),
-      )
-    })
-  })
 }
 
 /** Everything a drill wrote about itself. */

@@ -204,6 +204,8 @@ function summary(scores: readonly Score[], ms: number): number {
 }
 
 process.chdir(root)
+// Hundreds of processes load the same sources: the first one's work is kept for the others.
+process.env.NODE_COMPILE_CACHE ??= join(import.meta.dirname, '../node_modules/.cache/hakobune/tests')
 if (values.help) {
   console.log(
     `hako test [${ringNames.join(' | ')} | FILE.test.ts]… [--grep PATTERN]\n\nWithout a ring: all of them, in this order.`,

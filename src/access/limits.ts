@@ -23,6 +23,18 @@ export const accessLimits = {
     /** Users and addresses remembered each. */
     remembered: 10_000,
   },
+  /** Log-ins through a provider that have begun, and how often providers are asked. */
+  openid: {
+    attempts: 4096,
+    attemptsPerAddress: 256,
+    attemptSeconds: 600,
+    /** How long what a provider says of itself holds, and that it could not be asked. */
+    providerSeconds: 300,
+    failureSeconds: 5,
+    asksAtOnce: 8,
+    asksWaiting: 64,
+    groups: 1000,
+  },
   tfa: {
     entriesPerUser: 16,
     changeAttempts: 64,

@@ -127,7 +127,10 @@ export class Login {
     const type = (await this.#world.state.read()).realms.get(realm)?.type
     if (type === undefined || type === 'pam' || type === 'pve') return
     throw new Fault('unauthenticated', `this node cannot check passwords of the realm '${realm}' (${type})`, {
-      remedy: 'Use an API token of the user, or log in as a user of the realm pve or pam.',
+      remedy:
+        type === 'openid'
+          ? 'Log in through its provider, or use an API token of the user.'
+          : 'Use an API token of the user, or log in as a user of the realm pve or pam.',
     })
   }
 

@@ -1,8 +1,8 @@
 /**
  * Realms as they are configured: all in one document, so that never two of them are the default.
  *
- * `pam` and `pve` are always there, stored or not. A realm of another type is where users come from
- * (`sync`); to log in through one is refused, in `login.ts`.
+ * `pam` and `pve` are always there, stored or not. A realm of a directory is where users come from (`sync`); users of
+ * an OpenID realm log in at its provider (`openid-login.ts`). A password for either is refused, in `login.ts`.
  */
 import { createHash } from 'node:crypto'
 import { Fault, invalid, missing } from '#base/fault.ts'
@@ -19,6 +19,7 @@ import {
   requiredOf,
   secretOptions,
 } from './realm-options.ts'
+import { whyNoIssuer } from './realms/openid.ts'
 import { keyOf, type World } from './world.ts'
 
 /** @throws Fault `missing`: `realm 'x' does not exist` */
@@ -114,6 +115,8 @@ function requireFit({ type, options }: RealmConfig, given: RealmValues): void {
   if (String(options.tfa ?? '').includes('yubico')) {
     fields.tfa = "yubico asks a service outside of this node and is not served; 'type=oath' is"
   }
+  const issuer = type === 'openid' ? whyNoIssuer(String(options['issuer-url'] ?? '')) : undefined
+  if (issuer !== undefined) fields['issuer-url'] ??= issuer
   if (Object.keys(fields).length > 0) throw invalid(fields)
 }
 

@@ -19,7 +19,8 @@ import { ConsoleAccess } from './console-access.ts'
 import { groupCreation, groupDeletion, groupUpdate } from './group.ts'
 import { denied, type Identity, isRoot, userIdentity } from './identity.ts'
 import { Keyring } from './keyring.ts'
-import { type Credentials, Login } from './login.ts'
+import { type Credentials, Login, type Proven } from './login.ts'
+import { type OpenIdAnswer, OpenIdLogin } from './openid-login.ts'
 import type { PasswordCost } from './password.ts'
 import { Permissions, type Privileges } from './permissions.ts'
 import { Proof } from './proof.ts'
@@ -66,6 +67,7 @@ export interface AccessNeeds {
   /** Reads the options of the cluster; without it WebAuthn is not configured. */
   readonly options?: { readonly all: () => Promise<Readonly<Record<string, string>>> }
   readonly passwordCost?: PasswordCost
+  readonly settings?: { readonly caFile?: string }
 }
 
 export interface LoginRequest extends Credentials {
@@ -96,6 +98,8 @@ export class AccessService {
   readonly #proof: Proof
   readonly #pve: PveRealm
   readonly #login: Login
+  /** Through a provider. */
+  readonly openId: OpenIdLogin
   /** Second factors. */
   readonly tfa: TfaService
   /** Tickets for consoles, and who may go on looking at one. */
@@ -119,6 +123,8 @@ export class AccessService {
     }
     const secondFactor = new SecondFactor(factors)
     this.#login = new Login({ state: this.#state, keyring, clock, log, realms: known, secondFactor })
+    const caFile = needs.settings?.caFile
+    this.openId = new OpenIdLogin({ state: this.#state, store, keyring, clock, random, log, secondFactor, caFile })
     this.tfa = new TfaService({ ...factors, login: this.#login })
     const judge = (who: Identity, path: string) => this.privilegesOn(who, path)
     this.consoles = new ConsoleAccess({ keyring, proof: this.#proof, clock, judge })
@@ -178,10 +184,18 @@ export class AccessService {
       const { userid } = await this.#login.prove(request, (proven) => this.#holdsAll(proven, path, privs))
       return { username: userid }
     }
-    const { userid: username, halfTicket } = await this.#login.prove(request)
+    return this.#session(await this.#login.prove(request), request.address)
+  }
+
+  /** @throws Fault `unauthenticated` saying why nobody is logged in */
+  async openIdLogin(answer: OpenIdAnswer): Promise<LoginReply> {
+    return this.#session(await this.openId.finish(answer), answer.address)
+  }
+
+  async #session({ userid: username, halfTicket }: Proven, address: string): Promise<LoginReply> {
     // What a session consists of is not told by halves; older clients look for the member, so it is there.
     if (halfTicket !== undefined) return { username, ticket: halfTicket, NeedTFA: 1, CSRFPreventionToken: '' }
-    this.#needs.log.info('logged in', { user: username, address: request.address })
+    this.#needs.log.info('logged in', { user: username, address })
     const answers = await this.#answers()
     return { username, ...(await this.#proof.write(username)), cap: answers.capabilities(username) }
   }

@@ -5,6 +5,7 @@ import type { Call } from './call.ts'
 import { acmeEndpoints } from './cluster/acme.ts'
 import { acmePluginEndpoints } from './cluster/acme-plugins.ts'
 import { backupJobEndpoints } from './cluster/backup.ts'
+import { bulkActionEndpoints } from './cluster/bulk-action.ts'
 import { jobEndpoints } from './cluster/jobs.ts'
 import { clusterLogEndpoints } from './cluster/log.ts'
 import { metricEndpoints } from './cluster/metrics.ts'
@@ -19,6 +20,7 @@ import { drillEndpoints, evidenceEndpoints } from './hako/drills.ts'
 import { networkChangeEndpoints } from './hako/network.ts'
 import { nodeConfigEndpoints } from './nodes/config.ts'
 import { applianceEndpoints } from './nodes/appliances.ts'
+import { ociEndpoints } from './nodes/oci.ts'
 import { aptEndpoints } from './nodes/apt.ts'
 import { bulkEndpoints } from './nodes/bulk.ts'
 import { certificateEndpoints } from './nodes/certificates.ts'
@@ -60,6 +62,7 @@ const endpoints = [
   ...acmeEndpoints,
   ...acmePluginEndpoints,
   ...backupJobEndpoints,
+  ...bulkActionEndpoints,
   ...jobEndpoints,
   ...clusterLogEndpoints,
   ...metricEndpoints,
@@ -74,6 +77,7 @@ const endpoints = [
   ...executeEndpoints,
   ...nodeFactEndpoints,
   ...applianceEndpoints,
+  ...ociEndpoints,
   ...aptEndpoints,
   ...bulkEndpoints,
   ...capabilityEndpoints,

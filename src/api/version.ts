@@ -23,6 +23,7 @@ export const versionEndpoints = [
     permission: anyone,
     returns: versionReply,
     cli: { command: ['version'] },
+    isKept: true,
     handle: () => versionNow,
   }),
 ]

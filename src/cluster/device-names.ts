@@ -25,6 +25,10 @@ export function devicesByName({
     usbMapping: async (name: string) => (await mappings.entriesOn('usb', name, node))?.map(usbPlaceOf),
     pciMapping: async (name: string) =>
       (await mappings.entriesOn('pci', name, node))?.map(({ path }) => String(path).split(';')),
+    directoryMapping: async (name: string) => {
+      const [entry] = (await mappings.entriesOn('dir', name, node)) ?? []
+      return entry && String(entry.path)
+    },
     cpuModel: async (name: string): Promise<CpuModelValues | undefined> => (await cpuModels.find(name))?.values,
   }
 }

@@ -22,7 +22,7 @@ function heard(stream: Duplex): () => string {
   return () => text
 }
 
-const until = (is: () => boolean, what = 'what is expected') => waitFor(is, { what, timeoutMs: 5_000 })
+const until = (is: () => boolean, what = 'what is expected') => waitFor(is, { what, timeoutMs: 60_000 })
 
 // Which consoles there are
 

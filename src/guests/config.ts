@@ -8,9 +8,17 @@
  */
 import { createHash } from 'node:crypto'
 import { Fault } from '#base/fault.ts'
+import type { VolumeId } from '#base/ids.ts'
 
 /** Options by name: `memory`, `scsi0`, `net0` … A type of its own, because every device reads it. */
 export type Options = Readonly<Record<string, string>>
+
+export type KeptMemory = {
+  readonly options: Options
+  readonly machine: string
+  /** The volume it is in; absent: the first disk. */
+  readonly volume?: VolumeId
+}
 
 /** One moment of a guest: what it was made of then. The content is in its disks, under the snapshot's name. */
 export type Snapshot = {
@@ -20,7 +28,7 @@ export type Snapshot = {
   readonly takenAt: number
   readonly description: string
   /** Present when memory was kept too: what the guest ran with, and on which machine. */
-  readonly memory?: { readonly options: Options; readonly machine: string }
+  readonly memory?: KeptMemory
 }
 
 /** By name. */
@@ -81,7 +89,9 @@ export function requireDigest(config: GuestConfig, digest: string | undefined): 
  * pending, and a running guest need not be asked.
  */
 const inForceAtOnce = new Set(
-  'name description tags onboot startup protection template lock hookscript hotplug meta parent digest'.split(' '),
+  'name description tags onboot startup protection template lock vmstatestorage hookscript hotplug meta parent digest'.split(
+    ' ',
+  ),
 )
 
 function isInForceAtOnce(name: string): boolean {

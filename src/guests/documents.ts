@@ -10,7 +10,7 @@
  */
 import { Fault, isFault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
-import { asVmid } from '#base/ids.ts'
+import { asVmid, asVolumeId } from '#base/ids.ts'
 import type { Entry, Json, Store } from '#store/store.ts'
 import type { Options, Snapshot, Snapshots } from './config.ts'
 
@@ -164,6 +164,7 @@ function asSnapshots(value: Json): Snapshots {
                 memory: {
                   options: asOptions(kept.options),
                   machine: typeof kept.machine === 'string' ? kept.machine : '',
+                  ...(typeof kept.volume === 'string' ? { volume: asVolumeId(kept.volume) } : {}),
                 },
               }
             : {}),

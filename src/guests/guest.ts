@@ -1,6 +1,6 @@
 /** What is known of a guest at one moment. */
 import type { Vmid } from '#base/ids.ts'
-import type { Options } from './config.ts'
+import type { KeptMemory, Options } from './config.ts'
 
 export interface RunningFacts {
   readonly state: 'running'
@@ -52,8 +52,10 @@ export interface StartOptions {
   readonly bridge?: string
   /** Only these cards get a cable; the others are present and unplugged. */
   readonly onlyNics?: readonly string[]
-  /** Goes on from the memory kept under this name in its disks, on the machine it was kept on. */
-  readonly memory?: { readonly tag: string; readonly machine: string; readonly options: Options }
+  /** Goes on from the memory kept under this name, on the machine it was kept on. */
+  readonly memory?: KeptMemory & { readonly tag: string }
+  /** Socket of what is served below a drive whose image is not whole yet, by its name. */
+  readonly below?: Readonly<Record<string, string>>
   /** What cloud-init is told as its name instead of its own, so that it takes the machine for the one it knows. */
   readonly toldName?: string | undefined
   /** Task that starts it; an undo of that task may then stop it. */

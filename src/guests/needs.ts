@@ -39,5 +39,7 @@ export interface GuestDevices {
   readonly usbMapping: (name: string) => Promise<readonly UsbWish[] | undefined>
   /** Sets of PCI addresses the mapping means on this node, each as good as the other. */
   readonly pciMapping: (name: string) => Promise<readonly (readonly string[])[] | undefined>
+  /** Path of the folder the mapping means on this node. */
+  readonly directoryMapping: (name: string) => Promise<string | undefined>
   readonly cpuModel: (name: string) => Promise<CpuModel | undefined>
 }

@@ -124,6 +124,16 @@ export class GuestRegistry {
     }))
   }
 
+  /** Guests that run now, each with what it runs with. */
+  async runningOptions(): Promise<{ readonly vmid: Vmid; readonly options: Options }[]> {
+    const found: { vmid: Vmid; options: Options }[] = []
+    for (const vmid of await this.driver.records.all()) {
+      const record = await this.driver.running(vmid)
+      if (record) found.push({ vmid, options: record.options })
+    }
+    return found
+  }
+
   /** Writes down what became of the running guest's hardware without a start; nothing when it is stopped. */
   async changeRunning(vmid: Vmid, change: (options: Options) => Options): Promise<void> {
     const record = await this.driver.running(vmid)

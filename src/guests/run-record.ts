@@ -9,10 +9,9 @@
  * pass each other. Cleaning up begins with renaming the record, so only one process cleans up, and a start
  * waits until it is done.
  */
-import { statSync } from 'node:fs'
 import { open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { systemClock, waitFor } from '#base/clock.ts'
+import { waitFor } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import { asVmid } from '#base/ids.ts'
@@ -52,16 +51,15 @@ export type RunRecord = StartingRecord | RunningRecord
 
 /** Cleaning up takes a fraction of a second; whoever takes longer is dead. */
 const cleanUpLimitMs = 5_000
-/** The kernel's clock for files ticks every 1 to 10 ms. */
-const timeStepMs = 50
 
 export class RunRecords {
   readonly #directory: string
-  #marks = 0
-  #seen = { changed: -1n, atMs: 0 }
+  readonly #changed: () => void
 
-  constructor(directory: string) {
+  /** @param changed told after every change of who runs */
+  constructor(directory: string, changed: () => void) {
     this.#directory = directory
+    this.#changed = changed
   }
 
   /** The record of a guest whose process, or starter, is alive. */
@@ -81,6 +79,7 @@ export class RunRecords {
         await file.writeFile(JSON.stringify(record))
       } finally {
         await file.close()
+        this.#changed()
       }
     } catch (cause) {
       if (codeOf(cause) === 'EEXIST') throw new Fault('conflict', `VM ${vmid} already running`, { cause })
@@ -92,6 +91,7 @@ export class RunRecords {
     // Under a name of the guest's own: what a killed writer leaves goes with the record.
     await writeFile(this.#next(vmid), JSON.stringify(record), { mode: 0o600 })
     await rename(this.#next(vmid), this.#path(vmid))
+    this.#changed()
   }
 
   /**
@@ -102,6 +102,7 @@ export class RunRecords {
     if (await this.alive(vmid)) return undefined
     try {
       await rename(this.#path(vmid), this.#claimed(vmid))
+      this.#changed()
     } catch (cause) {
       if (codeOf(cause) === 'ENOENT') return undefined
       throw cause
@@ -110,6 +111,7 @@ export class RunRecords {
     // Since the question above somebody else cleaned up and started the guest anew: give its record back.
     if (record && record !== 'unreadable' && (await isAliveRecord(record))) {
       await rename(this.#claimed(vmid), this.#path(vmid))
+      this.#changed()
       return undefined
     }
     return record
@@ -119,6 +121,7 @@ export class RunRecords {
   async remove(vmid: Vmid): Promise<void> {
     await rm(this.#next(vmid), { force: true })
     await rm(this.#path(vmid), { force: true })
+    this.#changed()
   }
 
   async finish(vmid: Vmid): Promise<void> {
@@ -140,17 +143,6 @@ export class RunRecords {
       if (isFault(fault, 'timeout')) return record
       throw fault
     }
-  }
-
-  /** Another text whenever a record was made, replaced or removed since. */
-  mark(): string {
-    // Not by the thread pool: the answer is in memory, and asked for with every list.
-    const changed = statSync(this.#directory, { bigint: true, throwIfNoEntry: false })?.mtimeNs ?? 0n
-    const now = systemClock.monotonic()
-    if (this.#seen.changed !== changed) this.#seen = { changed, atMs: now }
-    // Times of files go in steps: another change may have come, or come yet, in the same step as the last one.
-    const isSettled = now - this.#seen.atMs > timeStepMs
-    return isSettled ? String(changed) : `${changed} ${(this.#marks += 1)}`
   }
 
   /** Guests with a record or an unfinished clean-up, alive or not. */

@@ -74,11 +74,6 @@ export class GuestService extends GuestRegistry {
     )
   }
 
-  /** Another text whenever a guest was started, or cleaned up after, since. */
-  runningMark(): string {
-    return this.driver.records.mark()
-  }
-
   // Running guests
 
   async status(vmid: Vmid): Promise<GuestStatus> {
@@ -259,6 +254,11 @@ export class GuestService extends GuestRegistry {
     return this.driver.monitor(vmid, which, signal)
   }
 
+  /** Helpers of the node send what they hold for the running guest along with its state, or no longer. */
+  setStateBus(vmid: Vmid, isWanted: boolean): Promise<void> {
+    return this.driver.setStateBus(vmid, isWanted)
+  }
+
   /** Connects to the screen of the running guest, which speaks VNC. @throws Fault `conflict` when it has none */
   async connectScreen(vmid: Vmid): Promise<Socket> {
     return connectScreen(await this.#consolePlace(vmid))
@@ -371,6 +371,13 @@ export class GuestService extends GuestRegistry {
   }
 }
 
+/** The same object while nothing changes, so that what is made of it can be kept. */
+const stillGuests = new WeakMap<GuestDocument, GuestStatus>()
+
 function withoutProcess(vmid: Vmid, document: GuestDocument): GuestStatus {
-  return { ...configuredFacts(vmid, document), state: { state: 'stopped' } }
+  const known = stillGuests.get(document)
+  if (known) return known
+  const status = Object.freeze<GuestStatus>({ ...configuredFacts(vmid, document), state: { state: 'stopped' } })
+  stillGuests.set(document, status)
+  return status
 }

@@ -14,6 +14,8 @@ export interface CompanionOptions {
   readonly onErrorLine: (line: string) => void
   /** The whole environment beside PATH. */
   readonly env?: Readonly<Record<string, string>>
+  /** Open files it gets as descriptors 3, 4, ... */
+  readonly files?: readonly number[]
 }
 
 export interface Companion {
@@ -29,7 +31,7 @@ export interface Companion {
 export async function startCompanion(argv: Argv, options: CompanionOptions): Promise<Companion> {
   const [program, ...args] = argv
   const child = spawn(program, args, {
-    stdio: ['pipe', 'pipe', 'pipe'],
+    stdio: ['pipe', 'pipe', 'pipe', ...(options.files ?? [])],
     cwd: '/',
     env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C.UTF-8', ...options.env },
   })
@@ -42,11 +44,12 @@ export async function startCompanion(argv: Argv, options: CompanionOptions): Pro
       reject(new Fault(isAbsent ? 'missing' : 'failed', text, { cause }))
     })
   })
+  const { pid, stdin, stdout, stderr } = child
+  // All three are pipes, as asked for above.
+  if (pid === undefined || !stdin || !stdout || !stderr) throw new Fault('failed', `${program} has no pid`)
   child.on('error', () => {}) // A signal that came too late; `ended` tells all there is to know.
-  child.stdin.on('error', () => {}) // It may end before it has read everything.
-  createInterface({ input: child.stdout }).on('line', options.onLine)
-  createInterface({ input: child.stderr }).on('line', options.onErrorLine)
-  const { pid } = child
-  if (pid === undefined) throw new Fault('failed', `${program} has no pid`)
-  return { pid, ended, give: (text) => void child.stdin.write(text), kill: (signal) => void child.kill(signal) }
+  stdin.on('error', () => {}) // It may end before it has read everything.
+  createInterface({ input: stdout }).on('line', options.onLine)
+  createInterface({ input: stderr }).on('line', options.onErrorLine)
+  return { pid, ended, give: (text) => void stdin.write(text), kill: (signal) => void child.kill(signal) }
 }

@@ -190,7 +190,7 @@ test('the real agent answers, also after a client that left half a line behind',
     { stdio: 'ignore' },
   )
   try {
-    await waitFor(() => existsSync(path), { what: 'the socket of qemu-ga', timeoutMs: 10_000 })
+    await waitFor(() => existsSync(path), { what: 'the socket of qemu-ga', timeoutMs: 60_000 })
     const rude = connect(path)
     await once(rude, 'connect')
     rude.end('{"execute": "guest-in')

@@ -149,7 +149,7 @@ test('a server that falls silent ends in a time-out, an abort in an abort', () =
     const { raw } = await images(path)
     const socket = join(path, 'nbd.sock')
     await using server = await serveImage(raw, 'raw', socket)
-    await using client = await NbdClient.connect(socket, { timeoutMs: 300 })
+    await using client = await NbdClient.connect(socket, { timeoutMs: 1_500 })
     const abort = new AbortController()
     await using other = await NbdClient.connect(socket, { signal: abort.signal })
     process.kill(server.pid, 'SIGSTOP')
@@ -210,7 +210,7 @@ async function against(
   })
   await new Promise<void>((resolve) => server.listen(socketPath, resolve))
   try {
-    await using client = await NbdClient.connect(socketPath, { timeoutMs: 1_000 })
+    await using client = await NbdClient.connect(socketPath, { timeoutMs: 20_000 })
     return await ask(client).catch((error: unknown) => error)
   } catch (error) {
     return error

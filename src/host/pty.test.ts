@@ -17,7 +17,7 @@ function shownBy({ stream }: Pty): () => string {
   return () => text
 }
 
-const until = (is: () => boolean | Promise<boolean>) => waitFor(is, { what: 'the terminal', timeoutMs: 10_000 })
+const until = (is: () => boolean | Promise<boolean>) => waitFor(is, { what: 'the terminal', timeoutMs: 60_000 })
 
 test('a program has a terminal of its own, that knows its size and its interrupt key', async () => {
   const pty = await startOnPty([

@@ -155,7 +155,7 @@ async function realQemu() {
     ['-machine', 'none', '-nodefaults', '-display', 'none', '-S', '-qmp', `unix:${path},server=on,wait=off`],
     { stdio: 'ignore' },
   )
-  await waitFor(() => existsSync(path), { what: 'the QMP socket', timeoutMs: 10_000 })
+  await waitFor(() => existsSync(path), { what: 'the QMP socket', timeoutMs: 60_000 })
   return {
     path,
     child,
@@ -181,7 +181,7 @@ test('a real QEMU answers, refuses in its own words, tells of events, and its en
   const shutdown = qmp.waitForEvent('SHUTDOWN', ({ data }) => data.reason === 'host-qmp-quit')
   await qmp.execute('quit')
   await shutdown
-  await waitFor(() => !qmp.isOpen, { what: 'the end of the connection', timeoutMs: 5_000 })
+  await waitFor(() => !qmp.isOpen, { what: 'the end of the connection', timeoutMs: 60_000 })
 })
 
 test('a QEMU that is killed fails the command in flight', async () => {

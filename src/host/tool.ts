@@ -3,12 +3,14 @@ import { Fault, isFault } from '#base/fault.ts'
 import type { Argv, Host, RunOptions, RunResult } from './host.ts'
 
 const packages: Readonly<Record<string, string>> = {
+  'iscsi-ls': 'libiscsi-bin',
   lvs: 'lvm2',
   'mkfs.xfs': 'xfsprogs',
   nsupdate: 'bind9-dnsutils',
   pvremove: 'lvm2',
   pvs: 'lvm2',
   sfdisk: 'fdisk',
+  showmount: 'nfs-common',
   smbclient: 'smbclient',
   vgcfgbackup: 'lvm2',
   vgcfgrestore: 'lvm2',

@@ -140,7 +140,7 @@ function answering(addresses: readonly [Address, ...Address[]]): LookupFunction 
 }
 
 /** All addresses of a name, every one of which may be asked. */
-async function judgedAddresses(host: string, reach: Reach): Promise<[Address, ...Address[]]> {
+export async function judgedAddresses(host: string, reach: Reach): Promise<[Address, ...Address[]]> {
   const addresses = isIP(host) === 0 ? await resolved(host) : [{ address: host, family: isIP(host) }]
   const refused = addresses.find(({ address }) => !reach.includes(address))
   if (refused !== undefined) {

@@ -1,6 +1,7 @@
 /**
  * Who called what: one line of JSON for each call that was answered, beside the state of the node.
  *
+ * A reply that was given again without asking (`http/kept-replies.ts`) leaves one line for all its `times` in a second.
  * Lines are written together, a second late at most, so that a call does not wait for the disk; a log that
  * cannot be written costs lines, never a call. Queries and bodies are left out, because secrets travel there.
  */
@@ -42,7 +43,7 @@ export class AccessLog implements AsyncDisposable {
   readonly observe = (): ((answered: Answered) => void) => {
     const { clock } = this.#deps
     const startedMs = clock.monotonic()
-    return ({ method, path, endpoint, status, who, remoteAddress }) => {
+    return ({ method, path, endpoint, status, who, remoteAddress, times }) => {
       this.#add({
         time: new Date(clock.now()).toISOString(),
         ...(remoteAddress === '' ? {} : { from: remoteAddress }),
@@ -52,6 +53,7 @@ export class AccessLog implements AsyncDisposable {
         ...(endpoint === undefined ? {} : { endpoint }),
         status,
         ms: Math.round((clock.monotonic() - startedMs) * 10) / 10,
+        ...(times === undefined ? {} : { times }),
       })
     }
   }

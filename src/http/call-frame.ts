@@ -24,7 +24,7 @@ export const frameLimits = {
 } as const
 
 export type FrameKind = keyof typeof codes
-const codes = { call: 1, cancel: 2, reply: 3 } as const
+const codes = { call: 1, cancel: 2, reply: 3, given: 4 } as const
 
 export interface Frame {
   readonly kind: FrameKind

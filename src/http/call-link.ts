@@ -9,11 +9,13 @@ import { connect, type Socket } from 'node:net'
 import { Fault } from '#base/fault.ts'
 import { bounds } from './bounds.ts'
 import { callProtocol, type Frame, FrameReader, FrameWriter, frameBytes, frameLimits } from './call-frame.ts'
-import { type LinkCall, type LinkReply, replyFrom } from './call-message.ts'
+import { type Given, type LinkCall, type LinkReply, replyFrom } from './call-message.ts'
 
 export interface CallLink {
   /** @returns what gives the call up: nobody waits for its reply any more */
   readonly send: (call: LinkCall, done: Answered) => () => void
+  /** Says that a kept reply was given again. */
+  readonly given: (id: number, given: Given) => void
   readonly close: () => void
 }
 
@@ -33,7 +35,8 @@ interface Line {
   isUp: boolean
 }
 
-export function createCallLink(daemonSocket: string): CallLink {
+/** @param onLost whatever the daemon said before holds no longer */
+export function createCallLink(daemonSocket: string, onLost: () => void = () => {}): CallLink {
   const pending = new Map<number, Pending>()
   let lastId = 0
   let line: Line | undefined
@@ -66,6 +69,7 @@ export function createCallLink(daemonSocket: string): CallLink {
 
   function lost({ isUp }: Line, cause: unknown): void {
     line = undefined
+    onLost()
     const waiting = [...pending.values()]
     pending.clear()
     for (const one of waiting) {
@@ -85,6 +89,7 @@ export function createCallLink(daemonSocket: string): CallLink {
         if (pending.delete(id)) line?.writer.send(frameBytes('cancel', id))
       }
     },
+    given: (id, given) => line?.writer.send(frameBytes('given', id, given)),
     close: () => line?.socket.destroy(),
   }
 }

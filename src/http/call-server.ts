@@ -6,9 +6,9 @@ import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { ApiRequest, Target } from '#rest/dispatch.ts'
 import type { Identity } from '#rest/endpoint.ts'
-import type { ReplyFormat, WireReply } from '#rest/reply.ts'
+import type { Keep, ReplyFormat, WireReply } from '#rest/reply.ts'
 import { callProtocol, type Frame, FrameReader, FrameWriter, frameBytes, frameLimits } from './call-frame.ts'
-import { callFrom, type LinkCall, replyHead } from './call-message.ts'
+import { callFrom, givenFrom, type LinkCall, replyHead } from './call-message.ts'
 import type { EdgeContext } from './edge.ts'
 import { type ApiPlace, placeOf } from './place.ts'
 import { afterFailedLogin, identityFrom, noTicket } from './session.ts'
@@ -37,6 +37,8 @@ export function serveCalls(socket: Duplex, begun: Buffer, context: EdgeContext):
   socket.on('data', read)
 }
 
+const rememberedMs = 5_000
+
 /**
  * The calls of one connection. Any number may run, because some wait for long and none may keep another; but
  * none begins while the replies of others have yet to leave, or many clients that ask for much and go away
@@ -47,6 +49,8 @@ class Calls {
   readonly #writer: FrameWriter
   readonly #waiting = new Map<number, LinkCall>()
   readonly #running = new Map<number, CallRequest>()
+  /** Replies the front may be giving again, by the number of their call; the oldest first. */
+  readonly #kept = new Map<number, Keep>()
   #begunInTurn = 0
 
   constructor(socket: Duplex, context: EdgeContext) {
@@ -59,6 +63,9 @@ class Calls {
     if (kind === 'call') {
       this.#waiting.set(id, callFrom(head))
       this.#begin()
+    } else if (kind === 'given') {
+      const { times, remoteAddress } = givenFrom(head)
+      this.#kept.get(id)?.given(times, remoteAddress)
     } else if (!this.#waiting.delete(id)) this.#leave(id)
   }
 
@@ -94,9 +101,19 @@ class Calls {
     if (request instanceof CallRequest) this.#running.set(id, request)
     const reply = request instanceof CallRequest ? await answer(request, this.#context) : request
     const isAwaited = this.#running.delete(id) || !(request instanceof CallRequest)
-    const packed = call.takesGzip ? reply.packed : undefined
-    const head = replyHead(reply, packed !== undefined)
-    if (isAwaited) this.#writer.send(frameBytes('reply', id, head, packed ?? reply.body))
+    if (!isAwaited) return
+    if (reply.keep) this.#remember(id, reply.keep)
+    this.#writer.send(frameBytes('reply', id, replyHead(reply, id), reply.body))
+  }
+
+  /** The front speaks of a reply once a second, and last a second after it was of no more use. */
+  #remember(id: number, keep: Keep): void {
+    const overSince = this.#context.clock.now() - rememberedMs
+    for (const [old, { until }] of this.#kept) {
+      if (until > overSince) break
+      this.#kept.delete(old)
+    }
+    this.#kept.set(id, keep)
   }
 }
 
@@ -121,7 +138,6 @@ class CallRequest implements ApiRequest {
   readonly query: string
   readonly format: ReplyFormat
   readonly remoteAddress: string
-  readonly takesGzip: boolean
   readonly #call: LinkCall
   readonly #context: EdgeContext
   #isGone = false
@@ -133,7 +149,6 @@ class CallRequest implements ApiRequest {
     this.query = query
     this.format = format
     this.remoteAddress = call.remoteAddress
-    this.takesGzip = call.takesGzip
     this.#call = call
     this.#context = context
   }

@@ -9,11 +9,11 @@ import { join } from 'node:path'
 import { Fault, messageOf } from '#base/fault.ts'
 import type { Log } from '#base/log.ts'
 import { checkProperties } from '#base/schema/check.ts'
-import { integer, optional, type Properties, type StaticProperties, string } from '#base/schema/schema.ts'
+import { boolean, integer, optional, type Properties, type StaticProperties, string } from '#base/schema/schema.ts'
 import { codeOf } from '#host/files.ts'
 import { createFrontServer } from './front-server.ts'
 import { tlsContext } from './tls-port.ts'
-import type { FrontConfig } from './wire.ts'
+import { type FrontConfig, markDescriptor } from './wire.ts'
 
 const renewalShape = { key: string(), certificate: string() }
 const configShape = {
@@ -24,6 +24,7 @@ const configShape = {
   uploadDir: string(),
   staticDir: optional(string()),
   node: string(),
+  hasMark: optional(boolean()),
 }
 
 export interface Front {
@@ -32,12 +33,19 @@ export interface Front {
   readonly renew: (line: string) => void
 }
 
-/** @throws Fault `invalid`, or `conflict` when the port is taken */
-export async function startFront(line: string, log: Log): Promise<Front> {
+/**
+ * @param readMark the mark in an open file
+ * @throws Fault `invalid`, or `conflict` when the port is taken
+ */
+export async function startFront(line: string, log: Log, readMark: (descriptor: number) => string): Promise<Front> {
   const config = readConfig(line)
   // Whatever a predecessor was taking in, nobody waits for it any more.
   for (const name of await readdir(config.uploadDir)) await rm(join(config.uploadDir, name), { force: true })
-  const server = createFrontServer({ ...config, log })
+  const server = createFrontServer({
+    ...config,
+    log,
+    ...(config.hasMark === true ? { mark: () => readMark(markDescriptor) } : {}),
+  })
   server.listen(config.port, config.host)
   await once(server, 'listening').catch((cause: unknown) => {
     throw portFault(config, cause)
@@ -51,8 +59,8 @@ export async function startFront(line: string, log: Log): Promise<Front> {
 }
 
 function readConfig(line: string): FrontConfig {
-  const { staticDir, ...rest } = read(configShape, line)
-  return staticDir === undefined ? rest : { ...rest, staticDir }
+  const { staticDir, hasMark = false, ...rest } = read(configShape, line)
+  return { ...rest, hasMark, ...(staticDir === undefined ? {} : { staticDir }) }
 }
 
 function read<const P extends Properties>(shape: P, line: string): StaticProperties<P> {

@@ -94,7 +94,7 @@ test('when it dies it comes back on the same port, and what it was taking in is 
   process.kill(first, 'SIGKILL')
   await waitFor(async () => front.pid() !== first && (await version(front.port)) === 200, {
     what: 'the front to come back',
-    timeoutMs: 20_000,
+    timeoutMs: 60_000,
   })
   assert.deepEqual(await readdir(node.spool.incoming), [])
 })
@@ -137,7 +137,7 @@ test('it ends when the daemon is killed', async () => {
   const pid = Number(line.toString())
   assert.ok(await isAlive(pid), `front ${pid}`)
   daemon.kill('SIGKILL')
-  await waitFor(async () => !(await isAlive(pid)), { what: 'the front to end', timeoutMs: 10_000 })
+  await waitFor(async () => !(await isAlive(pid)), { what: 'the front to end', timeoutMs: 60_000 })
 })
 
 test('a port in use is named, with what to do', async () => {

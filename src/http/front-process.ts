@@ -18,6 +18,8 @@ import type { FrontConfig, FrontMessage, FrontRenewal } from './wire.ts'
 
 export interface FrontProcessOptions {
   readonly config: FrontConfig
+  /** The store's mark, open for reading only. Without it the front keeps no reply. */
+  readonly markDescriptor?: number
   /** The front's own uid and gid. */
   readonly uid: number
   readonly log: Log
@@ -134,7 +136,8 @@ async function firstOf(
 }
 
 async function startOnce(options: FrontProcessOptions, clock: Clock): Promise<Running> {
-  const { config, log } = options
+  const { log, markDescriptor } = options
+  const config = { ...options.config, hasMark: markDescriptor !== undefined }
   // Messages answer in the order they were asked for.
   const waiting: ((message: FrontMessage) => void)[] = []
   const next = () => new Promise<FrontMessage>((resolve) => waiting.push(resolve))
@@ -146,6 +149,7 @@ async function startOnce(options: FrontProcessOptions, clock: Clock): Promise<Ru
     },
     onErrorLine: (line) => log.info('front', { line }),
     env: compiledCode(),
+    ...(markDescriptor === undefined ? {} : { files: [markDescriptor] }),
   })
   companion.give(`${JSON.stringify(config)}\n`)
   const first = await firstOf(spoke, companion, clock)

@@ -28,6 +28,8 @@ export interface FrontOptions extends FrontConfig {
   readonly log: Log
   readonly clock?: Clock
   readonly random?: Random
+  /** The store's mark as it is now; without it no reply is kept. */
+  readonly mark?: () => string
   /** Served by the daemon although they are not below `/api2`. */
   readonly documents?: readonly string[]
   readonly headersTimeoutMs?: number
@@ -36,7 +38,7 @@ export interface FrontOptions extends FrontConfig {
 /** The TLS server, not yet listening. */
 export function createFrontServer(options: FrontOptions): Server {
   const { clock = systemClock, daemonSocket, documents = documentPaths } = options
-  const proxy = createProxy(daemonSocket, clock)
+  const proxy = createProxy(daemonSocket, clock, options.mark)
   const server = createTlsServer({
     key: options.key,
     certificate: options.certificate,

@@ -223,19 +223,19 @@ describe('bodies', () => {
 
 describe('slow clients', () => {
   test('headers that drip are cut off', async () => {
-    await using node = await demoNode({ headersTimeoutMs: 200 })
+    await using node = await demoNode({ headersTimeoutMs: 1_000 })
     const socket = tlsTo(node)
     socket.write('GET /api2/json/version HTTP/1.1\r\nHost: x\r\nX-Slow: ')
     assert.match(await untilClosed(socket), /^HTTP\/1\.1 408 /)
   })
 
   test('a connection that never speaks is closed', async () => {
-    await using node = await demoNode({ headersTimeoutMs: 200 })
+    await using node = await demoNode({ headersTimeoutMs: 1_000 })
     assert.equal(await untilClosed(connectPlain(node.port, '127.0.0.1')), '')
   })
 
   test('plain HTTP that drips is closed', async () => {
-    await using node = await demoNode({ headersTimeoutMs: 200 })
+    await using node = await demoNode({ headersTimeoutMs: 1_000 })
     const socket = connectPlain(node.port, '127.0.0.1')
     socket.write('GET / HT')
     assert.equal(await untilClosed(socket), '')

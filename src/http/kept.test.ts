@@ -16,7 +16,7 @@ function conversation(path: string) {
     replies: (count: number) =>
       waitFor(() => (got.match(/HTTP\/1\.1 \d+ [^\r]*/g) ?? []).length >= count || socket.closed, {
         what: `${count} replies`,
-        timeoutMs: 5_000,
+        timeoutMs: 60_000,
         everyMs: 5,
       }).then(() => got.match(/HTTP\/1\.1 \d+ [^\r]*/g) ?? []),
     [Symbol.dispose]: () => socket.destroy(),
@@ -56,7 +56,7 @@ describe('a connection of this machine outlives an error', () => {
     }
     talk.socket.on('drain', send)
     send()
-    await waitFor(() => talk.socket.closed, { what: 'the end of the connection', timeoutMs: 10_000, everyMs: 10 })
+    await waitFor(() => talk.socket.closed, { what: 'the end of the connection', timeoutMs: 60_000, everyMs: 10 })
     assert.ok(talk.socket.bytesWritten < 100_000_000)
   })
 })

@@ -12,7 +12,8 @@ import { type CallLink, createCallLink, unreachable } from './call-link.ts'
 import { proofIn } from './call-message.ts'
 import { endGently } from './linger.ts'
 import { nodeHttp } from './node-http.ts'
-import { acceptsGzip, send } from './send.ts'
+import { KeptReplies } from './kept-replies.ts'
+import { readied, send } from './send.ts'
 import { clientHeader, ownPrefix } from './wire.ts'
 
 export interface Proxy {
@@ -42,14 +43,18 @@ const notForwarded: ReadonlySet<string> = new Set([
   'expect',
 ])
 
-export function createProxy(daemonSocket: string, clock: Clock): Proxy {
-  const link = createCallLink(daemonSocket)
+/** @param mark of the store; without it no reply is kept */
+export function createProxy(daemonSocket: string, clock: Clock, mark?: () => string): Proxy {
+  const link = createCallLink(daemonSocket, () => kept?.clear())
+  const given = (id: number, times: number, remoteAddress: string) => link.given(id, { times, remoteAddress })
+  const kept = mark && new KeptReplies({ clock, mark, given })
   const agent = new nodeHttp.Agent({ keepAlive: true, maxFreeSockets: 32 })
   const place = { socketPath: daemonSocket, agent, setHost: false, timeout: bounds.replyMs }
   return {
     forward(request, response) {
-      if (isCall(request)) carryCall(request, response, link, clock)
-      else forward(request, response, place, clock, true)
+      if (isCall(request)) {
+        if (kept?.give(request, response) !== true) carryCall(request, response, { link, clock, kept })
+      } else forward(request, response, place, clock, true)
     },
     ask: (request, own, body) => ask(request, own, body, place),
     answer: (request, response, reply) => send(request, response, reply, { clock, isLast: true }),
@@ -65,13 +70,26 @@ function isCall(request: IncomingMessage): boolean {
   return (request.method === 'GET' || request.method === 'DELETE') && !carriesBody(request)
 }
 
-function carryCall(request: IncomingMessage, response: ServerResponse, link: CallLink, clock: Clock): void {
+interface Carrying {
+  readonly link: CallLink
+  readonly clock: Clock
+  readonly kept: KeptReplies | undefined
+}
+
+function carryCall(request: IncomingMessage, response: ServerResponse, { link, clock, kept }: Carrying): void {
   const { method = '', url: target = '', headers, socket } = request
   const { remoteAddress = '' } = socket
-  const call = { method, target, remoteAddress, takesGzip: acceptsGzip(request), headers: proofIn(headers) }
+  const call = { method, target, remoteAddress, headers: proofIn(headers) }
   const giveUp = link.send(call, (answer) => {
-    if (!response.destroyed)
-      void send(request, response, answer instanceof Fault ? unanswered(answer) : answer, { clock })
+    if (response.destroyed) return
+    if (answer instanceof Fault) void send(request, response, unanswered(answer), { clock })
+    else if (kept === undefined || answer.keep === undefined) void send(request, response, answer, { clock })
+    else {
+      void readied(request, answer).then((ready) => {
+        kept.keep(request, answer, ready)
+        return send(request, response, ready, { clock })
+      })
+    }
   })
   response.once('close', giveUp)
   response.setTimeout(bounds.replyMs, () => {

@@ -21,10 +21,32 @@ export interface SendOptions {
 }
 
 /** A reply whose body may be bytes already. */
-export type Sendable = Omit<WireReply, 'body' | 'packed' | 'kind'> & {
+export type Sendable = Omit<WireReply, 'body' | 'keep' | 'kind'> & {
   readonly body: string | Uint8Array
   /** The body is in gzip already, and the client takes that. */
   readonly isPacked?: boolean
+}
+
+/** A reply as it goes to this client: in bytes, packed where that is worth it and the client can read it. */
+export async function readied(request: IncomingMessage, reply: Sendable): Promise<Sendable & { body: Uint8Array }> {
+  // Bytes, not text: Node would send the headers in the encoding of a text body, and they are Latin-1.
+  const body = typeof reply.body === 'string' ? Buffer.from(reply.body) : reply.body
+  const isWorthIt = reply.isPacked !== true && body.length > bounds.gzipFromBytes && acceptsGzip(request)
+  return isWorthIt ? { ...reply, body: await compress(body, { level: 4 }), isPacked: true } : { ...reply, body }
+}
+
+/** Flat pairs. */
+export function replyHeaders(reply: Sendable & { readonly body: Uint8Array }, clock: Clock): string[] {
+  const headers = [
+    ...standardHeaders(clock),
+    'Content-Type',
+    reply.contentType,
+    'Content-Length',
+    String(reply.body.length),
+    ...Object.entries(reply.headers ?? {}).flat(),
+  ]
+  if (reply.isPacked === true) headers.push('Content-Encoding', 'gzip', 'Vary', 'Accept-Encoding')
+  return headers
 }
 
 export async function send(
@@ -33,25 +55,13 @@ export async function send(
   reply: Sendable,
   { clock, isLast = false, isKept = false }: SendOptions,
 ): Promise<void> {
-  const { isPacked = false } = reply
-  const isZipped = isPacked || (reply.body.length > bounds.gzipFromBytes && acceptsGzip(request))
-  // Bytes, not text: Node would send the headers in the encoding of a text body, and they are Latin-1.
-  const plain = typeof reply.body === 'string' ? Buffer.from(reply.body) : reply.body
-  const body = isZipped && !isPacked ? await compress(plain, { level: 4 }) : plain
+  const ready = await readied(request, reply)
   if (response.destroyed) return
-  const headers = [
-    ...standardHeaders(clock),
-    'Content-Type',
-    reply.contentType,
-    'Content-Length',
-    String(body.length),
-    ...Object.entries(reply.headers ?? {}).flat(),
-  ]
-  if (isZipped) headers.push('Content-Encoding', 'gzip', 'Vary', 'Accept-Encoding')
+  const headers = replyHeaders(ready, clock)
   if (!isKept && (reply.status >= 400 || isLast)) headers.push('Connection', 'close')
   response.writeHead(reply.status, reply.reason, headers)
   const end = isKept ? endOpen : endGently
-  end(request, response, body, clock)
+  end(request, response, ready.body, clock)
 }
 
 export function acceptsGzip({ headers }: IncomingMessage): boolean {

@@ -179,17 +179,17 @@ describe('refused, and nothing stays', () => {
       '--XX\r\nContent-Disposition: form-data; name="filename"; filename="a.iso"\r\n\r\n',
     ]
     socket.write(head.join('\r\n'))
-    socket.write(randomBytes(500_000))
+    socket.write(randomBytes(2_000_000))
     const growing = await waitFor(
       async () => {
         const [name] = await readdir(node.spool.incoming)
         return name !== undefined && (await stat(join(node.spool.incoming, name))).size > 0 && name
       },
-      { what: 'the spooled file', timeoutMs: 10_000 },
+      { what: 'the spooled file', timeoutMs: 60_000 },
     )
     assert.match(growing, /^upload-/)
     socket.destroy()
-    await waitFor(async () => (await spooled(node)).length === 0, { what: 'an empty spool', timeoutMs: 10_000 })
+    await waitFor(async () => (await spooled(node)).length === 0, { what: 'an empty spool', timeoutMs: 60_000 })
     const held = await Promise.all(
       (await readdir('/proc/self/fd')).map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => '')),
     )

@@ -6,12 +6,10 @@
  * again afterwards was rejected, because it doubles the time of the largest request there is.
  */
 import { createHash, type Hash } from 'node:crypto'
-import { createWriteStream } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import type { IncomingHttpHeaders } from 'node:http'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
 import { Busboy, type BusboyFileStream, type BusboyInstance } from '@fastify/busboy'
 import { humanSize } from '#base/bytes.ts'
 import { Fault, invalid, messageOf } from '#base/fault.ts'
@@ -20,6 +18,7 @@ import type { RawParams } from '#rest/router.ts'
 import { tooLarge } from '#rest/body.ts'
 import { asFileFault, freeBytes } from '#host/files.ts'
 import { bounds } from './bounds.ts'
+import { openGathered } from './gathered-file.ts'
 
 export interface UploadOptions {
   /** Directory that receives the file. */
@@ -162,15 +161,14 @@ function flow(body: Readable, form: BusboyInstance): Promise<void> {
 async function store(part: BusboyFileStream, path: string, fields: RawParams) {
   const hash = hashFor(fields)
   let sizeBytes = 0
-  async function* measured(source: AsyncIterable<Buffer>) {
-    for await (const bytes of source) {
+  try {
+    await using file = await openGathered(path)
+    for await (const bytes of part as AsyncIterable<Buffer>) {
       sizeBytes += bytes.length
       hash?.update(bytes)
-      yield bytes
+      await file.write(bytes)
     }
-  }
-  try {
-    await pipeline(part, measured, createWriteStream(path, { flags: 'wx', mode: 0o600 }))
+    await file.flush()
   } catch (cause) {
     throw asFileFault(cause, path)
   }

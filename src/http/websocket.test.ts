@@ -35,8 +35,11 @@ test('what the daemon said last still reaches a client who is slow to take it', 
     carryUpgrade(request, client, Buffer.alloc(0), { daemonSocket, clock: systemClock })
     await hungUp
     // The front knows it, and has nothing left but to wait for its client.
-    await waitFor(() => client.writableEnded || client.destroyed, { what: 'the end to be passed on', timeoutMs: 5_000 })
-    await waitFor(() => take !== undefined, { what: 'a word for the client', timeoutMs: 5_000 })
+    await waitFor(() => client.writableEnded || client.destroyed, {
+      what: 'the end to be passed on',
+      timeoutMs: 60_000,
+    })
+    await waitFor(() => take !== undefined, { what: 'a word for the client', timeoutMs: 60_000 })
     assert.equal(client.destroyed, false)
     take?.()
     await once(client, 'finish')

@@ -10,6 +10,8 @@ export const clientHeader = 'x-hakobune-client'
 /** `ask`: may this upload begin? Otherwise the name of the spooled file; the body then holds the fields. */
 export const uploadHeader = 'x-hakobune-upload'
 export const askForUpload = 'ask'
+/** Where the front finds the store's mark. */
+export const markDescriptor = 3
 
 /** What the front reads on its standard input, as one line of JSON. The input stays open as long as the daemon lives. */
 export interface FrontConfig {
@@ -22,6 +24,8 @@ export interface FrontConfig {
   readonly staticDir?: string
   /** Name of the node, for the start page. */
   readonly node: string
+  /** Descriptor 3 is the store's mark, open for reading. */
+  readonly hasMark?: boolean
 }
 
 /** Further lines it reads: new connections get this certificate, open ones go on. */

@@ -1,7 +1,6 @@
 /** Taking a node off a machine, on the machine: real links, tables, mounts, groups and processes. */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -17,6 +16,7 @@ import { deleteLink } from '#host/ip.ts'
 import { NetworkService } from '#network/service.ts'
 import { openSqliteStore } from '#store/sqlite.ts'
 import { settingsFrom, type Settings } from '#settings.ts'
+import { freshInstance } from '../../test/own-names.ts'
 import { type Remains, remains, takeDown } from './down.ts'
 
 const host = machine()
@@ -31,7 +31,7 @@ const nothing: Remains = {
 }
 
 async function someNode(t: TestContext): Promise<Settings> {
-  const instance = `d${randomBytes(2).toString('hex')}`
+  const instance = freshInstance('d')
   const place = await mkdtemp(join(tmpdir(), 'hako-down-'))
   const settings = settingsFrom({
     HAKO_INSTANCE: instance,
@@ -127,10 +127,10 @@ test('programs of the node are known by their environment, and end', async (t) =
   t.after(() => other.kill('SIGKILL'))
   await waitFor(async () => (await remains({ settings, host })).processes.length > 0, {
     what: 'the program',
-    timeoutMs: 5_000,
+    timeoutMs: 60_000,
   })
   await takeDown({ settings, host })
-  await waitFor(() => ours.signalCode !== null || ours.exitCode !== null, { what: 'its end', timeoutMs: 1_000 })
+  await waitFor(() => ours.signalCode !== null || ours.exitCode !== null, { what: 'its end', timeoutMs: 60_000 })
   assert.equal(other.exitCode, null)
   assert.equal(other.signalCode, null)
 })

@@ -22,6 +22,7 @@ const otherModules = [
   'isofs',
   'button',
   'evdev',
+  'virtiofs',
 ]
 const directories = [
   'bin',

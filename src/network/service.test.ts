@@ -21,7 +21,7 @@ test('removing an isolated network ends what still runs inside', async () => {
   const startTime = (await startTimeOf(pid)) ?? 0
   await waitFor(async () => (await host.run(['ip', 'netns', 'pids', netns])).stdout.includes(String(pid)), {
     what: 'the program inside',
-    timeoutMs: 5_000,
+    timeoutMs: 60_000,
   })
   await lab.network.removeIsolated('drill')
   assert.equal(await isAlive(pid, startTime), false)

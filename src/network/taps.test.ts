@@ -29,6 +29,6 @@ test('a guest in an isolated network gets its address over the tap it inherited,
   }
   await waitFor(async () => (await findLink(host, tap, { netns })) === undefined, {
     what: 'the end of the tap',
-    timeoutMs: 5_000,
+    timeoutMs: 60_000,
   })
 })

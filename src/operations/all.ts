@@ -25,18 +25,22 @@ import { restoreGuest } from './guest/restore.ts'
 import { startGuest } from './guest/start.ts'
 import { templateGuest } from './guest/template.ts'
 import { applyNetwork } from './node/apply-network.ts'
-import { startAll, stopAll, suspendAll } from './node/all-guests.ts'
+import { bulkShutdown, bulkStart, bulkSuspend, startAll, stopAll, suspendAll } from './node/all-guests.ts'
 import { refreshPackages } from './node/refresh-packages.ts'
 import { reloadService, restartService, startService, stopService } from './node/service.ts'
 import { drillGuest } from './recovery/drill.ts'
 import { copyVolume } from './storage/copy.ts'
 import { deleteVolume } from './storage/delete.ts'
 import { downloadFile } from './storage/download.ts'
+import { pullOciImage } from './storage/pull-image.ts'
 import { uploadFile } from './storage/upload.ts'
 
 export const allOperations = operationsByName([
   applyNetwork,
   backupGuests,
+  bulkShutdown,
+  bulkStart,
+  bulkSuspend,
   cloneGuest,
   configureGuest,
   copyVolume,
@@ -52,6 +56,7 @@ export const allOperations = operationsByName([
   initDisk,
   moveDisk,
   pruneBackups,
+  pullOciImage,
   orderCertificate,
   rebootGuest,
   refreshPackages,

@@ -6,17 +6,17 @@
  * Knows neither HTTP nor the services: the edge hands in how to authenticate and how to read the body,
  * the composition root how to judge and what a handler's call is.
  */
+import { type Clock, systemClock } from '#base/clock.ts'
 import { Fault, invalid } from '#base/fault.ts'
 import type { Log } from '#base/log.ts'
 import type { Random } from '#base/random.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import type { Properties } from '#base/schema/schema.ts'
 import { parseForm } from './body.ts'
-import { encode } from './encode.ts'
+import { encodedText } from './encode.ts'
 import { Download, type Endpoint, type Identity, type Judge, type Permission, Reply } from './endpoint.ts'
-import { KeptReplies } from './kept.ts'
 import { demand, paramsOf, refusedToken, type Values } from './permission.ts'
-import { dataReply, downloadReply, faultReply, type ReplyFormat, type WireReply } from './reply.ts'
+import { dataReply, downloadReply, faultReply, type Keep, type ReplyFormat, type WireReply } from './reply.ts'
 import { createRouter, type Match, mergeParams, type RawParams } from './router.ts'
 
 /** What the edge knows of an endpoint before the call runs. */
@@ -39,8 +39,6 @@ export interface ApiRequest {
   readonly signal: AbortSignal
   /** Address of the client; empty on the local socket. */
   readonly remoteAddress: string
-  /** The client can read a body in gzip, and so can whatever carries it there. */
-  readonly takesGzip?: boolean
 }
 
 /** What `makeCall` builds a handler's second argument from. */
@@ -72,6 +70,8 @@ export interface Answered {
   /** Absent when nobody was proven. */
   readonly who: Identity | undefined
   readonly remoteAddress: string
+  /** Given again so often by whoever kept the reply. */
+  readonly times?: number
 }
 
 export interface DispatchOptions<Call> {
@@ -84,6 +84,9 @@ export interface DispatchOptions<Call> {
   readonly random: Random
   /** Executes a call on another node; absent on a single host. */
   readonly forward?: (node: string, request: ApiRequest) => Promise<WireReply>
+  /** Of the store; absent where no reply is ever kept. */
+  readonly mark?: () => string
+  readonly clock?: Clock
   /** Told when a call begins; what it returns is told how it ended. */
   readonly observe?: () => (answered: Answered) => void
 }
@@ -106,13 +109,10 @@ interface Prepared<Call> {
   readonly target: Target
   /** The parameters its permission is judged over. */
   readonly judged: Properties
-  /** Of endpoints with a basis. */
-  readonly kept: KeptReplies
 }
 
 export function createDispatcher<Call>(options: DispatchOptions<Call>): Dispatcher {
-  const kept = new KeptReplies()
-  const router = createRouter(options.endpoints.map((endpoint) => prepare(endpoint, kept)))
+  const router = createRouter(options.endpoints.map((endpoint) => prepare(endpoint)))
   const guarded = (
     request: ApiRequest,
     act: (match: Match<Prepared<Call>>, who: Identity | undefined) => Promise<WireReply>,
@@ -128,7 +128,7 @@ export function createDispatcher<Call>(options: DispatchOptions<Call>): Dispatch
       guarded(request, async ({ endpoint, params }, who) => {
         if (!endpoint.target.isUpload) throw new Fault('unsupported-media', `'${request.path}' takes no upload`)
         await demandRights(endpoint, rawOf(params, request.query, {}, options.node), who, options.judge)
-        return dataReply(request.format, null)
+        return dataReply(request.format, 'null')
       }),
   }
 }
@@ -157,7 +157,7 @@ function furtherRequest(
   }
 }
 
-function prepare<Call>(endpoint: Endpoint<Call>, kept: KeptReplies): Prepared<Call> {
+function prepare<Call>(endpoint: Endpoint<Call>): Prepared<Call> {
   const judged: Record<string, Properties[string]> = {}
   for (const name of paramsOf(endpoint.permission)) {
     const schema = endpoint.params[name]
@@ -166,7 +166,7 @@ function prepare<Call>(endpoint: Endpoint<Call>, kept: KeptReplies): Prepared<Ca
     judged[name] = schema
   }
   const target = { isUpload: endpoint.isUpload ?? false }
-  return { method: endpoint.method, path: endpoint.path, endpoint, target, judged, kept }
+  return { method: endpoint.method, path: endpoint.path, endpoint, target, judged }
 }
 
 /** Session and router: a stranger learns nothing, not even which paths exist. */
@@ -180,21 +180,35 @@ async function admit<Call>(
   const observed = options.observe?.()
   let match: Match<Prepared<Call>> | undefined
   let who: Identity | undefined
-  const account = (reply: WireReply): WireReply => {
+  const answered = (reply: WireReply): Answered => {
     const { method, path, remoteAddress } = request
-    observed?.({ method, path, endpoint: match?.endpoint.path, status: reply.status, who, remoteAddress })
+    return { method, path, endpoint: match?.endpoint.path, status: reply.status, who, remoteAddress }
+  }
+  const account = (reply: WireReply): WireReply => {
+    observed?.(answered(reply))
     return reply
   }
   try {
     match = find(request.method, request.path)
+    // Before anything is read: what changes from here on is not in the reply for sure.
+    const keep = match?.endpoint.endpoint.isKept === true ? keepFrom(options) : undefined
     const isOpen = match?.endpoint.endpoint.permission.kind === 'world'
     who = isOpen ? undefined : await request.authenticate(match?.endpoint.target ?? { isUpload: false })
     format = request.format
     if (!match) throw notImplemented(request.method, request.path)
-    return account(await act(match, who))
+    const reply = account(await act(match, who))
+    if (keep === undefined || who === undefined || reply.kind !== undefined) return reply
+    const again = answered(reply)
+    const given = (times: number, remoteAddress: string) => options.observe?.()({ ...again, remoteAddress, times })
+    return { ...reply, keep: { ...keep, given } }
   } catch (error) {
     return account(faultReply(format, asFault(error, request, options)))
   }
+}
+
+/** Until the running second ends: lists may be so old, and whatever ends by time (a ticket, a user) ends with a second. */
+function keepFrom<Call>({ mark, clock = systemClock }: DispatchOptions<Call>): Omit<Keep, 'given'> | undefined {
+  return mark && { mark: mark(), until: (Math.floor(clock.now() / 1000) + 1) * 1000 }
 }
 
 export function notImplemented(method: string, path: string): Fault {
@@ -220,10 +234,7 @@ async function perform<Call>(
   await demandFurther(endpoint, values, who, options.judge)
   const { signal, remoteAddress, method, path } = request
   const call = options.makeCall({ who, signal, remoteAddress, method, path, again })
-  const make = () => made(endpoint, values, call, request.format)
-  if (!endpoint.basis || who === undefined) return make()
-  const key = JSON.stringify([endpoint.method, endpoint.path, request.format, who.authId, values])
-  return prepared.kept.reply(key, await endpoint.basis(call), { takesGzip: request.takesGzip ?? false, make })
+  return made(endpoint, values, call, request.format)
 }
 
 async function made<Call>(
@@ -235,8 +246,8 @@ async function made<Call>(
   // The values are what `params` describes; the erased type of `Endpoint` cannot say so.
   const answer: unknown = await endpoint.handle(values as never, call)
   if (answer instanceof Download) return downloadReply(answer.fileName, answer.text)
-  if (answer instanceof Reply) return dataReply(format, encode(endpoint.returns, answer.data), answer.beside)
-  return dataReply(format, encode(endpoint.returns, answer))
+  if (answer instanceof Reply) return dataReply(format, encodedText(endpoint.returns, answer.data), answer.beside)
+  return dataReply(format, encodedText(endpoint.returns, answer))
 }
 
 async function demandRights<Call>(

@@ -11,6 +11,32 @@ type Encoder = (value: unknown, where: string) => unknown
 
 const compiled = new WeakMap<Schema, Encoder>()
 
+/** Texts of frozen items, by the schema they were encoded by. */
+const texts = new WeakMap<Schema, WeakMap<object, string>>()
+
+/**
+ * As JSON. An item of a list that is frozen is encoded once and its text kept as long as the item lives: long lists
+ * are made of rows of which few change (`views/guest-list.ts`).
+ * @throws Error naming the place when the value is not what the schema says
+ */
+export function encodedText(schema: Schema, value: unknown): string {
+  const { items } = schema
+  if (schema.type !== 'array' || items === undefined || !Array.isArray(value))
+    return JSON.stringify(encode(schema, value))
+  const known = texts.get(items) ?? new WeakMap<object, string>()
+  texts.set(items, known)
+  const textOf = (item: unknown, at: number): string => {
+    if (item === null || item === undefined) return 'null'
+    const isLasting = typeof item === 'object' && Object.isFrozen(item)
+    const kept = isLasting ? known.get(item) : undefined
+    if (kept !== undefined) return kept
+    const text = JSON.stringify(encoderOf(items)(item, `data[${at}]`))
+    if (isLasting) known.set(item, text)
+    return text
+  }
+  return `[${value.map(textOf).join(',')}]`
+}
+
 /**
  * @returns what `JSON.stringify` then writes; `null` for nothing
  * @throws Error naming the place when the value is not what the schema says

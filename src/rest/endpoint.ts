@@ -121,10 +121,10 @@ export interface EndpointDefinition<P extends Properties, R extends Schema, Call
   readonly isUpload?: boolean
   readonly cli?: CliHints
   /**
-   * For long lists asked for often: all that the answer follows from, besides caller and parameters, as text. While
-   * it stays the same the last answer is given again, and `handle` is not asked.
+   * For what is asked often: the answer follows from the store, from who runs, and from what may be a second old. It
+   * may be given again within the running second while the store's mark stays the same.
    */
-  readonly basis?: (call: Call) => Promise<string>
+  readonly isKept?: boolean
   readonly handle: (params: StaticProperties<P>, call: Call) => Promise<Answer<Static<R>>> | Answer<Static<R>>
 }
 

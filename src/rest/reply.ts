@@ -16,11 +16,21 @@ export interface WireReply {
   readonly reason: string
   readonly contentType: string
   readonly body: string
-  /** The body in gzip, for who takes that. */
-  readonly packed?: Uint8Array
   readonly headers?: Readonly<Record<string, string>>
   /** What went wrong, when something did; the status alone does not tell in `extjs`. */
   readonly kind?: FaultKind
+  /** Whoever carries it may give it again. */
+  readonly keep?: Keep
+}
+
+/** For how long a reply may be given again to whoever brings the same proof, without asking. */
+export interface Keep {
+  /** While the store's mark reads so, ... */
+  readonly mark: string
+  /** ... and no longer than this (ms since 1970). */
+  readonly until: number
+  /** To be told how often it was. */
+  readonly given: (times: number, remoteAddress: string) => void
 }
 
 /** The npm client compares this whole text, so there is no space after the semicolon. */
@@ -67,14 +77,14 @@ export function kindOfStatus(status: number): FaultKind {
   return kinds.find((kind) => statusByKind[kind] === status) ?? 'failed'
 }
 
-/** @param data encoded by `encode.ts` */
+/** @param data as JSON, by `encode.ts` */
 export function dataReply(
   format: ReplyFormat,
-  data: unknown,
+  data: string,
   beside: { readonly total?: number; readonly changes?: string } = {},
 ): WireReply {
-  const success = format === 'extjs' ? { success: 1 } : {}
-  const body = JSON.stringify({ data: data ?? null, ...success, ...beside })
+  const others = JSON.stringify({ ...(format === 'extjs' ? { success: 1 } : {}), ...beside })
+  const body = `{"data":${data}${others === '{}' ? '' : `,${others.slice(1, -1)}`}}`
   return { status: 200, reason: 'OK', contentType: jsonType, body }
 }
 

@@ -19,6 +19,7 @@ import { requireSelfContained } from './image-header.ts'
 import { formatByEnding, inspectImage } from './import.ts'
 import { copyImage, type DiskSnapshots, type LayeredDisk, layersOf, linkImage } from './links.ts'
 import { linksOf, requireUnlinked, snapshotsOf } from './links.ts'
+import { type OciPull, stageOciPull } from './oci-pull.ts'
 import { annotateFile, discardStaged, type FilePlacement, publishFile, stageFile, withdrawFile } from './placing.ts'
 import type { VolumeFacts } from './plugin.ts'
 import { type ContentType, formatOf, isBase, isFileContent } from './volume.ts'
@@ -207,6 +208,11 @@ export class StorageService extends ConfiguredStorages {
   /** Takes a file from a web server, out of sight; `publishFile` shows it. Returns its identity for `withdrawFile`. */
   async stageDownload(download: Download): Promise<string> {
     return stageDownload(this.needs.host, await this.opener.open(download.storage), download)
+  }
+
+  /** Takes an image of a registry, out of sight; `publishFile` shows it. Returns its identity for `withdrawFile`. */
+  async stageOciPull(pull: OciPull): Promise<string> {
+    return stageOciPull(this.needs.host, await this.opener.open(pull.storage), pull)
   }
 
   /** Shows a staged file. What it replaces is kept out of sight until `erase` under the same mark. */

@@ -38,7 +38,8 @@ export async function sweepUnfinished(folder: string): Promise<string[]> {
   for (const file of await filesIn(folder)) {
     const [, pid, startTime] = pattern.exec(file) ?? []
     if (pid === undefined || (await isAlive(Number(pid), Number(startTime)))) continue
-    await rm(join(folder, file), { force: true })
+    // A folder, when another tool wrote there.
+    await rm(join(folder, file), { recursive: true, force: true })
     swept.push(file)
   }
   return swept

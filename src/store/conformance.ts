@@ -32,6 +32,7 @@ export function storeConformance(driver: string, makePlace: () => Promise<StoreP
   describe(`${driver} store`, () => {
     readingAndWriting(check)
     bounds(check)
+    marking(check)
     watching(check)
     leasing(check)
   })
@@ -47,6 +48,39 @@ const put = (store: Store, key: string, value: Json = null) => store.transact([]
 
 async function keysOf(store: Store, prefix: string, options?: { after?: string; limit?: number }): Promise<string[]> {
   return (await store.list(prefix, options)).map(({ key }) => key)
+}
+
+function marking(check: Check): void {
+  check('every change touches the mark, for every handle, before it is done', async (store, { open }) => {
+    await using other = await open()
+    const seen = new Set([store.mark.read()])
+    for (const [at, writer] of [store, other, other, store].entries()) {
+      const [before, late] = [store.mark.read(), other.mark.read()]
+      assert.equal(before, late)
+      await put(writer, `keys/${at}`, at)
+      assert.notEqual(store.mark.read(), before)
+      assert.equal(other.mark.read(), store.mark.read())
+      seen.add(store.mark.read())
+    }
+    assert.equal(seen.size, 5, 'no mark comes twice')
+  })
+
+  check('what a lease held touches the mark when it goes', async (store, { forward }) => {
+    const { id } = await store.lease(1000)
+    await store.transact([], [{ put: 'locks/a', value: 1, lease: id }])
+    const before = store.mark.read()
+    assert.equal(store.mark.read(), before, 'reading is no change')
+    forward(1001)
+    assert.equal(await store.get('locks/a'), undefined)
+    assert.notEqual(store.mark.read(), before)
+  })
+
+  check('whoever else changes something touches it by hand', async (store, { open }) => {
+    await using other = await open()
+    const before = other.mark.read()
+    store.mark.touch()
+    assert.notEqual(other.mark.read(), before)
+  })
 }
 
 function readingAndWriting(check: Check): void {

@@ -19,6 +19,7 @@ import {
   textToValue,
   type TextWrite,
 } from './bounds.ts'
+import { type Mark, memoryMark } from './mark.ts'
 import type { Change, Entry, Guard, Json, Lease, LeaseId, Store, Write } from './store.ts'
 import { type ChangeLog, fellBehind, follow, type LoggedChange, News } from './watch.ts'
 
@@ -34,6 +35,7 @@ export class MemoryWorld {
   readonly leases = new Map<LeaseId, { ttlMs: number; endsAt: number }>()
   readonly changes: LoggedChange[] = []
   readonly handles = new Set<News>()
+  readonly mark = memoryMark()
   revision = 0
   /** Position and revision of the last change that was forgotten. */
   forgotten = { position: 0, revision: 0 }
@@ -43,6 +45,7 @@ export class MemoryWorld {
     const real = writes.filter(({ key, text }) => text !== undefined || this.entries.has(key))
     if (real.length === 0) return
     this.revision += 1
+    this.mark.touch()
     for (const { key, text, lease } of real) {
       if (text === undefined) this.entries.delete(key)
       else this.entries.set(key, { text, revision: this.revision, lease })
@@ -82,9 +85,11 @@ class MemoryStore implements Store {
   readonly #clock: Clock
   readonly #random: Random
   readonly #news: News
+  readonly mark: Mark
 
   constructor(world: MemoryWorld, clock: Clock, random: Random) {
     this.#world = world
+    this.mark = world.mark
     this.#clock = clock
     this.#random = random
     this.#news = new News(clock, () => world.expire(clock.now()))

@@ -27,6 +27,7 @@ import {
   textToValue,
 } from './bounds.ts'
 import { asStoreFault, openStoreFile } from './sqlite-file.ts'
+import { type MarkFile, openMark } from './mark.ts'
 import { type EntryRow, SqliteTables } from './sqlite-tables.ts'
 import type { Change, Entry, Guard, Json, Lease, Store, Write } from './store.ts'
 import { follow, News } from './watch.ts'
@@ -49,6 +50,11 @@ export async function openSqliteStore(path: string, options: SqliteOptions = {})
   }
 }
 
+/** The mark of the store in that file. */
+export function markPath(path: string): string {
+  return `${path}.mark`
+}
+
 /** A write that waits for the next commit. */
 interface Job {
   readonly run: () => void
@@ -56,6 +62,7 @@ interface Job {
 }
 
 class SqliteStore implements Store {
+  readonly mark: MarkFile
   readonly #path: string
   readonly #database: DatabaseSync
   readonly #clock: Clock
@@ -68,6 +75,7 @@ class SqliteStore implements Store {
 
   constructor(path: string, database: DatabaseSync, clock: Clock, random: Random) {
     this.#path = path
+    this.mark = openMark(markPath(path))
     this.#database = database
     this.#clock = clock
     this.#random = random
@@ -139,6 +147,7 @@ class SqliteStore implements Store {
     this.#commit()
     await this.#news.close()
     this.#database.close()
+    this.mark[Symbol.dispose]()
   }
 
   /** Reads in one snapshot; leases that are over have ended before it. */
@@ -206,6 +215,7 @@ class SqliteStore implements Store {
       for (const job of jobs) job.run()
       this.#tables.forgetOldChanges()
       this.#database.exec('COMMIT')
+      this.mark.touch()
     } catch (error) {
       failure = asStoreFault(error, this.#path)
       if (this.#database.isTransaction) this.#database.exec('ROLLBACK')

@@ -8,6 +8,8 @@
  * Who may run beside whom: any number of processes on one node may open the same SQLite store; a
  * transaction is atomic towards all of them, and a watcher hears of changes made by any of them.
  */
+import type { Mark } from './mark.ts'
+
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json | undefined }
 
 export interface Entry<T extends Json = Json> {
@@ -43,6 +45,8 @@ export interface Lease extends AsyncDisposable {
 }
 
 export interface Store extends AsyncDisposable {
+  /** Touched by every change, whichever process makes it. */
+  readonly mark: Mark
   readonly get: <T extends Json = Json>(key: string) => Promise<Entry<T> | undefined>
   /** Entries whose key begins with `prefix`, sorted by key. */
   readonly list: <T extends Json = Json>(

@@ -55,6 +55,6 @@ test('many of them take no slot of those that work', async () => {
   const tasks = place.service({ runningAtOnce: 1 })
   const open = await Promise.all(['1', '2', '3'].map((id) => tasks.attend({ ...wanted, id })))
   const upid = await tasks.start({ operation: 'mkalbum', params: { root: place.root, name: 'a' }, user: 'joe@pve' })
-  assert.equal((await tasks.wait(upid, { timeoutMs: 20_000 })).exitstatus, 'OK')
+  assert.equal((await tasks.wait(upid, { timeoutMs: 60_000 })).exitstatus, 'OK')
   for (const { end } of open) await end('OK')
 })

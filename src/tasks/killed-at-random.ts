@@ -50,7 +50,7 @@ export interface KillReport {
 }
 
 type Dice = (below: number) => number
-const soon = { timeoutMs: 30_000, everyMs: 1 }
+const soon = { timeoutMs: 60_000, everyMs: 1 }
 const recoveryStartMs = 150
 const mostLaterMs = 3
 

@@ -15,7 +15,7 @@ import { heldLocks } from './lock.ts'
 import { TaskLog } from './log.ts'
 import { parseUpid } from './upid.ts'
 
-const soon = { timeoutMs: 20_000 }
+const soon = { timeoutMs: 60_000 }
 const user = 'root@pam'
 
 /** A node whose state is on a small disk; what its tasks make is elsewhere. */

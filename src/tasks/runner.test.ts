@@ -1,6 +1,7 @@
 /** The worker that waits for the next task. */
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync } from 'node:fs'
+import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { waitFor } from '#base/clock.ts'
@@ -11,7 +12,7 @@ import { TaskArchive } from './archive.ts'
 import { Runner, type Worker } from './runner.ts'
 import { parseUpid } from './upid.ts'
 
-const soon = { timeoutMs: 20_000 }
+const soon = { timeoutMs: 60_000 }
 
 async function runnerPlace(more: { readonly spareMs?: number } = {}) {
   await using undo = new AsyncDisposableStack()
@@ -69,12 +70,14 @@ test('a task done by a worker that waited is a task like any other; the daemon t
   const tasks = place.service()
   const ended: string[] = []
   for (const name of ['a', 'b']) {
-    const upid = await tasks.start({ operation: 'mkalbum', params: { root: place.root, name }, user: 'root@pam' })
+    const upid = await tasks.start({ operation: 'hold', params: { root: place.root, name }, user: 'root@pam' })
     const { pid, pstart } = parseUpid(upid)
     assert.equal(await isAlive(pid, pstart), true)
+    await writeFile(join(place.root, 'release'), '')
     assert.equal((await tasks.wait(upid, soon)).exitstatus, 'OK')
     assert.equal(existsSync(join(place.settings.stateDir, 'tasks', upid, 'output')), true)
     ended.push(upid)
+    await rm(join(place.root, 'release'))
     // Its process ends a moment after its task, and then another is started.
     await waitFor(async () => (await childrenHere()).some((child) => child !== pid), { what: 'the next one', ...soon })
   }

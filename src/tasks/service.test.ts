@@ -14,7 +14,7 @@ import { heldLocks } from './lock.ts'
 import type { TaskService } from './service.ts'
 import { parseUpid } from './upid.ts'
 
-const soon = { timeoutMs: 20_000 }
+const soon = { timeoutMs: 60_000 }
 const user = 'root@pam'
 
 const release = (place: TaskPlace) => writeFile(join(place.root, 'release'), '')
@@ -32,8 +32,8 @@ function startHold(tasks: TaskService, { root }: TaskPlace, name: string, more: 
 test('a task is known at once, runs in its own process, and ends OK', async () => {
   await using place = await taskPlace()
   const tasks = place.service()
-  const upid = await tasks.start({ operation: 'mkalbum', params: { root: place.root, name: 'a' }, user: 'joe@pve!ci' })
-  assert.match(upid, /^UPID:testnode:[0-9A-F]{8}:[0-9A-F]{8,9}:[0-9A-F]{8}:mkalbum:a:joe@pve!ci:$/)
+  const upid = await tasks.start({ operation: 'hold', params: { root: place.root, name: 'a' }, user: 'joe@pve!ci' })
+  assert.match(upid, /^UPID:testnode:[0-9A-F]{8}:[0-9A-F]{8,9}:[0-9A-F]{8}:hold:a:joe@pve!ci:$/)
   assert.notEqual(parseUpid(upid).pid, process.pid)
   const running = await tasks.status(upid)
   assert.deepEqual(
@@ -45,15 +45,23 @@ test('a task is known at once, runs in its own process, and ends OK', async () =
     [[upid, 'RUNNING']],
   )
   assert.deepEqual([await tasks.isMentioned(place.root), await tasks.isMentioned('/elsewhere')], [true, false])
+  await release(place)
   const ended = await tasks.wait(upid, soon)
   assert.deepEqual([ended.status, ended.exitstatus], ['stopped', 'OK'])
+  assert.deepEqual(await heldLocks(place.store), [])
+  await waitFor(() => tasks.active().length === 0, { what: 'no active task', ...soon })
+  assert.equal(await tasks.isMentioned(place.root), false)
+})
+
+test('a task that is over has its log, whole and in part, and what it made', async () => {
+  await using place = await taskPlace()
+  const tasks = place.service()
+  const upid = await tasks.start({ operation: 'mkalbum', params: { root: place.root, name: 'a' }, user })
+  assert.equal((await tasks.wait(upid, soon)).exitstatus, 'OK')
   assert.deepEqual(await textOf(tasks, upid), ['wrote one', 'wrote two', 'wrote three', 'TASK OK'])
   assert.deepEqual(await tasks.log(upid, { start: 1, limit: 1 }), { lines: [{ n: 2, t: 'wrote two' }], total: 4 })
   assert.equal(await tasks.rawLog(upid), 'wrote one\nwrote two\nwrote three\nTASK OK\n')
   assert.deepEqual(Object.keys(await contentOf(place.root)), ['a', 'a/list', 'a/one', 'a/three', 'a/two'])
-  assert.deepEqual(await heldLocks(place.store), [])
-  await waitFor(() => tasks.active().length === 0, { what: 'no active task', ...soon })
-  assert.equal(await tasks.isMentioned(place.root), false)
 })
 
 test('a task that fails says why in its status and log, and what it began is undone', async () => {

@@ -2,8 +2,6 @@
 import { array, boolean, enumOf, integer, number, object, optional, record, string } from '#base/schema/schema.ts'
 import type { Static } from '#base/schema/schema.ts'
 import { vmid } from '#base/schema/standard.ts'
-import type { Clock } from '#base/clock.ts'
-import type { Store } from '#store/store.ts'
 import type { GuestStatus } from '#guests/guest.ts'
 import { agentOf } from '#guests/qemu/agent.ts'
 import type { GuestService } from '#guests/service.ts'
@@ -44,20 +42,6 @@ export const currentStatus = object({
   'running-qemu': optional(string({ description: 'Version of the running QEMU.' })),
 })
 
-export interface ListBasis {
-  readonly store: Pick<Store, 'revision'>
-  readonly guests: Pick<GuestService, 'runningMark'>
-  readonly clock: Clock
-}
-
-/** How old counters, free space and the end of a guest that died may be in a list that is given again. */
-const freshMs = 1000
-
-/** What lists of guests follow from: whatever is configured, who runs, and the passing of time. */
-export async function listBasis({ store, guests, clock }: ListBasis): Promise<string> {
-  return `${await store.revision()} ${guests.runningMark()} ${Math.floor(clock.monotonic() / freshMs)}`
-}
-
 /** Guests of this node the caller may look at. */
 export async function visibleGuests(guests: Pick<GuestService, 'list'>, may: May): Promise<GuestStatus[]> {
   const all = await guests.list()
@@ -65,7 +49,20 @@ export async function visibleGuests(guests: Pick<GuestService, 'list'>, may: May
   return all.filter((_, at) => allowed[at])
 }
 
-export function itemOf(guest: GuestStatus): Static<typeof guestItem> {
+export type GuestItem = Readonly<Static<typeof guestItem>>
+
+/** Of guests that lie still: a list of many is mostly these, and is asked for again and again. */
+const itemsOfStill = new WeakMap<GuestStatus, GuestItem>()
+
+export function itemOf(guest: GuestStatus): GuestItem {
+  const known = itemsOfStill.get(guest)
+  if (known) return known
+  const item = makeItem(guest)
+  if (Object.isFrozen(guest)) itemsOfStill.set(guest, Object.freeze(item))
+  return item
+}
+
+function makeItem(guest: GuestStatus): Static<typeof guestItem> {
   const { state, options, tags, lock, isTemplate } = guest
   const running = state.state === 'running' ? state : undefined
   return {

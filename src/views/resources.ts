@@ -87,7 +87,18 @@ async function poolResources(pools: Pools, may: May): Promise<Resource[]> {
   return names.filter((_, at) => allowed[at]).map((pool) => ({ id: `/pool/${pool}`, type: 'pool', pool }))
 }
 
+/** Of guests that lie still, as in `guest-list.ts`. */
+const rowsOfStill = new WeakMap<GuestStatus, Resource>()
+
 function guestResource(guest: GuestStatus, node: string, pool: string | undefined): Resource {
+  const known = rowsOfStill.get(guest)
+  if (known && known.pool === pool && known.node === node) return known
+  const row = makeRow(guest, node, pool)
+  if (Object.isFrozen(guest)) rowsOfStill.set(guest, Object.freeze(row))
+  return row
+}
+
+function makeRow(guest: GuestStatus, node: string, pool: string | undefined): Resource {
   const { cpus, pid: _, serial: __, ...facts } = itemOf(guest)
   return { id: `qemu/${guest.vmid}`, type: 'qemu', node, template: guest.isTemplate, ...facts, maxcpu: cpus, pool }
 }

@@ -21,7 +21,7 @@ test('a job that is due is run by the daemon, and not again while it runs', asyn
     (await node.api('GET', `${at}/tasks`, { typefilter: 'vzdump' })) as { upid: string; user: string }[]
   const [first] = await waitFor(async () => ((await runs()).length > 0 ? runs() : undefined), {
     what: 'a run of the job',
-    timeoutMs: 30_000,
+    timeoutMs: 60_000,
     everyMs: 200,
   })
   assert.equal(first?.user, 'root@pam')
@@ -36,7 +36,7 @@ test('how the node is, is written down from its start on', async () => {
     const rows = (await node.api('GET', `${at}/rrddata`, { timeframe: 'hour' })) as { memtotal?: number }[]
     return rows.findLast(({ memtotal }) => memtotal !== undefined)
   }
-  const row = await waitFor(measured, { what: 'the first measurement', timeoutMs: 30_000, everyMs: 200 })
+  const row = await waitFor(measured, { what: 'the first measurement', timeoutMs: 60_000, everyMs: 200 })
   const { memory } = (await node.api('GET', `${at}/status`)) as { memory: { total: number } }
   assert.equal(row.memtotal, memory.total)
 })

@@ -116,7 +116,7 @@ test('it outlives the front and the daemon', async () => {
       ),
     {
       what: 'the front to come back',
-      timeoutMs: 20_000,
+      timeoutMs: 60_000,
     },
   )
   await node.kill9()
@@ -136,7 +136,7 @@ test('one that another process of the node brings is taken up', async () => {
   const needs = { settings: node.settings, store, clock: systemClock, random: systemRandom }
   await new Certificates(needs).bring({ certificates: renewed.certificate, key: renewed.key, force: true })
   const expected = fingerprintOf(renewed.certificate)
-  await waitFor(async () => (await shown()).fingerprint === expected, { what: 'the certificate', timeoutMs: 10_000 })
+  await waitFor(async () => (await shown()).fingerprint === expected, { what: 'the certificate', timeoutMs: 60_000 })
 })
 
 test('the command line reads both from files, so that no key is in its arguments', async () => {

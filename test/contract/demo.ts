@@ -92,6 +92,8 @@ export interface DemoOptions {
   readonly headersTimeoutMs?: number
   /** Default: one of the node's own, opened here. */
   readonly spool?: Spool
+  /** Lets the front keep replies. */
+  readonly mark?: () => string
 }
 
 /** Daemon with both sockets, and a front before it, all in this process. Ends with the scope. */
@@ -102,6 +104,7 @@ export async function demoNode({
   staticDir,
   headersTimeoutMs = 15_000,
   spool: given,
+  mark,
 }: DemoOptions = {}): Promise<Demo> {
   await using undo = new AsyncDisposableStack()
   const directory = await mkdtemp(join(tmpdir(), 'hako-demo-'))
@@ -139,6 +142,8 @@ export async function demoNode({
     node: 'demo',
     headersTimeoutMs,
     log: shared.log,
+    clock: shared.clock,
+    ...(mark ? { mark } : {}),
     ...(staticDir === undefined ? {} : { staticDir }),
   })
   front.listen(0, '127.0.0.1')

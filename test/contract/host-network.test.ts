@@ -72,14 +72,14 @@ async function endOverCable(upid: unknown): Promise<string> {
       const status = (await overCable('GET', at)) as { status: string; exitstatus?: string } | undefined
       return status?.status === 'stopped' ? status.exitstatus : undefined
     },
-    { what: 'end of the task', timeoutMs: 30_000, everyMs: 200 },
+    { what: 'end of the task', timeoutMs: 60_000, everyMs: 200 },
   )
 }
 
 async function untilItWaits(): Promise<void> {
   const waits = async () =>
     ((await node.api('GET', ownPath())) as Record<string, unknown>)['confirm-until'] !== undefined
-  await waitFor(waits, { what: 'a change that waits for confirmation', timeoutMs: 20_000 })
+  await waitFor(waits, { what: 'a change that waits for confirmation', timeoutMs: 60_000 })
 }
 
 test('a client moves the address it is talking to onto a bridge, and keeps its change by asking how it goes', async () => {
@@ -160,7 +160,7 @@ for (const both of [true, false]) {
     else {
       // The task waits and takes back by itself.
       const isBack = async () => (await addressesOf('vmbr0')).includes('10.77.0.2/24')
-      await waitFor(isBack, { what: 'the old network', timeoutMs: 20_000, everyMs: 100 })
+      await waitFor(isBack, { what: 'the old network', timeoutMs: 60_000, everyMs: 100 })
     }
     await node.restart()
     await node.task(upid, both ? /^interrupted: undone$/ : /^not confirmed within 3 s/)

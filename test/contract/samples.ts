@@ -75,6 +75,7 @@ const fitting: Readonly<Record<string, string>> = {
   'pem-certificate-chain': '-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----',
   'pve-command-batch': '[]',
   'pve-storage-server': '192.0.2.1',
+  'pve-storage-portal-dns': '192.0.2.1:3260',
   'storage-pair': 'sample',
   'bridge-pair': 'vmbr77',
   email: 'sample@example.invalid',

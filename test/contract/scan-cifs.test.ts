@@ -57,7 +57,7 @@ async function startServer(): Promise<void> {
       process.kill(-daemon.pid, 'SIGKILL')
     await ended
   })
-  await waitFor(() => accepts(server), { what: 'the SMB server', timeoutMs: 20_000 })
+  await waitFor(() => accepts(server), { what: 'the SMB server', timeoutMs: 60_000 })
 }
 
 function accepts(host: string): Promise<boolean> {

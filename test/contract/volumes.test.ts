@@ -159,13 +159,13 @@ describe('an upload', () => {
     call.write(bytes)
     await waitFor(async () => (await filesNow()).spooled.length > 0, {
       what: 'the spooled part',
-      timeoutMs: 5_000,
+      timeoutMs: 60_000,
       everyMs: 10,
     })
     call.destroy()
     await waitFor(async () => (await filesNow()).spooled.length === 0, {
       what: 'an empty spool',
-      timeoutMs: 5_000,
+      timeoutMs: 60_000,
       everyMs: 10,
     })
     assert.deepEqual(await filesNow(), before)

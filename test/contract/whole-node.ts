@@ -4,7 +4,6 @@
  * endpoints would otherwise wait three seconds for each.
  */
 import assert from 'node:assert/strict'
-import { randomBytes } from 'node:crypto'
 import { chmod, mkdir, mkdtemp } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AccessService } from '#access/service.ts'
@@ -27,6 +26,7 @@ import { TaskService } from '#tasks/service.ts'
 import { prepareNode } from '../../src/prepare-node.ts'
 import { buildServices, type NodeServices } from '../../src/services.ts'
 import type { Settings } from '../../src/settings.ts'
+import { freshInstance } from '../own-names.ts'
 
 export interface WholeNode extends AsyncDisposable {
   readonly settings: Settings
@@ -120,7 +120,7 @@ async function listen(node: NodeServices, undo: AsyncDisposableStack): Promise<[
 
 /** No bridge of its own: nothing here is plugged in. */
 async function settingsOfItsOwn(): Promise<Settings> {
-  const instance = `w${randomBytes(2).toString('hex')}`
+  const instance = freshInstance('w')
   const stateDir = await mkdtemp(`/var/tmp/hako-${instance}-`)
   await chmod(stateDir, 0o711)
   await mkdir('/run/hakobune-test', { recursive: true, mode: 0o711 })

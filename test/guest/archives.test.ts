@@ -94,7 +94,7 @@ suite('an archive of another platform', { timeout: 300_000 }, () => {
       what: 'the restored guest to boot from its disk',
       timeoutMs: 60_000,
     })
-    await world.guests.shutdown(vmid, { timeoutMs: 30_000 })
+    await world.guests.shutdown(vmid, { timeoutMs: 60_000 })
     for (const [drive, device] of [
       ['virtio0', 'drive-virtio0'],
       ['scsi1', 'drive-scsi1'],

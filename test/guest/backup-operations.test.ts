@@ -72,16 +72,16 @@ everyStepFails(
   { leavesNothing: true },
 )
 
-for (const [what, vmid] of [
-  ['a new guest', 101],
-  ['the guest itself', 100],
+for (const [what, vmid, isLive] of [
+  ['a new guest', 101, false],
+  ['the guest itself, which runs meanwhile', 100, true],
 ] as const) {
   everyStepFails(
     named(restoreGuest, what),
     async () => {
       const world = await worldWithGuest()
       const [archive = ''] = await world.run({ vmids: [100] })
-      const params = { vmid, archive, force: vmid === 100 }
+      const params = { vmid, archive, force: vmid === 100, isLive }
       return { params, deps: world.deps, look: () => look(world), [Symbol.asyncDispose]: stop(world) }
     },
     // Where an archive is restored over a guest with a snapshot every step has something to do; crashes there stand for all.

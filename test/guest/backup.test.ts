@@ -122,7 +122,7 @@ test('a guest that never stops writing comes back as it was at one moment', asyn
   const backup = world.run({ vmids: [100], bwlimit: 2 * KiB }, log)
   const moment = waitFor(() => log.some((line) => line.includes('power cut')), {
     what: 'the moment',
-    timeoutMs: 30_000,
+    timeoutMs: 60_000,
   })
   await Promise.race([moment, backup])
   const atMoment = await now()

@@ -1,13 +1,13 @@
 /** The tiny guest under a QEMU of the test's own, without any of the product around it. */
 import { spawn } from 'node:child_process'
 import { copyFile, mkdtemp, readFile, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { waitFor } from '#base/clock.ts'
 import { AgentClient } from '#host/guest-agent.ts'
 import { QmpClient } from '#host/qmp.ts'
 import type { GuestImage } from '#lab/guest-image.ts'
+import { freePort } from '../own-names.ts'
 
 export type Way = 'virtio-scsi' | 'virtio-blk' | 'memory'
 
@@ -42,10 +42,10 @@ export async function boot(image: GuestImage, way: Way, options: { readonly disk
   const isOff = () => qemu.exitCode !== null || qemu.signalCode !== null
   undo.defer(async () => {
     qemu.kill('SIGKILL')
-    await waitFor(isOff, { what: 'the end of QEMU', timeoutMs: 5_000 })
+    await waitFor(isOff, { what: 'the end of QEMU', timeoutMs: 60_000 })
   })
   const said = (name: string) => readFile(file(name), 'utf8').catch(() => '')
-  const line = (name: string, text: RegExp, timeoutMs = 60_000) =>
+  const line = (name: string, text: RegExp, timeoutMs = 180_000) =>
     waitFor(
       async () => {
         if (isOff()) throw new Error(`QEMU ended: ${complaint}\n${await said('serial.log')}`)
@@ -67,7 +67,7 @@ export async function boot(image: GuestImage, way: Way, options: { readonly disk
       return { status: reply.status, body: await reply.text() }
     },
     async untilOff() {
-      await waitFor(isOff, { what: 'power off', timeoutMs: 30_000 })
+      await waitFor(isOff, { what: 'power off', timeoutMs: 60_000 })
     },
     [Symbol.asyncDispose]: () => held.disposeAsync(),
   }
@@ -99,15 +99,4 @@ function drive({ kernel, initrd }: GuestImage, way: Way, disk: string): string[]
     default:
       return way satisfies never
   }
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const address = server.address()
-      server.close(() =>
-        typeof address === 'object' && address ? resolve(address.port) : reject(new Error('no port')),
-      )
-    })
-  })
 }

@@ -269,7 +269,10 @@ suite('cloud-init drives', { timeout: 900_000 }, () => {
       /line 2 is no public SSH key/,
     )
     assert.match(await complaint({ cicustom: 'user=local:iso/a.iso' }), /user: .* is no snippet/)
-    assert.match(await complaint({ citype: 'opennebula' }), /not supported by this release/)
+    assert.match(
+      await complaint({ citype: 'opennebula', cicustom: 'network=local:snippets/user.yaml' }),
+      /network: layout 'opennebula' \(citype\) has no place for it/,
+    )
     assert.match(await complaint({ nameserver: 'dns.example.com' }), /valid IP address/)
     assert.match(await complaint({ cipassword: 'a\nb' }), /neither line breaks/)
     assert.match(await complaint({ cipassword: 'x', ostype: 'win11' }), /in clear only/)

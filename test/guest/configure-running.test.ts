@@ -46,7 +46,7 @@ test('a disk based on a template comes to a running guest, whose QEMU may not op
   })
   // It tells its log what it read, and of a pattern that is another.
   const log = () => readFile(join(world.guests.runDirOf(vmid), 'qemu.log'), 'utf8')
-  await waitFor(async () => /read 65536\/65536 bytes/.test(await log()), { what: 'the read', timeoutMs: 10_000 })
+  await waitFor(async () => /read 65536\/65536 bytes/.test(await log()), { what: 'the read', timeoutMs: 60_000 })
   assert.doesNotMatch(await log(), /Pattern verification failed/)
   assert.match(String((await world.guests.config(vmid)).running?.scsi4), /iothread=1/)
 })

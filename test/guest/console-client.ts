@@ -66,7 +66,7 @@ export async function terminalAt(
     send: (message) => socket.send(message),
     type: (typed) => socket.send(`0:${Buffer.byteLength(typed)}:${typed}`),
     until: (sign) =>
-      waitFor(() => sign.exec(text)?.[0], { what: String(sign), timeoutMs: 15_000 }).catch((fault: unknown) => {
+      waitFor(() => sign.exec(text)?.[0], { what: String(sign), timeoutMs: 60_000 }).catch((fault: unknown) => {
         throw new Error(`not shown, but ${JSON.stringify(text.slice(-500))}`, { cause: fault })
       }),
     ended,

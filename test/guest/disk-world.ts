@@ -10,7 +10,7 @@ import type { Options } from '#guests/config.ts'
 import { machine } from '#host/exec.ts'
 import { convertLayers, snapshotTags } from '#host/qemu-img-layers.ts'
 import { PoolService } from '#pools/service.ts'
-import { type GuestWorld, guestWorld } from './qemu-world.ts'
+import { copiesOf, type GuestWorld, guestWorld } from './qemu-world.ts'
 
 const host = machine()
 /** The size of every disk here. */
@@ -20,6 +20,25 @@ export async function diskWorld(): Promise<GuestWorld> {
   const world = await guestWorld({ forgetful: true })
   await world.addStorage()
   return world
+}
+
+/** For `everyStepFails`: worlds that are prepared alike, in which `begin` has happened. */
+export function placesLike(
+  make: () => Promise<GuestWorld>,
+  params: object,
+  begin: (world: GuestWorld) => Promise<unknown> = async () => {},
+) {
+  const another = copiesOf(make)
+  return async () => {
+    const world = await another()
+    await begin(world)
+    return {
+      params: { vmid: 100, ...params } as never,
+      deps: depsOf(world),
+      look: () => look(world),
+      [Symbol.asyncDispose]: () => world[Symbol.asyncDispose](),
+    }
+  }
 }
 
 export const depsOf = ({ guests, storage, store, settings }: GuestWorld) => ({
@@ -92,10 +111,8 @@ export async function look(world: GuestWorld): Promise<object> {
   const { guests, storage, filesOfStorage } = world
   const disks = []
   for (const { volid } of await storage.content('local')) {
-    const [top] = (await storage.layers(volid)).layers
-    const tags = top.format === 'qcow2' ? await snapshotTags(host, top.path) : []
     const { sizeBytes } = await storage.describe(volid)
-    disks.push({ volid, tags, sizeBytes, content: digest(await contentOf(world, volid)) })
+    disks.push({ volid, sizeBytes, ...(await insideOf(world, volid)) })
   }
   const all = []
   for (const { vmid, options, state, lock } of await guests.list()) {
@@ -106,8 +123,29 @@ export async function look(world: GuestWorld): Promise<object> {
   return { guests: all, disks, pools, files: await filesOfStorage() }
 }
 
+interface Inside {
+  readonly tags: readonly string[]
+  readonly content: string
+}
+
+const insides = new Map<string, Inside>()
+
+/** What `qemu-img` finds in a disk follows from the bytes of its files, so it is asked once about the same bytes. */
+async function insideOf(world: GuestWorld, volid: VolumeId): Promise<Inside> {
+  const { layers, sizeBytes } = await world.storage.layers(volid)
+  const files = await Promise.all(layers.map(async ({ path, format }) => [format, digest(await readFile(path))]))
+  const key = JSON.stringify([sizeBytes, ...files])
+  const known = insides.get(key)
+  if (known) return known
+  const [top] = layers
+  const tags = top.format === 'qcow2' ? await snapshotTags(host, top.path) : []
+  const inside = { tags, content: digest(await contentOf(world, volid)) }
+  insides.set(key, inside)
+  return inside
+}
+
 function digest(bytes: Buffer): string {
-  return createHash('sha256').update(bytes).digest('hex').slice(0, 12)
+  return createHash('sha256').update(bytes).digest('hex').slice(0, 24)
 }
 
 /** What a running guest's QEMU has open, by node and by device; jobs and exports too. */

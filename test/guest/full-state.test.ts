@@ -74,7 +74,7 @@ suite('a full state directory', { timeout: 300_000 }, () => {
     const slow = await node.api('POST', `${here()}/vzdump`, params)
     const journal = join(node.settings.stateDir, 'tasks', String(slow), 'journal')
     const isAtWork = async () => (await readFile(journal, 'utf8')).includes('backups')
-    await waitFor(isAtWork, { what: 'the backup at work', timeoutMs: 20_000 })
+    await waitFor(isAtWork, { what: 'the backup at work', timeoutMs: 60_000 })
     await disk.fill()
 
     await assert.rejects(rename('x'), says(/^no space left for the store '.*store\.sqlite'$/))

@@ -8,7 +8,7 @@ import { machine } from '#host/exec.ts'
 import { ensureGuestImage, type GuestImage } from '#lab/guest-image.ts'
 import { boot } from './bare-guest.ts'
 
-suite('the tiny guest', { concurrency: 1, timeout: 300_000 }, () => {
+suite('the tiny guest', { concurrency: 1, timeout: 900_000 }, () => {
   let image: GuestImage
   before(async () => {
     image = await ensureGuestImage({ host: machine(), cacheDir: '/var/cache/hakobune' })
@@ -100,7 +100,7 @@ async function sh(agent: AgentClient, script: string): Promise<string> {
       )
       return status.exited ? status : undefined
     },
-    { what: script, timeoutMs: 20_000 },
+    { what: script, timeoutMs: 60_000 },
   )
   assert.equal(ended.exitcode, 0)
   return Buffer.from(ended['out-data'] ?? '', 'base64').toString('utf8')

@@ -102,7 +102,7 @@ suite('power loss', { timeout: 600_000 }, () => {
     // A second per MiB, so that there is time to be cut off in.
     const upid = await node.api('POST', `${here}/vzdump`, { vmid: '301', storage: 'local', bwlimit: '1024' })
     const isWriting = async () => (await bytesBelow(datastore)) > before + MiB
-    await waitFor(isWriting, { what: 'the first mebibyte of the backup', timeoutMs: 20_000 })
+    await waitFor(isWriting, { what: 'the first mebibyte of the backup', timeoutMs: 60_000 })
     await cutPower(node.settings)
     await node.restart()
     await node.task(upid, /^interrupted: undone$/)
@@ -116,7 +116,7 @@ suite('power loss', { timeout: 600_000 }, () => {
     const journals = upids.map((upid) => join(node.settings.stateDir, 'tasks', upid, 'journal'))
     const haveBegun = async () =>
       (await Promise.all(journals.map((path) => readFile(path, 'utf8')))).every((text) => text.includes('"begin"'))
-    await waitFor(haveBegun, { what: 'the beginning of all tasks', timeoutMs: 20_000, everyMs: 2 })
+    await waitFor(haveBegun, { what: 'the beginning of all tasks', timeoutMs: 60_000, everyMs: 2 })
     await node.kill9()
     const parts = upids.map(parseUpid)
     const alive = await Promise.all(parts.map(({ pid, pstart }) => isAlive(pid, pstart)))

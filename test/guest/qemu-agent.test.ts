@@ -66,7 +66,7 @@ suite('a guest with an operating system', { timeout: 600_000 }, () => {
         const status = await statusInGuest(agent, pid)
         return status.exited && status
       },
-      { what: script, timeoutMs: 30_000 },
+      { what: script, timeoutMs: 60_000 },
     )
     assert.equal(ended.exitcode, 0, ended['err-data'] ?? '')
     return (ended['out-data'] ?? '').trimEnd()
@@ -80,7 +80,7 @@ suite('a guest with an operating system', { timeout: 600_000 }, () => {
         const status = await statusInGuest(agent, pid)
         return status.exited && status
       },
-      { what: 'the program', timeoutMs: 30_000 },
+      { what: 'the program', timeoutMs: 60_000 },
     )
     assert.equal(ended.exitcode, 3)
     assert.equal(ended['out-data'], 'what goes in')

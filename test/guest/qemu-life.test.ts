@@ -24,13 +24,19 @@ function startInAnotherProcess({ settings }: GuestWorld, vmids: readonly number[
 /** Reads until the line appears. */
 async function line(child: ChildProcess, text: string): Promise<void> {
   let seen = ''
-  child.stdout?.on('data', (part: Buffer) => (seen += part.toString()))
-  await waitFor(() => seen.includes(text), { what: `'${text}'`, timeoutMs: 60_000 })
+  const { promise: appeared, resolve } = Promise.withResolvers<true>()
+  child.stdout?.on('data', (part: Buffer) => {
+    seen += part.toString()
+    if (seen.includes(text)) resolve(true)
+  })
+  // At once: what follows may be a kill that must not come late.
+  const signal = AbortSignal.timeout(60_000)
+  await Promise.race([appeared, once(signal, 'abort').then(() => assert.fail(`'${text}' did not appear: ${seen}`))])
 }
 
 async function kill9(child: ChildProcess): Promise<void> {
   child.kill('SIGKILL')
-  await waitFor(() => child.signalCode !== null || child.exitCode !== null, { what: 'its death', timeoutMs: 10_000 })
+  await waitFor(() => child.signalCode !== null || child.exitCode !== null, { what: 'its death', timeoutMs: 60_000 })
 }
 
 async function pidOf({ guests }: GuestWorld, vmid: Vmid): Promise<number> {
@@ -167,7 +173,7 @@ test('a start that is killed on its way leaves a running guest or nothing', { ti
     await line(child, 'ready')
     // A start takes some 100 ms; the kills fall all over it.
     const deadline = performance.now() + round * 15
-    await waitFor(() => performance.now() >= deadline, { what: 'the moment', timeoutMs: 10_000, everyMs: 1 })
+    await waitFor(() => performance.now() >= deadline, { what: 'the moment', timeoutMs: 60_000, everyMs: 1 })
     await kill9(child)
     const running = await guests.adopt()
     if (running.length > 0) {
@@ -211,7 +217,7 @@ test('a guest that ended by itself is found stopped, and what it left is removed
   const pid = await pidOf(world, vmid)
   const { startTime } = JSON.parse(readFileSync(join(world.settings.runDir, 'guests/100.json'), 'utf8')).process
   process.kill(pid, 'SIGKILL')
-  await waitFor(async () => !(await isAlive(pid, startTime)), { what: 'its end', timeoutMs: 10_000 })
+  await waitFor(async () => !(await isAlive(pid, startTime)), { what: 'its end', timeoutMs: 60_000 })
   assert.deepEqual((await guests.status(vmid)).state, { state: 'stopped' })
   assert.deepEqual(await guests.reapDead(), [vmid])
   assert.deepEqual(await guests.reapDead(), [])

@@ -1,7 +1,7 @@
 /** A small world of real guests for tests: services on directories of their own, removed at the end of the scope. */
-import { randomBytes } from 'node:crypto'
-import { chmod, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
+import { chmod, cp, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { join, relative } from 'node:path'
+import { after } from 'node:test'
 import { systemClock } from '#base/clock.ts'
 import type { Vmid } from '#base/ids.ts'
 import { asVmid } from '#base/ids.ts'
@@ -16,8 +16,9 @@ import { NetworkService } from '#network/service.ts'
 import { StorageService } from '#storage/service.ts'
 import { openMemoryStore } from '#store/memory.ts'
 import { openSqliteStore } from '#store/sqlite.ts'
-import type { Store } from '#store/store.ts'
+import type { Json, Store } from '#store/store.ts'
 import { type Settings, settingsFrom } from '../../src/settings.ts'
+import { freshInstance } from '../own-names.ts'
 
 export interface GuestWorld extends AsyncDisposable {
   readonly settings: Settings
@@ -46,14 +47,17 @@ export interface WorldOptions {
   readonly settings?: Settings
   /** A store without a disk, for tests that make many worlds. */
   readonly forgetful?: boolean
+  /** Begins with the storages, disks and configurations of this world, in which no guest runs. */
+  readonly like?: GuestWorld
 }
 
-export async function guestWorld({ settings, forgetful = false }: WorldOptions = {}): Promise<GuestWorld> {
+export async function guestWorld({ settings, forgetful = false, like }: WorldOptions = {}): Promise<GuestWorld> {
   const own = settings ?? (await freshSettings())
   // Guests' processes pass through on their way to their disks.
   await chmod(own.stateDir, 0o711)
   const store = forgetful ? openMemoryStore() : await openSqliteStore(join(own.stateDir, 'store.sqlite'))
   const host = machine()
+  if (like) await beginLike(like, own, store)
   const needs = { settings: own, store, host, clock: systemClock, random: systemRandom, log: silentLog }
   const storage = new StorageService(needs)
   const network = new NetworkService(needs)
@@ -103,8 +107,30 @@ export async function guestWorld({ settings, forgetful = false }: WorldOptions =
   }
 }
 
+/**
+ * Worlds that begin alike: the first is made, and each that is asked for begins with a copy of it. For tests that
+ * make many: copying a disk takes no process for each of its parts.
+ */
+export function copiesOf(make: () => Promise<GuestWorld>): () => Promise<GuestWorld> {
+  let first: Promise<GuestWorld> | undefined
+  after(async () => (await first)?.[Symbol.asyncDispose]())
+  return async () => guestWorld({ forgetful: true, like: await (first ??= make()) })
+}
+
+async function beginLike(like: GuestWorld, own: Settings, store: Store): Promise<void> {
+  const [from, to] = [like.settings.stateDir, own.stateDir]
+  await cp(join(from, 'storage'), join(to, 'storage'), { recursive: true })
+  const entries = await like.store.list('')
+  // A storage is where its world is.
+  const moved = (value: Json) => JSON.parse(JSON.stringify(value).replaceAll(from, to)) as Json
+  await store.transact(
+    [],
+    entries.map(({ key, value }) => ({ put: key, value: moved(value) })),
+  )
+}
+
 export async function freshSettings(): Promise<Settings> {
-  const instance = `g${randomBytes(2).toString('hex')}`
+  const instance = freshInstance('g')
   const stateDir = await mkdtemp(`/var/tmp/hako-${instance}-`)
   await mkdir('/run/hakobune-test', { recursive: true, mode: 0o711 })
   return settingsFrom({

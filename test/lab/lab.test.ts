@@ -1,7 +1,6 @@
 /** The first command of the README, as a user types it: twice, ended by Ctrl-C, and taken down again. */
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
 import { request } from 'node:https'
 import { join } from 'node:path'
@@ -11,10 +10,10 @@ import { machine } from '#host/exec.ts'
 import { nodeProcesses } from '#lab/daemon.ts'
 import { takeDown } from '#lab/down.ts'
 import { labSettings } from '#lab/lab-settings.ts'
-import { freePort } from '../node-under-test.ts'
+import { freePort, freshInstance } from '../own-names.ts'
 
 const root = join(import.meta.dirname, '../..')
-const instance = `l${randomBytes(2).toString('hex')}`
+const instance = freshInstance('l')
 const names = {
   HAKO_INSTANCE: instance,
   HAKO_STATE_DIR: `/var/lib/hakobune-${instance}/lab`,

@@ -5,6 +5,7 @@ import { endpoint } from '../call.ts'
 import { aclEndpoints } from './acl.ts'
 import { domainEndpoints } from './domains.ts'
 import { groupEndpoints } from './groups.ts'
+import { openidEndpoints } from './openid.ts'
 import { passwordEndpoints } from './password.ts'
 import { roleEndpoints } from './roles.ts'
 import { tfaEndpoints } from './tfa.ts'
@@ -12,7 +13,19 @@ import { ticketEndpoints } from './ticket.ts'
 import { tokenEndpoints } from './tokens.ts'
 import { userEndpoints } from './users.ts'
 
-const children = ['acl', 'domains', 'groups', 'password', 'permissions', 'roles', 'tfa', 'ticket', 'users', 'vncticket']
+const children = [
+  'acl',
+  'domains',
+  'groups',
+  'openid',
+  'password',
+  'permissions',
+  'roles',
+  'tfa',
+  'ticket',
+  'users',
+  'vncticket',
+]
 
 export const accessEndpoints = [
   endpoint({
@@ -44,11 +57,13 @@ export const accessEndpoints = [
       command: ['user', 'permissions'],
       examples: ['user permissions --userid bob@pve --path /vms/100'],
     },
+    isKept: true,
     handle: (params, { services, who }) => services.access.permissionsOf(who, params),
   }),
   ...ticketEndpoints,
   ...tfaEndpoints,
   ...domainEndpoints,
+  ...openidEndpoints,
   ...passwordEndpoints,
   ...userEndpoints,
   ...tokenEndpoints,

@@ -25,6 +25,7 @@ export const aclEndpoints = [
       }),
     ),
     cli: { command: ['acl', 'list'], columns: ['path', 'type', 'ugid', 'roleid', 'propagate'] },
+    isKept: true,
     handle: (_, { services, who }) => services.access.acl(who),
   }),
   endpoint({

@@ -61,6 +61,7 @@ export const domainEndpoints = [
       positional: ['realm'],
       examples: [
         'realm add office --type ldap --server1 ldap.example.org --base_dn dc=example,dc=org --user_attr uid --mode ldaps',
+        'realm add web --type openid --issuer-url https://id.example.org --client-id hakobune --username-claim email --autocreate',
       ],
     },
     handle: ({ realm: name, type, ...given }, { services }) =>

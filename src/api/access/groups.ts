@@ -15,6 +15,7 @@ export const groupEndpoints = [
     permission: anyone,
     returns: array(object({ groupid: groupId, comment, users: optional(string()) })),
     cli: { command: ['group', 'list'], columns: ['groupid', 'users', 'comment'], id: 'groupid' },
+    isKept: true,
     handle: (_, { services, who }) => services.access.groups(who),
   }),
   endpoint({
@@ -39,6 +40,7 @@ export const groupEndpoints = [
     permission: checkAny(['Sys.Audit', 'Group.Allocate'], '/access/groups'),
     returns: object({ comment, members: array(string()) }),
     cli: { command: ['group', 'show'], positional: ['groupid'] },
+    isKept: true,
     handle: ({ groupid }, { services }) => services.access.group(groupid),
   }),
   endpoint({

@@ -18,6 +18,7 @@ export const roleEndpoints = [
     permission: anyone,
     returns: array(object({ roleid: roleId, privs: optional(string()), special: optional(boolean()) })),
     cli: { command: ['role', 'list'], columns: ['roleid', 'special', 'privs'], id: 'roleid' },
+    isKept: true,
     handle: (_, { services }) => services.access.roles(),
   }),
   endpoint({
@@ -43,6 +44,7 @@ export const roleEndpoints = [
     permission: anyone,
     returns: object(onePropertyEach),
     cli: { command: ['role', 'show'], positional: ['roleid'] },
+    isKept: true,
     handle: ({ roleid }, { services }) => services.access.role(roleid),
   }),
   endpoint({

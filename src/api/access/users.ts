@@ -42,6 +42,7 @@ export const userEndpoints = [
       columns: ['userid', 'enable', 'expire', 'firstname', 'lastname', 'email', 'comment'],
       id: 'userid',
     },
+    isKept: true,
     handle: (params, { services, who }) => services.access.users(who, params),
   }),
   endpoint({
@@ -71,6 +72,7 @@ export const userEndpoints = [
     permission: checkAny(['User.Modify', 'Sys.Audit'], '/access/users/{userid}'),
     returns: object({ ...userFacts, groups: optional(array(string())), tokens: optional(record()) }),
     cli: { command: ['user', 'show'], positional: ['userid'] },
+    isKept: true,
     handle: ({ userid }, { services }) => services.access.user(userid),
   }),
   endpoint({

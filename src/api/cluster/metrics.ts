@@ -1,7 +1,20 @@
 /** `/cluster/metrics`: servers that are told how the node, its guests and its storages are. */
-import { array, boolean, enumOf, integer, nothing, object, optional, record, string } from '#base/schema/schema.ts'
+import {
+  array,
+  boolean,
+  enumOf,
+  integer,
+  nothing,
+  number,
+  object,
+  optional,
+  record,
+  string,
+} from '#base/schema/schema.ts'
+import { splitList } from '#base/schema/formats.ts'
 import { metricServerTypes } from '#observe/metric-servers.ts'
 import { anyone, check } from '#rest/endpoint.ts'
+import { exportedMetrics } from '#views/metric-export.ts'
 import { endpoint } from '../call.ts'
 
 const mayAudit = check('Sys.Audit', '/')
@@ -9,7 +22,7 @@ const mayModify = check('Sys.Modify', '/')
 const id = string({ description: 'Name of the server here.', format: 'pve-configid', maxLength: 64 })
 const text = (description: string, rules: Parameters<typeof string>[0] = {}) =>
   optional(string({ description, maxLength: 256, ...rules }))
-const number = (description: string, minimum: number, maximum: number, value: number) =>
+const whole = (description: string, minimum: number, maximum: number, value: number) =>
   optional(integer({ description, minimum, maximum, default: value }))
 const largestBody = 1_000_000_000
 
@@ -22,8 +35,8 @@ const place = {
 
 const options = {
   disable: optional(boolean({ description: 'Tell it nothing for now.' })),
-  mtu: number('Largest packet of UDP, with its head.', 512, 65_536, 1500),
-  timeout: number('Seconds it may take to be told, by TCP and HTTP.', 0, 60, 1),
+  mtu: whole('Largest packet of UDP, with its head.', 512, 65_536, 1500),
+  timeout: whole('Seconds it may take to be told, by TCP and HTTP.', 0, 60, 1),
   path: text('graphite: what all names begin with, `proxmox`.', { format: 'graphite-path' }),
   proto: optional(enumOf(['udp', 'tcp'], { description: 'graphite: how it is told; udp.' })),
   influxdbproto: optional(
@@ -38,7 +51,7 @@ const options = {
   'api-path-prefix': text('influxdb: what stands before `/api/v2/write` behind a proxy.', {
     pattern: /[\w./~-]*/,
   }),
-  'max-body-size': number('influxdb: largest request in bytes.', 1, largestBody, 25_000_000),
+  'max-body-size': whole('influxdb: largest request in bytes.', 1, largestBody, 25_000_000),
   'verify-certificate': optional(
     boolean({ description: 'influxdb: refuse a certificate nobody vouches for.', default: true }),
   ),
@@ -46,7 +59,7 @@ const options = {
     enumOf(['http', 'https'], { description: 'opentelemetry: how it is told.', default: 'https' }),
   ),
   'otel-path': text('opentelemetry: path of the requests.', { pattern: /\/[\w./~-]*/, default: '/v1/metrics' }),
-  'otel-timeout': number('opentelemetry: seconds it may take to be told.', 1, 10, 5),
+  'otel-timeout': whole('opentelemetry: seconds it may take to be told.', 1, 10, 5),
   'otel-headers': text('opentelemetry: more headers, a JSON object, plain or in base64; kept, and never shown.', {
     maxLength: 1024,
     isSecret: true,
@@ -57,7 +70,7 @@ const options = {
   'otel-compression': optional(
     enumOf(['none', 'gzip'], { description: 'opentelemetry: how requests are packed.', default: 'gzip' }),
   ),
-  'otel-max-body-size': number('opentelemetry: largest request in bytes.', 1024, largestBody, 10_000_000),
+  'otel-max-body-size': whole('opentelemetry: largest request in bytes.', 1024, largestBody, 10_000_000),
   'otel-verify-ssl': optional(
     boolean({ description: 'opentelemetry: refuse a certificate nobody vouches for.', default: true }),
   ),
@@ -71,7 +84,45 @@ export const metricEndpoints = [
     params: {},
     permission: anyone,
     returns: array(object({ name: string() })),
-    handle: () => [{ name: 'server' }],
+    handle: () => [{ name: 'export' }, { name: 'server' }],
+  }),
+  endpoint({
+    method: 'GET',
+    path: '/cluster/metrics/export',
+    description:
+      'How nodes, guests and storages are, as numbers; with `history` also how they were in the last half hour, by the minute. What is counted (bytes sent, say) is told as it stands now.',
+    params: {
+      history: optional(boolean({ description: 'Also what was.', default: false })),
+      'local-only': optional(boolean({ description: 'Only what the node that answers knows.', default: false })),
+      'node-list': optional(string({ description: 'Only these nodes.', format: 'pve-node-list', maxLength: 4096 })),
+      'start-time': optional(
+        integer({
+          description: 'Only what was measured after this, in seconds since 1970.',
+          minimum: 0,
+          maximum: 253_402_300_799,
+          default: 0,
+        }),
+      ),
+    },
+    permission: mayAudit,
+    returns: object({
+      data: array(
+        object({
+          id: string({ description: 'What it is about: `node/lab`, `qemu/100`, `storage/lab/local`.' }),
+          metric: string({ description: 'What was measured.' }),
+          timestamp: integer({ description: 'When, in seconds since 1970.' }),
+          type: enumOf(['gauge', 'counter', 'derive'], {
+            description: 'How it is, or what it has been counted up to.',
+          }),
+          value: number({ description: 'The value.' }),
+        }),
+      ),
+    }),
+    cli: { command: ['metrics', 'export'] },
+    async handle({ history = false, 'start-time': after = 0, 'node-list': nodes }, { services }) {
+      const isMeant = nodes === undefined || splitList(nodes).includes(services.settings.node)
+      return { data: isMeant ? await exportedMetrics(services, { history, after }) : [] }
+    },
   }),
   endpoint({
     method: 'GET',

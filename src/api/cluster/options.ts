@@ -206,6 +206,7 @@ export const clusterOptionEndpoints = [
     permission: anyone,
     returns: record({ description: 'Options that are set.' }),
     cli: { command: ['cluster', 'options'], examples: ['cluster options -o yaml'] },
+    isKept: true,
     handle: async (_, { services, may }) =>
       optionsReply(options, await services.options.all(), await may('/', 'Sys.Audit')),
   }),

@@ -6,7 +6,6 @@ import { array, boolean, enumOf, integer, object, optional, string } from '#base
 import { vmid } from '#base/schema/standard.ts'
 import type { GuestService } from '#guests/service.ts'
 import { anyone, check } from '#rest/endpoint.ts'
-import { listBasis } from '#views/guest-list.ts'
 import { resources, resourceTypes, visibleResources } from '#views/resources.ts'
 import { type Call, endpoint } from '../call.ts'
 
@@ -14,6 +13,7 @@ const children = [
   'acme',
   'backup',
   'backup-info',
+  'bulk-action',
   'jobs',
   'log',
   'mapping',
@@ -60,7 +60,7 @@ export const clusterResourceEndpoints = [
       id: 'id',
       examples: ['resource list', 'resource list --type vm -o json'],
     },
-    basis: ({ services }) => listBasis(services),
+    isKept: true,
     handle: ({ type }, { services, may }) => visibleResources(services, type, may),
   }),
   endpoint({

@@ -27,7 +27,7 @@ export const bulkEndpoints = [
     returns: upid,
     cli: { command: ['node', 'start-all'], positional: ['node'] },
     async handle({ force, ...params }, call) {
-      const vms = await allowed(params.vms, call)
+      const vms = await allowedGuests(listed(params.vms), call)
       return call.start(startAll, { vms, force, maxWorkers: params['max-workers'] })
     },
   }),
@@ -47,7 +47,7 @@ export const bulkEndpoints = [
     returns: upid,
     cli: { command: ['node', 'stop-all'], positional: ['node'] },
     async handle({ timeout, ...params }, call) {
-      const vms = await allowed(params.vms, call)
+      const vms = await allowedGuests(listed(params.vms), call)
       const how = { forceStop: params['force-stop'], maxWorkers: params['max-workers'] }
       return call.start(stopAll, { vms, timeout, ...how })
     },
@@ -61,16 +61,22 @@ export const bulkEndpoints = [
     permission: anyone,
     returns: upid,
     async handle(params, call) {
-      return call.start(suspendAll, { vms: await allowed(params.vms, call), maxWorkers: params['max-workers'] })
+      const vms = await allowedGuests(listed(params.vms), call)
+      return call.start(suspendAll, { vms, maxWorkers: params['max-workers'] })
     },
   }),
 ]
 
+const listed = (text: string | undefined) => (text === undefined ? undefined : splitList(text).map(Number))
+
 /** As PVE: whoever holds the right on all guests may name none; everybody else names guests he holds it on. */
-async function allowed(list: string | undefined, { may }: Call): Promise<number[] | undefined> {
-  const named = list === undefined ? undefined : splitList(list).map(Number)
-  if (await may('/vms', 'VM.PowerMgmt')) return named
-  if (named === undefined || named.length === 0) throw refused('/vms')
+export async function allowedGuests(
+  named: readonly number[] | undefined,
+  { may }: Call,
+  everything: '/' | '/vms' = '/vms',
+): Promise<readonly number[] | undefined> {
+  if (await may(everything, 'VM.PowerMgmt')) return named
+  if (named === undefined || named.length === 0) throw refused(everything)
   for (const vmid of named) if (!(await may(`/vms/${vmid}`, 'VM.PowerMgmt'))) throw refused(`/vms/${vmid}`)
   return named
 }

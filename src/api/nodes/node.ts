@@ -21,6 +21,7 @@ const branches = [
   'netstat',
   'network',
   'qemu',
+  'query-oci-repo-tags',
   'query-url-metadata',
   'report',
   'rrd',

@@ -2,7 +2,9 @@
 import { invalid } from '#base/fault.ts'
 import { array, object, optional, string } from '#base/schema/schema.ts'
 import { nodeName } from '#base/schema/standard.ts'
+import { iscsiTargets } from '#host/iscsi.ts'
 import { thinPools, volumeGroups } from '#host/lvm.ts'
+import { nfsExports } from '#host/nfs.ts'
 import { smbShares } from '#host/smb.ts'
 import { zfsPools } from '#host/zfs.ts'
 import { anyone, check } from '#rest/endpoint.ts'
@@ -22,7 +24,7 @@ export const scanEndpoints = [
     params: at,
     permission: anyone,
     returns: array(object({ method: string({ description: 'Name.' }) })),
-    handle: () => ['cifs', 'lvm', 'lvmthin', 'zfs'].map((method) => ({ method })),
+    handle: () => ['cifs', 'iscsi', 'lvm', 'lvmthin', 'nfs', 'zfs'].map((method) => ({ method })),
   }),
   endpoint({
     method: 'GET',
@@ -53,6 +55,53 @@ export const scanEndpoints = [
       const login = username === undefined ? undefined : { username, password: password ?? '', domain }
       const shares = await smbShares(services.host, server, login)
       return shares.map(({ name, description }) => ({ share: name, description }))
+    },
+  }),
+  endpoint({
+    method: 'GET',
+    path: '/nodes/{node}/scan/iscsi',
+    description: 'Targets of an iSCSI portal, as the node sees them.',
+    proxyTo: 'node',
+    params: {
+      ...at,
+      portal: string({
+        description: 'Name or address of the portal, with a port where it is not 3260.',
+        format: 'pve-storage-portal-dns',
+        maxLength: 262,
+      }),
+    },
+    permission: mayAllocate,
+    returns: array(
+      object({
+        target: string({ description: 'Name of the target.' }),
+        portal: string({ description: 'Where it is reached; several with a comma between.' }),
+      }),
+    ),
+    cli: { command: ['node', 'scan', 'iscsi'], positional: ['portal'], columns: ['target', 'portal'], id: 'target' },
+    async handle({ portal }, { services }) {
+      const targets = await iscsiTargets(services.host, portal)
+      return targets.map(({ target, portals }) => ({ target, portal: portals.join(',') }))
+    },
+  }),
+  endpoint({
+    method: 'GET',
+    path: '/nodes/{node}/scan/nfs',
+    description: 'Exports of an NFS server, as the node sees them.',
+    proxyTo: 'node',
+    params: {
+      ...at,
+      server: string({ description: 'Name or address of the server.', format: 'pve-storage-server', maxLength: 255 }),
+    },
+    permission: mayAllocate,
+    returns: array(
+      object({
+        path: string({ description: 'What is exported.' }),
+        options: string({ description: 'To whom.' }),
+      }),
+    ),
+    cli: { command: ['node', 'scan', 'nfs'], positional: ['server'], columns: ['path', 'options'], id: 'path' },
+    async handle({ server }, { services }) {
+      return (await nfsExports(services.host, server)).map(({ path, clients }) => ({ path, options: clients }))
     },
   }),
   endpoint({

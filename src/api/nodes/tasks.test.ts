@@ -82,14 +82,14 @@ test("one's own tasks are seen and stopped by anybody, those of others with the 
   for (const call of [ann, auditor, otherToken])
     await assert.rejects(call('DELETE', '/{upid}', { upid }), isDenied('Sys.Modify'))
   assert.equal(await operator('DELETE', '/{upid}', { upid }), null)
-  assert.match((await tasks.wait(upid, { timeoutMs: 20_000 })).exitstatus ?? '', /^interrupted/)
+  assert.match((await tasks.wait(upid, { timeoutMs: 60_000 })).exitstatus ?? '', /^interrupted/)
 })
 
 test('a log is a page of lines, or the whole file', async () => {
   await using place = await taskPlace()
   const tasks = place.service()
   const upid = await tasks.start({ operation: 'mkalbum', params: { root: place.root, name: 'a' }, user: 'joe@pve' })
-  await tasks.wait(upid, { timeoutMs: 20_000 })
+  await tasks.wait(upid, { timeoutMs: 60_000 })
   const joe = callAs(tasks, 'joe@pve')
   const page = await joe('GET', '/{upid}/log', { upid, start: 2, limit: 1 })
   assert.ok(page instanceof Reply)

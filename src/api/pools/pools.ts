@@ -47,6 +47,7 @@ export const poolEndpoints = [
     permission: anyone,
     returns: array(poolItem),
     cli: { command: ['pool', 'list'], columns: ['poolid', 'comment'], id: 'poolid' },
+    isKept: true,
     async handle({ poolid, type }, { services, may }) {
       if (poolid === undefined) return visiblePools(services.pools, may)
       if (!(await may(`/pool/${poolid}`, 'Pool.Audit'))) {
@@ -98,6 +99,7 @@ export const poolEndpoints = [
     permission: check('Pool.Audit', '/pool/{poolid}'),
     returns: poolDetail,
     cli: { command: ['pool', 'show'], positional: ['poolid'], examples: ['pool show dev -o json'] },
+    isKept: true,
     handle: ({ poolid, type }, { services }) => poolWithMembers(services, poolid, type),
   }),
   endpoint({

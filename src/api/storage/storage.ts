@@ -20,6 +20,7 @@ export const storageEndpoints = [
     params: { type: optional(storageType) },
     permission: anyone,
     returns: array(storageReply),
+    isKept: true,
     async handle({ type }, { services, may }) {
       return (await visibleStorages(services.storage, type, may)).map(configToWire)
     },
@@ -49,6 +50,7 @@ export const storageEndpoints = [
     permission: check('Datastore.Allocate', '/storage/{storage}'),
     returns: storageReply,
     cli: { command: ['storage', 'show'], positional: ['storage'], examples: ['storage show local -o yaml'] },
+    isKept: true,
     async handle({ storage }, { services }) {
       return configToWire(await services.storage.get(storage))
     },

@@ -196,8 +196,17 @@ const formats: Readonly<Record<string, Format>> = {
   CIDR: (text) => (text.includes(':') ? cidr(isIPv6, 128) : cidr(isIPv4, 32))(text),
   'pve-command-batch': (text) => batchComplaint(text),
   'pve-storage-server': (text) => formats['address']?.(text),
+  'pve-storage-portal-dns': (text) => portalComplaint(text),
   'pve-ipv4-config': (text) => (text === 'dhcp' || text === 'manual' ? undefined : cidr(isIPv4, 32)(text)),
   'pve-ipv6-config': (text) => (['auto', 'dhcp', 'manual'].includes(text) ? undefined : cidr(isIPv6, 128)(text)),
+}
+
+/** A name or an address, and a port where it is another than the usual one. */
+function portalComplaint(text: string): string | undefined {
+  const [, bracketed, plain, port] = /^(?:\[([^\]]+)\]|([^:]+))(?::(\d{1,5}))?$/.exec(text) ?? []
+  const server = bracketed ?? plain ?? text
+  if (port !== undefined && !(Number(port) >= 1 && Number(port) <= 65_535)) return 'value has no port from 1 to 65535'
+  return formats['address']?.(server)
 }
 
 const batchMethods: readonly unknown[] = ['GET', 'POST', 'PUT', 'DELETE']

@@ -4,7 +4,8 @@
 import { Agent } from 'node:https'
 import type { Client, CryptoInterface } from 'acme-client'
 import { Fault, messageOf } from '#base/fault.ts'
-import { directoryMeta, trusted } from './directory.ts'
+import { trusted } from '#host/trusted.ts'
+import { directoryMeta } from './directory.ts'
 
 export interface AcmeAt {
   readonly directory: string

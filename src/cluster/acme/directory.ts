@@ -1,9 +1,8 @@
 /** What an ACME server says of itself before anybody has an account there. */
 import { get as getTls } from 'node:https'
-import { getCACertificates } from 'node:tls'
 import { KiB } from '#base/bytes.ts'
 import { Fault, messageOf } from '#base/fault.ts'
-import { readIfPresent } from '#host/files.ts'
+import { trusted } from '#host/trusted.ts'
 
 // By name: an ordinary import reads every export, and reading one of them loads undici.
 const { get } = process.getBuiltinModule('node:http')
@@ -23,13 +22,6 @@ export interface DirectoryMeta {
 
 const largest = 64 * KiB
 const askMs = 10_000
-
-/** Whom the machine trusts, and whom the node was told to. */
-export async function trusted(caFile?: string): Promise<string[]> {
-  const own = caFile === undefined ? undefined : await readIfPresent(caFile)
-  const all = [...getCACertificates('default'), ...getCACertificates('system'), ...(own === undefined ? [] : [own])]
-  return [...new Set(all)]
-}
 
 /** @throws Fault `unavailable` when it does not answer as an ACME server does */
 export async function directoryMeta(

@@ -102,10 +102,6 @@ export function isWindows({ ostype = 'other' }: Options): boolean {
 
 export function cloudInitErrors(options: Options): Errors {
   const complaints: Record<string, string | undefined> = {
-    citype:
-      options.citype === 'opennebula'
-        ? "layout 'opennebula' is not supported by this release: use nocloud or configdrive2"
-        : undefined,
     sshkeys: complaintAboutKeys(options),
     cicustom: complaintAboutSnippets(options),
     searchdomain: checkFormat('dns-name-list', options.searchdomain ?? ''),
@@ -151,6 +147,9 @@ function complaintAboutKeys(options: Options): string | undefined {
 
 function complaintAboutSnippets(options: Options): string | undefined {
   for (const [kind, volume] of Object.entries(snippetsOf(options))) {
+    if (options.citype === 'opennebula' && kind !== 'user') {
+      return `${kind}: layout 'opennebula' (citype) has no place for it, only for user`
+    }
     if (!isSnippet(volume)) return `${kind}: '${volume}' is no snippet: <storage>:snippets/<file>`
   }
   return undefined

@@ -13,6 +13,7 @@ import type { Options } from '../config.ts'
 import { isOn } from '../config.ts'
 import { nicsOf } from '../qemu/nic.ts'
 import { smbiosFormat } from '../qemu/smbios.ts'
+import { contextFile, networkVariables, printVariables } from './context.ts'
 import { type Dns, networkConfigV1, networkDataJson, networkOf } from './network.ts'
 import { isCloudInitOption, isWindows, type SnippetKind, sshKeysOf } from './options.ts'
 
@@ -34,7 +35,23 @@ export interface Seed {
 
 export function seedOf(options: Options, facts: SeedFacts): Seed {
   const type = options.citype ?? (isWindows(options) ? 'configdrive2' : 'nocloud')
+  if (type === 'opennebula') return context(options, facts)
   return type === 'configdrive2' ? configDrive(options, facts) : noCloud(options, facts)
+}
+
+function context(options: Options, { vmid, dns, snippets }: SeedFacts): Seed {
+  const user = snippets.user ?? userData(options, vmid)
+  const { hostname, fqdn = hostname } = namesOf(options, vmid)
+  const keys = sshKeysOf(options)
+  const meta = printVariables({
+    SET_HOSTNAME: fqdn,
+    USERNAME: options.ciuser,
+    SSH_PUBLIC_KEY: keys.length === 0 ? undefined : keys.join('\n'),
+  })
+  const network = printVariables(networkVariables(networkOf(options, dns)))
+  const encoded = { USER_DATA: Buffer.from(user).toString('base64'), USERDATA_ENCODING: 'base64' }
+  const files = { [contextFile]: `${meta}${network}${printVariables(encoded)}` }
+  return { label: 'CONTEXT', files, parts: { user, network, meta } }
 }
 
 function noCloud(options: Options, facts: SeedFacts): Seed {

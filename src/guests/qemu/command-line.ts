@@ -29,6 +29,7 @@ import { tpmToArgv } from './tpm.ts'
 import { tabletToArgv, vgaToArgv } from './vga.ts'
 import type { UsbPlace } from './usb.ts'
 import { usbControllerToArgv, usbDevice } from './usb.ts'
+import { foldersToArgv } from './virtiofs.ts'
 import { watchdogToArgv } from './watchdog.ts'
 
 export interface StartFacts {
@@ -90,6 +91,7 @@ export function configToArgv(options: Options, facts: StartFacts): string[] {
     ...rngToArgv(options, machine, facts.ports?.rng0),
     ...watchdogToArgv(options, machine),
     ...tpmToArgv(options, runDir),
+    ...foldersToArgv(options, machine, runDir),
     ...agentToArgv(options, machine, `${runDir}/agent.sock`),
     ...drivesToArgv(options, machine, facts.files),
     ...cardsToArgv(options, facts.taps),

@@ -35,6 +35,11 @@ export class Confinement {
     }
   }
 
+  /** Puts one more program into the group of a running guest. */
+  async join(vmid: Vmid, pid: number): Promise<void> {
+    await (await this.#groups()).addProcess(this.groupOf(vmid), pid)
+  }
+
   /** Gives a running guest other limits. */
   async limit(vmid: Vmid, options: Options, accelerator: Accelerator): Promise<void> {
     await (await this.#groups()).limit(this.groupOf(vmid), groupLimitsOf(options, accelerator))

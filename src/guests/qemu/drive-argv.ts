@@ -24,6 +24,8 @@ export interface DriveFile {
    * because they are other guests' too.
    */
   readonly backing?: readonly BackingFile[]
+  /** Socket of the server of what is below, until the image has all of it. */
+  readonly served?: string | undefined
 }
 
 export interface BackingFile {
@@ -96,7 +98,9 @@ export function blockNode(drive: Drive, file: DriveFile, nodeName = nodeNameOf(d
     discard,
     'detect-zeroes': zeroes,
     // Said in any case: otherwise QEMU would open whatever the image names.
-    ...(isQcow2 ? { backing: backingNode(file.backing ?? []) } : {}),
+    ...(isQcow2
+      ? { backing: file.served === undefined ? backingNode(file.backing ?? []) : servedNode(file.served) }
+      : {}),
     file: {
       driver: 'file',
       ...(nodeName === nodeNameOf(drive.name) ? { 'node-name': `file-${drive.name}` } : {}),
@@ -107,6 +111,13 @@ export function blockNode(drive: Drive, file: DriveFile, nodeName = nodeNameOf(d
       discard,
     },
   }
+}
+
+/** Who serves it may be away for a moment: the guest waits for its content that long. */
+const reconnectSeconds = 60
+
+function servedNode(path: string): object {
+  return { driver: 'nbd', 'read-only': true, server: { type: 'unix', path }, 'reconnect-delay': reconnectSeconds }
 }
 
 function backingNode([first, ...rest]: readonly BackingFile[]): object | null {

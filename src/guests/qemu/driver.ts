@@ -18,16 +18,18 @@ import type { Errors } from '#base/schema/check.ts'
 import { asFileFault } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
 import { accelerator } from '#host/kvm.ts'
-import { endProcess, findProcesses, isAlive, memoryCounters, startTimeOf, statOf } from '#host/proc.ts'
+import { endProcess, findProcesses, isAlive, memoryCounters, startTimeOf } from '#host/proc.ts'
 import type { QmpClient, QmpOptions } from '#host/qmp.ts'
 import type { Listener } from '#host/unix-peer.ts'
 import { onlineProcessors } from '#host/topology.ts'
 import type { Options } from '../config.ts'
 import { isOn } from '../config.ts'
 import type { StartOptions } from '../guest.ts'
+import type { Mark } from '#store/mark.ts'
 import type { GuestDevices, GuestNetwork, GuestStorage } from '../needs.ts'
 import type { ProcessName, RunningRecord, RunRecord } from '../run-record.ts'
 import { RunRecords } from '../run-record.ts'
+import { endOne, forgetBeside, isBeside, logsBeside, startBeside } from './beside.ts'
 import { configToArgv, qmpSockets } from './command-line.ts'
 import { Confinement } from './confinement.ts'
 import type { Drive } from './drive.ts'
@@ -42,11 +44,10 @@ import { boundLogs, keepLogs } from './log-files.ts'
 import { machineOf, openMonitor, prepare, quit, versionOf } from './monitor.ts'
 import { nicsOf } from './nic.ts'
 import { findDevices } from './node-devices.ts'
-import { openDisc, openDrives, openTpmState } from './open-drives.ts'
+import { openDisc, openDrives } from './open-drives.ts'
 import { requireMemory } from './room.ts'
 import { nodePortsOf } from './serial.ts'
-import { hasTpm, tpmLog, tpmProgram, tpmSocket } from './tpm.ts'
-import { startTpm } from './tpm-process.ts'
+import { setStateBus } from './state-bus.ts'
 
 export interface DriverNeeds {
   readonly settings: {
@@ -56,6 +57,8 @@ export interface DriverNeeds {
     readonly uidBase: number
   }
   readonly clock: Clock
+  /** Its mark is touched whenever a guest starts or ends. */
+  readonly store: { readonly mark: Pick<Mark, 'touch'> }
   readonly host: Host
   readonly log: Log
   readonly storage: GuestStorage
@@ -67,7 +70,6 @@ export interface DriverNeeds {
 const startLimitMs = 30_000
 /** How long QEMU may take to write back its caches when told to quit, before it is killed. */
 const quitLimitMs = 10_000
-const tpmGraceMs = 2_000
 /** What a process inherits comes after its standard input, output and error. */
 const firstDescriptor = 3
 
@@ -78,8 +80,8 @@ export class QemuDriver {
 
   constructor(needs: DriverNeeds) {
     this.#needs = needs
+    this.records = new RunRecords(join(needs.settings.runDir, 'guests'), needs.store.mark.touch)
     this.#confinement = new Confinement(needs.settings.instance, needs.log)
-    this.records = new RunRecords(join(needs.settings.runDir, 'guests'))
   }
 
   runDirOf(vmid: Vmid): string {
@@ -144,17 +146,17 @@ export class QemuDriver {
     let process: ProcessName
     try {
       const storage = { storage: this.#needs.storage, vmid, uid }
-      const files = await openDrives(options, { ...storage, handOver: async (path) => inherit(path, 'r') })
+      const files = await openDrives(options, {
+        ...storage,
+        below: how.below,
+        handOver: async (path) => inherit(path, 'r'),
+      })
       const ports = Object.fromEntries(nodePortsOf(options).map(({ name, path }) => [name, inherit(path, 'r+')]))
       const hardware = how.memory ? withMachine(options, how.memory.machine) : options
       const argv = configToArgv(hardware, { vmid, accelerator: accel, runDir, files, taps, ports, ...devices })
-      const logs = [qemuLog, ...(hasTpm(options) ? [tpmLog] : [])]
-      await prepareRunDir(runDir, uid, { logs, copies: passingFiles(options) })
-      if (hasTpm(options)) {
-        const statePath = await openTpmState(options, storage)
-        const tpm = await startTpm({ options, statePath, uid, runDir, timeoutMs, signal })
-        await this.#confinement.hold(vmid, options, accel, tpm)
-      }
+      await prepareRunDir(runDir, uid, { logs: [qemuLog, ...logsBeside(options)], copies: passingFiles(options) })
+      const beside = { ...storage, options, runDir, folders: devices.folders, timeoutMs, signal }
+      await startBeside(beside, (pid) => this.#confinement.hold(vmid, options, accel, pid))
       process = await launch({
         argv,
         uid,
@@ -172,7 +174,7 @@ export class QemuDriver {
     await using monitor = await untilMonitor(runDir, { ...process, uid }, timeoutMs, signal)
     await prepare(monitor, options)
     await this.#unplugOthers(monitor, options, how.onlyNics)
-    if (how.memory) await loadMemory(monitor, options, how.memory.tag, signal)
+    if (how.memory) await loadMemory(monitor, options, how.memory, { storage: this.#needs.storage, uid, signal })
     const [machine, qemuVersion] = [await machineOf(monitor), await versionOf(monitor)]
     signal?.throwIfAborted()
     if (!isOn(options.freeze, false)) await monitor.execute('cont')
@@ -299,6 +301,14 @@ export class QemuDriver {
     await this.#confinement.limit(vmid, options, acceleratorFor(options, verdict.accelerator))
   }
 
+  /** Lets helpers of the node send what they hold for the running guest along with its state, or ends that. */
+  async setStateBus(vmid: Vmid, isWanted: boolean): Promise<void> {
+    await using monitor = await this.monitor(vmid)
+    const confine = (pid: number) => this.#confinement.join(vmid, pid)
+    const place = { host: this.#needs.host, runDir: this.runDirOf(vmid), uid: this.uidOf(vmid), confine }
+    await setStateBus(monitor, place, isWanted)
+  }
+
   /** Pulls the plug: `quit`, and SIGKILL when QEMU does not follow in time, or at all. Cleans up. */
   async stop(vmid: Vmid, limitMs = quitLimitMs): Promise<void> {
     const record = await this.requireRunning(vmid)
@@ -335,13 +345,10 @@ export class QemuDriver {
   }
 
   async #cleanUp(vmid: Vmid, netns: string | undefined): Promise<void> {
-    for (const pid of await this.processesOf(vmid)) {
-      // A TPM that has just lost its QEMU may be writing down what it was told last.
-      const isTpm = (await statOf(pid))?.command === tpmProgram
-      await endProcess(pid, await startTimeOf(pid), { graceMs: isTpm ? tpmGraceMs : 0 })
-    }
+    for (const pid of await this.processesOf(vmid)) await endOne(pid)
     await this.#confinement.remove(vmid)
     await this.#needs.network.unplug({ vmid, ...(netns === undefined ? {} : { netns }) })
+    await forgetBeside(this.runDirOf(vmid))
     await keepLogs(this.runDirOf(vmid))
   }
 
@@ -359,11 +366,11 @@ export class QemuDriver {
     await boundLogs(this.runDirOf(vmid), this.uidOf(vmid))
   }
 
-  /** Pids of QEMUs that serve this guest's monitor, and of its TPM, whoever remembers them. */
+  /** Pids of QEMUs that serve this guest's monitor, and of the programs beside them, whoever remembers them. */
   async processesOf(vmid: Vmid): Promise<number[]> {
     const socket = `unix:${join(this.runDirOf(vmid), qmpSockets.short)},server=on,wait=off`
-    const control = `type=unixio,path=${tpmSocket(this.runDirOf(vmid))},mode=0600`
-    return findProcesses((argv) => argv.includes(socket) || argv.includes(control))
+    const beside = isBeside(this.runDirOf(vmid))
+    return findProcesses((argv) => argv.includes(socket) || beside(argv))
   }
 }
 

@@ -28,6 +28,7 @@ import type { Nic } from './nic.ts'
 import { nicDevice, nicOf } from './nic.ts'
 import { memoryNodesOf, modulesFor } from './numa.ts'
 import { openDrive } from './open-drives.ts'
+import { hasFolders } from './virtiofs.ts'
 
 export interface LiveContext {
   readonly vmid: Vmid
@@ -284,6 +285,10 @@ async function setProcessors(context: LiveContext, wanted: number): Promise<void
     const slot = slots[number]
     if (slot) await addDevice(context, { driver: slot.type, properties: { id: `cpu${number}`, ...slot.props } })
   }
+  if (plugged > wanted && !(await monitor.execute<{ enabled: boolean }>('query-kvm')).enabled) {
+    // QEMU would free it and go on using it: it dies at one of the next changes of the guest's memory map.
+    throw new Fault('failed', 'under software emulation a processor leaves with the next start')
+  }
   // Those the guest started with cannot leave; each is asked in turn, the last first.
   for (let number = plugged - 1; number >= wanted; number -= 1) {
     if (!(await peripherals(monitor)).includes(`cpu${number}`)) {
@@ -297,12 +302,15 @@ async function plugMemory(context: LiveContext, options: Options): Promise<void>
   const { monitor } = context
   const wanted = modulesFor(memoryMiBOf(options), memoryNodesOf(options)) ?? []
   const there = await peripherals(monitor)
+  const backend = hasFolders(context.running)
+    ? { 'qom-type': 'memory-backend-memfd', share: true }
+    : { 'qom-type': 'memory-backend-ram' }
   // The guest's limit must know of it first.
   await context.setShares(options)
   for (const { name, sizeMiB, node } of wanted.filter((module) => !there.includes(module.name))) {
     const memdev = `mem-${name}`
     await removeObject(monitor, memdev)
-    await monitor.execute('object-add', { 'qom-type': 'memory-backend-ram', id: memdev, size: sizeMiB * MiB })
+    await monitor.execute('object-add', { ...backend, id: memdev, size: sizeMiB * MiB })
     try {
       await addDevice(context, { driver: 'pc-dimm', properties: { id: name, memdev, node } })
     } catch (cause) {

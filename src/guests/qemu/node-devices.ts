@@ -11,6 +11,7 @@ import { codeOf } from '#host/files.ts'
 import { freeHugePages, memoryNodes, onlineProcessors } from '#host/topology.ts'
 import type { Options } from '../config.ts'
 import type { GuestDevices } from '../needs.ts'
+import { requireConfidentialHost } from './confidential.ts'
 import type { CpuModel } from './cpu.ts'
 import { customModelOf } from './cpu.ts'
 import { requireFirmware } from './firmware.ts'
@@ -21,10 +22,13 @@ import { hostNodesOf, hugePageBytes } from './numa.ts'
 import { numbersIn } from './processors.ts'
 import type { UsbPlace, UsbWish } from './usb.ts'
 import { usbsOf } from './usb.ts'
+import { foldersOf } from './virtiofs.ts'
 
 export interface FoundDevices {
   readonly usb: Readonly<Record<string, UsbPlace>>
   readonly cpuModel: CpuModel | undefined
+  /** Path of each shared folder. */
+  readonly folders: Readonly<Record<string, string>>
   /** Group that may use the memory the guest shares. */
   readonly groups: readonly number[]
 }
@@ -35,12 +39,15 @@ export async function findDevices(
   options: Options,
   { devices, uid }: { readonly devices: GuestDevices | undefined; readonly uid: number },
 ): Promise<FoundDevices> {
+  await requireConfidentialHost(vmid, options)
   await requireFirmware(options)
   await requireProcessors(vmid, options)
   await requireHugePages(vmid, options)
   await requirePci(vmid, options, devices)
   const usb = await findUsb(vmid, options, devices, uid)
-  return { usb, cpuModel: await cpuModelOf(vmid, options, devices), groups: await shareMemory(options, vmid, uid) }
+  const folders = await findFolders(vmid, options, devices)
+  const cpuModel = await cpuModelOf(vmid, options, devices)
+  return { usb, cpuModel, folders, groups: await shareMemory(options, vmid, uid) }
 }
 
 async function requireProcessors(vmid: Vmid, options: Options): Promise<void> {
@@ -131,6 +138,30 @@ function matches(device: UsbDevice, wish: UsbWish): boolean {
 function said(wish: UsbWish): string {
   if (wish.by === 'mapping') return `of mapping '${wish.name}'`
   return wish.by === 'port' ? `${wish.bus}-${wish.port}` : `${wish.vendor}:${wish.product}`
+}
+
+async function findFolders(
+  vmid: Vmid,
+  options: Options,
+  devices: GuestDevices | undefined,
+): Promise<Record<string, string>> {
+  const found: Record<string, string> = {}
+  for (const { name, mapping } of foldersOf(options)) {
+    const path = await devices?.directoryMapping(mapping)
+    if (path === undefined) throw missing('directory mapping', `${mapping} on this node`)
+    const isFolder = (await stat(path).catch(onlyIfAbsent))?.isDirectory()
+    if (isFolder !== true) {
+      throw new Fault('missing', `VM ${vmid}: ${name}: '${path}', which mapping '${mapping}' names, is no directory`, {
+        remedy: 'Make it, mount what should be there, or change the mapping.',
+      })
+    }
+    found[name] = path
+  }
+  return found
+}
+
+function onlyIfAbsent(cause: unknown): undefined {
+  if (!['ENOENT', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG'].includes(codeOf(cause) ?? '')) throw cause
 }
 
 async function cpuModelOf(

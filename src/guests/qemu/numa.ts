@@ -17,6 +17,7 @@ import { topologyOf } from './cpu.ts'
 import { hotplugsOf } from './hotplug-kinds.ts'
 import { memoryMiBOf } from './memory.ts'
 import { numbersIn } from './processors.ts'
+import { hasFolders } from './virtiofs.ts'
 
 export const numaCount = 8
 
@@ -84,7 +85,7 @@ export function memoryToArgv(options: Options): string[] {
   const nodes = isOn(options.numa, false) ? nodesOf(options, first) : []
   const argv = hasModules ? ['-m', keyed('', { size: first, slots, maxmem: `${maximumMiB}M` })] : ['-m', String(size)]
   if (nodes.length > 0) argv.push(...nodes.flatMap((node, index) => nodeToArgv(options, node, index)))
-  else if (options.hugepages !== undefined) {
+  else if (options.hugepages !== undefined || hasFolders(options)) {
     argv.push('-object', backendOf(options, 'ram', first), '-machine', 'memory-backend=ram')
   }
   for (const module of (hasModules && modulesFor(size, nodes.length)) || []) {
@@ -104,9 +105,14 @@ function nodeToArgv(options: Options, node: MemoryNode, index: number): string[]
 function backendOf(options: Options, id: string, sizeMiB: number, binding: PropertyBag = {}): string {
   const bytes = hugePageBytes(options)
   const size = `${sizeMiB}M`
-  if (bytes === undefined) return keyed('memory-backend-ram', { id, size, ...binding })
+  const share = hasFolders(options)
+  if (bytes === undefined) {
+    return share
+      ? keyed('memory-backend-memfd', { id, size, share, ...binding })
+      : keyed('memory-backend-ram', { id, size, ...binding })
+  }
   // Taken at once: a guest must not die later for a page that is not there.
-  const pages = { hugetlb: true, hugetlbsize: bytes, prealloc: true, share: false }
+  const pages = { hugetlb: true, hugetlbsize: bytes, prealloc: true, share }
   return keyed('memory-backend-memfd', { id, size, ...pages, ...binding })
 }
 

@@ -15,6 +15,8 @@ export interface OpenFor {
   readonly uid: number
   /** Opens a file QEMU may only read and hands it over; returns the number of its set of descriptors. */
   readonly handOver: (path: string) => Promise<number>
+  /** Socket of what is served below a drive, by its name. */
+  readonly below?: Readonly<Record<string, string>> | undefined
 }
 
 /** The file of each drive QEMU opens, by name. */
@@ -42,7 +44,7 @@ export async function openDrive(drive: Drive, how: OpenFor): Promise<DriveFile |
   const backing: BackingFile[] = []
   for (const { path, format } of below) backing.push({ format, descriptor: await how.handOver(path) })
   await storage.giveTo(wish.volid, uid)
-  return { ...top, canBypassCache: await canBypassCache(top.path), backing }
+  return { ...top, canBypassCache: await canBypassCache(top.path), backing, served: how.below?.[drive.name] }
 }
 
 /** Installation media can be read by every guest's user; a cloud-init drive is for this one alone. */

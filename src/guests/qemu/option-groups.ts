@@ -7,6 +7,7 @@ import { boolean, enumOf, indexed, integer, number, optional, propertyString, st
 import { agentFormat } from './agent.ts'
 import { audioFormat } from './audio.ts'
 import { bootFormat } from './boot.ts'
+import { sevFormat, tdxFormat } from './confidential.ts'
 import { cpuFormat } from './cpu.ts'
 import { driveFormat } from './drive-format.ts'
 import { unusedCount, unusedFormat } from './drive.ts'
@@ -21,6 +22,7 @@ import { parallelCount, serialCount } from './serial.ts'
 import { smbiosFormat, vmgenidPattern } from './smbios.ts'
 import { usbCount, usbFormat } from './usb.ts'
 import { vgaFormat } from './vga.ts'
+import { folderCount, folderFormat } from './virtiofs.ts'
 import { watchdogFormat } from './watchdog.ts'
 
 const osTypes = 'other wxp w2k w2k3 w2k8 wvista win7 win8 win10 win11 l24 l26 solaris'.split(' ')
@@ -72,6 +74,11 @@ export const diskOptions = {
     unusedCount,
     propertyString(unusedFormat, { description: 'Volume of the guest no drive uses.', maxLength: 1024 }),
   ),
+  ...indexed(
+    'virtiofs',
+    folderCount,
+    propertyString(folderFormat, { description: 'Folder of the node, by its directory mapping.', maxLength: 256 }),
+  ),
   efidisk0: optional(
     propertyString(driveFormat('efidisk'), { description: 'Variables of the UEFI firmware.', maxLength: 4096 }),
   ),
@@ -82,6 +89,13 @@ export const diskOptions = {
       description: 'Old spelling of the first disk to boot from.',
       pattern: /(?:ide|sata|scsi|virtio)\d+/,
       maxLength: 16,
+    }),
+  ),
+  vmstatestorage: optional(
+    string({
+      description: 'Storage for the memory of snapshots; else it goes into the first disk.',
+      format: 'pve-storage-id',
+      maxLength: 64,
     }),
   ),
   cdrom: optional(string({ description: 'Old spelling of ide2.', maxLength: 1024 })),
@@ -120,6 +134,12 @@ export const hardwareOptions = {
     }),
   ),
   arch: optional(enumOf(['x86_64', 'aarch64'], { description: 'Architecture.' })),
+  'amd-sev': optional(
+    propertyString(sevFormat, { description: 'Memory the node cannot read, by AMD’s processors.', maxLength: 256 }),
+  ),
+  'intel-tdx': optional(
+    propertyString(tdxFormat, { description: 'Memory the node cannot read, by Intel’s processors.', maxLength: 256 }),
+  ),
   audio0: optional(propertyString(audioFormat, { description: 'Sound card.', maxLength: 256 })),
   ...indexed('usb', usbCount, propertyString(usbFormat, { description: 'USB device of the node.', maxLength: 256 })),
   ...indexed(

@@ -32,6 +32,7 @@ import {
 } from './option-groups.ts'
 import { namesRealUsb, usbErrors } from './usb.ts'
 import { vgaErrors } from './vga.ts'
+import { folderErrors } from './virtiofs.ts'
 
 /** Parameters of create and of configuration changes. */
 export const optionParams = {
@@ -133,6 +134,7 @@ export function optionErrors(options: Options): Errors {
     ...numaErrors(options),
     ...usbErrors(options),
     ...hostpciErrors(options),
+    ...folderErrors(options),
     ...given('hotplug', hotplugError(options)),
     ...given('ivshmem', ivshmemError(options)),
     ...cloudInitErrors(options),

@@ -34,9 +34,12 @@ interface Family {
   readonly onRoot: number
   readonly rootSlot: number
   readonly bridge: 1 | 2 | 3
+  /** On the bridge; 1 unless others are there too. */
+  readonly firstSlot?: number
 }
 const families: Readonly<Record<string, Family>> = {
   net: { onRoot: 6, rootSlot: 0x12, bridge: 1 },
+  virtiofs: { onRoot: 0, rootSlot: 0, bridge: 2, firstSlot: 17 },
   virtio: { onRoot: 6, rootSlot: 0xa, bridge: 2 },
   scsihw: { onRoot: 2, rootSlot: 0x5, bridge: 3 },
 }
@@ -53,9 +56,10 @@ function placeOf(machine: MachineKind, name: string): Place {
   const rule = families[family]
   if (!rule) throw new Error(`no PCI place is set aside for '${name}'`)
   const number = Number(index)
-  if (machine === 'q35') return number < slotsOfBridge ? { bus: rule.bridge, slot: number + 1 } : lastOfAll
-  if (number < rule.onRoot) return { bus: 0, slot: rule.rootSlot + number }
-  return { bus: rule.bridge, slot: number - rule.onRoot + 1 }
+  const { bridge, onRoot, rootSlot, firstSlot = 1 } = rule
+  if (machine === 'q35') return number < slotsOfBridge ? { bus: bridge, slot: number + firstSlot } : lastOfAll
+  if (number < onRoot) return { bus: 0, slot: rootSlot + number }
+  return { bus: bridge, slot: number - onRoot + firstSlot }
 }
 
 /** Properties `bus` and `addr` of the device called `name` (`net0`, `virtio3`, `scsihw0`, `vga`, …). */

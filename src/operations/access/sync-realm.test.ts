@@ -183,7 +183,7 @@ test('over TLS, and only to a server somebody trusted signed for', async () => {
 test('a connection that is to be checked first is, and nothing is kept of a wrong one', async () => {
   const { realms } = world
   const checked = { ...office, 'check-connection': true }
-  const nobody = await import('../../../test/node-under-test.ts').then(({ freePort }) => freePort())
+  const nobody = await import('../../../test/own-names.ts').then(({ freePort }) => freePort())
   const wrongs: [RealmValues, RegExp][] = [
     [{ password: 'wrong' }, /refuses the log-in of 'cn=reader/],
     [{ port: nobody }, /cannot be reached/],

@@ -6,7 +6,7 @@
  */
 import { join } from 'node:path'
 import { formatSize } from '#base/bytes.ts'
-import { Fault } from '#base/fault.ts'
+import { Fault, invalid } from '#base/fault.ts'
 import { splitVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
 import { type BlockTarget, fileTarget } from '#backup/block-target.ts'
 import type { RestoredDisk } from '#backup/restore.ts'
@@ -14,7 +14,7 @@ import { restoreDisk, type RestoreOptions } from '#backup/restore.ts'
 import type { BackupReader } from '#backup/reader.ts'
 import { nbdTarget } from '#backup/source/nbd.ts'
 import type { Options } from '#guests/config.ts'
-import { driveNameParts, driveOf, isCdrom, printDrive, volumeIn } from '#guests/qemu/drive.ts'
+import { driveNameParts, driveOf, isCdrom, isOnBus, printDrive, volumeIn } from '#guests/qemu/drive.ts'
 import { openImage } from '#host/nbd-server.ts'
 import { namingFullStorage, type Writing } from '#storage/full.ts'
 import type { Services } from '#services.ts'
@@ -28,6 +28,8 @@ export interface RestoreDisksRequest {
   readonly vmid: Vmid
   /** Where they go; without one, each where the disk was. */
   readonly storage?: string | undefined
+  /** Drives on a bus stay empty: their content comes while the guest runs. */
+  readonly isLive?: boolean | undefined
   readonly services: RestoreDeps
   /** Upper bound of what is written. */
   readonly rateBytesPerSecond?: number | undefined
@@ -48,6 +50,8 @@ export type RestoredVolume = {
 
 export type RestoredVolumes = {
   readonly disks: readonly RestoredVolume[]
+  /** Disks that are still empty. */
+  readonly later: readonly Omit<RestoredVolume, 'digest'>[]
   /** Reading, checking and decompressing. */
   readonly fetchMs: number
   /** Writing, the last sync included. */
@@ -60,9 +64,16 @@ export async function restoreDisks(request: RestoreDisksRequest): Promise<Restor
   const options = await storedOptions(reader)
   const { disks } = reader.manifest
   const restored: RestoredVolume[] = []
+  const later: Omit<RestoredVolume, 'digest'>[] = []
   let [fetchMs, writeMs] = [0, 0]
   for (const [number, { name, sizeBytes }] of disks.entries()) {
-    const volid = await allocate(request, options, name)
+    const isLater = request.isLive === true && comesLater(name, options)
+    const volid = await allocate(request, options, name, isLater)
+    if (isLater) {
+      later.push({ drive: name, volid, sizeBytes })
+      log(`${name}: goes to ${volid} while the guest runs`)
+      continue
+    }
     const result = await namingFullStorage(writingOf(request, name, volid), () =>
       fill(request, name, volid, {
         signal,
@@ -75,7 +86,7 @@ export async function restoreDisks(request: RestoreDisksRequest): Promise<Restor
     restored.push({ drive: name, volid, sizeBytes, digest: result.digest })
     log(`${name}: restored as ${volid} (${formatSize(result.writtenBytes)} of ${formatSize(sizeBytes)} written)`)
   }
-  return { disks: restored, fetchMs: Math.round(fetchMs), writeMs: Math.round(writeMs) }
+  return { disks: restored, later, fetchMs: Math.round(fetchMs), writeMs: Math.round(writeMs) }
 }
 
 /** The guest's configuration as it was backed up. @throws Fault `damaged` */
@@ -106,7 +117,20 @@ export function optionsWithVolumes(
   return result
 }
 
-async function allocate({ reader, vmid, storage, services }: RestoreDisksRequest, options: Options, drive: string) {
+/** The firmware and the TPM read theirs whole, and what the guest cannot write cannot be copied below it. */
+function comesLater(name: string, options: Options): boolean {
+  const text = options[name]
+  if (text === undefined || isCdrom(text)) return false
+  const drive = driveOf(name, text)
+  return isOnBus(drive) && drive.values.ro !== true
+}
+
+async function allocate(
+  { reader, vmid, storage, services }: RestoreDisksRequest,
+  options: Options,
+  drive: string,
+  isLater: boolean,
+) {
   const { sizeBytes, dataBytes } = reader.disk(drive).facts
   const origin = options[drive] === undefined ? undefined : volumeIn(drive, options[drive])
   const target = storage ?? (origin === undefined ? undefined : splitVolumeId(origin).storage)
@@ -114,7 +138,11 @@ async function allocate({ reader, vmid, storage, services }: RestoreDisksRequest
     throw new Fault('invalid', `the backup does not say where disk ${drive} was`, { remedy: 'Name a storage.' })
   }
   const { formats } = services.storage.featuresOf(await services.storage.get(target))
-  const wished = origin?.endsWith('.qcow2') ? 'qcow2' : 'raw'
+  // Only that format can lie on top of what is not there yet.
+  if (isLater && !formats.includes('qcow2')) {
+    throw invalid({ 'live-restore': `storage '${target}' has no format qcow2, which it takes` })
+  }
+  const wished = isLater || origin?.endsWith('.qcow2') ? 'qcow2' : 'raw'
   const format = formats.includes(wished) ? wished : (formats[0] ?? 'raw')
   // A disk has at least a sector, and a backup of an empty one must come back all the same.
   return services.storage.allocate({

@@ -227,7 +227,7 @@ test('what is on a disk is named before anything takes it, and wiping takes part
         () => true,
         () => false,
       ),
-    { what: part, timeoutMs: 5_000 },
+    { what: part, timeoutMs: 60_000 },
   )
   await host.run(['mkfs.ext4', '-q', part])
   await assert.rejects(create, new RegExp(`there is the partition '${part}' on it`))

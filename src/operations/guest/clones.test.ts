@@ -12,7 +12,17 @@ import { memoryJournal } from '#tasks/journal.ts'
 import { Operation } from '#tasks/operation.ts'
 import { perform, unwind } from '#tasks/perform.ts'
 import type { AnyOperation } from '#tasks/registry.ts'
-import { addDisk, depsOf, diskWorld, fill, lettersOf, look, taskOf, volumeAt } from '../../../test/guest/disk-world.ts'
+import {
+  addDisk,
+  depsOf,
+  diskWorld,
+  fill,
+  lettersOf,
+  look,
+  placesLike,
+  taskOf,
+  volumeAt,
+} from '../../../test/guest/disk-world.ts'
 import type { GuestWorld } from '../../../test/guest/qemu-world.ts'
 import { markOf } from '../storage/aside.ts'
 import { cloneGuest } from './clone.ts'
@@ -54,30 +64,32 @@ const asTemplate = (world: GuestWorld) => run(world, templateGuest, { vmid: 100 
 const optionsOf = async (world: GuestWorld, vmid: number): Promise<Options> =>
   (await world.guests.config(world.id(vmid))).options
 
-function place(params: object, prepare: (world: GuestWorld) => Promise<unknown> = nothing) {
-  return async () => {
-    const world = await worldWith(prepare)
-    return {
-      params: { vmid: 100, ...params } as never,
-      deps: depsOf(world),
-      look: () => look(world),
-      [Symbol.asyncDispose]: () => world[Symbol.asyncDispose](),
-    }
-  }
-}
+const plain = () => worldWith(nothing)
 
 suite('of a stopped guest', () => {
   everyStepFails(
     cloneGuest,
-    place({ newid: 101, name: 'copy', pool: 'dev' }, (world) => depsOf(world).pools.create('dev')),
+    placesLike(() => worldWith((world) => depsOf(world).pools.create('dev')), {
+      newid: 101,
+      name: 'copy',
+      pool: 'dev',
+    }),
   )
-  everyStepFails(templateGuest, place({}))
-  everyStepFails(moveDisk, place({ disk: 'scsi0', format: 'raw', delete: true }))
+  everyStepFails(templateGuest, placesLike(plain, {}))
+  everyStepFails(moveDisk, placesLike(plain, { disk: 'scsi0', format: 'raw', delete: true }))
 })
-suite('of a template', () => everyStepFails(cloneGuest, place({ newid: 101 }, asTemplate)))
+suite('of a template', () =>
+  everyStepFails(
+    cloneGuest,
+    placesLike(() => worldWith(asTemplate), { newid: 101 }),
+  ),
+)
 suite('of a running guest', () => {
-  everyStepFails(cloneGuest, place({ newid: 101 }, started), { withCrashes: false })
-  everyStepFails(moveDisk, place({ disk: 'virtio1', format: 'qcow2' }, started), { isFinal: true, withCrashes: false })
+  everyStepFails(cloneGuest, placesLike(plain, { newid: 101 }, started), { withCrashes: false })
+  everyStepFails(moveDisk, placesLike(plain, { disk: 'virtio1', format: 'qcow2' }, started), {
+    isFinal: true,
+    withCrashes: false,
+  })
   // One crash that matters most: the guest writes to the new image, and nobody has written that down.
   test('a crash right after the switch is finished by the next process', async () => {
     await using world = await worldWith(started)

@@ -9,7 +9,7 @@ import { operation } from '#tasks/operation.ts'
 import { aboutOneGuest } from './one-guest.ts'
 import type { DiskDeps } from './resize.ts'
 import { countOf, dropEverywhere, volumesOfSnapshot } from './snapshot-disks.ts'
-import { forgetSnapshot } from './snapshot.ts'
+import { forgetSnapshot, freeState } from './snapshot.ts'
 
 export interface DeleteSnapshot {
   readonly vmid: number
@@ -26,13 +26,15 @@ export const deleteSnapshot = operation<DeleteSnapshot, DiskDeps>('qmdelsnapshot
       const snapshot = (await deps.guests.config(vmid)).snapshots?.[params.name]
       if (!snapshot) throw missing('snapshot', params.name)
       const volumes = volumesOfSnapshot(snapshot)
-      return { volumes, count: params.force === true ? 0 : await countOf(deps, volumes, params.name) }
+      const state = snapshot.memory?.volume ?? null
+      return { volumes, state, count: params.force === true ? 0 : await countOf(deps, volumes, params.name) }
     },
   })
   .step('disks', {
     do: async ({ params, deps, done, warn }) => {
       try {
         await dropEverywhere(deps, asVmid(params.vmid), done.check.volumes, params.name)
+        await freeState(deps, done.check.state ?? undefined)
       } catch (fault) {
         if (params.force !== true) throw fault
         warn(`the snapshot stays in a disk: ${messageOf(fault)}`)
@@ -40,10 +42,11 @@ export const deleteSnapshot = operation<DeleteSnapshot, DiskDeps>('qmdelsnapshot
     },
     undo: async ({ params, deps, done }) => {
       if (!done.check) return
-      const { volumes, count } = done.check
+      const { volumes, count, state } = done.check
       // Of a snapshot that is still whole nothing has happened yet.
       if (count > 0 && (await countOf(deps, volumes, params.name)) === count) return
       await dropEverywhere(deps, asVmid(params.vmid), volumes, params.name)
+      await freeState(deps, state ?? undefined)
       await forgetSnapshot(deps, asVmid(params.vmid), params.name)
     },
   })

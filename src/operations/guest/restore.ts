@@ -8,7 +8,7 @@
  * backup does not hold are kept, as unused ones. Snapshots go with the configuration they belong to: what
  * disks that are kept hold of them is dropped last of all.
  */
-import { Fault, messageOf } from '#base/fault.ts'
+import { Fault, invalid, messageOf } from '#base/fault.ts'
 import { asVmid, asVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
 import { isProtected, isTemplate, type Options, type Snapshots } from '#guests/config.ts'
 import { isOwned } from '#guests/qemu/change.ts'
@@ -19,6 +19,7 @@ import type { Services } from '#services.ts'
 import { operation, type StepContext } from '#tasks/operation.ts'
 import { isForeignArchive } from '../backup/archive-file.ts'
 import type { RestoredDrive } from '../backup/foreign-options.ts'
+import { fillWhileRunning, forgetServed } from '../backup/live-disks.ts'
 import { restoreArchive } from '../backup/restore-archive.ts'
 import { optionsWithVolumes, restoreDisks, storedOptions } from '../backup/restore-disks.ts'
 import { goneCloudInits, ownCloudInits } from './cloud-init-drive.ts'
@@ -43,6 +44,8 @@ export interface RestoreGuest {
   /** Pool to put it in; without one it stays where it was. */
   readonly pool?: string | undefined
   readonly start?: boolean | undefined
+  /** Start it at once; its disks come while it runs. */
+  readonly isLive?: boolean | undefined
   /** KiB per second; 0 for no limit. */
   readonly bwlimit?: number | undefined
   /** Options that differ from the backup's. */
@@ -133,7 +136,9 @@ export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore
     },
   })
   .step('start', {
-    async do({ params, deps, log, warn, signal, task }) {
+    async do(context) {
+      const { params, deps, log, warn, signal, task, done } = context
+      if (params.isLive === true) return await runLive(context, done.disks.later)
       if (params.start !== true) return
       try {
         await deps.guests.start(asVmid(params.vmid), { startedBy: task.upid, log, signal })
@@ -142,19 +147,33 @@ export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore
         warn(`start failed: ${messageOf(fault)}`)
       }
     },
-    undo: ({ params, deps, task }) => deps.guests.undoStart(asVmid(params.vmid), task.upid),
+    async undo({ params, deps, task, done }) {
+      await deps.guests.undoStart(asVmid(params.vmid), task.upid)
+      await forgetServed(deps.settings.runDir, asVmid(params.vmid), done.disks?.later ?? [])
+    },
   })
 
 type RestoreContext = StepContext<RestoreGuest, RestoreGuestDeps, unknown>
-type Restored = { readonly disks: readonly RestoredDrive[]; readonly options: Record<string, string> }
+type Restored = {
+  readonly disks: readonly RestoredDrive[]
+  readonly options: Record<string, string>
+  /** Drives that are still empty. */
+  readonly later: readonly string[]
+}
 
 async function fromBackup({ params, deps, log, warn, progress, signal }: RestoreContext): Promise<Restored> {
   await using reader = await deps.backup.open(asVolumeId(params.archive))
   log(`restoring ${params.archive} (data from ${reader.manifest.pointInTime})`)
-  const { disks, fetchMs, writeMs } = await restoreDisks({
+  const {
+    disks: whole,
+    later,
+    fetchMs,
+    writeMs,
+  } = await restoreDisks({
     reader,
     vmid: asVmid(params.vmid),
     storage: params.storage,
+    isLive: params.isLive,
     services: deps,
     rateBytesPerSecond: rateOf(params),
     log,
@@ -164,12 +183,25 @@ async function fromBackup({ params, deps, log, warn, progress, signal }: Restore
   log(`fetched in ${fetchMs} ms, written in ${writeMs} ms`)
   const stored = await storedOptions(reader)
   if (isTemplate(stored)) warn('the guest was a template and is an ordinary guest now')
-  return { disks, options: optionsWithVolumes(stored, disks) }
+  const disks = [...whole, ...later]
+  return { disks, options: optionsWithVolumes(stored, disks), later: later.map(({ drive }) => drive) }
+}
+
+/** Once the guest runs there is no half of it: it has all of its disks in the end, or it goes. */
+async function runLive(context: RestoreContext, drives: readonly string[]): Promise<void> {
+  const { params, deps, log, warn, progress, signal, task } = context
+  const vmid = asVmid(params.vmid)
+  await using reader = await deps.backup.open(asVolumeId(params.archive))
+  const bytesPerSecond = rateOf(params) ?? 0
+  const { runDir } = deps.settings
+  const request = { reader, vmid, drives, guests: deps.guests, runDir, bytesPerSecond, log, warn, progress, signal }
+  await fillWhileRunning(request, (below) => deps.guests.start(vmid, { startedBy: task.upid, below, log, signal }))
 }
 
 async function fromArchive({ params, deps, log, warn, progress, signal }: RestoreContext): Promise<Restored> {
   const { archive, vmid, storage } = params
-  return restoreArchive({
+  if (params.isLive === true) throw onlyFromBackup()
+  const restored = await restoreArchive({
     archive,
     vmid: asVmid(vmid),
     storage,
@@ -180,6 +212,16 @@ async function fromArchive({ params, deps, log, warn, progress, signal }: Restor
     signal,
     onProgress: (fraction) => progress('write', fraction),
   })
+  return { ...restored, later: [] }
+}
+
+export function onlyFromBackup(): Fault {
+  return invalid(
+    {
+      'live-restore': 'only from a backup of a datastore: an archive is read from its beginning to its end',
+    },
+    { remedy: 'Leave it out, and use start to run the guest when it is whole.' },
+  )
 }
 
 function rateOf({ bwlimit }: RestoreGuest): number | undefined {

@@ -42,6 +42,7 @@ export const rollbackGuest = operation<RollbackGuest, RollbackDeps>('qmrollback'
       if (!snapshot) throw missing('snapshot', params.name)
       const volumes = volumesOfSnapshot(snapshot)
       await requireWhole(deps, volumes, params.name)
+      if (snapshot.memory?.volume) await deps.storage.describe(snapshot.memory.volume)
       const next = optionsAfter(params.name, snapshot, options, deps.random)
       return { snapshot, volumes, options, next, wasRunning: await deps.guests.isRunning(vmid) }
     },

@@ -6,12 +6,14 @@
  */
 import { MiB } from '#base/bytes.ts'
 import { type Clock, seconds } from '#base/clock.ts'
-import { Fault } from '#base/fault.ts'
-import { asVmid, splitVolumeId, type Vmid } from '#base/ids.ts'
+import { Fault, invalid, isFault } from '#base/fault.ts'
+import { asVmid, asVolumeId, splitVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
 import { type GuestConfig, isTemplate, type Options, type Snapshot } from '#guests/config.ts'
 import { agentOf } from '#guests/qemu/agent.ts'
 import { drivesOf, wishOf } from '#guests/qemu/drive.ts'
 import { memoryMiBOf } from '#guests/qemu/memory.ts'
+import { isOnBus } from '#guests/qemu/state-bus.ts'
+import { foldersOf } from '#guests/qemu/virtiofs.ts'
 import { saveDisks, saveMemory } from '#guests/qemu/snapshot.ts'
 import { noSnapshots } from '#storage/links.ts'
 import { operation } from '#tasks/operation.ts'
@@ -44,24 +46,41 @@ export const snapshotGuest = operation<SnapshotGuest, SnapshotDeps>('qmsnapshot'
       const snapshot = await snapshotOf(vmid, config, params, deps)
       const volumes = volumesOfSnapshot(snapshot)
       for (const volid of volumes) await deps.storage.snapshots(volid)
-      if (snapshot.memory) await requireRoomForMemory(deps, snapshot.memory.options)
-      return { snapshot, volumes }
+      const state = snapshot.memory && (await stateVolumeOf(vmid, config.options, params.name, deps))
+      if (snapshot.memory) await requireRoomForMemory(deps, snapshot.memory.options, state)
+      return { snapshot, volumes, state: state ?? null }
     },
+  })
+  .step('state', {
+    do: async ({ params, deps, done }): Promise<Snapshot> => {
+      const { snapshot, state } = done.check
+      const { memory } = snapshot
+      if (!memory || state === null) return snapshot
+      const { storage, name } = splitVolumeId(state)
+      // The state goes where the content of a disk would end, so the disk itself is next to nothing.
+      const how = { sizeBytes: MiB, neededBytes: memoryMiBOf(memory.options) * MiB, format: 'qcow2' as const }
+      const volume = await deps.storage.allocate({ storage, vmid: asVmid(params.vmid), name, ...how })
+      return { ...snapshot, memory: { ...memory, volume } }
+    },
+    // The check saw that there was none.
+    undo: ({ deps, done }) => (done.check?.state ? freeState(deps, done.check.state) : undefined),
   })
   .step('disks', {
     do: async ({ params, deps, done, log, signal }) => {
       const vmid = asVmid(params.vmid)
-      const { snapshot, volumes } = done.check
+      const { volumes } = done.check
+      const { memory } = done.state
       const config = await deps.guests.config(vmid)
       // The configuration knows no snapshot of this name, so one in a disk is a leftover.
       await dropEverywhere(deps, vmid, volumes, params.name)
       const { open, closed } = openAmong(config, volumes)
       for (const volid of closed) await (await deps.storage.snapshots(volid)).take(params.name)
-      if (open.length === 0) return
+      if (open.length === 0 && !memory?.volume) return
       await using monitor = await deps.guests.qmp(vmid, 'long', signal)
-      if (snapshot.memory) {
-        log(`writing ${memoryMiBOf(snapshot.memory.options)} MiB of memory, the guest halts meanwhile`)
-        return await saveMemory(monitor, snapshot.memory.options, params.name)
+      if (memory) {
+        log(`writing ${memoryMiBOf(memory.options)} MiB of memory, the guest halts meanwhile`)
+        const place = { storage: deps.storage, uid: deps.guests.uidOf(vmid) }
+        return await saveMemory(monitor, memory.options, { tag: params.name, volume: memory.volume }, place)
       }
       const { isEnabled, freezes } = agentOf(config.running ?? {})
       const isWanted = isEnabled && freezes
@@ -86,7 +105,7 @@ export const snapshotGuest = operation<SnapshotGuest, SnapshotDeps>('qmsnapshot'
     do: async ({ params, deps, done }) => {
       await deps.guests.changeSnapshots(asVmid(params.vmid), ({ options, snapshots }) => ({
         options: { ...options, parent: params.name },
-        snapshots: { ...snapshots, [params.name]: done.check.snapshot },
+        snapshots: { ...snapshots, [params.name]: done.state },
       }))
     },
     undo: async ({ params, deps, done }) => {
@@ -135,9 +154,10 @@ async function snapshotOf(
 ): Promise<Snapshot> {
   requireOnlyVolumes({ ...options, ...running })
   const status = memory === true && running ? (await guests.status(vmid)).state : undefined
-  if (status?.state === 'running' && running && diskVolumes(running).length === 0) {
+  if (status?.state === 'running' && running && !options.vmstatestorage && diskVolumes(running).length === 0) {
     throw noSnapshots('A guest without disks')
   }
+  if (status?.state === 'running' && running) await requireMovable(vmid, running, guests)
   return {
     options: keptOptions(options),
     takenAt: seconds(clock),
@@ -146,15 +166,66 @@ async function snapshotOf(
   }
 }
 
+/** What is held outside of QEMU is not in its memory, and the memory cannot be loaded without it. */
+async function requireMovable(vmid: Vmid, running: Options, guests: DiskDeps['guests']): Promise<void> {
+  const [folder] = foldersOf(running)
+  if (folder) {
+    throw new Fault('conflict', `the memory of VM ${vmid} cannot be kept: ${folder.name} is a folder of the node`, {
+      remedy: 'Take the snapshot without memory (vmstate=0), or stop the guest first.',
+    })
+  }
+  await using monitor = await guests.qmp(vmid)
+  if (!(await isOnBus(monitor))) return
+  throw new Fault('conflict', `the memory of VM ${vmid} cannot be kept: helpers of the node hold a part of its state`, {
+    remedy: 'End that first: POST dbus-vmstate with action=stop.',
+  })
+}
+
 /** A host's own file or device has no snapshots. */
 function requireOnlyVolumes(options: Options): void {
   const other = drivesOf(options).find((drive) => !drive.isCdrom && wishOf(drive).kind === 'path')
   if (other) throw noSnapshots(`Drive ${other.name}`)
 }
 
-/** Memory goes into the first disk. */
-async function requireRoomForMemory({ storage }: DiskDeps, options: Options): Promise<void> {
-  const [first] = diskVolumes(options)
-  if (!first) return
-  await storage.requireSpace(splitVolumeId(first.volid).storage, memoryMiBOf(options) * MiB, 'the memory of the guest')
+/** Memory goes into the first disk, unless it has a volume of its own. */
+async function requireRoomForMemory({ storage }: DiskDeps, options: Options, state?: VolumeId): Promise<void> {
+  const place = state ?? diskVolumes(options)[0]?.volid
+  if (place === undefined) return
+  await storage.requireSpace(splitVolumeId(place).storage, memoryMiBOf(options) * MiB, 'the memory of the guest')
+}
+
+/**
+ * The volume the memory is to go to, which is not there yet; none where the configuration names no storage.
+ * @throws Fault `invalid` when that storage can hold no such thing, `conflict` when the volume is there
+ */
+async function stateVolumeOf(
+  vmid: Vmid,
+  { vmstatestorage: name }: Options,
+  snapshot: string,
+  { storage }: DiskDeps,
+): Promise<VolumeId | undefined> {
+  if (name === undefined) return undefined
+  const config = await storage.get(name)
+  await storage.requireContent(name, 'images')
+  if (!storage.featuresOf(config).formats.includes('qcow2')) {
+    throw invalid({ vmstatestorage: `storage '${name}' cannot keep memory: it has no format qcow2` })
+  }
+  const volume = asVolumeId(`${name}:${vmid}/vm-${vmid}-state-${snapshot}.qcow2`)
+  if (await isThere(storage, volume)) throw new Fault('conflict', `volume '${volume}' exists already`)
+  return volume
+}
+
+async function isThere(storage: DiskDeps['storage'], volume: VolumeId): Promise<boolean> {
+  try {
+    await storage.describe(volume)
+    return true
+  } catch (fault) {
+    if (!isFault(fault, 'missing')) throw fault
+    return false
+  }
+}
+
+/** Frees the volume memory was kept in. Harmless when it is gone. */
+export async function freeState({ storage }: Pick<DiskDeps, 'storage'>, volume: VolumeId | undefined): Promise<void> {
+  if (volume !== undefined && (await isThere(storage, volume))) await storage.free(volume)
 }

@@ -1,6 +1,7 @@
 /** Snapshots and growth of disks: whatever fails, disks and configuration belong together. Guests are tiny and real. */
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
+import { asVolumeId } from '#base/ids.ts'
 import type { Options } from '#guests/config.ts'
 import type { AnyOperation } from '#tasks/registry.ts'
 import { everyStepFails } from '#tasks/conformance.ts'
@@ -14,6 +15,7 @@ import {
   fill,
   lettersOf,
   look,
+  placesLike,
   taskOf,
   volumeAt,
 } from '../../../test/guest/disk-world.ts'
@@ -47,19 +49,6 @@ const run = (world: GuestWorld, which: AnyOperation, params: object) => {
   return perform(which as never, params as never, depsOf(world) as never, memoryJournal(), { task })
 }
 
-function place(params: object, prepare: (world: GuestWorld) => Promise<void> = async () => {}) {
-  return async () => {
-    const { world } = await guestWithDisks()
-    await prepare(world)
-    return {
-      params: { vmid: 100, ...params } as never,
-      deps: depsOf(world),
-      look: () => look(world),
-      [Symbol.asyncDispose]: () => world[Symbol.asyncDispose](),
-    }
-  }
-}
-
 const started = async ({ guests, id }: GuestWorld) => guests.start(id(100))
 const withSnapshot = async (world: GuestWorld) => {
   await run(world, snapshotGuest, { vmid: 100, name: 'before' })
@@ -67,34 +56,42 @@ const withSnapshot = async (world: GuestWorld) => {
   await world.guests.changeConfig(world.id(100), (options) => ({ ...options, cores: '2' }))
 }
 
+const plain = async () => (await guestWithDisks()).world
+const prepared = async () => {
+  const world = await plain()
+  await withSnapshot(world)
+  return world
+}
+
 suite('a stopped guest', () => {
-  everyStepFails(snapshotGuest, place({ name: 'one', description: 'first' }))
-  everyStepFails(rollbackGuest, place({ name: 'before' }, withSnapshot))
-  everyStepFails(deleteSnapshot, place({ name: 'before' }, withSnapshot), { isFinal: true })
-  everyStepFails(resizeDisk, place({ disk: 'scsi0', size: '+1M' }), { isFinal: true })
+  everyStepFails(snapshotGuest, placesLike(plain, { name: 'one', description: 'first' }))
+  everyStepFails(rollbackGuest, placesLike(prepared, { name: 'before' }))
+  everyStepFails(deleteSnapshot, placesLike(prepared, { name: 'before' }), { isFinal: true })
+  everyStepFails(resizeDisk, placesLike(plain, { disk: 'scsi0', size: '+1M' }), { isFinal: true })
 })
 
 suite('a running guest', () => {
   const without = { withCrashes: false }
-  everyStepFails(snapshotGuest, place({ name: 'one' }, started), without)
-  suite('with its memory', () => everyStepFails(snapshotGuest, place({ name: 'one', memory: true }, started), without))
-  everyStepFails(
-    rollbackGuest,
-    place({ name: 'before' }, async (world) => {
-      await withSnapshot(world)
-      await started(world)
-    }),
-    without,
+  everyStepFails(snapshotGuest, placesLike(plain, { name: 'one' }, started), without)
+  suite('with its memory', () =>
+    everyStepFails(snapshotGuest, placesLike(plain, { name: 'one', memory: true }, started), without),
   )
-  everyStepFails(
-    deleteSnapshot,
-    place({ name: 'before' }, async (world) => {
-      await withSnapshot(world)
-      await started(world)
-    }),
-    { isFinal: true, withCrashes: false },
+  const apart = async (world: GuestWorld) => {
+    await world.guests.changeConfig(world.id(100), (options) => ({ ...options, vmstatestorage: 'local' }))
+    await started(world)
+  }
+  suite('with its memory in a volume of its own', () =>
+    everyStepFails(snapshotGuest, placesLike(plain, { name: 'one', memory: true }, apart), without),
   )
-  everyStepFails(resizeDisk, place({ disk: 'virtio1', size: '3M' }, started), { isFinal: true, withCrashes: false })
+  everyStepFails(rollbackGuest, placesLike(prepared, { name: 'before' }, started), without)
+  everyStepFails(deleteSnapshot, placesLike(prepared, { name: 'before' }, started), {
+    isFinal: true,
+    withCrashes: false,
+  })
+  everyStepFails(resizeDisk, placesLike(plain, { disk: 'virtio1', size: '3M' }, started), {
+    isFinal: true,
+    withCrashes: false,
+  })
 })
 
 test('a rollback brings back content, sizes and configuration, and keeps later disks as unused', async () => {
@@ -165,6 +162,34 @@ test('a disk that a snapshot needs is not destroyed before the snapshot, and goe
   const { options } = await world.guests.config(vmid)
   assert.equal(options.unused0, undefined)
   assert.match(options.virtio1 ?? '', /vm-100-disk-1/)
+  await run(world, destroyGuest, { vmid })
+  assert.deepEqual(await world.filesOfStorage(), [])
+})
+
+test('memory kept apart lies on the storage it was given, and goes with the guest', async () => {
+  const { world, vmid } = await guestWithDisks('qcow2', { vmstatestorage: 'local' })
+  await using _ = world
+  await world.guests.start(vmid)
+  await run(world, snapshotGuest, { vmid, name: 'one', memory: true })
+  const volume = 'local:100/vm-100-state-one.qcow2'
+  const { snapshots = {} } = await world.guests.config(vmid)
+  assert.equal(snapshots.one?.memory?.volume, volume)
+  assert.ok((await world.filesOfStorage()).some((file) => file.endsWith('/vm-100-state-one.qcow2')))
+  await run(world, rollbackGuest, { vmid, name: 'one' })
+  assert.equal(await world.guests.isRunning(vmid), true)
+  await world.guests.stop(vmid)
+  await world.storage.free(asVolumeId(volume))
+  await assert.rejects(run(world, rollbackGuest, { vmid, name: 'one' }), /vm-100-state-one\.qcow2' does not exist/)
+  await run(world, deleteSnapshot, { vmid, name: 'one' })
+  await world.guests.start(vmid)
+  await run(world, snapshotGuest, { vmid, name: 'two', memory: true })
+  await assert.rejects(
+    world.guests
+      .changeConfig(vmid, (options) => ({ ...options, vmstatestorage: 'gone' }))
+      .then(() => run(world, snapshotGuest, { vmid, name: 'three', memory: true })),
+    /storage 'gone' does not exist/,
+  )
+  await world.guests.stop(vmid)
   await run(world, destroyGuest, { vmid })
   assert.deepEqual(await world.filesOfStorage(), [])
 })

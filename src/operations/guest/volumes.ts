@@ -159,7 +159,8 @@ export function heldVolumes({ options, running = {}, snapshots = {} }: Omit<Gues
   const all = [options, running, ...kept].flatMap((some) =>
     [...volumesIn(some), ...cloudInitVolumesIn(some)].map(({ volid }) => volid),
   )
-  return [...new Set(all)]
+  const states = Object.values(snapshots).flatMap(({ memory }) => memory?.volume ?? [])
+  return [...new Set([...all, ...states])]
 }
 
 /** Frees the guest's volumes that neither `before` names nor its configuration holds. */

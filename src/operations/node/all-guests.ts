@@ -1,5 +1,6 @@
 /**
- * Starts, stops or suspends the guests of a node, all or some, in the order their owners gave them.
+ * Starts, stops or suspends the guests of a node, all or some, in the order their owners gave them: a node's own calls
+ * (`startall`), and those for guests wherever they are (`bulk-start`), which also go on with guests that were halted.
  *
  * Guests start by rising `order` of their `startup` option, with its `up` seconds after each order, and stop by falling
  * order, with `down` seconds at most for each; guests without an order come last and go first. A guest that fails does
@@ -20,7 +21,7 @@ export interface AllGuests {
   readonly vms?: readonly number[] | undefined
   /** Start guests that do not start at boot too. */
   readonly force?: boolean | undefined
-  /** Seconds a guest may take to shut down. */
+  /** Seconds a guest may take to start or to shut down. */
   readonly timeout?: number | undefined
   /** Pull the plug of guests that do not shut down. */
   readonly forceStop?: boolean | undefined
@@ -74,11 +75,13 @@ export function roundsOf(guests: readonly GuestSummary[], direction: 'up' | 'dow
   return direction === 'up' ? rounds : rounds.toReversed()
 }
 
+type Act = (guest: GuestSummary, about: { params: AllGuests; deps: AllGuestsDeps; upid: string }) => Promise<void>
+
 const definition = (
   name: string,
   direction: 'up' | 'down',
   isMeant: (guest: GuestSummary, params: AllGuests) => boolean,
-  act: (guest: GuestSummary, about: { params: AllGuests; deps: AllGuestsDeps; upid: string }) => Promise<void>,
+  act: Act,
 ) =>
   operation<AllGuests, AllGuestsDeps>(name).step('guests', {
     async do({ params, deps, log, warn, progress, signal, task }) {
@@ -119,21 +122,37 @@ const definition = (
 
 const runs = ({ state }: GuestSummary) => state.state === 'running'
 
+const isHalted = ({ state }: GuestSummary) => state.state === 'running' && state.qmpStatus === 'paused'
+
+const start: Act = async ({ vmid }, { params: { timeout }, deps, upid }) => {
+  await deps.guests.requireUnlocked(asVmid(vmid))
+  const patience = timeout === undefined ? {} : { timeoutMs: timeout * 1000 }
+  await deps.guests.start(asVmid(vmid), { startedBy: upid, ...patience })
+}
+const resume: Act = async ({ vmid }, { deps }) => {
+  await deps.guests.requireUnlocked(asVmid(vmid))
+  await deps.guests.resume(asVmid(vmid))
+}
+const shutDown: Act = async ({ vmid, options }, { params, deps }) => {
+  const seconds = startupOf(options.startup).down ?? params.timeout ?? shutdownSeconds
+  await deps.guests.shutdown(asVmid(vmid), { timeoutMs: seconds * 1000, forceStop: params.forceStop ?? true })
+}
+const suspend: Act = ({ vmid }, { deps }) => deps.guests.suspend(asVmid(vmid))
+
 export const startAll = definition(
   'startall',
   'up',
   (guest, { force }) => !runs(guest) && !guest.isTemplate && (force === true || guest.options.onboot === '1'),
-  async ({ vmid }, { deps, upid }) => {
-    await deps.guests.requireUnlocked(asVmid(vmid))
-    await deps.guests.start(asVmid(vmid), { startedBy: upid })
-  },
+  start,
 )
+export const stopAll = definition('stopall', 'down', runs, shutDown)
+export const suspendAll = definition('suspendall', 'down', runs, suspend)
 
-export const stopAll = definition('stopall', 'down', runs, async ({ vmid, options }, { params, deps }) => {
-  const seconds = startupOf(options.startup).down ?? params.timeout ?? shutdownSeconds
-  await deps.guests.shutdown(asVmid(vmid), { timeoutMs: seconds * 1000, forceStop: params.forceStop ?? true })
-})
-
-export const suspendAll = definition('suspendall', 'down', runs, ({ vmid }, { deps }) =>
-  deps.guests.suspend(asVmid(vmid)),
+export const bulkStart = definition(
+  'bulk-start',
+  'up',
+  (guest) => isHalted(guest) || (!runs(guest) && !guest.isTemplate),
+  (guest, about) => (runs(guest) ? resume : start)(guest, about),
 )
+export const bulkShutdown = definition('bulk-shutdown', 'down', runs, shutDown)
+export const bulkSuspend = definition('bulk-suspend', 'down', (guest) => runs(guest) && !isHalted(guest), suspend)

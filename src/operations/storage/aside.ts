@@ -1,5 +1,6 @@
 /** What operations on volumes share: the mark under which they keep things out of sight, and its end. */
 import { createHash } from 'node:crypto'
+import { isFault } from '#base/fault.ts'
 import type { VolumeId } from '#base/ids.ts'
 import { splitVolumeId } from '#base/ids.ts'
 import type { StorageService } from '#storage/service.ts'
@@ -7,6 +8,16 @@ import type { StorageService } from '#storage/service.ts'
 /** The same in every process that works on this task, and short enough for a file's name. */
 export function markOf(upid: string): string {
   return createHash('sha256').update(upid).digest('hex').slice(0, 16)
+}
+
+/** Where the volume is, or nothing when there is none. */
+export async function pathOf(storages: Pick<StorageService, 'location'>, volid: VolumeId): Promise<string | undefined> {
+  try {
+    return (await storages.location(volid)).path
+  } catch (cause) {
+    if (isFault(cause, 'missing')) return undefined
+    throw cause
+  }
 }
 
 /**

@@ -7,8 +7,7 @@
  */
 import { humanSize } from '#base/bytes.ts'
 import type { Clock } from '#base/clock.ts'
-import { Fault, isFault } from '#base/fault.ts'
-import type { VolumeId } from '#base/ids.ts'
+import { Fault } from '#base/fault.ts'
 import { reachOf } from '#host/reach.ts'
 import { webUrl, withoutSecrets } from '#host/web.ts'
 import type { Settings } from '#settings.ts'
@@ -18,7 +17,7 @@ import type { StorageService } from '#storage/service.ts'
 import { type Checksum, checksumOf, requireChecksumShape } from '#storage/transfer.ts'
 import type { FileContent } from '#storage/volume.ts'
 import { operation } from '#tasks/operation.ts'
-import { discardStaging, ifConfigured, markOf, withdrawPublished } from './aside.ts'
+import { discardStaging, ifConfigured, markOf, pathOf, withdrawPublished } from './aside.ts'
 
 export type DownloadFile = {
   readonly storage: string
@@ -119,15 +118,6 @@ export const downloadFile = operation<DownloadFile, DownloadFileDeps>('download'
     undo: ({ params, deps, done, task }) =>
       withdrawPublished(deps.storage, placedVolume(params), task.upid, done.download?.identity),
   })
-
-async function pathOf(storage: DownloadFileDeps['storage'], volid: VolumeId): Promise<string | undefined> {
-  try {
-    return (await storage.location(volid)).path
-  } catch (cause) {
-    if (isFault(cause, 'missing')) return undefined
-    throw cause
-  }
-}
 
 /** A line at every tenth of the file, and at least two seconds after the one before; without a size, by time alone. */
 function teller(clock: Pick<Clock, 'monotonic'>, log: (line: string) => void) {

@@ -6,6 +6,7 @@ import { boolean, integer, nothing, optional, string } from '#base/schema/schema
 import { configDigest, storageId, upid } from '#base/schema/standard.ts'
 import { withPasswordHashed } from '#guests/cloud-init/password.ts'
 import type { ConfigChange } from '#guests/config.ts'
+import { requireConfidential } from '#guests/qemu/confidential.ts'
 import { requireKnownMachine } from '#guests/qemu/known-machine.ts'
 import { optionParams, optionsFrom } from '#guests/qemu/options.ts'
 import { configureGuest } from '#operations/guest/configure.ts'
@@ -69,6 +70,7 @@ export const configEndpoints = [
     permission: mayAudit,
     returns: configReply,
     cli: { command: ['vm', 'config'], positional: ['vmid'], examples: ['vm config 100 -o yaml'] },
+    isKept: true,
     async handle({ vmid, current, snapshot }, { services }) {
       const config = await services.guests.config(asVmid(vmid))
       if (snapshot === undefined) return configOf(config, { current })
@@ -116,6 +118,7 @@ export const configEndpoints = [
     permission: mayConfigure,
     alsoNeeds,
     returns: upid,
+    isKept: true,
     handle: async (params, call) => call.start(configureGuest, await requestOf(params, call)),
   }),
   endpoint({
@@ -141,6 +144,7 @@ async function requestOf(params: ChangeParams, call: Call) {
   const given = optionsFrom({ ...params })
   requireRoot(call, params, given)
   await requireKnownMachine(call.services.host, given)
+  await requireConfidential(given)
   const options = await withPasswordHashed(call.services.host, given)
   const change: ConfigChange = {
     set: options,

@@ -5,15 +5,17 @@ import { array, boolean, integer, object, optional, string } from '#base/schema/
 import { nodeName, storageId, upid } from '#base/schema/standard.ts'
 import type { Options } from '#guests/config.ts'
 import { driveNames, driveOf, wishOf } from '#guests/qemu/drive.ts'
+import { requireConfidential } from '#guests/qemu/confidential.ts'
 import { requireKnownMachine } from '#guests/qemu/known-machine.ts'
 import { withPasswordHashed } from '#guests/cloud-init/password.ts'
 import { requireOptions } from '#guests/qemu/new-guest.ts'
 import { optionParams, optionsFrom } from '#guests/qemu/options.ts'
 import { createGuest } from '#operations/guest/create.ts'
 import { destroyGuest } from '#operations/guest/destroy.ts'
-import { restoreGuest } from '#operations/guest/restore.ts'
+import { isForeignArchive } from '#operations/backup/archive-file.ts'
+import { onlyFromBackup, restoreGuest } from '#operations/guest/restore.ts'
 import { any, anyone, check, mayModify, type Permission } from '#rest/endpoint.ts'
-import { guestItems, itemOf, listBasis, visibleGuests } from '#views/guest-list.ts'
+import { guestItems, itemOf, visibleGuests } from '#views/guest-list.ts'
 import type { Call } from '../../call.ts'
 import { endpoint } from '../../call.ts'
 import { guestAt, skiplock } from './at.ts'
@@ -24,6 +26,7 @@ const children = [
   'clone',
   'cloudinit',
   'config',
+  'dbus-vmstate',
   'feature',
   'monitor',
   'move_disk',
@@ -56,7 +59,7 @@ export const guestEndpoints = [
       id: 'vmid',
       examples: ['vm list', 'vm list -o json'],
     },
-    basis: ({ services }) => listBasis(services),
+    isKept: true,
     handle: async (_, { services, may }) => (await visibleGuests(services.guests, may)).map(itemOf),
   }),
   endpoint({
@@ -76,7 +79,9 @@ export const guestEndpoints = [
       force: optional(boolean({ description: 'Replace an existing guest.', requires: 'archive' })),
       unique: optional(boolean({ description: 'Give new MAC addresses and ids.', requires: 'archive' })),
       bwlimit: optional(integer({ description: 'KiB per second when restoring.', minimum: 0, maximum: 2 ** 40 })),
-      'live-restore': optional(boolean({ description: 'Refused: run the guest while it is restored.' })),
+      'live-restore': optional(
+        boolean({ description: 'Start it at once; its disks come while it runs, in format qcow2.' }),
+      ),
       pool: optional(string({ description: 'Pool to put the guest in.', format: 'pve-poolid', maxLength: 255 })),
       start: optional(boolean({ description: 'Start it when it is made.', default: false })),
     },
@@ -176,14 +181,16 @@ async function createOrRestore(params: Wish, call: Call): Promise<string> {
   const { vmid, archive, storage, force, unique, pool, start } = params
   const given = optionsFrom({ ...params })
   requireRoot(call, {}, given)
-  requireNotLive(params)
   await requireKnownMachine(call.services.host, given)
+  await requireConfidential(given)
   const options = await withPasswordHashed(call.services.host, given)
   if (pool !== undefined) await call.services.pools.get(pool)
   if (force !== true) await call.services.guests.requireFree(asVmid(vmid))
+  const isLive = params['live-restore']
+  if (isLive === true && (archive === undefined || isForeignArchive(archive))) throw onlyFromBackup()
   if (archive === undefined) return call.start(createGuest, { vmid, options: requireOptions(options), pool, start })
   requireNoNewDisks(options)
-  const how = { storage, force, unique, pool, start, bwlimit: params.bwlimit }
+  const how = { storage, force, unique, pool, start, isLive, bwlimit: params.bwlimit }
   return call.start(restoreGuest, { vmid, archive, ...how, overrides: options })
 }
 
@@ -195,13 +202,4 @@ function requireNoNewDisks(options: Options): void {
   throw invalid(Object.fromEntries(wished.map((name) => [name, 'a restored guest has the disks of its archive'])), {
     remedy: 'Leave it out, and add the disk when the guest is restored.',
   })
-}
-
-/** A guest that ran on a disk only a task's process can complete would lose its disk with that process. */
-function requireNotLive(params: Wish): void {
-  if (params['live-restore'] !== true) return
-  throw invalid(
-    { 'live-restore': 'a guest cannot run while it is restored in this release' },
-    { remedy: 'Leave it out, and use start to run the guest when it is whole.' },
-  )
 }

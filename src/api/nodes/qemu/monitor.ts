@@ -1,6 +1,6 @@
-/** `/nodes/{node}/qemu/{vmid}`: `sendkey`, `monitor`. A hand on the guest's keyboard, and on QEMU itself. */
+/** `/nodes/{node}/qemu/{vmid}`: `sendkey`, `monitor`, `dbus-vmstate`. A hand on the guest's keyboard, and on QEMU itself. */
 import { asVmid } from '#base/ids.ts'
-import { nothing, string } from '#base/schema/schema.ts'
+import { enumOf, nothing, string } from '#base/schema/schema.ts'
 import { pressKeys } from '#guests/qemu/keys.ts'
 import { check, rootOnly } from '#rest/endpoint.ts'
 import { endpoint } from '../../call.ts'
@@ -44,6 +44,24 @@ export const monitorEndpoints = [
       await services.guests.config(asVmid(vmid))
       await using monitor = await services.guests.qmp(asVmid(vmid))
       return await monitor.execute<string>('human-monitor-command', { 'command-line': command })
+    },
+  }),
+  endpoint({
+    method: 'POST',
+    path: '/nodes/{node}/qemu/{vmid}/dbus-vmstate',
+    description:
+      'Open or close the message bus on which programs of this node give a running guest’s QEMU the state they hold for it.',
+    proxyTo: 'node',
+    params: {
+      ...guestAt,
+      action: enumOf(['start', 'stop'], { description: 'Open it, or close it.' }),
+    },
+    permission: check('VM.Migrate', '/vms/{vmid}'),
+    returns: nothing,
+    async handle({ vmid, action }, { services }) {
+      await services.guests.config(asVmid(vmid))
+      await services.guests.setStateBus(asVmid(vmid), action === 'start')
+      return null
     },
   }),
 ]

@@ -10,12 +10,13 @@ import { hostpciFormat } from '#guests/qemu/hostpci.ts'
 import { nicOf } from '#guests/qemu/nic.ts'
 import { isRootOnly, privilegeFor } from '#guests/qemu/options.ts'
 import { usbFormat } from '#guests/qemu/usb.ts'
+import { folderOf } from '#guests/qemu/virtiofs.ts'
 import { all, any, check, type Permission, rootOnly } from '#rest/endpoint.ts'
 import { toRead } from '#views/volume-access.ts'
 import type { Call } from '../../call.ts'
 
 export const optionRightsSay =
-  'by option VM.Config.* on the guest; for drives Datastore.AllocateSpace on their storage or the right to read their volume; for cicustom the right to read its snippets; SDN.Use on the bridge; Mapping.Use on a mapping or custom processor model; args, hookscript, lock, skiplock, host paths and host devices are for root@pam alone'
+  'by option VM.Config.* on the guest; for drives and vmstatestorage Datastore.AllocateSpace on their storage or the right to read their volume; for cicustom the right to read its snippets; SDN.Use on the bridge; Mapping.Use on a mapping or custom processor model; args, hookscript, lock, skiplock, host paths and host devices are for root@pam alone'
 
 /** Rights for setting these options of the guest. */
 export function rightsToSet(vmid: number, options: Options): Permission[] {
@@ -24,6 +25,7 @@ export function rightsToSet(vmid: number, options: Options): Permission[] {
     ...(driveNameParts(name) ? rightsOfDrive(name, value) : []),
     ...(/^net\d+$/.test(name) ? rightsOfCard(name, value) : []),
     ...rightsOfName(name, value),
+    ...(name === 'vmstatestorage' ? [check('Datastore.AllocateSpace', `/storage/${value}`)] : []),
     ...(name === 'cicustom' ? Object.values(snippetsOf(options)).map(toReadVolume) : []),
   ])
 }
@@ -103,6 +105,7 @@ function rightsOfName(name: string, value: string): Permission[] {
   const use = (kind: string, what: unknown) => [check('Mapping.Use', `/mapping/${kind}/${String(what)}`)]
   const model = name === 'cpu' ? customModelOf({ cpu: value }) : undefined
   if (model !== undefined) return use('cpu', model)
+  if (/^virtiofs\d+$/.test(name)) return use('dir', folderOf(name, value).mapping)
   const [, kind] = /^(usb|hostpci)\d+$/.exec(name) ?? []
   if (kind === undefined) return []
   const format = kind === 'usb' ? usbFormat : hostpciFormat

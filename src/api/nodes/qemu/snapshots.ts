@@ -41,8 +41,13 @@ async function snapshotOf(call: Call, vmid: number, name: string): Promise<Snaps
   return snapshot
 }
 
-export function snapshotReply({ options, takenAt, description: text }: Snapshot) {
-  return { ...optionsToReply(options), snaptime: takenAt, ...(text === '' ? {} : { description: text }) }
+export function snapshotReply({ options, takenAt, description: text, memory }: Snapshot) {
+  return {
+    ...optionsToReply(options),
+    snaptime: takenAt,
+    ...(text === '' ? {} : { description: text }),
+    ...(memory?.volume === undefined ? {} : { vmstate: memory.volume }),
+  }
 }
 
 export const snapshotEndpoints = [

@@ -255,6 +255,7 @@ test('lists tell each caller of what that caller may use', async () => {
     { subdir: 'download-url' },
     { subdir: 'identity' },
     { subdir: 'import-metadata' },
+    { subdir: 'oci-registry-pull' },
     { subdir: 'prunebackups' },
     { subdir: 'rrd' },
     { subdir: 'rrddata' },

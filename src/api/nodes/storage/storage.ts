@@ -50,6 +50,7 @@ export const nodeStorageEndpoints = [
         'download-url',
         'identity',
         'import-metadata',
+        'oci-registry-pull',
         'prunebackups',
         'rrd',
         'rrddata',
