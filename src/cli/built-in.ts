@@ -10,7 +10,7 @@ const text = (description: string): CommandOption => ({
   isSecret: false,
 })
 
-export const apiUsage = 'hako api GET /nodes, or: hako api POST /nodes/lab/qemu vmid=100 memory=256'
+export const apiUsage = 'hako api GET /nodes; hako api POST /nodes/lab/qemu vmid=100 memory=256'
 
 export const builtIn = (
   words: readonly string[],

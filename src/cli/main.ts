@@ -99,9 +99,9 @@ async function connect(
   const instance = wished ?? (here.length === 1 ? here[0] : undefined) ?? 'lab'
   const others = here.filter((one) => one !== instance)
   return connectionTo(env.HAKO_RUN_DIR ?? join(runRoot, instance), (socketPath) => {
-    const remedy = say(language, 'noNodeRemedy')
-    const names = others.length === 0 ? '' : ` (${others.join(', ')})`
-    return new Fault('unavailable', say(language, 'noNode', socketPath), { remedy: `${remedy}${names}` })
+    const remedy =
+      others.length === 0 ? say(language, 'noNodeRemedy') : say(language, 'otherNodeRemedy', others.join(', '))
+    return new Fault('unavailable', say(language, 'noNode', socketPath), { remedy })
   })
 }
 

@@ -16,6 +16,10 @@ const sentences = {
     en: 'Start one with `hako lab`, or name another with --instance.',
     ja: '`hako lab` で起動するか、--instance で別のノードを指定してください。',
   },
+  otherNodeRemedy: {
+    en: 'Name one that is here with --instance: {0}; or start one with `hako lab`.',
+    ja: '--instance でここにあるノードを指定する ({0}) か、`hako lab` で起動してください。',
+  },
   nothing: { en: 'nothing to show', ja: '表示するものはありません' },
   confirm: { en: 'This destroys {0}.', ja: '{0} を破壊する操作です。' },
   confirmRemedy: {
