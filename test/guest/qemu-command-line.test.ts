@@ -43,7 +43,7 @@ for (const file of readdirSync(golden).filter((name) => name.endsWith('.conf')))
     await using monitor = await world.guests.qmp(vmid)
     const devices = await monitor.execute<{ name: string }[]>('qom-list', { path: '/machine/peripheral' })
     const ids = devices.map(({ name }) => name)
-    for (const name of Object.keys(conf).filter((key) => /^(scsi|virtio|ide|sata|net)\d+$/.test(key))) {
+    for (const name of Object.keys(conf).filter((key) => /^(scsi|virtio|ide|sata|net|virtiofs)\d+$/.test(key))) {
       assert.ok(ids.includes(name), `${name} is not among ${ids.join(' ')}`)
     }
     const nodes = await monitor.execute<{ 'node-name': string }[]>('query-named-block-nodes', { flat: true })

@@ -61,7 +61,15 @@ export async function guestWorld({ settings, forgetful = false, like }: WorldOpt
   const needs = { settings: own, store, host, clock: systemClock, random: systemRandom, log: silentLog }
   const storage = new StorageService(needs)
   const network = new NetworkService(needs)
-  const another = () => new GuestService({ ...needs, storage, network })
+  const unknown = async () => undefined
+  // Every name of a folder means the one folder this world has.
+  const devices = {
+    usbMapping: unknown,
+    pciMapping: unknown,
+    cpuModel: unknown,
+    directoryMapping: async () => own.stateDir,
+  }
+  const another = () => new GuestService({ ...needs, storage, network, devices })
   const guests = another()
   let hasBridge = false
   return {
