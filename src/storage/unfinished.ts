@@ -8,7 +8,7 @@
  *
  * Who may run beside whom: any number of writers and sweepers.
  */
-import { open, readdir, rm } from 'node:fs/promises'
+import { mkdir, open, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { codeOf } from '#host/files.ts'
 import { isAlive, startTimeOf } from '#host/proc.ts'
@@ -32,13 +32,21 @@ export async function newUnfinished(folder: string, ending = ''): Promise<string
   }
 }
 
+/** As `newUnfinished`, a folder. */
+export async function newUnfinishedFolder(folder: string, ending = ''): Promise<string> {
+  const path = await newUnfinished(folder, ending)
+  await rm(path)
+  await mkdir(path, { mode: 0o700 })
+  return path
+}
+
 /** Removes what dead processes left in `folder` and returns the names. A missing folder holds nothing. */
 export async function sweepUnfinished(folder: string): Promise<string[]> {
   const swept: string[] = []
   for (const file of await filesIn(folder)) {
     const [, pid, startTime] = pattern.exec(file) ?? []
     if (pid === undefined || (await isAlive(Number(pid), Number(startTime)))) continue
-    await rm(join(folder, file), { force: true })
+    await rm(join(folder, file), { force: true, recursive: true })
     swept.push(file)
   }
   return swept
