@@ -71,7 +71,7 @@ export async function guestWorld({ settings, forgetful = false }: WorldOptions =
     async addStorage() {
       const path = join(own.stateDir, 'storage')
       await makeDirectory(path)
-      await storage.create({ storage: 'local', type: 'dir', path, content: 'images,iso,snippets' })
+      await storage.create({ storage: 'local', type: 'dir', path, content: 'images,iso,rootdir,snippets,vztmpl' })
     },
     async filesOfStorage() {
       const entries = await readdir(join(own.stateDir, 'storage'), { recursive: true, withFileTypes: true })

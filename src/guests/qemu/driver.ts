@@ -15,7 +15,8 @@ import { Fault, isFault, messageOf } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
 import type { Log } from '#base/log.ts'
 import type { Errors } from '#base/schema/check.ts'
-import { Cgroups, type GroupLimits } from '#host/cgroup.ts'
+import { Cgroups } from '#host/cgroup.ts'
+import type { GroupLimits } from '#host/cgroup-limits.ts'
 import { asFileFault } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
 import { accelerator } from '#host/kvm.ts'
@@ -26,8 +27,8 @@ import type { Options } from '../config.ts'
 import { isOn } from '../config.ts'
 import type { StartOptions } from '../guest.ts'
 import type { GuestDevices, GuestNetwork, GuestStorage } from '../needs.ts'
-import type { ProcessName, RunningRecord, RunRecord } from '../run-record.ts'
-import { RunRecords } from '../run-record.ts'
+import type { GuestDriver } from '../driver.ts'
+import type { MachineRecord, ProcessName, RunRecord, RunRecords } from '../run-record.ts'
 import { configToArgv, qmpSockets } from './command-line.ts'
 import { cpuLimitsOf } from './cpu.ts'
 import type { Drive } from './drive.ts'
@@ -74,14 +75,14 @@ const firstDescriptor = 3
 /** Threads for processors, block layer and display; a guest that needs more is out of hand. */
 const extraProcesses = 512
 
-export class QemuDriver {
+export class QemuDriver implements GuestDriver {
   readonly #needs: DriverNeeds
   readonly records: RunRecords
   #cgroups: Promise<Cgroups> | undefined
 
-  constructor(needs: DriverNeeds) {
+  constructor(needs: DriverNeeds, records: RunRecords) {
     this.#needs = needs
-    this.records = new RunRecords(join(needs.settings.runDir, 'guests'))
+    this.records = records
   }
 
   runDirOf(vmid: Vmid): string {
@@ -96,13 +97,13 @@ export class QemuDriver {
     return this.#needs.settings.uidBase + vmid
   }
 
-  async running(vmid: Vmid): Promise<RunningRecord | undefined> {
-    const record = await this.records.alive(vmid)
-    return record?.state === 'running' ? record : undefined
+  async running(vmid: Vmid): Promise<MachineRecord | undefined> {
+    const record = await this.records.running(vmid)
+    return record?.kind === 'qemu' ? record : undefined
   }
 
   /** @throws Fault `conflict` 'VM 100 not running' */
-  async requireRunning(vmid: Vmid): Promise<RunningRecord> {
+  async requireRunning(vmid: Vmid): Promise<MachineRecord> {
     const record = await this.running(vmid)
     if (!record) throw new Fault('conflict', `VM ${vmid} not running`)
     return record
@@ -116,7 +117,7 @@ export class QemuDriver {
     await this.reap(vmid, { waits: true })
     const starter = { pid: process.pid, startTime: (await startTimeOf(process.pid)) ?? 0 }
     const { startedBy = '', netns = '' } = how
-    await this.records.begin(vmid, { state: 'starting', starter, startedBy, netns })
+    await this.records.begin(vmid, { state: 'starting', kind: 'qemu', starter, startedBy, netns })
     try {
       await this.#start(vmid, options, how)
     } catch (fault) {
@@ -180,6 +181,7 @@ export class QemuDriver {
     if (!isOn(options.freeze, false)) await monitor.execute('cont')
     await this.records.write(vmid, {
       state: 'running',
+      kind: 'qemu',
       process,
       startedBy: how.startedBy ?? '',
       options,
