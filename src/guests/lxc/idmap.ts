@@ -1,14 +1,7 @@
 /** Users of a container as users of the node: root inside is user 100000 outside, and nobody there. */
+import type { IdMap } from '#host/id-map.ts'
 import type { Options } from '../config.ts'
 import { isUnprivileged } from './features.ts'
-
-export interface IdRange {
-  readonly kind: 'uid' | 'gid'
-  readonly inside: number
-  readonly outside: number
-  readonly count: number
-}
-export type IdMap = readonly IdRange[]
 
 const range = { inside: 0, outside: 100_000, count: 65_536 }
 export const unprivilegedMap: IdMap = [

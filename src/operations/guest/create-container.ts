@@ -2,6 +2,7 @@
  * Makes a container: takes its id, makes its volumes, unpacks a template into them, writes its configuration, starts it
  * if asked.
  */
+import { humanSize } from '#base/bytes.ts'
 import { Fault, messageOf } from '#base/fault.ts'
 import { asVmid, asVolumeId } from '#base/ids.ts'
 import type { Random } from '#base/random.ts'
@@ -9,7 +10,7 @@ import type { Options } from '#guests/config.ts'
 import { completed, requireOptions } from '#guests/lxc/change.ts'
 import { idMapOf } from '#guests/lxc/idmap.ts'
 import { mountNames } from '#guests/lxc/mountpoint.ts'
-import { unpackTemplate } from '#guests/lxc/template.ts'
+import { unpackTemplate } from '#guests/lxc/unpack.ts'
 import type { GuestService } from '#guests/service.ts'
 import type { Host } from '#host/host.ts'
 import type { PoolService } from '#pools/service.ts'
@@ -74,8 +75,10 @@ export const createContainer = operation<CreateContainer, CreateContainerDeps>('
       const archive = await templatePath(deps.storage, params.template)
       await deps.guests.withVolumes(vmid, options, async ({ rootfs = '' }) => {
         log(`unpacking '${params.template}'`)
-        progress('unpack', 0)
-        await unpackTemplate(deps.host, { archive, rootfs, idMap: idMapOf(options), signal })
+        const onProgress = ({ fraction }: { readonly fraction: number }) => progress('unpack', fraction)
+        const idMap = idMapOf(options)
+        const { entries, bytes } = await unpackTemplate({ archive, rootfs, idMap, signal, onProgress })
+        log(`${entries} files, ${humanSize(bytes)}`)
       })
     },
     undo: ({ params, deps }) => deps.guests.closeVolumes(asVmid(params.vmid)),
