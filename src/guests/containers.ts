@@ -50,6 +50,12 @@ export class GuestContainers extends GuestMachines {
     await closeVolumes(this.#volumeNeeds, vmid)
   }
 
+  /** Its init, as the node sees it. @throws Fault `conflict` 'CT 100 not running' */
+  async initOf(vmid: Vmid): Promise<number> {
+    await this.documents.get(vmid, 'lxc')
+    return this.lxc.initPid(vmid)
+  }
+
   /** Runs a program inside to its end. @throws Fault `conflict` 'CT 100 not running', `timeout`, `exhausted` */
   async runInside(vmid: Vmid, { command, ...how }: RunInside): Promise<RanInside> {
     await this.documents.get(vmid, 'lxc')

@@ -89,7 +89,15 @@ async function poolResources(pools: Pools, may: May): Promise<Resource[]> {
 
 function guestResource(guest: GuestStatus, node: string, pool: string | undefined): Resource {
   const { cpus, pid: _, serial: __, ...facts } = itemOf(guest)
-  return { id: `qemu/${guest.vmid}`, type: 'qemu', node, template: guest.isTemplate, ...facts, maxcpu: cpus, pool }
+  return {
+    id: `${guest.kind}/${guest.vmid}`,
+    type: guest.kind,
+    node,
+    template: guest.isTemplate,
+    ...facts,
+    maxcpu: cpus,
+    pool,
+  }
 }
 
 function storageResource(storage: StorageItem, node: string): Resource {

@@ -57,7 +57,7 @@ export const guestEndpoints = [
       examples: ['vm list', 'vm list -o json'],
     },
     basis: ({ services }) => listBasis(services),
-    handle: async (_, { services, may }) => (await visibleGuests(services.guests, may)).map(itemOf),
+    handle: async (_, { services, may }) => (await visibleGuests(services.guests, may, 'qemu')).map(itemOf),
   }),
   endpoint({
     method: 'POST',
