@@ -15,6 +15,7 @@ import { clusterResourceEndpoints } from './cluster/resources.ts'
 import { clusterTaskEndpoints } from './cluster/tasks.ts'
 import { backupEndpoints } from './hako/backups.ts'
 import { selfDescription } from './hako/commands.ts'
+import { execEndpoints } from './hako/containers.ts'
 import { drillEndpoints, evidenceEndpoints } from './hako/drills.ts'
 import { networkChangeEndpoints } from './hako/network.ts'
 import { nodeConfigEndpoints } from './nodes/config.ts'
@@ -103,6 +104,7 @@ const endpoints = [
   ...drillEndpoints,
   ...evidenceEndpoints,
   ...networkChangeEndpoints,
+  ...execEndpoints,
 ]
 
 /** For the typed client: `apiClient<NodeEndpoint>(…)` knows every path, its parameters and its reply. */

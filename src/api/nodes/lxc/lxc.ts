@@ -1,7 +1,6 @@
 /** Everything below `/nodes/{node}/lxc`. */
 import { configEndpoints } from './config.ts'
 import { containerConsoleEndpoints } from './consoles.ts'
-import { execEndpoints } from './exec.ts'
 import { containerGuestEndpoints } from './guests.ts'
 import { interfaceEndpoints } from './interfaces.ts'
 import { statusEndpoints } from './status.ts'
@@ -12,5 +11,4 @@ export const containerEndpoints = [
   ...statusEndpoints,
   ...interfaceEndpoints,
   ...containerConsoleEndpoints,
-  ...execEndpoints,
 ]
