@@ -217,16 +217,14 @@ suite('a template', () => {
   })
 
   test('of ten million members stops at the most there may be', async () => {
-    const [some, times] = [2_000, 5_000]
-    const members = Array.from({ length: some }, (_, index) => memberBytes({ name: `some/${index}` }))
-    // Both formats may be several, one after the other.
-    const part = zstdCompressSync(Buffer.concat(members))
-    const content = Buffer.concat(Array.from({ length: times }, () => part))
-    assert.ok(content.length < 64 * MiB)
+    // Packed data may be several pieces, one after the other.
+    const part = zstdCompressSync(Buffer.concat(Array.from({ length: 10_000 }, () => memberBytes({ name: 'again' }))))
+    const content = Buffer.concat(Array.from({ length: 1_000 }, () => part))
+    assert.ok(content.length < MiB)
     const { result, rootfs } = await unpack(content, { end: '.tar.zst', limits: { entries: 3_000 } })
     assert.ok(isFault(result, 'too-large'), String(result))
     assert.match(result.message, /more than 3000 entries/)
-    assert.ok((await readdir(join(rootfs, 'some'))).length <= some)
+    assert.deepEqual(await readdir(rootfs), ['again'])
   })
 
   test('that grows beyond the most there may be stops there, also after its end', async () => {
