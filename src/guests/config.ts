@@ -104,7 +104,9 @@ export function requireDigest(config: GuestConfig, digest: string | undefined): 
  * pending, and a running guest need not be asked.
  */
 const inForceAtOnce = new Set(
-  'name description tags onboot startup protection template lock hookscript hotplug meta parent digest'.split(' '),
+  'name description tags onboot startup protection template lock hookscript hotplug meta parent digest cmode'.split(
+    ' ',
+  ),
 )
 
 function isInForceAtOnce(name: string): boolean {

@@ -68,11 +68,11 @@ export class GuestContainers extends GuestMachines {
 
   /** The command that joins a terminal to the container, in the way its options say. */
   async terminalArgv(vmid: Vmid): Promise<Argv> {
-    await this.documents.get(vmid, 'lxc')
-    const { options } = await this.lxc.requireRunning(vmid)
+    const { options } = await this.documents.get(vmid, 'lxc')
+    const { options: running } = await this.lxc.requireRunning(vmid)
     switch (options.cmode) {
       case 'shell':
-        return this.lxc.attachArgv(vmid, ['/bin/sh', '-l'], options)
+        return this.lxc.attachArgv(vmid, ['/bin/sh', '-l'], running)
       case 'console':
         return this.lxc.consoleArgv(vmid, 0)
       default:

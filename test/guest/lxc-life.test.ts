@@ -1,8 +1,9 @@
 /** Containers as clients meet them, asked from inside: made from a template, run, held to limits, found again. */
 import assert from 'node:assert/strict'
-import { mkdir } from 'node:fs/promises'
+import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
+import { setDefaultCACertificates } from 'node:tls'
 import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { MiB } from '#base/bytes.ts'
@@ -16,7 +17,7 @@ type Reply = Record<string, unknown>
 
 const template = 'local:vztmpl/busybox.tar.gz'
 
-suite('containers', { timeout: 300_000 }, () => {
+suite('containers', { timeout: 120_000 }, () => {
   let node: TestNode
   let lxc: string
   let net0: string
@@ -249,13 +250,15 @@ suite('containers', { timeout: 300_000 }, () => {
 
   test('have a terminal of the wanted size', async () => {
     await set(100, { cmode: 'shell' })
-    await act(100, 'reboot', { timeout: '20' })
+    setDefaultCACertificates([await readFile(join(node.settings.stateDir, 'keys/tls.pem'), 'utf8')])
     const session = await rootSession(node)
     const opened = (await node.api('POST', `${lxc}/100/termproxy`)) as unknown as Opened
     const place = `${node.url.replace('https', 'wss')}/api2/json${lxc}/100/vncwebsocket?port=${opened.port}&vncticket=${encodeURIComponent(opened.ticket)}`
     const terminal = await terminalAt(place, session.ticket, opened)
-    terminal.type('echo I am on $(hostname)\n')
-    await terminal.until(/I am on first/)
+    await terminal.until(/^OK[^]*# /)
+    terminal.send('1:101:33:')
+    terminal.type('echo I am on $(hostname); stty size\n')
+    await terminal.until(/I am on first[^]*33 101/)
     terminal.close()
   })
 

@@ -12,6 +12,7 @@ import { GuestService } from '#guests/service.ts'
 import { Cgroups } from '#host/cgroup.ts'
 import { machine } from '#host/exec.ts'
 import { makeDirectory } from '#host/files.ts'
+import { unmountBelow } from '#host/mount.ts'
 import { NetworkService } from '#network/service.ts'
 import { StorageService } from '#storage/service.ts'
 import { openMemoryStore } from '#store/memory.ts'
@@ -97,6 +98,7 @@ export async function guestWorld({ settings, forgetful = false }: WorldOptions =
       await store[Symbol.asyncDispose]()
       // Guests leave the group they shared; nobody else has one of this name.
       await (await Cgroups.detect()).removeGroup(`hakobune-${own.instance}`)
+      await unmountBelow(host, own.runDir)
       await rm(own.stateDir, { recursive: true })
       await rm(own.runDir, { recursive: true, force: true })
     },

@@ -41,8 +41,12 @@ import { makeDevices } from './device-nodes.ts'
 import { featuresOf } from './features.ts'
 import { rootOf } from './idmap.ts'
 import { coresOf, groupLimitsOf, leastUsed, liveNames, noQuota, processorsIn } from './limits.ts'
+import { mountsOf } from './mountpoint.ts'
 import { nicsOf } from './nic.ts'
+import { factsOfNode } from './node-facts.ts'
 import { seccompProfile } from './seccomp.ts'
+import { setUpForStart } from './setup/set-up.ts'
+import { insideOf, toldOf } from './told.ts'
 import { useOf } from './use.ts'
 import { closeVolumes, mountsDirOf, openVolumes } from './volumes.ts'
 
@@ -115,6 +119,7 @@ export class LxcDriver implements GuestDriver {
     await makeRunDir(runDir)
     const cables = await this.#plug(vmid, options, how)
     const sources = await openVolumes({ ...this.#needs, runDir: settings.runDir }, vmid, options)
+    await this.#setUp(vmid, options, sources.rootfs ?? '')
     const place = this.#placeOf(vmid)
     const conf = await this.#confFor(vmid, options, { sources, cables, runDir })
     await writeFile(configPathOf(place), conf, { mode: 0o600 })
@@ -138,6 +143,14 @@ export class LxcDriver implements GuestDriver {
       taps: Object.fromEntries(cables.map(({ nic, tap }) => [nic, tap])),
     })
     log(`started, led by process ${started.pid}`)
+  }
+
+  /** Writes into its files what follows from its options; what is read only stays as it is. */
+  async #setUp(vmid: Vmid, options: Options, rootfs: string): Promise<void> {
+    const isReadOnly = mountsOf(options).some(({ name, values }) => name === 'rootfs' && values.ro === true)
+    if (isReadOnly) return
+    const warn = (line: string) => this.#needs.log.warn(`CT ${vmid}: ${line}`)
+    await setUpForStart(insideOf(options, rootfs, warn), toldOf(vmid, options, await factsOfNode()))
   }
 
   async #confFor(

@@ -10,6 +10,9 @@ import type { Options } from '#guests/config.ts'
 import { completed, requireOptions } from '#guests/lxc/change.ts'
 import { idMapOf } from '#guests/lxc/idmap.ts'
 import { mountNames } from '#guests/lxc/mountpoint.ts'
+import { factsOfNode } from '#guests/lxc/node-facts.ts'
+import { osTypeOf, setUpNew } from '#guests/lxc/setup/set-up.ts'
+import { insideOf, toldOf } from '#guests/lxc/told.ts'
 import { unpackTemplate } from '#guests/lxc/unpack.ts'
 import type { GuestService } from '#guests/service.ts'
 import type { Host } from '#host/host.ts'
@@ -69,16 +72,23 @@ export const createContainer = operation<CreateContainer, CreateContainerDeps>('
     },
   })
   .step('files', {
-    do: async ({ params, deps, done, log, progress, signal }) => {
+    do: async ({ params, deps, done, log, warn, progress, signal }) => {
       const vmid = asVmid(params.vmid)
       const options = { ...requireOptions(params.options), ...done.volumes }
       const archive = await templatePath(deps.storage, params.template)
-      await deps.guests.withVolumes(vmid, options, async ({ rootfs = '' }) => {
+      return deps.guests.withVolumes(vmid, options, async ({ rootfs = '' }) => {
         log(`unpacking '${params.template}'`)
         const onProgress = ({ fraction }: { readonly fraction: number }) => progress('unpack', fraction)
         const idMap = idMapOf(options)
         const { entries, bytes } = await unpackTemplate({ archive, rootfs, idMap, signal, onProgress })
         log(`${entries} files, ${humanSize(bytes)}`)
+        const ostype = options.ostype ?? (await osTypeOf(insideOf(options, rootfs, warn)))
+        const whole = { ...options, ostype }
+        const { passwordHash, sshKeys = '' } = params
+        const keys = { passwordHash, sshKeys: sshKeys.split(/\r?\n/).filter((line) => line.trim() !== '') }
+        const told = toldOf(vmid, whole, await factsOfNode())
+        await setUpNew(deps.host, insideOf(whole, rootfs, warn), { ...told, ...keys })
+        return { ostype }
       })
     },
     undo: ({ params, deps }) => deps.guests.closeVolumes(asVmid(params.vmid)),
@@ -86,7 +96,7 @@ export const createContainer = operation<CreateContainer, CreateContainerDeps>('
   // No undo: giving back the reservation takes the configuration with it.
   .step('config', {
     do: async ({ params, deps, done, task }) => {
-      const options = completed({ ...requireOptions(params.options), ...done.volumes }, deps.random)
+      const options = completed({ ...requireOptions(params.options), ...done.volumes, ...done.files }, deps.random)
       await deps.guests.writeConfig(asVmid(params.vmid), options, { owner: task.upid })
     },
   })
