@@ -152,7 +152,9 @@ async function configureGuests({ stateDir, node }: Settings, count: number): Pro
   await using store = await openSqliteStore(join(stateDir, 'store.sqlite'))
   const documents = new GuestDocuments(store, node)
   await Promise.all(
-    Array.from({ length: count }, (_, at) => documents.create(asVmid(100 + at), { options: optionsOf(100 + at) })),
+    Array.from({ length: count }, (_, at) =>
+      documents.create(asVmid(100 + at), { kind: 'qemu', options: optionsOf(100 + at) }),
+    ),
   )
 }
 

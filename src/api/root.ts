@@ -16,6 +16,7 @@ import { clusterResourceEndpoints } from './cluster/resources.ts'
 import { clusterTaskEndpoints } from './cluster/tasks.ts'
 import { backupEndpoints } from './hako/backups.ts'
 import { selfDescription } from './hako/commands.ts'
+import { execEndpoints } from './hako/containers.ts'
 import { drillEndpoints, evidenceEndpoints } from './hako/drills.ts'
 import { networkChangeEndpoints } from './hako/network.ts'
 import { nodeConfigEndpoints } from './nodes/config.ts'
@@ -31,7 +32,7 @@ import { executeEndpoints } from './nodes/execute.ts'
 import { nodeFactEndpoints } from './nodes/facts.ts'
 import { hardwareEndpoints } from './nodes/hardware.ts'
 import { journalEndpoints } from './nodes/journal.ts'
-import { containerEndpoints } from './nodes/lxc.ts'
+import { containerEndpoints } from './nodes/lxc/lxc.ts'
 import { machineEndpoints } from './nodes/machine.ts'
 import { networkEndpoints } from './nodes/network.ts'
 import { rrdEndpoints } from './nodes/rrd.ts'
@@ -107,6 +108,7 @@ const endpoints = [
   ...drillEndpoints,
   ...evidenceEndpoints,
   ...networkChangeEndpoints,
+  ...execEndpoints,
 ]
 
 /** For the typed client: `apiClient<NodeEndpoint>(…)` knows every path, its parameters and its reply. */

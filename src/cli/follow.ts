@@ -28,12 +28,14 @@ export async function followToEnd({
   terminal,
   timeoutSeconds,
 }: FollowFacts): Promise<number> {
-  const key = textOf(factsOf(started)[follow.by])
-  const path = filledPath(follow.path, params)
+  const { path: place, by = '', ended = '' } = follow
+  if (place === undefined) return finish(follow, factsOf(started), terminal)
+  const key = textOf(factsOf(started)[by])
+  const path = filledPath(place, params)
   const deadline = timeoutSeconds === undefined ? Infinity : systemClock.monotonic() + timeoutSeconds * 1000
   for (let pauseMs = 20; ; pauseMs = Math.min(pauseMs * 1.5, 500)) {
-    const facts = factsOf((await connection.call('GET', path, { [follow.by]: key }, { signal: terminal.signal })).data)
-    if (isSet(facts[follow.ended])) return finish(follow, facts, terminal)
+    const facts = factsOf((await connection.call('GET', path, { [by]: key }, { signal: terminal.signal })).data)
+    if (isSet(facts[ended])) return finish(follow, facts, terminal)
     if (systemClock.monotonic() > deadline)
       throw new Fault('timeout', `no end after ${timeoutSeconds} s; it goes on in the guest as process ${key}`)
     await systemClock.sleep(pauseMs, terminal.signal)
@@ -43,7 +45,7 @@ export async function followToEnd({
 function finish(follow: Follow, facts: Facts, terminal: Terminal): number {
   terminal.write(textOf(facts[follow.out]), textOf(facts[follow.err]))
   if (follow.cut.some((member) => isSet(facts[member]))) terminal.show(say(terminal.language, 'outputCut'))
-  const killedBy = Number(facts[follow.killedBy] ?? 0)
+  const killedBy = Number(facts[follow.killedBy ?? ''] ?? 0)
   return killedBy > 0 ? 128 + killedBy : Number(facts[follow.code] ?? 1)
 }
 

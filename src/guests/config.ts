@@ -8,7 +8,8 @@
  */
 import { createHash } from 'node:crypto'
 import { Fault } from '#base/fault.ts'
-import type { VolumeId } from '#base/ids.ts'
+import type { Vmid, VolumeId } from '#base/ids.ts'
+import { splitVolumeId } from '#base/ids.ts'
 
 /** Options by name: `memory`, `scsi0`, `net0` … A type of its own, because every device reads it. */
 export type Options = Readonly<Record<string, string>>
@@ -65,6 +66,27 @@ export interface ConfigChange {
   readonly revert: readonly string[]
 }
 
+/** What a change comes to. */
+export interface ChangePlan {
+  /** Options as wanted; disks in `make` still hold their wish. */
+  readonly options: Options
+  /** Names of disks whose text asks for a new volume, or names one that must be looked at. */
+  readonly make: readonly string[]
+  /** Volumes to destroy once the configuration no longer holds them. */
+  readonly free: readonly VolumeId[]
+}
+
+/** True when carrying out the plan touches storage: then it is a task's work. */
+export function touchesStorage(plan: ChangePlan): boolean {
+  return plan.make.length > 0 || plan.free.length > 0
+}
+
+/** By its name a volume belongs to one guest: `local:100/vm-100-disk-0.raw`, `local:100/subvol-100-disk-0.subvol`. */
+export function isOwned(volid: VolumeId, vmid: Vmid): boolean {
+  const file = splitVolumeId(volid).name.split('/').at(-1) ?? ''
+  return new RegExp(`^(?:vm|base|subvol|basevol)-${vmid}-`).test(file)
+}
+
 /** Reads `1`, `on`, `yes`, `true` of a stored boolean. */
 export function isOn(text: string | undefined, otherwise: boolean): boolean {
   return text === undefined ? otherwise : /^(1|on|yes|true)$/i.test(text)
@@ -89,7 +111,7 @@ export function requireDigest(config: GuestConfig, digest: string | undefined): 
  * pending, and a running guest need not be asked.
  */
 const inForceAtOnce = new Set(
-  'name description tags onboot startup protection template lock vmstatestorage hookscript hotplug meta parent digest'.split(
+  'name description tags onboot startup protection template lock vmstatestorage hookscript hotplug meta parent digest cmode'.split(
     ' ',
   ),
 )
@@ -147,6 +169,10 @@ export function takeBack(now: Options, before: Options, written: Options): Optio
 
 export function nameOf(options: Options, vmid: number): string {
   return options.name ?? `VM ${vmid}`
+}
+
+export function hostnameOf(options: Options, vmid: number): string {
+  return options.hostname ?? `CT${vmid}`
 }
 
 export function isProtected(options: Options): boolean {

@@ -12,7 +12,7 @@ import { readIfPresent } from '#host/files.ts'
 import { statOf, uptimeSeconds } from '#host/proc.ts'
 import type { RunningFacts } from './guest.ts'
 import type { MonitorSample } from './qemu/monitor.ts'
-import type { RunningRecord } from './run-record.ts'
+import type { ContainerRecord, MachineRecord, RunningRecord } from './run-record.ts'
 
 /** Processor time at one moment: two of them make a share. */
 interface CpuMark {
@@ -28,11 +28,20 @@ interface Reading {
   readonly facts: RunningFacts
 }
 
+/** What a guest uses, but for shares and the network. */
+export interface Use {
+  readonly ageSeconds: number
+  readonly cpuSeconds: number
+  readonly facts: Omit<RunningFacts, 'state' | 'uptimeSeconds' | 'cpu' | 'netInBytes' | 'netOutBytes'>
+}
+
 export interface CounterNeeds {
   readonly clock: Clock
   readonly log: Log
   /** Asks QEMU; rejects with kind `timeout` or `unavailable` while it does not answer, `denied` for a stranger. */
-  readonly sample: (vmid: Vmid, record: RunningRecord) => Promise<MonitorSample>
+  readonly sample: (vmid: Vmid, record: MachineRecord) => Promise<MonitorSample>
+  /** Undefined when the container ended while it was looked at. */
+  readonly useOfContainer: (vmid: Vmid, record: ContainerRecord) => Promise<Use | undefined>
 }
 
 const freshMs = 1_000
@@ -59,38 +68,58 @@ export class Counters {
     size: { readonly processors: number; readonly memoryBytes: number },
     mayBeOld: boolean,
   ): Promise<RunningFacts | undefined> {
-    const { pid, startTime } = record.process
+    const { startTime } = record.process
     const last = this.#lastOf(vmid, startTime)
     const atMs = this.#needs.clock.monotonic()
     if (mayBeOld && last && atMs - last.atMs < freshMs) return last.facts
-    const [stat, monitor, net, uptime] = await Promise.all([
-      statOf(pid),
-      this.#sample(vmid, record, last),
+    const [use, net] = await Promise.all([
+      record.kind === 'lxc'
+        ? this.#needs.useOfContainer(vmid, record)
+        : this.#useOfMachine(vmid, record, { last, ...size }),
       netBytes(record),
-      uptimeSeconds(),
     ])
-    if (!stat || stat.startTime !== startTime) return undefined
-    const age = Math.max(uptime - startTime / ticksPerSecond, 0.01)
-    const mark: CpuMark = { atMs, cpuSeconds: stat.cpuSeconds }
-    const since = last?.since ?? { atMs: atMs - age * 1000, cpuSeconds: 0 }
+    if (!use) return undefined
+    const { ageSeconds, cpuSeconds } = use
+    const mark: CpuMark = { atMs, cpuSeconds }
+    const since = last?.since ?? { atMs: atMs - ageSeconds * 1000, cpuSeconds: 0 }
     const share = (mark.cpuSeconds - since.cpuSeconds) / ((atMs - since.atMs) / 1000) / size.processors
     const facts: RunningFacts = {
       state: 'running',
-      pid,
-      qmpStatus: monitor.status,
-      uptimeSeconds: Math.floor(age),
+      ...use.facts,
+      uptimeSeconds: Math.floor(ageSeconds),
       cpu: Math.min(1, Math.max(0, share)),
-      // QEMU itself needs memory too; a guest that shows more than it has would look broken.
-      memoryBytes: monitor.guestUsedBytes ?? Math.min(size.memoryBytes, stat.residentBytes),
-      hostMemoryBytes: stat.residentBytes,
       ...net,
-      diskReadBytes: monitor.diskReadBytes,
-      diskWriteBytes: monitor.diskWriteBytes,
-      machine: record.machine,
-      qemuVersion: record.qemuVersion,
     }
     this.#last.set(vmid, { atMs, startTime, facts, since: atMs - since.atMs >= freshMs ? mark : since })
     return facts
+  }
+
+  async #useOfMachine(
+    vmid: Vmid,
+    record: MachineRecord,
+    { last, memoryBytes }: { readonly last: Reading | undefined; readonly memoryBytes: number },
+  ): Promise<Use | undefined> {
+    const { pid, startTime } = record.process
+    const [stat, monitor, uptime] = await Promise.all([statOf(pid), this.#sample(vmid, record, last), uptimeSeconds()])
+    if (!stat || stat.startTime !== startTime) return undefined
+    return {
+      ageSeconds: Math.max(uptime - startTime / ticksPerSecond, 0.01),
+      cpuSeconds: stat.cpuSeconds,
+      facts: {
+        pid,
+        qmpStatus: monitor.status,
+        // QEMU itself needs memory too; a guest that shows more than it has would look broken.
+        memoryBytes: monitor.guestUsedBytes ?? Math.min(memoryBytes, stat.residentBytes),
+        hostMemoryBytes: stat.residentBytes,
+        swapBytes: 0,
+        diskBytes: 0,
+        diskSizeBytes: 0,
+        diskReadBytes: monitor.diskReadBytes,
+        diskWriteBytes: monitor.diskWriteBytes,
+        machine: record.machine,
+        qemuVersion: record.qemuVersion,
+      },
+    }
   }
 
   #lastOf(vmid: Vmid, startTime: number): Reading | undefined {
@@ -102,7 +131,7 @@ export class Counters {
    * A QEMU that is busy with another client keeps its last counters rather than hold up a list; one that lets
    * another answer in its place must not hide the other guests either, but somebody has to hear of it.
    */
-  async #sample(vmid: Vmid, record: RunningRecord, last: Reading | undefined): Promise<MonitorSample> {
+  async #sample(vmid: Vmid, record: MachineRecord, last: Reading | undefined): Promise<MonitorSample> {
     try {
       return await this.#needs.sample(vmid, record)
     } catch (fault) {

@@ -1,5 +1,5 @@
 /**
- * Guests in the store: one document per guest under `guests/qemu/<vmid>`.
+ * Guests in the store: one document per guest under `guests/qemu/<vmid>` or `guests/lxc/<vmid>`. An id has one kind.
  *
  * A guest being made is *reserved*: its id is taken, it has no options, and only the task that reserved it
  * may write them. Writing them is one act that also ends the reservation, so a guest is either complete or
@@ -13,8 +13,11 @@ import type { Vmid } from '#base/ids.ts'
 import { asVmid, asVolumeId } from '#base/ids.ts'
 import type { Entry, Json, Store } from '#store/store.ts'
 import type { Options, Snapshot, Snapshots } from './config.ts'
+import { folderOf, type GuestKind, guestKinds, isGuestKind, nounOf } from './kind.ts'
 
 export interface GuestDocument {
+  /** Said by its place in the store. */
+  readonly kind: GuestKind
   readonly options: Options
   /** Task that is creating the guest. */
   readonly reservedBy?: string
@@ -30,7 +33,8 @@ export interface ListedGuest {
   readonly revision: number
 }
 
-const prefix = 'guests/qemu/'
+const prefix = 'guests/'
+const keyOf = (kind: GuestKind, vmid: Vmid) => `${prefix}${kind}/${vmid}`
 const attempts = 20
 
 export class GuestDocuments {
@@ -49,26 +53,40 @@ export class GuestDocuments {
     const revision = await this.#store.revision()
     if (this.#listed.revision === revision) return this.#listed.guests
     const known = new Map(this.#listed.guests.map((guest) => [guest.vmid, guest]))
-    const guests = (await this.#store.list(prefix)).map(({ key, value, revision: changed }): ListedGuest => {
-      const vmid = asVmid(key.slice(prefix.length))
+    const guests = (await this.#store.list(prefix)).flatMap(({ key, value, revision: changed }): ListedGuest[] => {
+      const [, kind = '', id] = key.split('/')
+      if (!isGuestKind(kind)) return []
+      const vmid = asVmid(id)
       const before = known.get(vmid)
-      return before?.revision === changed ? before : { vmid, revision: changed, document: asDocument(value) }
+      if (before?.revision === changed) return [before]
+      return [{ vmid, revision: changed, document: asDocument(kind, value) }]
     })
     // What changed since the revision was read is listed once more the next time.
     this.#listed = { revision, guests: guests.toSorted((a, b) => a.vmid - b.vmid) }
     return this.#listed.guests
   }
 
+  /** The guest of that id, of whatever kind. */
   async find(vmid: Vmid): Promise<GuestDocument | undefined> {
-    const entry = await this.#store.get(prefix + vmid)
-    return entry && asDocument(entry.value)
+    return (await this.#entryOf(vmid))?.document
   }
 
-  /** @throws Fault `missing` in the words clients take for "gone" */
-  async get(vmid: Vmid): Promise<GuestDocument> {
+  /**
+   * @param kind a guest of another kind is not meant
+   * @throws Fault `missing` in the words clients take for "gone"
+   */
+  async get(vmid: Vmid, kind?: GuestKind): Promise<GuestDocument> {
     const document = await this.find(vmid)
-    if (!document) throw this.#missing(vmid)
+    if (!document || (kind !== undefined && document.kind !== kind)) throw this.#missing(vmid, kind)
     return document
+  }
+
+  async #entryOf(vmid: Vmid): Promise<{ readonly document: GuestDocument; readonly revision: number } | undefined> {
+    for (const kind of guestKinds) {
+      const entry: Entry | undefined = await this.#store.get(keyOf(kind, vmid))
+      if (entry) return { document: asDocument(kind, entry.value), revision: entry.revision }
+    }
+    return undefined
   }
 
   /** Ids of all guests, of whatever kind. */
@@ -79,9 +97,9 @@ export class GuestDocuments {
 
   /** @throws Fault `conflict` 'VM 100 already exists on node …' */
   async create(vmid: Vmid, document: GuestDocument): Promise<void> {
-    const guards = ['qemu', 'lxc'].map((kind) => ({ key: `guests/${kind}/${vmid}`, revision: 0 }))
+    const guards = guestKinds.map((kind) => ({ key: keyOf(kind, vmid), revision: 0 }))
     try {
-      await this.#store.transact(guards, [{ put: prefix + vmid, value: asJson(document) }])
+      await this.#store.transact(guards, [{ put: keyOf(document.kind, vmid), value: asJson(document) }])
     } catch (cause) {
       if (isFault(cause, 'conflict')) await this.requireFree(vmid)
       throw cause
@@ -90,21 +108,20 @@ export class GuestDocuments {
 
   /** @throws Fault `conflict` 'VM 100 already exists on node …' */
   async requireFree(vmid: Vmid): Promise<void> {
-    const name = `${vmid} already exists on node '${this.#node}'`
-    if (await this.#store.get(prefix + vmid)) throw new Fault('conflict', `VM ${name}`)
-    if (await this.#store.get(`guests/lxc/${vmid}`)) throw new Fault('conflict', `CT ${name}`)
+    const document = await this.find(vmid)
+    if (document) throw new Fault('conflict', `${nounOf[document.kind]} ${vmid} already exists on node '${this.#node}'`)
   }
 
   /**
    * Replaces the document by what `change` makes of it; `undefined` deletes it. `change` may be called
-   * several times, and leaves by throwing.
+   * several times, and leaves by throwing. What kind of guest it is stays.
    */
   async update(vmid: Vmid, change: (document: GuestDocument) => GuestDocument | undefined): Promise<void> {
-    const key = prefix + vmid
     for (let attempt = 1; ; attempt += 1) {
-      const entry: Entry | undefined = await this.#store.get(key)
+      const entry = await this.#entryOf(vmid)
       if (!entry) throw this.#missing(vmid)
-      const next = change(asDocument(entry.value))
+      const key = keyOf(entry.document.kind, vmid)
+      const next = change(entry.document)
       try {
         const write = next === undefined ? { delete: key } : { put: key, value: asJson(next) }
         await this.#store.transact([{ key, revision: entry.revision }], [write])
@@ -115,12 +132,13 @@ export class GuestDocuments {
     }
   }
 
-  #missing(vmid: Vmid): Fault {
-    return new Fault('missing', `Configuration file 'nodes/${this.#node}/qemu-server/${vmid}.conf' does not exist`)
+  #missing(vmid: Vmid, kind: GuestKind = 'qemu'): Fault {
+    const place = `nodes/${this.#node}/${folderOf[kind]}/${vmid}.conf`
+    return new Fault('missing', `Configuration file '${place}' does not exist`)
   }
 }
 
-function asJson({ options, reservedBy, createdBy, snapshots = {} }: GuestDocument): Json {
+function asJson({ options, reservedBy, createdBy, snapshots = {} }: Omit<GuestDocument, 'kind'>): Json {
   return {
     options,
     ...(Object.keys(snapshots).length === 0 ? {} : { snapshots }),
@@ -130,9 +148,10 @@ function asJson({ options, reservedBy, createdBy, snapshots = {} }: GuestDocumen
 }
 
 /** @throws Fault `damaged` for a document that is none */
-function asDocument(value: Json): GuestDocument {
+function asDocument(kind: GuestKind, value: Json): GuestDocument {
   const { options, reservedBy, createdBy, snapshots } = fields(value)
   return {
+    kind,
     options: asOptions(options),
     ...(snapshots === undefined ? {} : { snapshots: asSnapshots(snapshots) }),
     ...(typeof reservedBy === 'string' ? { reservedBy } : {}),

@@ -1,11 +1,13 @@
 /** What is known of a guest at one moment. */
 import type { Vmid } from '#base/ids.ts'
 import type { KeptMemory, Options } from './config.ts'
+import type { GuestKind } from './kind.ts'
 
 export interface RunningFacts {
   readonly state: 'running'
+  /** Of QEMU, or of a container's init. */
   readonly pid: number
-  /** `running`, `paused`, `prelaunch`, `io-error`, … as QEMU says. */
+  /** `running`, `paused`, `prelaunch`, `io-error`, … as QEMU says; a container is `running` or `frozen`. */
   readonly qmpStatus: string
   readonly uptimeSeconds: number
   /** Share of the guest's processors in use, 0 to 1. */
@@ -18,6 +20,13 @@ export interface RunningFacts {
   readonly netOutBytes: number
   readonly diskReadBytes: number
   readonly diskWriteBytes: number
+  /** Swap space in use; of a virtual machine its own affair. */
+  readonly swapBytes: number
+  /** Used in the file system of a container; nobody knows of a virtual machine. */
+  readonly diskBytes: number
+  /** Size of that file system; 0 when nobody knows. */
+  readonly diskSizeBytes: number
+  /** Of virtual machines; empty for a container. */
   readonly machine: string
   readonly qemuVersion: string
 }
@@ -27,7 +36,7 @@ export type GuestState = RunningFacts | { readonly state: 'stopped' }
 /** A guest with its state. */
 export interface GuestStatus {
   readonly vmid: Vmid
-  readonly kind: 'qemu'
+  readonly kind: GuestKind
   readonly name: string
   /** In force: what the running guest has, not what is pending. The same holds for what follows from them below. */
   readonly options: Options
@@ -37,7 +46,9 @@ export interface GuestStatus {
   readonly tags: string | undefined
   readonly processors: number
   readonly maxMemoryBytes: number
-  /** Size of the disk it boots from. */
+  /** Of containers. */
+  readonly maxSwapBytes: number
+  /** Size of the disk it boots from, or of its root file system. */
   readonly maxDiskBytes: number
   readonly state: GuestState
 }

@@ -21,6 +21,16 @@ export interface GuestNetwork {
     bridge: string
     netns?: string
   }) => Promise<{ tap: string; fd: number }>
+  /** A cable for a card of a container: the node's end, and the one the container takes. */
+  readonly plugCable: (card: {
+    vmid: Vmid
+    nic: string
+    mac: string
+    bridge: string
+    netns?: string
+    tag?: number | undefined
+    trunks?: string | undefined
+  }) => Promise<{ tap: string; cable: string }>
   /** Another bridge, or other VLANs, for a card that is plugged in. */
   readonly move: (card: {
     vmid: Vmid

@@ -1,7 +1,11 @@
 /**
- * What is configured: the half of the guest service that is about the store. It asks the driver only which
+ * What is configured: the half of the guest service that is about the store. It asks the drivers only which
  * guests run and with what.
+ *
+ * Guests of all kinds share ids, documents and run records. What differs is told by `rules` (what a configuration means)
+ * and done by `drivers` (what happens on the machine).
  */
+import { join } from 'node:path'
 import { Fault, isFault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import { asVmid } from '#base/ids.ts'
@@ -9,13 +13,16 @@ import type { Random } from '#base/random.ts'
 import type { Errors } from '#base/schema/check.ts'
 import type { Store } from '#store/store.ts'
 import type { ConfigChange, GuestConfig, Options, Snapshots } from './config.ts'
-import { digestOf, requireDigest } from './config.ts'
+import { digestOf, requireDigest, touchesStorage } from './config.ts'
+import type { GuestDocument } from './documents.ts'
 import { GuestDocuments } from './documents.ts'
-import { planChange, touchesStorage } from './qemu/change.ts'
+import type { GuestDriver } from './driver.ts'
+import { type GuestKind, nounOf } from './kind.ts'
+import { LxcDriver } from './lxc/driver.ts'
 import type { DriverNeeds } from './qemu/driver.ts'
 import { QemuDriver } from './qemu/driver.ts'
-import { planLive } from './qemu/live-plan.ts'
-import { completedChange } from './qemu/new-guest.ts'
+import { rulesOf } from './rules.ts'
+import { RunRecords } from './run-record.ts'
 
 export interface RegistryNeeds extends DriverNeeds {
   readonly settings: DriverNeeds['settings'] & { readonly node: string }
@@ -25,23 +32,47 @@ export interface RegistryNeeds extends DriverNeeds {
 
 export class GuestRegistry {
   protected readonly documents: GuestDocuments
-  protected readonly driver: QemuDriver
+  protected readonly records: RunRecords
+  protected readonly qemu: QemuDriver
+  protected readonly lxc: LxcDriver
   readonly #random: Random
 
   constructor(needs: RegistryNeeds) {
     this.documents = new GuestDocuments(needs.store, needs.settings.node)
-    this.driver = new QemuDriver(needs)
+    this.records = new RunRecords(join(needs.settings.runDir, 'guests'), needs.store.mark.touch)
+    this.qemu = new QemuDriver(needs, this.records)
+    this.lxc = new LxcDriver(needs, this.records)
     this.#random = needs.random
+  }
+
+  protected driverOf(kind: GuestKind): GuestDriver {
+    return kind === 'lxc' ? this.lxc : this.qemu
+  }
+
+  /** What kind of guest it is, by what runs or ran, else by what is configured. */
+  protected async kindOf(vmid: Vmid): Promise<GuestKind> {
+    return (await this.records.kindOf(vmid)) ?? (await this.documents.find(vmid))?.kind ?? 'qemu'
+  }
+
+  protected async driverFor(vmid: Vmid): Promise<GuestDriver> {
+    return this.driverOf(await this.kindOf(vmid))
   }
 
   async exists(vmid: Vmid): Promise<boolean> {
     return (await this.documents.find(vmid)) !== undefined
   }
 
-  /** @throws Fault `missing` */
-  async config(vmid: Vmid): Promise<GuestConfig> {
-    const { options, reservedBy, snapshots } = await this.documents.get(vmid)
-    const record = await this.driver.running(vmid)
+  /**
+   * @param kind whoever does not say it means a virtual machine: what its options mean is another matter for a container
+   * @throws Fault `missing`
+   */
+  async config(vmid: Vmid, kind: GuestKind | 'any' = 'qemu'): Promise<GuestConfig> {
+    return this.#configIn(vmid, await this.documents.get(vmid, kind === 'any' ? undefined : kind))
+  }
+
+  async #configIn(vmid: Vmid, document: GuestDocument): Promise<GuestConfig> {
+    const { options, reservedBy, snapshots } = document
+    const record = await this.records.running(vmid)
     return {
       options,
       ...(snapshots ? { snapshots } : {}),
@@ -55,8 +86,8 @@ export class GuestRegistry {
    * Takes an id for a guest that is being made by the task `owner`.
    * @throws Fault `conflict` when a guest, or another task's reservation, has it
    */
-  async reserve(vmid: Vmid, owner: string): Promise<void> {
-    await this.documents.create(vmid, { options: {}, reservedBy: owner })
+  async reserve(vmid: Vmid, owner: string, kind: GuestKind = 'qemu'): Promise<void> {
+    await this.documents.create(vmid, { kind, options: {}, reservedBy: owner })
   }
 
   /** True while the guest is reserved by, or was created by, that task: an undo may remove it. */
@@ -69,7 +100,7 @@ export class GuestRegistry {
   async unwrite(vmid: Vmid, owner: string): Promise<void> {
     await this.documents.update(vmid, (document) => {
       const isOwn = document.reservedBy === owner || document.createdBy === owner
-      return isOwn ? { options: {}, reservedBy: owner } : document
+      return isOwn ? { kind: document.kind, options: {}, reservedBy: owner } : document
     })
   }
 
@@ -99,10 +130,12 @@ export class GuestRegistry {
   ): Promise<void> {
     await this.documents.update(vmid, (document) => {
       requireDigest({ options: document.options, digest: digestOf(document.options) }, checks.digest)
-      if (document.reservedBy !== undefined && document.reservedBy !== checks.owner) throw lockedFault(vmid, 'create')
+      if (document.reservedBy !== undefined && document.reservedBy !== checks.owner)
+        throw lockedFault(vmid, 'create', document.kind)
       const createdBy = document.reservedBy ?? document.createdBy
-      const { snapshots } = document
+      const { kind, snapshots } = document
       return {
+        kind,
         options: change(document.options),
         ...(createdBy === undefined ? {} : { createdBy }),
         ...(snapshots ? { snapshots } : {}),
@@ -127,8 +160,8 @@ export class GuestRegistry {
   /** Guests that run now, each with what it runs with. */
   async runningOptions(): Promise<{ readonly vmid: Vmid; readonly options: Options }[]> {
     const found: { vmid: Vmid; options: Options }[] = []
-    for (const vmid of await this.driver.records.all()) {
-      const record = await this.driver.running(vmid)
+    for (const vmid of await this.records.all()) {
+      const record = await this.qemu.running(vmid)
       if (record) found.push({ vmid, options: record.options })
     }
     return found
@@ -136,8 +169,8 @@ export class GuestRegistry {
 
   /** Writes down what became of the running guest's hardware without a start; nothing when it is stopped. */
   async changeRunning(vmid: Vmid, change: (options: Options) => Options): Promise<void> {
-    const record = await this.driver.running(vmid)
-    if (record) await this.driver.records.write(vmid, { ...record, options: change(record.options) })
+    const record = await this.records.running(vmid)
+    if (record) await this.records.write(vmid, { ...record, options: change(record.options) })
   }
 
   /**
@@ -148,11 +181,17 @@ export class GuestRegistry {
   async applyChange(
     vmid: Vmid,
     change: ConfigChange,
-    checks: { readonly digest?: string | undefined; readonly force?: boolean | undefined } = {},
+    checks: {
+      readonly digest?: string | undefined
+      readonly force?: boolean | undefined
+      readonly kind?: GuestKind
+    } = {},
   ): Promise<boolean> {
-    const now = await this.config(vmid)
-    const plan = planChange(vmid, now, change, checks.force)
-    if (touchesStorage(plan) || (now.running && planLive(now.running, plan.options).length > 0)) return false
+    const { kind = 'qemu' } = checks
+    const now = await this.config(vmid, kind)
+    const rules = rulesOf(kind)
+    const plan = rules.plan(vmid, now, change, checks.force)
+    if (touchesStorage(plan) || (now.running && rules.isLive(now.running, plan.options))) return false
     const { running, snapshots } = now
     await this.changeConfig(
       vmid,
@@ -163,7 +202,7 @@ export class GuestRegistry {
           ...(running ? { running } : {}),
           ...(snapshots ? { snapshots } : {}),
         }
-        return completedChange(planChange(vmid, config, change, checks.force).options, this.#random)
+        return rules.completed(rules.plan(vmid, config, change, checks.force).options, this.#random)
       },
       checks,
     )
@@ -179,8 +218,8 @@ export class GuestRegistry {
     vmid: Vmid,
     how: { readonly signal?: AbortSignal; readonly log?: (line: string) => void } = {},
   ): Promise<Errors> {
-    const { options } = await this.documents.get(vmid)
-    return this.driver.changeLive(vmid, options, how)
+    const { kind, options } = await this.documents.get(vmid)
+    return this.driverOf(kind).changeLive(vmid, options, how)
   }
 
   /** @throws Fault `conflict` 'VM 100 already exists on node …' */
@@ -190,7 +229,7 @@ export class GuestRegistry {
 
   /** Forgets a stopped guest, with the logs of its last run. Idempotent. */
   async removeConfig(vmid: Vmid): Promise<void> {
-    await this.driver.forget(vmid)
+    await (await this.driverFor(vmid)).forget(vmid)
     try {
       await this.documents.update(vmid, () => undefined)
     } catch (fault) {
@@ -199,15 +238,19 @@ export class GuestRegistry {
   }
 
   /** Undoes `removeConfig`. Leaves a guest that is there alone. */
-  async restoreConfig(vmid: Vmid, options: Options, snapshots: Snapshots = {}): Promise<void> {
-    if (!(await this.exists(vmid))) await this.documents.create(vmid, { options, snapshots })
+  async restoreConfig(
+    vmid: Vmid,
+    options: Options,
+    { snapshots = {}, kind = 'qemu' }: { readonly snapshots?: Snapshots; readonly kind?: GuestKind } = {},
+  ): Promise<void> {
+    if (!(await this.exists(vmid))) await this.documents.create(vmid, { kind, options, snapshots })
   }
 
   /** @throws Fault `conflict` 'VM is locked (backup)' unless `lock` is the one it has */
   async requireUnlocked(vmid: Vmid, except?: string): Promise<void> {
-    const { options, reservedBy } = await this.documents.get(vmid)
+    const { kind, options, reservedBy } = await this.documents.get(vmid)
     const lock = reservedBy === undefined ? options.lock : 'create'
-    if (lock !== undefined && lock !== except) throw lockedFault(vmid, lock)
+    if (lock !== undefined && lock !== except) throw lockedFault(vmid, lock, kind)
   }
 
   /** The lowest free id. @throws Fault `exhausted` */
@@ -223,6 +266,9 @@ export class GuestRegistry {
   }
 }
 
-export function lockedFault(vmid: Vmid, lock: string): Fault {
-  return new Fault('conflict', `VM is locked (${lock})`, { remedy: `Wait for the task that works on VM ${vmid}.` })
+export function lockedFault(vmid: Vmid, lock: string, kind: GuestKind): Fault {
+  const noun = nounOf[kind]
+  return new Fault('conflict', `${noun} is locked (${lock})`, {
+    remedy: `Wait for the task that works on ${noun} ${vmid}.`,
+  })
 }

@@ -18,6 +18,7 @@ import { asVmid } from '#base/ids.ts'
 import { codeOf, makeDirectory } from '#host/files.ts'
 import { isAlive } from '#host/proc.ts'
 import type { Options } from './config.ts'
+import { type GuestKind, nounOf } from './kind.ts'
 
 export interface ProcessName {
   readonly pid: number
@@ -26,6 +27,7 @@ export interface ProcessName {
 
 export interface StartingRecord {
   readonly state: 'starting'
+  readonly kind: GuestKind
   readonly starter: ProcessName
   /** Task that starts it; empty outside tasks. */
   readonly startedBy: string
@@ -33,19 +35,30 @@ export interface StartingRecord {
   readonly netns: string
 }
 
-export interface RunningRecord {
+interface Running {
   readonly state: 'running'
+  /** QEMU; of a container the monitor that leads it through reboots. */
   readonly process: ProcessName
   readonly startedBy: string
   /** What it was started with. */
   readonly options: Options
-  readonly machine: string
-  readonly qemuVersion: string
   /** Network namespace its cards are in; empty for the node's own. */
   readonly netns: string
-  /** Tap of each card. */
+  /** Tap, or the node's end of the cable, of each card. */
   readonly taps: Readonly<Record<string, string>>
 }
+
+export interface MachineRecord extends Running {
+  readonly kind: 'qemu'
+  readonly machine: string
+  readonly qemuVersion: string
+}
+
+export interface ContainerRecord extends Running {
+  readonly kind: 'lxc'
+}
+
+export type RunningRecord = MachineRecord | ContainerRecord
 
 export type RunRecord = StartingRecord | RunningRecord
 
@@ -68,6 +81,17 @@ export class RunRecords {
     return record && record !== 'unreadable' && (await isAliveRecord(record)) ? record : undefined
   }
 
+  async running(vmid: Vmid): Promise<RunningRecord | undefined> {
+    const record = await this.alive(vmid)
+    return record?.state === 'running' ? record : undefined
+  }
+
+  /** What kind of guest has a record here, alive or not, or is being cleaned up after. */
+  async kindOf(vmid: Vmid): Promise<GuestKind | undefined> {
+    const record = (await this.#read(this.#path(vmid))) ?? (await this.#read(this.#claimed(vmid)))
+    return record === undefined || record === 'unreadable' ? undefined : record.kind
+  }
+
   /**
    * Begins a start. @throws Fault `conflict` when somebody else started, or is starting, the guest
    */
@@ -82,7 +106,8 @@ export class RunRecords {
         this.#changed()
       }
     } catch (cause) {
-      if (codeOf(cause) === 'EEXIST') throw new Fault('conflict', `VM ${vmid} already running`, { cause })
+      if (codeOf(cause) === 'EEXIST')
+        throw new Fault('conflict', `${nounOf[record.kind]} ${vmid} already running`, { cause })
       throw cause
     }
   }
@@ -137,7 +162,7 @@ export class RunRecords {
     let record: RunRecord | 'unreadable' | undefined
     const isGone = async () => (record = await this.#read(this.#claimed(vmid))) === undefined
     try {
-      await waitFor(isGone, { what: `clean-up of VM ${vmid}`, timeoutMs: cleanUpLimitMs })
+      await waitFor(isGone, { what: `clean-up of guest ${vmid}`, timeoutMs: cleanUpLimitMs })
       return undefined
     } catch (fault) {
       if (isFault(fault, 'timeout')) return record
@@ -160,7 +185,7 @@ export class RunRecords {
   async #read(path: string): Promise<RunRecord | 'unreadable' | undefined> {
     try {
       const value: unknown = JSON.parse(await readFile(path, 'utf8'))
-      return isRunRecord(value) ? value : 'unreadable'
+      return asRunRecord(value) ?? 'unreadable'
     } catch (cause) {
       if (codeOf(cause) === 'ENOENT') return undefined
       // The starter died between creating the file and writing it: a start that never got anywhere.
@@ -187,7 +212,9 @@ async function isAliveRecord(record: RunRecord): Promise<boolean> {
   return isAlive(pid, startTime)
 }
 
-function isRunRecord(value: unknown): value is RunRecord {
-  if (typeof value !== 'object' || value === null || !('state' in value)) return false
-  return value.state === 'running' ? 'process' in value && 'options' in value : value.state === 'starting'
+function asRunRecord(value: unknown): RunRecord | undefined {
+  if (typeof value !== 'object' || value === null || !('state' in value)) return undefined
+  const isOne = value.state === 'running' ? 'process' in value && 'options' in value : value.state === 'starting'
+  // Before there were containers, no record said that its guest was none.
+  return isOne ? ({ kind: 'qemu', ...value } as RunRecord) : undefined
 }

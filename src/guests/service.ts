@@ -6,31 +6,24 @@
  * guest exclude each other by the lock `guest/<vmid>` of the task that calls them; what must hold even
  * without it (two starts, a start beside a clean-up) is kept by the run records.
  */
-import type { Socket } from 'node:net'
-import { join } from 'node:path'
-import { Fault, isFault, messageOf } from '#base/fault.ts'
-import type { Vmid, VolumeId } from '#base/ids.ts'
+import { Fault, isFault } from '#base/fault.ts'
+import { waitFor } from '#base/clock.ts'
+import type { Vmid } from '#base/ids.ts'
 import { inTurns } from '#base/in-turns.ts'
-import { AgentClient } from '#host/guest-agent.ts'
-import type { QmpClient } from '#host/qmp.ts'
-import type { Listener } from '#host/unix-peer.ts'
-import { cloudInitPart, writeCloudInit } from './cloud-init/drive.ts'
-import { toldOptions } from './cloud-init/options.ts'
+import { isAlive } from '#host/proc.ts'
 import type { Options } from './config.ts'
 import { isTemplate } from './config.ts'
-import { configuredFacts } from './configured-facts.ts'
+import { GuestContainers } from './containers.ts'
 import { Counters } from './counters.ts'
 import type { GuestDocument } from './documents.ts'
 import type { GuestStatus, GuestSummary, StartOptions } from './guest.ts'
 import { type HookPhase, runHook } from './hook.ts'
-import { agentOf } from './qemu/agent.ts'
-import type { qmpSockets } from './qemu/command-line.ts'
-import { cloudInitVolumesIn, driveOf, printDrive } from './qemu/drive.ts'
-import { type ConsolePlace, connectScreen, connectSerial, requireScreen, serialPortOf } from './qemu/console.ts'
+import { type GuestKind, nounOf } from './kind.ts'
 import { sample } from './qemu/monitor.ts'
-import { nicsOf } from './qemu/nic.ts'
 import type { RegistryNeeds } from './registry.ts'
-import { GuestRegistry, lockedFault } from './registry.ts'
+import { lockedFault } from './registry.ts'
+import { configuredFacts } from './configured-facts.ts'
+import type { RunningRecord } from './run-record.ts'
 
 export interface ShutdownOptions {
   readonly timeoutMs?: number
@@ -41,12 +34,16 @@ export interface ShutdownOptions {
 }
 
 const defaultShutdownMs = 60_000
+const tooLate: Readonly<Record<GuestKind, string>> = {
+  qemu: 'VM quit/powerdown failed - got timeout',
+  lxc: 'container did not stop - got timeout',
+}
 /** A list waits for a QEMU that does not answer no longer than this. */
 const sampleLimitMs = 1_000
 /** Running guests a list asks at a time. */
 const askedAtOnce = 32
 
-export class GuestService extends GuestRegistry {
+export class GuestService extends GuestContainers {
   readonly #needs: RegistryNeeds
   readonly #counters: Counters
 
@@ -57,15 +54,16 @@ export class GuestService extends GuestRegistry {
       clock: needs.clock,
       log: needs.log,
       sample: async (vmid, record) => {
-        await using monitor = await this.driver.monitorOf(vmid, record, 'short', { timeoutMs: sampleLimitMs })
+        await using monitor = await this.qemu.monitorOf(vmid, record, 'short', { timeoutMs: sampleLimitMs })
         return await sample(monitor, record.options)
       },
+      useOfContainer: (vmid, record) => this.lxc.use(vmid, record),
     })
   }
 
   /** Every guest with its state, by id; guests being created included. */
   async list(): Promise<GuestSummary[]> {
-    const [guests, recorded] = await Promise.all([this.documents.list(), this.driver.records.all()])
+    const [guests, recorded] = await Promise.all([this.documents.list(), this.records.all()])
     // Most guests of a long list have no record: they do not run, and there is nothing to read.
     const mayRun = new Set(recorded)
     // All at once would be one long turn of the event loop, in which nobody else is answered.
@@ -76,237 +74,119 @@ export class GuestService extends GuestRegistry {
 
   // Running guests
 
-  async status(vmid: Vmid): Promise<GuestStatus> {
-    return this.#describe(vmid, await this.documents.get(vmid), false)
+  /** @param kind a guest of another kind is not meant. @throws Fault `missing` */
+  async status(vmid: Vmid, kind?: GuestKind): Promise<GuestStatus> {
+    return this.#describe(vmid, await this.documents.get(vmid, kind), false)
   }
 
   async isRunning(vmid: Vmid): Promise<boolean> {
-    return (await this.driver.running(vmid)) !== undefined
+    return (await this.records.running(vmid)) !== undefined
   }
 
   /** @throws Fault `conflict` 'VM 100 not running' */
   async isPaused(vmid: Vmid): Promise<boolean> {
+    if ((await this.kindOf(vmid)) === 'lxc') return this.lxc.isFrozen(vmid)
     await using monitor = await this.qmp(vmid)
     return !(await monitor.execute<{ running: boolean }>('query-status')).running
   }
 
-  /** Its cards whose bridge this node does not have: with them it does not start. */
-  async withoutBridge(options: Options): Promise<{ readonly name: string; readonly bridge: string }[]> {
-    const wanted = nicsOf(options).flatMap(({ name, bridge }) => (bridge === undefined ? [] : [{ name, bridge }]))
-    if (wanted.length === 0) return []
-    const there = await this.#needs.network.bridgeNames()
-    return wanted.filter(({ bridge }) => !there.includes(bridge))
-  }
-
   /** The task that started the running guest; undefined when it is stopped. */
   async startedBy(vmid: Vmid): Promise<string | undefined> {
-    return (await this.driver.running(vmid))?.startedBy
+    return (await this.records.running(vmid))?.startedBy
   }
 
   /** Directory of the guest's sockets and logs: `qmp.sock`, `agent.sock`, `serial.sock`, `serial.log`, `firmware.log`, `vnc.sock`, `qemu.log`. */
   runDirOf(vmid: Vmid): string {
-    return this.driver.runDirOf(vmid)
+    return this.qemu.runDirOf(vmid)
   }
 
-  /** Who must be found at the sockets in there. @throws Fault `conflict` 'VM 100 not running' */
-  async listenerOf(vmid: Vmid): Promise<Listener> {
-    return this.driver.listenerOf(vmid, await this.driver.requireRunning(vmid))
-  }
-
-  /** The uid (and gid) its QEMU runs as. */
-  uidOf(vmid: Vmid): number {
-    return this.driver.uidOf(vmid)
-  }
-
-  /** Its control group, below each controller. */
+  /** Control group of a virtual machine, below each controller. */
   groupOf(vmid: Vmid): string {
-    return this.driver.groupOf(vmid)
+    return this.qemu.groupOf(vmid)
   }
 
   /** Starts the guest from what is configured. Returns once its processors run. */
   async start(vmid: Vmid, how: StartOptions = {}): Promise<void> {
-    const { options: wanted, reservedBy } = await this.documents.get(vmid)
+    const { kind, options: wanted, reservedBy } = await this.documents.get(vmid)
     const options = how.memory?.options ?? wanted
-    if (reservedBy !== undefined) throw lockedFault(vmid, 'create')
-    if (isTemplate(wanted)) throw new Fault('conflict', `you can't start a vm if it's a template`)
-    if (await this.isRunning(vmid)) throw new Fault('conflict', `VM ${vmid} already running`)
-    await this.#writeCloudInit(vmid, how.toldName === undefined ? options : { ...options, name: how.toldName })
+    if (reservedBy !== undefined) throw lockedFault(vmid, 'create', kind)
+    if (isTemplate(wanted)) {
+      throw new Fault('conflict', `you can't start a ${nounOf[kind].toLowerCase()} if it's a template`)
+    }
+    if (await this.isRunning(vmid)) throw new Fault('conflict', `${nounOf[kind]} ${vmid} already running`)
+    if (kind === 'qemu') {
+      await this.writeCloudInit(vmid, how.toldName === undefined ? options : { ...options, name: how.toldName })
+    }
     await this.#hook(vmid, options, 'pre-start')
-    await this.driver.start(vmid, options, how)
+    await this.driverOf(kind).start(vmid, options, how)
     await this.#hookAfter(vmid, options, 'post-start')
-  }
-
-  async #writeCloudInit(vmid: Vmid, options: Options): Promise<void> {
-    const [drive] = cloudInitVolumesIn(options)
-    if (drive) await writeCloudInit(this.#needs, vmid, { volid: drive.volid, options })
-  }
-
-  /** What the guest's cloud-init drive would hold if it were written now. @throws Fault `missing` naming a snippet */
-  async cloudInitPart(vmid: Vmid, part: 'user' | 'network' | 'meta'): Promise<string> {
-    return cloudInitPart(this.#needs, vmid, toldOptions(await this.config(vmid)), part)
-  }
-
-  /**
-   * Writes the guest's cloud-init drive anew; a running guest gets it as a new disc. For operations that hold the
-   * guest's lock.
-   * @param told what it is told instead of what is configured: what a running guest had, to take an update back
-   * @throws Fault `conflict` when there is none, `missing` naming a snippet, `exhausted`
-   */
-  async updateCloudInit(vmid: Vmid, told?: Options): Promise<void> {
-    const { volid } = await this.requireCloudInit(vmid)
-    const config = await this.config(vmid)
-    const options = told ?? toldOptions(config)
-    await writeCloudInit(this.#needs, vmid, { volid, options })
-    const [inserted] = cloudInitVolumesIn(config.running ?? {})
-    if (!config.running || !inserted) return
-    const text = printDrive(driveOf(inserted.name, config.running[inserted.name] ?? ''), { file: volid })
-    await this.driver.changeMedium(vmid, driveOf(inserted.name, text), volid)
-    await this.changeRunning(vmid, () => ({ ...options, [inserted.name]: text }))
-  }
-
-  /** @throws Fault `conflict` saying how to get one */
-  async requireCloudInit(vmid: Vmid): Promise<{ name: string; volid: VolumeId }> {
-    const [drive] = cloudInitVolumesIn((await this.config(vmid)).options)
-    if (drive) return drive
-    throw new Fault('conflict', `VM ${vmid} has no cloud-init drive`, {
-      remedy: `Give it one: \`hako vm set ${vmid} --ide2 <storage>:cloudinit\`.`,
-    })
   }
 
   /** Makes true that a start by this task never happened; leaves a guest another task started alone. */
   async undoStart(vmid: Vmid, startedBy: string): Promise<void> {
-    if ((await this.startedBy(vmid)) === startedBy) await this.driver.stop(vmid)
-    else await this.driver.reap(vmid, { waits: true })
+    const driver = await this.driverFor(vmid)
+    if ((await this.startedBy(vmid)) === startedBy) await driver.stop(vmid)
+    else await driver.reap(vmid, { waits: true })
   }
 
   /**
-   * Asks the guest to shut down, through its agent when that answers, else by the power button.
+   * Asks the guest to shut down: a virtual machine through its agent when that answers, else by the power button, a
+   * container through its init.
    * @throws Fault `timeout` when it does not follow, unless `forceStop`
    */
   async shutdown(vmid: Vmid, how: ShutdownOptions = {}): Promise<void> {
     const { timeoutMs = defaultShutdownMs, forceStop = false, signal, log = () => {} } = how
-    const { process, options } = await this.driver.requireRunning(vmid)
-    await this.#hookAfter(vmid, options, 'pre-stop')
+    const record = await this.#requireRunning(vmid)
+    const driver = this.driverOf(record.kind)
+    await this.#hookAfter(vmid, record.options, 'pre-stop')
     try {
-      log(
-        (await this.#askToShutDown(vmid, options)) ? 'asked the guest agent to shut down' : 'pressed the power button',
-      )
-      await this.driver.untilGone(process, timeoutMs, signal)
-      await this.driver.reap(vmid, { waits: true })
+      log(await this.#askToShutDown(vmid, record))
+      const { pid, startTime } = record.process
+      const isGone = async () => !(await isAlive(pid, startTime))
+      await waitFor(isGone, { what: `end of process ${pid}`, timeoutMs, everyMs: 20, signal })
+      await driver.reap(vmid, { waits: true })
     } catch (fault) {
       if (!isFault(fault, 'timeout')) throw fault
-      if (!forceStop) throw new Fault('timeout', 'VM quit/powerdown failed - got timeout', { cause: fault })
+      if (!forceStop) throw new Fault('timeout', tooLate[record.kind], { cause: fault })
       log(`it did not shut down within ${timeoutMs / 1000} s and is stopped`)
-      await this.driver.stop(vmid)
+      await driver.stop(vmid)
     }
-    await this.#hookAfter(vmid, options, 'post-stop')
+    await this.#hookAfter(vmid, record.options, 'post-stop')
   }
 
-  /** True when the agent took the wish. */
-  async #askToShutDown(vmid: Vmid, options: Options): Promise<boolean> {
-    if (agentOf(options).isEnabled) {
-      try {
-        await using agent = await this.agent(vmid)
-        await agent.tell('guest-shutdown')
-        return true
-      } catch (fault) {
-        this.#needs.log.info(`agent of VM ${vmid} cannot shut it down`, { reason: messageOf(fault) })
-      }
+  /** @returns what was done, for the log */
+  async #askToShutDown(vmid: Vmid, { kind, options }: RunningRecord): Promise<string> {
+    if (kind === 'lxc') {
+      await this.lxc.askToShutDown(vmid)
+      return 'told its init to shut down'
     }
-    await using monitor = await this.qmp(vmid)
-    await monitor.execute('system_powerdown')
-    return false
+    return (await this.askToShutDown(vmid, options)) ? 'asked the guest agent to shut down' : 'pressed the power button'
+  }
+
+  /** @throws Fault `conflict` 'VM 100 not running' */
+  async #requireRunning(vmid: Vmid): Promise<RunningRecord> {
+    const record = await this.records.running(vmid)
+    if (!record) throw new Fault('conflict', `${nounOf[await this.kindOf(vmid)]} ${vmid} not running`)
+    return record
   }
 
   /** Pulls the plug. @throws Fault `conflict` 'VM 100 not running' */
   async stop(vmid: Vmid): Promise<void> {
-    const { options } = await this.driver.requireRunning(vmid)
+    const { kind, options } = await this.#requireRunning(vmid)
     await this.#hookAfter(vmid, options, 'pre-stop')
-    await this.driver.stop(vmid)
+    await this.driverOf(kind).stop(vmid)
     await this.#hookAfter(vmid, options, 'post-stop')
-  }
-
-  /** Presses the reset button. */
-  async reset(vmid: Vmid): Promise<void> {
-    await this.#command(vmid, 'system_reset')
   }
 
   /** Halts the processors; memory stays. */
   async suspend(vmid: Vmid): Promise<void> {
-    await this.#command(vmid, 'stop')
+    if ((await this.kindOf(vmid)) === 'lxc') await this.lxc.freeze(vmid, true)
+    else await this.command(vmid, 'stop')
   }
 
   async resume(vmid: Vmid): Promise<void> {
-    await this.#command(vmid, 'cont')
-  }
-
-  async #command(vmid: Vmid, command: string): Promise<void> {
-    await using monitor = await this.qmp(vmid)
-    await monitor.execute(command)
-  }
-
-  /**
-   * A control connection. QEMU serves one client on each monitor: keep `short` for questions, and use
-   * `long` for jobs that stay connected.
-   * @throws Fault `conflict` 'VM 100 not running'
-   */
-  async qmp(vmid: Vmid, which: keyof typeof qmpSockets = 'short', signal?: AbortSignal): Promise<QmpClient> {
-    return this.driver.monitor(vmid, which, signal)
-  }
-
-  /** Helpers of the node send what they hold for the running guest along with its state, or no longer. */
-  setStateBus(vmid: Vmid, isWanted: boolean): Promise<void> {
-    return this.driver.setStateBus(vmid, isWanted)
-  }
-
-  /** Connects to the screen of the running guest, which speaks VNC. @throws Fault `conflict` when it has none */
-  async connectScreen(vmid: Vmid): Promise<Socket> {
-    return connectScreen(await this.#consolePlace(vmid))
-  }
-
-  /** @throws Fault `conflict` when the running guest has no screen, or does not run */
-  async requireScreen(vmid: Vmid): Promise<void> {
-    requireScreen(vmid, (await this.#consolePlace(vmid)).record.options)
-  }
-
-  /** Which of its serial ports a terminal means. @throws Fault `conflict` when it has none, or does not run */
-  async serialPort(vmid: Vmid, wanted?: string): Promise<number> {
-    return serialPortOf(vmid, (await this.#consolePlace(vmid)).record.options, wanted)
-  }
-
-  /** QEMU serves one client on each port. */
-  async connectSerial(vmid: Vmid, index: number): Promise<Socket> {
-    return connectSerial(await this.#consolePlace(vmid), index)
-  }
-
-  async #consolePlace(vmid: Vmid): Promise<ConsolePlace> {
-    await this.documents.get(vmid)
-    const record = await this.driver.requireRunning(vmid)
-    return { vmid, runDir: this.runDirOf(vmid), listener: this.driver.listenerOf(vmid, record), record }
-  }
-
-  /** @throws Fault `unavailable` when the guest has no agent, does not run, or its agent does not answer */
-  async agent(vmid: Vmid): Promise<AgentClient> {
-    const record = await this.driver.running(vmid)
-    if (!record) throw new Fault('unavailable', `VM ${vmid} is not running`)
-    if (!agentOf(record.options).isEnabled) {
-      throw new Fault('unavailable', 'No QEMU guest agent configured', {
-        remedy: `Install qemu-guest-agent in the guest, then: hako vm set ${vmid} --agent 1, and start it anew.`,
-      })
-    }
-    const listener = this.driver.listenerOf(vmid, record)
-    return AgentClient.connect(join(this.runDirOf(vmid), 'agent.sock'), { listener, random: this.#needs.random })
-  }
-
-  /** One agent command on a connection of its own. */
-  async agentExecute<T = unknown>(
-    vmid: Vmid,
-    command: string,
-    args: object = {},
-    how: { readonly timeoutMs?: number; readonly signal?: AbortSignal } = {},
-  ): Promise<T> {
-    await using agent = await this.agent(vmid)
-    return await agent.execute<T>(command, args, how)
+    if ((await this.kindOf(vmid)) === 'lxc') await this.lxc.freeze(vmid, false)
+    else await this.command(vmid, 'cont')
   }
 
   /**
@@ -314,9 +194,10 @@ export class GuestService extends GuestRegistry {
    * left. Returns the running ones.
    */
   async adopt(): Promise<Vmid[]> {
-    const records = await this.driver.records.all()
+    const records = await this.records.all()
     for (const vmid of records) {
-      if (await this.driver.reap(vmid, { waits: true })) this.#needs.log.info(`VM ${vmid} ended while nobody watched`)
+      const driver = await this.driverFor(vmid)
+      if (await driver.reap(vmid, { waits: true })) this.#needs.log.info(`guest ${vmid} ended while nobody watched`)
     }
     return this.#runningOf(records)
   }
@@ -327,19 +208,20 @@ export class GuestService extends GuestRegistry {
    */
   async reapDead(): Promise<Vmid[]> {
     const reaped: Vmid[] = []
-    for (const vmid of await this.driver.records.all()) {
-      if (await this.driver.reap(vmid)) {
+    for (const vmid of await this.records.all()) {
+      const driver = await this.driverFor(vmid)
+      if (await driver.reap(vmid)) {
         reaped.push(vmid)
         const ended = await this.documents.find(vmid)
         if (ended) await this.#hookAfter(vmid, ended.options, 'post-stop')
-      } else await this.driver.boundLogs(vmid)
+      } else await driver.boundLogs(vmid)
     }
     return reaped
   }
 
   /** Removes a stopped guest's leftovers; for operations that hold its lock. */
   async reap(vmid: Vmid): Promise<void> {
-    await this.driver.reap(vmid, { waits: true })
+    await (await this.driverFor(vmid)).reap(vmid, { waits: true })
   }
 
   async #runningOf(vmids: readonly Vmid[]): Promise<Vmid[]> {
@@ -348,7 +230,7 @@ export class GuestService extends GuestRegistry {
   }
 
   async #describe(vmid: Vmid, document: GuestDocument, mayBeOld: boolean): Promise<GuestStatus> {
-    const record = await this.driver.running(vmid)
+    const record = await this.records.running(vmid)
     if (!record) return withoutProcess(vmid, document)
     const facts = configuredFacts(vmid, document, record.options)
     const { processors, maxMemoryBytes: memoryBytes } = facts
@@ -366,7 +248,7 @@ export class GuestService extends GuestRegistry {
       await this.#hook(vmid, options, phase)
     } catch (fault) {
       if (!isFault(fault)) throw fault
-      this.#needs.log.warn(`the hook script of VM ${vmid} failed`, { phase, reason: fault.message })
+      this.#needs.log.warn(`the hook script of guest ${vmid} failed`, { phase, reason: fault.message })
     }
   }
 }

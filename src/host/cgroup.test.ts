@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { isFault } from '#base/fault.ts'
-import { Cgroups, parseMounts, sharesToWeight } from './cgroup.ts'
+import { sharesToWeight } from './cgroup-limits.ts'
+import { Cgroups, parseMounts } from './cgroup.ts'
 
 const hybrid = `tmpfs /sys/fs/cgroup tmpfs rw,relatime,mode=755 0 0
 cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0
@@ -23,8 +24,11 @@ test('the mount table names a tree per controller, also where two share one', ()
       memory: '/sys/fs/cgroup/memory',
     },
     v2: '/sys/fs/cgroup/unified',
+    cpuset: undefined,
+    all: ['unified', 'cpu,cpuacct', 'memory', 'systemd'].map((name) => `/sys/fs/cgroup/${name}`),
   })
-  assert.deepEqual(parseMounts('cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n'), { v1: {}, v2: '/sys/fs/cgroup' })
+  const unified = parseMounts('cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n')
+  assert.deepEqual(unified, { v1: {}, v2: '/sys/fs/cgroup', cpuset: undefined, all: ['/sys/fs/cgroup'] })
 })
 
 test('shares become the weight of the same meaning', () => {
@@ -144,7 +148,20 @@ test('in the unified world limits are written in its own files and words', async
     assert.equal(await readFile(join(group, 'cpu.max'), 'utf8'), '150000 100000')
     await writeFile(join(group, 'memory.current'), '4096\n')
     await writeFile(join(group, 'cpu.stat'), 'usage_usec 2500000\nuser_usec 1\n')
-    assert.deepEqual(await cgroups.counters('hakobune-x/qemu-7'), { memoryBytes: 4096, cpuSeconds: 2.5, processes: 0 })
+    await writeFile(join(group, 'memory.stat'), 'anon 1024\ninactive_file 2048\n')
+    await writeFile(join(group, 'memory.swap.current'), '512\n')
+    await writeFile(join(group, 'io.stat'), '8:0 rbytes=100 wbytes=7 rios=1\n8:16 rbytes=20 wbytes=1 rios=1\n')
+    assert.deepEqual(await cgroups.counters('hakobune-x/qemu-7'), {
+      memoryBytes: 4096,
+      idleCacheBytes: 2048,
+      swapBytes: 512,
+      diskReadBytes: 120,
+      diskWriteBytes: 8,
+      cpuSeconds: 2.5,
+      processes: 0,
+    })
+    await cgroups.limit('hakobune-x/qemu-7', { cpuQuota: -1 })
+    assert.equal(await readFile(join(group, 'cpu.max'), 'utf8'), 'max 100000')
   } finally {
     await rm(tree, { recursive: true })
   }

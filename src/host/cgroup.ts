@@ -13,32 +13,34 @@ import { mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { waitFor } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
+import type { Controller, GroupLimits, LimitFile } from './cgroup-limits.ts'
+import { countsSwap, limitFiles } from './cgroup-limits.ts'
 import { codeOf, readIfPresent } from './files.ts'
-
-export type Controller = 'cpu' | 'cpuacct' | 'memory' | 'pids' | 'freezer'
-
-export interface GroupLimits {
-  readonly memoryBytes?: number
-  /** Share of the processors under contention: 2 to 262144, an ordinary group has 1024. */
-  readonly cpuShares?: number
-  /** Most processors it may keep busy: 1.5 is one and a half. */
-  readonly cpuQuota?: number
-  readonly pids?: number
-}
 
 export interface GroupCounters {
   readonly memoryBytes: number | undefined
+  /** Of that, files nobody has read for a while: the kernel takes them back before it lets anybody starve. */
+  readonly idleCacheBytes: number
+  readonly swapBytes: number
+  readonly diskReadBytes: number
+  readonly diskWriteBytes: number
   readonly cpuSeconds: number | undefined
   readonly processes: number
 }
 
 /** Where the groups live: per controller (v1), or one tree and the controllers that work in it (v2). */
 export type CgroupLayout =
-  | { readonly version: 'v1'; readonly trees: Readonly<Partial<Record<Controller, string>>> }
+  | {
+      readonly version: 'v1'
+      readonly trees: Readonly<Partial<Record<Controller, string>>>
+      /** Others make groups there; here it is only looked at. */
+      readonly cpuset?: string | undefined
+      /** Where others may have made groups of the same names, which go with ours. */
+      readonly others?: readonly string[]
+    }
   | { readonly version: 'v2'; readonly tree: string; readonly controllers: readonly Controller[] }
 
-const controllersOfInterest: readonly Controller[] = ['cpu', 'cpuacct', 'memory', 'pids', 'freezer']
-const PERIOD_US = 100_000
+const controllersOfInterest: readonly Controller[] = ['cpu', 'cpuacct', 'memory', 'pids', 'freezer', 'blkio']
 
 /** The file by which a v1 controller shows, in a fresh group, that it is alive. */
 const v1Sign: Readonly<Record<Controller, string>> = {
@@ -47,19 +49,29 @@ const v1Sign: Readonly<Record<Controller, string>> = {
   memory: 'memory.limit_in_bytes',
   pids: 'pids.max',
   freezer: 'freezer.state',
+  blkio: 'blkio.throttle.io_service_bytes',
 }
 
 /** Mounted hierarchies by `/proc/mounts`. A hybrid machine has both kinds; v1 wins, for it holds the controllers. */
-export function parseMounts(text: string): { v1: Partial<Record<Controller, string>>; v2: string | undefined } {
+export function parseMounts(text: string): {
+  readonly v1: Partial<Record<Controller, string>>
+  readonly v2: string | undefined
+  readonly cpuset: string | undefined
+  /** Every tree of the old kind, and the new one. */
+  readonly all: readonly string[]
+} {
   const v1: Partial<Record<Controller, string>> = {}
-  let v2: string | undefined
+  const all: string[] = []
+  let [v2, cpuset]: (string | undefined)[] = []
   for (const line of text.split('\n')) {
     const [, path = '', type, options = ''] = line.split(' ')
+    if (type === 'cgroup2' || type === 'cgroup') all.push(path)
     if (type === 'cgroup2') v2 ??= path
     if (type !== 'cgroup') continue
+    if (options.split(',').includes('cpuset')) cpuset ??= path
     for (const name of controllersOfInterest) if (options.split(',').includes(name)) v1[name] ??= path
   }
-  return { v1, v2 }
+  return { v1, v2, cpuset, all }
 }
 
 export class Cgroups {
@@ -80,7 +92,10 @@ export class Cgroups {
       const tree = found.v1[name]
       if (tree !== undefined && (await works(tree, v1Sign[name]))) trees[name] = tree
     }
-    if (Object.keys(trees).length > 0) return new Cgroups({ version: 'v1', trees })
+    if (Object.keys(trees).length > 0) {
+      const others = found.all.filter((tree) => !Object.values(trees).includes(tree))
+      return new Cgroups({ version: 'v1', trees, cpuset: found.cpuset, others })
+    }
     if (found.v2 === undefined || !(await works(found.v2, 'cgroup.procs'))) {
       throw new Fault('unavailable', 'no control group hierarchy works: guests cannot be limited', {
         remedy: 'Mount cgroup2 on /sys/fs/cgroup, and run as root.',
@@ -110,13 +125,44 @@ export class Cgroups {
 
   /** Changes limits of a group that exists, also while it is in use. */
   async limit(name: string, limits: GroupLimits): Promise<{ unkept: (keyof GroupLimits)[] }> {
-    const unkept: (keyof GroupLimits)[] = []
-    for (const [limit, controller, file, value] of limitFiles(limits, this.#layout.version)) {
-      const directory = this.#directoryOf(controller, name)
-      if (directory === undefined) unkept.push(limit)
-      else await setLimit(join(directory, file), value)
+    const { files, unkept } = this.limitsAsFiles(limits)
+    // The kernel holds memory to no more than memory and swap together: which of them goes first depends on the way.
+    const both = files.filter(({ limit }) => limit === 'swapBytes')
+    for (const { controller, file, value } of both) {
+      await writeFile(join(this.#directoryOf(controller, name) ?? '', file), value).catch(() => {})
+    }
+    for (const { controller, file, value } of files) {
+      await setLimit(join(this.#directoryOf(controller, name) ?? '', file), value)
     }
     return { unkept }
+  }
+
+  /** The files of a group, and what is in them, that keep these limits here; and the limits nothing here can keep. */
+  limitsAsFiles(limits: GroupLimits): { files: LimitFile[]; unkept: (keyof GroupLimits)[] } {
+    const files: LimitFile[] = []
+    const unkept: (keyof GroupLimits)[] = []
+    for (const [limit, controller, file, value] of limitFiles(limits, this.#layout.version)) {
+      const top = this.#treeOf(controller)
+      // Kernels can be told to count no swap; then there is no such file, at the top neither.
+      const isThere = top !== undefined && (limit !== 'swapBytes' || countsSwap(top, this.#layout.version))
+      if (isThere) files.push({ limit, controller, file, value })
+      else unkept.push(limit)
+    }
+    return { files, unkept }
+  }
+
+  /** Halts everything in the group, or lets it go on. @throws Fault `timeout` */
+  async freeze(name: string, frozen: boolean): Promise<void> {
+    await this.#freeze(name, frozen)
+    const what = `${frozen ? 'halting' : 'waking'} of the control group '${name}'`
+    await waitFor(async () => (await this.isFrozen(name)) === frozen, { what, timeoutMs: 10_000, everyMs: 5 })
+  }
+
+  async isFrozen(name: string): Promise<boolean> {
+    if (this.#layout.version === 'v2') {
+      return /^frozen 1$/m.test((await this.#read('freezer', name, 'cgroup.events')) ?? '')
+    }
+    return (await this.#read('freezer', name, 'freezer.state'))?.trim() === 'FROZEN'
   }
 
   async addProcess(name: string, pid: number): Promise<void> {
@@ -135,11 +181,33 @@ export class Cgroups {
     const memory = await this.#read('memory', name, isV2 ? 'memory.current' : 'memory.usage_in_bytes')
     const cpu = await this.#read(isV2 ? 'cpu' : 'cpuacct', name, isV2 ? 'cpu.stat' : 'cpuacct.usage')
     const micros = isV2 ? Number(/^usage_usec (\d+)$/m.exec(cpu ?? '')?.[1] ?? 0) : Number(cpu ?? 0) / 1000
+    const stat = (await this.#read('memory', name, 'memory.stat')) ?? ''
+    const swap = isV2 ? await this.#read('memory', name, 'memory.swap.current') : field(stat, 'total_swap')
     return {
       memoryBytes: memory === undefined ? undefined : Number(memory),
+      idleCacheBytes: Number(field(stat, isV2 ? 'inactive_file' : 'total_inactive_file') ?? 0),
+      swapBytes: Number(swap ?? 0),
+      ...(await this.#diskBytes(name)),
       cpuSeconds: cpu === undefined ? undefined : micros / 1_000_000,
       processes: (await this.processes(name)).length,
     }
+  }
+
+  async #diskBytes(name: string): Promise<{ diskReadBytes: number; diskWriteBytes: number }> {
+    const isV2 = this.#layout.version === 'v2'
+    const text = await this.#read('blkio', name, isV2 ? 'io.stat' : 'blkio.throttle.io_service_bytes_recursive')
+    const sum = (pattern: RegExp) =>
+      [...(text ?? '').matchAll(pattern)].reduce((total, [, bytes]) => total + Number(bytes), 0)
+    return isV2
+      ? { diskReadBytes: sum(/\brbytes=(\d+)/g), diskWriteBytes: sum(/\bwbytes=(\d+)/g) }
+      : { diskReadBytes: sum(/^\d+:\d+ Read (\d+)$/gm), diskWriteBytes: sum(/^\d+:\d+ Write (\d+)$/gm) }
+  }
+
+  /** Processors the group is held to, `0,2-3`; undefined without such a group or controller. */
+  async processorsOf(name: string): Promise<string | undefined> {
+    const { layout } = this
+    const tree = layout.version === 'v2' ? layout.tree : layout.cpuset
+    return tree === undefined ? undefined : (await readIfPresent(join(tree, name, 'cpuset.cpus')))?.trim()
   }
 
   /** Pids of the group and of those below it, in whatever tree they are. */
@@ -169,7 +237,9 @@ export class Cgroups {
    * @throws Fault `timeout` when processes stay in it.
    */
   async removeGroup(name: string): Promise<void> {
-    for (const directory of this.#directories(name)) {
+    const { layout } = this
+    const others = layout.version === 'v1' ? (layout.others ?? []) : []
+    for (const directory of [...this.#directories(name), ...others.map((tree) => join(tree, name))]) {
       await waitFor(async () => isRemoved(directory), {
         what: `removal of the control group '${directory}', which still has processes`,
         timeoutMs: 10_000,
@@ -194,10 +264,14 @@ export class Cgroups {
   }
 
   #directoryOf(controller: Controller, name: string): string | undefined {
-    const { layout } = this
-    if (layout.version === 'v2') return layout.controllers.includes(controller) ? join(layout.tree, name) : undefined
-    const tree = layout.trees[controller]
+    const tree = this.#treeOf(controller)
     return tree === undefined ? undefined : join(tree, name)
+  }
+
+  #treeOf(controller: Controller): string | undefined {
+    const { layout } = this
+    if (layout.version === 'v1') return layout.trees[controller]
+    return isOf(layout.controllers, controller) ? layout.tree : undefined
   }
 
   async #read(controller: Controller, name: string, file: string): Promise<string | undefined> {
@@ -215,43 +289,9 @@ export class Cgroups {
   }
 }
 
-function limitFiles(
-  limits: GroupLimits,
-  version: CgroupLayout['version'],
-): (readonly [limit: keyof GroupLimits, controller: Controller, file: string, value: string])[] {
-  const files: (readonly [keyof GroupLimits, Controller, string, string])[] = []
-  const { memoryBytes, cpuShares, cpuQuota, pids } = limits
-  const isV2 = version === 'v2'
-  if (memoryBytes !== undefined) {
-    files.push([
-      'memoryBytes',
-      'memory',
-      isV2 ? 'memory.max' : 'memory.limit_in_bytes',
-      String(Math.floor(memoryBytes)),
-    ])
-  }
-  if (cpuShares !== undefined) {
-    const weight = sharesToWeight(cpuShares)
-    files.push(['cpuShares', 'cpu', isV2 ? 'cpu.weight' : 'cpu.shares', String(isV2 ? weight : Math.round(cpuShares))])
-  }
-  if (cpuQuota !== undefined) {
-    const quota = Math.round(cpuQuota * PERIOD_US)
-    if (!isV2) files.push(['cpuQuota', 'cpu', 'cpu.cfs_period_us', String(PERIOD_US)])
-    files.push([
-      'cpuQuota',
-      'cpu',
-      isV2 ? 'cpu.max' : 'cpu.cfs_quota_us',
-      isV2 ? `${quota} ${PERIOD_US}` : String(quota),
-    ])
-  }
-  if (pids !== undefined) files.push(['pids', 'pids', 'pids.max', String(pids)])
-  return files
-}
-
-/** v1 counts 2 to 262144 around 1024, v2 counts 1 to 10000 around 100; the scale the OCI runtimes use. */
-export function sharesToWeight(shares: number): number {
-  const clamped = Math.min(262_144, Math.max(2, shares))
-  return Math.round(1 + ((clamped - 2) * 9_999) / 262_142)
+/** Files of I/O and of freezing are in every group of the unified tree, or are not read. */
+function isOf(controllers: readonly Controller[], wanted: Controller): boolean {
+  return wanted === 'blkio' || controllers.includes(wanted)
 }
 
 async function setLimit(path: string, value: string): Promise<void> {
@@ -260,6 +300,10 @@ async function setLimit(path: string, value: string): Promise<void> {
   } catch (cause) {
     throw new Fault('failed', `the limit ${value} was refused by ${path} (${codeOf(cause)})`, { cause })
   }
+}
+
+function field(text: string, name: string): string | undefined {
+  return new RegExp(`^${name} (\\d+)$`, 'm').exec(text)?.[1]
 }
 
 let trials = 0

@@ -26,9 +26,14 @@ const powerless = [
 
 /**
  * Pieces of the program's output, which is read only as fast as they are taken. Leaving off ends the program.
- * @throws Fault `missing` when it is not installed, `damaged` in its own words when it fails
+ * @throws Fault `missing` when it is not installed, `damaged` in its own words when it fails; the reason of the signal
  */
-export async function* filtered([program, ...args]: Argv, input: FileHandle): AsyncGenerator<Buffer> {
+export async function* filtered(
+  [program, ...args]: Argv,
+  input: FileHandle,
+  signal?: AbortSignal,
+): AsyncGenerator<Buffer> {
+  signal?.throwIfAborted()
   const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C.UTF-8' }
   const child = spawn('setpriv', [...powerless.slice(1), program, ...args], {
     stdio: [input.fd, 'pipe', 'pipe'],
@@ -36,9 +41,12 @@ export async function* filtered([program, ...args]: Argv, input: FileHandle): As
     cwd: '/',
   })
   const ended = endOf(child)
+  const kill = () => void child.kill('SIGKILL')
+  signal?.addEventListener('abort', kill)
   try {
     yield* child.stdout as AsyncIterable<Buffer>
     const { code, said } = await ended
+    signal?.throwIfAborted()
     if (code === 127) {
       throw new Fault('missing', `the program '${program}' is not installed`, {
         remedy: 'Run `hako doctor` to see which system packages are missing.',
@@ -46,8 +54,9 @@ export async function* filtered([program, ...args]: Argv, input: FileHandle): As
     }
     if (code !== 0) throw new Fault('damaged', `${program}: ${said || `exit code ${code}`}`)
   } finally {
-    child.kill('SIGKILL')
+    kill()
     await ended
+    signal?.removeEventListener('abort', kill)
   }
 }
 

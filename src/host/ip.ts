@@ -77,6 +77,19 @@ export function parseAddresses(text: string): Address[] {
   )
 }
 
+/** Links with their addresses in the network of another process. */
+export async function addressesIn(
+  host: Host,
+  pid: number,
+): Promise<{ readonly name: string; readonly mac: string; readonly addresses: readonly Address[] }[]> {
+  const { stdout } = await host.run(['nsenter', `--net=/proc/${pid}/ns/net`, 'ip', '-json', 'address', 'show'])
+  const all = parseAddresses(stdout)
+  return rowsIn(stdout).map((row) => {
+    const name = String(row.ifname)
+    return { name, mac: textOf(row.address) ?? '', addresses: all.filter(({ link }) => link === name) }
+  })
+}
+
 /** IPv4 routes of all tables, those to the machine's own addresses included. */
 export async function routes(host: Host, place: NetworkPlace = {}): Promise<Route[]> {
   const { stdout } = await host.run(ip(place, '-json', '-4', 'route', 'show', 'table', 'all'))

@@ -42,6 +42,15 @@ export async function mountImage(host: Host, wish: MountImage): Promise<Mounted>
   return { target, [Symbol.asyncDispose]: () => unmount(host, target) }
 }
 
+/** Mounts a raw image until somebody unmounts it; the loop device goes with the mount. */
+export async function mountLoop(
+  host: Host,
+  { image, target, options }: { readonly image: string; readonly target: string; readonly options: readonly string[] },
+): Promise<void> {
+  await makeDirectory(target)
+  await host.run(['mount', '-o', ['loop', ...options].join(','), image, target])
+}
+
 /** Unmounts, asking again while somebody still uses it. Idempotent. @throws Fault `timeout` when in use for long. */
 export async function unmount(host: Host, target: string): Promise<void> {
   await waitFor(

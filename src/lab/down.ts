@@ -52,7 +52,7 @@ export interface Remains {
 }
 
 /** Programs a node starts for its guests and networks. */
-const tools = /^(qemu-[a-z0-9_-]+|dnsmasq|swtpm|dbus-daemon|virtiofsd|setpriv|nsenter)$/
+const tools = /^(qemu-[a-z0-9_-]+|dnsmasq|swtpm|dbus-daemon|virtiofsd|setpriv|nsenter|lxcfs|lxc-start)$/
 
 /** @returns what was there before. @throws Fault `failed` naming what could not be removed */
 export async function takeDown(request: TakeDown): Promise<Remains> {

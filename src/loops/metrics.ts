@@ -105,7 +105,7 @@ async function nodeSample({ settings, node }: MetricDeps): Promise<Sample> {
 
 async function guestSamples({ settings, guests }: MetricDeps): Promise<Sample[]> {
   const all = await guests.list()
-  return all.map(({ vmid, name, processors, maxMemoryBytes, maxDiskBytes, state }) => {
+  return all.map(({ vmid, kind, name, processors, maxMemoryBytes, maxDiskBytes, state }) => {
     const running =
       state.state === 'running'
         ? {
@@ -120,7 +120,7 @@ async function guestSamples({ settings, guests }: MetricDeps): Promise<Sample[]>
           }
         : { cpu: 0, mem: 0, uptime: 0 }
     const bounds = { cpus: processors, maxmem: maxMemoryBytes, maxdisk: maxDiskBytes, disk: 0 }
-    return { kind: 'qemu', node: settings.node, id: String(vmid), label: name, values: { ...running, ...bounds } }
+    return { kind, node: settings.node, id: String(vmid), label: name, values: { ...running, ...bounds } }
   })
 }
 

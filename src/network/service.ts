@@ -26,7 +26,13 @@ import type { Store } from '#store/store.ts'
 import type { Settings } from '#settings.ts'
 import { applyForwarding, forgetForwarding } from './forwarding.ts'
 import { type Names, namesOf } from './names.ts'
-import { type BridgeRecord, type IsolatedRecord, networkRecords, type NetworkRecords } from './records.ts'
+import {
+  type BridgeRecord,
+  type IsolatedRecord,
+  networkRecords,
+  type NetworkRecords,
+  type TapRecord,
+} from './records.ts'
 import {
   addressIn,
   contains,
@@ -37,7 +43,7 @@ import {
   parseSubnet,
   type Subnet,
 } from './subnet.ts'
-import { moveTap, plugTap, type Plugged, unplugTaps } from './taps.ts'
+import { type Cable, moveTap, plugCable, plugTap, type Plugged, unplugTaps } from './taps.ts'
 
 export interface NetworkNeeds {
   readonly settings: Settings
@@ -167,15 +173,23 @@ export class NetworkService {
    * hand it to QEMU, then close it; the tap vanishes with its last holder.
    * @throws Fault `missing` when there is no such bridge or isolated network, `conflict` when it is plugged in already.
    */
-  async plug({ vmid, nic, mac, bridge, netns, tag, trunks }: Card): Promise<Plugged> {
-    if (netns === undefined) return plugTap(this.#parts(), { vmid, nic, mac, bridge, tag, trunks })
-    const network = await this.#isolatedIn(netns)
-    return plugTap(this.#parts(), { vmid, nic, mac, bridge: network.bridge, netns })
+  async plug(card: Card): Promise<Plugged> {
+    return plugTap(this.#parts(), await this.#placed(card))
   }
 
   /** Takes a card that is plugged in to another bridge, without the guest noticing. Not in an isolated network. */
   async move({ vmid, nic, mac, bridge, tag, trunks }: Card): Promise<void> {
     await moveTap(this.#parts(), { vmid, nic, mac, bridge, tag, trunks })
+  }
+
+  /** As `plug`, for a card of a container: the cable has an end it can take. */
+  async plugCable(card: Card): Promise<Cable> {
+    return plugCable(this.#parts(), await this.#placed(card))
+  }
+
+  async #placed({ vmid, nic, mac, bridge, netns, tag, trunks }: Card): Promise<TapRecord> {
+    if (netns === undefined) return { vmid, nic, mac, bridge, tag, trunks }
+    return { vmid, nic, mac, bridge: (await this.#isolatedIn(netns)).bridge, netns }
   }
 
   /** Takes a card off the network, or all cards of a guest. Idempotent. */

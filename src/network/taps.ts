@@ -1,5 +1,5 @@
 /**
- * Taps: the cable between a guest's card and a bridge.
+ * Taps: the cable between a guest's card and a bridge. A container has a pair of links for it.
  *
  * A tap lives as long as a descriptor of it is open (see `host/native.ts`): first this process's, then
  * QEMU's. So what can be left over is a record, never a tap, and a record of a tap that is gone is simply
@@ -9,7 +9,7 @@ import { closeSync } from 'node:fs'
 import { Fault, isFault, missing } from '#base/fault.ts'
 import { type PortVlans, setPortVlans } from '#host/bridge.ts'
 import type { Host } from '#host/host.ts'
-import { changeLink, deleteLink, findLink, links } from '#host/ip.ts'
+import { addLink, changeLink, deleteLink, findLink, links } from '#host/ip.ts'
 import { openTap } from '#host/native.ts'
 import { netnsExists } from '#host/netns.ts'
 import { linkRows } from '#host/network-state.ts'
@@ -50,6 +50,33 @@ export async function plugTap(taps: Taps, card: TapRecord): Promise<Plugged> {
     return { tap, fd }
   } catch (fault) {
     closeSync(fd)
+    await records.taps.alter(tap, () => undefined)
+    throw fault
+  }
+}
+
+/** A cable of two ends: the node's, which has a tap's name, and the one a container takes for its card. */
+export interface Cable {
+  readonly tap: string
+  readonly cable: string
+}
+
+/** As `plugTap`, for a container. The pair ends with the container that took one end of it, or with `unplugTaps`. */
+export async function plugCable(taps: Taps, card: TapRecord): Promise<Cable> {
+  const { host, names, records } = taps
+  const { bridge, netns } = card
+  const vlans = await vlansFor(host, card)
+  const tap = await reserve(taps, card)
+  const cable = names.cableOf(tap)
+  try {
+    await addLink(host, tap, ['type', 'veth', 'peer', 'name', cable], { netns })
+    const change = { alias: names.alias, master: bridge, noAddressByItself: true }
+    await changeLink(host, tap, change, { netns })
+    if (vlans) await setPortVlans(host, tap, vlans)
+    await changeLink(host, tap, { isUp: true }, { netns })
+    return { tap, cable }
+  } catch (fault) {
+    await deleteLink(host, tap, { netns })
     await records.taps.alter(tap, () => undefined)
     throw fault
   }

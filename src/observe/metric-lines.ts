@@ -23,7 +23,7 @@ export function influxLines(samples: readonly Sample[], seconds: number): string
     const tags: [string, string][] =
       kind === 'nodes'
         ? [['host', id]]
-        : kind === 'qemu'
+        : kind === 'qemu' || kind === 'lxc'
           ? [
               ['vmid', id],
               ['nodename', node],
@@ -87,7 +87,7 @@ export function otlpRequest(
   }
 }
 
-const singular = { nodes: 'node', qemu: 'guest', storages: 'storage' } as const
+const singular = { nodes: 'node', qemu: 'guest', lxc: 'guest', storages: 'storage' } as const
 
 const attributesOf = (values: Readonly<Record<string, string>>) =>
   Object.entries(values).map(([key, stringValue]) => ({ key, value: { stringValue } }))

@@ -1,7 +1,7 @@
 /** What is told to metric servers: how one thing is at one moment, as numbers in groups. */
 
 export interface Sample {
-  readonly kind: 'nodes' | 'qemu' | 'storages'
+  readonly kind: 'nodes' | 'qemu' | 'lxc' | 'storages'
   readonly node: string
   /** Name of the node or storage, number of the guest. */
   readonly id: string

@@ -12,17 +12,20 @@ import { initDisk, wipeDisk } from './disks/whole-disk.ts'
 import { cloneGuest } from './guest/clone.ts'
 import { updateCloudInit } from './guest/cloud-init.ts'
 import { configureGuest } from './guest/configure.ts'
+import { configureContainer } from './guest/configure-container.ts'
+import { createContainer } from './guest/create-container.ts'
 import { createGuest } from './guest/create.ts'
 import { deleteSnapshot } from './guest/delete-snapshot.ts'
-import { destroyGuest } from './guest/destroy.ts'
+import { destroyContainer, destroyGuest } from './guest/destroy.ts'
 import { moveDisk } from './guest/move-disk.ts'
 import { resetGuest, resumeGuest, stopGuest, suspendGuest } from './guest/power.ts'
+import { resumeContainer, stopContainer, suspendContainer } from './guest/power.ts'
 import { resizeDisk } from './guest/resize.ts'
 import { rollbackGuest } from './guest/rollback.ts'
-import { rebootGuest, shutdownGuest } from './guest/shutdown.ts'
+import { rebootContainer, rebootGuest, shutdownContainer, shutdownGuest } from './guest/shutdown.ts'
 import { snapshotGuest } from './guest/snapshot.ts'
 import { restoreGuest } from './guest/restore.ts'
-import { startGuest } from './guest/start.ts'
+import { startContainer, startGuest } from './guest/start.ts'
 import { templateGuest } from './guest/template.ts'
 import { applyNetwork } from './node/apply-network.ts'
 import { bulkShutdown, bulkStart, bulkSuspend, startAll, stopAll, suspendAll } from './node/all-guests.ts'
@@ -42,14 +45,17 @@ export const allOperations = operationsByName([
   bulkStart,
   bulkSuspend,
   cloneGuest,
+  configureContainer,
   configureGuest,
   copyVolume,
+  createContainer,
   createDirectory,
   createGuest,
   createVolumeGroup,
   deactivateAccount,
   deleteSnapshot,
   deleteVolume,
+  destroyContainer,
   destroyGuest,
   downloadFile,
   drillGuest,
@@ -58,6 +64,7 @@ export const allOperations = operationsByName([
   pruneBackups,
   pullOciImage,
   orderCertificate,
+  rebootContainer,
   rebootGuest,
   refreshPackages,
   registerAccount,
@@ -69,18 +76,23 @@ export const allOperations = operationsByName([
   restartService,
   resizeDisk,
   restoreGuest,
+  resumeContainer,
   resumeGuest,
   revokeCertificate,
   rollbackGuest,
+  shutdownContainer,
   shutdownGuest,
   snapshotGuest,
   startAll,
+  startContainer,
   startGuest,
   startService,
   stopAll,
+  stopContainer,
   stopGuest,
   stopService,
   suspendAll,
+  suspendContainer,
   suspendGuest,
   syncRealm,
   templateGuest,

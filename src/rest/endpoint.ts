@@ -49,20 +49,20 @@ export interface AlsoNeeds<P extends Properties> {
 
 /** Where and how to see the end of something an endpoint only starts. */
 export interface Follow {
-  /** GET, with the path parameters of the first call. */
-  readonly path: string
+  /** GET, with the path parameters of the first call. Absent: the first reply tells of the end already. */
+  readonly path?: string
   /** Member of the first reply that becomes a parameter of the same name. */
-  readonly by: string
+  readonly by?: string
   /** Parameter of the first call that takes standard input, and its bound in bytes. */
   readonly input: string
   readonly inputBytes: number
   /** Members of the reply: true at the end; what was printed; whether it was cut; the exit code or signal. */
-  readonly ended: string
+  readonly ended?: string
   readonly out: string
   readonly err: string
   readonly cut: readonly string[]
   readonly code: string
-  readonly killedBy: string
+  readonly killedBy?: string
 }
 
 /** How the CLI offers an endpoint: `hako vm start 100`. */

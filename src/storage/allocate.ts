@@ -10,7 +10,7 @@ import { convertImage, type DiskFormat, type ImagePlace } from '#host/qemu-img.t
 import { namingFullStorage } from './full.ts'
 import type { OpenStorage } from './opened.ts'
 import type { NewVolume } from './plugin.ts'
-import { type ImageFormat, type ImageName, nextImageName, volumeId, wishedImageName } from './volume.ts'
+import { type ImageFormat, type ImageName, nextImageName, nextTreeName, volumeId, wishedImageName } from './volume.ts'
 
 /** Larger than any disk a guest can use, small enough for every arithmetic. */
 export const MAX_IMAGE_BYTES = 64 * TiB
@@ -24,6 +24,8 @@ export interface Allocation {
   /** Rounded up to whole sectors. */
   readonly sizeBytes: number
   readonly format: ImageFormat
+  /** What the storage must be allowed to hold: by default disks of virtual machines. */
+  readonly content?: 'images' | 'rootdir' | undefined
   /** Wished name, as `vm-100-cloudinit`; otherwise the next free `vm-100-disk-<n>`. */
   readonly name?: string | undefined
   /** Room to ask for. Default: the whole size; less when the writer knows how much it will write. */
@@ -94,6 +96,29 @@ async function create(open: OpenStorage, name: ImageName, volume: NewVolume): Pr
   const { availableBytes, config, images } = open
   const writing = { storage: config.name, what: `a disk of guest ${name.vmid}`, availableBytes }
   await namingFullStorage(writing, () => images.create(name, volume))
+}
+
+/** A new tree under the next free name. `fill` is called once more when somebody else took the name first. */
+export async function plantTree(
+  open: OpenStorage,
+  vmid: Vmid,
+  fill: (path: string) => Promise<void>,
+): Promise<VolumeId> {
+  open.requireContent('rootdir')
+  const { availableBytes, config, trees } = open
+  for (let attempt = 1; ; attempt += 1) {
+    const name = nextTreeName(
+      vmid,
+      (await trees.list(vmid)).map((facts) => facts.name),
+    )
+    try {
+      const writing = { storage: config.name, what: `the files of guest ${vmid}`, availableBytes }
+      await namingFullStorage(writing, () => trees.create(name, fill))
+      return volumeId(config.name, name)
+    } catch (error) {
+      if (!isFault(error, 'conflict') || attempt === NAME_ATTEMPTS) throw error
+    }
+  }
 }
 
 /** What an image is to hold from now on. */

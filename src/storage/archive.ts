@@ -8,6 +8,7 @@
 import { open } from 'node:fs/promises'
 import { Fault } from '#base/fault.ts'
 import { asFileFault } from '#host/files.ts'
+import { isTarEnd, isTarHeader, tarBlock, tarName, tarNumber, tarType } from './tar-header.ts'
 
 export interface Member {
   /** As it is written there; may be any text. */
@@ -16,7 +17,7 @@ export interface Member {
   readonly sizeBytes: number
 }
 
-const block = 512
+const block = tarBlock
 const mostHeaders = 1_000
 const longestName = 1_024
 
@@ -35,13 +36,12 @@ export async function membersOf(path: string): Promise<Member[]> {
   let at = 0
   for (let headers = 0; at + block <= size; headers += 1) {
     const header = await bytesAt(at, block)
-    // Two empty blocks end an archive; one is enough.
-    if (header.every((byte) => byte === 0)) return members
+    if (isTarEnd(header)) return members
     if (headers === mostHeaders) throw damaged(path, `it has more than ${mostHeaders} entries`)
     requireHeader(path, header)
-    const type = String.fromCharCode(header[156] ?? 0)
+    const type = tarType(header)
     const isExtension = 'LKxg'.includes(type)
-    const sizeBytes = isExtension ? numberAt(header, 124, 12) : (longSize ?? numberAt(header, 124, 12))
+    const sizeBytes = isExtension ? tarNumber(header, 124, 12) : (longSize ?? tarNumber(header, 124, 12))
     const offset = at + block
     if (!Number.isSafeInteger(sizeBytes) || offset + sizeBytes > size) throw damaged(path, 'a member reaches beyond it')
     if (isExtension) {
@@ -50,7 +50,7 @@ export async function membersOf(path: string): Promise<Member[]> {
       if (type === 'L') longName = text.replace(/\0.*$/s, '')
       if (type === 'x') [longName, longSize] = extendedFacts(text, longName, longSize)
     } else {
-      const name = longName ?? nameIn(header)
+      const name = longName ?? tarName(header)
       if (name.length > longestName) throw damaged(path, 'a name in it is too long')
       if (type === '0' || type === '\0') members.push({ name, offset, sizeBytes })
       ;[longName, longSize] = [undefined, undefined]
@@ -75,29 +75,8 @@ export function shown(name: string): string {
   return name.slice(0, 200).replaceAll(/[^\x20-\x7e]/g, '?')
 }
 
-/** Every header carries the sum of its own bytes, its sum taken as blanks. */
 function requireHeader(path: string, header: Buffer): void {
-  const sum = header.reduce((total, byte, index) => total + (index >= 148 && index < 156 ? 32 : byte), 0)
-  if (sum !== numberAt(header, 148, 8)) throw damaged(path, 'it is no tar archive, or damaged')
-}
-
-function nameIn(header: Buffer): string {
-  const text = (from: number, length: number) => header.toString('utf8', from, from + length).replace(/\0.*$/s, '')
-  const isUstar = header.toString('latin1', 257, 263) === 'ustar\0'
-  const prefix = isUstar ? text(345, 155) : ''
-  return prefix === '' ? text(0, 100) : `${prefix}/${text(0, 100)}`
-}
-
-/** Octal text, or for what does not fit into that a binary number with the first bit set. */
-function numberAt(header: Buffer, from: number, length: number): number {
-  if (((header[from] ?? 0) & 0x80) === 0) {
-    const digits = header
-      .toString('latin1', from, from + length)
-      .replace(/\0.*$/s, '')
-      .trim()
-    return /^[0-7]+$/.test(digits) ? Number.parseInt(digits, 8) : NaN
-  }
-  return header.subarray(from + 1, from + length).reduce((value, byte) => value * 256 + byte, 0)
+  if (!isTarHeader(header)) throw damaged(path, 'it is no tar archive, or damaged')
 }
 
 /** `30 path=a name\n`: facts of the entry that follows. */

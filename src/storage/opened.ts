@@ -5,8 +5,8 @@
 import { humanSize } from '#base/bytes.ts'
 import { Fault, invalid } from '#base/fault.ts'
 import type { StorageConfig } from './config.ts'
-import type { FilePart, ImagePart, Part, StorageDriver, StorageFeatures, VolumeFacts } from './plugin.ts'
-import { contentOf, type ContentType, type FileName, formatOf, type ImageName } from './volume.ts'
+import type { FilePart, ImagePart, Part, StorageDriver, StorageFeatures, TreePart, VolumeFacts } from './plugin.ts'
+import { contentOf, type ContentType, formatOf, type StoredName } from './volume.ts'
 import { ownerOf, volumeId, type VolumeInfo } from './volume.ts'
 
 /** One volume with the verbs images and files have in common. */
@@ -40,8 +40,22 @@ export class OpenStorage {
     return this.driver.files
   }
 
-  volume(name: ImageName | FileName): HeldVolume {
-    return name.kind === 'image' ? hold(this.images, name) : hold(this.files, name)
+  get trees(): TreePart {
+    if (!this.driver.trees) throw this.#without('files of containers')
+    return this.driver.trees
+  }
+
+  volume(name: StoredName): HeldVolume {
+    switch (name.kind) {
+      case 'image':
+        return hold(this.images, name)
+      case 'tree':
+        return hold(this.trees, name)
+      case 'file':
+        return hold(this.files, name)
+      default:
+        return name satisfies never
+    }
   }
 
   infoOf({ name, sizeBytes, usedBytes, ctime, notes, protected: isProtected }: VolumeFacts): VolumeInfo {
@@ -89,7 +103,7 @@ export class OpenStorage {
   }
 }
 
-function hold<Name extends ImageName | FileName>(part: Part<Name>, name: Name): HeldVolume {
+function hold<Name extends StoredName>(part: Part<Name>, name: Name): HeldVolume {
   return {
     path: part.path(name),
     describe: () => part.describe(name),

@@ -14,7 +14,7 @@ import type { Vmid } from '#base/ids.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import type { Properties, StaticProperties } from '#base/schema/schema.ts'
 import type { Host } from '#host/host.ts'
-import type { ContentType, FileContent, FileName, ImageFormat, ImageName, VolumeName } from './volume.ts'
+import type { ContentType, FileContent, FileName, ImageFormat, ImageName, TreeName, VolumeName } from './volume.ts'
 
 export interface StorageFeatures {
   /** Formats of images, the preferred one first. */
@@ -115,6 +115,17 @@ export interface ImageLinks {
   readonly unfreeze: (base: ImageName) => Promise<ImageName>
 }
 
+/** Containers' files, each tree in a folder. */
+export interface TreePart extends Part<TreeName> {
+  /** All trees, or those of one guest, sorted by name. What is in them is not measured. */
+  readonly list: (vmid?: Vmid) => Promise<VolumeFacts<TreeName>[]>
+  /**
+   * Makes the folder; `fill` puts the content into it before it is visible.
+   * @throws Fault `conflict` when the name is taken, also by somebody who came first at the same moment
+   */
+  readonly create: (name: TreeName, fill: (path: string) => Promise<void>) => Promise<void>
+}
+
 export interface FilePart extends Part<FileName> {
   readonly list: (content: FileContent | 'backup') => Promise<VolumeFacts<FileName>[]>
   /**
@@ -149,6 +160,7 @@ export interface StorageDriver {
   /** Removes what killed processes left; returns what it removed. */
   readonly sweep: () => Promise<string[]>
   readonly images?: ImagePart
+  readonly trees?: TreePart
   readonly files?: FilePart
   /** Folder of the backup engine, made when missing. */
   readonly datastore?: () => Promise<string>

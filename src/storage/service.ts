@@ -12,7 +12,7 @@ import { Fault, invalid, messageOf } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
 import { convertImage } from '#host/qemu-img.ts'
 import { type Allocation, checkedSize, type CopyRequest, type ImportRequest, makeImage } from './allocate.ts'
-import { type Rewriting, rewriteImage } from './allocate.ts'
+import { plantTree, type Rewriting, rewriteImage } from './allocate.ts'
 import { ConfiguredStorages } from './configured.ts'
 import { type Download, stageDownload } from './download.ts'
 import { requireSelfContained } from './image-header.ts'
@@ -44,6 +44,7 @@ export class StorageService extends ConfiguredStorages {
     // Disks of VMs and of containers lie together; they are listed once.
     const isImages = wanted.includes('images') || (wanted.includes('rootdir') && filter.content === undefined)
     if (isImages && driver.images) lists.push(await driver.images.list(filter.vmid))
+    if (wanted.includes('rootdir') && driver.trees) lists.push(await driver.trees.list(filter.vmid))
     for (const one of wanted) {
       if ((isFileContent(one) || one === 'backup') && driver.files) lists.push(await driver.files.list(one))
     }
@@ -120,10 +121,15 @@ export class StorageService extends ConfiguredStorages {
   /** A new empty disk. @throws Fault `exhausted`, `conflict` when the wished name is taken, `invalid` */
   async allocate(request: Allocation): Promise<VolumeId> {
     const open = await this.opener.open(request.storage)
-    open.requireContent('images')
+    open.requireContent(request.content ?? 'images')
     const sizeBytes = checkedSize(request.sizeBytes)
     await open.requireRoom(request.neededBytes ?? sizeBytes, `a disk of guest ${request.vmid}`)
     return makeImage(open, request, { sizeBytes })
+  }
+
+  /** A new folder of a container's files, put there by `fill` before it is seen. @throws Fault `exhausted`, `invalid` */
+  async plantTree(storage: string, vmid: Vmid, fill: (path: string) => Promise<void>): Promise<VolumeId> {
+    return plantTree(await this.opener.open(storage), vmid, fill)
   }
 
   /**
@@ -168,6 +174,7 @@ export class StorageService extends ConfiguredStorages {
       try {
         const { driver } = await this.opener.open(config.name)
         for (const { name } of (await driver.images?.list(vmid)) ?? []) await driver.images?.remove(name)
+        for (const { name } of (await driver.trees?.list(vmid)) ?? []) await driver.trees?.remove(name)
         // Half a disk of a killed process would outlive its guest.
         await driver.sweep()
       } catch (error) {

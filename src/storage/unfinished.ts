@@ -8,7 +8,7 @@
  *
  * Who may run beside whom: any number of writers and sweepers.
  */
-import { open, readdir, rm } from 'node:fs/promises'
+import { mkdir, open, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { codeOf } from '#host/files.ts'
 import { isAlive, startTimeOf } from '#host/proc.ts'
@@ -30,6 +30,14 @@ export async function newUnfinished(folder: string, ending = ''): Promise<string
       if (codeOf(cause) !== 'EEXIST') throw cause
     }
   }
+}
+
+/** As `newUnfinished`, a folder. */
+export async function newUnfinishedFolder(folder: string, ending = ''): Promise<string> {
+  const path = await newUnfinished(folder, ending)
+  await rm(path)
+  await mkdir(path, { mode: 0o700 })
+  return path
 }
 
 /** Removes what dead processes left in `folder` and returns the names. A missing folder holds nothing. */

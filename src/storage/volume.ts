@@ -35,6 +35,13 @@ export interface ImageName extends ParentName {
   readonly kind: 'image'
   readonly parent?: ParentName
 }
+/** A container's files, in a folder of their own: `100/subvol-100-disk-0.subvol`. */
+export interface TreeName {
+  readonly kind: 'tree'
+  readonly vmid: Vmid
+  /** `subvol-100-disk-0` */
+  readonly base: string
+}
 /** A file: `iso/debian.iso`, or an archive made by `vzdump` elsewhere: `backup/vzdump-qemu-100-….vma.zst`. */
 export interface FileName {
   readonly kind: 'file'
@@ -55,9 +62,9 @@ export interface RestorePointName {
   /** `vm/100/2026-11-20T10:00:00Z` */
   readonly id: string
 }
-export type VolumeName = ImageName | FileName | MemberName | RestorePointName
+export type VolumeName = ImageName | TreeName | FileName | MemberName | RestorePointName
 /** What is a thing of its own on the storage. */
-export type StoredName = ImageName | FileName
+export type StoredName = ImageName | TreeName | FileName
 
 /** One thing in a storage. */
 export interface VolumeInfo {
@@ -76,6 +83,7 @@ export interface VolumeInfo {
 }
 
 const imagePattern = /^([1-9]\d{2,8})\/((?:vm|base)-([1-9]\d{2,8})-[A-Za-z0-9][A-Za-z0-9_.+~-]{0,99})\.(raw|qcow2)$/
+const treePattern = /^([1-9]\d{2,8})\/((?:subvol|basevol)-([1-9]\d{2,8})-[A-Za-z0-9][A-Za-z0-9_.+~-]{0,99})\.subvol$/
 const linkedPattern = /^([^/]+\/[^/]+)\/([^/]+\/[^/]+)$/
 const restorePointPattern = /^((?:vm|ct)\/([1-9]\d{2,8})\/\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z)$/
 const memberPattern = /^import\/([^/]+\.ova)\/([^/]+\.(?:vmdk|qcow2|raw|vhd))$/i
@@ -99,7 +107,7 @@ export function isFileContent(content: string): content is FileContent {
 
 /** @throws Fault `invalid` when the text names no volume. */
 export function parseVolumeName(text: string): VolumeName {
-  const name = imageNameIn(text) ?? fileNameIn(text)
+  const name = imageNameIn(text) ?? treeNameIn(text) ?? fileNameIn(text)
   if (!name) throw invalid({ volume: `unable to parse volume name '${text.slice(0, 300)}'` })
   return name
 }
@@ -108,6 +116,8 @@ export function printVolumeName(name: VolumeName): string {
   switch (name.kind) {
     case 'image':
       return name.parent ? `${printImage(name.parent)}/${printImage(name)}` : printImage(name)
+    case 'tree':
+      return `${name.vmid}/${name.base}.subvol`
     case 'file':
       return `${name.content}/${name.file}`
     case 'member':
@@ -157,6 +167,11 @@ function plainImageIn(text: string): ImageName | undefined {
   return { kind: 'image', vmid: asVmid(owner), base, format: format === 'raw' ? 'raw' : 'qcow2' }
 }
 
+function treeNameIn(text: string): TreeName | undefined {
+  const [, folder, base, owner] = treePattern.exec(text) ?? []
+  return base === undefined || folder !== owner ? undefined : { kind: 'tree', vmid: asVmid(owner), base }
+}
+
 function fileNameIn(text: string): FileName | MemberName | RestorePointName | undefined {
   const [, archive = '', member = ''] = memberPattern.exec(text) ?? []
   if (member !== '') {
@@ -193,6 +208,8 @@ export function contentOf(name: VolumeName): ContentType {
   switch (name.kind) {
     case 'image':
       return 'images'
+    case 'tree':
+      return 'rootdir'
     case 'file':
       return name.content
     case 'member':
@@ -207,6 +224,7 @@ export function contentOf(name: VolumeName): ContentType {
 /** `qcow2`, `iso`, `tzst`, …: PVE's word for the form of a volume. */
 export function formatOf(name: VolumeName): string {
   if (name.kind === 'image') return name.format
+  if (name.kind === 'tree') return 'subvol'
   if (name.kind === 'restore-point') return 'hako-vm'
   if (name.kind === 'member') return `ova+${name.member.split('.').at(-1)?.toLowerCase()}`
   const ending = name.file.split('.').at(-1)?.toLowerCase() ?? ''
@@ -291,4 +309,12 @@ export function nextImageName(vmid: Vmid, format: ImageFormat, taken: readonly I
   let number = 0
   while (bases.has(`vm-${vmid}-disk-${number}`) || bases.has(`base-${vmid}-disk-${number}`)) number += 1
   return { kind: 'image', vmid, base: `vm-${vmid}-disk-${number}`, format }
+}
+
+/** The first `subvol-<vmid>-disk-<n>` no tree has. */
+export function nextTreeName(vmid: Vmid, taken: readonly TreeName[]): TreeName {
+  const bases = new Set(taken.map(({ base }) => base))
+  let number = 0
+  while (bases.has(`subvol-${vmid}-disk-${number}`) || bases.has(`basevol-${vmid}-disk-${number}`)) number += 1
+  return { kind: 'tree', vmid, base: `subvol-${vmid}-disk-${number}` }
 }

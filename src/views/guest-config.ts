@@ -3,6 +3,7 @@ import { missing } from '#base/fault.ts'
 import { cloudInitItems, maskedPassword } from '#guests/cloud-init/options.ts'
 import type { GuestConfig, PendingItem } from '#guests/config.ts'
 import { optionsInForce, pendingItems } from '#guests/config.ts'
+import * as container from '#guests/lxc/options.ts'
 import { optionParams, optionsToReply, serverOptions } from '#guests/qemu/options.ts'
 import { array, integer, object, optional, string } from '#base/schema/schema.ts'
 import type { Schema, Static } from '#base/schema/schema.ts'
@@ -13,6 +14,16 @@ export const configReply: Schema<Record<string, unknown>> = {
   properties: {
     ...optionParams,
     ...serverOptions,
+    digest: string({ description: 'SHA-1 of the configuration; give it back to change exactly this one.' }),
+  },
+}
+
+/** Of a container. */
+export const containerConfigReply: Schema<Record<string, unknown>> = {
+  type: 'object',
+  properties: {
+    ...container.optionParams,
+    ...container.serverOptions,
     digest: string({ description: 'SHA-1 of the configuration; give it back to change exactly this one.' }),
   },
 }
@@ -33,6 +44,11 @@ export function configOf(
 ) {
   if (snapshot !== undefined) throw missing('snapshot', snapshot)
   return { ...optionsToReply(current ? optionsInForce(config) : config.options), digest: config.digest }
+}
+
+/** @param current what is in force now, instead of what the next start uses */
+export function containerConfigOf(config: GuestConfig, { current = false }: { current?: boolean | undefined }) {
+  return { ...container.optionsToReply(current ? optionsInForce(config) : config.options), digest: config.digest }
 }
 
 export function pendingOf(config: GuestConfig): Static<typeof pendingReply> {

@@ -2,6 +2,7 @@
 import { array, boolean, enumOf, integer, number, object, optional, record, string } from '#base/schema/schema.ts'
 import type { Static } from '#base/schema/schema.ts'
 import { vmid } from '#base/schema/standard.ts'
+import type { GuestKind } from '#guests/kind.ts'
 import type { GuestStatus } from '#guests/guest.ts'
 import { agentOf } from '#guests/qemu/agent.ts'
 import { hasSpice } from '#guests/qemu/vga.ts'
@@ -18,7 +19,7 @@ const use = {
   mem: integer({ description: 'Memory in use, in bytes.' }),
   memhost: optional(integer({ description: 'Memory the node spends on it, in bytes.' })),
   maxdisk: integer({ description: 'Size of its first disk in bytes.' }),
-  disk: integer({ description: 'Always 0: what is used inside a disk is not known.' }),
+  disk: integer({ description: 'Used on the disk of a container; 0 of a virtual machine, where nobody knows.' }),
   uptime: integer({ description: 'Seconds since its start.' }),
   netin: integer({ description: 'Bytes received.' }),
   netout: integer({ description: 'Bytes sent.' }),
@@ -31,7 +32,19 @@ const use = {
   serial: optional(boolean({ description: 'It has a serial console.' })),
 }
 
+const containerUse = {
+  ...use,
+  type: enumOf(['lxc'], { description: 'Kind of guest.' }),
+  maxswap: integer({ description: 'Swap space in bytes.' }),
+  swap: integer({ description: 'Swap space in use, in bytes.' }),
+}
+
 export const guestItem = object(use)
+export const containerItem = object(containerUse)
+export const containerItems = array(containerItem)
+
+export const containerStatus = object({ ...containerUse, ha: record({ description: 'High availability.' }) })
+
 export const guestItems = array(guestItem)
 
 export const currentStatus = object({
@@ -44,9 +57,13 @@ export const currentStatus = object({
   'running-qemu': optional(string({ description: 'Version of the running QEMU.' })),
 })
 
-/** Guests of this node the caller may look at. */
-export async function visibleGuests(guests: Pick<GuestService, 'list'>, may: May): Promise<GuestStatus[]> {
-  const all = await guests.list()
+/** Guests of this node the caller may look at, of one kind or of all. */
+export async function visibleGuests(
+  guests: Pick<GuestService, 'list'>,
+  may: May,
+  kind?: GuestKind,
+): Promise<GuestStatus[]> {
+  const all = (await guests.list()).filter((one) => kind === undefined || one.kind === kind)
   const allowed = await Promise.all(all.map(({ vmid: id }) => may(`/vms/${id}`, 'VM.Audit')))
   return all.filter((_, at) => allowed[at])
 }
@@ -75,8 +92,9 @@ function makeItem(guest: GuestStatus): Static<typeof guestItem> {
     cpu: running?.cpu ?? 0,
     maxmem: guest.maxMemoryBytes,
     mem: running?.memoryBytes ?? 0,
-    maxdisk: guest.maxDiskBytes,
-    disk: 0,
+    // A folder has no size of its own; it has that of the file system it lies on.
+    maxdisk: guest.maxDiskBytes || (running?.diskSizeBytes ?? 0),
+    disk: running?.diskBytes ?? 0,
     uptime: running?.uptimeSeconds ?? 0,
     netin: running?.netInBytes ?? 0,
     netout: running?.netOutBytes ?? 0,
@@ -88,6 +106,15 @@ function makeItem(guest: GuestStatus): Static<typeof guestItem> {
     ...(isTemplate ? { template: true } : {}),
     ...(options.serial0 === undefined ? {} : { serial: true }),
   }
+}
+
+export function containerItemOf(guest: GuestStatus): Static<typeof containerItem> {
+  const swap = guest.state.state === 'running' ? guest.state.swapBytes : 0
+  return { ...itemOf(guest), type: 'lxc', maxswap: guest.maxSwapBytes, swap }
+}
+
+export function containerStatusOf(guest: GuestStatus): Static<typeof containerStatus> {
+  return { ...containerItemOf(guest), ha: { managed: 0 } }
 }
 
 export function currentStatusOf(guest: GuestStatus): Static<typeof currentStatus> {

@@ -100,7 +100,15 @@ function guestResource(guest: GuestStatus, node: string, pool: string | undefine
 
 function makeRow(guest: GuestStatus, node: string, pool: string | undefined): Resource {
   const { cpus, pid: _, serial: __, ...facts } = itemOf(guest)
-  return { id: `qemu/${guest.vmid}`, type: 'qemu', node, template: guest.isTemplate, ...facts, maxcpu: cpus, pool }
+  return {
+    id: `${guest.kind}/${guest.vmid}`,
+    type: guest.kind,
+    node,
+    template: guest.isTemplate,
+    ...facts,
+    maxcpu: cpus,
+    pool,
+  }
 }
 
 function storageResource(storage: StorageItem, node: string): Resource {

@@ -36,6 +36,7 @@ type On = (privilege: string) => Alternatives[number][number]
 function readersOf(name: VolumeName, on: On): Alternatives {
   switch (name.kind) {
     case 'image':
+    case 'tree':
       return [[{ path: `/vms/${name.vmid}`, privilege: 'VM.Config.Disk' }]]
     case 'restore-point':
       return backupOwner(name, on)

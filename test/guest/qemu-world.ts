@@ -12,6 +12,7 @@ import { GuestService } from '#guests/service.ts'
 import { Cgroups } from '#host/cgroup.ts'
 import { machine } from '#host/exec.ts'
 import { makeDirectory } from '#host/files.ts'
+import { unmountBelow } from '#host/mount.ts'
 import { NetworkService } from '#network/service.ts'
 import { StorageService } from '#storage/service.ts'
 import { openMemoryStore } from '#store/memory.ts'
@@ -83,7 +84,7 @@ export async function guestWorld({ settings, forgetful = false, like }: WorldOpt
     async addStorage() {
       const path = join(own.stateDir, 'storage')
       await makeDirectory(path)
-      await storage.create({ storage: 'local', type: 'dir', path, content: 'images,iso,snippets' })
+      await storage.create({ storage: 'local', type: 'dir', path, content: 'images,iso,rootdir,snippets,vztmpl' })
     },
     async filesOfStorage() {
       const entries = await readdir(join(own.stateDir, 'storage'), { recursive: true, withFileTypes: true })
@@ -109,6 +110,7 @@ export async function guestWorld({ settings, forgetful = false, like }: WorldOpt
       await store[Symbol.asyncDispose]()
       // Guests leave the group they shared; nobody else has one of this name.
       await (await Cgroups.detect()).removeGroup(`hakobune-${own.instance}`)
+      await unmountBelow(host, own.runDir)
       await rm(own.stateDir, { recursive: true })
       await rm(own.runDir, { recursive: true, force: true })
     },

@@ -132,7 +132,7 @@ export const backupJobEndpoints = [
     async handle({ id }, { services }) {
       const [job, guests, pools] = [
         await services.backupJobs.get(id),
-        await services.guests.list(),
+        (await services.guests.list()).filter(({ kind }) => kind === 'qemu'),
         await services.pools.all(),
       ]
       const numbers = guests.map(({ vmid }) => Number(vmid))
@@ -170,9 +170,7 @@ export const backupJobEndpoints = [
       ]
       const numbers = guests.map(({ vmid }) => Number(vmid))
       const covered = new Set(jobs.flatMap((job) => coveredBy(job, numbers, pools)))
-      return guests
-        .filter(({ vmid }) => !covered.has(vmid))
-        .map(({ vmid, name }) => ({ vmid, name, type: 'qemu' as const }))
+      return guests.filter(({ vmid }) => !covered.has(vmid)).map(({ vmid, name, kind }) => ({ vmid, name, type: kind }))
     },
   }),
 ]

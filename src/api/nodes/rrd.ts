@@ -58,6 +58,19 @@ export const rrdEndpoints = [
   }),
   endpoint({
     method: 'GET',
+    path: '/nodes/{node}/lxc/{vmid}/rrd',
+    description: 'How a container was, as a picture.',
+    proxyTo: 'node',
+    params: { node: nodeName, vmid: vmidSchema, ds: columns, ...query },
+    permission: check('VM.Audit', '/vms/{vmid}'),
+    returns: picture,
+    async handle({ vmid, ...params }, call) {
+      await call.services.guests.config(asVmid(vmid), 'lxc')
+      return draw(call, 'guest', String(vmid), params)
+    },
+  }),
+  endpoint({
+    method: 'GET',
     path: '/nodes/{node}/qemu/{vmid}/rrd',
     description: 'How a virtual machine was, as a picture.',
     params: { node: nodeName, vmid: vmidSchema, ds: columns, ...query },
@@ -96,6 +109,25 @@ export const rrdEndpoints = [
       examples: ['node history lab hour'],
     },
     handle: ({ node, ...params }, call) => history(call, 'node', known(node, call), params),
+  }),
+  endpoint({
+    method: 'GET',
+    path: '/nodes/{node}/lxc/{vmid}/rrddata',
+    description: 'How a container was: load, memory, disk, network.',
+    proxyTo: 'node',
+    params: { node: nodeName, vmid: vmidSchema, ...query },
+    permission: check('VM.Audit', '/vms/{vmid}'),
+    returns: rows,
+    cli: {
+      command: ['ct', 'history'],
+      positional: ['vmid', 'timeframe'],
+      columns: ['time', 'cpu', 'mem', 'netin', 'netout', 'diskread', 'diskwrite'],
+      id: 'time',
+    },
+    async handle({ vmid, ...params }, call) {
+      await call.services.guests.config(asVmid(vmid), 'lxc')
+      return history(call, 'guest', String(vmid), params)
+    },
   }),
   endpoint({
     method: 'GET',

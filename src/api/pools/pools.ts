@@ -127,7 +127,7 @@ async function update(params: Changes, { services }: Call): Promise<null> {
   const [vms, storages] = [splitList(params.vms ?? '').map(asVmid), splitList(params.storage ?? '')]
   if (params.delete !== true) {
     // A name that means nothing today would be a right on whatever bears it tomorrow.
-    for (const vmid of vms) await services.guests.config(vmid)
+    for (const vmid of vms) await services.guests.config(vmid, 'any')
     for (const name of storages) await services.storage.get(name)
   }
   await services.pools.update(params.poolid, {

@@ -76,6 +76,14 @@ function partsOf(keys: Readonly<Record<string, string>>): Format {
   }
 }
 
+/** A path, or a volume, without anything that ends a line or a part of a property string, and without ways back. */
+function pathComplaint(text: string): string | undefined {
+  // oxlint-disable-next-line no-control-regex -- they end lines of the files such a value goes into.
+  if (/[\u0000-\u001f\u007f,]/.test(text)) return 'value has control characters or a comma'
+  const isClimbing = text.split('/').some((part) => part === '.' || part === '..')
+  return isClimbing ? "value has '.' or '..' in its path" : undefined
+}
+
 const dnsLabel = '[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?'
 
 const formats: Readonly<Record<string, Format>> = {
@@ -176,6 +184,17 @@ const formats: Readonly<Record<string, Format>> = {
     user: 'pve-volume-id',
     vendor: 'pve-volume-id',
   }),
+  'pve-lxc-mp-string': (text) => pathComplaint(text),
+  'pve-lxc-dev-string': (text) => (text.startsWith('/dev/') ? pathComplaint(text) : 'value is not below /dev/'),
+  'pve-ct-timezone': matching(
+    /^(?:host|[A-Za-z0-9_+-]+(?:\/[A-Za-z0-9_+-]+){0,2})$/,
+    'value does not look like a time zone such as Europe/Berlin',
+  ),
+  'lxc-ip-with-ll-iface': (text) => {
+    const [address = '', link, ...rest] = text.split('%')
+    const isGood = rest.length === 0 && isIP(address) > 0 && (link === undefined || /^[\w.-]{1,15}$/.test(link))
+    return isGood ? undefined : 'value does not look like an IP address'
+  },
   'pem-string': pem('[A-Z0-9 ]+'),
   'pem-certificate': pem('CERTIFICATE'),
   'pem-certificate-chain': pem('CERTIFICATE'),

@@ -53,7 +53,8 @@ function cardOf(number: string, mac: string, options: Options): ToldCard {
   }
 }
 
-function addressing(text: string, gateway: string | undefined): Addressing {
+/** `dhcp`, `auto`, `manual`, or an address with its network's size. */
+export function addressing(text: string, gateway: string | undefined): Addressing {
   if (text === 'dhcp' || text === 'auto' || text === 'manual') return { kind: text }
   const [address = '', bits] = text.split('/')
   return { kind: 'static', address, bits: Number(bits), ...(gateway === undefined ? {} : { gateway }) }

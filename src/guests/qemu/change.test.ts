@@ -3,7 +3,8 @@ import { test } from 'node:test'
 import { isFault } from '#base/fault.ts'
 import { asVmid, asVolumeId } from '#base/ids.ts'
 import type { ConfigChange, Options } from '../config.ts'
-import { isOwned, planChange } from './change.ts'
+import { isOwned } from '../config.ts'
+import { planChange } from './change.ts'
 
 const vmid = asVmid(100)
 const disk = 'local:100/vm-100-disk-0.raw'

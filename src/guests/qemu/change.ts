@@ -9,8 +9,8 @@
 import { Fault, invalid } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
 import { splitVolumeId } from '#base/ids.ts'
-import type { ConfigChange, GuestConfig, Options } from '../config.ts'
-import { isProtected, normalTags, revertOptions } from '../config.ts'
+import type { ChangePlan, ConfigChange, GuestConfig, Options } from '../config.ts'
+import { isOwned, isProtected, normalTags, revertOptions } from '../config.ts'
 import { bootOfPresent } from './boot.ts'
 import {
   cloudInitVolumesIn,
@@ -26,15 +26,6 @@ import {
 } from './drive.ts'
 import { planLive } from './live-plan.ts'
 import { isOption, isServerOption, optionErrors } from './options.ts'
-
-export interface ChangePlan {
-  /** Options as wanted; drives in `make` still hold their wish. */
-  readonly options: Options
-  /** Names of drives whose text asks for a new volume, or names one that must be looked at. */
-  readonly make: readonly string[]
-  /** Volumes to destroy once the configuration no longer holds them. */
-  readonly free: readonly VolumeId[]
-}
 
 /**
  * @param force destroy the volumes of deleted drives at once
@@ -68,11 +59,6 @@ export function planChange(vmid: Vmid, config: GuestConfig, change: ConfigChange
   // What a cloud-init drive holds can be made again, so it is never left as unused; a running guest keeps what it has open.
   free.push(...had.filter((volid) => !kept.includes(volid) && isOwned(volid, vmid)))
   return { options, make: Object.keys(set).filter((name) => needsLook(name, set[name] ?? '')), free }
-}
-
-/** True when carrying out the plan touches storage: then it is a task's work. */
-export function touchesStorage(plan: ChangePlan): boolean {
-  return plan.make.length > 0 || plan.free.length > 0
 }
 
 /** One spelling for what clients write in several. */
@@ -142,12 +128,6 @@ export function keepUnused(options: Record<string, string>, volid: VolumeId): vo
     return
   }
   throw new Fault('exhausted', `the guest has ${unusedCount} unused disks: destroy some of them first`)
-}
-
-/** By its name a volume belongs to one guest: `local:100/vm-100-disk-0.raw`. */
-export function isOwned(volid: VolumeId, vmid: Vmid): boolean {
-  const file = splitVolumeId(volid).name.split('/').at(-1) ?? ''
-  return new RegExp(`^(?:vm|base)-${vmid}-`).test(file)
 }
 
 function needsLook(name: string, text: string): boolean {

@@ -5,7 +5,7 @@ import { Fault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import { connectToProcess, type Listener } from '#host/unix-peer.ts'
 import type { Options } from '../config.ts'
-import type { RunningRecord } from '../run-record.ts'
+import type { MachineRecord } from '../run-record.ts'
 import { serialCount, serialFiles } from './serial.ts'
 import { isHeadless, screenSocket } from './vga.ts'
 
@@ -13,7 +13,7 @@ export interface ConsolePlace {
   readonly vmid: Vmid
   readonly runDir: string
   readonly listener: Listener
-  readonly record: RunningRecord
+  readonly record: MachineRecord
 }
 
 /** @throws Fault `conflict` when the guest was started without a screen */

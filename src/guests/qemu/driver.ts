@@ -27,9 +27,9 @@ import { isOn } from '../config.ts'
 import type { StartOptions } from '../guest.ts'
 import type { Mark } from '#store/mark.ts'
 import type { GuestDevices, GuestNetwork, GuestStorage } from '../needs.ts'
-import type { ProcessName, RunningRecord, RunRecord } from '../run-record.ts'
-import { RunRecords } from '../run-record.ts'
 import { endOne, forgetBeside, isBeside, logsBeside, startBeside } from './beside.ts'
+import type { GuestDriver } from '../driver.ts'
+import type { MachineRecord, ProcessName, RunRecord, RunRecords } from '../run-record.ts'
 import { configToArgv, qmpSockets } from './command-line.ts'
 import { Confinement } from './confinement.ts'
 import type { Drive } from './drive.ts'
@@ -73,14 +73,14 @@ const quitLimitMs = 10_000
 /** What a process inherits comes after its standard input, output and error. */
 const firstDescriptor = 3
 
-export class QemuDriver {
+export class QemuDriver implements GuestDriver {
   readonly #needs: DriverNeeds
   readonly records: RunRecords
   readonly #confinement: Confinement
 
-  constructor(needs: DriverNeeds) {
+  constructor(needs: DriverNeeds, records: RunRecords) {
     this.#needs = needs
-    this.records = new RunRecords(join(needs.settings.runDir, 'guests'), needs.store.mark.touch)
+    this.records = records
     this.#confinement = new Confinement(needs.settings.instance, needs.log)
   }
 
@@ -96,13 +96,13 @@ export class QemuDriver {
     return this.#needs.settings.uidBase + vmid
   }
 
-  async running(vmid: Vmid): Promise<RunningRecord | undefined> {
-    const record = await this.records.alive(vmid)
-    return record?.state === 'running' ? record : undefined
+  async running(vmid: Vmid): Promise<MachineRecord | undefined> {
+    const record = await this.records.running(vmid)
+    return record?.kind === 'qemu' ? record : undefined
   }
 
   /** @throws Fault `conflict` 'VM 100 not running' */
-  async requireRunning(vmid: Vmid): Promise<RunningRecord> {
+  async requireRunning(vmid: Vmid): Promise<MachineRecord> {
     const record = await this.running(vmid)
     if (!record) throw new Fault('conflict', `VM ${vmid} not running`)
     return record
@@ -116,7 +116,7 @@ export class QemuDriver {
     await this.reap(vmid, { waits: true })
     const starter = { pid: process.pid, startTime: (await startTimeOf(process.pid)) ?? 0 }
     const { startedBy = '', netns = '' } = how
-    await this.records.begin(vmid, { state: 'starting', starter, startedBy, netns })
+    await this.records.begin(vmid, { state: 'starting', kind: 'qemu', starter, startedBy, netns })
     try {
       await this.#start(vmid, options, how)
     } catch (fault) {
@@ -180,6 +180,7 @@ export class QemuDriver {
     if (!isOn(options.freeze, false)) await monitor.execute('cont')
     await this.records.write(vmid, {
       state: 'running',
+      kind: 'qemu',
       process,
       startedBy: how.startedBy ?? '',
       options,
@@ -229,7 +230,7 @@ export class QemuDriver {
 
   monitorOf(
     vmid: Vmid,
-    record: RunningRecord,
+    record: MachineRecord,
     which: keyof typeof qmpSockets,
     options: QmpOptions = {},
   ): Promise<QmpClient> {
@@ -238,7 +239,7 @@ export class QemuDriver {
   }
 
   /** Who must be found at the sockets in the guest's run directory, which its QEMU may put others into. */
-  listenerOf(vmid: Vmid, { process: { pid } }: RunningRecord): Listener {
+  listenerOf(vmid: Vmid, { process: { pid } }: MachineRecord): Listener {
     return { pid, uid: this.uidOf(vmid) }
   }
 

@@ -90,7 +90,8 @@ async function restoreGuestState(about: {
 /** One that does not exist fails when its turn comes; the others are backed up. */
 async function chosen({ vmids, all, exclude = [] }: BackupGuests, deps: BackupDeps): Promise<number[]> {
   if (!all) return [...new Set(vmids)]
-  const guests = await deps.guests.list()
+  // Backups know virtual machines alone; a container that is named fails when its turn comes.
+  const guests = (await deps.guests.list()).filter(({ kind }) => kind === 'qemu')
   return guests.map(({ vmid }) => Number(vmid)).filter((vmid) => !exclude.includes(vmid))
 }
 

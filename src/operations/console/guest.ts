@@ -1,7 +1,8 @@
-/** Consoles of a virtual machine: its screen, and the terminal at its serial port. */
+/** Consoles of a guest: the screen of a virtual machine, the terminal at its serial port, that of a container. */
 import type { Vmid } from '#base/ids.ts'
 import { serveScreen } from '#consoles/screen.ts'
 import { serveTerminal } from '#consoles/terminal.ts'
+import { startOnPty } from '#host/pty.ts'
 import type { NodeServices } from '#services.ts'
 import { openConsole, type OpenedConsole, type Viewer } from './open.ts'
 
@@ -38,5 +39,20 @@ export async function openSerial(
     viewer,
     says: `serial${port} of VM ${vmid}`,
     serve: (client, { user, ticket }) => serveTerminal(client, { user, ticket, connect }),
+  })
+}
+
+/** A terminal of a container. @throws Fault `conflict` 'CT 100 not running' */
+export async function openContainerTerminal(
+  services: NodeServices,
+  vmid: Vmid,
+  viewer: Viewer,
+): Promise<OpenedConsole> {
+  const argv = await services.guests.terminalArgv(vmid)
+  return openConsole(services, {
+    ...consoleOf(vmid),
+    viewer,
+    says: `a terminal of CT ${vmid}`,
+    serve: (client, { user, ticket }) => serveTerminal(client, { user, ticket, connect: () => startOnPty(argv) }),
   })
 }

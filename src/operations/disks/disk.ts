@@ -79,7 +79,7 @@ export async function storagesToGo(
 ): Promise<SavedStorage[]> {
   const configs = (await storage.list()).filter(isMeant)
   for (const { vmid } of await guests.list()) {
-    const volumes = heldVolumes(await guests.config(vmid))
+    const volumes = heldVolumes(await guests.config(vmid, 'any'))
     const held = volumes.find((volid) => configs.some(({ name }) => volid.startsWith(`${name}:`)))
     if (held !== undefined) {
       throw new Fault('conflict', `guest ${vmid} has '${held}' there`, {

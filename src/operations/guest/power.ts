@@ -1,4 +1,4 @@
-/** The short acts on a running virtual machine: stop, reset, pause, go on. */
+/** The short acts on a running guest: stop, reset, pause, go on. */
 import { asVmid } from '#base/ids.ts'
 import type { Vmid } from '#base/ids.ts'
 import type { GuestService } from '#guests/service.ts'
@@ -29,11 +29,14 @@ function command(
   })
 }
 
-export const stopGuest = command('qmstop', async (guests, vmid) => {
+async function stop(guests: GuestService, vmid: Vmid): Promise<void> {
   // Stopping what is stopped is what the caller wants already.
   if (await guests.isRunning(vmid)) await guests.stop(vmid)
   else await guests.reap(vmid)
-})
+}
+
+export const stopGuest = command('qmstop', stop)
+export const stopContainer = command('vzstop', stop)
 export const resetGuest = command('qmreset', (guests, vmid) => guests.reset(vmid))
 
 /** Halting and its opposite take each other back, unless there was nothing to do. */
@@ -61,3 +64,5 @@ function toggle(name: string, wanted: 'paused' | 'running') {
 
 export const suspendGuest = toggle('qmpause', 'paused')
 export const resumeGuest = toggle('qmresume', 'running')
+export const suspendContainer = toggle('vzsuspend', 'paused')
+export const resumeContainer = toggle('vzresume', 'running')

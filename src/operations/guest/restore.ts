@@ -11,7 +11,7 @@
 import { Fault, invalid, messageOf } from '#base/fault.ts'
 import { asVmid, asVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
 import { isProtected, isTemplate, type Options, type Snapshots } from '#guests/config.ts'
-import { isOwned } from '#guests/qemu/change.ts'
+import { isOwned } from '#guests/config.ts'
 import { volumesIn } from '#guests/qemu/drive.ts'
 import { completed, qemuVersion, requireOptions, unique } from '#guests/qemu/new-guest.ts'
 import { isRootOnly } from '#guests/qemu/options.ts'

@@ -1,4 +1,4 @@
-/** Asks a virtual machine to shut down, and, for a reboot, starts it again. */
+/** Asks a guest to shut down, and, for a reboot, starts it again. */
 import { systemClock, waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { asVmid, type Vmid } from '#base/ids.ts'
@@ -25,7 +25,7 @@ function patienceOf(timeoutSeconds = defaultTimeoutSeconds, { startTime }: TaskF
 
 async function goesDown({ guests }: PowerDeps, vmid: Vmid, timeoutMs: number): Promise<boolean> {
   try {
-    await waitFor(async () => !(await guests.isRunning(vmid)), { what: `end of VM ${vmid}`, timeoutMs, everyMs: 50 })
+    await waitFor(async () => !(await guests.isRunning(vmid)), { what: `end of guest ${vmid}`, timeoutMs, everyMs: 50 })
     return true
   } catch (fault) {
     if (isFault(fault, 'timeout')) return false
@@ -35,37 +35,45 @@ async function goesDown({ guests }: PowerDeps, vmid: Vmid, timeoutMs: number): P
 
 const limitOf = (timeout: number | undefined) => (timeout === undefined ? {} : { timeoutMs: timeout * 1000 })
 
-export const shutdownGuest = operation<ShutdownGuest, PowerDeps>('qmshutdown', aboutOneGuest).step('shutdown', {
-  do: async ({ params, deps, log, signal }) => {
-    const vmid = asVmid(params.vmid)
-    if (params.skipLock !== true) await deps.guests.requireUnlocked(vmid)
-    const forceStop = params.forceStop ?? false
-    await deps.guests.shutdown(vmid, { ...limitOf(params.timeout), forceStop, log, signal })
-  },
-})
-
-export const rebootGuest = operation<Omit<ShutdownGuest, 'forceStop'>, PowerDeps>('qmreboot', aboutOneGuest)
-  .step('look', {
-    do: async ({ params, deps }) => {
+const shutdown = (name: string) =>
+  operation<ShutdownGuest, PowerDeps>(name, aboutOneGuest).step('shutdown', {
+    do: async ({ params, deps, log, signal }) => {
       const vmid = asVmid(params.vmid)
       if (params.skipLock !== true) await deps.guests.requireUnlocked(vmid)
-      return deps.guests.isRunning(vmid)
+      const forceStop = params.forceStop ?? false
+      await deps.guests.shutdown(vmid, { ...limitOf(params.timeout), forceStop, log, signal })
     },
   })
-  .step('shutdown', {
-    do: ({ params, deps, log, signal }) =>
-      deps.guests.shutdown(asVmid(params.vmid), { ...limitOf(params.timeout), log, signal }),
-    // A guest that was running must not be left stopped because something failed in between. One that was
-    // told to go down may still be on its way; nobody can tell that from one that was not told.
-    undo: async ({ params, deps, done, log, task }) => {
-      const vmid = asVmid(params.vmid)
-      if (done.look !== true || (await deps.guests.startedBy(vmid)) === task.upid) return
-      if (!(await goesDown(deps, vmid, patienceOf(params.timeout, task)))) return
-      await deps.guests.start(vmid, { startedBy: task.upid, log })
-    },
-  })
-  // No undo: that would stop the guest only for the undo above to start it.
-  .step('start', {
-    do: ({ params, deps, log, signal, task }) =>
-      deps.guests.start(asVmid(params.vmid), { startedBy: task.upid, log, signal }),
-  })
+
+export const shutdownGuest = shutdown('qmshutdown')
+export const shutdownContainer = shutdown('vzshutdown')
+
+const reboot = (name: string) =>
+  operation<Omit<ShutdownGuest, 'forceStop'>, PowerDeps>(name, aboutOneGuest)
+    .step('look', {
+      do: async ({ params, deps }) => {
+        const vmid = asVmid(params.vmid)
+        if (params.skipLock !== true) await deps.guests.requireUnlocked(vmid)
+        return deps.guests.isRunning(vmid)
+      },
+    })
+    .step('shutdown', {
+      do: ({ params, deps, log, signal }) =>
+        deps.guests.shutdown(asVmid(params.vmid), { ...limitOf(params.timeout), log, signal }),
+      // A guest that was running must not be left stopped because something failed in between. One that was
+      // told to go down may still be on its way; nobody can tell that from one that was not told.
+      undo: async ({ params, deps, done, log, task }) => {
+        const vmid = asVmid(params.vmid)
+        if (done.look !== true || (await deps.guests.startedBy(vmid)) === task.upid) return
+        if (!(await goesDown(deps, vmid, patienceOf(params.timeout, task)))) return
+        await deps.guests.start(vmid, { startedBy: task.upid, log })
+      },
+    })
+    // No undo: that would stop the guest only for the undo above to start it.
+    .step('start', {
+      do: ({ params, deps, log, signal, task }) =>
+        deps.guests.start(asVmid(params.vmid), { startedBy: task.upid, log, signal }),
+    })
+
+export const rebootGuest = reboot('qmreboot')
+export const rebootContainer = reboot('vzreboot')

@@ -11,9 +11,10 @@ import { invalid, isFault } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
 import { splitVolumeId } from '#base/ids.ts'
 import type { GuestConfig, Options } from '#guests/config.ts'
-import { isOwned } from '#guests/qemu/change.ts'
+import { isOwned } from '#guests/config.ts'
 import type { Drive, DriveWish } from '#guests/qemu/drive.ts'
 import { cloudInitVolumesIn, driveOf, isCloudInit, printDrive, volumesIn, wishOf } from '#guests/qemu/drive.ts'
+import { volumesIn as mountedVolumesIn } from '#guests/lxc/mountpoint.ts'
 import { variablesTemplate } from '#guests/qemu/firmware.ts'
 import { tpmBytes } from '#guests/qemu/tpm.ts'
 import type { GuestService } from '#guests/service.ts'
@@ -36,10 +37,16 @@ export interface MakeContext {
 export async function volumesOf(storage: StorageService, vmid: Vmid): Promise<VolumeId[]> {
   const found: VolumeId[] = []
   for (const { name, content } of await storage.list()) {
-    if (!content.includes('images') || !(await storage.status(name)).active) continue
-    found.push(...(await storage.content(name, { content: 'images', vmid })).map(({ volid }) => volid))
+    if (!content.some((one) => one === 'images' || one === 'rootdir') || !(await storage.status(name)).active) continue
+    const volumes = await storage.content(name, { vmid })
+    found.push(...volumes.filter((one) => isDisk(one.content)).map(({ volid }) => volid))
   }
   return found
+}
+
+/** Of virtual machines and of containers. */
+function isDisk(content: string): boolean {
+  return content === 'images' || content === 'rootdir'
 }
 
 /** The texts of the named drives once their volumes exist. */
@@ -157,7 +164,7 @@ async function formatFor(drive: Drive, name: string, storage: StorageService): P
 export function heldVolumes({ options, running = {}, snapshots = {} }: Omit<GuestConfig, 'digest'>): VolumeId[] {
   const kept = Object.values(snapshots).flatMap((one) => [one.options, one.memory?.options ?? {}])
   const all = [options, running, ...kept].flatMap((some) =>
-    [...volumesIn(some), ...cloudInitVolumesIn(some)].map(({ volid }) => volid),
+    [...volumesIn(some), ...cloudInitVolumesIn(some), ...mountedVolumesIn(some)].map(({ volid }) => volid),
   )
   const states = Object.values(snapshots).flatMap(({ memory }) => memory?.volume ?? [])
   return [...new Set([...all, ...states])]
@@ -169,7 +176,7 @@ export async function freeNewVolumes(
   vmid: Vmid,
   before: readonly string[],
 ): Promise<void> {
-  const held = (await guests.exists(vmid)) ? heldVolumes(await guests.config(vmid)) : []
+  const held = (await guests.exists(vmid)) ? heldVolumes(await guests.config(vmid, 'any')) : []
   for (const volid of await volumesOf(storage, vmid)) {
     if (!before.includes(volid) && !held.includes(volid)) await storage.free(volid)
   }

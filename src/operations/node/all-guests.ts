@@ -97,7 +97,7 @@ const definition = (
             signal,
             clock: deps.clock,
             timeoutMs: lockWaitMs,
-            onWait: ({ upid }) => log(`VM ${guest.vmid} is held by task ${upid}; waiting`),
+            onWait: ({ upid }) => log(`guest ${guest.vmid} is held by task ${upid}; waiting`),
           })
           await act(guest, { params, deps, upid: task.upid })
           log(`VM ${guest.vmid} (${guest.name}): done`)

@@ -6,7 +6,7 @@
 import { Fault, invalid, isFault } from '#base/fault.ts'
 import { asVolumeId, type VolumeId } from '#base/ids.ts'
 import type { StorageService } from '#storage/service.ts'
-import { type FileName, type ImageName, parseVolumeId, type StoredName } from '#storage/volume.ts'
+import { type FileName, type ImageName, parseVolumeId } from '#storage/volume.ts'
 import { operation } from '#tasks/operation.ts'
 import { ifConfigured, markOf, withdrawPublished } from './aside.ts'
 
@@ -102,7 +102,7 @@ export function copyRequest(source: VolumeId, target: VolumeId): CopyVolume {
   return { volume: source, target }
 }
 
-function isCopied(name: { readonly kind: string }): name is StoredName {
+function isCopied(name: { readonly kind: string }): name is ImageName | FileName {
   return name.kind === 'image' || name.kind === 'file'
 }
 
@@ -119,7 +119,7 @@ function lockOf(volume: string): string {
   return name.kind === 'image' ? `guest/${name.vmid}` : `volume/${volume}`
 }
 
-function parse(volume: string): { storage: string; name: StoredName } {
+function parse(volume: string): { storage: string; name: ImageName | FileName } {
   const { storage, name } = parseVolumeId(asVolumeId(volume))
   if (!isCopied(name)) throw notCopied(volume)
   return { storage, name }

@@ -22,7 +22,7 @@ export interface DeleteVolumeDeps {
   readonly backup: Pick<BackupService, 'remove' | 'sweep'>
   readonly guests: {
     readonly exists: (vmid: Vmid) => Promise<boolean>
-    readonly config: (vmid: Vmid) => Promise<{ readonly options: Readonly<Record<string, string>> }>
+    readonly config: (vmid: Vmid, kind: 'any') => Promise<{ readonly options: Readonly<Record<string, string>> }>
   }
 }
 
@@ -35,7 +35,7 @@ export const deleteVolume = operation<DeleteVolume, DeleteVolumeDeps>('imgdel', 
   // A disk must not be attached or its guest started while it goes.
   locks: ({ volume }) => {
     const { name } = parse(volume)
-    return name.kind === 'image' ? [`guest/${name.vmid}`] : [`volume/${volume}`]
+    return name.kind === 'image' || name.kind === 'tree' ? [`guest/${name.vmid}`] : [`volume/${volume}`]
   },
 })
   .step('check', {
@@ -48,7 +48,7 @@ export const deleteVolume = operation<DeleteVolume, DeleteVolumeDeps>('imgdel', 
           remedy: 'Remove the protection first.',
         })
       }
-      if (name.kind === 'image') await requireDetached(deps.guests, name.vmid, params.volume)
+      if (name.kind === 'image' || name.kind === 'tree') await requireDetached(deps.guests, name.vmid, params.volume)
     },
     // After success this is the deed itself. After a failure nothing is set aside any more.
     async undo({ params, deps, task }) {
@@ -83,7 +83,7 @@ function isInDatastore(volume: string): boolean {
 
 async function requireDetached(guests: DeleteVolumeDeps['guests'], vmid: Vmid, volume: string): Promise<void> {
   if (!(await guests.exists(vmid))) return
-  const { options } = await guests.config(vmid)
+  const { options } = await guests.config(vmid, 'any')
   const drive = Object.keys(options).find((key) => options[key]?.split(',').some((part) => namesVolume(part, volume)))
   if (drive === undefined) return
   throw new Fault('conflict', `cannot remove volume '${volume}': it is ${drive} of guest ${vmid}`, {

@@ -78,9 +78,8 @@ export function datastoreFolder({ root }: Layout): string {
 
 /** Path of a volume. Safe because a parsed name holds neither slash nor leading dot. */
 export function volumePath(layout: Layout, name: StoredName): string {
-  return name.kind === 'image'
-    ? join(imageFolder(layout, name.vmid), `${name.base}.${name.format}`)
-    : join(fileFolder(layout, name.content), name.file)
+  if (name.kind === 'file') return join(fileFolder(layout, name.content), name.file)
+  return join(imageFolder(layout, name.vmid), `${name.base}.${name.kind === 'tree' ? 'subvol' : name.format}`)
 }
 
 /** Folders below the root that some content needs, parents first, with their modes. */

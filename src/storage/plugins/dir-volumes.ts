@@ -11,7 +11,7 @@ import { basename, dirname, join } from 'node:path'
 import { Fault, missing } from '#base/fault.ts'
 import { asFileFault, codeOf, syncDirectory } from '#host/files.ts'
 import type { Part, VolumeFacts } from '../plugin.ts'
-import { type FileName, type ImageName, printVolumeName } from '../volume.ts'
+import { type FileName, type ImageName, printVolumeName, type StoredName } from '../volume.ts'
 
 /** What the file system says of a volume; nothing when there is no such regular file. */
 export async function factsAt<Name extends ImageName | FileName>(
@@ -67,7 +67,7 @@ export function hiddenPath(path: string, why: 'gone' | 'staged', mark: string): 
   return join(dirname(path), `.${why}-${mark}-${digest}`)
 }
 
-export function noVolume(storage: string, name: ImageName | FileName): Fault {
+export function noVolume(storage: string, name: StoredName): Fault {
   return missing('volume', `${storage}:${printVolumeName(name)}`)
 }
 

@@ -15,6 +15,7 @@ import { filesIn, sweepUnfinished } from '../unfinished.ts'
 import { contentTypes, type FileContent, imageFormats } from '../volume.ts'
 import { dirFiles } from './dir-files.ts'
 import { dirImages, removeIfEmpty } from './dir-images.ts'
+import { dirTrees } from './dir-trees.ts'
 import {
   datastoreFolder,
   fileFolder,
@@ -88,6 +89,7 @@ export const dir = storagePlugin({
       identity: () => realpath(base),
       sweep: () => sweepFolders(layout),
       images: dirImages({ layout, storage, host, preallocation }),
+      trees: dirTrees({ layout, storage, host }),
       files: dirFiles(layout, storage),
       async datastore() {
         await makeFoldersFor(layout, 'backup')

@@ -60,7 +60,7 @@ export const guestEndpoints = [
       examples: ['vm list', 'vm list -o json'],
     },
     isKept: true,
-    handle: async (_, { services, may }) => (await visibleGuests(services.guests, may)).map(itemOf),
+    handle: async (_, { services, may }) => (await visibleGuests(services.guests, may, 'qemu')).map(itemOf),
   }),
   endpoint({
     method: 'POST',

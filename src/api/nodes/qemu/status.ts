@@ -51,7 +51,7 @@ export const statusEndpoints = [
       id: 'vmid',
       examples: ['vm show 100', 'vm show 100 -o json'],
     },
-    handle: async ({ vmid }, { services }) => currentStatusOf(await services.guests.status(asVmid(vmid))),
+    handle: async ({ vmid }, { services }) => currentStatusOf(await services.guests.status(asVmid(vmid), 'qemu')),
   }),
   endpoint({
     method: 'POST',

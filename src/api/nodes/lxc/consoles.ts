@@ -1,0 +1,42 @@
+/** `/nodes/{node}/lxc/{vmid}`: `termproxy`, `vncwebsocket`. A terminal of a container. */
+import { asVmid } from '#base/ids.ts'
+import { object, string } from '#base/schema/schema.ts'
+import { openContainerTerminal } from '#operations/console/guest.ts'
+import { requireConsoleTicket, viewerOf } from '#operations/console/open.ts'
+import { check } from '#rest/endpoint.ts'
+import { endpoint } from '../../call.ts'
+import { openedTerminal, websocketParams } from '../console-shapes.ts'
+import { guestAt } from '../qemu/at.ts'
+
+const mayLook = check('VM.Console', '/vms/{vmid}')
+
+export const containerConsoleEndpoints = [
+  endpoint({
+    method: 'POST',
+    path: '/nodes/{node}/lxc/{vmid}/termproxy',
+    description:
+      'Open a terminal of a running container, as its cmode says; taken at `vncwebsocket`, within ten seconds.',
+    proxyTo: 'node',
+    params: guestAt,
+    permission: mayLook,
+    returns: openedTerminal,
+    cli: {
+      command: ['ct', 'console'],
+      positional: ['vmid'],
+      terminal: '/nodes/{node}/lxc/{vmid}/vncwebsocket',
+      examples: ['ct console 200'],
+    },
+    handle: ({ vmid }, { services, ...call }) => openContainerTerminal(services, asVmid(vmid), viewerOf(call)),
+  }),
+  endpoint({
+    method: 'GET',
+    path: '/nodes/{node}/lxc/{vmid}/vncwebsocket',
+    description: 'Becomes a WebSocket to the terminal the ticket was handed out for.',
+    proxyTo: 'node',
+    params: { ...guestAt, ...websocketParams },
+    permission: mayLook,
+    returns: object({ port: string({ description: 'The number of the console.' }) }),
+    handle: ({ vmid, port, vncticket }, { services, who }) =>
+      requireConsoleTicket(services, vncticket, { authId: who.authId, path: `/vms/${vmid}`, port }),
+  }),
+]

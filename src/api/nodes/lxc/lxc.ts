@@ -1,0 +1,14 @@
+/** Everything below `/nodes/{node}/lxc`. */
+import { configEndpoints } from './config.ts'
+import { containerConsoleEndpoints } from './consoles.ts'
+import { containerGuestEndpoints } from './guests.ts'
+import { interfaceEndpoints } from './interfaces.ts'
+import { statusEndpoints } from './status.ts'
+
+export const containerEndpoints = [
+  ...containerGuestEndpoints,
+  ...configEndpoints,
+  ...statusEndpoints,
+  ...interfaceEndpoints,
+  ...containerConsoleEndpoints,
+]

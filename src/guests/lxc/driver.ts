@@ -1,0 +1,359 @@
+/**
+ * The life of a container: start, stop, and everything in between.
+ *
+ * As of virtual machines, what a start makes (cables, mounts, run directory, control groups, processes) is covered by a
+ * run record from before it is made until after it is gone. The process of the record is LXC's monitor: it stays when
+ * the container reboots by itself, and goes when the container ends. Nothing here reads or writes configurations.
+ */
+import { existsSync } from 'node:fs'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { waitFor } from '#base/clock.ts'
+import { Fault, isFault } from '#base/fault.ts'
+import type { Vmid } from '#base/ids.ts'
+import type { Errors } from '#base/schema/check.ts'
+import { Cgroups } from '#host/cgroup.ts'
+import { makeDirectory } from '#host/files.ts'
+import {
+  attachArgv,
+  configPathOf,
+  consoleArgv,
+  type ContainerPlace,
+  initOf,
+  removeLocks,
+  startContainer,
+  tellToShutDown,
+} from '#host/lxc.ts'
+import { ensureLxcfs, servedFiles, servedProcessors } from '#host/lxcfs.ts'
+import type { Argv } from '#host/host.ts'
+import { isAlive, startTimeOf } from '#host/proc.ts'
+import { onlineProcessors } from '#host/topology.ts'
+import type { Options } from '../config.ts'
+import type { Use } from '../counters.ts'
+import type { GuestDriver } from '../driver.ts'
+import type { StartOptions } from '../guest.ts'
+import type { DriverNeeds } from '../qemu/driver.ts'
+import { boundLogs, keepLogs } from '../qemu/log-files.ts'
+import type { ContainerRecord, ProcessName, RunRecord, RunRecords } from '../run-record.ts'
+import { containerConf, variablesIn } from './conf.ts'
+import { devicesOf } from './device.ts'
+import { makeDevices } from './device-nodes.ts'
+import { featuresOf } from './features.ts'
+import { rootOf } from './idmap.ts'
+import { coresOf, groupLimitsOf, leastUsed, liveNames, noQuota, processorsIn } from './limits.ts'
+import { mountsOf } from './mountpoint.ts'
+import { nicsOf } from './nic.ts'
+import { factsOfNode } from './node-facts.ts'
+import { seccompProfile } from './seccomp.ts'
+import { setUpForStart } from './setup/set-up.ts'
+import { insideOf, toldOf } from './told.ts'
+import { useOf } from './use.ts'
+import { closeVolumes, mountsDirOf, openVolumes } from './volumes.ts'
+
+const startLimitMs = 60_000
+/** How long LXC may take to clear up after a container whose init is gone. */
+const endLimitMs = 10_000
+const startLog = 'lxc.log'
+
+export class LxcDriver implements GuestDriver {
+  readonly #needs: DriverNeeds
+  readonly #records: RunRecords
+  #cgroups: Promise<Cgroups> | undefined
+
+  constructor(needs: DriverNeeds, records: RunRecords) {
+    this.#needs = needs
+    this.#records = records
+  }
+
+  runDirOf(vmid: Vmid): string {
+    return join(this.#needs.settings.runDir, 'guests', String(vmid))
+  }
+
+  groupOf(vmid: Vmid): string {
+    return `hakobune-${this.#needs.settings.instance}/lxc-${vmid}`
+  }
+
+  /** The group that has the limits; LXC's monitor is in one beside it. */
+  #innerGroupOf(vmid: Vmid): string {
+    return `${this.groupOf(vmid)}/container`
+  }
+
+  #placeOf(vmid: Vmid): ContainerPlace {
+    return { directory: join(this.#needs.settings.runDir, 'guests'), name: String(vmid) }
+  }
+
+  async running(vmid: Vmid): Promise<ContainerRecord | undefined> {
+    const record = await this.#records.running(vmid)
+    return record?.kind === 'lxc' ? record : undefined
+  }
+
+  /** @throws Fault `conflict` 'CT 100 not running' */
+  async requireRunning(vmid: Vmid): Promise<ContainerRecord> {
+    const record = await this.running(vmid)
+    if (!record) throw new Fault('conflict', `CT ${vmid} not running`)
+    return record
+  }
+
+  /**
+   * Starts the container and returns once its init runs. On failure, and on abort, nothing remains.
+   * @throws Fault `conflict` when it runs, `failed` with LXC's words when it does not start
+   */
+  async start(vmid: Vmid, options: Options, how: StartOptions = {}): Promise<void> {
+    await this.reap(vmid, { waits: true })
+    const starter = { pid: process.pid, startTime: (await startTimeOf(process.pid)) ?? 0 }
+    const { startedBy = '', netns = '' } = how
+    await this.#records.begin(vmid, { state: 'starting', kind: 'lxc', starter, startedBy, netns })
+    try {
+      await this.#start(vmid, options, how)
+    } catch (fault) {
+      await this.#cleanUp(vmid, how.netns)
+      await this.#records.remove(vmid)
+      throw fault
+    }
+  }
+
+  async #start(vmid: Vmid, options: Options, how: StartOptions): Promise<void> {
+    const { host, settings } = this.#needs
+    const { log = () => {}, signal, timeoutMs = startLimitMs } = how
+    const runDir = this.runDirOf(vmid)
+    await makeRunDir(runDir)
+    const cables = await this.#plug(vmid, options, how)
+    const sources = await openVolumes({ ...this.#needs, runDir: settings.runDir }, vmid, options)
+    await this.#setUp(vmid, options, sources.rootfs ?? '')
+    const place = this.#placeOf(vmid)
+    const conf = await this.#confFor(vmid, options, { sources, cables, runDir })
+    await writeFile(configPathOf(place), conf, { mode: 0o600 })
+    await writeFile(join(runDir, 'seccomp'), seccompProfile(featuresOf(options)), { mode: 0o600 })
+    signal?.throwIfAborted()
+    const started = await startContainer(host, {
+      place,
+      logFile: join(runDir, startLog),
+      pidFile: join(runDir, 'monitor.pid'),
+      netnsPath: how.netns === undefined ? undefined : `/run/netns/${how.netns}`,
+      timeoutMs,
+      signal,
+    })
+    await this.#records.write(vmid, {
+      state: 'running',
+      kind: 'lxc',
+      process: started,
+      startedBy: how.startedBy ?? '',
+      options,
+      netns: how.netns ?? '',
+      taps: Object.fromEntries(cables.map(({ nic, tap }) => [nic, tap])),
+    })
+    log(`started, led by process ${started.pid}`)
+  }
+
+  /** Writes into its files what follows from its options; what is read only stays as it is. */
+  async #setUp(vmid: Vmid, options: Options, rootfs: string): Promise<void> {
+    const isReadOnly = mountsOf(options).some(({ name, values }) => name === 'rootfs' && values.ro === true)
+    if (isReadOnly) return
+    const warn = (line: string) => this.#needs.log.warn(`CT ${vmid}: ${line}`)
+    await setUpForStart(insideOf(options, rootfs, warn), toldOf(vmid, options, await factsOfNode()))
+  }
+
+  async #confFor(
+    vmid: Vmid,
+    options: Options,
+    made: {
+      readonly sources: Readonly<Record<string, string>>
+      readonly cables: readonly { readonly nic: string; readonly cable: string }[]
+      readonly runDir: string
+    },
+  ): Promise<string> {
+    const { host, settings, log } = this.#needs
+    const cgroups = await this.#groups()
+    const { files, unkept } = cgroups.limitsAsFiles(groupLimitsOf(options))
+    if (unkept.length > 0) log.warn(`this machine cannot keep some limits of CT ${vmid}`, { limits: unkept })
+    const { target } = await ensureLxcfs(host, join(settings.runDir, 'lxcfs'))
+    const cores = coresOf(options)
+    return containerConf(options, {
+      vmid,
+      rootfs: made.sources.rootfs ?? '',
+      group: this.groupOf(vmid),
+      cgroupVersion: cgroups.layout.version,
+      limits: files,
+      processors: cores === undefined ? undefined : await this.#processorsFor(vmid, cores),
+      seccompFile: join(made.runDir, 'seccomp'),
+      hasAppArmor: existsSync('/sys/kernel/security/apparmor/profiles'),
+      served: { target, files: servedFiles, processors: servedProcessors },
+      sources: made.sources,
+      cables: Object.fromEntries(made.cables.map(({ nic, cable }) => [nic, cable])),
+      devices: await makeDevices(host, join(mountsDirOf(settings.runDir, vmid), 'devices'), {
+        devices: devicesOf(options),
+        root: rootOf(options),
+      }),
+    })
+  }
+
+  /** Processors the fewest other containers are held to. */
+  async #processorsFor(vmid: Vmid, cores: number): Promise<string | undefined> {
+    const online = processorsIn(await onlineProcessors())
+    if (cores >= online.length) return undefined
+    const taken = await Promise.all(
+      (await this.#records.all()).filter((one) => one !== vmid).map((one) => this.#heldTo(one)),
+    )
+    return leastUsed(cores, online, taken)
+  }
+
+  async #heldTo(vmid: Vmid): Promise<number[]> {
+    return processorsIn((await (await this.#groups()).processorsOf(this.#innerGroupOf(vmid))) ?? '')
+  }
+
+  async #plug(
+    vmid: Vmid,
+    options: Options,
+    how: StartOptions,
+  ): Promise<{ readonly nic: string; readonly tap: string; readonly cable: string }[]> {
+    const cables: { nic: string; tap: string; cable: string }[] = []
+    for (const { name, mac, bridge: own, tag, trunks, isLinkDown } of nicsOf(options)) {
+      const bridge = how.bridge ?? own
+      const isWanted = how.onlyNics === undefined || how.onlyNics.includes(name)
+      if (bridge === undefined || isLinkDown || !isWanted) continue
+      // A bridge that stands in for the card's own has none of its VLANs.
+      const where = how.netns !== undefined ? { netns: how.netns } : how.bridge === undefined ? { tag, trunks } : {}
+      cables.push({ nic: name, ...(await this.#needs.network.plugCable({ vmid, nic: name, mac, bridge, ...where })) })
+    }
+    return cables
+  }
+
+  #groups(): Promise<Cgroups> {
+    return (this.#cgroups ??= Cgroups.detect())
+  }
+
+  /** Ends it at once, with all that runs inside, and cleans up. */
+  async stop(vmid: Vmid): Promise<void> {
+    const { process: monitor } = await this.requireRunning(vmid)
+    const cgroups = await this.#groups()
+    // With its init everything inside goes; the monitor then puts away what it made.
+    await cgroups.killAll(this.#innerGroupOf(vmid))
+    try {
+      await untilGone(monitor, endLimitMs)
+    } catch (fault) {
+      if (!isFault(fault, 'timeout')) throw fault
+      this.#needs.log.warn(`the monitor of CT ${vmid} did not end and is killed`)
+      await cgroups.killAll(this.groupOf(vmid))
+    }
+    await this.reap(vmid, { waits: true })
+  }
+
+  /** Tells its init to shut down. */
+  async askToShutDown(vmid: Vmid): Promise<void> {
+    await tellToShutDown(await this.initPid(vmid))
+  }
+
+  /** Its init, as the node sees it. @throws Fault `conflict` when it is on its way down, or up */
+  async initPid(vmid: Vmid): Promise<number> {
+    const { process: monitor } = await this.requireRunning(vmid)
+    const init = await initOf(monitor.pid)
+    if (init === undefined) throw new Fault('conflict', `CT ${vmid} not running`)
+    return init
+  }
+
+  async freeze(vmid: Vmid, frozen: boolean): Promise<void> {
+    await this.requireRunning(vmid)
+    await (await this.#groups()).freeze(this.#innerGroupOf(vmid), frozen)
+  }
+
+  async isFrozen(vmid: Vmid): Promise<boolean> {
+    await this.requireRunning(vmid)
+    return (await this.#groups()).isFrozen(this.#innerGroupOf(vmid))
+  }
+
+  /** What it uses now; undefined when it ended meanwhile. */
+  async use(vmid: Vmid, record: ContainerRecord): Promise<Use | undefined> {
+    return useOf(record, { cgroups: await this.#groups(), group: this.#innerGroupOf(vmid) })
+  }
+
+  /** The command that runs another one inside. */
+  attachArgv(vmid: Vmid, command: readonly string[], options: Options): Argv {
+    const env = Object.fromEntries(
+      variablesIn(options.env).map((one) => [one.slice(0, one.indexOf('=')), one.slice(one.indexOf('=') + 1)]),
+    )
+    return attachArgv(this.#placeOf(vmid), { command, env: { ...usualEnvironment, ...env } })
+  }
+
+  /** The command that is joined to one of its terminals. */
+  consoleArgv(vmid: Vmid, tty: number): Argv {
+    return consoleArgv(this.#placeOf(vmid), tty)
+  }
+
+  async changeLive(
+    vmid: Vmid,
+    wanted: Options,
+    { log = () => {} }: { log?: (line: string) => void } = {},
+  ): Promise<Errors> {
+    let record = await this.running(vmid)
+    const names = record ? liveNames(record.options, wanted) : []
+    if (!record || names.length === 0) return {}
+    const rest = Object.entries(record.options).filter(([name]) => !names.includes(name))
+    const changed = names.flatMap((name) => (wanted[name] === undefined ? [] : [[name, wanted[name]] as const]))
+    const options = Object.fromEntries([...rest, ...changed])
+    try {
+      await (await this.#groups()).limit(this.#innerGroupOf(vmid), { cpuQuota: noQuota, ...groupLimitsOf(options) })
+    } catch (fault) {
+      if (!isFault(fault)) throw fault
+      return Object.fromEntries(names.map((name) => [name, `hotplug problem - ${fault.message}`]))
+    }
+    record = { ...record, options }
+    await this.#records.write(vmid, record)
+    for (const name of names) log(`${name}: changed while the container runs`)
+    return {}
+  }
+
+  async reap(vmid: Vmid, how: { readonly waits?: boolean } = {}): Promise<boolean> {
+    const claimed = await this.#records.claim(vmid)
+    const record = claimed ?? (how.waits === true ? await this.#records.abandoned(vmid) : undefined)
+    if (record === undefined) return false
+    await this.#cleanUp(vmid, netnsOf(record))
+    await this.#records.finish(vmid)
+    return true
+  }
+
+  async #cleanUp(vmid: Vmid, netns: string | undefined): Promise<void> {
+    const { host, settings, network } = this.#needs
+    const cgroups = await this.#groups()
+    await cgroups.killAll(this.groupOf(vmid))
+    await cgroups.removeGroup(this.groupOf(vmid))
+    await network.unplug({ vmid, ...(netns === undefined ? {} : { netns }) })
+    await closeVolumes({ host, runDir: settings.runDir }, vmid)
+    await removeLocks(this.#placeOf(vmid))
+    await keepLogs(this.runDirOf(vmid))
+  }
+
+  async forget(vmid: Vmid): Promise<void> {
+    await this.reap(vmid, { waits: true })
+    if (await this.#records.alive(vmid)) return
+    const { host, settings, network } = this.#needs
+    // A machine that was off has lost the run record, and with it what would have led to the guest's cables.
+    await network.unplug({ vmid })
+    await closeVolumes({ host, runDir: settings.runDir }, vmid)
+    await rm(this.runDirOf(vmid), { recursive: true, force: true })
+  }
+
+  async boundLogs(vmid: Vmid): Promise<void> {
+    await boundLogs(this.runDirOf(vmid), 0)
+  }
+}
+
+const usualEnvironment = {
+  PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+  HOME: '/root',
+  TERM: 'linux',
+}
+
+async function makeRunDir(runDir: string): Promise<void> {
+  await rm(runDir, { recursive: true, force: true })
+  await makeDirectory(runDir.slice(0, runDir.lastIndexOf('/')))
+  await mkdir(runDir, { mode: 0o711 })
+}
+
+/** @throws Fault `timeout` */
+async function untilGone({ pid, startTime }: ProcessName, timeoutMs: number): Promise<void> {
+  await waitFor(async () => !(await isAlive(pid, startTime)), { what: `end of process ${pid}`, timeoutMs, everyMs: 5 })
+}
+
+function netnsOf(record: RunRecord | 'unreadable'): string | undefined {
+  return record !== 'unreadable' && record.netns !== '' ? record.netns : undefined
+}

@@ -1,0 +1,103 @@
+/** Every option a container's configuration may have: one table, as of virtual machines. */
+import type { Errors } from '#base/schema/check.ts'
+import { checkProperties } from '#base/schema/check.ts'
+import { boolean, optional, string } from '#base/schema/schema.ts'
+import type { Properties } from '#base/schema/schema.ts'
+import type { Options } from '../config.ts'
+import { featureErrors, needsRoot } from './features.ts'
+import { mountErrors } from './mountpoint.ts'
+import { nicErrors } from './nic.ts'
+import { cpuOptions, diskOptions, generalOptions, memoryOptions, networkOptions, rootOptions } from './option-groups.ts'
+
+/** Parameters of configuration changes. */
+export const optionParams = {
+  ...cpuOptions,
+  ...memoryOptions,
+  ...networkOptions,
+  ...diskOptions,
+  ...generalOptions,
+  ...rootOptions,
+} as const
+
+/** Given when a container is made, and only read afterwards. */
+export const createParams = {
+  unprivileged: optional(
+    boolean({
+      description: 'Its root is nobody outside. Without it, root alone may make the container.',
+      default: true,
+    }),
+  ),
+  template: optional(boolean({ description: 'The guest is a template.', default: false })),
+} as const
+
+/** Options the server writes and clients read. */
+export const serverOptions = {
+  ...createParams,
+  parent: optional(string({ description: 'Snapshot the guest goes on from.', format: 'pve-configid', maxLength: 40 })),
+} as const
+
+const knownOptions: Properties = { ...optionParams, ...serverOptions }
+
+const groups: readonly (readonly [string, Properties])[] = [
+  ['VM.Config.CPU', cpuOptions],
+  ['VM.Config.Memory', memoryOptions],
+  ['VM.Config.Network', networkOptions],
+  ['VM.Config.Disk', diskOptions],
+  ['VM.Config.Options', generalOptions],
+]
+
+/** The privilege on `/vms/{vmid}` that setting the option takes; undefined for root's own. */
+export function privilegeFor(name: string): string | undefined {
+  return groups.find(([, options]) => Object.hasOwn(options, name))?.[0]
+}
+
+/** True for options that only root may set to this value. */
+export function isRootOnly(name: string, value: string | undefined): boolean {
+  if (Object.hasOwn(rootOptions, name)) return true
+  if (value === undefined) return false
+  if (name === 'features') return needsRoot(value)
+  // A privileged container is as good as the node itself.
+  if (name === 'unprivileged') return value !== '1'
+  return /^mp\d+$/.test(name) && /^(?:volume=)?\//.test(value)
+}
+
+export function isOption(name: string): boolean {
+  return Object.hasOwn(knownOptions, name)
+}
+
+export function isServerOption(name: string): boolean {
+  return Object.hasOwn(serverOptions, name)
+}
+
+/** Checked parameters as configuration text; what is no option is left out. */
+export function optionsFrom(params: Readonly<Record<string, unknown>>): Options {
+  return Object.fromEntries(
+    Object.entries(params).flatMap(([name, value]) => {
+      if (!Object.hasOwn(optionParams, name) || value === undefined || value === null) return []
+      return [[name, textOf(value)]]
+    }),
+  )
+}
+
+function textOf(value: unknown): string {
+  if (typeof value === 'boolean') return value ? '1' : '0'
+  return typeof value === 'string' ? value : JSON.stringify(value)
+}
+
+/** A stored configuration as a reply: numbers and booleans by their schema, the rest text. */
+export function optionsToReply(options: Options): Record<string, string | number | boolean> {
+  return Object.fromEntries(
+    Object.entries(options).map(([name, text]) => {
+      const type = knownOptions[name]?.type
+      if (type === 'integer' || type === 'number') return [name, Number(text)]
+      return [name, type === 'boolean' ? text === '1' : text]
+    }),
+  )
+}
+
+/** Every rule the options break, by name: each option by itself, then what must hold between them. */
+export function optionErrors(options: Options): Errors {
+  const checked = checkProperties(knownOptions, options)
+  if (!checked.ok) return checked.errors
+  return { ...featureErrors(options), ...mountErrors(options), ...nicErrors(options) }
+}

@@ -1,0 +1,130 @@
+/**
+ * Makes a container: takes its id, makes its volumes, unpacks a template into them, writes its configuration, starts it
+ * if asked.
+ */
+import { humanSize } from '#base/bytes.ts'
+import { Fault, messageOf } from '#base/fault.ts'
+import { asVmid, asVolumeId } from '#base/ids.ts'
+import type { Random } from '#base/random.ts'
+import type { Options } from '#guests/config.ts'
+import { completed, requireOptions } from '#guests/lxc/change.ts'
+import { idMapOf } from '#guests/lxc/idmap.ts'
+import { mountNames } from '#guests/lxc/mountpoint.ts'
+import { factsOfNode } from '#guests/lxc/node-facts.ts'
+import { osTypeOf, setUpNew } from '#guests/lxc/setup/set-up.ts'
+import { insideOf, toldOf } from '#guests/lxc/told.ts'
+import { unpackTemplate } from '#guests/lxc/unpack.ts'
+import type { GuestService } from '#guests/service.ts'
+import type { Host } from '#host/host.ts'
+import type { PoolService } from '#pools/service.ts'
+import type { StorageService } from '#storage/service.ts'
+import { operation } from '#tasks/operation.ts'
+import { makeMounts } from './container-volumes.ts'
+import { aboutOneGuest } from './one-guest.ts'
+import { freeNewVolumes, volumesOf } from './volumes.ts'
+
+export interface CreateContainer {
+  readonly vmid: number
+  /** Volume, or path, of the template. */
+  readonly template: string
+  /** As given by the client; mounts may ask for new volumes. */
+  readonly options: Options
+  /** Of root inside, as `/etc/shadow` has it. */
+  readonly passwordHash?: string | undefined
+  /** Of root inside, as `authorized_keys` has them. */
+  readonly sshKeys?: string | undefined
+  /** Pool to put it in. */
+  readonly pool?: string | undefined
+  readonly start?: boolean | undefined
+}
+
+export interface CreateContainerDeps {
+  readonly guests: GuestService
+  readonly storage: StorageService
+  readonly host: Host
+  readonly random: Random
+  readonly pools: Pick<PoolService, 'put' | 'takeOut'>
+}
+
+export const createContainer = operation<CreateContainer, CreateContainerDeps>('vzcreate', aboutOneGuest)
+  .step('reservation', {
+    do: async ({ params, deps, task }) => {
+      const vmid = asVmid(params.vmid)
+      requireOptions(params.options)
+      await templatePath(deps.storage, params.template)
+      await deps.guests.reserve(vmid, task.upid, 'lxc')
+      // Volumes an earlier guest of this id left are not this task's to remove.
+      return volumesOf(deps.storage, vmid)
+    },
+    undo: ({ params, deps, task }) => deps.guests.release(asVmid(params.vmid), task.upid),
+  })
+  .step('volumes', {
+    do: ({ params, deps, log }) => {
+      const options = requireOptions(params.options)
+      const context = { vmid: asVmid(params.vmid), storage: deps.storage, host: deps.host, log }
+      return makeMounts(options, mountNames(options), context)
+    },
+    undo: async ({ params, deps, done, task }) => {
+      const vmid = asVmid(params.vmid)
+      if (!(await deps.guests.isMadeBy(vmid, task.upid))) return
+      await deps.guests.unwrite(vmid, task.upid)
+      await freeNewVolumes(deps, vmid, done.reservation ?? [])
+    },
+  })
+  .step('files', {
+    do: async ({ params, deps, done, log, warn, progress, signal }) => {
+      const vmid = asVmid(params.vmid)
+      const options = { ...requireOptions(params.options), ...done.volumes }
+      const archive = await templatePath(deps.storage, params.template)
+      return deps.guests.withVolumes(vmid, options, async ({ rootfs = '' }) => {
+        log(`unpacking '${params.template}'`)
+        const onProgress = ({ fraction }: { readonly fraction: number }) => progress('unpack', fraction)
+        const idMap = idMapOf(options)
+        const { entries, bytes } = await unpackTemplate({ archive, rootfs, idMap, signal, onProgress })
+        log(`${entries} files, ${humanSize(bytes)}`)
+        const ostype = options.ostype ?? (await osTypeOf(insideOf(options, rootfs, warn)))
+        const whole = { ...options, ostype }
+        const { passwordHash, sshKeys = '' } = params
+        const keys = { passwordHash, sshKeys: sshKeys.split(/\r?\n/).filter((line) => line.trim() !== '') }
+        const told = toldOf(vmid, whole, await factsOfNode())
+        await setUpNew(deps.host, insideOf(whole, rootfs, warn), { ...told, ...keys })
+        return { ostype }
+      })
+    },
+    undo: ({ params, deps }) => deps.guests.closeVolumes(asVmid(params.vmid)),
+  })
+  // No undo: giving back the reservation takes the configuration with it.
+  .step('config', {
+    do: async ({ params, deps, done, task }) => {
+      const options = completed({ ...requireOptions(params.options), ...done.volumes, ...done.files }, deps.random)
+      await deps.guests.writeConfig(asVmid(params.vmid), options, { owner: task.upid })
+    },
+  })
+  .step('pool', {
+    do: ({ params, deps }) => (params.pool === undefined ? undefined : deps.pools.put(params.vmid, params.pool)),
+    undo: async ({ params, deps }) => {
+      if (params.pool !== undefined) await deps.pools.takeOut(params.vmid)
+    },
+  })
+  .step('start', {
+    do: async ({ params, deps, log, warn, signal, task }) => {
+      if (params.start !== true) return
+      try {
+        await deps.guests.start(asVmid(params.vmid), { startedBy: task.upid, log, signal })
+      } catch (fault) {
+        if (signal.aborted) throw fault
+        // The container exists and is whole; that it does not start is for its owner to mend.
+        warn(`start failed: ${messageOf(fault)}${fault instanceof Fault && fault.remedy ? `. ${fault.remedy}` : ''}`)
+      }
+    },
+    undo: ({ params, deps, task }) => deps.guests.undoStart(asVmid(params.vmid), task.upid),
+  })
+
+/** Where the template is. @throws Fault `missing`, `invalid` when the volume is no template */
+async function templatePath(storage: StorageService, template: string): Promise<string> {
+  if (template.startsWith('/')) return template
+  const volid = asVolumeId(template)
+  const { content } = await storage.describe(volid)
+  if (content !== 'vztmpl') throw new Fault('invalid', `volume '${volid}' is no template of a container`)
+  return (await storage.location(volid)).path
+}
