@@ -15,7 +15,7 @@ export interface ReadLimit {
  */
 export async function readExactly(stream: Readable, bytes: number, limit: ReadLimit): Promise<Buffer> {
   const parts: Buffer[] = []
-  for (let missing = bytes; missing > 0; ) {
+  for (let missing = bytes; missing > 0;) {
     const part: unknown = stream.read(Math.min(missing, stream.readableLength))
     if (Buffer.isBuffer(part) && part.length > 0) {
       parts.push(part)

@@ -6,7 +6,6 @@
  * guest exclude each other by the lock `guest/<vmid>` of the task that calls them; what must hold even
  * without it (two starts, a start beside a clean-up) is kept by the run records.
  */
-import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import { Fault, isFault, messageOf } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
@@ -18,6 +17,7 @@ import { cloudInitPart, writeCloudInit } from './cloud-init/drive.ts'
 import { toldOptions } from './cloud-init/options.ts'
 import type { Options } from './config.ts'
 import { isTemplate, nameOf } from './config.ts'
+import { GuestConsoles } from './consoles.ts'
 import { Counters } from './counters.ts'
 import type { GuestDocument } from './documents.ts'
 import type { GuestState, GuestStatus, GuestSummary, StartOptions } from './guest.ts'
@@ -28,7 +28,6 @@ import { qmpSockets } from './qemu/command-line.ts'
 import { topologyOf } from './qemu/cpu.ts'
 import { cloudInitVolumesIn, driveOf, drivesOf, printDrive, rememberedSize } from './qemu/drive.ts'
 import { memoryMiBOf } from './qemu/memory.ts'
-import { type ConsolePlace, connectScreen, connectSerial, requireScreen, serialPortOf } from './qemu/console.ts'
 import { openMonitor, sample } from './qemu/monitor.ts'
 import type { RegistryNeeds } from './registry.ts'
 import { GuestRegistry, lockedFault } from './registry.ts'
@@ -48,6 +47,7 @@ const sampleLimitMs = 1_000
 const askedAtOnce = 32
 
 export class GuestService extends GuestRegistry {
+  readonly consoles: GuestConsoles
   readonly #needs: RegistryNeeds
   readonly #counters: Counters
   readonly #configured = new WeakMap<GuestDocument, Omit<GuestStatus, 'state'>>()
@@ -55,6 +55,7 @@ export class GuestService extends GuestRegistry {
   constructor(needs: RegistryNeeds) {
     super(needs)
     this.#needs = needs
+    this.consoles = new GuestConsoles({ documents: this.documents, driver: this.driver })
     this.#counters = new Counters({
       clock: needs.clock,
       sample: async (vmid, record) => {
@@ -247,32 +248,6 @@ export class GuestService extends GuestRegistry {
    */
   async qmp(vmid: Vmid, which: keyof typeof qmpSockets = 'short', signal?: AbortSignal): Promise<QmpClient> {
     return this.driver.monitor(vmid, which, signal)
-  }
-
-  /** Connects to the screen of the running guest, which speaks VNC. @throws Fault `conflict` when it has none */
-  async connectScreen(vmid: Vmid): Promise<Socket> {
-    return connectScreen(await this.#consolePlace(vmid))
-  }
-
-  /** @throws Fault `conflict` when the running guest has no screen, or does not run */
-  async requireScreen(vmid: Vmid): Promise<void> {
-    requireScreen(vmid, (await this.#consolePlace(vmid)).record.options)
-  }
-
-  /** Which of its serial ports a terminal means. @throws Fault `conflict` when it has none, or does not run */
-  async serialPort(vmid: Vmid, wanted?: string): Promise<number> {
-    return serialPortOf(vmid, (await this.#consolePlace(vmid)).record.options, wanted)
-  }
-
-  /** QEMU serves one client on each port. */
-  async connectSerial(vmid: Vmid, index: number): Promise<Socket> {
-    return connectSerial(await this.#consolePlace(vmid), index)
-  }
-
-  async #consolePlace(vmid: Vmid): Promise<ConsolePlace> {
-    await this.documents.get(vmid)
-    const record = await this.driver.requireRunning(vmid)
-    return { vmid, runDir: this.runDirOf(vmid), uid: this.uidOf(vmid), record }
   }
 
   /** @throws Fault `unavailable` when the guest has no agent, does not run, or its agent does not answer */

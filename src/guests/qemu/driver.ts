@@ -46,6 +46,7 @@ import { findDevices } from './node-devices.ts'
 import { openDisc, openDrives, openTpmState } from './open-drives.ts'
 import { requireMemory } from './room.ts'
 import { nodePortsOf } from './serial.ts'
+import { makeSpiceTls, spiceKeyFile } from './spice-tls.ts'
 import { hasTpm, tpmLog, tpmProgram, tpmSocket } from './tpm.ts'
 import { startTpm } from './tpm-process.ts'
 
@@ -143,6 +144,7 @@ export class QemuDriver {
       descriptors.push(openFile(path, flags))
       return firstDescriptor + descriptors.length - 1
     }
+    const spice = await makeSpiceTls(vmid, options)
     let process: ProcessName
     try {
       const storage = { storage: this.#needs.storage, vmid, uid }
@@ -151,7 +153,7 @@ export class QemuDriver {
       const hardware = how.memory ? withMachine(options, how.memory.machine) : options
       const argv = configToArgv(hardware, { vmid, accelerator: accel, runDir, files, taps, ports, ...devices })
       const logs = [qemuLog, ...(hasTpm(options) ? [tpmLog] : [])]
-      await prepareRunDir(runDir, uid, { logs, copies: passingFiles(options) })
+      await prepareRunDir(runDir, uid, { logs, copies: passingFiles(options), files: spice.files })
       if (hasTpm(options)) {
         const statePath = await openTpmState(options, storage)
         const tpm = await startTpm({ options, statePath, uid, runDir, timeoutMs, signal })
@@ -172,6 +174,7 @@ export class QemuDriver {
     }
     await this.#confine(vmid, options, accel, process.pid)
     await using monitor = await untilMonitor(join(runDir, qmpSockets.short), runDir, process, timeoutMs, signal)
+    await rm(join(runDir, spiceKeyFile), { force: true })
     await prepare(monitor, options)
     await this.#unplugOthers(monitor, options, how.onlyNics)
     if (how.memory) await loadMemory(monitor, options, how.memory.tag, signal)
@@ -187,6 +190,7 @@ export class QemuDriver {
       qemuVersion,
       netns: how.netns ?? '',
       taps: Object.fromEntries(cards.map(({ nic, tap }) => [nic, tap])),
+      spiceCertificate: spice.spiceCertificate,
     })
     log(`started as process ${process.pid}`)
   }

@@ -72,7 +72,7 @@ function qxlCards(options: Options): { outputs: number; memoryMiB: number }[] {
   return [{ outputs: heads, memoryMiB: Math.min(memoryMiB * heads, largestFrameMiB) }]
 }
 
-const isWindows = ({ ostype = '' }: Options) => /^w/.test(ostype)
+const isWindows = ({ ostype = '' }: Options) => ostype.startsWith('w')
 
 /** Beyond, the memory of the card would not fit where cards are. */
 const largestFrameMiB = 512
