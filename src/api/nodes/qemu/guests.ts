@@ -33,6 +33,7 @@ const children = [
   'rrddata',
   'sendkey',
   'snapshot',
+  'spiceproxy',
   'status',
   'template',
   'termproxy',
