@@ -45,6 +45,8 @@ export interface RunningRecord {
   readonly netns: string
   /** Tap of each card. */
   readonly taps: Readonly<Record<string, string>>
+  /** What viewers by SPICE meet; absent where there is none. */
+  readonly spiceCertificate?: string | undefined
 }
 
 export type RunRecord = StartingRecord | RunningRecord

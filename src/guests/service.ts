@@ -6,7 +6,6 @@
  * guest exclude each other by the lock `guest/<vmid>` of the task that calls them; what must hold even
  * without it (two starts, a start beside a clean-up) is kept by the run records.
  */
-import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import { Fault, isFault, messageOf } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
@@ -19,6 +18,7 @@ import { toldOptions } from './cloud-init/options.ts'
 import type { Options } from './config.ts'
 import { isTemplate } from './config.ts'
 import { configuredFacts } from './configured-facts.ts'
+import { GuestConsoles } from './consoles.ts'
 import { Counters } from './counters.ts'
 import type { GuestDocument } from './documents.ts'
 import type { GuestStatus, GuestSummary, StartOptions } from './guest.ts'
@@ -26,7 +26,6 @@ import { type HookPhase, runHook } from './hook.ts'
 import { agentOf } from './qemu/agent.ts'
 import type { qmpSockets } from './qemu/command-line.ts'
 import { cloudInitVolumesIn, driveOf, printDrive } from './qemu/drive.ts'
-import { type ConsolePlace, connectScreen, connectSerial, requireScreen, serialPortOf } from './qemu/console.ts'
 import { sample } from './qemu/monitor.ts'
 import { nicsOf } from './qemu/nic.ts'
 import type { RegistryNeeds } from './registry.ts'
@@ -47,12 +46,14 @@ const sampleLimitMs = 1_000
 const askedAtOnce = 32
 
 export class GuestService extends GuestRegistry {
+  readonly consoles: GuestConsoles
   readonly #needs: RegistryNeeds
   readonly #counters: Counters
 
   constructor(needs: RegistryNeeds) {
     super(needs)
     this.#needs = needs
+    this.consoles = new GuestConsoles({ documents: this.documents, driver: this.driver })
     this.#counters = new Counters({
       clock: needs.clock,
       log: needs.log,
@@ -257,32 +258,6 @@ export class GuestService extends GuestRegistry {
   /** Helpers of the node send what they hold for the running guest along with its state, or no longer. */
   setStateBus(vmid: Vmid, isWanted: boolean): Promise<void> {
     return this.driver.setStateBus(vmid, isWanted)
-  }
-
-  /** Connects to the screen of the running guest, which speaks VNC. @throws Fault `conflict` when it has none */
-  async connectScreen(vmid: Vmid): Promise<Socket> {
-    return connectScreen(await this.#consolePlace(vmid))
-  }
-
-  /** @throws Fault `conflict` when the running guest has no screen, or does not run */
-  async requireScreen(vmid: Vmid): Promise<void> {
-    requireScreen(vmid, (await this.#consolePlace(vmid)).record.options)
-  }
-
-  /** Which of its serial ports a terminal means. @throws Fault `conflict` when it has none, or does not run */
-  async serialPort(vmid: Vmid, wanted?: string): Promise<number> {
-    return serialPortOf(vmid, (await this.#consolePlace(vmid)).record.options, wanted)
-  }
-
-  /** QEMU serves one client on each port. */
-  async connectSerial(vmid: Vmid, index: number): Promise<Socket> {
-    return connectSerial(await this.#consolePlace(vmid), index)
-  }
-
-  async #consolePlace(vmid: Vmid): Promise<ConsolePlace> {
-    await this.documents.get(vmid)
-    const record = await this.driver.requireRunning(vmid)
-    return { vmid, runDir: this.runDirOf(vmid), listener: this.driver.listenerOf(vmid, record), record }
   }
 
   /** @throws Fault `unavailable` when the guest has no agent, does not run, or its agent does not answer */
