@@ -11,7 +11,7 @@ import type { Vmid } from '#base/ids.ts'
 import { type BalloonedGuest, balloonBoundsOf, shareOut } from '#guests/qemu/ballooning.ts'
 import type { Services } from '#services.ts'
 
-const everyMs = 5_000
+const everyMs = 3_000
 const defaultTarget = 80
 const answerMs = 2_000
 
