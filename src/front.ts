@@ -55,7 +55,7 @@ lines.once('line', (line) => {
   startFront(line, log, readMark).then(
     (front) => {
       lines.on('line', (renewal) => renew(front, renewal))
-      say({ ready: { port: front.port } })
+      say({ ready: { port: front.port, ...(front.spice ? { spice: front.spice } : {}) } })
     },
     (error: unknown) => {
       if (!isFault(error)) throw error

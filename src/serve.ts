@@ -17,6 +17,7 @@ import { localUsers } from '#http/peer.ts'
 import { type ApiServerOptions, createApiServer } from '#http/server.ts'
 import { createSpool, type Spool } from '#http/spool.ts'
 import { closeServer, listenOnSocket, type SocketPlace } from '#http/unix-socket.ts'
+import { takeSpice } from '#operations/console/guest.ts'
 import { createDispatcher } from '#rest/dispatch.ts'
 import { markPath } from '#store/sqlite.ts'
 import { type NodeServices, storePathOf } from './services.ts'
@@ -40,6 +41,7 @@ export async function serve(node: NodeServices, closing: AsyncDisposableStack): 
   const markDescriptor = openSync(markPath(storePathOf(settings)), 'r')
   closing.defer(() => closeSync(markDescriptor))
   const front = closing.use(await startFront(node, { uploadDir: spool.incoming, uid: frontUid, markDescriptor }))
+  node.spice.serveAt(front.spice)
   const isUser = (user: string) =>
     access.user(user).then(
       () => true,
@@ -65,6 +67,7 @@ function serverOptions(node: NodeServices, spool: Spool, calls: AccessLog): Omit
   })
   return {
     dispatcher,
+    takeSpice: (ticket, port) => takeSpice(node, ticket, port),
     claimUpgrade: claimConsoles({ dispatcher, take: (...door) => node.consoles.take(...door), clock }),
     authenticator: {
       ticket: (text) => access.ticketIdentity(text),
@@ -86,9 +89,10 @@ async function startFront(
 ): Promise<FrontProcess> {
   const served = await certificates.wanted()
   const { key, certificate } = served
-  const { apiHost: host, apiPort: port, node } = settings
+  const { apiHost: host, apiPort: port, spicePort, node } = settings
   const daemonSocket = join(settings.runDir, 'front.sock')
-  const config = { key, certificate, host, port, daemonSocket, uploadDir, node }
+  const spice = spicePort === undefined ? {} : { spicePort }
+  const config = { key, certificate, host, port, daemonSocket, uploadDir, node, ...spice }
   const front = await startFrontProcess({ config, uid, log, clock, markDescriptor })
   await certificates.serveWith(front.renew, served)
   return front

@@ -27,6 +27,7 @@ import type { Log } from '#base/log.ts'
 import { type Random, systemRandom } from '#base/random.ts'
 import { ConsoleService } from '#consoles/service.ts'
 import { SharedLines } from '#consoles/shared-line.ts'
+import { SpiceService } from '#consoles/spice-service.ts'
 import { GuestService } from '#guests/service.ts'
 import { Directories } from '#disks/directories.ts'
 import { machine } from '#host/exec.ts'
@@ -79,6 +80,7 @@ export interface Services {
   readonly node: NodeFacts
   readonly consoles: ConsoleService
   readonly serialLines: SharedLines
+  readonly spice: SpiceService
 }
 
 /** What the API's handlers reach. */
@@ -144,5 +146,6 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
     node: new NodeFacts(base),
     consoles: new ConsoleService(base),
     serialLines: new SharedLines(),
+    spice: new SpiceService(base),
   }
 }

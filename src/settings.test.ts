@@ -19,9 +19,20 @@ test('what a process of the same node is handed says the same', () => {
 test('a variable that means nothing is named', () => {
   for (const [name, env] of [
     ['HAKO_FETCH_NETWORKS', { HAKO_FETCH_NETWORKS: 'the lan' }],
+    ['HAKO_SPICE_PORT', { HAKO_SPICE_PORT: 'on' }],
+    ['HAKO_SPICE_PORT', { HAKO_SPICE_PORT: '65536' }],
     ['HAKO_TEMPLATE_INDEX', { HAKO_TEMPLATE_INDEX: 'ftp://example.org/x' }],
     ['HAKO_TEMPLATE_KEYRING', { HAKO_TEMPLATE_INDEX: 'https://example.org/x' }],
   ] as const) {
     assert.throws(() => settingsFrom(env), new RegExp(`^Fault: ${name} is '`), name)
   }
+})
+
+test('viewers by SPICE know one port: the installed node has it, others what they are told', () => {
+  const port = (env: Record<string, string>) => settingsFrom(env).spicePort
+  assert.equal(port({}), 3128)
+  assert.equal(port({ HAKO_SPICE_PORT: 'off' }), undefined)
+  assert.equal(port({ HAKO_INSTANCE: 'lab' }), undefined)
+  assert.equal(port({ HAKO_INSTANCE: 'lab', HAKO_SPICE_PORT: '0' }), 0)
+  assert.equal(settingsFrom(settingsToEnv(settingsFrom({ HAKO_SPICE_PORT: 'off' }))).spicePort, undefined)
 })

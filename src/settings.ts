@@ -29,6 +29,8 @@ export interface Settings {
   readonly devices?: readonly string[]
   readonly apiHost: string
   readonly apiPort: number
+  /** Where viewers by SPICE connect, as to a proxy; 0 is any that is free. Absent: SPICE is not served. */
+  readonly spicePort?: number
   /** `nat`: the node makes a bridge of its own with DHCP and address translation; `none`: it uses what is there. */
   readonly bridge: 'nat' | 'none'
   /** PEM file of authorities the node trusts beside the machine's own: ACME servers, OpenID providers, image registries. */
@@ -60,6 +62,7 @@ export function settingsFrom(env: Readonly<Record<string, string | undefined>> =
     ...(env.HAKO_DEVICES === undefined ? {} : { devices: env.HAKO_DEVICES.split(',').filter(Boolean) }),
     apiHost: env.HAKO_API_HOST ?? '127.0.0.1',
     apiPort: wholeNumber('HAKO_API_PORT', env.HAKO_API_PORT ?? '8006', 0, 65_535),
+    ...spicePortOf(instance, env.HAKO_SPICE_PORT),
     bridge: oneOf('HAKO_BRIDGE', env.HAKO_BRIDGE ?? 'none', ['nat', 'none']),
     ...(env.HAKO_CA_FILE === undefined ? {} : { caFile: env.HAKO_CA_FILE }),
     ...(env.HAKO_ACME_PORT === undefined
@@ -105,6 +108,7 @@ export function settingsToEnv(settings: Settings): Record<string, string> {
     ...(settings.devices === undefined ? {} : { HAKO_DEVICES: settings.devices.join(',') }),
     HAKO_API_HOST: settings.apiHost,
     HAKO_API_PORT: String(settings.apiPort),
+    HAKO_SPICE_PORT: settings.spicePort === undefined ? 'off' : String(settings.spicePort),
     HAKO_BRIDGE: settings.bridge,
     ...(settings.caFile === undefined ? {} : { HAKO_CA_FILE: settings.caFile }),
     ...(settings.acmePort === undefined ? {} : { HAKO_ACME_PORT: String(settings.acmePort) }),
@@ -128,6 +132,12 @@ export function ownBridge({ instance }: Pick<Settings, 'instance'>): string {
 function machineRootOf(instance: string, given: string | undefined): { machineRoot?: string } {
   if (given !== undefined) return { machineRoot: given }
   return instance === defaultInstance ? { machineRoot: '/' } : {}
+}
+
+/** Clients know one port. The installed node has it; others say which they take, if any. */
+function spicePortOf(instance: string, given: string | undefined): { spicePort?: number } {
+  const text = given ?? (instance === defaultInstance ? '3128' : 'off')
+  return text === 'off' ? {} : { spicePort: wholeNumber('HAKO_SPICE_PORT', text, 0, 65_535) }
 }
 
 /** The same holds for its network. Another node may own one where it has a network namespace to itself. */

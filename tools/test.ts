@@ -9,7 +9,7 @@ import { globSync, readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join, relative } from 'node:path'
 import { run } from 'node:test'
-import { parseArgs } from 'node:util'
+import { inspect, parseArgs } from 'node:util'
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,
@@ -141,7 +141,9 @@ function explain(error: Error, printed = ''): string {
     .split('\n')
     .filter((line) => !/^\s+at .*node:internal|^\s+at .*node:test/.test(line))
     .join('\n')
-  return printed === '' ? stack : `${stack}\n${printed}`
+  // What a program said when it failed is behind the fault that tells of it.
+  const behind = cause.cause === undefined ? '' : `\nbecause of ${inspect(cause.cause, { depth: 3 }).slice(0, 2_000)}`
+  return printed === '' ? stack + behind : `${stack}${behind}\n${printed}`
 }
 
 /** Types, lint and format, as package.json has them, without npm: it may be older than this Node. */

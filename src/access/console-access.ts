@@ -5,6 +5,7 @@ import { authenticationFailure, type Identity, isRoot } from './identity.ts'
 import type { Keyring } from './keyring.ts'
 import type { Privileges } from './permissions.ts'
 import type { Proof } from './proof.ts'
+import { isSpiceTicket, type SpiceClaim, writeSpiceTicket } from './spice-ticket.ts'
 
 export interface ConsoleAccessNeeds {
   readonly keyring: Keyring
@@ -30,6 +31,17 @@ export class ConsoleAccess {
   async holds(text: string, claim: ConsoleClaim): Promise<boolean> {
     const { keyring, clock } = this.#needs
     return isConsoleTicket(await keyring.current(), text, claim, seconds(clock))
+  }
+
+  /** @param vmid of the guest the claim's path means */
+  async writeSpice(claim: SpiceClaim, vmid: number): Promise<string> {
+    const { keyring, clock } = this.#needs
+    return writeSpiceTicket(await keyring.current(), claim, vmid, seconds(clock))
+  }
+
+  async holdsSpice(text: string, claim: SpiceClaim): Promise<boolean> {
+    const { keyring, clock } = this.#needs
+    return isSpiceTicket(await keyring.current(), text, claim, seconds(clock))
   }
 
   /** Whether the user or token is still good, and holds all of these privileges there. */

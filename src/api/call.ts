@@ -19,6 +19,8 @@ export interface Call {
   readonly signal: AbortSignal
   /** IP address of the client; empty on the local socket. */
   readonly remoteAddress: string
+  /** Name or address the client reaches this node by; absent where that is not known. */
+  readonly host?: string | undefined
 }
 
 export const endpoint = endpointsOf<Call>()

@@ -6,7 +6,7 @@ import type { Json } from '#store/store.ts'
 import type { Call } from './call.ts'
 
 export function makeCall(services: NodeServices): (facts: CallFacts) => Call {
-  return ({ who, signal, remoteAddress, again }) => {
+  return ({ who, signal, remoteAddress, host, again }) => {
     if (who) services.hostNetwork.heard({ user: who.user, remoteAddress })
     return {
       // Only endpoints open to the world are called by nobody, and none of them asks who calls.
@@ -14,6 +14,7 @@ export function makeCall(services: NodeServices): (facts: CallFacts) => Call {
       services,
       signal,
       remoteAddress,
+      host,
       again,
       start: (operation, params) =>
         services.tasks.start({ operation: operation.name, params: asJson(params), user: who?.authId ?? 'nobody' }),

@@ -1,6 +1,7 @@
 /** A reply as the user asked to see it: table, JSON, YAML, NDJSON or ids only. */
 import { Fault } from '#base/fault.ts'
 import type { OutputFormat } from './arguments.ts'
+import { viewerFile } from '#rest/viewer-file.ts'
 import { type Language, say } from './text.ts'
 
 export interface PrintOptions {
@@ -9,6 +10,8 @@ export interface PrintOptions {
   readonly id?: string | undefined
   /** Member that is text to be printed as it is. */
   readonly raw?: string | undefined
+  /** It is printed as the file a viewer opens. */
+  readonly isViewerFile?: boolean | undefined
   readonly language: Language
   readonly width: number | undefined
 }
@@ -43,7 +46,8 @@ function idsOf(data: unknown, id: string | undefined): string[] {
 async function forPeople(data: unknown, options: PrintOptions): Promise<string> {
   if (data === null || data === undefined) return ''
   if (typeof data === 'string') return data.trimEnd()
-  const { raw, columns, language, width } = options
+  const { raw, columns, language, width, isViewerFile } = options
+  if (isViewerFile) return viewerFile(data).trimEnd()
   if (raw !== undefined)
     return rowsOf(data)
       .map((row) => rawText(row[raw]))

@@ -65,8 +65,9 @@ async function run(given: Command, args: readonly string[], facts: RunFacts): Pr
     const place = filledPath(command.terminal, params)
     return openConsole({ opened: data as OpenedTerminal, path: place, socketPath: connection.socketPath, terminal })
   }
-  const { columns, id, raw } = command
-  const text = await printed(data, { format, columns, id, raw, language: terminal.language, width: terminal.width })
+  const { columns, id, raw, isViewerFile } = command
+  const { language, width } = terminal
+  const text = await printed(data, { format, columns, id, raw, isViewerFile, language, width })
   if (text !== '') terminal.out(text)
   return holds(command, data) ? exitCodes.ok : exitCodes.unproven
 }

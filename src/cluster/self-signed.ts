@@ -2,14 +2,14 @@
  * The node's certificate: self-signed, ECDSA P-256, made once and kept.
  *
  * A new one is made when there is none, when it is about to end, or when the node got another name. The key
- * never leaves its file (mode 0600) except through the pipe to the front. The library that writes
- * certificates is loaded only then; Node itself reads them.
+ * never leaves its file (mode 0600) except through the pipe to the front.
  */
-import { createPrivateKey, type webcrypto, X509Certificate } from 'node:crypto'
+import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { join } from 'node:path'
 import { type Clock, systemClock } from '#base/clock.ts'
 import { type Random, systemRandom } from '#base/random.ts'
 import { makeDirectory, readIfPresent, writeFileAtomic } from '#host/files.ts'
+import { makeSelfSigned } from '#host/self-signed.ts'
 
 export interface CertificateOptions {
   readonly directory: string
@@ -80,40 +80,8 @@ async function make({
   clock = systemClock,
   random = systemRandom,
 }: CertificateOptions): Promise<ServerCertificate> {
-  // The library stores its decorators' facts in this polyfill, and fails without it.
-  await import('reflect-metadata')
-  const x509 = await import('@peculiar/x509')
-  const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
-  const keys = await crypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])
-  const certificate = await x509.X509CertificateGenerator.createSelfSigned({
-    serialNumber: serialNumber(random),
-    name: `CN=${node}, O=Hakobune`,
-    notBefore: new Date(clock.now() - dayMs),
-    notAfter: new Date(clock.now() + validDays * dayMs),
-    signingAlgorithm: algorithm,
-    keys,
-    extensions: [
-      new x509.BasicConstraintsExtension(false, undefined, true),
-      new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
-      new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth]),
-      new x509.SubjectAlternativeNameExtension([
-        ...namesFor(node).map((value) => ({ type: 'dns' as const, value })),
-        ...[...new Set(['127.0.0.1', '::1', ...addresses])].map((value) => ({ type: 'ip' as const, value })),
-      ]),
-      await x509.SubjectKeyIdentifierExtension.create(keys.publicKey),
-    ],
-  })
-  const text = certificate.toString('pem')
-  return { key: await pem(keys.privateKey), certificate: `${text}\n`, fingerprint: fingerprintOf(text) }
-}
-
-/** Positive, and so without its top bit. */
-function serialNumber(random: Random): string {
-  const [first = 0, ...rest] = random.bytes(16)
-  return Buffer.from([(first & 0x3f) | 0x40, ...rest]).toString('hex')
-}
-
-async function pem(key: webcrypto.CryptoKey): Promise<string> {
-  const bytes = Buffer.from(await crypto.subtle.exportKey('pkcs8', key)).toString('base64')
-  return `-----BEGIN PRIVATE KEY-----\n${bytes.replace(/(.{64})/g, '$1\n').trimEnd()}\n-----END PRIVATE KEY-----\n`
+  const names = { hosts: namesFor(node), addresses: [...new Set(['127.0.0.1', '::1', ...addresses])] }
+  const subject = `CN=${node}, O=Hakobune`
+  const made = await makeSelfSigned({ subject, names, validDays, clock, random })
+  return { ...made, fingerprint: fingerprintOf(made.certificate) }
 }

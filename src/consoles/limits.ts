@@ -9,6 +9,12 @@ export const consoleLimits = {
   perUser: 40,
   /** From the ticket to the client that brings it. */
   waitMs: 10_000,
+  /** The same for SPICE: a person opens the file that was downloaded. As long as the ticket holds. */
+  spiceWaitMs: 40_000,
+  /** Connections of one viewer by SPICE: screens, keys, pointer, sound, devices, files. */
+  spiceChannels: 48,
+  /** From the end of the main channel until what QEMU has left open is cut off. */
+  spiceGraceMs: 1_000,
   /** For the password of a screen: a person may have to type it. */
   passwordMs: 60_000,
   /** For the line that begins a terminal: a program sends it. */

@@ -29,6 +29,10 @@ export interface ConsoleFacts {
   readonly task: ConsoleTask
   /** Serves the client until either side has ended. @throws Fault when there is nothing to serve, or for a bad client */
   readonly serve: (client: Duplex) => Promise<void>
+  /** Serves a further connection of the same client; absent: there is one alone. */
+  readonly serveMore?: (client: Duplex) => Promise<void>
+  /** How long the client may take to come. */
+  readonly waitMs?: number
   /** Whether the user may look at it now. */
   readonly mayStill: () => Promise<boolean>
 }
@@ -108,17 +112,25 @@ export class ConsoleService {
    */
   take(port: number, ticket: string): (client: Duplex) => void {
     const entry = this.#entries.get(port)
-    if (!entry?.facts || entry.isTaken || !isSame(entry.facts.ticket, ticket)) {
+    const serveMore = entry?.isTaken === true ? entry.facts?.serveMore : undefined
+    const isOpen = entry?.isTaken === false || serveMore !== undefined
+    if (!entry?.facts || !isOpen || !isSame(entry.facts.ticket, ticket)) {
       throw new Fault('missing', `console ${port} does not exist`, {
-        remedy: `A console is taken once, within ${this.#waitMs / 1000} s. Ask for a new one.`,
+        remedy: 'A console is taken once, within seconds. Ask for a new one.',
       })
     }
     entry.isTaken = true
     return (client) => {
       client.on('error', () => {}) // `close` follows, and says it all.
-      if (this.#entries.get(port) === entry) entry.client.resolve(client)
-      else client.destroy()
+      if (this.#entries.get(port) !== entry) client.destroy()
+      else if (serveMore) void this.#serveMore(port, client, serveMore)
+      else entry.client.resolve(client)
     }
+  }
+
+  /** Who the console of this number is for, if there is one. */
+  authIdAt(port: number): string | undefined {
+    return this.#entries.get(port)?.authId
   }
 
   /** Ends all of them. */
@@ -163,10 +175,20 @@ export class ConsoleService {
     })
   }
 
-  async #untilClient({ client, stop }: Entry, done: AbortSignal): Promise<Duplex> {
-    const late = this.#clock.sleep(this.#waitMs, AbortSignal.any([stop.signal, done])).then(
+  /** Never rejects. The first connection, when it ends, tells why. */
+  async #serveMore(port: number, client: Duplex, serve: (client: Duplex) => Promise<void>): Promise<void> {
+    try {
+      await served(client, serve)
+    } catch (error) {
+      if (!(error instanceof Fault)) this.#log.error('bug in a console', { port, error })
+    }
+  }
+
+  async #untilClient({ client, stop, facts }: Entry, done: AbortSignal): Promise<Duplex> {
+    const waitMs = facts?.waitMs ?? this.#waitMs
+    const late = this.#clock.sleep(waitMs, AbortSignal.any([stop.signal, done])).then(
       () => {
-        throw new Fault('timeout', `nobody connected within ${this.#waitMs / 1000} s`)
+        throw new Fault('timeout', `nobody connected within ${waitMs / 1000} s`)
       },
       () => {
         throw asError(stop.signal.reason)

@@ -1,7 +1,6 @@
 /**
  * What only virtual machines have: a monitor, screens, serial ports, an agent, a cloud-init drive.
  */
-import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import { Fault, messageOf } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
@@ -11,20 +10,22 @@ import type { Listener } from '#host/unix-peer.ts'
 import { cloudInitPart, writeCloudInit } from './cloud-init/drive.ts'
 import { toldOptions } from './cloud-init/options.ts'
 import type { Options } from './config.ts'
+import { GuestConsoles } from './consoles.ts'
 import { agentOf } from './qemu/agent.ts'
 import type { qmpSockets } from './qemu/command-line.ts'
-import { type ConsolePlace, connectScreen, connectSerial, requireScreen, serialPortOf } from './qemu/console.ts'
 import { cloudInitVolumesIn, driveOf, printDrive } from './qemu/drive.ts'
 import { nicsOf } from './qemu/nic.ts'
 import type { RegistryNeeds } from './registry.ts'
 import { GuestRegistry } from './registry.ts'
 
 export class GuestMachines extends GuestRegistry {
+  readonly consoles: GuestConsoles
   readonly #needs: RegistryNeeds
 
   constructor(needs: RegistryNeeds) {
     super(needs)
     this.#needs = needs
+    this.consoles = new GuestConsoles({ documents: this.documents, driver: this.qemu })
   }
 
   /** The uid (and gid) its QEMU runs as. */
@@ -120,32 +121,6 @@ export class GuestMachines extends GuestRegistry {
   /** Helpers of the node send what they hold for the running guest along with its state, or no longer. */
   setStateBus(vmid: Vmid, isWanted: boolean): Promise<void> {
     return this.qemu.setStateBus(vmid, isWanted)
-  }
-
-  /** Connects to the screen of the running guest, which speaks VNC. @throws Fault `conflict` when it has none */
-  async connectScreen(vmid: Vmid): Promise<Socket> {
-    return connectScreen(await this.#consolePlace(vmid))
-  }
-
-  /** @throws Fault `conflict` when the running guest has no screen, or does not run */
-  async requireScreen(vmid: Vmid): Promise<void> {
-    requireScreen(vmid, (await this.#consolePlace(vmid)).record.options)
-  }
-
-  /** Which of its serial ports a terminal means. @throws Fault `conflict` when it has none, or does not run */
-  async serialPort(vmid: Vmid, wanted?: string): Promise<number> {
-    return serialPortOf(vmid, (await this.#consolePlace(vmid)).record.options, wanted)
-  }
-
-  /** QEMU serves one client on each port. */
-  async connectSerial(vmid: Vmid, index: number): Promise<Socket> {
-    return connectSerial(await this.#consolePlace(vmid), index)
-  }
-
-  async #consolePlace(vmid: Vmid): Promise<ConsolePlace> {
-    await this.documents.get(vmid, 'qemu')
-    const record = await this.qemu.requireRunning(vmid)
-    return { vmid, runDir: this.qemu.runDirOf(vmid), listener: this.qemu.listenerOf(vmid, record), record }
   }
 
   /** @throws Fault `unavailable` when the guest has no agent, does not run, or its agent does not answer */

@@ -46,6 +46,8 @@ interface Running {
   readonly netns: string
   /** Tap, or the node's end of the cable, of each card. */
   readonly taps: Readonly<Record<string, string>>
+  /** What viewers by SPICE meet; absent where there is none. */
+  readonly spiceCertificate?: string | undefined
 }
 
 export interface MachineRecord extends Running {

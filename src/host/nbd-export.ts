@@ -36,6 +36,8 @@ export interface Export {
   readonly onError: (cause: unknown) => void
 }
 
+/** QEMU needs one, and one more while it lets go of a lost one. */
+const clientsMaximum = 4
 const longestReadBytes = 32 * 1024 * 1024
 const longestOptionBytes = 64 * 1024
 const hasFlags = 1
@@ -56,6 +58,7 @@ export async function exportDisk({ socket: path, uid, disk, onError }: Export): 
       })
       .finally(() => socket.destroy())
   })
+  server.maxConnections = clientsMaximum
   server.listen(path)
   await once(server, 'listening')
   await chown(path, uid, uid)
@@ -142,7 +145,7 @@ async function reply(socket: Socket, cookie: Buffer, error: number, content: Buf
 
 async function send(socket: Socket, bytes: Buffer): Promise<void> {
   if (socket.destroyed) throw new Gone()
-  if (!socket.write(bytes)) await Promise.race([once(socket, 'drain'), once(socket, 'close')])
+  if (!socket.write(bytes)) await untilOneOf(socket, ['drain', 'close'])
 }
 
 async function take(socket: Socket, bytes: number): Promise<Buffer> {
@@ -151,13 +154,13 @@ async function take(socket: Socket, bytes: number): Promise<Buffer> {
     const part: unknown = socket.read(bytes)
     if (Buffer.isBuffer(part) && part.length === bytes) return part
     if (part !== null || socket.readableEnded || socket.destroyed) throw new Gone()
-    await untilNews(socket)
+    await untilOneOf(socket, ['readable', 'end', 'close'])
   }
 }
 
-function untilNews(socket: Socket): Promise<void> {
+/** Leaves no listener behind: there may be one wait for each of a million answers. */
+function untilOneOf(socket: Socket, events: readonly string[]): Promise<void> {
   return new Promise((resolve) => {
-    const events = ['readable', 'end', 'close'] as const
     const settle = () => {
       for (const event of events) socket.off(event, settle)
       resolve()

@@ -25,6 +25,8 @@ export const bounds = {
   uploadFieldBytes: 64 * KiB,
   /** Left free on the file system of the spool when an upload's length is known. */
   spoolReserveBytes: GiB / 4,
+  /** A viewer by SPICE that says nothing for this long is asked whether it is still there. */
+  spiceAliveMs: 60_000,
   restartFirstMs: 100,
   restartLongestMs: 10_000,
   /** A front that ran this long is healthy again: the next restart is quick. */

@@ -1,4 +1,5 @@
 /** What a socket's server is made of, and what it knows while it serves. */
+import type { Duplex } from 'node:stream'
 import type { Clock } from '#base/clock.ts'
 import type { Log } from '#base/log.ts'
 import type { Dispatcher } from '#rest/dispatch.ts'
@@ -28,6 +29,8 @@ export interface ApiServerOptions {
   /** By path, for instance `/openapi.json`. */
   readonly documents?: Readonly<Record<string, Document>>
   readonly claimUpgrade?: ClaimUpgrade
+  /** The guest of a viewer's ticket: gives it a connection. @throws Fault when the ticket does not hold */
+  readonly takeSpice?: (ticket: string, port: number) => Promise<(channel: Duplex) => void>
   /** A failed login is answered this long after its request began. */
   readonly failedLoginMs?: number
   /** A request must have arrived whole within this time. */

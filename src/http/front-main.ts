@@ -4,6 +4,7 @@
  */
 import { once } from 'node:events'
 import { readdir, rm } from 'node:fs/promises'
+import type { Server as PlainServer } from 'node:http'
 import type { Server } from 'node:https'
 import { join } from 'node:path'
 import { Fault, messageOf } from '#base/fault.ts'
@@ -12,14 +13,17 @@ import { checkProperties } from '#base/schema/check.ts'
 import { boolean, integer, optional, type Properties, type StaticProperties, string } from '#base/schema/schema.ts'
 import { codeOf } from '#host/files.ts'
 import { createFrontServer } from './front-server.ts'
+import { createSpicePort } from './spice-port.ts'
 import { tlsContext } from './tls-port.ts'
-import { type FrontConfig, markDescriptor } from './wire.ts'
+import { type FrontConfig, markDescriptor, type SpiceAt } from './wire.ts'
 
+const port = integer({ minimum: 0, maximum: 65_535 })
 const renewalShape = { key: string(), certificate: string() }
 const configShape = {
   ...renewalShape,
   host: string(),
-  port: integer({ minimum: 0, maximum: 65_535 }),
+  port,
+  spicePort: optional(port),
   daemonSocket: string(),
   uploadDir: string(),
   staticDir: optional(string()),
@@ -29,6 +33,7 @@ const configShape = {
 
 export interface Front {
   readonly port: number
+  readonly spice?: SpiceAt
   /** New connections get the certificate of this line. @throws Fault `invalid` when it cannot be served */
   readonly renew: (line: string) => void
 }
@@ -41,26 +46,44 @@ export async function startFront(line: string, log: Log, readMark: (descriptor: 
   const config = readConfig(line)
   // Whatever a predecessor was taking in, nobody waits for it any more.
   for (const name of await readdir(config.uploadDir)) await rm(join(config.uploadDir, name), { force: true })
-  const server = createFrontServer({
-    ...config,
-    log,
-    ...(config.hasMark === true ? { mark: () => readMark(markDescriptor) } : {}),
-  })
-  server.listen(config.port, config.host)
-  await once(server, 'listening').catch((cause: unknown) => {
-    throw portFault(config, cause)
-  })
+  const hasMark = config.hasMark === true
+  const server = createFrontServer({ ...config, log, ...(hasMark ? { mark: () => readMark(markDescriptor) } : {}) })
+  const listening = await listen(server, config, 'HAKO_API_PORT')
   server.on('error', (error) => log.error('the front server failed', { error }))
-  const address = server.address()
-  return {
-    port: typeof address === 'object' && address !== null ? address.port : config.port,
-    renew: (renewal) => renew(server, renewal),
+  const spice =
+    config.spicePort === undefined ? undefined : await startSpice({ ...config, port: config.spicePort }, log)
+  return { port: listening, ...(spice ? { spice } : {}), renew: (renewal) => renew(server, renewal) }
+}
+
+/** A port that is taken keeps nobody from the API: it is told, and tried again when the front is started again. */
+async function startSpice(place: Place & Pick<FrontConfig, 'daemonSocket'>, log: Log): Promise<SpiceAt> {
+  const server = createSpicePort(place)
+  try {
+    const listening = await listen(server, place, 'HAKO_SPICE_PORT')
+    server.on('error', (error) => log.error('the port for SPICE failed', { error }))
+    return { port: listening }
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error
+    log.warn('SPICE is not served', { fault: error.message, remedy: error.remedy })
+    return { fault: error.message }
   }
 }
 
+type Place = Pick<FrontConfig, 'host' | 'port'>
+
+async function listen(server: Server | PlainServer, place: Place, setting: string): Promise<number> {
+  server.listen(place.port, place.host)
+  await once(server, 'listening').catch((cause: unknown) => {
+    throw portFault(place, setting, cause)
+  })
+  const address = server.address()
+  return typeof address === 'object' && address !== null ? address.port : place.port
+}
+
 function readConfig(line: string): FrontConfig {
-  const { staticDir, hasMark = false, ...rest } = read(configShape, line)
-  return { ...rest, hasMark, ...(staticDir === undefined ? {} : { staticDir }) }
+  const { staticDir, spicePort, hasMark = false, ...rest } = read(configShape, line)
+  const more = { ...(staticDir === undefined ? {} : { staticDir }), ...(spicePort === undefined ? {} : { spicePort }) }
+  return { ...rest, hasMark, ...more }
 }
 
 function read<const P extends Properties>(shape: P, line: string): StaticProperties<P> {
@@ -81,18 +104,18 @@ function renew(server: Server, line: string): void {
   }
 }
 
-function portFault({ host, port }: FrontConfig, cause: unknown): Fault {
+function portFault({ host, port }: Place, setting: string, cause: unknown): Fault {
   const place = `${host}:${port}`
   switch (codeOf(cause)) {
     case 'EADDRINUSE':
       return new Fault('conflict', `port ${port} on ${host} is in use by another program`, {
         cause,
-        remedy: `\`ss -ltnp 'sport = :${port}'\` names it. End it, or set HAKO_API_PORT.`,
+        remedy: `\`ss -ltnp 'sport = :${port}'\` names it. End it, or set ${setting}.`,
       })
     case 'EACCES':
       return new Fault('denied', `the front may not listen on ${place}`, {
         cause,
-        remedy: 'It runs without privileges: choose a port from 1024 on (HAKO_API_PORT).',
+        remedy: `It runs without privileges: choose a port from 1024 on (${setting}).`,
       })
     case 'EADDRNOTAVAIL':
       return new Fault('invalid', `${host} is no address of this machine`, { cause, remedy: 'Set HAKO_API_HOST.' })

@@ -25,7 +25,7 @@ interface Started extends AsyncDisposable {
 }
 
 /** A daemon that lets in the front's uid alone, and a front with that uid. */
-async function startNode(): Promise<Started> {
+async function startNode(changes: Partial<FrontConfig> = {}): Promise<Started> {
   await using undo = new AsyncDisposableStack()
   const node = undo.use(await demoNode({ uid, changes: { peerCredentials } }))
   await chmod(node.directory, 0o711)
@@ -39,6 +39,7 @@ async function startNode(): Promise<Started> {
     daemonSocket: node.frontSocket,
     uploadDir: node.spool.incoming,
     node: 'demo',
+    ...changes,
   }
   const log = createLog((line) => node.log.lines.push(line))
   const front = undo.use(await startFrontProcess({ config, uid, log }))
@@ -154,6 +155,25 @@ test('a port in use is named, with what to do', async () => {
     return true
   })
   taken.close()
+})
+
+test('a port for SPICE that is taken keeps nobody from the API, and is served once it is free', async () => {
+  const taken = createServer().listen(0, '127.0.0.1')
+  await once(taken, 'listening')
+  const address = taken.address()
+  const spicePort = typeof address === 'object' && address !== null ? address.port : 0
+  await using started = await startNode({ spicePort })
+  const { front, node } = started
+  const fault = `port ${spicePort} on 127.0.0.1 is in use by another program`
+  assert.deepEqual(front.spice(), { fault })
+  assert.equal(await version(front.port), 200)
+  assert.ok(node.log.lines.some((line) => line.includes(fault) && line.includes('HAKO_SPICE_PORT')))
+  taken.close()
+  await once(taken, 'close')
+  process.kill(front.pid() ?? 0, 'SIGKILL')
+  await waitFor(() => 'port' in (front.spice() ?? {}), { what: 'the port for SPICE', timeoutMs: 20_000 })
+  assert.deepEqual(front.spice(), { port: spicePort })
+  assert.equal((await curl([`http://127.0.0.1:${spicePort}/`])).status, 405)
 })
 
 test('a front that cannot start says where its last words are', async () => {

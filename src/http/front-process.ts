@@ -14,7 +14,7 @@ import { type Companion, startCompanion } from '#host/companion.ts'
 import type { Argv } from '#host/host.ts'
 import { isFaultKind } from '#rest/reply.ts'
 import { bounds } from './bounds.ts'
-import type { FrontConfig, FrontMessage, FrontRenewal } from './wire.ts'
+import type { FrontConfig, FrontMessage, FrontRenewal, SpiceAt } from './wire.ts'
 
 export interface FrontProcessOptions {
   readonly config: FrontConfig
@@ -32,6 +32,8 @@ export interface FrontProcess extends AsyncDisposable {
   readonly port: number
   /** Of the one running now. */
   readonly pid: () => number | undefined
+  /** Where the one running now serves viewers by SPICE; absent: nowhere, as was wished. */
+  readonly spice: () => SpiceAt | undefined
   /**
    * New connections get this certificate, also after a restart of the front; open ones go on.
    * @throws Fault `invalid` when it cannot be served, `timeout`
@@ -49,7 +51,7 @@ export async function startFrontProcess(options: FrontProcessOptions): Promise<F
   let current = await startOnce(options, clock)
   const { port } = current
   // The port chosen the first time is kept: clients know it by now.
-  let config = { ...options.config, port }
+  let config = withPorts(options.config, current)
   const keeping = keep(async () => {
     const startedMs = clock.monotonic()
     await current.companion.ended
@@ -84,6 +86,7 @@ export async function startFrontProcess(options: FrontProcessOptions): Promise<F
   return {
     port,
     pid: () => current.companion.pid,
+    spice: () => current.spice,
     async renew({ key, certificate }) {
       const before = config
       // First, so that a front which dies meanwhile comes back with it.
@@ -103,9 +106,15 @@ export async function startFrontProcess(options: FrontProcessOptions): Promise<F
   }
 }
 
+/** Ports chosen the first time. */
+function withPorts(config: FrontConfig, { port, spice }: Running): FrontConfig {
+  return { ...config, port, ...(spice && 'port' in spice ? { spicePort: spice.port } : {}) }
+}
+
 interface Running {
   readonly companion: Companion
   readonly port: number
+  readonly spice?: SpiceAt | undefined
   /** The front's next message. */
   readonly next: () => Promise<FrontMessage>
 }
@@ -153,7 +162,7 @@ async function startOnce(options: FrontProcessOptions, clock: Clock): Promise<Ru
   })
   companion.give(`${JSON.stringify(config)}\n`)
   const first = await firstOf(spoke, companion, clock)
-  if (typeof first === 'object' && 'ready' in first) return { companion, port: first.ready.port, next }
+  if (typeof first === 'object' && 'ready' in first) return { companion, ...first.ready, next }
   await stop(companion, clock)
   if (typeof first === 'object') throw faultFrom(first)
   throw new Fault(

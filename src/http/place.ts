@@ -13,7 +13,7 @@ export interface ApiPlace {
 
 const methods: readonly string[] = ['GET', 'POST', 'PUT', 'DELETE']
 const root = '/api2/'
-const formats: readonly ReplyFormat[] = ['json', 'extjs']
+const formats: readonly ReplyFormat[] = ['json', 'extjs', 'spiceconfig']
 
 /** A place, or the reply where no login is needed to say it: a document, or that there is nothing. */
 export function placeOf(

@@ -57,6 +57,15 @@ export class EdgeRequest implements ApiRequest {
     return typeof told === 'string' ? told : ''
   }
 
+  /** Programs of this machine say `localhost`, which is nobody's name for it elsewhere. */
+  get host(): string | undefined {
+    const { request, context } = this.#facts
+    const said = context.origin.kind === 'front' ? request.headers.host : undefined
+    return /^([a-z0-9][a-z0-9.-]{0,252}|\[[0-9a-f:.]{2,45}\])(?::\d{1,5})?$/i
+      .exec(said ?? '')?.[1]
+      ?.replace(/^\[|\]$/g, '')
+  }
+
   /** Made when first asked for: most handlers are done before anybody could go away. */
   get signal(): AbortSignal {
     if (this.#gone) return this.#gone.signal

@@ -19,6 +19,7 @@ import { placeOf } from './place.ts'
 import { EdgeRequest } from './request.ts'
 import { send } from './send.ts'
 import { afterFailedLogin } from './session.ts'
+import { isSpice, serveSpice } from './spice-upgrade.ts'
 import { answerUpgrade, isWebSocket } from './websocket.ts'
 import { askForUpload, uploadHeader } from './wire.ts'
 
@@ -37,7 +38,8 @@ export function createApiServer(options: ApiServerOptions): Server {
       connectionsCheckingInterval: bounds.checkEveryMs,
       // The front keeps its connections as long as it likes; it is one process.
       keepAliveTimeout: options.origin.kind === 'front' ? 0 : bounds.keepAliveMs,
-      shouldUpgradeCallback: (request) => isWebSocket(request) || isCallLink(request, context),
+      shouldUpgradeCallback: (request) =>
+        isWebSocket(request) || isCallLink(request, context) || isSpice(request, context),
     },
     (request, response) => void serve(request, response, context),
   )
@@ -45,6 +47,7 @@ export function createApiServer(options: ApiServerOptions): Server {
   server.on('connection', (socket: Socket) => admitPeer(socket, context))
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     if (isCallLink(request, context)) serveCalls(socket, head, context)
+    else if (isSpice(request, context)) void serveSpice(request, socket, head, context)
     else void answerUpgrade(request, socket, head, context)
   })
   return server

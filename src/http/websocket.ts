@@ -13,10 +13,10 @@ import { Fault } from '#base/fault.ts'
 import { notImplemented } from '#rest/dispatch.ts'
 import type { Identity } from '#rest/endpoint.ts'
 import { faultReply } from '#rest/reply.ts'
-import { bounds } from './bounds.ts'
 import { rawResponse } from './send.ts'
 import type { EdgeContext } from './edge.ts'
 import { afterFailedLogin, identityFrom, noTicket } from './session.ts'
+import { tie } from './tie.ts'
 import { clientHeader, ownPrefix, splitTarget } from './wire.ts'
 
 export interface UpgradeRequest {
@@ -87,32 +87,23 @@ export function carryUpgrade(
 ): void {
   const upstream = connect(daemonSocket)
   let isConnected = false
-  const over = new AbortController()
   const end = () => {
-    over.abort()
     socket.destroy()
     upstream.destroy()
   }
-  // What the daemon said last may still be on its way to the client.
-  const endGently = () => {
-    socket.end()
-    socket.resume()
-    clock.sleep(bounds.lingerMs, over.signal).then(end, () => {}) // The client was quicker.
-  }
+  socket.on('error', end)
+  socket.on('close', end)
   upstream.on('connect', () => {
     isConnected = true
     upstream.write(requestHead(request))
     upstream.write(head)
-    upstream.pipe(socket).pipe(upstream)
+    tie(socket, upstream, clock)
   })
   upstream.on('error', (cause) => {
     if (isConnected) return // `close` follows.
     const fault = new Fault('unavailable', 'the daemon does not answer', { cause })
     socket.end(rawResponse(faultReply('json', fault), clock), end)
   })
-  socket.on('error', end)
-  socket.on('close', end)
-  upstream.on('close', () => isConnected && endGently())
 }
 
 /** Request line and headers, without any header only the front may set. */

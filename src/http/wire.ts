@@ -12,6 +12,9 @@ export const uploadHeader = 'x-hakobune-upload'
 export const askForUpload = 'ask'
 /** Where the front finds the store's mark. */
 export const markDescriptor = 3
+/** What the front asks for by an upgrade: the guest a viewer's ticket is for, named as `ticket:port`. */
+export const spiceProtocol = 'hakobune-spice'
+export const spiceHeader = 'x-hakobune-spice'
 
 /** What the front reads on its standard input, as one line of JSON. The input stays open as long as the daemon lives. */
 export interface FrontConfig {
@@ -26,14 +29,19 @@ export interface FrontConfig {
   readonly node: string
   /** Descriptor 3 is the store's mark, open for reading. */
   readonly hasMark?: boolean
+  /** Where viewers by SPICE connect. Absent: nowhere. */
+  readonly spicePort?: number
 }
 
 /** Further lines it reads: new connections get this certificate, open ones go on. */
 export type FrontRenewal = Pick<FrontConfig, 'key' | 'certificate'>
 
+/** Where viewers by SPICE are served, or why they are not: that keeps nobody from the API. */
+export type SpiceAt = { readonly port: number } | { readonly fault: string }
+
 /** What the front says on its standard output, as one line of JSON each: ready or fault first, then one answer to each renewal. */
 export type FrontMessage =
-  | { readonly ready: { readonly port: number } }
+  | { readonly ready: { readonly port: number; readonly spice?: SpiceAt } }
   | { readonly renewed: true }
   | { readonly fault: { readonly kind: string; readonly message: string; readonly remedy?: string } }
 

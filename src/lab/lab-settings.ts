@@ -12,7 +12,7 @@ const namesOf = (instance: string): Readonly<Record<string, string>> => ({
 })
 
 /** What may differ for a lab that keeps its names. */
-const free: readonly string[] = ['HAKO_API_HOST', 'HAKO_API_PORT', 'HAKO_NODE', 'HAKO_UID_BASE']
+const free: readonly string[] = ['HAKO_API_HOST', 'HAKO_API_PORT', 'HAKO_NODE', 'HAKO_SPICE_PORT', 'HAKO_UID_BASE']
 
 /**
  * A second lab can stand beside the first, under an instance of its own. Without one, a path left in the

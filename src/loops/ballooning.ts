@@ -10,28 +10,18 @@ import { isFault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import { type BalloonedGuest, balloonBoundsOf, shareOut } from '#guests/qemu/ballooning.ts'
 import type { Services } from '#services.ts'
+import { keepGoing } from './rounds.ts'
 
-const everyMs = 5_000
+const everyMs = 3_000
 const defaultTarget = 80
 const answerMs = 2_000
 
 type BalloonDeps = Pick<Services, 'settings' | 'clock' | 'log' | 'node' | 'nodeConfigs' | 'guests'>
 
 export function keepMemoryFree(deps: BalloonDeps, signal: AbortSignal): void {
-  const rounds = async () => {
-    for (;;) {
-      await deps.clock.sleep(everyMs, signal)
-      try {
-        await round(deps, signal)
-      } catch (error) {
-        if (signal.aborted) throw error
-        deps.log.error('sharing out memory among guests failed', { error })
-      }
-    }
-  }
-  rounds().catch((error: unknown) => {
-    if (!isFault(error, 'aborted')) deps.log.error('nobody shares out memory any more', { error })
-  })
+  const failed = 'sharing out memory among guests failed'
+  const ended = 'nobody shares out memory any more'
+  keepGoing(deps, { everyMs, round: () => round(deps, signal), failed, ended }, signal)
 }
 
 async function round(deps: BalloonDeps, signal: AbortSignal): Promise<void> {

@@ -28,7 +28,8 @@ export function keepGoing(
       try {
         await round()
       } catch (error) {
-        log.error(failed, { error })
+        // What is interrupted on the way out has not failed.
+        if (!signal.aborted) log.error(failed, { error })
       }
       await clock.sleep(everyMs, signal)
     }

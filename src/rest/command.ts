@@ -35,6 +35,7 @@ export interface Command {
   readonly destroysWhen?: string
   readonly dryRun?: { readonly columns: readonly string[]; readonly id: string }
   readonly raw?: string
+  readonly isViewerFile?: true
   readonly defaults?: Readonly<Record<string, string>>
   readonly proves?: string
   /** Options that name a file whose text is sent. */
@@ -90,6 +91,7 @@ function commandOf<Call>(endpoint: Endpoint<Call>, cli: CliHints): Command {
     ...(cli.follow ? { follow: cli.follow } : {}),
     ...(cli.destroysWhen === undefined ? {} : { destroysWhen: cli.destroysWhen }),
     ...(cli.raw === undefined ? {} : { raw: cli.raw }),
+    ...(cli.isViewerFile === true ? { isViewerFile: true as const } : {}),
     ...(cli.defaults ? { defaults: cli.defaults } : {}),
     ...(cli.proves === undefined ? {} : { proves: cli.proves }),
     ...(cli.files ? { files: cli.files } : {}),

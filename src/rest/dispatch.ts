@@ -39,6 +39,8 @@ export interface ApiRequest {
   readonly signal: AbortSignal
   /** Address of the client; empty on the local socket. */
   readonly remoteAddress: string
+  /** Name or address the client reaches this node by, without the port; absent where that is not known. */
+  readonly host?: string | undefined
 }
 
 /** What `makeCall` builds a handler's second argument from. */
@@ -47,6 +49,7 @@ export interface CallFacts {
   readonly who: Identity | undefined
   readonly signal: AbortSignal
   readonly remoteAddress: string
+  readonly host?: string | undefined
   readonly method: string
   readonly path: string
   /** Another call by the same caller, judged as if it had come from outside. Never rejects. */
@@ -136,7 +139,7 @@ export function createDispatcher<Call>(options: DispatchOptions<Call>): Dispatch
 function furtherRequest(
   { method, path, params }: FurtherCall,
   who: Identity | undefined,
-  { signal, remoteAddress }: ApiRequest,
+  { signal, remoteAddress, host }: ApiRequest,
 ): ApiRequest {
   return {
     method,
@@ -145,6 +148,7 @@ function furtherRequest(
     format: 'json',
     signal,
     remoteAddress,
+    host,
     async authenticate() {
       if (!who) throw new Fault('unauthenticated', 'No ticket')
       return who
@@ -232,8 +236,8 @@ async function perform<Call>(
   }
   const values = checked(endpoint, raw)
   await demandFurther(endpoint, values, who, options.judge)
-  const { signal, remoteAddress, method, path } = request
-  const call = options.makeCall({ who, signal, remoteAddress, method, path, again })
+  const { signal, remoteAddress, host, method, path } = request
+  const call = options.makeCall({ who, signal, remoteAddress, host, method, path, again })
   return made(endpoint, values, call, request.format)
 }
 

@@ -87,6 +87,8 @@ export interface CliHints {
   readonly destroysWhen?: string
   /** Member of the reply (of each row, in a list) that is text to be printed as it is. */
   readonly raw?: string
+  /** The reply is printed as the file a viewer opens. */
+  readonly isViewerFile?: boolean
   /** What the command gives where a person gives nothing, unlike the API. */
   readonly defaults?: Readonly<Record<string, string>>
   /** Options taken for other programs' sake: `--help` names them, and says no more. */

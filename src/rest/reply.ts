@@ -7,9 +7,10 @@
  * relies on it, and many match on "500" together with the text.
  */
 import type { Fault, FaultKind } from '#base/fault.ts'
+import { viewerFile } from './viewer-file.ts'
 
-/** `json` is the API proper; `extjs` always says 200 and tells success inside. */
-export type ReplyFormat = 'json' | 'extjs'
+/** `json` is the API proper; `extjs` always says 200 and tells success inside; `spiceconfig` is the file a viewer opens. */
+export type ReplyFormat = 'json' | 'extjs' | 'spiceconfig'
 
 export interface WireReply {
   readonly status: number
@@ -35,6 +36,8 @@ export interface Keep {
 
 /** The npm client compares this whole text, so there is no space after the semicolon. */
 const jsonType = 'application/json;charset=UTF-8'
+
+const viewerType = 'application/x-virt-viewer;charset=UTF-8'
 
 const statusByKind: Readonly<Record<FaultKind, number>> = {
   invalid: 400,
@@ -77,16 +80,19 @@ export function kindOfStatus(status: number): FaultKind {
   return kinds.find((kind) => statusByKind[kind] === status) ?? 'failed'
 }
 
-/** @param data as JSON, by `encode.ts` */
+/** @param data as JSON, by `encode.ts` @throws Fault `unimplemented` when it has no such format */
 export function dataReply(
   format: ReplyFormat,
   data: string,
   beside: { readonly total?: number; readonly changes?: string } = {},
 ): WireReply {
+  if (format === 'spiceconfig') return { ...ok, contentType: viewerType, body: viewerFile(JSON.parse(data)) }
   const others = JSON.stringify({ ...(format === 'extjs' ? { success: 1 } : {}), ...beside })
   const body = `{"data":${data}${others === '{}' ? '' : `,${others.slice(1, -1)}`}}`
-  return { status: 200, reason: 'OK', contentType: jsonType, body }
+  return { ...ok, contentType: jsonType, body }
 }
+
+const ok = { status: 200, reason: 'OK' } as const
 
 /** A file as it is. */
 export function downloadReply(fileName: string, text: string): WireReply {

@@ -14,7 +14,7 @@ import { type Ask, form, logIn, proofOf, publicPort } from './public-port.ts'
 const node = '/nodes/testnode'
 const name = 'vzdump-qemu-300-2026_01_31-12_00_00.vma.zst'
 const volid = `local:backup/${name}`
-const conf = 'memory: 64\nname: moved\nscsi0: local-lvm:vm-300-disk-0,size=2M\nfrobnicate: 1\n'
+const conf = 'memory: 64\nname: moved\nscsi0: local-lvm:vm-300-disk-0,size=2M\nfrobnicate: 1\nvirtiofs0: secret\n'
 const user = { userid: 'joe@pve', password: 'correct horse battery' }
 const closing = new AsyncDisposableStack()
 let lab: TestNode
@@ -62,8 +62,9 @@ describe('an archive that was copied into a storage', () => {
 
   test('is restored under another number, and the task says what was lost', async () => {
     const sent = await asJoe(`${node}/qemu`, ...form({ vmid: '301', archive: volid, storage: 'local', unique: '1' }))
-    const { log } = await lab.task(sent.data, /^WARNINGS: 1$/)
+    const { log } = await lab.task(sent.data, /^WARNINGS: 2$/)
     assert.match(log, /WARN: frobnicate is left out: this release has no such option/)
+    assert.match(log, /WARN: virtiofs0 is left out: set it again, if you may use its mapping/)
     const { data } = await asJoe(`${node}/qemu/301/config`)
     const { name: called, memory, scsi0 } = data as Record<string, string>
     assert.deepEqual([called, memory], ['moved', '64'])

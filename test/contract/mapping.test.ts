@@ -165,3 +165,19 @@ test('a processor model is made of what QEMU knows, and of nothing else', async 
   await done(root('DELETE', `${path}/lean`))
   assert.match((await root('GET', `${path}/lean`)).refusal ?? '', /does not exist/)
 })
+
+test('a folder of the node is for those who may use its name, also by way of a clone', async () => {
+  const qemu = `/nodes/${node.settings.node}/qemu`
+  await done(root('POST', '/cluster/mapping/dir', { id: 'share', map: [maps().dir] }))
+  await done(root('PUT', '/access/acl', { path: '/vms', users: 'user@pve', roles: 'PVEVMAdmin' }))
+  const made = await root('POST', qemu, { vmid: 900, memory: '16' })
+  assert.equal(await node.ended(made.data), 'OK')
+  const refused = /^403 .*\/mapping\/dir\/share, Mapping\.Use/
+  assert.match((await user('PUT', `${qemu}/900/config`, { virtiofs0: 'share' })).refusal ?? '', refused)
+  await done(root('PUT', `${qemu}/900/config`, { virtiofs0: 'share' }))
+  assert.match((await user('POST', `${qemu}/900/clone`, { newid: 901 })).refusal ?? '', refused)
+  await done(root('PUT', '/access/acl', { path: '/mapping/dir/share', users: 'user@pve', roles: 'PVEMappingUser' }))
+  await done(user('PUT', `${qemu}/900/config`, { virtiofs0: 'share,cache=never' }))
+  const clone = await user('POST', `${qemu}/900/clone`, { newid: 901 })
+  assert.equal(await node.ended(clone.data), 'OK')
+})

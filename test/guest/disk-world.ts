@@ -7,12 +7,11 @@ import { AccessState } from '#access/world.ts'
 import { systemClock } from '#base/clock.ts'
 import { asVolumeId, type VolumeId } from '#base/ids.ts'
 import type { Options } from '#guests/config.ts'
-import { machine } from '#host/exec.ts'
 import { convertLayers, snapshotTags } from '#host/qemu-img-layers.ts'
 import { PoolService } from '#pools/service.ts'
-import { copiesOf, type GuestWorld, guestWorld } from './qemu-world.ts'
+import { copiesOf, type GuestWorld, guestWorld, machineOfOneVersion } from './qemu-world.ts'
 
-const host = machine()
+const host = machineOfOneVersion()
 /** The size of every disk here. */
 export const diskBytes = 1024 * 1024
 

@@ -8,10 +8,12 @@ import { asVmid } from '#base/ids.ts'
 import { silentLog } from '#base/log.ts'
 import { systemRandom } from '#base/random.ts'
 import type { Options } from '#guests/config.ts'
+import { qemuProgram } from '#guests/qemu/launch.ts'
 import { GuestService } from '#guests/service.ts'
 import { Cgroups } from '#host/cgroup.ts'
 import { machine } from '#host/exec.ts'
 import { makeDirectory } from '#host/files.ts'
+import type { Host, RunResult } from '#host/host.ts'
 import { unmountBelow } from '#host/mount.ts'
 import { NetworkService } from '#network/service.ts'
 import { StorageService } from '#storage/service.ts'
@@ -125,6 +127,16 @@ export function copiesOf(make: () => Promise<GuestWorld>): () => Promise<GuestWo
   let first: Promise<GuestWorld> | undefined
   after(async () => (await first)?.[Symbol.asyncDispose]())
   return async () => guestWorld({ forgetful: true, like: await (first ??= make()) })
+}
+
+/** This machine, which is asked for the version of its QEMU once: tests that make hundreds of guests would ask each time. */
+export function machineOfOneVersion(): Host {
+  const host = machine()
+  let version: Promise<RunResult> | undefined
+  return {
+    run: (argv, options) =>
+      argv.join(' ') === `${qemuProgram} --version` ? (version ??= host.run(argv, options)) : host.run(argv, options),
+  }
 }
 
 async function beginLike(like: GuestWorld, own: Settings, store: Store): Promise<void> {

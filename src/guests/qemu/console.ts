@@ -1,4 +1,4 @@
-/** Where a running guest shows itself: its screen, its serial ports. Each is a socket its QEMU listens on. */
+/** Where a running guest shows itself: its screen, by VNC and by SPICE, its serial ports. Each is a socket its QEMU listens on. */
 import { join } from 'node:path'
 import type { Socket } from 'node:net'
 import { Fault } from '#base/fault.ts'
@@ -7,6 +7,7 @@ import { connectToProcess, type Listener } from '#host/unix-peer.ts'
 import type { Options } from '../config.ts'
 import type { MachineRecord } from '../run-record.ts'
 import { serialCount, serialFiles } from './serial.ts'
+import { spiceSocket } from './spice.ts'
 import { isHeadless, screenSocket } from './vga.ts'
 
 export interface ConsolePlace {
@@ -26,6 +27,20 @@ export function requireScreen(vmid: Vmid, options: Options): void {
   if (!isHeadless(options)) return
   throw new Fault('conflict', `VM ${vmid} has no screen: its display is '${options.vga ?? 'none'}'`, {
     remedy: 'Open its serial console (termproxy), or give it a display and start it again.',
+  })
+}
+
+/** @throws Fault `conflict` when the guest was started without SPICE */
+export async function connectSpice({ vmid, runDir, listener, record }: ConsolePlace): Promise<Socket> {
+  requireSpice(vmid, record)
+  return connectToProcess(join(runDir, spiceSocket), listener)
+}
+
+/** @returns the certificate viewers meet, which no other run of a guest has */
+export function requireSpice(vmid: Vmid, { options, spiceCertificate }: MachineRecord): string {
+  if (spiceCertificate !== undefined) return spiceCertificate
+  throw new Fault('conflict', `VM ${vmid} has no SPICE: its display is '${options.vga ?? 'std'}'`, {
+    remedy: `Give it one that has and start it again: hako vm set ${vmid} --vga qxl`,
   })
 }
 

@@ -47,6 +47,7 @@ import { findDevices } from './node-devices.ts'
 import { openDisc, openDrives } from './open-drives.ts'
 import { requireMemory } from './room.ts'
 import { nodePortsOf } from './serial.ts'
+import { makeSpiceTls, spiceKeyFile } from './spice-tls.ts'
 import { setStateBus } from './state-bus.ts'
 
 export interface DriverNeeds {
@@ -143,6 +144,7 @@ export class QemuDriver implements GuestDriver {
       descriptors.push(openFile(path, flags))
       return firstDescriptor + descriptors.length - 1
     }
+    const spice = await makeSpiceTls(vmid, options)
     let process: ProcessName
     try {
       const storage = { storage: this.#needs.storage, vmid, uid }
@@ -154,7 +156,8 @@ export class QemuDriver implements GuestDriver {
       const ports = Object.fromEntries(nodePortsOf(options).map(({ name, path }) => [name, inherit(path, 'r+')]))
       const hardware = how.memory ? withMachine(options, how.memory.machine) : options
       const argv = configToArgv(hardware, { vmid, accelerator: accel, runDir, files, taps, ports, ...devices })
-      await prepareRunDir(runDir, uid, { logs: [qemuLog, ...logsBeside(options)], copies: passingFiles(options) })
+      const content = { logs: [qemuLog, ...logsBeside(options)], copies: passingFiles(options), files: spice.files }
+      await prepareRunDir(runDir, uid, content)
       const beside = { ...storage, options, runDir, folders: devices.folders, timeoutMs, signal }
       await startBeside(beside, (pid) => this.#confinement.hold(vmid, options, accel, pid))
       process = await launch({
@@ -172,6 +175,7 @@ export class QemuDriver implements GuestDriver {
     }
     await this.#confinement.hold(vmid, options, accel, process.pid)
     await using monitor = await untilMonitor(runDir, { ...process, uid }, timeoutMs, signal)
+    await rm(join(runDir, spiceKeyFile), { force: true })
     await prepare(monitor, options)
     await this.#unplugOthers(monitor, options, how.onlyNics)
     if (how.memory) await loadMemory(monitor, options, how.memory, { storage: this.#needs.storage, uid, signal })
@@ -188,6 +192,7 @@ export class QemuDriver implements GuestDriver {
       qemuVersion,
       netns: how.netns ?? '',
       taps: Object.fromEntries(cards.map(({ nic, tap }) => [nic, tap])),
+      spiceCertificate: spice.spiceCertificate,
     })
     log(`started as process ${process.pid}`)
   }

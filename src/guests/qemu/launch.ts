@@ -40,14 +40,19 @@ export const qemuLog = 'qemu.log'
 /** Enough of a log's end to hold what a program said before it gave up. */
 export const lastWordsBytes = 64 * KiB
 
-/**
- * Makes the guest's run directory anew, with its logs and with copies of files it may write to, and gives it to the
- * guest's uid.
- */
+export interface RunDirContent {
+  readonly logs: readonly string[]
+  /** Files it may write to: name here to path of the original. */
+  readonly copies: Readonly<Record<string, string>>
+  /** Name to content. */
+  readonly files?: Readonly<Record<string, string>>
+}
+
+/** Makes the guest's run directory anew, with what is to be in it, and gives it to the guest's uid. */
 export async function prepareRunDir(
   runDir: string,
   uid: number,
-  { logs, copies }: { readonly logs: readonly string[]; readonly copies: Readonly<Record<string, string>> },
+  { logs, copies, files = {} }: RunDirContent,
 ): Promise<void> {
   // Fresh, and root's until the logs in it are open: a directory its QEMU could write to might hold a
   // link to somewhere else under a log's name.
@@ -58,8 +63,10 @@ export async function prepareRunDir(
     const log = await open(`${runDir}/${name}`, 'wx', 0o600)
     await log.close()
   }
-  for (const [name, source] of Object.entries(copies)) {
-    await writeFile(`${runDir}/${name}`, await readFile(source), { mode: 0o600 })
+  const contents: Record<string, string | Uint8Array> = { ...files }
+  for (const [name, source] of Object.entries(copies)) contents[name] = await readFile(source)
+  for (const [name, content] of Object.entries(contents)) {
+    await writeFile(`${runDir}/${name}`, content, { mode: 0o600 })
     await chown(`${runDir}/${name}`, uid, uid)
   }
   await chown(runDir, uid, uid)

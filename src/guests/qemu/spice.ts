@@ -2,8 +2,8 @@
  * SPICE: a screen that also carries sound, USB devices, files and the clipboard, for viewers such as virt-viewer. It is
  * served beside VNC, on a socket in the guest's run directory, by guests whose display is made for it.
  *
- * QEMU asks for a password, which is set anew for each viewer and ends within seconds. It encrypts nothing: only root
- * reaches the socket, and TLS ends in the front, so that no guest's process ever holds the node's key.
+ * QEMU asks for a password, which is set when a viewer is expected and ends within seconds, and speaks TLS with a key
+ * of its own (`spice-tls.ts`). Only root reaches the socket.
  */
 import { Fault } from '#base/fault.ts'
 import { readPropertyString } from '#base/schema/property-string.ts'
@@ -36,9 +36,7 @@ export function spiceToArgv(options: Options, machine: MachineKind, runDir: stri
     ? keyed('qemu-vdagent', { id: 'vdagent', name: 'vdagent', clipboard: true })
     : keyed('spicevmc', { id: 'vdagent', name: 'vdagent' })
   return [
-    ...(isOn
-      ? ['-spice', keyed('', { unix: true, addr: `${runDir}/${spiceSocket}`, 'streaming-video': videostreaming })]
-      : []),
+    ...(isOn ? ['-spice', keyed('', { ...tls(runDir), 'streaming-video': videostreaming })] : []),
     ...device('virtio-serial-pci', { id: 'spice', ...pciPlace(machine, 'spice') }),
     ...port('vdagent', agent, 'com.redhat.spice.0'),
     ...(isOn && foldersharing === true
@@ -46,6 +44,14 @@ export function spiceToArgv(options: Options, machine: MachineKind, runDir: stri
       : []),
   ]
 }
+
+/** A number that is no port: that there is one makes QEMU speak TLS on the socket. */
+const tls = (runDir: string) => ({
+  unix: true,
+  addr: `${runDir}/${spiceSocket}`,
+  'tls-port': 1,
+  'x509-dir': runDir,
+})
 
 const webdav = 'org.spice-space.webdav.0'
 

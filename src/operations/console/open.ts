@@ -20,12 +20,17 @@ export interface ConsoleWish {
   readonly path: string
   readonly privilege: string
   /** Of the task, with what it is about. */
-  readonly task: { readonly type: 'vncproxy' | 'vncshell'; readonly id: string }
+  readonly task: { readonly type: 'vncproxy' | 'vncshell' | 'spiceproxy'; readonly id: string }
   /** For people: `the screen of VM 100`. */
   readonly says: string
   /** A screen asks for a password. */
   readonly hasPassword?: boolean
+  /** Its ticket, where it is not one of VNC. */
+  readonly write?: (claim: { readonly authId: string; readonly path: string; readonly port: number }) => Promise<string>
   readonly serve: (client: Duplex, door: Door) => Promise<void>
+  /** Serves further connections of one client. */
+  readonly serveMore?: (client: Duplex) => Promise<void>
+  readonly waitMs?: number
 }
 
 /** What the client has to know. */
@@ -44,12 +49,13 @@ export interface OpenedConsole extends Door {
 /** @throws Fault `exhausted` when too many are open */
 export async function openConsole(services: NodeServices, wish: ConsoleWish): Promise<OpenedConsole> {
   const { consoles, access, tasks, random } = services
-  const { viewer, path, privilege, says, serve } = wish
+  const { viewer, path, privilege, says, serve, serveMore, waitMs } = wish
   const user = viewer.authId
   const { port, giveBack } = consoles.promise(user)
   try {
     const secret = wish.hasPassword ? password(random, 8) : ''
-    const ticket = await access.consoles.write({ authId: user, path, port }, secret)
+    const claim = { authId: user, path, port }
+    const ticket = await (wish.write?.(claim) ?? access.consoles.write(claim, secret))
     const door: Door = { user, ticket, password: secret }
     const task = await tasks.attend({ ...wish.task, user })
     task.log(`${says} for ${user}${viewer.remoteAddress === '' ? '' : ` at ${viewer.remoteAddress}`}`)
@@ -57,6 +63,8 @@ export async function openConsole(services: NodeServices, wish: ConsoleWish): Pr
       ticket,
       task,
       serve: (client) => serve(client, door),
+      ...(serveMore ? { serveMore } : {}),
+      ...(waitMs === undefined ? {} : { waitMs }),
       mayStill: () => access.consoles.mayStill(user, path, [privilege]),
     })
     return { ...door, port, upid: task.upid }

@@ -6,13 +6,12 @@ import { AccessState } from '#access/world.ts'
 import { systemClock } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import type { ConfigChange, Options } from '#guests/config.ts'
-import { machine } from '#host/exec.ts'
 import { everyStepFails } from '#tasks/conformance.ts'
 import { memoryJournal } from '#tasks/journal.ts'
 import { perform } from '#tasks/perform.ts'
 import { BackupJobs } from '#cluster/backup-jobs.ts'
 import { PoolService } from '#pools/service.ts'
-import { type GuestWorld, guestWorld } from '../../../test/guest/qemu-world.ts'
+import { copiesOf, type GuestWorld, guestWorld, machineOfOneVersion } from '../../../test/guest/qemu-world.ts'
 import { configureGuest } from './configure.ts'
 import { type CreateDeps, createGuest } from './create.ts'
 import { destroyGuest, type DestroyDeps } from './destroy.ts'
@@ -25,6 +24,8 @@ async function worldWithStorage(): Promise<GuestWorld> {
   return world
 }
 
+const host = machineOfOneVersion()
+
 const depsOf = ({ guests, storage, store }: GuestWorld) =>
   ({
     guests,
@@ -32,7 +33,7 @@ const depsOf = ({ guests, storage, store }: GuestWorld) =>
     pools: new PoolService({ store, rightsMark: 'mark' }),
     backupJobs: new BackupJobs({ store, clock: systemClock }),
     rights: new PathRights({ accessState: new AccessState(store) }),
-    host: machine(),
+    host,
     clock: { ...systemClock, now: () => 1_800_000_000_000 },
     // The same in every world, so that two of them can be compared.
     random: { bytes: (count) => new Uint8Array(count).fill(7), uuid: () => '8c3f1b1e-9a55-4c9e-8d8e-27f3b3a1a001' },
@@ -64,50 +65,60 @@ const twoDisks: Options = {
   net0: 'virtio',
 }
 
-everyStepFails(createGuest, async () => {
-  const world = await worldWithStorage()
-  // What an earlier guest of the same id left is nobody's to remove.
-  await world.storage.allocate({ storage: 'local', vmid: world.id(100), sizeBytes: 4096, format: 'raw' })
-  await make(world, 101, { scsi0: 'local:0.01' })
-  await depsOf(world).pools.create('dev')
-  return {
-    params: { vmid: 100, options: twoDisks, pool: 'dev' },
-    deps: depsOf(world),
-    look: () => look(world),
-    [Symbol.asyncDispose]: () => world[Symbol.asyncDispose](),
+/** A world for each run, begun as one that was prepared. */
+function places(prepare: (world: GuestWorld) => Promise<void>, params: object) {
+  const another = copiesOf(async () => {
+    const world = await worldWithStorage()
+    await prepare(world)
+    return world
+  })
+  return async () => {
+    const world = await another()
+    return {
+      params: params as never,
+      deps: depsOf(world),
+      look: () => look(world),
+      [Symbol.asyncDispose]: () => world[Symbol.asyncDispose](),
+    }
   }
-})
+}
 
-everyStepFails(destroyGuest, async () => {
-  const world = await worldWithStorage()
-  const right = { path: '/vms/100', type: 'user', ugid: 'root@pam', roleid: 'PVEVMUser', propagate: true } as const
-  await depsOf(world).rights.restore([right])
-  await make(world, 100, twoDisks)
-  await make(world, 101, { scsi0: 'local:0.01' })
-  await depsOf(world).pools.create('dev')
-  await depsOf(world).pools.put(100, 'dev')
-  return {
-    params: { vmid: 100 },
-    deps: depsOf(world),
-    look: () => look(world),
-    [Symbol.asyncDispose]: () => world[Symbol.asyncDispose](),
-  }
-})
-
-everyStepFails(configureGuest, async () => {
-  const world = await worldWithStorage()
-  await make(world, 100, twoDisks)
-  return {
-    params: {
-      vmid: 100,
-      force: true,
-      change: change({ set: { scsi2: 'local:0.01', cores: '2' }, delete: ['virtio1'] }),
+everyStepFails(
+  createGuest,
+  places(
+    async (world) => {
+      // What an earlier guest of the same id left is nobody's to remove.
+      await world.storage.allocate({ storage: 'local', vmid: world.id(100), sizeBytes: 4096, format: 'raw' })
+      await make(world, 101, { scsi0: 'local:0.01' })
+      await depsOf(world).pools.create('dev')
     },
-    deps: depsOf(world),
-    look: () => look(world),
-    [Symbol.asyncDispose]: () => world[Symbol.asyncDispose](),
-  }
-})
+    { vmid: 100, options: twoDisks, pool: 'dev' },
+  ),
+)
+
+everyStepFails(
+  destroyGuest,
+  places(
+    async (world) => {
+      const right = { path: '/vms/100', type: 'user', ugid: 'root@pam', roleid: 'PVEVMUser', propagate: true } as const
+      await depsOf(world).rights.restore([right])
+      await make(world, 100, twoDisks)
+      await make(world, 101, { scsi0: 'local:0.01' })
+      await depsOf(world).pools.create('dev')
+      await depsOf(world).pools.put(100, 'dev')
+    },
+    { vmid: 100 },
+  ),
+)
+
+everyStepFails(
+  configureGuest,
+  places((world) => make(world, 100, twoDisks), {
+    vmid: 100,
+    force: true,
+    change: change({ set: { scsi2: 'local:0.01', cores: '2' }, delete: ['virtio1'] }),
+  }),
+)
 
 test('a new guest gets its volumes, sizes, addresses and ids', async () => {
   await using world = await worldWithStorage()

@@ -13,6 +13,7 @@ import { asVmid, asVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
 import { isProtected, isTemplate, type Options, type Snapshots } from '#guests/config.ts'
 import { isOwned } from '#guests/config.ts'
 import { volumesIn } from '#guests/qemu/drive.ts'
+import { mappingOf } from '#guests/qemu/mapped.ts'
 import { completed, qemuVersion, requireOptions, unique } from '#guests/qemu/new-guest.ts'
 import { isRootOnly } from '#guests/qemu/options.ts'
 import type { Services } from '#services.ts'
@@ -282,10 +283,13 @@ async function requireReplaceable({ guests }: RestoreGuestDeps, vmid: Vmid): Pro
   }
 }
 
-/** What root alone may set must not come to a guest by way of a restore. */
+/** What root alone may set, and what takes a right to use, must not come to a guest by way of a restore. */
 function withoutRootOnly(options: Options, warn: (line: string) => void): Options {
-  const dropped = Object.keys(options).filter((name) => isRootOnly(name, options[name]))
-  for (const name of dropped) warn(`${name} is left out: only root can set it`)
+  const isMapped = (name: string) => mappingOf(name, options[name] ?? '') !== undefined
+  const dropped = Object.keys(options).filter((name) => isRootOnly(name, options[name]) || isMapped(name))
+  for (const name of dropped) {
+    warn(`${name} is left out: ${isMapped(name) ? 'set it again, if you may use its mapping' : 'only root can set it'}`)
+  }
   return Object.fromEntries(Object.entries(options).filter(([name]) => !dropped.includes(name)))
 }
 

@@ -13,6 +13,7 @@ import { all, any, check, mayModify } from '#rest/endpoint.ts'
 import type { Call } from '../../call.ts'
 import { endpoint } from '../../call.ts'
 import { diskNames, guestAt } from './at.ts'
+import { mappingsIn } from './rights.ts'
 import { snapshotName } from './snapshots.ts'
 
 export const cloneEndpoints = [
@@ -39,7 +40,7 @@ export const cloneEndpoints = [
       any(check('VM.Allocate', '/vms/{newid}'), check('VM.Allocate', '/pool/{pool}')),
     ),
     alsoNeeds: {
-      says: 'Datastore.AllocateSpace where the disks go, SDN.Use on the bridges of the guest; with a pool, the right to change its permissions',
+      says: 'Datastore.AllocateSpace where the disks go, SDN.Use on the bridges of the guest, Mapping.Use on its mappings; with a pool, the right to change its permissions',
       of: ({ storage, pool }) => [
         ...(storage === undefined ? [] : [check('Datastore.AllocateSpace', `/storage/${storage}`)]),
         ...(pool === undefined ? [] : [mayModify(`/pool/${pool}`)]),
@@ -119,6 +120,7 @@ async function startClone(params: CloneParams, call: Call): Promise<string> {
   const volumes = [...plan.disks, ...cloudInitVolumesIn(plan.options)].map(({ volid }) => volid)
   await requirePlaces(call, storage === undefined ? volumes.map((volid) => splitVolumeId(volid).storage) : [])
   await requireBridges(call, plan.options)
+  for (const path of mappingsIn(plan.options)) await requireRight(call, path, 'Mapping.Use')
   await guests.requireFree(asVmid(newid))
   if (storage !== undefined) await storages.requireContent(storage, 'images')
   const wish = { newid, name, description, full, snapshot, storage, format, bwlimit, pool }

@@ -1,10 +1,11 @@
-/** `/nodes/{node}/qemu/{vmid}`: `vncproxy`, `termproxy`, `vncwebsocket`. The guest's screen and its serial ports. */
+/** `/nodes/{node}/qemu/{vmid}`: `vncproxy`, `spiceproxy`, `termproxy`, `vncwebsocket`. The guest's screen and its serial ports. */
 import { asVmid } from '#base/ids.ts'
 import { boolean, enumOf, object, optional, string } from '#base/schema/schema.ts'
-import { openScreen, openSerial } from '#operations/console/guest.ts'
+import { openScreen, openSerial, openSpice } from '#operations/console/guest.ts'
 import { requireConsoleTicket, viewerOf } from '#operations/console/open.ts'
 import { check } from '#rest/endpoint.ts'
 import { certificatePem } from '#views/certificates.ts'
+import { virtViewer, virtViewerFacts } from '#views/virt-viewer.ts'
 import { endpoint } from '../../call.ts'
 import { openedScreen, openedTerminal, websocketParams } from '../console-shapes.ts'
 import { guestAt } from './at.ts'
@@ -37,6 +38,32 @@ export const guestConsoleEndpoints = [
         ...(isWanted === true ? { password } : {}),
       }
     },
+  }),
+  endpoint({
+    method: 'POST',
+    path: '/nodes/{node}/qemu/{vmid}/spiceproxy',
+    description: 'Open a running guest by SPICE: where and how a viewer connects, within 40 seconds.',
+    proxyTo: 'node',
+    params: {
+      ...guestAt,
+      proxy: optional(
+        string({
+          description: 'Name or address the viewer reaches the node by; else the one of this call.',
+          format: 'address',
+          maxLength: 253,
+        }),
+      ),
+    },
+    permission: mayLook,
+    returns: virtViewer,
+    cli: {
+      command: ['vm', 'spice'],
+      positional: ['vmid'],
+      isViewerFile: true,
+      examples: ['vm spice 100 > vm-100.vv', 'vm spice 100 --proxy node.example.org > vm-100.vv'],
+    },
+    handle: async ({ vmid, proxy }, { services, host, ...call }) =>
+      virtViewerFacts(await openSpice(services, asVmid(vmid), { ...viewerOf(call), host: proxy ?? host })),
   }),
   endpoint({
     method: 'POST',

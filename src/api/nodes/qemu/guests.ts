@@ -36,6 +36,7 @@ const children = [
   'rrddata',
   'sendkey',
   'snapshot',
+  'spiceproxy',
   'status',
   'template',
   'termproxy',

@@ -1,16 +1,13 @@
 /** Which rights the options of a request take, beyond that of the call itself. */
 import { Fault, invalid, isFault } from '#base/fault.ts'
 import { asVolumeId } from '#base/ids.ts'
-import { readPropertyString } from '#base/schema/property-string.ts'
 import { snippetsOf } from '#guests/cloud-init/options.ts'
 import type { Options } from '#guests/config.ts'
 import { customModelOf } from '#guests/qemu/cpu.ts'
 import { driveNameParts, driveOf, wishOf } from '#guests/qemu/drive.ts'
-import { hostpciFormat } from '#guests/qemu/hostpci.ts'
+import { mappingOf } from '#guests/qemu/mapped.ts'
 import { nicOf } from '#guests/qemu/nic.ts'
 import { isRootOnly, privilegeFor } from '#guests/qemu/options.ts'
-import { usbFormat } from '#guests/qemu/usb.ts'
-import { folderOf } from '#guests/qemu/virtiofs.ts'
 import { all, any, check, type Permission, rootOnly } from '#rest/endpoint.ts'
 import { toRead } from '#views/volume-access.ts'
 import type { Call } from '../../call.ts'
@@ -102,15 +99,17 @@ function rightsOfCard(name: string, value: string): Permission[] {
 
 /** What the owner of the cluster gave a name to is used by whoever may use the name. */
 function rightsOfName(name: string, value: string): Permission[] {
-  const use = (kind: string, what: unknown) => [check('Mapping.Use', `/mapping/${kind}/${String(what)}`)]
-  const model = name === 'cpu' ? customModelOf({ cpu: value }) : undefined
-  if (model !== undefined) return use('cpu', model)
-  if (/^virtiofs\d+$/.test(name)) return use('dir', folderOf(name, value).mapping)
-  const [, kind] = /^(usb|hostpci)\d+$/.exec(name) ?? []
-  if (kind === undefined) return []
-  const format = kind === 'usb' ? usbFormat : hostpciFormat
-  const { mapping } = readPropertyString(format, value, name)
-  return mapping === undefined ? [] : use(kind === 'usb' ? 'usb' : 'pci', mapping)
+  return mappingsIn({ [name]: value }).map((path) => check('Mapping.Use', path))
+}
+
+/** Paths of the mappings and custom processor models these options use. */
+export function mappingsIn(options: Options): string[] {
+  return Object.entries(options).flatMap(([name, value]) => {
+    const model = name === 'cpu' ? customModelOf({ cpu: value }) : undefined
+    if (model !== undefined) return [`/mapping/cpu/${model}`]
+    const used = mappingOf(name, value)
+    return used === undefined ? [] : [`/mapping/${used.kind}/${used.mapping}`]
+  })
 }
 
 /** @throws Fault in the words clients know for what root@pam alone may do; never for root in person */
