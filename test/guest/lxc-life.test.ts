@@ -231,6 +231,17 @@ suite('containers', { timeout: 120_000 }, () => {
     })
   }
 
+  test('are root’s own when they have no user namespace, and even then have no disk of the node', async () => {
+    await make(103, { unprivileged: '0', start: '1' })
+    assert.equal((await get('103/config')).unprivileged, 0)
+    const { pid } = await get('103/status/current')
+    assert.equal((await machine().run(['stat', '-c', '%u', `/proc/${String(pid)}`])).stdout.trim(), '0')
+    const { exitcode } = await run(103, '/bin/sh', '-c', 'mknod /tmp/disk b 254 0 && head -c 1 /tmp/disk')
+    assert.notEqual(exitcode, 0)
+    await act(103, 'stop')
+    await node.task(await node.api('DELETE', `${lxc}/103`))
+  })
+
   test('go on without the daemon, which finds them again', async () => {
     const { pid } = await get('100/status/current')
     await node.kill9()
