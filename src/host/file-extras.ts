@@ -5,8 +5,9 @@
 import ffi from 'node:ffi'
 import { Fault } from '#base/fault.ts'
 
-/** The kernel's own limits. */
-const [namesBytes, valueBytes] = [65_536, 65_536]
+/** The kernel's own limit, of all names together and of each value. Kept, because trees have many files. */
+const mostBytes = 65_536
+const [list, value] = [Buffer.allocUnsafeSlow(mostBytes), Buffer.allocUnsafeSlow(mostBytes)]
 const [SEEK_DATA, SEEK_HOLE] = [3, 4]
 const [ENXIO, EINVAL, ENODATA, ENOTSUP] = [6, 22, 61, 95]
 
@@ -29,15 +30,14 @@ function errno(): number {
 /** By name, in the order of names; of a link itself. None where the file system knows none. @throws Fault `failed` */
 export function attributesOf(path: string | Buffer): Map<string, Buffer> {
   const file = Buffer.concat([Buffer.from(path as string), Buffer.alloc(1)])
-  const list = Buffer.alloc(namesBytes)
   const length = Number(libc().llistxattr(file, list, BigInt(list.length)))
   if (length < 0) {
     if (errno() === ENOTSUP) return new Map()
     throw new Fault('failed', `the extended attributes of '${String(path)}' cannot be listed: errno ${errno()}`)
   }
+  if (length === 0) return new Map()
   const names = list.toString('latin1', 0, length).split('\0').filter(Boolean).toSorted()
   const found = new Map<string, Buffer>()
-  const value = Buffer.alloc(valueBytes)
   for (const name of names) {
     const size = Number(libc().lgetxattr(file, Buffer.from(`${name}\0`, 'latin1'), value, BigInt(value.length)))
     if (size >= 0) found.set(name, Buffer.from(value.subarray(0, size)))
