@@ -8,6 +8,7 @@ import { MiB } from '#base/bytes.ts'
 import { isFault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
 import type { IdMap } from '#host/id-map.ts'
+import { removeTree } from '#host/remove-tree.ts'
 import { memberBytes, paxOf, tarEnd, type TarMember, tarOf } from '../../../test/fixtures/tar-writer.ts'
 import { unpackTemplate, type UnpackTemplate } from './unpack.ts'
 
@@ -24,7 +25,7 @@ suite('a template', () => {
     // Whose parents the container's root could not enter: it must do without.
     await chmod(home, 0o700)
   })
-  after(() => rm(home, { recursive: true, force: true }))
+  after(() => removeTree(host, home))
 
   const unpack = async (content: Uint8Array, more: Partial<UnpackTemplate> & { end?: string } = {}) => {
     const { end = '.tar', ...wish } = more
@@ -268,12 +269,23 @@ suite('a template', () => {
   test('may have any name and depth: what is left of it can be removed', async () => {
     const long = 'd'.repeat(90)
     const deep = Array.from({ length: 40 }, (_, depth) => `${long}/`.repeat(depth + 1))
-    const members = deep.flatMap((name) => [paxOf({ path: name }), { name: 'x', type: '5', mode: 0 }])
+    const members = deep.flatMap((name) => [paxOf({ path: name }), { name: 'x', type: '5', mode: 0o755 }])
+    // By a link to where it is deep already, it gets deeper than any path is long.
+    const deeper = deep.flatMap((name) => [paxOf({ path: `far/${name}` }), { name: 'x', type: '5', mode: 0o755 }])
     const { result, rootfs } = await unpack(
-      tarOf([...members, { name: 'line\nbreak\x1b[31m' }, { name: 'kept', mode: 0o4777, content: '' }]),
+      tarOf([
+        ...members,
+        paxOf({ linkpath: deep.at(-1) ?? '' }),
+        { name: 'far', type: '2' },
+        ...deeper,
+        { name: 'line\nbreak\x1b[31m' },
+        { name: 'locked', type: '5', mode: 0 },
+      ]),
     )
     assert.ok(!(result instanceof Error), String(result))
-    await rm(rootfs, { recursive: true })
+    await assert.rejects(rm(rootfs, { recursive: true }), /ENAMETOOLONG/)
+    await removeTree(host, rootfs)
+    await removeTree(host, rootfs)
     await assert.rejects(lstat(rootfs), /ENOENT/)
   })
 })
