@@ -21,6 +21,7 @@ import { moveDisk } from './guest/move-disk.ts'
 import { resetGuest, resumeGuest, stopGuest, suspendGuest } from './guest/power.ts'
 import { resumeContainer, stopContainer, suspendContainer } from './guest/power.ts'
 import { resizeDisk } from './guest/resize.ts'
+import { resizeVolume } from './guest/resize-container.ts'
 import { rollbackGuest } from './guest/rollback.ts'
 import { rebootContainer, rebootGuest, shutdownContainer, shutdownGuest } from './guest/shutdown.ts'
 import { snapshotGuest } from './guest/snapshot.ts'
@@ -70,6 +71,7 @@ export const allOperations = operationsByName([
   resetGuest,
   restartService,
   resizeDisk,
+  resizeVolume,
   restoreGuest,
   resumeContainer,
   resumeGuest,

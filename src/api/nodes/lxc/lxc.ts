@@ -4,11 +4,13 @@ import { containerConsoleEndpoints } from './consoles.ts'
 import { containerGuestEndpoints } from './guests.ts'
 import { interfaceEndpoints } from './interfaces.ts'
 import { statusEndpoints } from './status.ts'
+import { volumeEndpoints } from './volumes.ts'
 
 export const containerEndpoints = [
   ...containerGuestEndpoints,
   ...configEndpoints,
   ...statusEndpoints,
   ...interfaceEndpoints,
+  ...volumeEndpoints,
   ...containerConsoleEndpoints,
 ]
