@@ -9,6 +9,7 @@ import { verifyBackups } from './backup/verify.ts'
 import { createDirectory, removeDirectory } from './disks/directory.ts'
 import { createVolumeGroup, removeVolumeGroup } from './disks/lvm.ts'
 import { initDisk, wipeDisk } from './disks/whole-disk.ts'
+import { cloneContainer } from './guest/clone-container.ts'
 import { cloneGuest } from './guest/clone.ts'
 import { updateCloudInit } from './guest/cloud-init.ts'
 import { configureGuest } from './guest/configure.ts'
@@ -41,6 +42,7 @@ import { uploadFile } from './storage/upload.ts'
 export const allOperations = operationsByName([
   applyNetwork,
   backupGuests,
+  cloneContainer,
   cloneGuest,
   configureContainer,
   configureGuest,

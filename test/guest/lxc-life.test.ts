@@ -303,6 +303,19 @@ suite('containers', { timeout: 120_000 }, () => {
     assert.deepEqual(content, [])
   })
 
+  test('are made from others, and are nobody’s twin', async () => {
+    await node.task(await node.api('POST', `${lxc}/101/clone`, { newid: '105' }), /CT 101 is running/)
+    await sh(101, 'echo kept > /srv/more/note; ln /bin/busybox /root/again')
+    await act(101, 'stop')
+    await node.task(await node.api('POST', `${lxc}/101/clone`, { newid: '105', hostname: 'twin' }))
+    await Promise.all([act(101, 'start'), act(105, 'start')])
+    assert.equal(await sh(105, 'hostname; cat /srv/more/note; stat -c "%u %h" /bin/busybox'), 'twin\nkept\n0 2')
+    const mac = async (vmid: number) => /hwaddr=([0-9A-F:]+)/.exec(String((await get(`${vmid}/config`)).net0))?.[1]
+    assert.notEqual(await mac(105), await mac(101))
+    await act(105, 'stop')
+    await node.task(await node.api('DELETE', `${lxc}/105`))
+  })
+
   test('leave nothing behind when they are destroyed', async () => {
     assert.match((await refusal('DELETE', `${lxc}/100`, { force: '1' })).fields?.force ?? '', /runs/)
     await node.task(await node.api('DELETE', `${lxc}/100`), /CT 100 is running - destroy failed/)

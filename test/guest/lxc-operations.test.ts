@@ -10,6 +10,7 @@ import { machine } from '#host/exec.ts'
 import { links } from '#host/ip.ts'
 import { mountPoints } from '#host/mount.ts'
 import { namesOf } from '#network/names.ts'
+import { cloneContainer } from '#operations/guest/clone-container.ts'
 import { configureContainer } from '#operations/guest/configure-container.ts'
 import { createContainer } from '#operations/guest/create-container.ts'
 import { destroyContainer } from '#operations/guest/destroy.ts'
@@ -176,6 +177,20 @@ suite('operations on containers', { timeout: 300_000 }, () => {
     return { isPaused: isRunning && (await world.guests.isPaused(vmid)), ...(await everything()) }
   }
   const place = (state: 'running' | 'stopped') => () => standing(state)
+  everyStepFails(
+    cloneContainer,
+    async () => {
+      for (const number of [103, 104]) if (await world.guests.exists(world.id(number))) await remove(number)
+      await make(103)
+      return {
+        params: { vmid: 103, newid: 104, hostname: 'twin' },
+        deps: { ...world, host, random: systemRandom, pools },
+        look: everythingButMacs,
+        ...own,
+      }
+    },
+    { withCrashes: false },
+  )
   everyStepFails(
     resizeVolume,
     async () => {

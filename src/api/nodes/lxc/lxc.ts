@@ -1,4 +1,5 @@
 /** Everything below `/nodes/{node}/lxc`. */
+import { cloneEndpoints } from './clone.ts'
 import { configEndpoints } from './config.ts'
 import { containerConsoleEndpoints } from './consoles.ts'
 import { containerGuestEndpoints } from './guests.ts'
@@ -12,5 +13,6 @@ export const containerEndpoints = [
   ...statusEndpoints,
   ...interfaceEndpoints,
   ...volumeEndpoints,
+  ...cloneEndpoints,
   ...containerConsoleEndpoints,
 ]
