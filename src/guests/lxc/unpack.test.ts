@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
 import { chmod, lstat, mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import { MiB } from '#base/bytes.ts'
+import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
 import type { IdMap } from '#host/id-map.ts'
@@ -250,6 +252,25 @@ suite('a template', () => {
     const onProgress = () => stop.abort(new Error('told to'))
     const told = await unpack(slow, { end: '.tar.zst', signal: stop.signal, onProgress })
     assert.match(String(told.result), /told to/)
+  })
+
+  test('leaves nobody at work when whoever unpacks it is killed', async (t) => {
+    const part = zstdCompressSync(Buffer.alloc(16 * MiB))
+    const head = zstdCompressSync(memberBytes({ name: 'long', sizeBytes: 8_000 * MiB }))
+    const place = join(home, 'killed')
+    const [archive, rootfs] = [join(place, 'slow.tar.zst'), join(place, 'rootfs')]
+    await mkdir(rootfs, { recursive: true })
+    await writeFile(archive, Buffer.concat([head, ...Array.from({ length: 500 }, () => part)]))
+    const script = join(import.meta.dirname, '../../../test/fixtures/unpack-slowly.ts')
+    const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', script, archive, rootfs])
+    t.after(() => child.kill('SIGKILL'))
+    const atWork = async () =>
+      (await host.run(['pgrep', '--full', '--', `--bind ${rootfs} `], { okCodes: [0, 1] })).stdout
+    const hasBegun = async () => (await stat(join(rootfs, 'long')).catch(() => undefined)) !== undefined
+    await waitFor(hasBegun, { what: 'the first of the archive', timeoutMs: 30_000 })
+    assert.notEqual(await atWork(), '')
+    child.kill('SIGKILL')
+    await waitFor(async () => (await atWork()) === '', { what: 'the end of who unpacks', timeoutMs: 10_000 })
   })
 
   test('for which there is no room says so', async () => {
