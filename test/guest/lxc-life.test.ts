@@ -15,6 +15,7 @@ import { type Opened, rootSession, terminalAt } from './console-client.ts'
 
 type Reply = Record<string, unknown>
 
+const program = join(import.meta.dirname, '../../src/cli/main.ts')
 const template = 'local:vztmpl/busybox.tar.gz'
 
 suite('containers', { timeout: 120_000 }, () => {
@@ -102,6 +103,17 @@ suite('containers', { timeout: 120_000 }, () => {
     assert.ok(Number(now.maxdisk) > 900 * MiB && Number(now.disk) > 0)
     await sh(101, 'echo 1 | while read x; do i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; done')
     assert.ok(Number((await get('101/status/current')).cpu) > 0)
+  })
+
+  test('are the command line’s too: what runs inside prints here and ends as it ends', async () => {
+    const hako = (...args: string[]) =>
+      machine().run([process.execPath, '--disable-warning=ExperimentalWarning', program, ...args], {
+        env: { HAKO_RUN_DIR: node.settings.runDir, HAKO_NODE: node.settings.node },
+        okCodes: [0, 3],
+      })
+    assert.match((await hako('ct', 'list')).stdout, /^ *100 +first +running/m)
+    const { code, stdout, stderr } = await hako('ct', 'exec', '100', '--', 'sh', '-c', 'echo out; echo err >&2; exit 3')
+    assert.deepEqual([code, stdout, stderr], [3, 'out\n', 'err\n'])
   })
 
   test('get an address on their bridge and reach each other there', async () => {
