@@ -39,7 +39,7 @@ function factsFor(options: Options, version: 'v1' | 'v2'): ContainerFacts {
     served: { target: '/run/hakobune/node/lxcfs/fs', files: servedFiles, processors: servedProcessors },
     sources: Object.fromEntries(mountsOf(options).map(({ name }) => [name, `/run/hakobune/node/mounts/100/${name}`])),
     cables: Object.fromEntries(cards.map(({ name }, at) => [name, `hknodee${at}`])),
-    devices: devicesOf(options).map(({ name, path }) => ({ source: `/run/devices/${name}`, path })),
+    devices: devicesOf(options).map(({ name, path }) => ({ source: `/run/devices/${name}`, path, number: 'c 188:0' })),
   }
 }
 
