@@ -70,6 +70,24 @@ export const localCommands: readonly LocalCommand[] = [
     run: verifyEvidenceCommand,
   },
   {
+    words: ['storage', 'template-index'],
+    usage: 'storage template-index <dir>',
+    description: {
+      en: 'Print the index of a directory of templates, for a site that offers them; sign it with gpg.',
+      ja: 'テンプレートのディレクトリの一覧を出力する。配布サイト用。gpg で署名する。',
+    },
+    examples: ['storage template-index /srv/templates > /srv/templates/index.dat'],
+    run: async (args, terminal) => {
+      const { parseFor } = await import('./arguments.ts')
+      const { positionals } = parseFor({ positional: ['dir'], options: {} }, args)
+      const [directory, ...extra] = positionals
+      if (directory === undefined || extra.length > 0)
+        throw new Fault('invalid', 'name one directory: hako storage template-index <dir>')
+      terminal.out((await (await import('./template-index.ts')).templateIndex(directory)).trimEnd())
+      return exitCodes.ok
+    },
+  },
+  {
     words: ['completion'],
     usage: 'completion bash|zsh',
     description: { en: 'Print the completion script for a shell.', ja: 'シェルの補完スクリプトを出力する。' },

@@ -1,9 +1,11 @@
 /** What only containers have: programs run inside, and terminals. */
+import { join } from 'node:path'
 import { Fault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import type { Argv } from '#host/host.ts'
+import { mountPoints } from '#host/mount.ts'
 import type { Options } from './config.ts'
-import { closeVolumes, openVolumes, type VolumeNeeds } from './lxc/volumes.ts'
+import { closeVolumes, mountsDirOf, openVolumes, type VolumeNeeds } from './lxc/volumes.ts'
 import { GuestMachines } from './machines.ts'
 import type { RegistryNeeds } from './registry.ts'
 
@@ -48,6 +50,12 @@ export class GuestContainers extends GuestMachines {
   /** For whoever undoes the work of a process that died with volumes open. Idempotent. */
   async closeVolumes(vmid: Vmid): Promise<void> {
     await closeVolumes(this.#volumeNeeds, vmid)
+  }
+
+  /** Where an image of a running container is mounted; undefined when it is not. */
+  async mountOf(vmid: Vmid, name: string): Promise<string | undefined> {
+    const target = join(mountsDirOf(this.#volumeNeeds.runDir, vmid), name)
+    return (await mountPoints()).includes(target) ? target : undefined
   }
 
   /** Its init, as the node sees it. @throws Fault `conflict` 'CT 100 not running' */

@@ -1,4 +1,5 @@
 /** ext4 in images that are mounted as they are, without a partition table. */
+import { open } from 'node:fs/promises'
 import type { Host } from './host.ts'
 
 const limitMs = 120_000
@@ -14,6 +15,26 @@ export async function makeExt4(host: Host, path: string, root: number): Promise<
 /** Lets the file system fill its image, which has grown. Mounted or not. */
 export async function growExt4(host: Host, path: string): Promise<void> {
   await host.run(['resize2fs', path], { timeoutMs: limitMs })
+}
+
+const superblock = { offset: 1024, bytes: 64, blocks: 4, logBlockSize: 24, magic: 56 } as const
+const ext4Magic = 0xef53
+
+/** How large the file system in an image is; undefined when there is none of this kind. */
+export async function ext4BytesOf(path: string): Promise<number | undefined> {
+  const file = await open(path, 'r')
+  try {
+    const { buffer, bytesRead } = await file.read(
+      Buffer.alloc(superblock.bytes),
+      0,
+      superblock.bytes,
+      superblock.offset,
+    )
+    if (bytesRead < superblock.bytes || buffer.readUInt16LE(superblock.magic) !== ext4Magic) return undefined
+    return buffer.readUInt32LE(superblock.blocks) * (1024 << buffer.readUInt32LE(superblock.logBlockSize))
+  } finally {
+    await file.close()
+  }
 }
 
 /** Mends what an unclean end left. Needed before an unmounted one is grown. */

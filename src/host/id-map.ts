@@ -4,6 +4,8 @@
  * The program is root inside and nobody in particular outside: what it makes belongs to the ids of the map, and what
  * lies outside of the map it can neither own nor give away.
  */
+import { Fault } from '#base/fault.ts'
+import { readIfPresent } from './files.ts'
 import type { Argv } from './host.ts'
 
 export interface IdRange {
@@ -28,4 +30,29 @@ export function underIdMap(map: IdMap, argv: Argv): Argv {
     `${kind === 'uid' ? 'u' : 'g'}:${inside}:${outside}:${count}`,
   ])
   return ['lxc-usernsexec', ...ranges, '--', ...argv]
+}
+
+/** How many ids root may hand out, in `/etc/subuid` and `/etc/subgid`: newuidmap holds whoever asks to it. */
+const files = { uid: '/etc/subuid', gid: '/etc/subgid' } as const
+
+/** @throws Fault `invalid` when root may not hand out ids of this map, naming them and how that is changed */
+export async function requireAllowed(map: IdMap): Promise<void> {
+  const texts = { uid: (await readIfPresent(files.uid)) ?? '', gid: (await readIfPresent(files.gid)) ?? '' }
+  for (const range of map) {
+    if (isAllowed(range, texts[range.kind])) continue
+    const { kind, outside, count } = range
+    const [first, last] = [outside, outside + count - 1]
+    throw new Fault('invalid', `root may not give the ${kind}s ${first} to ${last} to containers`, {
+      remedy: `Add them to ${files[kind]}: usermod --add-sub${kind}s ${first}-${last} root`,
+    })
+  }
+}
+
+/** @param text of the file: lines such as `root:100000:65536` */
+export function isAllowed({ outside, count }: IdRange, text: string): boolean {
+  const granted = [...text.matchAll(/^(?:root|0):(\d+):(\d+)$/gm)].map(([, first, size]) => [
+    Number(first),
+    Number(size),
+  ])
+  return granted.some(([first = 0, size = 0]) => outside >= first && outside + count <= first + size)
 }

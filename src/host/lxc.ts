@@ -111,6 +111,11 @@ export function configPathOf({ directory, name }: ContainerPlace): string {
 
 const locks = '/run/lxc/lock'
 
+/** Removes all locks of containers below that directory. */
+export async function removeLocksBelow(directory: string): Promise<void> {
+  await rm(join(locks, directory), { recursive: true, force: true })
+}
+
 /** Removes the lock LXC leaves for every name it ever heard, and the folders it made for it. */
 export async function removeLocks({ directory, name }: ContainerPlace): Promise<void> {
   let folder = join(locks, directory)

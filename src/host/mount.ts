@@ -51,6 +51,14 @@ export async function mountLoop(
   await host.run(['mount', '-o', ['loop', ...options].join(','), image, target])
 }
 
+/** Lets the loop device behind a mount see that its image has grown, and returns it. */
+export async function growLoopOf(host: Host, target: string): Promise<string> {
+  const { stdout } = await host.run(['findmnt', '--noheadings', '--output', 'SOURCE', '--mountpoint', target])
+  const device = stdout.trim()
+  await host.run(['losetup', '--set-capacity', device])
+  return device
+}
+
 /** Unmounts, asking again while somebody still uses it. Idempotent. @throws Fault `timeout` when in use for long. */
 export async function unmount(host: Host, target: string): Promise<void> {
   await waitFor(

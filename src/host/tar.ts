@@ -4,6 +4,7 @@
  *
  * It runs in a jail that has nothing but the directory to write to, and under an id map as nobody of this machine.
  */
+import { GiB } from '#base/bytes.ts'
 import { Fault } from '#base/fault.ts'
 import { fed, type FedResult } from './feed.ts'
 import { type IdMap, underIdMap } from './id-map.ts'
@@ -16,7 +17,10 @@ export interface ExtractTar {
   readonly signal?: AbortSignal | undefined
 }
 
+/** It remembers directories and links until the end, and an archive may have as many as it likes. */
+const memory = ['prlimit', `--as=${GiB}`] as const
 const extract = [
+  ...memory,
   'tar',
   '--extract',
   '--file=-',

@@ -1,12 +1,17 @@
 /** What the machine's processors and memory are made of, as `/sys` tells it. */
 import { readdir } from 'node:fs/promises'
-import { availableParallelism } from 'node:os'
+import { arch, availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { codeOf, readIfPresent } from './files.ts'
 
 /** Numbers of the processors that run: `0-3,8` as the kernel writes it. */
 export async function onlineProcessors(root = '/sys'): Promise<string> {
   return ((await readIfPresent(join(root, 'devices/system/cpu/online'))) ?? '0').trim()
+}
+
+/** What this machine's programs are made for, as Debian calls it. */
+export function nodeArchitecture(): 'amd64' | 'arm64' {
+  return arch() === 'arm64' ? 'arm64' : 'amd64'
 }
 
 /** How many processors this program may use, which is what the machine has unless somebody holds it to fewer. */

@@ -19,6 +19,7 @@ import { Cgroups } from '#host/cgroup.ts'
 import { codeOf } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
 import { links } from '#host/ip.ts'
+import { removeLocksBelow } from '#host/lxc.ts'
 import { mountPoints, unmountBelow } from '#host/mount.ts'
 import { listNetns } from '#host/netns.ts'
 import { listChains } from '#host/nft.ts'
@@ -69,6 +70,7 @@ export async function takeDown(request: TakeDown): Promise<Remains> {
   await removeNetworks(settings, host)
   for (const directory of directoriesOf(request)) {
     await unmountBelow(host, directory)
+    await removeLocksBelow(directory)
     await rm(directory, { recursive: true, force: true })
     await removeIfEmpty(dirname(directory))
   }

@@ -9,6 +9,7 @@ import { verifyBackups } from './backup/verify.ts'
 import { createDirectory, removeDirectory } from './disks/directory.ts'
 import { createVolumeGroup, removeVolumeGroup } from './disks/lvm.ts'
 import { initDisk, wipeDisk } from './disks/whole-disk.ts'
+import { cloneContainer } from './guest/clone-container.ts'
 import { cloneGuest } from './guest/clone.ts'
 import { updateCloudInit } from './guest/cloud-init.ts'
 import { configureGuest } from './guest/configure.ts'
@@ -21,6 +22,7 @@ import { moveDisk } from './guest/move-disk.ts'
 import { resetGuest, resumeGuest, stopGuest, suspendGuest } from './guest/power.ts'
 import { resumeContainer, stopContainer, suspendContainer } from './guest/power.ts'
 import { resizeDisk } from './guest/resize.ts'
+import { resizeVolume } from './guest/resize-container.ts'
 import { rollbackGuest } from './guest/rollback.ts'
 import { rebootContainer, rebootGuest, shutdownContainer, shutdownGuest } from './guest/shutdown.ts'
 import { snapshotGuest } from './guest/snapshot.ts'
@@ -44,6 +46,7 @@ export const allOperations = operationsByName([
   bulkShutdown,
   bulkStart,
   bulkSuspend,
+  cloneContainer,
   cloneGuest,
   configureContainer,
   configureGuest,
@@ -75,6 +78,7 @@ export const allOperations = operationsByName([
   resetGuest,
   restartService,
   resizeDisk,
+  resizeVolume,
   restoreGuest,
   resumeContainer,
   resumeGuest,

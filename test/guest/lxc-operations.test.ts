@@ -10,10 +10,12 @@ import { machine } from '#host/exec.ts'
 import { links } from '#host/ip.ts'
 import { mountPoints } from '#host/mount.ts'
 import { namesOf } from '#network/names.ts'
+import { cloneContainer } from '#operations/guest/clone-container.ts'
 import { configureContainer } from '#operations/guest/configure-container.ts'
 import { createContainer } from '#operations/guest/create-container.ts'
 import { destroyContainer } from '#operations/guest/destroy.ts'
 import { resumeContainer, stopContainer, suspendContainer } from '#operations/guest/power.ts'
+import { resizeVolume } from '#operations/guest/resize-container.ts'
 import { rebootContainer, shutdownContainer } from '#operations/guest/shutdown.ts'
 import { startContainer } from '#operations/guest/start.ts'
 import { everyStepFails } from '#tasks/conformance.ts'
@@ -42,12 +44,12 @@ suite('operations on containers', { timeout: 300_000 }, () => {
   after(() => world[Symbol.asyncDispose]())
 
   /** A container that is there, made without the operation that is tested. */
-  const make = async (number: number): Promise<Vmid> => {
+  const make = async (number: number, rootfs = 'local:0'): Promise<Vmid> => {
     const id = world.id(number)
     const { storage, guests } = world
     await guests.reserve(id, 'test', 'lxc')
     const wish = {
-      rootfs: 'local:0',
+      rootfs,
       memory: '64',
       unprivileged: '1',
       ostype: 'unmanaged',
@@ -175,6 +177,38 @@ suite('operations on containers', { timeout: 300_000 }, () => {
     return { isPaused: isRunning && (await world.guests.isPaused(vmid)), ...(await everything()) }
   }
   const place = (state: 'running' | 'stopped') => () => standing(state)
+  everyStepFails(
+    cloneContainer,
+    async () => {
+      for (const number of [103, 104]) if (await world.guests.exists(world.id(number))) await remove(number)
+      await make(103)
+      return {
+        params: { vmid: 103, newid: 104, hostname: 'twin' },
+        deps: { ...world, host, random: systemRandom, pools },
+        look: everythingButMacs,
+        ...own,
+      }
+    },
+    { withCrashes: false },
+  )
+  everyStepFails(
+    resizeVolume,
+    async () => {
+      if (await world.guests.exists(world.id(103))) await remove(103)
+      await make(103, 'local:0.05')
+      return {
+        params: { vmid: 103, disk: 'rootfs', size: '80M' },
+        deps: { ...world, host },
+        look: async () => {
+          const [root] = await world.storage.content('local', { vmid: world.id(103) })
+          return { ...(await everythingButMacs()), hasVolume: root !== undefined }
+        },
+        ...own,
+      }
+    },
+    // An image that has grown does not shrink again.
+    { isFinal: true, withCrashes: false },
+  )
   everyStepFails(startContainer, place('stopped'), { withCrashes: false })
   everyStepFails(suspendContainer, place('running'), { withCrashes: false })
   everyStepFails(resumeContainer, place('running'), { leavesNothing: true, withCrashes: false })

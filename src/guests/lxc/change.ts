@@ -124,6 +124,13 @@ export function requireOptions(options: Options): Options {
   return result
 }
 
+/** A copy that is nobody's twin: new MAC addresses. */
+export function fresh(options: Options, random: Random): Options {
+  const result: Record<string, string> = { ...options }
+  for (const name of nicNames(options)) result[name] = withMac(name, options[name] ?? '', random, true)
+  return result
+}
+
 /** What options still lack: MAC addresses. */
 export function completed(options: Options, random: Random): Options {
   const result: Record<string, string> = { ...options }

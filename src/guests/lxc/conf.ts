@@ -32,7 +32,12 @@ export interface ContainerFacts {
   /** The container's end of the cable of each card. */
   readonly cables: Readonly<Record<string, string>>
   /** Device nodes made for it, by where they are to be inside. */
-  readonly devices: readonly { readonly source: string; readonly path: string }[]
+  readonly devices: readonly {
+    readonly source: string
+    readonly path: string
+    /** Which one it is to the kernel: `c 188:0`. */
+    readonly number: string
+  }[]
 }
 
 export type Line = readonly [key: string, value: string]
@@ -92,7 +97,7 @@ export function variablesIn(env = ''): string[] {
   return env.split('\0').filter(Boolean)
 }
 
-function isolation(options: Options, { seccompFile, hasAppArmor, cgroupVersion }: ContainerFacts): Line[] {
+function isolation(options: Options, { seccompFile, hasAppArmor, cgroupVersion, devices }: ContainerFacts): Line[] {
   const { nesting } = featuresOf(options)
   const groupKey = cgroupVersion === 'v1' ? 'cgroup' : 'cgroup2'
   const apparmor: Line[] = hasAppArmor
@@ -112,15 +117,20 @@ function isolation(options: Options, { seccompFile, hasAppArmor, cgroupVersion }
     ...(nesting ? [['seccomp.allow_nesting', '1'] as const] : []),
     ...apparmor,
     // In a user namespace the kernel itself lets nobody use devices that are not given to it.
-    ...(map ? [] : privileged(groupKey)),
+    ...(map
+      ? []
+      : privileged(
+          groupKey,
+          devices.map(({ number }) => `${number} rw`),
+        )),
   ]
 }
 
-function privileged(groupKey: string): Line[] {
+function privileged(groupKey: string, given: readonly string[]): Line[] {
   return [
     ['cap.drop', 'mac_admin mac_override sys_time sys_module sys_rawio'],
     [`${groupKey}.devices.deny`, 'a'],
-    ...harmlessDevices.map((device): Line => [`${groupKey}.devices.allow`, device]),
+    ...[...harmlessDevices, ...given].map((device): Line => [`${groupKey}.devices.allow`, device]),
   ]
 }
 

@@ -15,11 +15,11 @@ export async function makeDevices(
   host: Host,
   directory: string,
   { devices, root }: { readonly devices: readonly Device[]; readonly root: number },
-): Promise<{ readonly source: string; readonly path: string }[]> {
+): Promise<{ readonly source: string; readonly path: string; readonly number: string }[]> {
   if (devices.length === 0) return []
   await makeDirectory(directory)
   await host.run(['mount', '-t', 'tmpfs', '-o', 'mode=711,size=64k,nosuid,noexec', 'none', directory])
-  const made: { source: string; path: string }[] = []
+  const made: { source: string; path: string; number: string }[] = []
   for (const { name, path, uid, gid, mode } of devices) {
     const facts = await lstat(path).catch((cause: unknown) => {
       throw asFileFault(cause, path)
@@ -29,10 +29,11 @@ export async function makeDevices(
     }
     const source = join(directory, name)
     const [major, minor] = numbersOf(facts.rdev)
-    await host.run(['mknod', source, facts.isBlockDevice() ? 'b' : 'c', String(major), String(minor)])
+    const kind = facts.isBlockDevice() ? 'b' : 'c'
+    await host.run(['mknod', source, kind, String(major), String(minor)])
     await chmod(source, mode)
     await chown(source, root + uid, root + gid)
-    made.push({ source, path })
+    made.push({ source, path, number: `${kind} ${major}:${minor}` })
   }
   return made
 }

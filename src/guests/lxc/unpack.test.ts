@@ -1,13 +1,16 @@
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
 import { chmod, lstat, mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import { MiB } from '#base/bytes.ts'
+import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
 import type { IdMap } from '#host/id-map.ts'
+import { removeTree } from '#host/remove-tree.ts'
 import { memberBytes, paxOf, tarEnd, type TarMember, tarOf } from '../../../test/fixtures/tar-writer.ts'
 import { unpackTemplate, type UnpackTemplate } from './unpack.ts'
 
@@ -24,7 +27,7 @@ suite('a template', () => {
     // Whose parents the container's root could not enter: it must do without.
     await chmod(home, 0o700)
   })
-  after(() => rm(home, { recursive: true, force: true }))
+  after(() => removeTree(host, home))
 
   const unpack = async (content: Uint8Array, more: Partial<UnpackTemplate> & { end?: string } = {}) => {
     const { end = '.tar', ...wish } = more
@@ -251,6 +254,25 @@ suite('a template', () => {
     assert.match(String(told.result), /told to/)
   })
 
+  test('leaves nobody at work when whoever unpacks it is killed', async (t) => {
+    const part = zstdCompressSync(Buffer.alloc(16 * MiB))
+    const head = zstdCompressSync(memberBytes({ name: 'long', sizeBytes: 8_000 * MiB }))
+    const place = join(home, 'killed')
+    const [archive, rootfs] = [join(place, 'slow.tar.zst'), join(place, 'rootfs')]
+    await mkdir(rootfs, { recursive: true })
+    await writeFile(archive, Buffer.concat([head, ...Array.from({ length: 500 }, () => part)]))
+    const script = join(import.meta.dirname, '../../../test/fixtures/unpack-slowly.ts')
+    const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', script, archive, rootfs])
+    t.after(() => child.kill('SIGKILL'))
+    const atWork = async () =>
+      (await host.run(['pgrep', '--full', '--', `--bind ${rootfs} `], { okCodes: [0, 1] })).stdout
+    const hasBegun = async () => (await stat(join(rootfs, 'long')).catch(() => undefined)) !== undefined
+    await waitFor(hasBegun, { what: 'the first of the archive', timeoutMs: 30_000 })
+    assert.notEqual(await atWork(), '')
+    child.kill('SIGKILL')
+    await waitFor(async () => (await atWork()) === '', { what: 'the end of who unpacks', timeoutMs: 10_000 })
+  })
+
   test('for which there is no room says so', async () => {
     const place = join(home, 'small')
     await mkdir(place)
@@ -268,12 +290,23 @@ suite('a template', () => {
   test('may have any name and depth: what is left of it can be removed', async () => {
     const long = 'd'.repeat(90)
     const deep = Array.from({ length: 40 }, (_, depth) => `${long}/`.repeat(depth + 1))
-    const members = deep.flatMap((name) => [paxOf({ path: name }), { name: 'x', type: '5', mode: 0 }])
+    const members = deep.flatMap((name) => [paxOf({ path: name }), { name: 'x', type: '5', mode: 0o755 }])
+    // By a link to where it is deep already, it gets deeper than any path is long.
+    const deeper = deep.flatMap((name) => [paxOf({ path: `far/${name}` }), { name: 'x', type: '5', mode: 0o755 }])
     const { result, rootfs } = await unpack(
-      tarOf([...members, { name: 'line\nbreak\x1b[31m' }, { name: 'kept', mode: 0o4777, content: '' }]),
+      tarOf([
+        ...members,
+        paxOf({ linkpath: deep.at(-1) ?? '' }),
+        { name: 'far', type: '2' },
+        ...deeper,
+        { name: 'line\nbreak\x1b[31m' },
+        { name: 'locked', type: '5', mode: 0 },
+      ]),
     )
     assert.ok(!(result instanceof Error), String(result))
-    await rm(rootfs, { recursive: true })
+    await assert.rejects(rm(rootfs, { recursive: true }), /ENAMETOOLONG/)
+    await removeTree(host, rootfs)
+    await removeTree(host, rootfs)
     await assert.rejects(lstat(rootfs), /ENOENT/)
   })
 })

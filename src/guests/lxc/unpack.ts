@@ -3,7 +3,8 @@
  *
  * The archive is not trusted, in nothing: who unpacks it is in a jail around the root directory, what it may hold is
  * judged before (`tar-stream.ts`), and how much of it there may be is bounded in entries, bytes and time. When this
- * throws, the root directory holds some of the archive; whoever made the directory removes it (`removeTree`).
+ * throws, the root directory holds some of the archive; whoever made the directory removes it
+ * (`host/remove-tree.ts`).
  */
 import { constants } from 'node:fs'
 import { chown, type FileHandle, open, readFile } from 'node:fs/promises'

@@ -6,8 +6,10 @@
  */
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { KiB } from '#base/bytes.ts'
 import { Fault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
+import { checkExt4, ext4BytesOf, growExt4 } from '#host/ext4.ts'
 import type { Host } from '#host/host.ts'
 import { makeDirectory } from '#host/files.ts'
 import { mountLoop, mountPoints, unmountBelow } from '#host/mount.ts'
@@ -20,6 +22,9 @@ export interface VolumeNeeds {
   readonly storage: Pick<GuestStorage, 'location'>
   readonly runDir: string
 }
+
+/** Less than the smallest growth anybody can ask for. */
+const oddEndBytes = 512 * KiB
 
 /** Where a guest's images are mounted. */
 export function mountsDirOf(runDir: string, vmid: Vmid): string {
@@ -41,7 +46,7 @@ async function openVolume({ host, storage, runDir }: VolumeNeeds, vmid: Vmid, mo
   const wish = wishOf(mount)
   if (wish.kind === 'path') return wish.path
   if (wish.kind === 'allocate') throw new Fault('conflict', `${mount.name} of CT ${vmid} has no volume yet`)
-  const { path, format } = await storage.location(wish.volid)
+  const { path, format, sizeBytes } = await storage.location(wish.volid)
   if (format === 'subvol') return path
   if (format !== 'raw') throw new Fault('conflict', `${mount.name} of CT ${vmid}: '${format}' images cannot be mounted`)
   const target = join(mountsDirOf(runDir, vmid), mount.name)
@@ -49,12 +54,21 @@ async function openVolume({ host, storage, runDir }: VolumeNeeds, vmid: Vmid, mo
   await makeDirectory(join(runDir, 'mounts'))
   await makeDirectory(mountsDirOf(runDir, vmid))
   if (!(await mountPoints()).includes(target)) {
+    await followImage(host, path, sizeBytes)
     const { mountoptions, acl } = mount.values
     const more = typeof mountoptions === 'string' ? mountoptions.split(';') : []
     const options = ['rw', 'nodev', ...more, ...(acl === undefined ? [] : [acl === true ? 'acl' : 'noacl'])]
     await mountLoop(host, { image: path, target, options })
   }
   return target
+}
+
+/** What is smaller than its image by more than an odd end could not grow under what ran in it, and grows now. */
+async function followImage(host: Host, path: string, sizeBytes: number): Promise<void> {
+  const bytes = await ext4BytesOf(path)
+  if (bytes === undefined || sizeBytes - bytes < oddEndBytes) return
+  await checkExt4(host, path)
+  await growExt4(host, path)
 }
 
 /** Undoes `openVolumes`. Idempotent. */

@@ -16,6 +16,7 @@ import { insideOf, toldOf } from '#guests/lxc/told.ts'
 import { unpackTemplate } from '#guests/lxc/unpack.ts'
 import type { GuestService } from '#guests/service.ts'
 import type { Host } from '#host/host.ts'
+import { nodeArchitecture } from '#host/topology.ts'
 import type { PoolService } from '#pools/service.ts'
 import type { StorageService } from '#storage/service.ts'
 import { operation } from '#tasks/operation.ts'
@@ -96,7 +97,10 @@ export const createContainer = operation<CreateContainer, CreateContainerDeps>('
   // No undo: giving back the reservation takes the configuration with it.
   .step('config', {
     do: async ({ params, deps, done, task }) => {
-      const options = completed({ ...requireOptions(params.options), ...done.volumes, ...done.files }, deps.random)
+      const options = completed(
+        { arch: nodeArchitecture(), ...requireOptions(params.options), ...done.volumes, ...done.files },
+        deps.random,
+      )
       await deps.guests.writeConfig(asVmid(params.vmid), options, { owner: task.upid })
     },
   })

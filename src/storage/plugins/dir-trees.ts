@@ -9,6 +9,7 @@
  */
 import { chmod, lstat, mkdir, rename } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { systemClock } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import { asVmid } from '#base/ids.ts'
@@ -29,6 +30,8 @@ interface Place {
 
 /** Of a name that is taken and has no content yet. */
 const RESERVED = 0o000
+/** Between taking a name and giving it its content nothing is waited for. */
+const reservedMs = 10_000
 const removalLimitMs = 30 * 60_000
 
 export function dirTrees({ layout, storage, host }: Place): TreePart {
@@ -97,9 +100,14 @@ async function reserve(path: string, volume: string): Promise<void> {
   } catch (cause) {
     if (codeOf(cause) !== 'EEXIST') throw asFileFault(cause, path)
     // Left by somebody who was killed right after taking it: there is nothing in it to lose.
-    if (isReserved((await lstat(path)).mode)) return
+    if (await isLeftOver(path)) return
     throw new Fault('conflict', `volume '${volume}' already exists`, { cause })
   }
+}
+
+async function isLeftOver(path: string): Promise<boolean> {
+  const { mode, ctimeMs } = await lstat(path)
+  return isReserved(mode) && systemClock.now() - ctimeMs > reservedMs
 }
 
 function isReserved(mode: number): boolean {

@@ -16,7 +16,18 @@ import { guestAt } from '../qemu/at.ts'
 import { toReadVolume } from '../qemu/rights.ts'
 import { optionRightsSay, requireRoot, rightsToSet } from './rights.ts'
 
-const children = ['config', 'interfaces', 'pending', 'rrd', 'rrddata', 'status', 'termproxy', 'vncwebsocket']
+const children = [
+  'clone',
+  'config',
+  'interfaces',
+  'pending',
+  'resize',
+  'rrd',
+  'rrddata',
+  'status',
+  'termproxy',
+  'vncwebsocket',
+]
 
 /** Where volumes go when nobody says, and how large a root is then. */
 const defaultStorage = 'local'

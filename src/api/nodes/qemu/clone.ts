@@ -144,6 +144,6 @@ async function requireBridges(call: Call, options: Options): Promise<void> {
   }
 }
 
-async function requireRight(call: Call, path: string, privilege: string): Promise<void> {
+export async function requireRight(call: Call, path: string, privilege: string): Promise<void> {
   if (!(await call.may(path, privilege))) throw new Fault('denied', `Permission check failed (${path}, ${privilege})`)
 }

@@ -29,6 +29,7 @@ async function setUnits(tree: Tree, place: string, ttys: number): Promise<void> 
 }
 
 const unitText = `[Unit]
+Description=Login on /dev/tty%I
 ConditionPathExists=
 ConditionPathExists=/dev/tty%I
 

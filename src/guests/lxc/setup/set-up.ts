@@ -19,6 +19,7 @@ import { authorizeRoot, renewHostKeys } from './ssh.ts'
 import { setTimezone } from './timezone.ts'
 import { namesOf, type Told, type ToldNic } from './told.ts'
 import { type Owner, Tree } from './tree.ts'
+import { switchOffUnits } from './units.ts'
 
 export interface Inside {
   readonly rootfs: string
@@ -56,6 +57,7 @@ export async function setUpNew(host: Host, inside: Inside, told: Told & ToldOnce
   if (passwordHash !== undefined) await setRootPassword(tree, passwordHash)
   if (sshKeys.length > 0) await authorizeRoot(tree, sshKeys)
   await setLocale(tree, family)
+  await switchOffUnits(tree)
   await becomeAnother(host, tree, told)
   await follow(tree, inside, family, told)
 }

@@ -23,7 +23,7 @@ import {
 import { basename, dirname, join } from 'node:path'
 import { MiB } from '#base/bytes.ts'
 import { Fault } from '#base/fault.ts'
-import { codeOf } from '#host/files.ts'
+import { asFileFault, codeOf } from '#host/files.ts'
 import { type Handle, openDirectory, openWithin } from '#host/open-within.ts'
 
 const mostLinks = 20
@@ -103,7 +103,7 @@ export class Tree implements Disposable {
     if (before?.isDirectory()) throw new Fault('conflict', `'${path}' in the container is a directory`)
     const isKept = before?.isFile() === true && options.isPrivate !== true
     const { uid, gid } = isKept ? before : this.#owner
-    await this.#replace(target, async (temporary) => {
+    await this.#replace(path, target, async (temporary) => {
       await using file = await open(temporary, 'wx', 0o600)
       await file.writeFile(content)
       await file.chown(uid, gid)
@@ -115,7 +115,7 @@ export class Tree implements Disposable {
   async link(path: string, target: string): Promise<void> {
     if ((await this.linkAt(path)) === target) return
     using folder = await this.#folder(dirname(path))
-    await this.#replace(join(folder.path, basename(path)), async (temporary) => {
+    await this.#replace(path, join(folder.path, basename(path)), async (temporary) => {
       await symlink(target, temporary)
       await lchown(temporary, this.#owner.uid, this.#owner.gid)
     })
@@ -178,14 +178,14 @@ export class Tree implements Disposable {
     throw new Fault('conflict', `'${path}' in the container is moved away while it is made`)
   }
 
-  async #replace(target: string, make: (temporary: string) => Promise<void>): Promise<void> {
+  async #replace(path: string, target: string, make: (temporary: string) => Promise<void>): Promise<void> {
     const temporary = join(dirname(target), `.${randomUUID()}.tmp`)
     try {
       await make(temporary)
       await rename(temporary, target)
     } catch (cause) {
       await rm(temporary, { force: true })
-      throw cause
+      throw asFileFault(cause, path)
     }
   }
 }

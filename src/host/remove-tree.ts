@@ -1,0 +1,13 @@
+/**
+ * Removes a directory with everything in it, also one that somebody made to be hard to remove: Node's own `rm` puts
+ * paths together, and a tree may be deeper than any path is long. Links are removed and not followed, and what another
+ * file system is mounted on stays, with a complaint.
+ */
+import type { Host } from './host.ts'
+
+const timeoutMs = 30 * 60_000
+
+/** Idempotent. @throws Fault `failed` in the words of rm */
+export async function removeTree(host: Host, path: string, signal?: AbortSignal): Promise<void> {
+  await host.run(['rm', '--recursive', '--force', '--one-file-system', '--', path], { timeoutMs, signal })
+}
