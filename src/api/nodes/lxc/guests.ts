@@ -61,7 +61,11 @@ export const containerGuestEndpoints = [
       ...optionParams,
       unprivileged: createParams.unprivileged,
       ostemplate: string({ description: 'Template: a volume, or for root the path of an archive.', maxLength: 255 }),
-      storage: optional({ ...storageId, description: 'Where the root goes when rootfs does not say.' }),
+      storage: optional({
+        ...storageId,
+        description: 'Where the root goes when rootfs does not say.',
+        default: defaultStorage,
+      }),
       password: optional(
         string({ description: 'Password of root inside.', minLength: 5, maxLength: 255, isSecret: true }),
       ),
