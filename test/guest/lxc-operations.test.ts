@@ -89,7 +89,7 @@ suite('operations on containers', { timeout: 300_000 }, () => {
     async () => {
       // What the run before made.
       if (await world.guests.exists(world.id(101))) await remove(101)
-      const options = { rootfs: 'local:0', mp0: 'local:0.05,mp=/srv', memory: '64', hostname: 'x', unprivileged: '1' }
+      const options = { rootfs: 'local:0', mp0: 'local:0,mp=/srv', memory: '64', hostname: 'x', unprivileged: '1' }
       return {
         params: { vmid: 101, template: archive, options },
         deps: { ...world, host, random: systemRandom, pools },
@@ -163,7 +163,7 @@ suite('operations on containers', { timeout: 300_000 }, () => {
       if (await guests.isPaused(vmid)) await guests.resume(vmid)
       await untilUp()
     }
-    return { params: { vmid, timeout: 10 }, deps: { guests }, look: settled, ...own }
+    return { params: { vmid, timeout: 3 }, deps: { guests }, look: settled, ...own }
   }
   /** Its init hears nobody before it has begun its work. */
   const untilUp = () =>
