@@ -63,7 +63,7 @@ test('a refusal arrives, however soon the daemon has hung up', async (t) => {
   const daemon = spawn(process.execPath, ['-e', refusing, daemonSocket], { stdio: ['ignore', 'pipe', 'inherit'] })
   try {
     await once(daemon.stdout, 'data')
-    const write = Socket.prototype.write as (...args: unknown[]) => boolean
+    const { write } = Socket.prototype as { write: (this: Socket, ...args: unknown[]) => boolean }
     t.mock.method(Socket.prototype, 'write', function (this: Socket, ...args: unknown[]) {
       const isTaken = write.apply(this, args)
       // On a busy machine the daemon may have done all of its work before the front has its next turn.
