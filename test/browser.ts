@@ -1,14 +1,17 @@
 /**
  * A real browser for tests: Debian's Chromium without a window, driven over its own debugging protocol, because
- * that takes a WebSocket and nothing else.
+ * that takes two pipes and nothing else.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { createHash, X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
+import type { Readable, Writable } from 'node:stream'
 import { waitFor } from '#base/clock.ts'
+import { inNetns } from '#host/netns.ts'
+import { loopbackOfItsOwn } from './loopback-of-its-own.ts'
 
 export interface Page {
   readonly open: (url: string) => Promise<void>
@@ -32,51 +35,49 @@ interface Answer {
   readonly params?: Record<string, unknown>
 }
 
-/** @param certificateHash SHA-256 of the public key that is trusted beside the public ones, in base64 */
-export async function startBrowser(certificateHash: string): Promise<Browser> {
+/**
+ * The browser has a network of its own, because Chromium drops every request under way, even to this machine, when a card
+ * or an address of its network comes or goes.
+ *
+ * @param certificate whose key is trusted beside the public ones
+ * @param ports of 127.0.0.1 that it reaches
+ */
+export async function startBrowser(certificate: Buffer, ports: readonly number[]): Promise<Browser> {
+  await using undo = new AsyncDisposableStack()
   const profile = await mkdtemp(join(tmpdir(), 'hako-browser-'))
-  const browser = spawn(
+  undo.defer(() => rm(profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 }))
+  const { netns } = undo.use(await loopbackOfItsOwn(ports))
+  const [program, ...args] = inNetns(netns, [
     'chromium',
-    [
-      '--headless=new',
-      // Root may not use Chromium's own sandbox; these pages are the test's.
-      '--no-sandbox',
-      '--disable-gpu',
-      '--disable-dev-shm-usage',
-      '--no-first-run',
-      '--disable-extensions',
-      '--disable-background-networking',
-      '--remote-debugging-port=0',
-      `--user-data-dir=${profile}`,
-      `--ignore-certificate-errors-spki-list=${certificateHash}`,
-      'about:blank',
-    ],
-    { stdio: ['ignore', 'ignore', 'pipe'], detached: true },
-  )
-  const wire = await Wire.open(await addressOf(browser))
-  return {
-    page: () => openPage(wire),
-    async [Symbol.asyncDispose]() {
-      const ended = once(browser, 'exit')
-      await wire.ask('Browser.close').catch(() => browser.kill('SIGKILL'))
-      await ended
-      await rm(profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 })
-    },
-  }
+    '--headless=new',
+    // Root may not use Chromium's own sandbox; these pages are the test's.
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-dev-shm-usage',
+    '--no-first-run',
+    '--disable-extensions',
+    '--disable-background-networking',
+    '--remote-debugging-pipe',
+    `--user-data-dir=${profile}`,
+    `--ignore-certificate-errors-spki-list=${keyHashOf(certificate)}`,
+    'about:blank',
+  ])
+  const browser = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'], detached: true })
+  const ended = once(browser, 'exit')
+  const wire = new Wire(browser)
+  undo.defer(async () => {
+    await wire.ask('Browser.close').catch(() => browser.kill('SIGKILL'))
+    await ended
+  })
+  await wire.ask('Browser.getVersion')
+  const made = undo.move()
+  return { page: () => openPage(wire), [Symbol.asyncDispose]: () => made.disposeAsync() }
 }
 
-async function addressOf(browser: ChildProcess): Promise<string> {
-  const printed: string[] = []
-  if (!browser.stderr) throw new Error('the browser has no standard error')
-  for await (const line of createInterface({ input: browser.stderr })) {
-    printed.push(line)
-    const address = /^DevTools listening on (ws:\S+)/.exec(line)?.[1]
-    if (address !== undefined) {
-      browser.stderr.resume()
-      return address
-    }
-  }
-  throw new Error(`the browser did not start:\n${printed.join('\n')}`)
+/** SHA-256 of the public key, in base64. */
+function keyHashOf(certificate: Buffer): string {
+  const key = new X509Certificate(certificate).publicKey.export({ type: 'spki', format: 'der' })
+  return createHash('sha256').update(key).digest('base64')
 }
 
 async function openPage(wire: Wire): Promise<Page> {
@@ -112,32 +113,44 @@ async function openPage(wire: Wire): Promise<Page> {
   }
 }
 
+/** Messages to the browser go in by its descriptor 3 and come out by 4, each with a zero byte behind it. */
 class Wire {
-  readonly #socket: WebSocket
+  readonly #input: Writable
   readonly #waiting = new Map<number, PromiseWithResolvers<Record<string, unknown>>>()
   readonly #listeners = new Set<(event: Answer) => void>()
   #lastId = 0
+  #gone: Error | undefined
 
-  private constructor(socket: WebSocket) {
-    this.#socket = socket
-    socket.addEventListener('message', ({ data }) => this.#take(JSON.parse(String(data)) as Answer))
-    socket.addEventListener('close', () => {
-      for (const { reject } of this.#waiting.values()) reject(new Error('the browser has gone'))
+  constructor({ stdio, stderr }: ChildProcess) {
+    const [input, output] = [stdio[3] as Writable, stdio[4] as Readable]
+    this.#input = input
+    // Its end is seen on the output.
+    input.on('error', () => {})
+    const printed: string[] = []
+    stderr?.setEncoding('utf8').on('data', (text: string) => printed.push(text))
+    let parts: Buffer[] = []
+    output.on('data', (bytes: Buffer) => {
+      let from = 0
+      for (let to = bytes.indexOf(0); to !== -1; to = bytes.indexOf(0, from)) {
+        parts.push(bytes.subarray(from, to))
+        this.#take(JSON.parse(Buffer.concat(parts).toString()) as Answer)
+        ;[parts, from] = [[], to + 1]
+      }
+      parts.push(bytes.subarray(from))
+    })
+    output.on('close', () => {
+      this.#gone = new Error(`the browser has gone; it said:\n${printed.join('').slice(-2_000)}`)
+      for (const { reject } of this.#waiting.values()) reject(this.#gone)
     })
   }
 
-  static async open(address: string): Promise<Wire> {
-    const socket = new WebSocket(address)
-    const wire = new Wire(socket)
-    await once(socket, 'open')
-    return wire
-  }
-
-  ask(method: string, params: object = {}, sessionId?: string): Promise<Record<string, unknown>> {
+  async ask(method: string, params: object = {}, sessionId?: string): Promise<Record<string, unknown>> {
+    if (this.#gone) throw this.#gone
     const id = ++this.#lastId
     const waiting = Promise.withResolvers<Record<string, unknown>>()
     this.#waiting.set(id, waiting)
-    this.#socket.send(JSON.stringify({ id, method, params, ...(sessionId === undefined ? {} : { sessionId }) }))
+    const message = { id, method, params, ...(sessionId === undefined ? {} : { sessionId }) }
+    this.#input.write(`${JSON.stringify(message)}\0`)
     return waiting.promise
   }
 

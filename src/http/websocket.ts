@@ -95,8 +95,8 @@ export function carryUpgrade(
   socket.on('close', end)
   upstream.on('connect', () => {
     isConnected = true
-    upstream.write(requestHead(request))
-    upstream.write(head)
+    // In one piece: a daemon that has refused meanwhile would meet a second write, which loses its reply.
+    upstream.write(Buffer.concat([Buffer.from(requestHead(request), 'latin1'), head]))
     tie(socket, upstream, clock)
   })
   upstream.on('error', (cause) => {

@@ -1,6 +1,5 @@
 /** Consoles of a real guest and of the node, as clients open them: through the public port, by WebSocket. */
 import assert from 'node:assert/strict'
-import { createHash, X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import type { Server } from 'node:https'
 import { join } from 'node:path'
@@ -74,19 +73,17 @@ suite('consoles', { timeout: 900_000 }, () => {
     let address: string
     before(async () => {
       const keys = join(node.settings.stateDir, 'keys')
-      const { publicKey } = new X509Certificate(await readFile(join(keys, 'tls.pem')))
-      const key = publicKey.export({ type: 'spki', format: 'der' })
-      browser = await startBrowser(createHash('sha256').update(key).digest('base64'))
       pages = await servePages(keys)
       const place = pages.address()
       assert.ok(typeof place === 'object' && place !== null)
       address = `https://127.0.0.1:${place.port}/`
+      browser = await startBrowser(await readFile(join(keys, 'tls.pem')), [node.settings.apiPort, place.port])
       page = await newPage()
     })
     after(async () => {
-      await browser[Symbol.asyncDispose]()
       pages.close()
       pages.closeAllConnections()
+      await browser[Symbol.asyncDispose]()
     })
 
     const newPage = async () => {

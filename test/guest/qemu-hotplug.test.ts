@@ -43,6 +43,8 @@ suite('a guest that changes while it runs', { timeout: 900_000 }, () => {
       everyMs: 50,
     })
   const disks = 'ls /sys/block | tr "\\n" " "'
+  const balloon = async () =>
+    Number(/actual=(\d+)/.exec(String(await node.api('POST', `${guest}/monitor`, { command: 'info balloon' })))?.[1])
   const total = async () => Number(await sh("sed -n 's/MemTotal: *\\([0-9]*\\).*/\\1/p' /proc/meminfo"))
   const processors = 'ls -d /sys/devices/system/cpu/cpu[0-9] | wc -l'
   const cards = 'ls /sys/class/net | grep -v lo | wc -l'
@@ -175,21 +177,21 @@ suite('a guest that changes while it runs', { timeout: 900_000 }, () => {
     await waitFor(async () => (await total()) < before - 100_000, { what: 'the balloon', timeoutMs: 60_000 })
     await set({ delete: 'cpulimit,cpuunits,affinity,balloon' })
     assert.deepEqual(await pending(), [])
+    await waitFor(async () => (await balloon()) === 1536, { what: 'all of its memory', timeoutMs: 60_000 })
   })
 
   test('a node that may use less takes memory from guests that allow it, and gives it back', async () => {
     const config = (target: string) =>
       node.api('PUT', `/nodes/${node.settings.node}/config`, { 'ballooning-target': target })
-    const balloon = async () =>
-      Number(/actual=(\d+)/.exec(String(await node.api('POST', `${guest}/monitor`, { command: 'info balloon' })))?.[1])
     const before = await total()
     const full = await balloon()
     await config('0')
-    await set({ balloon: '1000', shares: '500' })
-    await waitFor(async () => (await balloon()) <= full - 100, { what: 'a step of the balloon', timeoutMs: 40_000 })
-    await waitFor(async () => (await total()) < before - 90_000, { what: 'less memory', timeoutMs: 20_000 })
+    // Not far below: every step takes a round of the node, down as up.
+    await set({ balloon: '1400', shares: '500' })
+    await waitFor(async () => (await balloon()) <= full - 100, { what: 'a step of the balloon', timeoutMs: 60_000 })
+    await waitFor(async () => (await total()) < before - 90_000, { what: 'less memory', timeoutMs: 60_000 })
     await config('100')
-    await waitFor(async () => (await balloon()) === full, { what: 'all of its memory', timeoutMs: 40_000 })
+    await waitFor(async () => (await balloon()) === full, { what: 'all of its memory', timeoutMs: 60_000 })
     await set({ shares: '0', delete: 'balloon' })
   })
 

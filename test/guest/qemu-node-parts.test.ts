@@ -99,7 +99,7 @@ suite('parts of the node in a guest', { timeout: 600_000 }, () => {
     await chmod(join(runDir(101), 'elsewhere.sock'), 0o666)
     await node.api('POST', `${other}/monitor`, { command: `migrate -d unix:${runDir(101)}/elsewhere.sock` })
     const hasLeft = () => Buffer.concat(parts).includes(secret)
-    await waitFor(hasLeft, { what: 'what the helper holds in the state of the guest', timeoutMs: 20_000 })
+    await waitFor(hasLeft, { what: 'what the helper holds in the state of the guest', timeoutMs: 60_000 })
 
     await node.task(await node.api('POST', `${other}/status/stop`))
     assert.deepEqual(await besides(101, 'dbus-daemon'), [])

@@ -79,7 +79,7 @@ suite('SPICE', { timeout: 240_000 }, () => {
         const task = await node.api('GET', `${at}/tasks/${encodeURIComponent(upid)}/status`)
         return (task as { exitstatus?: string }).exitstatus ?? false
       },
-      { what: `end of ${upid}`, timeoutMs: 15_000 },
+      { what: `end of ${upid}`, timeoutMs: 60_000 },
     )
   /** Opens it, and tells its task. */
   const withTask = async <T>(open: () => Promise<T>): Promise<[T, string]> => {
@@ -115,7 +115,7 @@ suite('SPICE', { timeout: 240_000 }, () => {
         // The cursor blinks.
         return rowsApart(shown, drawn) <= 8
       }
-      await waitFor(isSeen, { what: 'the screen QEMU has drawn', timeoutMs: 30_000, everyMs: 200 }).catch(
+      await waitFor(isSeen, { what: 'the screen QEMU has drawn', timeoutMs: 60_000, everyMs: 200 }).catch(
         (cause: unknown) => {
           throw new Error(`the viewer said:\n${program.said()}`, { cause })
         },
@@ -127,22 +127,22 @@ suite('SPICE', { timeout: 240_000 }, () => {
         const names = [...(await human('info spice')).matchAll(/channel name: (\w+)/g)].map(([, name]) => name)
         return wanted.every((one) => names.includes(one))
       }
-      await waitFor(isOpen, { what: wanted.join(', '), timeoutMs: 15_000, everyMs: 200 })
+      await waitFor(isOpen, { what: wanted.join(', '), timeoutMs: 60_000, everyMs: 200 })
       await node.api('DELETE', `${at}/tasks/${encodeURIComponent(upid)}`)
-      await waitFor(program.hasEnded, { what: 'the end of the viewer', timeoutMs: 15_000 })
+      await waitFor(program.hasEnded, { what: 'the end of the viewer', timeoutMs: 60_000 })
       assert.equal(await ended(upid), 'stopped')
     })
 
     test('is told by the command line, and a second viewer takes the place of the first', async () => {
       const first = await desk.open((await ask({}, { format: 'spiceconfig' })).body)
       const names = async () => (await human('info spice')).match(/channel name: \w+/g) ?? []
-      await waitFor(async () => (await names()).length > 3, { what: 'the first viewer', timeoutMs: 15_000 })
+      await waitFor(async () => (await names()).length > 3, { what: 'the first viewer', timeoutMs: 60_000 })
       const hako = [process.execPath, join(import.meta.dirname, '../../src/cli/main.ts'), 'vm', 'spice', '100'] as const
       const { stdout } = await machine().run(hako, { env: { HAKO_RUN_DIR: node.settings.runDir } })
       assert.match(stdout, /^\[virt-viewer\]\ntype=spice\n[^]*\nproxy=http:\/\/127\.0\.0\.1:\d+\n/)
       const second = await desk.open(stdout)
-      await waitFor(first.hasEnded, { what: 'the end of the first', timeoutMs: 15_000 })
-      await waitFor(async () => (await names()).length > 3, { what: 'the second viewer', timeoutMs: 15_000 })
+      await waitFor(first.hasEnded, { what: 'the end of the first', timeoutMs: 60_000 })
+      await waitFor(async () => (await names()).length > 3, { what: 'the second viewer', timeoutMs: 60_000 })
       assert.equal(second.hasEnded(), false)
       await second.close()
     })
