@@ -93,6 +93,8 @@ test('what is no calendar event is refused with its reason', () => {
     '::',
     '*-',
     '1..2..',
+    '__proto__',
+    'constructor',
   ]) {
     const parsed = parseCalendarEvent(text)
     assert.ok(!parsed.ok && parsed.complaint.length > 5, `'${text}' was taken`)

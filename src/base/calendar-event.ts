@@ -56,7 +56,7 @@ export function parseCalendarEvent(text: string): ParsedEvent {
 function read(text: string): CalendarEvent {
   const lower = text.trim().toLowerCase()
   if (lower === '') throw new Complaint('a calendar event is not empty')
-  const words = (shorthands[lower] ?? lower).split(/\s+/)
+  const words = ((Object.hasOwn(shorthands, lower) ? shorthands[lower] : undefined) ?? lower).split(/\s+/)
   const isUtc = words.at(-1) === 'utc' && words.length > 1
   if (isUtc) words.pop()
   const weekdays = /^[a-z]/.test(words[0] ?? '') ? weekdaysIn(words.shift() ?? '') : undefined

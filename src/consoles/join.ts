@@ -7,18 +7,28 @@
 import type { Duplex, Readable, Transform, Writable } from 'node:stream'
 import { finished } from 'node:stream/promises'
 
+export interface Joining {
+  /** What the client sends on its way to the line. */
+  readonly through?: Transform
+  /** Ends the line; at once, unless something else is said. */
+  readonly letGo?: (line: Duplex) => void
+}
+
 /**
  * Resolves when either side has ended, however, having ended the other. The client still gets what was said.
- * @param through what the client sends on its way to the line
  * @throws what is wrong with it, by `through`
  */
-export async function joined(client: Duplex, line: Duplex, through?: Transform): Promise<void> {
+export async function joined(
+  client: Duplex,
+  line: Duplex,
+  { through, letGo = (it) => it.destroy() }: Joining = {},
+): Promise<void> {
   const ways = through ? [pumped(client, through), pumped(through, line)] : [pumped(client, line)]
   try {
     await Promise.race([...ways, pumped(line, client)])
     if (through?.errored) throw through.errored
   } finally {
-    line.destroy()
+    letGo(line)
     through?.destroy()
   }
   client.end()

@@ -13,7 +13,7 @@ export const consoleLimits = {
   spiceWaitMs: 40_000,
   /** Connections of one viewer by SPICE: screens, keys, pointer, sound, devices, files. */
   spiceChannels: 48,
-  /** From the end of the main channel until what QEMU has left open is cut off. */
+  /** From the end of a channel, or of the main one, until what QEMU has left open is cut off. */
   spiceGraceMs: 1_000,
   /** For the password of a screen: a person may have to type it. */
   passwordMs: 60_000,

@@ -37,7 +37,7 @@ export async function serveTerminal(client: Duplex, facts: TerminalFacts): Promi
   const { stream, resize } = await facts.connect()
   stream.on('error', () => stream.destroy())
   client.write('OK')
-  await joined(client, stream, new TypedText(resize))
+  await joined(client, stream, { through: new TypedText(resize) })
 }
 
 /** Longer than any head: `0:4194304:`, `1:4096:4096:`. */

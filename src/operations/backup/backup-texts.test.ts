@@ -14,6 +14,7 @@ test('a stored configuration reads back as it was, whatever its values hold', ()
       assert.deepEqual({ ...parseGuestConf(printGuestConf(options)) }, { ...options })
     }),
   )
+  assert.deepEqual({ ...parseGuestConf('a: \u2028\n') }, { a: '\u2028' })
   assert.equal(printGuestConf({ name: 'web', description: '100 %\ntwo' }), 'description: 100 %25%0Atwo\nname: web\n')
   assert.throws(
     () => parseGuestConf('name web\n'),

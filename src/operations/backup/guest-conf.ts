@@ -22,7 +22,7 @@ export function parseGuestConf(text: string): Record<string, string> {
   const options: Record<string, string> = {}
   for (const line of text.split('\n')) {
     if (line === '') continue
-    const [, name, value] = /^([a-zA-Z][a-zA-Z0-9_-]*): (.*)$/.exec(line) ?? []
+    const [, name, value] = /^([a-zA-Z][a-zA-Z0-9_-]*): (.*)$/s.exec(line) ?? []
     if (name === undefined || value === undefined || Object.hasOwn(options, name)) {
       throw new Fault('damaged', `the guest's configuration in the backup cannot be read at '${line.slice(0, 80)}'`)
     }
