@@ -8,6 +8,7 @@
  * Rejected: a watch that marks the cache stale, because between a change and its news a withdrawn right
  * would still hold.
  */
+import { systemClock } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import type { Entry, Guard, Json, Store, Write } from '#store/store.ts'
 import { type AclEntry, type AclIndex, indexAcl } from './acl.ts'
@@ -81,6 +82,8 @@ export class AccessState {
   readonly #store: Store
   readonly #readPools: () => Promise<PoolsOf>
   #world: World | undefined
+  /** When that was known to be the world. */
+  #moment = ''
 
   constructor(store: Store, readPools: () => Promise<PoolsOf> = async () => () => []) {
     this.#store = store
@@ -89,8 +92,13 @@ export class AccessState {
 
   /** The world as it is now; the same object for as long as nothing changes. */
   async read(): Promise<World> {
+    // Asked for several times in every call, and for every guest of a list: the store is asked only when something has
+    // changed somewhere. And each second, in case a process was killed between its change and the mark.
+    const moment = `${this.#store.mark.read()} ${Math.floor(systemClock.monotonic() / 1000)}`
+    if (this.#world !== undefined && moment === this.#moment) return this.#world
     const revision = await this.#revision()
     if (this.#world?.revision !== revision) this.#world = await this.#load()
+    this.#moment = moment
     return this.#world
   }
 
@@ -109,6 +117,7 @@ export class AccessState {
         return
       } catch (error) {
         if (!isFault(error, 'conflict') || attempt === accessLimits.changeAttempts) throw error
+        this.#moment = '' // Somebody has changed something, whatever the mark says.
       }
     }
   }
