@@ -16,7 +16,7 @@ import { Fault } from '#base/fault.ts'
 import { makeDirectory } from './files.ts'
 import type { Argv, Host, RunResult } from './host.ts'
 import { isAlive, startTimeOf } from './proc.ts'
-import { openWayOut, type WayOutOptions } from './way-out.ts'
+import { endTogether, openWayOut, type WayOutOptions } from './way-out.ts'
 
 export interface SealedRun extends WayOutOptions {
   readonly argv: Argv
@@ -138,10 +138,7 @@ function must(program: string, ...args: string[]): void {
 /** @param first what is said to the proxy before the program speaks; its answer is read here */
 function carry(client: ReturnType<typeof connect>, socket: string, first?: string): void {
   const way = connect(socket)
-  for (const [one, other] of [[client, way] as const, [way, client] as const]) {
-    one.on('error', () => one.destroy())
-    one.on('close', () => other.destroy())
-  }
+  endTogether(client, way)
   if (first === undefined) {
     client.pipe(way).pipe(client)
     return

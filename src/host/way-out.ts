@@ -5,7 +5,7 @@
  */
 import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
-import { connect, type Socket } from 'node:net'
+import { connect } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { Fault, isFault, messageOf } from '#base/fault.ts'
 import type { Reach } from './reach.ts'
@@ -91,7 +91,8 @@ async function carry(to: string, client: Duplex, head: Buffer, { reach, idleMs, 
     far.destroy()
     throw new Fault('unavailable', `could not reach '${name}': ${messageOf(cause)}`, { cause })
   }
-  join(client, far, idleMs)
+  far.setTimeout(idleMs, () => far.destroy())
+  endTogether(client, far)
   far.on('data', (part: Buffer) => count(part.length))
   client.write('HTTP/1.1 200 Connection established\r\n\r\n')
   far.write(head)
@@ -99,10 +100,16 @@ async function carry(to: string, client: Duplex, head: Buffer, { reach, idleMs, 
   client.pipe(far)
 }
 
-/** Neither outlives the other. */
-function join(client: Duplex, far: Socket, idleMs: number): void {
-  far.setTimeout(idleMs, () => far.destroy())
-  far.on('error', () => far.destroy())
-  far.on('close', () => client.destroy())
-  client.on('close', () => far.destroy())
+/**
+ * Neither outlives the other, of two that are piped into one another. One that came to its end has been given over
+ * whole, and the other still has to send that: only one that broke off takes the other with it at once.
+ */
+export function endTogether(one: Duplex, other: Duplex): void {
+  for (const [from, to] of [[one, other] as const, [other, one] as const]) {
+    from.on('error', () => from.destroy())
+    from.on('close', () => {
+      if (from.readableEnded) to.end()
+      else to.destroy()
+    })
+  }
 }
