@@ -1,6 +1,7 @@
 /** Builds what a handler gets for one request. */
 import { Fault } from '#base/fault.ts'
 import type { CallFacts } from '#rest/dispatch.ts'
+import type { Identity } from '#rest/endpoint.ts'
 import type { NodeServices } from '#services.ts'
 import type { Json } from '#store/store.ts'
 import type { Call } from './call.ts'
@@ -18,14 +19,26 @@ export function makeCall(services: NodeServices): (facts: CallFacts) => Call {
       again,
       start: (operation, params) =>
         services.tasks.start({ operation: operation.name, params: asJson(params), user: who?.authId ?? 'nobody' }),
-      async may(path, ...privileges) {
-        if (!who) return false
-        if (services.access.isRoot(who)) return true
-        const held = await services.access.privilegesOn(who, path)
-        return privileges.every((privilege) => held.has(privilege))
+      may(path, ...privileges) {
+        // Asked for every row of a list.
+        if (!who) return never
+        return services.access.isRoot(who) ? always : holdsAll(services, who, path, privileges)
       },
     }
   }
+}
+
+const always = Promise.resolve(true)
+const never = Promise.resolve(false)
+
+async function holdsAll(
+  { access }: NodeServices,
+  who: Identity,
+  path: string,
+  privileges: readonly string[],
+): Promise<boolean> {
+  const held = await access.privilegesOn(who, path)
+  return privileges.every((privilege) => held.has(privilege))
 }
 
 /** Parameters travel to the task's process as JSON. */

@@ -4,11 +4,11 @@
  * Shares of processor time need two readings. Instead of a timer the last reading is kept: an answer tells
  * what happened since then, or since boot when nobody has asked before.
  */
-import { access, readFile, statfs } from 'node:fs/promises'
+import { access, statfs } from 'node:fs/promises'
 import { cpus, machine, release, type as sysname, version } from 'node:os'
 import type { Clock } from '#base/clock.ts'
 import { readIfPresent } from '#host/files.ts'
-import { type CpuCounters, cpuCounters, loadAverage, uptimeSeconds } from '#host/proc.ts'
+import { type CpuCounters, cpuCounters, loadAverage, ofKernel, uptimeSeconds } from '#host/proc.ts'
 
 /** Two readings closer together say more about the reading than about the node. */
 const SHORTEST_INTERVAL_MS = 500
@@ -91,11 +91,11 @@ export class NodeFacts {
   }
 
   async memory(): Promise<MemoryUse> {
-    return parseMemoryUse(await readFile('/proc/meminfo', 'utf8'))
+    return parseMemoryUse(ofKernel('/proc/meminfo'))
   }
 
   async processor(): Promise<ProcessorFacts> {
-    return parseProcessor(await readFile('/proc/cpuinfo', 'utf8'), cpus()[0]?.model)
+    return parseProcessor(ofKernel('/proc/cpuinfo'), cpus()[0]?.model)
   }
 
   /** The root file system. */

@@ -67,9 +67,13 @@ export class GuestService extends GuestContainers {
     // Most guests of a long list have no record: they do not run, and there is nothing to read.
     const mayRun = new Set(recorded)
     // All at once would be one long turn of the event loop, in which nobody else is answered.
-    return inTurns(guests, askedAtOnce, ({ vmid, document }) =>
-      mayRun.has(vmid) ? this.#describe(vmid, document, true) : withoutProcess(vmid, document),
+    const described = await inTurns(
+      guests.filter(({ vmid }) => mayRun.has(vmid)),
+      askedAtOnce,
+      ({ vmid, document }) => this.#describe(vmid, document, true),
     )
+    const states = new Map(described.map((status) => [status.vmid, status]))
+    return guests.map(({ vmid, document }) => states.get(vmid) ?? withoutProcess(vmid, document))
   }
 
   // Running guests
