@@ -4,11 +4,12 @@
  *
  *   node bench/many-guests.ts [guests] [rounds]
  */
+import { Agent } from 'node:http'
 import { join } from 'node:path'
 import { waitFor } from '#base/clock.ts'
 import { benchNode } from './bench-node.ts'
 import { median, row, table } from './figures.ts'
-import { libvirtWith, lxdWith } from './peers.ts'
+import { httpGet, libvirtWith, lxdWith } from './peers.ts'
 import { compare, printProcesses } from './process.ts'
 import { cpuMsOf } from './server-load.ts'
 
@@ -25,8 +26,14 @@ const lxd = undo.use(await lxdWith(guests))
 const libvirt = undo.use(await libvirtWith(guests, domain))
 const node = undo.use(await benchNode({ guests }))
 
+// Over a kept connection of the same client for all that speak HTTP.
+const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+undo.defer(() => agent.destroy())
+const resources = '/api2/json/cluster/resources'
+const listed = (await httpGet(join(node.settings.runDir, 'api.sock'), resources, agent)).toString()
+if (!listed.includes(`qemu/${99 + guests}`)) throw new Error('another list')
 const state = {
-  hakobune: { pid: node.daemonPid, ask: () => node.get('/api2/json/cluster/resources') },
+  hakobune: { pid: node.daemonPid, ask: () => httpGet(join(node.settings.runDir, 'api.sock'), resources, agent) },
   'LXD recursion=2': { pid: lxd.pid, ask: () => lxd.get('/1.0/instances?recursion=2') },
   'libvirt getAllDomainStats': { pid: libvirt.pid, ask: () => libvirt.step('stats') },
 }

@@ -104,9 +104,10 @@ export async function lxdWith(count: number): Promise<Lxd> {
   }
 }
 
-function httpGet(socketPath: string, path: string, agent: Agent): Promise<Buffer> {
+/** The same client for whoever speaks HTTP on a socket. */
+export function httpGet(socketPath: string, path: string, agent: Agent): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    const asked = httpRequest({ socketPath, path, agent, headers: { Host: 'lxd' } }, (reply) => {
+    const asked = httpRequest({ socketPath, path, agent, headers: { Host: 'localhost' } }, (reply) => {
       const parts: Buffer[] = []
       reply.on('data', (part: Buffer) => parts.push(part))
       reply.on('error', reject)

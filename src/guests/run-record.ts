@@ -9,7 +9,8 @@
  * pass each other. Cleaning up begins with renaming the record, so only one process cleans up, and a start
  * waits until it is done.
  */
-import { open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { readdirSync } from 'node:fs'
+import { open, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { waitFor } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
@@ -175,7 +176,8 @@ export class RunRecords {
   /** Guests with a record or an unfinished clean-up, alive or not. */
   async all(): Promise<Vmid[]> {
     try {
-      const names = await readdir(this.#directory)
+      // Of a file system in memory: the way through the thread pool would be most of it.
+      const names = readdirSync(this.#directory)
       const ids = names.flatMap((name) => /^(\d+)\.(json|cleaning)$/.exec(name)?.[1] ?? [])
       return [...new Set(ids)].map(asVmid).toSorted((a, b) => a - b)
     } catch (cause) {

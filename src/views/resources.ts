@@ -74,7 +74,9 @@ export async function visibleResources(
   ])
   const poolsOf = membership(pools)
   return [
-    ...guests.map((guest) => guestResource(guest, node, poolsOf.get(`/vms/${guest.vmid}`)?.[0])),
+    ...guests.map((guest) =>
+      guestResource(guest, node, poolsOf.size === 0 ? undefined : poolsOf.get(`/vms/${guest.vmid}`)?.[0]),
+    ),
     ...nodes.map((one): Resource => ({ ...one, type: 'node' })),
     ...storages.map((storage) => storageResource(storage, node)),
     ...(type === undefined ? await poolResources(pools, may) : []),
