@@ -4,7 +4,8 @@
  * Shares of processor time need two readings. Instead of a timer the last reading is kept: an answer tells
  * what happened since then, or since boot when nobody has asked before.
  */
-import { access, statfs } from 'node:fs/promises'
+import { statfsSync } from 'node:fs'
+import { access } from 'node:fs/promises'
 import { cpus, machine, release, type as sysname, version } from 'node:os'
 import type { Clock } from '#base/clock.ts'
 import { readIfPresent } from '#host/files.ts'
@@ -100,7 +101,8 @@ export class NodeFacts {
 
   /** The root file system. */
   async rootDisk(): Promise<DiskUse> {
-    const { blocks, bfree, bavail, bsize } = await statfs('/')
+    // Were it to hang, nothing here would run any more; so not by the thread pool either.
+    const { blocks, bfree, bavail, bsize } = statfsSync('/')
     const [totalBytes, freeBytes] = [blocks * bsize, bfree * bsize]
     return { totalBytes, usedBytes: totalBytes - freeBytes, freeBytes, availableBytes: bavail * bsize }
   }
