@@ -15,6 +15,7 @@ import { setUpCopy } from '#guests/lxc/setup/set-up.ts'
 import { insideOf, toldOf } from '#guests/lxc/told.ts'
 import { copyTree } from '#host/copy-tree.ts'
 import { operation } from '#tasks/operation.ts'
+import { intoPool } from './last-steps.ts'
 import { makeMounts } from './container-volumes.ts'
 import type { CreateContainerDeps } from './create-container.ts'
 import { freeNewVolumes, volumesOf } from './volumes.ts'
@@ -90,12 +91,10 @@ export const cloneContainer = operation<CloneContainer, CreateContainerDeps>('vz
       await deps.guests.writeConfig(asVmid(params.newid), options, { owner: task.upid })
     },
   })
-  .step('pool', {
-    do: ({ params, deps }) => (params.pool === undefined ? undefined : deps.pools.put(params.newid, params.pool)),
-    undo: async ({ params, deps }) => {
-      if (params.pool !== undefined) await deps.pools.takeOut(params.newid)
-    },
-  })
+  .step(
+    'pool',
+    intoPool(({ newid }) => newid),
+  )
 
 function runsStill(vmid: Vmid): Fault {
   return new Fault('conflict', `CT ${vmid} is running: only a stopped container is cloned`, {

@@ -13,6 +13,7 @@ import { completed, qemuVersion, unique } from '#guests/qemu/new-guest.ts'
 import { isBase, parseVolumeId } from '#storage/volume.ts'
 import { operation } from '#tasks/operation.ts'
 import { leaveGuest, type SourceDeps } from '../backup/guest-source.ts'
+import { intoPool } from './last-steps.ts'
 import { cloneDisks } from './clone-disks.ts'
 import { ownCloudInits } from './cloud-init-drive.ts'
 import type { CreateDeps } from './create.ts'
@@ -90,12 +91,10 @@ export const cloneGuest = operation<CloneGuest, CloneDeps>('qmclone', {
       await deps.guests.writeConfig(asVmid(params.newid), options, { owner: task.upid })
     },
   })
-  .step('pool', {
-    do: ({ params, deps }) => (params.pool === undefined ? undefined : deps.pools.put(params.newid, params.pool)),
-    undo: async ({ params, deps }) => {
-      if (params.pool !== undefined) await deps.pools.takeOut(params.newid)
-    },
-  })
+  .step(
+    'pool',
+    intoPool(({ newid }) => newid),
+  )
 
 type ClonePlan = {
   /** Of the source, without what only it can have. */

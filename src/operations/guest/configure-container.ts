@@ -3,12 +3,10 @@
  * The steps are those of virtual machines (`configure.ts`), and so is the reason for their order.
  */
 import { Fault } from '#base/fault.ts'
-import type { VolumeId } from '#base/ids.ts'
 import { asVmid } from '#base/ids.ts'
 import type { Random } from '#base/random.ts'
-import type { Errors } from '#base/schema/check.ts'
 import type { Options } from '#guests/config.ts'
-import { digestOf, takeBack } from '#guests/config.ts'
+import { digestOf } from '#guests/config.ts'
 import { completed, planChange } from '#guests/lxc/change.ts'
 import { liveNames } from '#guests/lxc/limits.ts'
 import type { GuestService } from '#guests/service.ts'
@@ -16,9 +14,10 @@ import type { Host } from '#host/host.ts'
 import type { StorageService } from '#storage/service.ts'
 import { operation } from '#tasks/operation.ts'
 import type { ConfigureGuest } from './configure.ts'
+import { type ChangeFacts, erasure, followLive, takeBackChange } from './change-steps.ts'
 import { makeMounts } from './container-volumes.ts'
 import { aboutOneGuest } from './one-guest.ts'
-import { bringBackAll, eraseAll, freeNewVolumes, heldVolumes, setAsideAll, volumesOf } from './volumes.ts'
+import { bringBackAll, freeNewVolumes, heldVolumes, setAsideAll, volumesOf } from './volumes.ts'
 
 export interface ConfigureContainerDeps {
   readonly guests: GuestService
@@ -27,21 +26,9 @@ export interface ConfigureContainerDeps {
   readonly random: Random
 }
 
-/** What the change comes to, as the journal keeps it. */
-type Plan = {
-  readonly before: Options
-  readonly options: Options
-  readonly make: readonly string[]
-  readonly free: readonly VolumeId[]
-  /** The running container takes part in it. */
-  readonly isLive: boolean
-  /** Volumes the guest had before. */
-  readonly volumes: readonly VolumeId[]
-}
-
 export const configureContainer = operation<ConfigureGuest, ConfigureContainerDeps>('vzconfig', aboutOneGuest)
   .step('plan', {
-    do: async ({ params, deps }): Promise<Plan> => {
+    do: async ({ params, deps }): Promise<ChangeFacts> => {
       const vmid = asVmid(params.vmid)
       if (params.skipLock !== true) await deps.guests.requireUnlocked(vmid)
       const config = await deps.guests.config(vmid, 'lxc')
@@ -51,12 +38,7 @@ export const configureContainer = operation<ConfigureGuest, ConfigureContainerDe
       return { before, options, make, free, isLive, volumes: await volumesOf(deps.storage, vmid) }
     },
   })
-  .step('erasure', {
-    do: () => {},
-    // After success this is the destruction itself. After a failure nothing is set aside any more.
-    undo: ({ deps, done, task }) => eraseAll(deps.storage, done.plan?.free ?? [], task.upid),
-    always: true,
-  })
+  .step('erasure', erasure)
   .step('volumes', {
     do: async ({ params, deps, done, log }): Promise<Options> => {
       const { options, make } = done.plan
@@ -72,24 +54,9 @@ export const configureContainer = operation<ConfigureGuest, ConfigureContainerDe
       const digest = params.digest ?? digestOf(done.plan.before)
       await deps.guests.writeConfig(asVmid(params.vmid), done.volumes, { digest })
     },
-    undo: async ({ params, deps, done }) => {
-      const { plan, volumes: written } = done
-      if (!plan || !written) return
-      const vmid = asVmid(params.vmid)
-      await deps.guests.changeConfig(vmid, (now) => takeBack(now, plan.before, written))
-      // What the running container became of the change goes the same way back.
-      if (plan.isLive) await deps.guests.changeLive(vmid)
-    },
+    undo: takeBackChange,
   })
-  // No undo: the one before takes the guest back to its configuration, whatever it became.
-  .step('live', {
-    do: async ({ params, deps, done, log, warn, signal }): Promise<Errors> => {
-      if (!done.plan.isLive) return {}
-      const errors = await deps.guests.changeLive(asVmid(params.vmid), { log, signal })
-      for (const [name, why] of Object.entries(errors)) warn(`${name}: ${why}; it stays pending`)
-      return errors
-    },
-  })
+  .step('live', followLive)
   .step('discarded volumes', {
     do: async ({ params, deps, done, task, log, warn }) => {
       const { free } = done.plan

@@ -12,7 +12,7 @@ import { asVmid } from '#base/ids.ts'
 import type { Random } from '#base/random.ts'
 import type { Errors } from '#base/schema/check.ts'
 import type { ConfigChange, Options } from '#guests/config.ts'
-import { digestOf, takeBack } from '#guests/config.ts'
+import { digestOf } from '#guests/config.ts'
 import { isCloudInit } from '#guests/qemu/drive.ts'
 import { planChange } from '#guests/qemu/change.ts'
 import { planLive } from '#guests/qemu/live-plan.ts'
@@ -20,9 +20,10 @@ import { completedChange } from '#guests/qemu/new-guest.ts'
 import type { GuestService } from '#guests/service.ts'
 import type { StorageService } from '#storage/service.ts'
 import { operation } from '#tasks/operation.ts'
+import { type ChangeFacts, erasure, followLive, takeBackChange } from './change-steps.ts'
 import { sayMissingBridges } from './missing-bridges.ts'
 import { aboutOneGuest } from './one-guest.ts'
-import { bringBackAll, eraseAll, freeNewVolumes, heldVolumes, makeVolumes, setAsideAll, volumesOf } from './volumes.ts'
+import { bringBackAll, freeNewVolumes, heldVolumes, makeVolumes, setAsideAll, volumesOf } from './volumes.ts'
 
 export interface ConfigureGuest {
   readonly vmid: number
@@ -52,12 +53,7 @@ export const configureGuest = operation<ConfigureGuest, ConfigureDeps>('qmconfig
       return { before, options, make, free, held, isLive, volumes: await volumesOf(deps.storage, vmid) }
     },
   })
-  .step('erasure', {
-    do: () => {},
-    // After success this is the destruction itself. After a failure nothing is set aside any more.
-    undo: ({ deps, done, task }) => eraseAll(deps.storage, done.plan?.free ?? [], task.upid),
-    always: true,
-  })
+  .step('erasure', erasure)
   .step('volumes', {
     do: async ({ params, deps, done, log, progress, signal }): Promise<Options> => {
       const { options, make, held } = done.plan
@@ -75,24 +71,9 @@ export const configureGuest = operation<ConfigureGuest, ConfigureDeps>('qmconfig
       const given = Object.entries(done.volumes).filter(([name]) => params.change.set[name] !== undefined)
       await sayMissingBridges(deps.guests, Object.fromEntries(given), log)
     },
-    undo: async ({ params, deps, done }) => {
-      const { plan, volumes: written } = done
-      if (!plan || !written) return
-      const vmid = asVmid(params.vmid)
-      await deps.guests.changeConfig(vmid, (now) => takeBack(now, plan.before, written))
-      // What the running guest became of the change goes the same way back.
-      if (plan.isLive) await deps.guests.changeLive(vmid)
-    },
+    undo: takeBackChange,
   })
-  // No undo: the one before takes the guest back to its configuration, whatever it became.
-  .step('live', {
-    do: async ({ params, deps, done, log, warn, signal }): Promise<Errors> => {
-      if (!done.plan.isLive) return {}
-      const errors = await deps.guests.changeLive(asVmid(params.vmid), { log, signal })
-      for (const [name, why] of Object.entries(errors)) warn(`${name}: ${why}; it stays pending`)
-      return errors
-    },
-  })
+  .step('live', followLive)
   // After the guest has let go of them.
   .step('discarded volumes', {
     do: async ({ params, deps, done, task, log, warn }) => {
@@ -111,15 +92,4 @@ function stillInUse(volid: VolumeId, reasons: Errors): Fault {
   return new Fault('conflict', `volume '${volid}' is still in use: ${why}`, { remedy: 'Stop the guest first.' })
 }
 
-/** What the change comes to, as the journal keeps it. */
-type Plan = {
-  readonly before: Options
-  readonly options: Options
-  readonly make: readonly string[]
-  readonly free: readonly VolumeId[]
-  readonly held: readonly VolumeId[]
-  /** The running guest takes part in it. */
-  readonly isLive: boolean
-  /** Disks the guest had before. */
-  readonly volumes: readonly VolumeId[]
-}
+type Plan = ChangeFacts & { readonly held: readonly VolumeId[] }

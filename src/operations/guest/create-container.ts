@@ -3,7 +3,7 @@
  * if asked.
  */
 import { humanSize } from '#base/bytes.ts'
-import { Fault, messageOf } from '#base/fault.ts'
+import { Fault } from '#base/fault.ts'
 import { asVmid, asVolumeId } from '#base/ids.ts'
 import type { Random } from '#base/random.ts'
 import type { Options } from '#guests/config.ts'
@@ -20,6 +20,7 @@ import { nodeArchitecture } from '#host/topology.ts'
 import type { PoolService } from '#pools/service.ts'
 import type { StorageService } from '#storage/service.ts'
 import { operation } from '#tasks/operation.ts'
+import { intoPool, startWhenMade } from './last-steps.ts'
 import { makeMounts } from './container-volumes.ts'
 import { aboutOneGuest } from './one-guest.ts'
 import { freeNewVolumes, volumesOf } from './volumes.ts'
@@ -104,25 +105,11 @@ export const createContainer = operation<CreateContainer, CreateContainerDeps>('
       await deps.guests.writeConfig(asVmid(params.vmid), options, { owner: task.upid })
     },
   })
-  .step('pool', {
-    do: ({ params, deps }) => (params.pool === undefined ? undefined : deps.pools.put(params.vmid, params.pool)),
-    undo: async ({ params, deps }) => {
-      if (params.pool !== undefined) await deps.pools.takeOut(params.vmid)
-    },
-  })
-  .step('start', {
-    do: async ({ params, deps, log, warn, signal, task }) => {
-      if (params.start !== true) return
-      try {
-        await deps.guests.start(asVmid(params.vmid), { startedBy: task.upid, log, signal })
-      } catch (fault) {
-        if (signal.aborted) throw fault
-        // The container exists and is whole; that it does not start is for its owner to mend.
-        warn(`start failed: ${messageOf(fault)}${fault instanceof Fault && fault.remedy ? `. ${fault.remedy}` : ''}`)
-      }
-    },
-    undo: ({ params, deps, task }) => deps.guests.undoStart(asVmid(params.vmid), task.upid),
-  })
+  .step(
+    'pool',
+    intoPool(({ vmid }) => vmid),
+  )
+  .step('start', startWhenMade)
 
 /** Where the template is. @throws Fault `missing`, `invalid` when the volume is no template */
 async function templatePath(storage: StorageService, template: string): Promise<string> {

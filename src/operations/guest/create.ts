@@ -1,6 +1,5 @@
 /** Makes a virtual machine: takes its id, makes its disks, writes its configuration, starts it if asked. */
 import type { Clock } from '#base/clock.ts'
-import { Fault, messageOf } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
 import type { Random } from '#base/random.ts'
 import type { Options } from '#guests/config.ts'
@@ -11,6 +10,7 @@ import type { Host } from '#host/host.ts'
 import type { PoolService } from '#pools/service.ts'
 import type { StorageService } from '#storage/service.ts'
 import { operation } from '#tasks/operation.ts'
+import { intoPool, startWhenMade } from './last-steps.ts'
 import { sayMissingBridges } from './missing-bridges.ts'
 import { aboutOneGuest } from './one-guest.ts'
 import { freeNewVolumes, makeVolumes, volumesOf } from './volumes.ts'
@@ -66,22 +66,8 @@ export const createGuest = operation<CreateGuest, CreateDeps>('qmcreate', aboutO
       await sayMissingBridges(deps.guests, options, log)
     },
   })
-  .step('pool', {
-    do: ({ params, deps }) => (params.pool === undefined ? undefined : deps.pools.put(params.vmid, params.pool)),
-    undo: async ({ params, deps }) => {
-      if (params.pool !== undefined) await deps.pools.takeOut(params.vmid)
-    },
-  })
-  .step('start', {
-    do: async ({ params, deps, log, warn, signal, task }) => {
-      if (params.start !== true) return
-      try {
-        await deps.guests.start(asVmid(params.vmid), { startedBy: task.upid, log, signal })
-      } catch (fault) {
-        if (signal.aborted) throw fault
-        // The guest exists and is whole; that it does not start is for its owner to mend.
-        warn(`start failed: ${messageOf(fault)}${fault instanceof Fault && fault.remedy ? `. ${fault.remedy}` : ''}`)
-      }
-    },
-    undo: ({ params, deps, task }) => deps.guests.undoStart(asVmid(params.vmid), task.upid),
-  })
+  .step(
+    'pool',
+    intoPool(({ vmid }) => vmid),
+  )
+  .step('start', startWhenMade)
