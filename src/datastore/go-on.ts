@@ -1,3 +1,4 @@
+/** Long work asks between its steps whether it is still wanted. */
 import { Fault } from '#base/fault.ts'
 
 /** @throws Fault `aborted` when somebody asked for an end */
