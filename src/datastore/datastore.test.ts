@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { test } from 'node:test'
 import fc from 'fast-check'
@@ -8,6 +10,7 @@ import { KiB, MiB } from '#base/bytes.ts'
 import { disk, memorySource } from '../../test/fixtures/datastore.ts'
 import { backUp, point, restored, temporaryDatastore } from '../../test/fixtures/sealed-datastore.ts'
 import { collectGarbage } from './garbage.ts'
+import { printRecoveryKey } from './slot.ts'
 import { verifyBackup, verifyPacks } from './verify.ts'
 
 const chunk = 128 * KiB
@@ -215,4 +218,40 @@ test('without its keys a datastore is of no use, and says so', async () => {
   await using temporary = await temporaryDatastore()
   await rm(join(temporary.path, 'keys'), { recursive: true })
   await assert.rejects(temporary.reopen(), /has no keys/)
+})
+
+test('a reader that knows the description of the format alone restores every backup', async () => {
+  await using temporary = await temporaryDatastore()
+  const content = Buffer.concat([disk('rt..r0t.....'), Buffer.alloc(5_000 * chunk), disk('rr'), Buffer.from('odd')])
+  for (let time = 0; time < 4; time += 1) {
+    content.set(randomBytes(100), time * chunk)
+    await backUp(await temporary.reopen(), point(time, '100', 'office.servers'), {
+      scsi0: content,
+      efidisk0: disk('.'),
+    })
+  }
+  const out = await mkdtemp(join(tmpdir(), 'hako-rescued-'))
+  try {
+    const program = join(import.meta.dirname, '../../docs/formats/read-datastore-v2.ts')
+    const read = (...args: readonly string[]) =>
+      spawnSync(process.execPath, [program, temporary.path, ...args], {
+        input: `${printRecoveryKey(Buffer.alloc(32, 9))}\n`,
+      })
+    const names = read('list').stdout.toString().trim().split('\n').toSorted()
+    assert.equal(names.length, 4)
+    for (const [part, wanted] of [
+      ['scsi0', content],
+      ['efidisk0', disk('.')],
+      ['guest.conf', Buffer.from('name: one\n')],
+    ] as const) {
+      const { status, stderr } = read('restore', names.at(-1) ?? '', part, join(out, part))
+      assert.equal(status, 0, stderr.toString())
+      assert.ok((await readFile(join(out, part))).equals(wanted), part)
+    }
+    const wrong = spawnSync(process.execPath, [program, temporary.path, 'show', names[0] ?? ''], { input: 'guess\n' })
+    assert.equal(wrong.status, 1)
+    assert.match(wrong.stderr.toString(), /neither passphrase nor recovery key/)
+  } finally {
+    await rm(out, { recursive: true })
+  }
 })
