@@ -68,6 +68,11 @@ export class ChunkIndex {
     return this.#suspects.size > 0
   }
 
+  /** Its chunks are better looked for elsewhere. */
+  isBad(pack: string): boolean {
+    return this.#suspects.has(pack) || this.#gone.has(pack)
+  }
+
   /** Its chunks are looked for elsewhere from now on. */
   missPack(pack: string): void {
     this.#gone.add(pack)
@@ -93,7 +98,7 @@ export class ChunkIndex {
   /** Whether a writer may rely on the chunk: it is there and whole, and nobody is about to remove it. */
   async has(id: Buffer): Promise<boolean> {
     if (this.isCondemned(id)) return false
-    return (await this.#find(id, (pack) => this.#suspects.has(pack) || this.#gone.has(pack))) !== undefined
+    return (await this.#find(id, (pack) => this.isBad(pack))) !== undefined
   }
 
   isCondemned(id: Buffer): boolean {
@@ -103,7 +108,7 @@ export class ChunkIndex {
   /** Rather where no damage was seen. */
   async find(id: Buffer): Promise<Location | undefined> {
     const isGone = (pack: string) => this.#gone.has(pack)
-    const best = await this.#find(id, (pack) => this.#suspects.has(pack) || isGone(pack))
+    const best = await this.#find(id, (pack) => this.isBad(pack))
     return best ?? (this.hasSuspects ? this.#find(id, isGone) : undefined)
   }
 

@@ -15,6 +15,7 @@ import { contentOf } from './stored-form.ts'
 
 /** Tables of packs kept, some 12 KiB each. */
 const packsKept = 256
+const packsAtHand = 4
 const attempts = 4
 
 export interface ReadChunk {
@@ -27,6 +28,8 @@ export class ChunkReader {
   readonly keyring: Keyring
   readonly index: ChunkIndex
   readonly #packs = new Map<string, Promise<OpenPack>>()
+  /** What was read from last, the latest first. */
+  #lately: readonly { readonly pack: string; readonly table: ReadonlyMap<string, PackEntry> }[] = []
 
   constructor(needs: { readonly place: Place; readonly keyring: Keyring; readonly index: ChunkIndex }) {
     this.place = needs.place
@@ -36,7 +39,7 @@ export class ChunkReader {
 
   /** @throws Fault `damaged` when no pack has it */
   async locate(id: Buffer): Promise<Location> {
-    const location = await this.index.find(id)
+    const location = this.#besideLast(id) ?? (await this.index.find(id))
     if (location) return location
     await this.index.reload()
     const found = await this.index.find(id)
@@ -44,6 +47,16 @@ export class ChunkReader {
     throw new Fault('damaged', `chunk ${shown(id)} is in no pack of the datastore`, {
       remedy: 'Verify the datastore to see which backups are hit, and back up those guests again.',
     })
+  }
+
+  /** Most chunks lie in the pack the last one lay in: its table is at hand, and spares a look at the index. */
+  #besideLast(id: Buffer): Location | undefined {
+    const key = id.toString('latin1', 0, shortIdBytes)
+    for (const { pack, table } of this.#lately) {
+      const entry = table.get(key)
+      if (entry && !this.index.isBad(pack)) return { ...entry, pack }
+    }
+    return undefined
   }
 
   /** @param id 16 bytes or more. @throws Fault `damaged` naming chunk and pack */
@@ -72,6 +85,7 @@ export class ChunkReader {
     const [first, last] = [run[0]?.location, run.at(-1)?.location]
     if (!first || !last) return []
     const pack = await this.#pack(first.pack)
+    this.#remember(first.pack, pack)
     const bytes = await this.place.read(packName(first.pack), first.offset, last.offset + last.length - first.offset)
     return run.map(({ id, location: { offset, length } }) => {
       const entry = entryAt(pack, offset)
@@ -123,6 +137,12 @@ export class ChunkReader {
     }
   }
 
+  #remember(id: string, pack: OpenPack): void {
+    if (this.#lately.some((one) => one.pack === id)) return
+    const table = new Map(pack.entries.map((entry) => [entry.id.toString('latin1', 0, shortIdBytes), entry]))
+    this.#lately = [{ pack: id, table }, ...this.#lately.slice(0, packsAtHand - 1)]
+  }
+
   async #pack(id: string): Promise<OpenPack> {
     const known = this.#packs.get(id)
     if (known) {
@@ -142,6 +162,7 @@ export class ChunkReader {
   /** A pack is gone: its chunks lie elsewhere now. */
   async miss(pack: string): Promise<void> {
     this.#packs.delete(pack)
+    this.#lately = this.#lately.filter((one) => one.pack !== pack)
     this.index.missPack(pack)
     await this.index.reload()
   }
