@@ -10,6 +10,7 @@ import { KiB, MiB } from '#base/bytes.ts'
 import { disk, memorySource } from '../../test/fixtures/datastore.ts'
 import { backUp, point, restored, temporaryDatastore } from '../../test/fixtures/sealed-datastore.ts'
 import { collectGarbage } from './garbage.ts'
+import { repairIndex } from './repair.ts'
 import { printRecoveryKey } from './slot.ts'
 import { verifyBackup, verifyPacks } from './verify.ts'
 
@@ -185,6 +186,19 @@ test('a damaged pack is found without a key, hits the backup that needs it, and 
     for (const one of [point(0), point(1)]) assert.ok((await restored(mended, one, 'scsi0')).equals(content), which)
     await verifyBackup(mended, point(0))
   }
+})
+
+test('a lost index is made anew from the packs', async () => {
+  await using temporary = await temporaryDatastore()
+  const content = disk('rrrrrr')
+  await backUp(await temporary.reopen(), point(0), { scsi0: content })
+  await rm(join(temporary.path, 'segments'), { recursive: true })
+  const open = await temporary.reopen()
+  await assert.rejects(verifyBackup(open, point(0)), /is in no pack of the datastore/)
+  await assert.rejects(collectGarbage(open), /is in no pack of the datastore/)
+  assert.deepEqual((await repairIndex(open)).damaged, [])
+  await verifyBackup(open, point(0))
+  assert.ok((await restored(await temporary.reopen(), point(0), 'scsi0')).equals(content))
 })
 
 test('a protected backup is not removed, and says why', async () => {

@@ -8,9 +8,10 @@ import { keepOptions, kept, readRetention } from '#base/retention.ts'
 import { isSameGuest, parsePoint, printPoint, type RestorePoint } from '#datastore/point.ts'
 import type { Datastore, ListedPoint } from '#datastore/datastore.ts'
 import { collectGarbage } from '#datastore/garbage.ts'
+import { repairIndex } from '#datastore/repair.ts'
 import { restoreDisk } from '#datastore/restore.ts'
 import { verifyBackup, verifyPacks } from '#datastore/verify.ts'
-import { asFileFault } from '#host/files.ts'
+import { asFileFault, codeOf } from '#host/files.ts'
 import type { Parsed } from '../arguments.ts'
 import type { Terminal } from '../terminal.ts'
 import { say } from '../text.ts'
@@ -48,7 +49,7 @@ export async function backUp(
     while ((await open.datastore.points()).some((one) => printPoint(one) === printPoint(point))) point.time += 1
     await using writer = await open.begin(point, { level: levelOf(params) })
     for (const [number, path] of paths.entries()) {
-      await using source = await sourceAt(path, formatOf(params, path))
+      await using source = await sourceAt(path, formatOf(params))
       await writer.addDisk(`drive${number}`, source, {
         signal: terminal.signal,
         rateBytesPerSecond: rateOf(params),
@@ -73,9 +74,9 @@ function typeOf(text: string): RestorePoint['type'] {
   throw new Fault('invalid', `'${text}' is no type of backup`, { remedy: 'It is one of: vm, ct, host.' })
 }
 
-function formatOf(params: Parsed['params'], path: string): ImageFormat {
-  const format = textOf(params.format) ?? (path.endsWith('.qcow2') ? 'qcow2' : 'raw')
-  if (format === 'raw' || format === 'qcow2') return format
+function formatOf(params: Parsed['params']): ImageFormat | undefined {
+  const format = textOf(params.format)
+  if (format === undefined || format === 'raw' || format === 'qcow2') return format
   throw new Fault('invalid', `'${format}' is no format of images that can be read`, { remedy: 'It is raw or qcow2.' })
 }
 
@@ -189,7 +190,8 @@ export async function restore(directory: string, name: string, target: string, p
     const isDevice = (await stat(path).catch(() => undefined))?.isBlockDevice() ?? false
     if (isDevice) throw new Fault('invalid', `'${path}' is a block device: restore to a file, and write that there`)
     const file = await openFile(path, 'wx', 0o600).catch((cause: unknown) => {
-      throw asFileFault(cause, path)
+      if (codeOf(cause) !== 'EEXIST') throw asFileFault(cause, path)
+      throw new Fault('conflict', `'${path}' is there already`, { remedy: 'Name a file that is not, or remove it.' })
     })
     try {
       await file.truncate(sizeBytes)
@@ -255,6 +257,13 @@ export async function gc(directory: string, parsed: Parsed, terminal: Terminal) 
       onPhase: (phase) => terminal.show(say(terminal.language, 'collecting', phase), true),
     })
     return { ...counts, freed: freedBytes }
+  })
+}
+
+export async function repair(directory: string, parsed: Parsed, terminal: Terminal) {
+  return withKeys(directory, parsed, terminal, async (open) => {
+    const rows = await repairIndex(open, terminal.signal)
+    return { rows, isWhole: rows.damaged.length === 0 }
   })
 }
 

@@ -166,6 +166,15 @@ const lines: readonly Line[] = [
     }),
   },
   {
+    words: ['repair'],
+    takes: ['dir'],
+    en: 'Make the index anew from the packs, when a part of it is lost or damaged.',
+    ja: '索引の一部が失われたり壊れたりしたとき、パックから作り直す。',
+    options: opening,
+    examples: ['datastore repair /srv/backups'],
+    act: async ([dir = ''], parsed, terminal) => (await import('./acts.ts')).repair(dir, parsed, terminal),
+  },
+  {
     words: ['key', 'list'],
     takes: ['dir'],
     en: 'What opens a datastore; needs no key.',

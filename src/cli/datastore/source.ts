@@ -13,10 +13,11 @@ import { openImage } from '#host/nbd-server.ts'
 export type ImageFormat = 'raw' | 'qcow2'
 
 /**
- * @param format as somebody said it is: what a file claims about itself may be its guest's doing
+ * @param given as somebody said it is: what a file claims about itself may be its guest's doing
  * @throws Fault `missing`, `invalid`
  */
-export async function sourceAt(path: string, format: ImageFormat): Promise<BlockSource> {
+export async function sourceAt(path: string, given?: ImageFormat): Promise<BlockSource> {
+  const format = given ?? (path.endsWith('.qcow2') ? 'qcow2' : 'raw')
   const facts = await stat(path).catch((cause: unknown) => {
     throw asFileFault(cause, path)
   })
@@ -24,7 +25,7 @@ export async function sourceAt(path: string, format: ImageFormat): Promise<Block
     throw new Fault('invalid', `'${path}' is no image file and no block device`)
   }
   if (facts.isFile() && format === 'raw') {
-    await warnOfFormat(path)
+    if (given === undefined) await requireRaw(path)
     return fileSource(path, machine())
   }
   const directory = await mkdtemp(join(tmpdir(), 'hako-source-'))
@@ -45,13 +46,13 @@ export async function sourceAt(path: string, format: ImageFormat): Promise<Block
 }
 
 /** @throws Fault `invalid`: what looks like an image of another format was most likely meant as one */
-async function warnOfFormat(path: string): Promise<void> {
+async function requireRaw(path: string): Promise<void> {
   await using file = await open(path, 'r')
   const head = Buffer.alloc(4)
   await file.read(head, 0, 4, 0)
   if (head.equals(Buffer.from('QFI\u00fb', 'latin1'))) {
     throw new Fault('invalid', `'${path}' looks like a qcow2 image`, {
-      remedy: 'Say which it is: --format qcow2, or --format raw --force.',
+      remedy: 'Say which it is: --format qcow2, or --format raw.',
     })
   }
 }
