@@ -7,11 +7,15 @@ import { basename, join } from 'node:path'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { KiB, MiB } from '#base/bytes.ts'
+import { systemRandom } from '#base/random.ts'
 import { disk, memorySource } from '../../test/fixtures/datastore.ts'
-import { backUp, point, restored, temporaryDatastore } from '../../test/fixtures/sealed-datastore.ts'
+import { backUp, point, restored, secret, temporaryDatastore } from '../../test/fixtures/sealed-datastore.ts'
+import { openDatastore } from './datastore.ts'
+import { FolderPlace } from './folder-place.ts'
 import { collectGarbage } from './garbage.ts'
 import { repairIndex } from './repair.ts'
 import { printRecoveryKey } from './slot.ts'
+import { syncDatastore } from './sync.ts'
 import { verifyBackup, verifyPacks } from './verify.ts'
 
 const chunk = 128 * KiB
@@ -185,6 +189,44 @@ test('a damaged pack is found without a key, hits the backup that needs it, and 
     const mended = await temporary.reopen()
     for (const one of [point(0), point(1)]) assert.ok((await restored(mended, one, 'scsi0')).equals(content), which)
     await verifyBackup(mended, point(0))
+  }
+})
+
+test('a copy is made without a key, goes on where it was, and restores by itself', async () => {
+  await using temporary = await temporaryDatastore()
+  const content = disk('rrrrrrrr')
+  await backUp(await temporary.reopen(), point(0, '100', 'office'), { scsi0: content })
+  await backUp(await temporary.reopen(), point(0, '101', 'shop'), { scsi0: disk('rr') })
+  const source = (await temporary.reopen()).datastore
+  const path = await mkdtemp(join(tmpdir(), 'hako-copy-'))
+  try {
+    await using place = new FolderPlace(path, systemRandom)
+    await place.prepare()
+    const stopped = new AbortController()
+    const onProgress = () => stopped.abort()
+    await assert.rejects(
+      syncDatastore(source, place, source.deps, { signal: stopped.signal, onProgress }),
+      /interrupted/,
+    )
+    const first = await syncDatastore(source, place, source.deps, { namespace: 'office' })
+    assert.equal(first.backups, 1)
+    const again = await syncDatastore(source, place, source.deps)
+    assert.deepEqual([again.backups, again.packs], [1, 0])
+    const copy = await (await openDatastore(place, source.deps)).unlock(secret)
+    assert.ok((await restored(copy, point(0, '100', 'office'), 'scsi0')).equals(content))
+    // Both live on: what is removed at the source stays in the copy, unless it is asked to go.
+    await source.remove(point(0, '100', 'office'))
+    await collectGarbage(await temporary.reopen())
+    assert.equal((await syncDatastore(source, place, source.deps)).removed, 0)
+    assert.equal((await copy.datastore.points()).length, 2)
+    assert.equal((await syncDatastore(source, place, source.deps, { removesVanished: true })).removed, 1)
+    await verifyBackup(copy, point(0, '101', 'shop'))
+    await backUp(copy, point(1, '100', 'office'), { scsi0: content })
+    assert.ok((await restored(copy, point(1, '100', 'office'), 'scsi0')).equals(content))
+    await using other = await temporaryDatastore()
+    await assert.rejects(syncDatastore((await other.reopen()).datastore, place, source.deps), /is no copy of/)
+  } finally {
+    await rm(path, { recursive: true })
   }
 })
 

@@ -10,12 +10,13 @@ import type { Datastore, ListedPoint } from '#datastore/datastore.ts'
 import { collectGarbage } from '#datastore/garbage.ts'
 import { repairIndex } from '#datastore/repair.ts'
 import { restoreDisk } from '#datastore/restore.ts'
+import { syncDatastore } from '#datastore/sync.ts'
 import { verifyBackup, verifyPacks } from '#datastore/verify.ts'
 import { asFileFault, codeOf } from '#host/files.ts'
 import type { Parsed } from '../arguments.ts'
 import type { Terminal } from '../terminal.ts'
 import { say } from '../text.ts'
-import { deps, withDatastore, withKeys } from './opening.ts'
+import { deps, placeAt, withDatastore, withKeys } from './opening.ts'
 import { type ImageFormat, sourceAt } from './source.ts'
 
 const textOf = (value: string | string[] | undefined) => (typeof value === 'string' ? value : undefined)
@@ -257,6 +258,21 @@ export async function gc(directory: string, parsed: Parsed, terminal: Terminal) 
       onPhase: (phase) => terminal.show(say(terminal.language, 'collecting', phase), true),
     })
     return { ...counts, freed: freedBytes }
+  })
+}
+
+/** Makes, or brings up to date, a copy in another directory. */
+export async function sync(from: string, to: string, { params }: Parsed, terminal: Terminal) {
+  return withDatastore(from, async (source) => {
+    await using place = placeAt(to)
+    await place.prepare()
+    return await syncDatastore(source, place, deps, {
+      namespace: textOf(params.namespace),
+      removesVanished: params['remove-vanished'] === '1',
+      rateBytesPerSecond: rateOf(params),
+      signal: terminal.signal,
+      onProgress: (done, all) => showProgress(terminal, 'packs', done, all),
+    })
   })
 }
 

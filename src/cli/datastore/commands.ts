@@ -166,6 +166,24 @@ const lines: readonly Line[] = [
     }),
   },
   {
+    words: ['sync'],
+    takes: ['dir', 'copy'],
+    en: 'Make a copy in another directory, or bring it up to date; needs no key, and goes on where it was cut off.',
+    ja: '別のディレクトリに複製を作る、または最新にする。鍵は不要。中断しても続きから再開する。',
+    options: {
+      namespace: { en: 'Only what is in it, and below.', ja: 'この名前空間とその下だけ。' },
+      'remove-vanished': { en: 'Remove what is gone at the source.', ja: '元にないものを削除する。', isFlag: true },
+      bwlimit: rate,
+    },
+    examples: [
+      'datastore sync /srv/backups /mnt/usb/backups',
+      'datastore sync /srv/backups /mnt/usb/backups --bwlimit 51200',
+    ],
+    act: async ([dir = '', copy = ''], parsed, terminal) => ({
+      rows: await (await import('./acts.ts')).sync(dir, copy, parsed, terminal),
+    }),
+  },
+  {
     words: ['repair'],
     takes: ['dir'],
     en: 'Make the index anew from the packs, when a part of it is lost or damaged.',
