@@ -8,6 +8,7 @@ import { Fault, isFault } from '#base/fault.ts'
 import type { ChunkIndex } from './chunk-index.ts'
 import { type ChunkKind, deltaFlag, kindOf, kinds, shortIdBytes } from './format.ts'
 import type { Keyring } from './keyring.ts'
+import { letGo } from '#base/let-go.ts'
 import { damagedPack, type OpenPack, openPack, packName, type PackEntry, unseal } from './pack.ts'
 import type { Place } from './place.ts'
 import type { Location } from './segment.ts'
@@ -87,7 +88,7 @@ export class ChunkReader {
     const pack = await this.#pack(first.pack)
     this.#remember(first.pack, pack)
     const bytes = await this.place.read(packName(first.pack), first.offset, last.offset + last.length - first.offset)
-    return run.map(({ id, location: { offset, length } }) => {
+    const chunks = run.map(({ id, location: { offset, length } }) => {
       const entry = entryAt(pack, offset)
       if (!entry || entry.length !== length || entry.id.compare(id, 0, shortIdBytes, 0, shortIdBytes) !== 0) {
         throw damagedPack(first.pack, `chunk ${shown(id)} is not where the index says`)
@@ -95,6 +96,8 @@ export class ChunkReader {
       const from = offset - first.offset
       return this.#opened(pack, first.pack, entry, bytes.subarray(from, from + length), kind)
     })
+    letGo(bytes)
+    return chunks
   }
 
   #opened(pack: OpenPack, packId: string, entry: PackEntry, sealed: Buffer, kind: ChunkKind): ReadChunk {
@@ -103,7 +106,9 @@ export class ChunkReader {
     if (!stored) throw damaged('its seal is broken')
     if (kindOf(entry.flags) !== kind) throw damaged(`it is of kind ${kindOf(entry.flags)} instead of ${kind}`)
     try {
-      return { content: contentOf(stored, entry.flags, entry.plainBytes), flags: entry.flags }
+      const content = contentOf(stored, entry.flags, entry.plainBytes)
+      if (content !== stored) letGo(stored)
+      return { content, flags: entry.flags }
     } catch (cause) {
       throw damaged('it cannot be decompressed', cause)
     }

@@ -9,6 +9,7 @@ import type { Random } from '#base/random.ts'
 import type { ChunkIndex } from './chunk-index.ts'
 import { type ChunkKind, kinds, packTargetBytes } from './format.ts'
 import type { Keyring } from './keyring.ts'
+import { letGo } from '#base/let-go.ts'
 import { NewChunks } from './new-chunks.ts'
 import { packName, PackWriter } from './pack.ts'
 import type { Place } from './place.ts'
@@ -53,7 +54,9 @@ export class ChunkWriter {
   async put(id: Buffer, kind: ChunkKind, content: Uint8Array): Promise<number> {
     if (await this.has(id)) return 0
     const { bytes, coding } = storedFormOf(content, this.#needs.level)
-    return this.store(id, bytes, content.length, coding | (kind << 4))
+    const stored = await this.store(id, bytes, content.length, coding | (kind << 4))
+    if (bytes !== content) letGo(bytes)
+    return stored
   }
 
   async has(id: Buffer): Promise<boolean> {

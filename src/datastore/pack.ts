@@ -54,7 +54,7 @@ export class PackWriter {
       isMetadata,
     }: { readonly keyring: Keyring; readonly random: Random; readonly isMetadata: boolean },
   ): Promise<PackWriter> {
-    const file = await AppendFile.create(path)
+    const file = await AppendFile.create(path, { takesOver: true })
     const salt = Buffer.from(random.bytes(saltBytes))
     const header = Buffer.alloc(packHeaderBytes)
     magic.copy(header)

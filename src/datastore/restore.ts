@@ -3,6 +3,7 @@ import { systemClock } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import { type BlockTarget, fileTarget } from '#backup/block-target.ts'
 import { readAhead } from '#backup/window.ts'
+import { letGo } from '#base/let-go.ts'
 import type { BackupReader, DiskPart } from './backup-reader.ts'
 
 const runsAhead = 4
@@ -49,11 +50,14 @@ async function restoreTo(
   let written = 0
   for await (const parts of readAhead(reader.runs(name), runsAhead, (read) => read())) {
     if (signal?.aborted) throw new Fault('aborted', `the restore of disk ${name} was interrupted`)
-    for (const { offset, content } of joined(parts)) {
+    const writes = joined(parts)
+    for (const { offset, content } of writes) {
       await target.write(offset, content)
       written += content.length
       onProgress?.({ disk: name, doneBytes: offset + content.length, sizeBytes })
+      letGo(content)
     }
+    for (const { content } of parts) letGo(content)
     const aheadMs = rateBytesPerSecond
       ? (written / rateBytesPerSecond) * 1000 - (systemClock.monotonic() - startedMs)
       : 0

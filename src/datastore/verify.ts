@@ -9,6 +9,7 @@ import { suspectsFolder } from './chunk-index.ts'
 import type { Datastore, OpenDatastore } from './datastore.ts'
 import { kinds } from './format.ts'
 import { goOn } from './go-on.ts'
+import { letGo } from '#base/let-go.ts'
 import { packName } from './pack.ts'
 import { printPoint, type RestorePoint } from './point.ts'
 
@@ -55,7 +56,9 @@ export async function verifyPacks(datastore: Datastore, options: VerifyOptions =
 async function isAsNamed({ place }: Datastore, name: string, sizeBytes: number): Promise<boolean> {
   const hash = createHash('sha256')
   for (let at = 0; at < sizeBytes; at += step) {
-    hash.update(await place.read(name, at, Math.min(step, sizeBytes - at)))
+    const bytes = await place.read(name, at, Math.min(step, sizeBytes - at))
+    hash.update(bytes)
+    letGo(bytes)
   }
   return name === packName(hash.digest('hex'))
 }
@@ -107,6 +110,7 @@ async function readAll(open: OpenDatastore, point: RestorePoint, options: Verify
       }
       chunks += 1
       bytes += chunk.content.length
+      letGo(chunk.content)
       if (chunks % 64 === 0) options.onProgress?.(bytes, all)
     }
   }
