@@ -20,8 +20,10 @@ export interface DrillRecord {
   readonly id: string
   readonly node: string
   readonly upid: string
-  /** `vm/100`. */
+  /** `vm/100`, `ct/101`. */
   readonly guest: string
+  /** In the words of the API: `qemu`, `lxc`. Absent in records from before there were containers. */
+  readonly kind?: string
   readonly name?: string
   /** Volume id of the restore point. */
   readonly archive: string
