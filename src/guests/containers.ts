@@ -4,6 +4,7 @@ import { Fault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import type { Argv } from '#host/host.ts'
 import { mountPoints } from '#host/mount.ts'
+import { inNetns } from '#host/netns.ts'
 import type { Options } from './config.ts'
 import { closeVolumes, mountsDirOf, openVolumes, type VolumeNeeds } from './lxc/volumes.ts'
 import { GuestMachines } from './machines.ts'
@@ -67,26 +68,32 @@ export class GuestContainers extends GuestMachines {
   /** Runs a program inside to its end. @throws Fault `conflict` 'CT 100 not running', `timeout`, `exhausted` */
   async runInside(vmid: Vmid, { command, ...how }: RunInside): Promise<RanInside> {
     await this.documents.get(vmid, 'lxc')
-    const { options } = await this.lxc.requireRunning(vmid)
+    const { options, netns } = await this.lxc.requireRunning(vmid)
     if (await this.lxc.isFrozen(vmid)) {
       throw new Fault('conflict', `CT ${vmid} is suspended`, { remedy: `Let it go on: hako ct resume ${vmid}.` })
     }
-    return this.#host.run(this.lxc.attachArgv(vmid, command, options), { ...how, okCodes: allCodes, cwd: '/' })
+    const argv = beside(netns, this.lxc.attachArgv(vmid, command, options))
+    return this.#host.run(argv, { ...how, okCodes: allCodes, cwd: '/' })
   }
 
   /** The command that joins a terminal to the container, in the way its options say. */
   async terminalArgv(vmid: Vmid): Promise<Argv> {
     const { options } = await this.documents.get(vmid, 'lxc')
-    const { options: running } = await this.lxc.requireRunning(vmid)
+    const { options: running, netns } = await this.lxc.requireRunning(vmid)
     switch (options.cmode) {
       case 'shell':
-        return this.lxc.attachArgv(vmid, ['/bin/sh', '-l'], running)
+        return beside(netns, this.lxc.attachArgv(vmid, ['/bin/sh', '-l'], running))
       case 'console':
-        return this.lxc.consoleArgv(vmid, 0)
+        return beside(netns, this.lxc.consoleArgv(vmid, 0))
       default:
-        return this.lxc.consoleArgv(vmid, -1)
+        return beside(netns, this.lxc.consoleArgv(vmid, -1))
     }
   }
+}
+
+/** Where its monitor is: that listens at a socket whose name means nothing in other networks. */
+function beside(netns: string, argv: Argv): Argv {
+  return inNetns(netns === '' ? undefined : netns, argv)
 }
 
 const allCodes = Array.from({ length: 256 }, (_, code) => code)
