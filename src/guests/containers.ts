@@ -5,7 +5,7 @@ import type { Vmid } from '#base/ids.ts'
 import type { Argv } from '#host/host.ts'
 import { mountPoints } from '#host/mount.ts'
 import type { Options } from './config.ts'
-import { closeVolumes, mountsDirOf, openVolumes, type VolumeNeeds } from './lxc/volumes.ts'
+import { closeVolumes, joinVolumes, mountsDirOf, openVolumes, type VolumeNeeds } from './lxc/volumes.ts'
 import { GuestMachines } from './machines.ts'
 import type { RegistryNeeds } from './registry.ts'
 
@@ -45,6 +45,30 @@ export class GuestContainers extends GuestMachines {
     } finally {
       await this.closeVolumes(vmid)
     }
+  }
+
+  /**
+   * Shows volumes until they are closed: of a running container, where they are mounted for it.
+   * @param how.isReadOnly nothing of what is mounted for this is written to
+   */
+  async openVolumes(
+    vmid: Vmid,
+    options: Options,
+    how: { readonly isReadOnly?: boolean } = {},
+  ): Promise<Readonly<Record<string, string>>> {
+    try {
+      return await openVolumes(this.#volumeNeeds, vmid, options, how)
+    } catch (cause) {
+      if (!(await this.records.running(vmid))) await this.closeVolumes(vmid)
+      throw cause
+    }
+  }
+
+  /** As `withVolumes`, all of them in one tree, as the container will see them. They are empty. */
+  async withWholeTree<T>(vmid: Vmid, options: Options, act: (root: string) => Promise<T>): Promise<T> {
+    return this.withVolumes(vmid, options, async (places) =>
+      act(await joinVolumes(this.#volumeNeeds, vmid, options, places)),
+    )
   }
 
   /** For whoever undoes the work of a process that died with volumes open. Idempotent. */

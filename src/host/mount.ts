@@ -51,6 +51,11 @@ export async function mountLoop(
   await host.run(['mount', '-o', ['loop', ...options].join(','), image, target])
 }
 
+/** Shows a folder at another place as well. */
+export async function bindMount(host: Host, source: string, target: string): Promise<void> {
+  await host.run(['mount', '--bind', source, target])
+}
+
 /** Lets the loop device behind a mount see that its image has grown, and returns it. */
 export async function growLoopOf(host: Host, target: string): Promise<string> {
   const { stdout } = await host.run(['findmnt', '--noheadings', '--output', 'SOURCE', '--mountpoint', target])

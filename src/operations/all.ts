@@ -26,6 +26,7 @@ import { resizeVolume } from './guest/resize-container.ts'
 import { rollbackGuest } from './guest/rollback.ts'
 import { rebootContainer, rebootGuest, shutdownContainer, shutdownGuest } from './guest/shutdown.ts'
 import { snapshotGuest } from './guest/snapshot.ts'
+import { restoreContainer } from './guest/restore-container.ts'
 import { restoreGuest } from './guest/restore.ts'
 import { startContainer, startGuest } from './guest/start.ts'
 import { templateGuest } from './guest/template.ts'
@@ -79,6 +80,7 @@ export const allOperations = operationsByName([
   restartService,
   resizeDisk,
   resizeVolume,
+  restoreContainer,
   restoreGuest,
   resumeContainer,
   resumeGuest,

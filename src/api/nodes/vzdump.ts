@@ -68,6 +68,13 @@ const decisive = {
       default: defaults.ionice,
     }),
   ),
+  'exclude-path': optional(
+    array(string({ maxLength: 4096 }), {
+      description:
+        'Of containers: leave these paths out. Patterns; with a leading slash of the root, else of every folder.',
+    }),
+  ),
+  stdexcludes: optional(boolean({ description: 'Of containers: leave temporary files out.', default: true })),
   lockwait: minutes('Minutes to wait for a guest another task holds.', defaults.lockwait),
   stopwait: minutes('Minutes a guest may take to shut down.', defaults.stopwait),
   'job-id': optional(string({ description: 'Backup job it is a run of.', pattern: /\S+/, maxLength: 50 })),
@@ -100,10 +107,10 @@ const harmless = {
   zstd: optional(integer({ description: 'Without effect.', minimum: 0, maximum: 1024, default: 1 })),
   pigz: optional(integer({ description: 'Without effect.', minimum: 0, maximum: 1024, default: 0 })),
   'pbs-change-detection-mode': optional(
-    enumOf(['legacy', 'data', 'metadata'], { description: 'For containers only.' }),
+    enumOf(['legacy', 'data', 'metadata'], {
+      description: 'Without effect: a file is read where anything about it has changed.',
+    }),
   ),
-  'exclude-path': optional(array(string({ maxLength: 4096 }), { description: 'For containers only.' })),
-  stdexcludes: optional(boolean({ description: 'For containers only.', default: true })),
   'notification-mode': optional(
     enumOf(['auto', 'legacy-sendmail', 'notification-system'], {
       description: 'Mails are all there is.',

@@ -4,17 +4,18 @@
  *
  * Mounts lie below one folder per guest, so whoever cleans up finds them all without being told, also after a crash.
  */
-import { rm } from 'node:fs/promises'
+import { chown, mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { KiB } from '#base/bytes.ts'
 import { Fault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import { checkExt4, ext4BytesOf, growExt4 } from '#host/ext4.ts'
 import type { Host } from '#host/host.ts'
-import { makeDirectory } from '#host/files.ts'
-import { mountLoop, mountPoints, unmountBelow } from '#host/mount.ts'
+import { codeOf, makeDirectory } from '#host/files.ts'
+import { bindMount, mountLoop, mountPoints, unmountBelow } from '#host/mount.ts'
 import type { Options } from '../config.ts'
 import type { GuestStorage } from '../needs.ts'
+import { rootOf } from './idmap.ts'
 import { type Mount, mountsOf, wishOf } from './mountpoint.ts'
 
 export interface VolumeNeeds {
@@ -36,13 +37,19 @@ export async function openVolumes(
   needs: VolumeNeeds,
   vmid: Vmid,
   options: Options,
+  { isReadOnly = false }: { readonly isReadOnly?: boolean } = {},
 ): Promise<Readonly<Record<string, string>>> {
   const places: Record<string, string> = {}
-  for (const mount of mountsOf(options)) places[mount.name] = await openVolume(needs, vmid, mount)
+  for (const mount of mountsOf(options)) places[mount.name] = await openVolume(needs, vmid, mount, isReadOnly)
   return places
 }
 
-async function openVolume({ host, storage, runDir }: VolumeNeeds, vmid: Vmid, mount: Mount): Promise<string> {
+async function openVolume(
+  { host, storage, runDir }: VolumeNeeds,
+  vmid: Vmid,
+  mount: Mount,
+  isReadOnly: boolean,
+): Promise<string> {
   const wish = wishOf(mount)
   if (wish.kind === 'path') return wish.path
   if (wish.kind === 'allocate') throw new Fault('conflict', `${mount.name} of CT ${vmid} has no volume yet`)
@@ -54,13 +61,65 @@ async function openVolume({ host, storage, runDir }: VolumeNeeds, vmid: Vmid, mo
   await makeDirectory(join(runDir, 'mounts'))
   await makeDirectory(mountsDirOf(runDir, vmid))
   if (!(await mountPoints()).includes(target)) {
-    await followImage(host, path, sizeBytes)
+    if (!isReadOnly) await followImage(host, path, sizeBytes)
     const { mountoptions, acl } = mount.values
     const more = typeof mountoptions === 'string' ? mountoptions.split(';') : []
-    const options = ['rw', 'nodev', ...more, ...(acl === undefined ? [] : [acl === true ? 'acl' : 'noacl'])]
+    const options = [
+      isReadOnly ? 'ro' : 'rw',
+      'nodev',
+      ...more,
+      ...(acl === undefined ? [] : [acl === true ? 'acl' : 'noacl']),
+    ]
     await mountLoop(host, { image: path, target, options })
   }
   return target
+}
+
+/**
+ * Mounts the volumes into one another, at the paths inside. Only for empty ones: in others a link may stand in the way.
+ * Undone by `closeVolumes`.
+ */
+export async function joinVolumes(
+  { host, runDir }: Omit<VolumeNeeds, 'storage'>,
+  vmid: Vmid,
+  options: Options,
+  places: Readonly<Record<string, string>>,
+): Promise<string> {
+  const root = rootOf(options)
+  const whole = join(mountsDirOf(runDir, vmid), 'whole')
+  await makeDirectory(join(runDir, 'mounts'))
+  await makeDirectory(whole)
+  const byDepth = mountsOf(options).toSorted((a, b) => depthOf(a) - depthOf(b))
+  for (const { name, path } of byDepth) {
+    const place = places[name]
+    if (place === undefined) continue
+    let target = whole
+    for (const folder of foldersOf(path)) {
+      target = join(target, folder)
+      if (await isMade(target)) await chown(target, root, root)
+    }
+    await bindMount(host, place, target)
+  }
+  return whole
+}
+
+function foldersOf(path: string): string[] {
+  const folders = path.split('/').filter((part) => part !== '' && part !== '.')
+  if (folders.includes('..')) throw new Fault('invalid', `'${path}' is no plain path of a mount point`)
+  return folders
+}
+
+const depthOf = ({ path }: Mount) => foldersOf(path).length
+
+/** Makes the folder; false when it is there. */
+async function isMade(path: string): Promise<boolean> {
+  try {
+    await mkdir(path, { mode: 0o755 })
+    return true
+  } catch (cause) {
+    if (codeOf(cause) === 'EEXIST') return false
+    throw cause
+  }
 }
 
 /** What is smaller than its image by more than an odd end could not grow under what ran in it, and grows now. */

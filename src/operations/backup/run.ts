@@ -11,8 +11,8 @@ import { operation } from '#tasks/operation.ts'
 import { heldLocks } from '#tasks/lock.ts'
 import { backUpEveryGuest } from './every-guest.ts'
 import { giveBackSpace } from './give-back.ts'
-import { leaveGuest } from './guest-source.ts'
-import type { BackupDeps, BackupHow } from './one-guest.ts'
+import type { BackupDeps, BackupHow } from './half.ts'
+import { halfFor } from './halves.ts'
 import type { PruneDeps } from './prune.ts'
 import type { Notify } from './report.ts'
 
@@ -82,7 +82,7 @@ async function restoreGuestState(about: {
   const { params, deps, running, vmid } = about
   const guest = asVmid(vmid)
   if (!(await deps.guests.exists(guest))) return
-  await leaveGuest(deps, guest)
+  await halfFor(await deps.guests.kindOf(guest)).leave(deps, guest)
   const isStoppedByUs = params.mode === 'stop' && running.includes(vmid)
   if (isStoppedByUs && !(await deps.guests.isRunning(guest))) await deps.guests.start(guest)
 }
@@ -90,9 +90,7 @@ async function restoreGuestState(about: {
 /** One that does not exist fails when its turn comes; the others are backed up. */
 async function chosen({ vmids, all, exclude = [] }: BackupGuests, deps: BackupDeps): Promise<number[]> {
   if (!all) return [...new Set(vmids)]
-  // Backups know virtual machines alone; a container that is named fails when its turn comes.
-  const guests = (await deps.guests.list()).filter(({ kind }) => kind === 'qemu')
-  return guests.map(({ vmid }) => Number(vmid)).filter((vmid) => !exclude.includes(vmid))
+  return (await deps.guests.list()).map(({ vmid }) => Number(vmid)).filter((vmid) => !exclude.includes(vmid))
 }
 
 async function isRunning(deps: BackupDeps, vmid: number): Promise<boolean> {

@@ -122,7 +122,7 @@ function planClone(
 }
 
 /** A wish for a volume of the same kind and size. */
-function emptyLike(mount: Mount, storage: string): string {
+export function emptyLike(mount: Mount, storage: string): string {
   const { size } = mount.values
   const bytes = typeof size === 'string' ? parseSize(size) : 0
   return printMount(mount, { volume: `${storage}:${bytes / GiB}`, size: undefined })

@@ -1,0 +1,230 @@
+/**
+ * Backups of containers: the files of its root and of the mount points that ask for it, as trees.
+ *
+ * A running container is read twice in mode `suspend`: beside it, which takes as long as it takes, and once more what
+ * changed meanwhile, while it is held still. A stopped one is read once. In mode `snapshot` it is held still for as long
+ * as the storage takes to keep the moment, and read from that.
+ */
+import { humanSize } from '#base/bytes.ts'
+import type { Vmid } from '#base/ids.ts'
+import { treeSource } from '#backup/tree/source.ts'
+import type { BackupWriter } from '#backup/writer.ts'
+import { hostnameOf } from '#guests/config.ts'
+import { isUnprivileged } from '#guests/lxc/features.ts'
+import { idMapOf } from '#guests/lxc/idmap.ts'
+import { guestConfNames } from './guest-conf.ts'
+import { type GuestTree, type LeftOutMount, treesToBackUp } from './guest-trees.ts'
+import type { BackupDeps, BackupHalf, BackupMode, GuestToBackUp, ReadableGuest, WhatWasRead } from './half.ts'
+import { letGoOn, whileStill } from './still-container.ts'
+import { excludesBelow } from './tree-excludes.ts'
+import { whileDown } from './while-down.ts'
+
+export const containerHalf: BackupHalf = {
+  kind: 'lxc',
+  type: 'ct',
+  confName: guestConfNames.ct,
+  nameOf: hostnameOf,
+  modeFor,
+  open,
+  leave,
+}
+
+/** Of the container as it runs. */
+function treesOf({ config }: GuestToBackUp): { included: GuestTree[]; leftOut: LeftOutMount[] } {
+  return treesToBackUp(config.running ?? config.options)
+}
+
+async function modeFor(guest: GuestToBackUp): Promise<BackupMode> {
+  const { wasRunning, context } = guest
+  const { how, log, deps } = context
+  if (!wasRunning) return 'stop'
+  if (how.mode !== 'snapshot') return how.mode
+  for (const { volid } of treesOf(guest).included) {
+    if (await hasSnapshots(deps, volid)) continue
+    // Words that people who come from Proxmox VE look for.
+    log('mode failure - some volumes do not support snapshots')
+    log("trying 'suspend' mode instead")
+    return 'suspend'
+  }
+  return 'snapshot'
+}
+
+async function open(guest: GuestToBackUp, mode: BackupMode): Promise<ReadableGuest> {
+  const { vmid, context } = guest
+  const trees = treesOf(guest)
+  say(trees, context.log)
+  const read: Reading = { guest, mode, ...trees }
+  switch (mode) {
+    case 'snapshot':
+      return fromSnapshots(read)
+    case 'suspend':
+      return besideAndStill(read)
+    case 'stop':
+      return guest.wasRunning ? whileDown(guest, () => atRest(read)) : atRest(read)
+    default:
+      return mode satisfies never
+  }
+}
+
+interface Reading {
+  readonly guest: GuestToBackUp
+  readonly mode: BackupMode
+  readonly included: readonly GuestTree[]
+  readonly leftOut: readonly LeftOutMount[]
+}
+
+/** As Proxmox VE says it. */
+function say({ included, leftOut }: Pick<Reading, 'included' | 'leftOut'>, log: (line: string) => void): void {
+  for (const { name, path } of included) log(`including mount point ${name} ('${path}') in backup`)
+  for (const { mount, path, reason } of leftOut) {
+    const kind = reason === 'disabled' ? 'volume' : 'bind'
+    log(`excluding ${kind} mount point ${mount} ('${path}') from backup (${reason})`)
+  }
+}
+
+/** A container that does not run: nobody changes its files, for its lock is ours. */
+async function atRest(reading: Reading): Promise<ReadableGuest> {
+  const { guest, included } = reading
+  const { deps } = guest.context
+  const takenMs = deps.clock.now()
+  const places = await placesOf(guest, included, { isReadOnly: true })
+  return {
+    async read(writer) {
+      await readTrees(reading, places, 'read', (name, source, options) => writer.addTree(name, source, options))
+      return { takenMs, facts: factsOf(reading, { state: 'not-frozen', reason: 'the guest is stopped' }) }
+    },
+    [Symbol.asyncDispose]: () => deps.guests.closeVolumes(guest.vmid),
+  }
+}
+
+/** A container that runs and goes on: read beside it first, then held still for what changed meanwhile. */
+async function besideAndStill(reading: Reading): Promise<ReadableGuest> {
+  const { guest, included } = reading
+  const { vmid, context } = guest
+  const { deps, log } = context
+  const places = await placesOf(guest, included)
+  return {
+    async read(writer) {
+      log('starting first pass beside the running guest')
+      await readTrees(reading, places, 'first pass', (name, source, options) =>
+        writer.readAheadTree(name, source, options),
+      )
+      log('suspending guest')
+      const { result: takenMs, heldMs } = await whileStill(deps, vmid, async () => {
+        const now = deps.clock.now()
+        await readTrees(reading, places, 'read', (name, source, options) => writer.addTree(name, source, options))
+        return now
+      })
+      log(`guest is online again after ${(heldMs / 1000).toFixed(heldMs < 10_000 ? 1 : 0)} seconds`)
+      return { takenMs, facts: factsOf(reading, heldFacts(heldMs, included), heldMs) }
+    },
+    [Symbol.asyncDispose]: () => leave(deps, vmid),
+  }
+}
+
+/** A container that runs, read from what its storages keep of one moment. */
+async function fromSnapshots(reading: Reading): Promise<ReadableGuest> {
+  const { guest, included } = reading
+  const { vmid, context } = guest
+  const { deps, log } = context
+  await using undo = new AsyncDisposableStack()
+  undo.defer(() => leave(deps, vmid))
+  // What a process that died has left is of another moment.
+  await dropMoments(
+    deps,
+    included.map(({ volid }) => volid),
+  )
+  log('create storage snapshot')
+  const { result: takenMs, heldMs } = await whileStill(deps, vmid, async () => {
+    const now = deps.clock.now()
+    for (const { volid } of included) await takeMoment(deps, volid)
+    return now
+  })
+  log(`the guest was held still for ${heldMs} ms`)
+  const places: Record<string, string> = {}
+  for (const { name, volid } of included) places[name] = await placeOfMoment(deps, volid)
+  const release = undo.move()
+  return {
+    async read(writer) {
+      await readTrees(reading, places, 'read', (name, source, options) => writer.addTree(name, source, options))
+      return { takenMs, facts: factsOf(reading, heldFacts(heldMs, included), heldMs) }
+    },
+    [Symbol.asyncDispose]: () => release.disposeAsync(),
+  }
+}
+
+/** Where the trees are on the node: of a running container, where they are mounted for it. */
+function placesOf(
+  { vmid, config, context: { deps } }: GuestToBackUp,
+  trees: readonly GuestTree[],
+  how: { readonly isReadOnly?: boolean } = {},
+): Promise<Readonly<Record<string, string>>> {
+  const options = config.running ?? config.options
+  const texts = Object.fromEntries(trees.map(({ name }) => [name, options[name] ?? '']))
+  return deps.guests.openVolumes(vmid, texts, how)
+}
+
+const heldFacts = (durationMs: number, { length }: readonly GuestTree[]) => ({
+  state: 'frozen' as const,
+  fileSystems: length,
+  durationMs,
+})
+
+function factsOf(
+  { guest: { wasRunning, config, context }, mode, leftOut }: Reading,
+  freeze: FreezeVerdict,
+  heldMs = 0,
+): WhatWasRead['facts'] {
+  return {
+    mode,
+    wasRunning,
+    node: context.deps.settings.node,
+    freeze: { ...freeze },
+    heldMs,
+    unprivileged: isUnprivileged(config.options),
+    leftOut: leftOut.map(({ mount, reason }) => ({ mount, reason })),
+    excluded: patternsOf(context.how),
+  }
+}
+
+/** Takes out whatever a backup put in, of this process or one that died. */
+async function leave(deps: BackupDeps, vmid: Vmid): Promise<void> {
+  const { guests } = deps
+  await letGoOn(guests, vmid)
+  const { options, running = options } = await guests.config(vmid, 'lxc')
+  await dropMoments(
+    deps,
+    treesToBackUp(running).included.map(({ volid }) => volid),
+  )
+  if (!(await guests.isRunning(vmid))) await guests.closeVolumes(vmid)
+}
+
+type AddTree = (name: string, source: TreeSource, options: AddTreeOptions) => Promise<ReadTree>
+
+/** Reads all trees in turn. */
+async function readTrees(
+  { guest, included }: Reading,
+  places: Readonly<Record<string, string>>,
+  phase: string,
+  add: AddTree,
+): Promise<void> {
+  const { config, context } = guest
+  const { deps, how, log, progress, signal } = context
+  for (const [number, { name, path }] of included.entries()) {
+    const source = treeSource({
+      root: places[name] ?? '',
+      idMap: idMapOf(config.running ?? config.options),
+      excludes: patternsBelow(path, patternsOf(how)),
+    })
+    const startedMs = deps.clock.monotonic()
+    const read = await add(name, source, {
+      signal,
+      rateBytesPerSecond: how.bwlimit ? how.bwlimit * 1024 : undefined,
+      onProgress: ({ fraction }) => progress(`${phase} ${name}`, (number + fraction) / included.length),
+    })
+    const tookSeconds = ((deps.clock.monotonic() - startedMs) / 1000).toFixed(1)
+    log(
+      `${name}: ${read.entries} files, ${humanSize(read.dataBytes)} of data, ${humanSize(read.newStoredBytes)} stored anew, ${tookSeconds} s`,
+    )
+  }
+}
