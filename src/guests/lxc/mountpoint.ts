@@ -11,7 +11,6 @@ import type { PropertyFormat, PropertyKey, Schema } from '#base/schema/schema.ts
 import type { Options } from '../config.ts'
 
 export const mountCount = 256
-export const unusedCount = 256
 
 const key = (schema: Schema): PropertyKey => ({ schema: optional(schema) })
 const idmapPattern = /passthrough|[ug]:[0-9]+:[0-9]+:[1-9][0-9]*(?:;[ug]:[0-9]+:[0-9]+:[1-9][0-9]*)*/
