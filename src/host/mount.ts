@@ -11,6 +11,9 @@ import { waitFor } from '#base/clock.ts'
 import { makeDirectory } from './files.ts'
 import type { Host } from './host.ts'
 
+/** Of a slow disk and a large memory. */
+const writeOutLimitMs = 10 * 60_000
+
 export interface MountImage {
   /** A raw image, or a block device. */
   readonly image: string
@@ -57,6 +60,27 @@ export async function growLoopOf(host: Host, target: string): Promise<string> {
   const device = stdout.trim()
   await host.run(['losetup', '--set-capacity', device])
   return device
+}
+
+/**
+ * Holds a mounted file system still, with everything on its disk, so that a copy of the disk is as after a clean
+ * unmount. Who writes to it waits until `thaw`.
+ */
+export async function freeze(host: Host, target: string): Promise<void> {
+  await host.run(['fsfreeze', '--freeze', target])
+}
+
+/** Undoes `freeze`. Idempotent. */
+export async function thaw(host: Host, target: string): Promise<void> {
+  const { code, stderr } = await host.run(['fsfreeze', '--unfreeze', target], { okCodes: [0, 1] })
+  if (code !== 0 && !/Invalid argument/.test(stderr)) {
+    throw new Fault('failed', `'${target}' could not be thawed: ${stderr.trim()}`)
+  }
+}
+
+/** Writes out what a mounted file system holds in memory. */
+export async function writeOut(host: Host, target: string): Promise<void> {
+  await host.run(['sync', '--file-system', target], { timeoutMs: writeOutLimitMs })
 }
 
 /** Unmounts, asking again while somebody still uses it. Idempotent. @throws Fault `timeout` when in use for long. */

@@ -77,9 +77,9 @@ export async function copyImage(
 }
 
 /** The refusal clients know. */
-export function noSnapshots(why?: string): Fault {
+export function noSnapshots(why?: string, remedy = 'move it to format qcow2 first'): Fault {
   return new Fault('failed', 'snapshot feature is not available', {
-    remedy: `${why ?? 'Some disk of the guest'} cannot hold snapshots: move it to format qcow2 first.`,
+    remedy: `${why ?? 'Some disk of the guest'} cannot hold snapshots: ${remedy}.`,
   })
 }
 

@@ -116,6 +116,11 @@ export function volumesIn(options: Options): { readonly name: string; readonly v
   return [...mounts, ...unused]
 }
 
+/** Volumes that are mounted; not those that are unused. */
+export function mountedVolumes(options: Options): { readonly name: string; readonly volid: VolumeId }[] {
+  return volumesIn(options).filter(({ name }) => isMountName(name))
+}
+
 /** What is remembered of its size; 0 for a folder without one. */
 export function rememberedSize({ values }: Mount): number {
   return typeof values.size === 'string' ? parseSize(values.size) : 0

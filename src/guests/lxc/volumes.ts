@@ -8,14 +8,14 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { KiB } from '#base/bytes.ts'
 import { Fault } from '#base/fault.ts'
-import type { Vmid } from '#base/ids.ts'
+import type { Vmid, VolumeId } from '#base/ids.ts'
 import { checkExt4, ext4BytesOf, growExt4 } from '#host/ext4.ts'
 import type { Host } from '#host/host.ts'
 import { makeDirectory } from '#host/files.ts'
 import { mountLoop, mountPoints, unmountBelow } from '#host/mount.ts'
 import type { Options } from '../config.ts'
 import type { GuestStorage } from '../needs.ts'
-import { type Mount, mountsOf, wishOf } from './mountpoint.ts'
+import { type Mount, mountedVolumes, mountsOf, wishOf } from './mountpoint.ts'
 
 export interface VolumeNeeds {
   readonly host: Host
@@ -69,6 +69,16 @@ async function followImage(host: Host, path: string, sizeBytes: number): Promise
   if (bytes === undefined || sizeBytes - bytes < oddEndBytes) return
   await checkExt4(host, path)
   await growExt4(host, path)
+}
+
+/** Where the images of a running container are mounted. */
+export async function mountedImages(runDir: string, vmid: Vmid, options: Options): Promise<string[]> {
+  const isImage = ({ volid }: { readonly volid: VolumeId }) => volid.endsWith('.raw')
+  const targets = mountedVolumes(options)
+    .filter(isImage)
+    .map(({ name }) => join(mountsDirOf(runDir, vmid), name))
+  const mounted = await mountPoints()
+  return targets.filter((target) => mounted.includes(target))
 }
 
 /** Undoes `openVolumes`. Idempotent. */
