@@ -34,22 +34,26 @@ export class GuestContainers extends GuestMachines {
     this.#volumeNeeds = { ...needs, runDir: needs.settings.runDir }
   }
 
-  /** Shows the volumes of a container that does not run, for as long as `act` takes. */
+  /**
+   * Shows volumes of a container that does not run, for as long as `act` takes.
+   * @param at as they are in that snapshot, only to be read; then the container may run
+   */
   async withVolumes<T>(
     vmid: Vmid,
     options: Options,
     act: (places: Readonly<Record<string, string>>) => Promise<T>,
+    at?: string,
   ): Promise<T> {
     try {
-      return await act(await openVolumes(this.#volumeNeeds, vmid, options))
+      return await act(await openVolumes(this.#volumeNeeds, vmid, options, at))
     } finally {
-      await this.closeVolumes(vmid)
+      await this.closeVolumes(vmid, at)
     }
   }
 
   /** For whoever undoes the work of a process that died with volumes open. Idempotent. */
-  async closeVolumes(vmid: Vmid): Promise<void> {
-    await closeVolumes(this.#volumeNeeds, vmid)
+  async closeVolumes(vmid: Vmid, at?: string): Promise<void> {
+    await closeVolumes(this.#volumeNeeds, vmid, at)
   }
 
   /** Where an image of a running container is mounted; undefined when it is not. */

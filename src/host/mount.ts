@@ -6,6 +6,7 @@
  * crash that skips the scope leaves one mount, which `unmountBelow` finds.
  */
 import { readFile } from 'node:fs/promises'
+import { dirname, relative } from 'node:path'
 import { Fault } from '#base/fault.ts'
 import { waitFor } from '#base/clock.ts'
 import { makeDirectory } from './files.ts'
@@ -52,6 +53,39 @@ export async function mountLoop(
 ): Promise<void> {
   await makeDirectory(target)
   await host.run(['mount', '-o', ['loop', ...options].join(','), image, target])
+}
+
+export interface Overlay {
+  /** Takes what is written. */
+  readonly upper: string
+  readonly work: string
+  /** Only read; the nearest first. */
+  readonly lowers: readonly string[]
+  readonly target: string
+}
+
+/**
+ * Mounts folders on top of one another until somebody unmounts them.
+ *
+ * Only root of the node can say anything to the kernel about how layers belong together (attributes `trusted.*`, which a
+ * user namespace never may write), and what a layer says of others by such attributes is believed for whiteouts and
+ * opaque folders alone, never for another place (`redirect_dir`) or another file's content (`metacopy`).
+ */
+export async function mountOverlay(host: Host, { upper, work, lowers, target }: Overlay): Promise<void> {
+  await makeDirectory(target)
+  const all = [upper, work, ...lowers]
+  // Paths of people may hold what separates options; from here on they are names of ours.
+  const cwd = commonFolder(all)
+  const [over, own, ...under] = all.map((path) => relative(cwd, path))
+  const layers = [`lowerdir=${under.join(':')}`, `upperdir=${over}`, `workdir=${own}`]
+  const how = ['rw', 'nodev', 'redirect_dir=off', 'metacopy=off', 'index=off', ...layers]
+  await host.run(['mount', '-t', 'overlay', '-o', how.join(','), 'overlay', target], { cwd })
+}
+
+function commonFolder(paths: readonly string[]): string {
+  const [first = [], ...others] = paths.map((path) => dirname(path).split('/'))
+  const end = first.findIndex((part, at) => others.some((parts) => parts[at] !== part))
+  return (end === -1 ? first : first.slice(0, end)).join('/') || '/'
 }
 
 /** Lets the loop device behind a mount see that its image has grown, and returns it. */
