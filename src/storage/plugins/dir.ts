@@ -33,7 +33,15 @@ export const dir = storagePlugin({
   type: 'dir',
   content: contentTypes,
   defaultContent: ['images', 'rootdir'],
-  features: { formats: imageFormats, sparse: true, shared: false, snapshots: ['qcow2'], linkedClones: true },
+  features: {
+    formats: imageFormats,
+    sparse: true,
+    shared: false,
+    snapshots: ['qcow2'],
+    openSnapshots: [],
+    linkedClones: true,
+    trees: { snapshots: false, links: false, limits: false },
+  },
   config: {
     path: string({ description: 'Folder that holds everything.', pattern: pathPattern, maxLength: 1024 }),
     'create-base-path': optional(boolean({ description: 'Make the folder when it does not exist.', default: true })),
