@@ -86,7 +86,12 @@ async function openTree({ host, storage, target }: Shown, volid: VolumeId): Prom
 }
 
 /** @param kept the file of a snapshot of the image */
-async function openImage({ host, storage, target }: Shown, mount: Mount, volid: VolumeId, kept?: string): Promise<string> {
+async function openImage(
+  { host, storage, target }: Shown,
+  mount: Mount,
+  volid: VolumeId,
+  kept?: string,
+): Promise<string> {
   const { path, sizeBytes } = await storage.location(volid)
   await makeWay(target)
   if ((await mountPoints()).includes(target)) return target

@@ -6,20 +6,21 @@
  * copied as it was at one moment, which its storages hold as a snapshot meanwhile; where they cannot, nothing says so by
  * pretending.
  */
-import { GiB, parseSize } from '#base/bytes.ts'
 import { Fault, invalid, isFault } from '#base/fault.ts'
-import { asVmid, splitVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
+import { asVmid, type Vmid, type VolumeId } from '#base/ids.ts'
 import { type GuestConfig, hostnameOf, isTemplate, type Options } from '#guests/config.ts'
 import { fresh } from '#guests/lxc/change.ts'
-import { type Mount, mountedVolumes, mountOf, mountsOf, printMount, wishOf } from '#guests/lxc/mountpoint.ts'
+import { mountedVolumes, mountOf, mountsOf, printMount, wishOf } from '#guests/lxc/mountpoint.ts'
 import { factsOfNode } from '#guests/lxc/node-facts.ts'
 import { setUpCopy } from '#guests/lxc/setup/set-up.ts'
 import { insideOf, toldOf } from '#guests/lxc/told.ts'
 import { copyTree } from '#host/copy-tree.ts'
+import type { StorageService } from '#storage/service.ts'
 import { isBase, parseVolumeId } from '#storage/volume.ts'
 import { operation } from '#tasks/operation.ts'
 import { markOf } from '../storage/aside.ts'
-import { makeMounts, type MountContext } from './container-volumes.ts'
+import type { MountContext } from './container-volumes.ts'
+import { type CopiedMounts, copyVolumes } from './copy-container-volumes.ts'
 import type { CreateContainerDeps } from './create-container.ts'
 import { intoPool } from './last-steps.ts'
 import { requireSnapshot } from './snapshot-config.ts'
@@ -56,6 +57,7 @@ export const cloneContainer = operation<CloneContainer, CreateContainerDeps>('vz
       const plan = planClone(config, params)
       const isRunning = await deps.guests.isRunning(vmid)
       const isMoving = isRunning && !plan.isLinked && params.snapshot === undefined
+      if (plan.isLinked) await requireLinks(deps.storage, plan.volumes)
       if (isMoving) await requireMoment(deps, vmid, plan.volumes)
       await deps.guests.reserve(newid, task.upid, 'lxc')
       const before = await volumesOf(deps.storage, newid)
@@ -80,37 +82,40 @@ export const cloneContainer = operation<CloneContainer, CreateContainerDeps>('vz
     always: true,
   })
   .step('volumes', {
-    do: ({ params, deps, done, log }): Promise<Record<string, string>> => {
-      const { options, isLinked } = done.reservation
+    do: async ({ params, deps, done, log, signal, task }): Promise<CopiedMounts> => {
+      const { options, isLinked, isMoving } = done.reservation
       const context = { vmid: asVmid(params.newid), storage: deps.storage, host: deps.host, log }
-      if (isLinked) return linkVolumes(options, context)
-      const wishes = emptyMounts(options, params.storage)
-      return makeMounts({ ...options, ...wishes }, Object.keys(wishes), context)
+      if (isLinked) return { mounts: await linkVolumes(options, context), empty: [] }
+      const snapshot = isMoving ? tagOf(task.upid) : params.snapshot
+      return copyVolumes(options, { ...context, snapshot, to: params.storage, signal })
     },
     undo: async ({ params, deps, done, task }) => {
       const newid = asVmid(params.newid)
       if (!(await deps.guests.isMadeBy(newid, task.upid))) return
       await deps.guests.unwrite(newid, task.upid)
       await freeNewVolumes(deps, newid, done.reservation?.before ?? [])
+      // A volume may have been half made.
+      await deps.storage.sweep()
     },
   })
   .step('files', {
     do: async ({ params, deps, done, log, warn, signal, task }) => {
       const { guests, host } = deps
       const [vmid, newid] = [asVmid(params.vmid), asVmid(params.newid)]
-      const { options, isLinked, isMoving } = done.reservation
-      const copy = { ...options, ...done.volumes }
+      const { options, isMoving } = done.reservation
+      const { mounts, empty } = done.volumes
+      const copy = { ...options, ...mounts }
       const setUp = async (rootfs = '') =>
         setUpCopy(host, insideOf(copy, rootfs, warn), toldOf(newid, copy, await factsOfNode()))
-      if (isLinked) return guests.withVolumes(newid, copy, ({ rootfs }) => setUp(rootfs))
+      if (empty.length === 0) return guests.withVolumes(newid, copy, ({ rootfs }) => setUp(rootfs))
       const at = isMoving ? tagOf(task.upid) : params.snapshot
-      const from = Object.fromEntries(mountedVolumes(options).map(({ name }) => [name, options[name] ?? '']))
+      const from = Object.fromEntries(empty.map((name) => [name, options[name] ?? '']))
       return guests.withVolumes(
         vmid,
         from,
         (sources) =>
           guests.withVolumes(newid, copy, async (targets) => {
-            for (const name of Object.keys(done.volumes)) {
+            for (const name of empty) {
               log(`copying ${name}`)
               await copyTree(host, { source: sources[name] ?? '', target: targets[name] ?? '', signal })
             }
@@ -133,7 +138,7 @@ export const cloneContainer = operation<CloneContainer, CreateContainerDeps>('vz
   // No undo: giving back the reservation takes the configuration with it.
   .step('config', {
     do: async ({ params, deps, done, task }) => {
-      const named = { ...done.reservation.options, ...done.volumes }
+      const named = { ...done.reservation.options, ...done.volumes.mounts }
       await deps.guests.writeConfig(asVmid(params.newid), fresh(named, deps.random), { owner: task.upid })
     },
   })
@@ -178,14 +183,38 @@ function requireLinkable(volumes: readonly VolumeId[], storage: string | undefin
   for (const volid of volumes) {
     const { name } = parseVolumeId(volid)
     if ((name.kind === 'image' || name.kind === 'tree') && isBase(name)) continue
-    throw new Fault('failed', `Linked clone feature for '${volid}' is not available`, {
-      remedy: 'Only templates can be cloned linked: make a full clone, or a template first.',
-    })
+    throw noLinks(volid, 'Only templates can be cloned linked: make a full clone (--full 1), or a template first.')
+  }
+}
+
+function noLinks(volid: VolumeId, remedy: string): Fault {
+  return new Fault('failed', `Linked clone feature for '${volid}' is not available`, { remedy })
+}
+
+/** @throws Fault `failed` in PVE's words for a volume that none a container can mount can be linked to */
+export async function requireLinks(storage: StorageService, volumes: readonly VolumeId[]): Promise<void> {
+  for (const volid of volumes) {
+    if (await isMountableLinked(storage, volid)) continue
+    throw noLinks(volid, 'Its storage has no linked clones of such volumes: make a full clone (--full 1).')
+  }
+}
+
+/** What refers to another file inside an image is for QEMU to read; a container mounts what the kernel can. */
+export async function isMountableLinked(storage: StorageService, volid: VolumeId): Promise<boolean> {
+  try {
+    return (await storage.linkedFormat(volid)) !== 'qcow2'
+  } catch (fault) {
+    if (isFault(fault, 'invalid')) return false
+    throw fault
   }
 }
 
 /** @throws Fault in PVE's words when the storages cannot hold a moment of what runs */
-async function requireMoment({ storage }: CreateContainerDeps, vmid: Vmid, volumes: readonly VolumeId[]): Promise<void> {
+async function requireMoment(
+  { storage }: CreateContainerDeps,
+  vmid: Vmid,
+  volumes: readonly VolumeId[],
+): Promise<void> {
   try {
     for (const volid of volumes) await storage.snapshots(volid)
   } catch (cause) {
@@ -205,20 +234,4 @@ async function linkVolumes(options: Options, { vmid, storage, log }: MountContex
     log(`${name}: linked to ${volid} as ${volume}`)
   }
   return made
-}
-
-/** Wishes for volumes like those of the options. A folder of the node is the same for both. */
-function emptyMounts(options: Options, storage: string | undefined): Record<string, string> {
-  const wishes = mountedVolumes(options).map(({ name, volid }) => {
-    const mount = mountOf(name, options[name] ?? '')
-    return [name, emptyLike(mount, storage ?? splitVolumeId(volid).storage)]
-  })
-  return Object.fromEntries(wishes) as Record<string, string>
-}
-
-/** A wish for a volume of the same kind and size. */
-export function emptyLike(mount: Mount, storage: string): string {
-  const { size } = mount.values
-  const bytes = typeof size === 'string' ? parseSize(size) : 0
-  return printMount(mount, { volume: `${storage}:${bytes / GiB}`, size: undefined })
 }

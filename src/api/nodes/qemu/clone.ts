@@ -87,7 +87,10 @@ export const cloneEndpoints = [
     cli: { command: ['vm', 'feature'], positional: ['vmid', 'feature'], examples: ['vm feature 100 snapshot'] },
     async handle(params, { services }) {
       const config = await services.guests.config(asVmid(params.vmid))
-      const has = await hasFeature(services.storage, config, params.feature, params.snapname)
+      const has = await hasFeature(services.storage, config, {
+        feature: params.feature,
+        snapshot: params.snapname,
+      })
       return { hasFeature: has, nodes: has ? [services.settings.node] : [] }
     },
   }),
