@@ -14,7 +14,7 @@ import type { Call } from '../../call.ts'
 import { endpoint } from '../../call.ts'
 import { diskNames, guestAt } from './at.ts'
 import { mappingsIn } from './rights.ts'
-import { snapshotName } from './snapshots.ts'
+import { snapshotName } from '../snapshots.ts'
 
 export const cloneEndpoints = [
   endpoint({
