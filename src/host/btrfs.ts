@@ -60,7 +60,7 @@ export async function setReadOnly(host: Host, path: string, isReadOnly: boolean)
  */
 export async function removeSubvolume(host: Host, path: string): Promise<void> {
   if (!(await isSubvolume(path))) {
-    for (const file of await readdir(path).catch(() => [])) {
+    for (const file of await filesIn(path)) {
       if (await isSubvolume(join(path, file))) await removeSubvolume(host, join(path, file))
     }
     return removeTree(host, path)
@@ -71,6 +71,15 @@ export async function removeSubvolume(host: Host, path: string): Promise<void> {
     await btrfs(host, ['subvolume', 'delete', '--subvolid', String(id), '--', path])
   }
   await btrfs(host, ['subvolume', 'delete', '--', path])
+}
+
+async function filesIn(path: string): Promise<string[]> {
+  try {
+    return await readdir(path)
+  } catch (cause) {
+    if (codeOf(cause) === 'ENOENT' || codeOf(cause) === 'ENOTDIR') return []
+    throw cause
+  }
 }
 
 export interface Subvolume {
