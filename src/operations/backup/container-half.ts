@@ -6,17 +6,20 @@
  * as the storage takes to keep the moment, and read from that.
  */
 import { humanSize } from '#base/bytes.ts'
-import type { Vmid } from '#base/ids.ts'
+import { isFault } from '#base/fault.ts'
+import type { Vmid, VolumeId } from '#base/ids.ts'
 import { treeSource } from '#backup/tree/source.ts'
-import type { BackupWriter } from '#backup/writer.ts'
 import { hostnameOf } from '#guests/config.ts'
 import { isUnprivileged } from '#guests/lxc/features.ts'
 import { idMapOf } from '#guests/lxc/idmap.ts'
+import { dropEverywhere } from '../guest/snapshot-disks.ts'
+import { markOf } from '../storage/aside.ts'
+import type { FreezeVerdict } from './freeze.ts'
 import { guestConfNames } from './guest-conf.ts'
 import { type GuestTree, type LeftOutMount, treesToBackUp } from './guest-trees.ts'
 import type { BackupDeps, BackupHalf, BackupMode, GuestToBackUp, ReadableGuest, WhatWasRead } from './half.ts'
 import { letGoOn, whileStill } from './still-container.ts'
-import { excludesBelow } from './tree-excludes.ts'
+import { patternsBelow, patternsOf } from './tree-excludes.ts'
 import { whileDown } from './while-down.ts'
 
 export const containerHalf: BackupHalf = {
@@ -40,7 +43,7 @@ async function modeFor(guest: GuestToBackUp): Promise<BackupMode> {
   if (!wasRunning) return 'stop'
   if (how.mode !== 'snapshot') return how.mode
   for (const { volid } of treesOf(guest).included) {
-    if (await hasSnapshots(deps, volid)) continue
+    if (await hasMoments(deps, volid)) continue
     // Words that people who come from Proxmox VE look for.
     log('mode failure - some volumes do not support snapshots')
     log("trying 'suspend' mode instead")
@@ -50,9 +53,8 @@ async function modeFor(guest: GuestToBackUp): Promise<BackupMode> {
 }
 
 async function open(guest: GuestToBackUp, mode: BackupMode): Promise<ReadableGuest> {
-  const { vmid, context } = guest
   const trees = treesOf(guest)
-  say(trees, context.log)
+  say(trees, guest.context.log)
   const read: Reading = { guest, mode, ...trees }
   switch (mode) {
     case 'snapshot':
@@ -110,7 +112,7 @@ async function besideAndStill(reading: Reading): Promise<ReadableGuest> {
         writer.readAheadTree(name, source, options),
       )
       log('suspending guest')
-      const { result: takenMs, heldMs } = await whileStill(deps, vmid, async () => {
+      const { result: takenMs, heldMs } = await whileStill(deps.guests, vmid, async () => {
         const now = deps.clock.now()
         await readTrees(reading, places, 'read', (name, source, options) => writer.addTree(name, source, options))
         return now
@@ -118,7 +120,7 @@ async function besideAndStill(reading: Reading): Promise<ReadableGuest> {
       log(`guest is online again after ${(heldMs / 1000).toFixed(heldMs < 10_000 ? 1 : 0)} seconds`)
       return { takenMs, facts: factsOf(reading, heldFacts(heldMs, included), heldMs) }
     },
-    [Symbol.asyncDispose]: () => leave(deps, vmid),
+    [Symbol.asyncDispose]: () => leave(deps, vmid, context.upid),
   }
 }
 
@@ -126,23 +128,18 @@ async function besideAndStill(reading: Reading): Promise<ReadableGuest> {
 async function fromSnapshots(reading: Reading): Promise<ReadableGuest> {
   const { guest, included } = reading
   const { vmid, context } = guest
-  const { deps, log } = context
+  const { deps, log, upid } = context
+  const at = tagOf(upid)
   await using undo = new AsyncDisposableStack()
-  undo.defer(() => leave(deps, vmid))
-  // What a process that died has left is of another moment.
-  await dropMoments(
-    deps,
-    included.map(({ volid }) => volid),
-  )
+  undo.defer(() => leave(deps, vmid, upid))
   log('create storage snapshot')
-  const { result: takenMs, heldMs } = await whileStill(deps, vmid, async () => {
+  const { result: takenMs, heldMs } = await whileStill(deps.guests, vmid, async () => {
     const now = deps.clock.now()
-    for (const { volid } of included) await takeMoment(deps, volid)
+    for (const { volid } of included) await (await deps.storage.snapshots(volid)).take(at)
     return now
   })
   log(`the guest was held still for ${heldMs} ms`)
-  const places: Record<string, string> = {}
-  for (const { name, volid } of included) places[name] = await placeOfMoment(deps, volid)
+  const places = await placesOf(guest, included, { at })
   const release = undo.move()
   return {
     async read(writer) {
@@ -153,11 +150,24 @@ async function fromSnapshots(reading: Reading): Promise<ReadableGuest> {
   }
 }
 
+/** Snapshots of a task's own: no person can give one such a name. */
+const tagOf = (upid: string) => `backup-${markOf(upid)}`
+
+/** Whether its storage can keep a moment of the volume that is there to be read. */
+async function hasMoments({ storage }: BackupDeps, volid: VolumeId): Promise<boolean> {
+  try {
+    return (await storage.snapshots(volid)).pathOf('any') !== undefined
+  } catch (fault) {
+    if (isFault(fault, 'failed')) return false
+    throw fault
+  }
+}
+
 /** Where the trees are on the node: of a running container, where they are mounted for it. */
 function placesOf(
   { vmid, config, context: { deps } }: GuestToBackUp,
   trees: readonly GuestTree[],
-  how: { readonly isReadOnly?: boolean } = {},
+  how: { readonly at?: string; readonly isReadOnly?: boolean } = {},
 ): Promise<Readonly<Record<string, string>>> {
   const options = config.running ?? config.options
   const texts = Object.fromEntries(trees.map(({ name }) => [name, options[name] ?? '']))
@@ -171,7 +181,7 @@ const heldFacts = (durationMs: number, { length }: readonly GuestTree[]) => ({
 })
 
 function factsOf(
-  { guest: { wasRunning, config, context }, mode, leftOut }: Reading,
+  { guest: { wasRunning, config, context }, mode, included, leftOut }: Reading,
   freeze: FreezeVerdict,
   heldMs = 0,
 ): WhatWasRead['facts'] {
@@ -183,19 +193,21 @@ function factsOf(
     heldMs,
     unprivileged: isUnprivileged(config.options),
     leftOut: leftOut.map(({ mount, reason }) => ({ mount, reason })),
+    /** Where each tree is inside. */
+    mounts: Object.fromEntries(included.map(({ name, path }) => [name, path])),
     excluded: patternsOf(context.how),
   }
 }
 
 /** Takes out whatever a backup put in, of this process or one that died. */
-async function leave(deps: BackupDeps, vmid: Vmid): Promise<void> {
+async function leave(deps: BackupDeps, vmid: Vmid, upid: string): Promise<void> {
   const { guests } = deps
   await letGoOn(guests, vmid)
+  await guests.closeVolumes(vmid, tagOf(upid))
   const { options, running = options } = await guests.config(vmid, 'lxc')
-  await dropMoments(
-    deps,
-    treesToBackUp(running).included.map(({ volid }) => volid),
-  )
+  for (const { volid } of treesToBackUp(running).included) {
+    if (await hasMoments(deps, volid)) await dropEverywhere(deps, vmid, [volid], tagOf(upid))
+  }
   if (!(await guests.isRunning(vmid))) await guests.closeVolumes(vmid)
 }
 

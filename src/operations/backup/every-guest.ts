@@ -85,7 +85,7 @@ async function oneGuest(vmid: number, context: JobContext, hook: Hook, says: Say
     about.name = half.nameOf((await deps.guests.config(asVmid(vmid), half.kind)).options, asVmid(vmid))
     await hook.guest('backup-start', about)
     const onPhase = (phase: StopPhase) => hook.guest(phase, about)
-    const volid = await backUpGuest(vmid, { ...context, log: info, how: params, onPhase })
+    const volid = await backUpGuest(vmid, { ...context, upid: task.upid, log: info, how: params, onPhase })
     await hook.guest('backup-end', { ...about, target: volid })
     await pruneAfter(about, params, deps, { log: info, warn: context.warn, signal })
     await releaseLocks(deps.store, (holder) => holder === task.upid)

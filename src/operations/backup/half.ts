@@ -37,6 +37,8 @@ export type BackupDeps = Pick<Services, 'settings' | 'clock' | 'host' | 'guests'
 
 export interface GuestContext {
   readonly deps: BackupDeps
+  /** Of the task. */
+  readonly upid: string
   readonly how: BackupHow
   readonly log: (line: string) => void
   readonly warn: (line: string) => void
@@ -77,6 +79,6 @@ export interface BackupHalf {
   /** The mode it is really done in; says in the log why it is another one. */
   readonly modeFor: (guest: GuestToBackUp) => Promise<BackupMode>
   readonly open: (guest: GuestToBackUp, mode: BackupMode) => Promise<ReadableGuest>
-  /** Takes out of a guest whatever a backup put in; harmless when there is nothing, and when it has stopped. */
-  readonly leave: (deps: BackupDeps, vmid: Vmid) => Promise<void>
+  /** Takes out of a guest whatever a backup of that task put in; harmless when there is nothing, and when it has stopped. */
+  readonly leave: (deps: BackupDeps, vmid: Vmid, upid: string) => Promise<void>
 }

@@ -1,42 +1,37 @@
 /**
- * Holds a container still for a moment: all its processes halt, and nothing changes in its files meanwhile.
+ * Holds a container still for a moment: none of its processes runs, and nothing changes in its files meanwhile.
  *
- * That it was this task that halted it is written beside the run record before it is done. So whoever cleans up after a
- * crash lets go on what a backup halted, and nothing that a person did.
+ * That this is done, and whether it was suspended before, is written beside the run record first. So whoever cleans up
+ * after a crash lets go on what a backup held, and nothing that a person has suspended.
  */
 import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Clock } from '#base/clock.ts'
 import type { Vmid } from '#base/ids.ts'
 import type { GuestService } from '#guests/service.ts'
 import { readIfPresent } from '#host/files.ts'
 
-type Guests = Pick<GuestService, 'isPaused' | 'suspend' | 'resume' | 'isRunning' | 'runDirOf'>
+const suspended = 'suspended'
+const markOf = (guests: GuestService, vmid: Vmid) => join(guests.runDirOf(vmid), 'held-still')
 
-const markOf = (guests: Guests, vmid: Vmid) => join(guests.runDirOf(vmid), 'held-still')
-
-/** The container goes on whatever happens; one that was suspended before stays so, and was held for no time. */
+/** Afterwards it is as it was, whatever happens. @returns also for how long it was held */
 export async function whileStill<T>(
-  { guests, clock }: { readonly guests: Guests; readonly clock: Clock },
+  guests: GuestService,
   vmid: Vmid,
   work: () => Promise<T>,
 ): Promise<{ readonly result: T; readonly heldMs: number }> {
-  if (await guests.isPaused(vmid)) return { result: await work(), heldMs: 0 }
-  await writeFile(markOf(guests, vmid), '', { mode: 0o600 })
-  const startedMs = clock.monotonic()
-  let result: T
+  const isSuspended = await guests.isPaused(vmid)
+  await writeFile(markOf(guests, vmid), isSuspended ? suspended : '', { mode: 0o600 })
   try {
-    await guests.suspend(vmid)
-    result = await work()
+    return await guests.whileHeld(vmid, work)
   } finally {
     await letGoOn(guests, vmid)
   }
-  return { result, heldMs: Math.round(clock.monotonic() - startedMs) }
 }
 
-/** Lets go on a container that was held still here, by this process or one that died. Harmless for any other. */
-export async function letGoOn(guests: Guests, vmid: Vmid): Promise<void> {
-  if ((await readIfPresent(markOf(guests, vmid))) === undefined) return
-  if (await guests.isRunning(vmid)) await guests.resume(vmid)
+/** Lets go on a container that was held still, by this process or one that died. Harmless for any other. */
+export async function letGoOn(guests: GuestService, vmid: Vmid): Promise<void> {
+  const mark = await readIfPresent(markOf(guests, vmid))
+  if (mark === undefined) return
+  await guests.letGo(vmid, { isSuspended: mark === suspended })
   await rm(markOf(guests, vmid), { force: true })
 }

@@ -2,13 +2,20 @@
  * What a container that is restored will be made of: which of its mounts get a volume with content, which an empty one,
  * and what cannot come back. Pure; all that is left out is told.
  */
-import { formatSize, humanSize } from '#base/bytes.ts'
+import { formatSize, GiB, humanSize } from '#base/bytes.ts'
 import { invalid } from '#base/fault.ts'
 import { splitVolumeId } from '#base/ids.ts'
 import type { Options } from '#guests/config.ts'
 import { isRootOnly } from '#guests/lxc/options.ts'
-import { isMountName, mountOf, mountsOf, wishOf } from '#guests/lxc/mountpoint.ts'
-import { emptyLike } from './clone-container.ts'
+import {
+  isMountName,
+  type Mount,
+  mountOf,
+  mountsOf,
+  printMount,
+  rememberedSize,
+  wishOf,
+} from '#guests/lxc/mountpoint.ts'
 
 /** What is kept of a container, wherever. */
 export interface KeptTrees {
@@ -103,6 +110,11 @@ function mountAgain(name: string, { options, trees }: KeptTrees, wish: RestoreWi
   }
   const place = storage ?? (was.kind === 'volume' ? splitVolumeId(was.volid).storage : was.storage)
   return emptyLike(mount, place)
+}
+
+/** A wish for a volume of the same kind and size. */
+function emptyLike(mount: Mount, storage: string): string {
+  return printMount(mount, { volume: `${storage}:${rememberedSize(mount) / GiB}`, size: undefined })
 }
 
 /** Old volumes are replaced once the new ones are whole, so none can be the new one. */
