@@ -26,6 +26,7 @@ const children = [
   'rrddata',
   'status',
   'termproxy',
+  'vncproxy',
   'vncwebsocket',
 ]
 
