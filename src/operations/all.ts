@@ -29,6 +29,7 @@ import { snapshotGuest } from './guest/snapshot.ts'
 import { restoreGuest } from './guest/restore.ts'
 import { startContainer, startGuest } from './guest/start.ts'
 import { templateGuest } from './guest/template.ts'
+import { pushFile } from './guest/push-file.ts'
 import { applyNetwork } from './node/apply-network.ts'
 import { bulkShutdown, bulkStart, bulkSuspend, startAll, stopAll, suspendAll } from './node/all-guests.ts'
 import { refreshPackages } from './node/refresh-packages.ts'
@@ -66,6 +67,7 @@ export const allOperations = operationsByName([
   moveDisk,
   pruneBackups,
   pullOciImage,
+  pushFile,
   orderCertificate,
   rebootContainer,
   rebootGuest,
