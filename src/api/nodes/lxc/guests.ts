@@ -32,6 +32,7 @@ const children = [
   'status',
   'template',
   'termproxy',
+  'vncproxy',
   'vncwebsocket',
 ]
 
