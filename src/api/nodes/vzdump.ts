@@ -15,10 +15,11 @@ import {
 } from '#base/schema/schema.ts'
 import { splitList } from '#base/schema/formats.ts'
 import { nodeName, storageId, upid, volumeId } from '#base/schema/standard.ts'
-import { isForeignArchive } from '#operations/backup/archive-file.ts'
+import { isForeignArchive, isOfContainer } from '#operations/backup/archive-file.ts'
 import { fleecingFormat, performanceFormat } from '#operations/backup/formats.ts'
 import { readGuestConf } from '#operations/backup/guest-conf.ts'
 import { backupRequest, defaults, idsIn, type VzdumpParams } from '#operations/backup/request.ts'
+import { containerConfText } from '#operations/backup/kept-archive.ts'
 import { foreignConfText } from '#operations/backup/restore-archive.ts'
 import { backupGuests } from '#operations/backup/run.ts'
 import { any, anyone, check } from '#rest/endpoint.ts'
@@ -198,10 +199,11 @@ export const vzdumpEndpoints = [
     },
     returns: string({ description: 'One option a line.' }),
     cli: { command: ['backup', 'config'], positional: ['volume'] },
-    handle: ({ volume }, { services }) =>
-      isForeignArchive(volume)
-        ? foreignConfText(services.storage, volume)
-        : readGuestConf(services.backup, asVolumeId(volume)),
+    async handle({ volume }, { services, signal }) {
+      if (!isForeignArchive(volume)) return readGuestConf(services.backup, asVolumeId(volume))
+      if (isOfContainer(volume)) return containerConfText(services.storage, volume, signal)
+      return foreignConfText(services.storage, volume)
+    },
   }),
 ]
 

@@ -97,6 +97,22 @@ export async function unpackTemplate(wish: UnpackTemplate): Promise<Unpacked> {
   return { ...counts }
 }
 
+/** Reads an archive to its end and unpacks nothing of it. @throws as `unpackTemplate` */
+export async function checkArchive(
+  archive: string,
+  { signal, onProgress }: { readonly signal: AbortSignal; readonly onProgress: (fraction: number) => void },
+): Promise<Unpacked> {
+  await using file = await openArchive(archive)
+  const { size } = await file.stat()
+  const counts: TarCounts = { entries: 0, bytes: 0, leftOut: 0 }
+  const plain = watched(unpacking(unpackerFor(archive), file, signal), async () =>
+    onProgress(await fractionOf(file, size)),
+  )
+  const { entries: mostEntries, bytes: mostBytes } = unpackLimits
+  for await (const _ of checkedTar(plain, { keepsDevices: true, mostEntries, mostBytes }, counts));
+  return { ...counts }
+}
+
 /** The content of one small file of an archive; nothing when it has no such file. @throws as `unpackTemplate` */
 export async function fileInArchive(
   archive: string,

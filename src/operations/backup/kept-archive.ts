@@ -32,7 +32,7 @@ export async function openKeptArchive(
   archive: string,
   telling: ArchiveTelling,
 ): Promise<KeptContainer> {
-  const path = await pathOf(storage, archive)
+  const path = await archivePath(storage, archive)
   const options = translated(parseForeignConf(await confIn(path, telling.signal)), telling)
   const names = Object.keys(options).filter((name) => isMountName(name) && isInArchive(name, options[name] ?? ''))
   return {
@@ -70,12 +70,13 @@ export async function containerConfText(
   archive: string,
   signal: AbortSignal,
 ): Promise<string> {
-  const content = await confIn(await pathOf(storage, archive), signal)
+  const content = await confIn(await archivePath(storage, archive), signal)
   parseForeignConf(content)
   return content.toString('utf8')
 }
 
-async function pathOf(storage: Pick<StorageService, 'location'>, archive: string): Promise<string> {
+/** Where the archive is on the node. */
+export async function archivePath(storage: Pick<StorageService, 'location'>, archive: string): Promise<string> {
   return archive.startsWith('/') ? archive : (await storage.location(asVolumeId(archive))).path
 }
 
