@@ -3,24 +3,23 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { after, before, suite, test } from 'node:test'
-import { systemClock, waitFor } from '#base/clock.ts'
+import { after, afterEach, before, suite, test } from 'node:test'
+import { systemClock } from '#base/clock.ts'
 import { messageOf } from '#base/fault.ts'
 import { asVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
-import { systemRandom } from '#base/random.ts'
 import type { Options } from '#guests/config.ts'
 import { mountNames, volumesIn } from '#guests/lxc/mountpoint.ts'
 import { machine } from '#host/exec.ts'
 import { mountPoints } from '#host/mount.ts'
-import { makeMounts } from '#operations/guest/container-volumes.ts'
 import { createContainer } from '#operations/guest/create-container.ts'
 import { type RestoreContainer, restoreContainer } from '#operations/guest/restore-container.ts'
+import { halfFor } from '#operations/backup/halves.ts'
 import { backupGuests } from '#operations/backup/run.ts'
-import { everyStepFails } from '#tasks/conformance.ts'
+import { whileStill } from '#operations/backup/still-container.ts'
 import { memoryJournal, openJournal } from '#tasks/journal.ts'
-import { heldLocks, releaseLocks } from '#tasks/lock.ts'
+import { releaseLocks } from '#tasks/lock.ts'
 import { perform, unwind } from '#tasks/perform.ts'
 import { settingsToEnv } from '../../src/settings.ts'
 import { writeTemplate } from '../fixtures/containers/template.ts'
@@ -48,16 +47,25 @@ suite('backups of containers', { timeout: 300_000 }, () => {
     await fillFromOutside()
   })
   after(() => world[Symbol.asyncDispose]())
+  afterEach(async () => {
+    for (const number of [101, 102]) await gone(world.id(number))
+  })
 
   const make = async (number: number, options: Options): Promise<Vmid> => {
     const all = { memory: '64', ostype: 'unmanaged', entrypoint: '/etc/quick', unprivileged: '1', ...options }
     const params = { vmid: number, template: archive, options: all }
-    await perform(createContainer, params, { ...world.deps }, memoryJournal(), { task: { ...task, upid: `UPID:make-${number}` } })
+    await perform(createContainer, params, { ...world.deps }, memoryJournal(), {
+      task: { ...task, upid: `UPID:make-${number}` },
+    })
     return world.id(number)
   }
   const sh = async (id: Vmid, script: string): Promise<string> => {
     const command = ['/bin/sh', '-c', script]
-    const { code, stdout, stderr } = await world.guests.runInside(id, { command, timeoutMs: 20_000, outputBytes: 99_999 })
+    const { code, stdout, stderr } = await world.guests.runInside(id, {
+      command,
+      timeoutMs: 20_000,
+      outputBytes: 99_999,
+    })
     assert.equal(code, 0, `${script}: ${stdout}${stderr}`)
     return stdout.trimEnd()
   }
@@ -82,10 +90,11 @@ suite('backups of containers', { timeout: 300_000 }, () => {
     const lines: string[] = []
     const log = (line: string) => void lines.push(line)
     const who = { ...task, upid: `UPID:restore-${randomInt(1e9)}`, user }
-    const outcome = await perform(restoreContainer, params, world.deps, memoryJournal(), { task: who, log, warn: log }).then(
-      () => 'whole',
-      messageOf,
-    )
+    const outcome = await perform(restoreContainer, params, world.deps, memoryJournal(), {
+      task: who,
+      log,
+      warn: log,
+    }).then(() => 'whole', messageOf)
     return { outcome, log: lines.join('\n') }
   }
   const gone = async (id: Vmid) => {
@@ -103,14 +112,21 @@ suite('backups of containers', { timeout: 300_000 }, () => {
     const marks = (await readdir(world.guests.runDirOf(vmid))).filter((name) => name.includes('held'))
     assert.deepEqual(marks, [])
   }
-  /** The facts of every file in a folder of a container, as the node sees them, ids taken back inside. */
-  const look = async (root: string, shift: number): Promise<string> => {
-    const list = await host.run(['find', '.', '-printf', '%p %y %m %U %G %s %n %l\n'], { cwd: root })
-    const lines = list.stdout.trimEnd().split('\n').toSorted()
-    return lines
-      .filter((line) => !/^\.\/(tmp|srv|dev|proc|sys)\/|^\.\/(etc\/host|root\/starts)/.test(line))
-      .map((line) => line.replace(/ (\d+) (\d+) /, (_, u, g) => ` ${Number(u) - shift} ${Number(g) - shift} `).replace(/^(\S+ d .*) \d+ (\d+) $/, '$1 $2'))
-      .join('\n')
+  /** The facts of every file in a folder of the node, with ids as they are inside. */
+  const look = async (root: string, shift: number): Promise<string[]> => {
+    const form = ['%p', '%y', '%m', '%U', '%G', '%s', '%n', '%T@', '%l']
+    const { stdout } = await host.run(['find', '.', '-printf', `${form.join('\t')}\n`], { cwd: root })
+    return stdout
+      .trimEnd()
+      .split('\n')
+      .filter((line) => !/^\.\/(tmp|srv)\/|^\.\/(srv|tmp)\t/.test(line))
+      .map((line) => {
+        const [path = '', kind, mode, uid, gid, size, names, ...rest] = line.split('\t')
+        const ids = [Number(uid) - shift, Number(gid) - shift]
+        // How large a folder is, and how many are in it, is its file system's to say.
+        return [path, kind, mode, ...ids, ...(kind === 'd' ? [] : [size, names]), ...rest].join(' ')
+      })
+      .toSorted()
   }
 
   test('hold the root and the mount points that ask for it, while the container runs on', async () => {
@@ -158,7 +174,7 @@ suite('backups of containers', { timeout: 300_000 }, () => {
       (await world.storage.location(volumeOf(was, 'rootfs'))).path,
       (await world.storage.location(volumeOf(now, 'rootfs'))).path,
     ]
-    assert.equal(await look(to, 100_000), await look(from, 100_000))
+    assert.deepEqual(await look(to, 100_000), await look(from, 100_000))
     for (const [argv, file] of [
       [['getfacl', '--numeric', '--omit-header'], 'root/note'],
       [['getfattr', '--dump', '--match=-'], 'bin/busybox'],
@@ -170,7 +186,6 @@ suite('backups of containers', { timeout: 300_000 }, () => {
     assert.equal(await sh(world.id(101), 'cat /root/note /srv/data/deep/file'), 'kept\ndata')
     assert.equal(await sh(world.id(101), 'stat -c "%u:%g %a" /root/dir'), '1000:1001 750')
     assert.equal(await sh(world.id(101), 'ls /tmp/junk 2>/dev/null | wc -l'), '0', 'temporary files are left out')
-    await gone(world.id(101))
   })
 
   test('make a container privileged, and one with a user namespace again, with ids right inside', async () => {
@@ -187,8 +202,12 @@ suite('backups of containers', { timeout: 300_000 }, () => {
     assert.equal(plain.outcome, 'whole')
     assert.match(plain.log, /unprivileged is left out: only root can set it[^]*mp2 is left out: only root/)
     await world.guests.start(world.id(102))
-    assert.equal(await sh(world.id(102), 'stat -c "%u:%g" /root/dir /root; cat /proc/self/uid_map').then((text) => text.replaceAll(/ +/g, ' ')), '1000:1001\n0:0\n 0 100000 65536')
-    for (const number of [101, 102]) await gone(world.id(number))
+    assert.equal(
+      await sh(world.id(102), 'stat -c "%u:%g" /root/dir /root; cat /proc/self/uid_map').then((text) =>
+        text.replaceAll(/ +/g, ' '),
+      ),
+      '1000:1001\n0:0\n 0 100000 65536',
+    )
   })
 
   test('take a container back to what it was; volumes of which they know nothing stay', async () => {
@@ -196,7 +215,10 @@ suite('backups of containers', { timeout: 300_000 }, () => {
     await sh(vmid, 'echo changed > /root/note; rm /srv/data/deep/file; echo new > /root/new')
     const before = await optionsOf(vmid)
     assert.match((await back({ vmid: 100, archive: volid })).outcome, /CT 100 already exists/)
-    assert.match((await back({ vmid: 100, archive: volid, force: true })).outcome, /unable to restore CT 100 - CT is running/)
+    assert.match(
+      (await back({ vmid: 100, archive: volid, force: true })).outcome,
+      /unable to restore CT 100 - CT is running/,
+    )
     await world.guests.stop(vmid)
     await world.guests.writeConfig(vmid, { ...before, protection: '1' })
     assert.match((await back({ vmid: 100, archive: volid, force: true })).outcome, /protection mode enabled/)
@@ -205,7 +227,12 @@ suite('backups of containers', { timeout: 300_000 }, () => {
     const now = await optionsOf(vmid)
     assert.equal(volumeOf(now, 'unused0'), volumeOf(before, 'mp1'))
     const volumes = (await world.storage.content('local', { vmid })).map((one) => one.volid)
-    assert.deepEqual(volumes.toSorted(), volumesIn(now).map((one) => one.volid).toSorted())
+    assert.deepEqual(
+      volumes.toSorted(),
+      volumesIn(now)
+        .map((one) => one.volid)
+        .toSorted(),
+    )
     await world.guests.start(vmid)
     assert.equal(await sh(vmid, 'cat /root/note /srv/data/deep/file; ls /root/new 2>/dev/null || true'), 'kept\ndata')
   })
@@ -217,7 +244,10 @@ suite('backups of containers', { timeout: 300_000 }, () => {
       await asItWas()
       assert.equal((await back({ vmid: 101, archive: volid })).outcome, 'whole')
       await world.guests.start(world.id(101))
-      assert.equal(await sh(world.id(101), 'ls /root/dir; ls /srv/data; ls /www 2>&1 | wc -l'), 'link\nsame\nlost+found\n1')
+      assert.equal(
+        await sh(world.id(101), 'ls /root/dir; ls /srv/data; ls /www 2>&1 | wc -l'),
+        'link\nsame\nlost+found\n1',
+      )
       await gone(world.id(101))
     }
   })
@@ -226,7 +256,10 @@ suite('backups of containers', { timeout: 300_000 }, () => {
     await world.guests.stop(vmid)
     const [volid = ''] = await world.run({ vmids: [100] })
     assert.equal(await world.guests.isRunning(vmid), false)
-    assert.deepEqual((await mountPoints()).filter((path) => path.includes(`${world.settings.runDir}/mounts`)), [])
+    assert.deepEqual(
+      (await mountPoints()).filter((path) => path.includes(`${world.settings.runDir}/mounts`)),
+      [],
+    )
     assert.equal((await world.backup.describe(asVolumeId(volid))).manifest.facts.wasRunning, false)
     await world.guests.start(vmid)
   })
@@ -239,11 +272,26 @@ suite('backups of containers', { timeout: 300_000 }, () => {
     await asItWas()
   })
 
+  test('that die while they hold the container still are found by whoever cleans up', async () => {
+    for (const isSuspended of [false, true]) {
+      if (isSuspended) await world.guests.suspend(vmid)
+      // As a process that is gone in the middle: it never comes to its end.
+      const begun = Promise.withResolvers<void>()
+      void whileStill(world.guests, vmid, () => (begun.resolve(), new Promise<never>(() => {})))
+      await begun.promise
+      assert.equal(await world.guests.isPaused(vmid), true)
+      await halfFor('lxc').leave(world.deps, vmid, 'UPID:killed')
+      assert.equal(await world.guests.isPaused(vmid), isSuspended)
+      if (isSuspended) await world.guests.resume(vmid)
+      await asItWas()
+    }
+  })
+
   test('that are killed at any moment leave the container going on, and no half backup', async () => {
     const count = (await world.backup.list({ storage: 'vault' })).length
-    for (let round = 0; round < 5; round += 1) {
+    for (let round = 0; round < 3; round += 1) {
       const journal = join(world.settings.stateDir, `journal-${round}`)
-      await killBackup(journal, 15 * round + randomInt(30))
+      await killBackup(journal, 25 * round + randomInt(40))
       await using file = await openJournal(journal)
       const params = { vmids: [100], storage: 'vault', mode: 'suspend' } as const
       const how = { task: { ...task, upid: 'UPID:killed' } }
@@ -251,7 +299,8 @@ suite('backups of containers', { timeout: 300_000 }, () => {
       await releaseLocks(world.store, () => true)
       await asItWas()
     }
-    for (const { volid } of (await world.backup.list({ storage: 'vault' })).slice(count)) await world.backup.verify(volid)
+    for (const { volid } of (await world.backup.list({ storage: 'vault' })).slice(count))
+      await world.backup.verify(volid)
   })
 
   const killBackup = async (journal: string, ms: number) => {

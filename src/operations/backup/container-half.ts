@@ -8,7 +8,9 @@
 import { humanSize } from '#base/bytes.ts'
 import { isFault } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
-import { treeSource } from '#backup/tree/source.ts'
+import type { AddTreeOptions, TreeCounts } from '#backup/tree/pass.ts'
+import { type TreeNotes, type TreeSource, treeSource } from '#backup/tree/source.ts'
+import type { AddedTree } from '#backup/tree/writer.ts'
 import { hostnameOf } from '#guests/config.ts'
 import { isUnprivileged } from '#guests/lxc/features.ts'
 import { idMapOf } from '#guests/lxc/idmap.ts'
@@ -211,7 +213,7 @@ async function leave(deps: BackupDeps, vmid: Vmid, upid: string): Promise<void> 
   if (!(await guests.isRunning(vmid))) await guests.closeVolumes(vmid)
 }
 
-type AddTree = (name: string, source: TreeSource, options: AddTreeOptions) => Promise<ReadTree>
+type AddTree = (name: string, source: TreeSource, options: AddTreeOptions) => Promise<TreeCounts | AddedTree>
 
 /** Reads all trees in turn. */
 async function readTrees(
@@ -232,11 +234,24 @@ async function readTrees(
     const read = await add(name, source, {
       signal,
       rateBytesPerSecond: how.bwlimit ? how.bwlimit * 1024 : undefined,
-      onProgress: ({ fraction }) => progress(`${phase} ${name}`, (number + fraction) / included.length),
+      onProgress: ({ entries }) => progress(`${phase} ${name}: ${entries} files`, number / included.length),
     })
     const tookSeconds = ((deps.clock.monotonic() - startedMs) / 1000).toFixed(1)
     log(
-      `${name}: ${read.entries} files, ${humanSize(read.dataBytes)} of data, ${humanSize(read.newStoredBytes)} stored anew, ${tookSeconds} s`,
+      `${name}: ${phase}: ${read.entries} files, ${humanSize(read.dataBytes)} of data, ${humanSize(read.readBytes)} read, ` +
+        `${humanSize(read.newStoredBytes)} stored anew, ${tookSeconds} s`,
     )
+    if ('notes' in read) sayNotes(name, read.notes, context)
   }
+}
+
+/** What the owner of the tree should know. */
+function sayNotes(name: string, notes: TreeNotes, { log, warn }: GuestToBackUp['context']): void {
+  const { foreignIds, mounts, excluded, apart, examples } = notes
+  if (excluded > 0) log(`${name}: ${excluded} files and folders are excluded`)
+  if (foreignIds > 0) warn(`${name}: ${foreignIds} entries belong to nobody of the container, and are kept as nobody's`)
+  if (mounts > 0) warn(`${name}: what is mounted in it is left out (${mounts} places)`)
+  if (apart > 0) warn(`${name}: ${apart} names of files with very many names are kept as files of their own`)
+  const shown = foreignIds + mounts + apart > 0 ? examples.filter((line) => !line.startsWith('excluded:')) : []
+  for (const line of shown.slice(0, 5)) log(`${name}: ${line}`)
 }

@@ -2,6 +2,7 @@
 import { humanSize } from '#base/bytes.ts'
 import { invalid } from '#base/fault.ts'
 import { asVolumeId } from '#base/ids.ts'
+import { treesOf } from '#backup/manifest.ts'
 import type { BackupReader } from '#backup/reader.ts'
 import { restoreTree } from '#backup/tree/restore.ts'
 import type { Options } from '#guests/config.ts'
@@ -56,15 +57,15 @@ export async function openKept(
 }
 
 async function keptIn(reader: BackupReader): Promise<KeptContainer> {
-  const { pointInTime, trees } = reader.manifest
+  const { pointInTime } = reader.manifest
   return {
     says: `data from ${pointInTime}`,
     options: await storedOptions(reader),
-    trees: new Map(trees.map(({ name, dataBytes }) => [name, dataBytes])),
+    trees: new Map(treesOf(reader.manifest).map(({ name, dataBytes }) => [name, dataBytes])),
     fill: ({ options, inPlaces, rateBytesPerSecond, inRoom, log, onProgress, signal }) =>
       inPlaces(async (places) => {
         for (const [name, target] of Object.entries(places)) {
-          const { entries, writtenBytes } = await inRoom(name, () =>
+          const { entries, writtenBytes, leftOut, attributesLeftOut } = await inRoom(name, () =>
             restoreTree(reader, name, {
               target,
               idMap: idMapOf(options),
@@ -74,6 +75,9 @@ async function keptIn(reader: BackupReader): Promise<KeptContainer> {
             }),
           )
           log(`${name}: ${entries} files restored, ${humanSize(writtenBytes)}`)
+          if (leftOut > 0) log(`${name}: ${leftOut} devices are left out: the container may have none of its own`)
+          if (attributesLeftOut > 0)
+            log(`${name}: ${attributesLeftOut} attributes are left out: its file system has none such`)
         }
       }),
     [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
