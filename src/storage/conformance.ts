@@ -127,20 +127,18 @@ function imageRules(plugin: StoragePlugin, format: ImageFormat, lab: StorageLab,
     const driver = await prepared(open(await lab.tightPlace(t)))
     const images = imagesOf(driver)
     const before = (await driver.space()).availableBytes
-    const source = await randomFile(t, before + 8 * MiB)
+    const sizeBytes = Math.ceil(before / MiB) * MiB + 8 * MiB
+    const source = await randomFile(t, sizeBytes)
     const fill = (path: string) =>
       convertImage(host, { source: { path: source, format: 'raw' }, target: { path, format }, isTargetZero: true })
 
-    await assert.rejects(images.create(disk, { sizeBytes: before + 8 * MiB, fill }), (fault: Fault) => {
+    await assert.rejects(images.create(disk, { sizeBytes, fill }), (fault: Fault) => {
       assert.equal(fault.kind, 'exhausted')
       assert.match(fault.message, /no space left/)
       return true
     })
     assert.deepEqual(await images.list(), [])
-    await waitFor(async () => (await driver.space()).availableBytes >= before - 256 * KiB, {
-      what: 'return of the space',
-      timeoutMs: 5_000,
-    })
+    await untilReturned(driver, before)
   })
 
   test(`kill -9 while a ${format} image is made leaves nothing to see, and a sweep removes the rest`, async (t) => {
@@ -327,7 +325,7 @@ function fileRules(lab: StorageLab, open: (o: Options) => StorageDriver): void {
       (fault: Fault) => fault.kind === 'exhausted',
     )
     assert.deepEqual(await filesOf(driver).list('iso'), [])
-    assert.ok((await driver.space()).availableBytes >= before - 256 * KiB)
+    await untilReturned(driver, before)
   })
 
   leavingRules('file', async (t) => {
@@ -345,6 +343,13 @@ function datastoreRules(fresh: (t: TestContext) => Promise<StorageDriver>): void
     assert.equal(await driver.datastore(), folder)
     await writeFile(`${folder}/probe`, 'x')
     await assert.rejects(run('setpriv', ['--reuid=1000000100', '--regid=1000000100', '--clear-groups', 'ls', folder]))
+  })
+}
+
+async function untilReturned(driver: StorageDriver, availableBytes: number): Promise<void> {
+  await waitFor(async () => (await driver.space()).availableBytes >= availableBytes - 256 * KiB, {
+    what: 'return of the space',
+    timeoutMs: 5_000,
   })
 }
 

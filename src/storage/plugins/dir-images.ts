@@ -173,13 +173,13 @@ export async function removeIfEmpty(folder: string): Promise<void> {
   }
 }
 
-async function syncFile(path: string): Promise<void> {
+export async function syncFile(path: string): Promise<void> {
   await using file = await open(path, 'r+')
   await file.sync()
 }
 
 /** A guest's user must be able to pass every folder above its disk; QEMU would only say "Permission denied". */
-async function requirePassable(path: string): Promise<void> {
+export async function requirePassable(path: string): Promise<void> {
   for (let folder = dirname(path); folder !== '/'; folder = dirname(folder)) {
     const { mode } = await lstat(folder)
     if ((mode & 0o001) !== 0) continue

@@ -253,6 +253,7 @@ test('lists tell each caller of what that caller may use', async () => {
   assert.deepEqual((await at.ask(user, 'GET', '/nodes/lab/storage/local')).data, [
     { subdir: 'content' },
     { subdir: 'download-url' },
+    { subdir: 'file-restore' },
     { subdir: 'identity' },
     { subdir: 'import-metadata' },
     { subdir: 'oci-registry-pull' },
