@@ -6,7 +6,7 @@ import type { Level } from './level.ts'
 export type PhaseTimes = {
   /** Reading, verifying and decompressing chunks. */
   readonly fetch?: number
-  /** Putting them onto the target storage. */
+  /** Putting them onto the target storage; of file trees the one and the other in one go. */
   readonly write?: number
   /** Power on until the operating system shows itself. */
   readonly boot?: number

@@ -66,10 +66,12 @@ export type RestoredTreeFacts = {
   readonly entries: number
   /** Of the content of its files. */
   readonly sizeBytes: number
-  /** Of the tree as it was restored: equal to the backup's. */
+  /** Of the tree as it was restored, see `digestKind`. */
   readonly digest: string
   /** How the digest is made, for whoever checks the evidence later. */
   readonly digestKind: string
+  /** Digest of the catalogue in the backup, which pins all facts and all content. */
+  readonly catalogue: string
 }
 
 /** What was restored, one entry for each: disks of a virtual machine, file trees of a container. */
@@ -93,7 +95,7 @@ export interface RestoredScratch {
   /** What the scratch guest boots with, without secrets. */
   readonly config: Options
   readonly parts: readonly RestoredPart[]
-  readonly phases: Required<Pick<PhaseTimes, 'fetch' | 'write'>>
+  readonly phases: Pick<PhaseTimes, 'fetch' | 'write'>
 }
 
 /** A restored guest that is waited for. */

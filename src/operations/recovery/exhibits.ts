@@ -39,7 +39,7 @@ export async function gatherExhibits(
 /** What the guest wrote into a log of its run directory, the end of it; empty when there is none. */
 export async function logOf(deps: Pick<DrillDeps, 'guests'>, scratch: Vmid, name: string): Promise<string> {
   const content = await readForeignFile(join(deps.guests.runDirOf(scratch), name), logBytes)
-  return content?.toString('latin1') ?? ''
+  return content?.toString('utf8') ?? ''
 }
 
 /** What the times were measured on: without it they mean little. */
