@@ -88,7 +88,9 @@ async function makeContainer(world: BackupWorld): Promise<void> {
 async function everythingOf(world: BackupWorld): Promise<object> {
   const { settings, guests, store, filesOfStorage } = world
   const names = namesOf(settings.instance)
-  const runFiles = await readdir(settings.runDir, { recursive: true }).catch(() => [])
+  const runFiles = await Promise.all(
+    ['guests', 'mounts'].map((name) => readdir(join(settings.runDir, name), { recursive: true }).catch(() => [])),
+  )
   const monitors = await findProcesses((argv) => argv.join(' ').includes(settings.runDir))
   return {
     guests: (await guests.list()).map(({ vmid, lock, state }) => ({ vmid, lock, state: state.state })),
@@ -98,7 +100,10 @@ async function everythingOf(world: BackupWorld): Promise<object> {
     mounts: (await mountPoints()).filter((path) => path.startsWith(settings.runDir) && !path.endsWith('/lxcfs/fs')),
     // One lxcfs serves them all, from the first start on.
     programs: monitors.length > 1 ? monitors : [],
-    runFiles: runFiles.filter((name) => /\d/.test(name) && !/^lxcfs/.test(name)).toSorted(),
+    runFiles: runFiles
+      .flat()
+      .filter((name) => /\d/.test(name))
+      .toSorted(),
     storage: await filesOfStorage(),
   }
 }
