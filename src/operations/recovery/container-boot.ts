@@ -110,13 +110,13 @@ export async function waitForCommand(facts: Scratch): Promise<string> {
     : `a command inside answered as '${name.slice(0, 64)}', where '${toldName}' was expected`
 }
 
-/** As the node sees them in its network namespace; none while it has no init. */
+/** Of the cards it was given, as the node sees them in its network namespace; none while it has no init. */
 export async function containerAddresses({ deps, scratch, config }: Scratch): Promise<GuestAddress[]> {
   const gateways = new Map(nicsOf(config).map(({ inside, gateway }) => [inside, gateway]))
   try {
     const cards = await addressesIn(deps.host, await deps.guests.initOf(scratch))
     return cards
-      .filter(({ name }) => name !== 'lo')
+      .filter(({ name }) => gateways.has(name))
       .flatMap(({ name, addresses }) =>
         addresses
           .filter(({ family }) => family === 'inet')
