@@ -65,20 +65,17 @@ export const drillGuest = operation<DrillGuest, DrillDeps>('hakodrill', {
   .step('network', {
     do: async ({ deps, done }) => ({ ...(await deps.network.createIsolated(done.point.network)) }),
     always: true,
-    async undo({ deps, done, log }) {
+    async undo({ deps, done, task, log }) {
       if (!done.point) return
+      // What leads a container is in its network, and must put away what it made before that goes.
+      const scratch = scratchOf(task.upid)
+      if (await deps.guests.isMadeBy(scratch, task.upid)) await switchOff(deps, scratch)
       await deps.network.removeIsolated(done.point.network)
       log('isolated network removed')
     },
   })
   .step('climb', {
     do: (context) => climbLadder(context),
-    always: true,
-    // Before its network goes: what leads a container is in there, and must put away what it made.
-    async undo({ deps, task }) {
-      const scratch = scratchOf(task.upid)
-      if (await deps.guests.isMadeBy(scratch, task.upid)) await switchOff(deps, scratch)
-    },
   })
   .step('evidence', {
     async do({ params, deps, done, task, log }) {
