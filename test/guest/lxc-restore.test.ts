@@ -127,7 +127,10 @@ suite('restores of containers', { timeout: 300_000 }, () => {
       const params = { vmid: 101, archive: backup, overrides: { rootfs: 'small:0' } }
       const late = await perform(restoreContainer, params, { ...world.deps, storage: careless }, memoryJournal(), {
         task,
-      }).then(assert.fail, (cause: unknown) => cause)
+      }).then(
+        () => assert.fail(),
+        (cause: unknown) => cause,
+      )
       assert.ok(isFault(late, 'exhausted'), String(late))
       assert.match(late.message, /no space left on storage 'small' for rootfs of CT 101/)
       await world.storage.delete('small')
