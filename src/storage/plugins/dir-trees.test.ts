@@ -21,7 +21,7 @@ async function place(t: TestContext) {
 
 const filled = (path: string) => writeFile(join(path, 'note'), 'mine')
 
-test('a name that was taken a moment ago is nobody else\'s, and no tree', async (t) => {
+test("a name that was taken a moment ago is nobody else's, and no tree", async (t) => {
   const { root, trees } = await place(t)
   await mkdir(join(root, 'images/100'), { recursive: true })
   await mkdir(trees.path(name), { mode: 0o000 })
