@@ -98,11 +98,12 @@ export async function copyImage(
   })
 }
 
-/** The refusal clients know. */
-export function noSnapshots(why?: string, remedy = 'move it to format qcow2 first'): Fault {
-  return new Fault('failed', 'snapshot feature is not available', {
-    remedy: `${why ?? 'Some disk of the guest'} cannot hold snapshots: ${remedy}.`,
-  })
+/** The refusal clients know. @param what cannot hold any */
+export function noSnapshots(
+  what = 'Some disk of the guest',
+  remedy = `${what} cannot hold snapshots: move it to format qcow2 first.`,
+): Fault {
+  return new Fault('failed', 'snapshot feature is not available', { remedy })
 }
 
 /** A new disk of the guest that shows what the base holds. */

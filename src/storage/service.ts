@@ -97,6 +97,13 @@ export class StorageService extends ConfiguredStorages {
     return name.kind === 'tree' ? linkTree(open, name, vmid) : linkImage(open, name, vmid)
   }
 
+  /** The format a volume linked to that one would have. @throws Fault `invalid` when the storage has no linked clones */
+  async linkedFormat(base: VolumeId): Promise<string> {
+    const { open, name } = await this.opener.disk(base)
+    if (name.kind === 'tree') return formatOf(treeLinksOf(open).nameOf(name, name))
+    return formatOf(linksOf(open).nameOf(name, name))
+  }
+
   /** A new disk that stands on its own, with the content of another or of its snapshot. @throws Fault `exhausted`, `aborted` */
   async copy(request: CopyRequest): Promise<VolumeId> {
     const { open, name } = await this.opener.image(request.source)

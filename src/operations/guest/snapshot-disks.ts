@@ -1,6 +1,6 @@
 /**
  * Snapshots on the disks of one guest, wherever they are open just now: in its QEMU, which is asked, or nowhere, and
- * then the storage does it.
+ * then the storage does it. Volumes of containers are always the storage's.
  *
  * Who may run beside whom: the caller holds the guest's lock, so a guest neither starts nor stops meanwhile by any
  * task of ours. One that ends by itself is found by looking again.
@@ -45,7 +45,7 @@ export async function dropEverywhere(
   volumes: readonly VolumeId[],
   tag: string,
 ): Promise<void> {
-  const { open, closed } = openAmong(await guests.config(vmid), volumes)
+  const { open, closed } = openAmong(await guests.config(vmid, 'any'), volumes)
   if (open.length > 0) {
     await using monitor = await guests.qmp(vmid, 'long')
     await endSave(monitor)

@@ -8,7 +8,7 @@ import { MiB } from '#base/bytes.ts'
 import { type Clock, seconds } from '#base/clock.ts'
 import { Fault, invalid, isFault } from '#base/fault.ts'
 import { asVmid, asVolumeId, splitVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
-import { type GuestConfig, isTemplate, type Options, type Snapshot } from '#guests/config.ts'
+import type { GuestConfig, Options, Snapshot } from '#guests/config.ts'
 import { agentOf } from '#guests/qemu/agent.ts'
 import { drivesOf, wishOf } from '#guests/qemu/drive.ts'
 import { memoryMiBOf } from '#guests/qemu/memory.ts'
@@ -22,6 +22,7 @@ import { leaveGuest } from '../backup/guest-source.ts'
 import { markFrozen, unmarkFrozen } from '../backup/point-in-time.ts'
 import { aboutOneGuest } from './one-guest.ts'
 import type { DiskDeps } from './resize.ts'
+import { keptOptions, rememberSnapshot, requireNewSnapshot, unrememberSnapshot } from './snapshot-config.ts'
 import { diskVolumes, dropEverywhere, openAmong, volumesOfSnapshot } from './snapshot-disks.ts'
 
 export interface SnapshotGuest {
@@ -102,49 +103,9 @@ export const snapshotGuest = operation<SnapshotGuest, SnapshotDeps>('qmsnapshot'
     },
   })
   .step('config', {
-    do: async ({ params, deps, done }) => {
-      await deps.guests.changeSnapshots(asVmid(params.vmid), ({ options, snapshots }) => ({
-        options: { ...options, parent: params.name },
-        snapshots: { ...snapshots, [params.name]: done.state },
-      }))
-    },
-    undo: async ({ params, deps, done }) => {
-      if (!done.check) return
-      await forgetSnapshot(deps, asVmid(params.vmid), params.name)
-    },
+    do: ({ params, deps, done }) => rememberSnapshot(deps, params, done.state),
+    undo: unrememberSnapshot,
   })
-
-/** Takes the snapshot out of the configuration; those that came after it now follow the one before it. */
-export async function forgetSnapshot({ guests }: Pick<DiskDeps, 'guests'>, vmid: Vmid, name: string): Promise<void> {
-  await guests.changeSnapshots(vmid, ({ options, snapshots }) => {
-    const gone = snapshots[name]
-    if (!gone) return { options, snapshots }
-    const { parent } = gone.options
-    const without = (some: Options): Options => {
-      if (some.parent !== name) return some
-      const { parent: _, ...rest } = some
-      return parent === undefined ? rest : { ...rest, parent }
-    }
-    const others = Object.entries(snapshots).filter(([other]) => other !== name)
-    return {
-      options: without(options),
-      snapshots: Object.fromEntries(others.map(([other, one]) => [other, { ...one, options: without(one.options) }])),
-    }
-  })
-}
-
-/** @throws Fault in PVE's words when the guest can have no snapshot of that name */
-export function requireNewSnapshot(vmid: Vmid, { options, snapshots = {} }: GuestConfig, name: string): void {
-  if (name === 'current') throw new Fault('invalid', `unable to use snapshot name 'current' (reserved name)`)
-  if (isTemplate(options)) throw new Fault('conflict', `you can't take a snapshot if it is a template (VM ${vmid})`)
-  if (snapshots[name]) throw new Fault('conflict', `snapshot name '${name}' already used`)
-}
-
-/** Of a guest's options, what a snapshot keeps: what the guest is made of. */
-function keptOptions(options: Options): Options {
-  const isKept = (name: string) => !/^(unused\d+|lock|description|template)$/.test(name)
-  return Object.fromEntries(Object.entries(options).filter(([name]) => isKept(name)))
-}
 
 async function snapshotOf(
   vmid: Vmid,

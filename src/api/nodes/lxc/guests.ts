@@ -19,12 +19,16 @@ import { optionRightsSay, requireRoot, rightsToSet } from './rights.ts'
 const children = [
   'clone',
   'config',
+  'feature',
   'interfaces',
+  'move_volume',
   'pending',
   'resize',
   'rrd',
   'rrddata',
+  'snapshot',
   'status',
+  'template',
   'termproxy',
   'vncwebsocket',
 ]
