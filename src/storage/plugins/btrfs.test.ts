@@ -1,6 +1,6 @@
 /** Storage on btrfs: the contract of all drivers, on a real file system, and what only this one does. */
 import assert from 'node:assert/strict'
-import { chmod, mkdtemp, open as openFile, readFile, rm, writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { after, before, suite, test, type TestContext } from 'node:test'
 import { GiB, MiB } from '#base/bytes.ts'
@@ -8,7 +8,7 @@ import type { Fault } from '#base/fault.ts'
 import { asVmid, type VolumeId } from '#base/ids.ts'
 import { createSubvolume, subvolumesIn } from '#host/btrfs.ts'
 import { machine } from '#host/exec.ts'
-import { unmountBelow } from '#host/mount.ts'
+import { type BtrfsDisk, btrfsDisk } from '../../../test/fixtures/btrfs-disk.ts'
 import { conformance } from '../conformance.ts'
 import { contentOf, writeInto } from '../image-content.ts'
 import { type SmallStorage, smallStorage } from '../small-storage.ts'
@@ -16,42 +16,23 @@ import type { ImageName, TreeName } from '../volume.ts'
 import { btrfs } from './btrfs.ts'
 
 const host = machine()
-let folder = ''
+let large: BtrfsDisk
 
 before(async () => {
-  folder = await mkdtemp('/var/tmp/hako-btrfs-')
-  await chmod(folder, 0o711)
-  await fileSystem('large', GiB, [])
+  large = await btrfsDisk(GiB)
 })
-
-after(async () => {
-  await unmountBelow(host, folder)
-  await rm(folder, { recursive: true })
-})
-
-/** A new file system; the loop device goes with its mount. */
-async function fileSystem(name: string, sizeBytes: number, options: readonly string[]): Promise<string> {
-  const [image, target] = [join(folder, `${name}.raw`), join(folder, name)]
-  await using file = await openFile(image, 'wx')
-  await file.truncate(sizeBytes)
-  await host.run(['mkfs.btrfs', '--quiet', ...options, image])
-  await host.run(['mkdir', target])
-  await host.run(['mount', '-o', 'loop,commit=1', image, target])
-  await chmod(target, 0o711)
-  return target
-}
+after(() => large[Symbol.asyncDispose]())
 
 let places = 0
 async function place(): Promise<string> {
   places += 1
-  return join(folder, `large/${places}`)
+  return join(large.path, `${places}`)
 }
 
 async function tightPlace(t: TestContext): Promise<string> {
-  places += 1
-  const target = await fileSystem(`tight${places}`, 24 * MiB, ['--mixed', '--metadata', 'single', '--data', 'single'])
-  t.after(() => unmountBelow(host, target))
-  return target
+  const disk = await btrfsDisk(24 * MiB, { isTight: true })
+  t.after(() => disk[Symbol.asyncDispose]())
+  return disk.path
 }
 
 conformance(btrfs, {
@@ -71,7 +52,7 @@ suite('a btrfs storage', () => {
   })
 
   test('is not made, and not used, elsewhere', async () => {
-    const path = join(folder, 'plain')
+    const path = join(dirname(large.path), 'plain')
     await assert.rejects(open({ path }).prepare(), (fault: Fault) => {
       assert.deepEqual(fault.fields, { path: `'${path}' is not on a btrfs file system` })
       return true
@@ -137,13 +118,14 @@ suite('a btrfs storage', () => {
     assert.equal((await trees.list()).length, 1)
     await trees.remove(tree)
     assert.deepEqual(await trees.list(), [])
-    assert.ok(!(await subvolumesIn(host, join(folder, 'large'))).some(({ path }) => path.endsWith('deep')))
+    assert.ok(!(await subvolumesIn(host, large.path)).some(({ path }) => path.endsWith('deep')))
   })
 
   test('trees go from one storage to another as streams, and a stream that breaks leaves nothing', async () => {
     await using lab = await smallStorage()
     const { service } = lab
-    const other = await fileSystem('other', 256 * MiB, [])
+    await using another = await btrfsDisk(256 * MiB)
+    const other = another.path
     await service.create({ storage: 'from', type: 'btrfs', path: await place() })
     await service.create({ storage: 'to', type: 'btrfs', path: other })
     const source = await service.plantTree('from', asVmid(100), async (path) => {
