@@ -1,5 +1,5 @@
 /** `/nodes/{node}/storage/{storage}/file-restore`: files out of a backup, without restoring it. */
-import { array, boolean, object, optional, string } from '#base/schema/schema.ts'
+import { anything, array, boolean, object, optional, string } from '#base/schema/schema.ts'
 import { nodeName, storageId } from '#base/schema/standard.ts'
 import { volumeAt } from '#storage/volume.ts'
 import { anyone, Streamed } from '#rest/endpoint.ts'
@@ -57,7 +57,7 @@ export const fileRestoreEndpoints = [
     },
     permission: anyone,
     alsoNeeds,
-    returns: string({ description: 'The bytes themselves, and nothing else.' }),
+    returns: anything,
     isStreamed: true,
     async handle({ storage, volume, filepath, tar }, { services }) {
       const path = pathMeant(filepath) ?? '/'
