@@ -136,7 +136,14 @@ test('a changed byte of a piece is a fault, or a piece that keeps all rules, and
 
 test('whatever would lead out of a folder, or is there twice, is no piece', () => {
   const entry = (more: Partial<EntryRecord>): EntryRecord => ({
-    ...{ kind: 'file', name: 'x', mode: 0o644, uid: 0, gid: 0, target: '', attributes: nothing, extents: [] },
+    kind: 'file',
+    name: 'x',
+    mode: 0o644,
+    uid: 0,
+    gid: 0,
+    target: '',
+    attributes: nothing,
+    extents: [],
     identity: Buffer.alloc(identityBytes),
     ...more,
   })
