@@ -267,7 +267,7 @@ suite('a tree in a backup', () => {
       assert.equal(await text('folder/plain-too'), 'text')
       assert.equal(await text('large'), (await readFile(join(tree, 'large'))).toString('latin1'))
       assert.equal(await text('large', { offset: 131_070, length: 10 }), text70())
-      assert.equal(await text('holes', { offset: 2 ** 29 - 2, length: 5 }), '\0\0\x01\x01\x01')
+      assert.equal(await text('holes', { offset: 2 ** 25 - 2, length: 5 }), '\0\0\x01\x01\x01')
       const { kind, mode, modified } = await of.entry('folder/deeper/su')
       assert.deepEqual([kind, mode, modified.nanoseconds > 0], ['file', 0o4755, true])
       assert.deepEqual((await of.entry('folder/disk')).device, { major: 259, minor: 1_048_575 })
@@ -320,9 +320,8 @@ suite('a tree in a backup', () => {
     const onProgress = ({ fraction }: { fraction: number }) => void seen.push(fraction)
     await restoreTree(reader, 'rootfs', { target: newFolder(), onProgress })
     assert.equal(seen.at(-1), 1)
-    await assert.rejects(
-      restoreTree(reader, 'rootfs', { target: newFolder(), signal: AbortSignal.abort() }),
-      (error) => isFault(error, 'aborted'),
+    await assert.rejects(restoreTree(reader, 'rootfs', { target: newFolder(), signal: AbortSignal.abort() }), (error) =>
+      isFault(error, 'aborted'),
     )
     assert.equal(added.entries, 51)
   })
