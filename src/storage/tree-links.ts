@@ -26,6 +26,7 @@ export function treeSnapshotsOf({ config, features, trees }: OpenStorage, name: 
     take: (tag) => snapshots.take(name, tag),
     rollBack: (tag) => snapshots.rollBack(name, tag),
     drop: (tag) => snapshots.drop(name, tag),
+    isTakenOpen: true,
     pathOf: (tag) => snapshots.pathOf(name, tag),
   }
 }
