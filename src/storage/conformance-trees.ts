@@ -114,6 +114,21 @@ function comingRules(fresh: (t: TestContext) => Promise<StorageDriver>): void {
     assert.deepEqual([(await trees.list()).length, await driver.sweep()], [1, []])
   })
 
+  test('a tree passes to another guest whole, and takes the place of nobody', async (t) => {
+    const trees = treesOf(await fresh(t))
+    await trees.create(tree, saying('handed over'))
+    await trees.create(other, saying('stays'))
+    await assert.rejects(trees.rename(tree, other), /already exists/)
+    const next = { ...other, base: other.base.replace(/\d+$/, '9') }
+    await trees.rename(tree, next)
+    await trees.rename(tree, next)
+    assert.equal(await readFile(join(trees.path(next), 'note'), 'utf8'), 'handed over')
+    assert.equal(await readFile(join(trees.path(other), 'note'), 'utf8'), 'stays')
+    assert.deepEqual([(await trees.list(tree.vmid)).length, (await trees.list()).length], [0, 2])
+    await trees.rename(next, tree)
+    await assert.rejects(trees.rename(next, { ...next, base: `${next.base}9` }), /does not exist/)
+  })
+
   test('a tree goes with everything a guest has left in it, and nothing else does', async (t) => {
     const trees = treesOf(await fresh(t))
     await trees.create(other, saying('stays'))

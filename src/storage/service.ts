@@ -22,6 +22,7 @@ import { linksOf, requireUnlinked, snapshotsOf, type VolumeSnapshots } from './l
 import { type OciPull, stageOciPull } from './oci-pull.ts'
 import { annotateFile, discardStaged, type FilePlacement, publishFile, stageFile, withdrawFile } from './placing.ts'
 import type { TreeLayers, VolumeFacts } from './plugin.ts'
+import { nameUnder, renameVolume } from './renaming.ts'
 import { copyTreeWhole, growTree, linkTree, type TreeCopyRequest, treeLayersOf } from './tree-links.ts'
 import { treeLinksOf, treeSnapshotsOf } from './tree-links.ts'
 import { type ContentType, formatOf, isBase, isFileContent } from './volume.ts'
@@ -236,6 +237,21 @@ export class StorageService extends ConfiguredStorages {
     if (wanted === now) return
     await open.requireRoom(wanted - now, `the growth of volume '${volid}'`)
     await open.images.grow(name, wanted)
+  }
+
+  /** What a disk or a container's files would be called as that guest's. */
+  async nameFor(volid: VolumeId, vmid: Vmid): Promise<VolumeId> {
+    const { open, name } = await this.opener.disk(volid)
+    return volumeId(open.config.name, await nameUnder(open, name, vmid))
+  }
+
+  /**
+   * Gives a volume nobody uses another name on its storage, that of another guest's. Harmless when it has it.
+   * @throws Fault `missing`; `conflict` for a template's volume, and when the name is taken
+   */
+  async rename(volid: VolumeId, other: VolumeId): Promise<void> {
+    const { open, name } = await this.opener.disk(volid)
+    await renameVolume(open, name, (await this.opener.disk(other)).name)
   }
 
   /** Makes a disk the property of a guest's user, or of root again (uid 0). */
