@@ -165,6 +165,18 @@ function imageRules(plugin: StoragePlugin, format: ImageFormat, lab: StorageLab,
     assert.equal(await firstLetter(t, images.path(disk), format), 'K')
   })
 
+  test(`a ${format} image passes to another guest whole, and takes the place of nobody`, async (t) => {
+    const images = await fresh(t)
+    await images.create(disk, { sizeBytes: MiB, fill: (path) => writeInto(path, format, 'H') })
+    await images.create(other, { sizeBytes: MiB })
+    await assert.rejects(images.rename(disk, other), /already exists/)
+    const next = { ...other, base: 'vm-101-disk-9' }
+    await images.rename(disk, next)
+    await images.rename(disk, next)
+    assert.equal(await firstLetter(t, images.path(next), format), 'H')
+    assert.deepEqual([(await images.list(vmid)).length, (await images.list()).length], [0, 2])
+  })
+
   test(`a ${format} image is replaced in one act, and whoever has it open keeps what it was`, async (t) => {
     const images = await fresh(t)
     const filled = (letter: string) => ({ sizeBytes: MiB, fill: (path: string) => writeInto(path, format, letter) })

@@ -11,6 +11,7 @@ import { machine } from '#host/exec.ts'
 import { cloneContainer } from '#operations/guest/clone-container.ts'
 import { deleteContainerSnapshot } from '#operations/guest/delete-snapshot.ts'
 import { moveVolume } from '#operations/guest/move-volume.ts'
+import { reassignVolume } from '#operations/guest/reassign-volume.ts'
 import { rollbackContainer } from '#operations/guest/rollback.ts'
 import { snapshotContainer } from '#operations/guest/snapshot-container.ts'
 import { templateContainer } from '#operations/guest/template.ts'
@@ -128,6 +129,15 @@ suite('operations on what containers are made of', { timeout: 300_000 }, () => {
     everyStepFails(
       cloneContainer,
       place({ vmid: 110, newid: 103, hostname: 'linked' }, () => world.remove(103)),
+      without,
+    )
+    everyStepFails(
+      reassignVolume,
+      place({ vmid: 102, volume: 'mp0', target: 105, targetVolume: 'mp2' }, async () => {
+        await made()
+        await world.remove(105)
+        await world.make(105)
+      }),
       without,
     )
     everyStepFails(moveVolume, place({ vmid: 102, volume: 'mp0', storage: 'pool', delete: true }, made), without)

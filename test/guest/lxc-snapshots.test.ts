@@ -281,7 +281,24 @@ suite('containers made from others', { timeout: 120_000 }, () => {
         await sh(200, 'cat /root/note; stat -c "%h %u" /srv/data/note; cat /srv/data/again'),
         'now\n2 0\nmoved',
       )
-      await remove(200)
+    })
+
+    test('a volume is given to another container, which finds in it what was there', async () => {
+      await make(203, {})
+      const give = (params: Record<string, string>) =>
+        refusal('POST', '200/move_volume', { volume: 'mp0', 'target-vmid': '203', ...params })
+      assert.match((await give({})).message, /cannot move volumes of a running container/)
+      await post('200/status/stop')
+      assert.match((await give({ 'target-volume': 'rootfs' })).fields?.['target-volume'] ?? '', /has its rootfs/)
+      const unplaced = await give({ volume: 'unused0', 'target-volume': 'mp4' })
+      assert.match(unplaced.fields?.['target-volume'] ?? '', /has no place there/)
+      await post('200/move_volume', { volume: 'mp0', 'target-vmid': '203', 'target-volume': 'mp4' })
+      assert.equal((await config(200)).mp0, undefined)
+      assert.match(String((await config(203)).mp4), /^pool:203\/subvol-203-disk-\d\.subvol,mp=\/srv\/data$/)
+      await post('203/status/start')
+      assert.equal(await sh(203, 'cat /srv/data/note'), 'moved')
+      await Promise.all([remove(200), remove(203)])
+      assert.deepEqual(await readdir(join(node.settings.stateDir, 'pool/images')), [])
     })
   })
 })

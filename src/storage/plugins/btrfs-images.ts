@@ -46,6 +46,7 @@ export function btrfsImages(place: Place): ImagePart {
     },
     create: (name, volume) => of(name).create(name, volume),
     replace: (name, volume) => of(name).replace(name, volume),
+    rename: (name, other) => of(name).rename(name, other),
     grow: (name, sizeBytes) => of(name).grow(name, sizeBytes),
     giveTo: (name, uid) => of(name).giveTo(name, uid),
     snapshots: {
