@@ -35,7 +35,10 @@ export interface VolumeLocation {
 }
 
 export class StorageService extends ConfiguredStorages {
-  /** Volumes of a storage, by content and name. Restore points are the backup service's to list. */
+  /**
+   * Volumes of a storage, by content and name. Restore points are the backup service's to list. Images are of virtual
+   * machines and of containers; whose one is, is told by its guest, so both lists hold all of them.
+   */
   async content(
     name: string,
     filter: { readonly content?: ContentType | undefined; readonly vmid?: Vmid | undefined } = {},
@@ -44,8 +47,7 @@ export class StorageService extends ConfiguredStorages {
     const { config, driver } = open
     const wanted = config.content.filter((one) => filter.content === undefined || one === filter.content)
     const lists: VolumeFacts[][] = []
-    // Disks of VMs and of containers lie together; they are listed once.
-    const isImages = wanted.includes('images') || (wanted.includes('rootdir') && filter.content === undefined)
+    const isImages = wanted.includes('images') || wanted.includes('rootdir')
     if (isImages && driver.images) lists.push(await driver.images.list(filter.vmid))
     if (wanted.includes('rootdir') && driver.trees) lists.push(await driver.trees.list(filter.vmid))
     for (const one of wanted) {
