@@ -19,7 +19,8 @@ export function treeSnapshotsOf({ config, features, trees }: OpenStorage, name: 
   const { snapshots } = trees
   if (!features.trees.snapshots || !snapshots) {
     const volid = volumeId(config.name, name)
-    throw noSnapshots(volid, `${volid} cannot hold snapshots: move it to a storage of type btrfs first.`)
+    const remedy = `${volid} cannot hold snapshots: move it to a storage of type btrfs first.`
+    throw noSnapshots(volid, remedy)
   }
   return {
     list: () => snapshots.list(name),

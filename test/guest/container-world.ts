@@ -1,5 +1,5 @@
 /** A world of containers made without the operations that are tested, on a folder and on btrfs. */
-import { chmod, lstat, mkdir, open, readdir, readFile } from 'node:fs/promises'
+import { lstat, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { MiB } from '#base/bytes.ts'
 import { waitFor } from '#base/clock.ts'
@@ -11,9 +11,10 @@ import { mountNames } from '#guests/lxc/mountpoint.ts'
 import { unpackTemplate } from '#guests/lxc/unpack.ts'
 import { machine } from '#host/exec.ts'
 import { links } from '#host/ip.ts'
-import { mountPoints, unmountBelow } from '#host/mount.ts'
+import { mountPoints } from '#host/mount.ts'
 import { namesOf } from '#network/names.ts'
 import { makeMounts } from '#operations/guest/container-volumes.ts'
+import { btrfsDisk } from '../fixtures/btrfs-disk.ts'
 import { writeTemplate } from '../fixtures/containers/template.ts'
 import { type GuestWorld, guestWorld } from './qemu-world.ts'
 
@@ -41,11 +42,8 @@ export async function containerWorld({ withPool = false } = {}): Promise<Contain
   const { settings, guests, storage, store, filesOfStorage } = world
   const archive = join(settings.stateDir, 'template.tar')
   await writeTemplate(archive)
-  const pool = join(settings.stateDir, 'pool')
-  if (withPool) {
-    await mountBtrfs(join(settings.stateDir, 'pool.raw'), pool)
-    await storage.create({ storage: 'pool', type: 'btrfs', path: pool, content: 'images,rootdir' })
-  }
+  const disk = withPool ? await btrfsDisk(256 * MiB) : undefined
+  if (disk) await storage.create({ storage: 'pool', type: 'btrfs', path: disk.path, content: 'images,rootdir' })
   return {
     ...world,
     archive,
@@ -93,7 +91,7 @@ export async function containerWorld({ withPool = false } = {}): Promise<Contain
         // Logs of a guest that ran stay until it goes; one lxcfs serves them all.
         runFiles: runFiles.filter((name) => /\d/.test(name) && !/\.log$|^lxcfs/.test(name)).toSorted(),
         storage: await filesOfStorage(),
-        pool: withPool ? await treesIn(join(pool, 'images')) : [],
+        pool: disk ? await treesIn(join(disk.path, 'images')) : [],
       }
       return JSON.parse(JSON.stringify(found).replaceAll(/BC:24:11(?::[0-9A-F]{2}){3}/g, 'MAC')) as object
     },
@@ -105,21 +103,10 @@ export async function containerWorld({ withPool = false } = {}): Promise<Contain
       await waitFor(isUp, { what: 'its start', timeoutMs: 20_000, everyMs: 20 })
     },
     async [Symbol.asyncDispose]() {
-      for (const vmid of await guests.adopt()) await guests.stop(vmid)
-      if (withPool) await unmountBelow(host, pool)
       await world[Symbol.asyncDispose]()
+      await disk?.[Symbol.asyncDispose]()
     },
   }
-}
-
-/** A small btrfs file system in a file; the loop device goes with its mount. */
-export async function mountBtrfs(image: string, target: string): Promise<void> {
-  await using file = await open(image, 'wx')
-  await file.truncate(256 * MiB)
-  await host.run(['mkfs.btrfs', '--quiet', image])
-  await mkdir(target)
-  await host.run(['mount', '-o', 'loop,commit=1', image, target])
-  await chmod(target, 0o711)
 }
 
 /** Every volume and snapshot below the folder, with what its note says. */

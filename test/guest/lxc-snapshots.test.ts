@@ -3,19 +3,21 @@ import assert from 'node:assert/strict'
 import { mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
+import { MiB } from '#base/bytes.ts'
 import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
-import { mountPoints, unmountBelow } from '#host/mount.ts'
+import { mountPoints } from '#host/mount.ts'
+import { type BtrfsDisk, btrfsDisk } from '../fixtures/btrfs-disk.ts'
 import { writeTemplate } from '../fixtures/containers/template.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
-import { mountBtrfs } from './container-world.ts'
 
 type Reply = Record<string, unknown>
 const template = 'local:vztmpl/busybox.tar.gz'
 
 suite('containers made from others', { timeout: 120_000 }, () => {
   let node: TestNode
+  let disk: BtrfsDisk | undefined
   let lxc: string
   before(async () => {
     node = await nodeUnderTest()
@@ -26,7 +28,10 @@ suite('containers made from others', { timeout: 120_000 }, () => {
     await make(100, { start: '1', mp0: 'local:0,mp=/srv/data' })
     await sh(100, 'echo original > /root/note; mkdir /root/folder; echo x > /root/folder/x; echo data > /srv/data/d')
   })
-  after(() => node[Symbol.asyncDispose]())
+  after(async () => {
+    await node[Symbol.asyncDispose]()
+    await disk?.[Symbol.asyncDispose]()
+  })
 
   const make = async (vmid: number, options: Record<string, string>) => {
     const wish = { vmid: String(vmid), ostemplate: template, rootfs: 'local:0', memory: '64', entrypoint: '/etc/quick' }
@@ -161,12 +166,11 @@ suite('containers made from others', { timeout: 120_000 }, () => {
   suite('on btrfs', () => {
     const list = async () => (await node.api('GET', `${lxc}/200/snapshot`)) as Reply[]
     before(async () => {
-      const path = join(node.settings.stateDir, 'pool')
-      await mountBtrfs(join(node.settings.stateDir, 'pool.raw'), path)
-      await node.api('POST', '/storage', { storage: 'pool', type: 'btrfs', path, content: 'images,rootdir' })
+      disk = await btrfsDisk(256 * MiB)
+      const pool = { storage: 'pool', type: 'btrfs', path: disk.path, content: 'images,rootdir' }
+      await node.api('POST', '/storage', pool)
       await make(200, { rootfs: 'pool:0.05', mp0: 'pool:0,mp=/srv/data,backup=0', start: '1' })
     })
-    after(() => unmountBelow(machine(), join(node.settings.stateDir, 'pool')))
 
     test('a snapshot of one that runs is taken while it is held, and it goes on', async () => {
       await sh(200, 'echo kept > /root/note; echo kept > /srv/data/note')
@@ -228,8 +232,18 @@ suite('containers made from others', { timeout: 120_000 }, () => {
       )
       await node.task(await node.api('DELETE', `${lxc}/200/snapshot/before`))
       await node.api('PUT', `${lxc}/200/config`, { delete: 'unused0,unused1' })
-      const pool = await readdir(join(node.settings.stateDir, 'pool/images/200'))
+      const pool = await readdir(join(disk?.path ?? '', 'images/200'))
       assert.deepEqual(pool, ['subvol-200-disk-0.subvol'])
+    })
+
+    test('a folder is held to its size, and may be given more while it is in use', async () => {
+      const write = (megabytes: number) => `dd if=/dev/urandom of=/root/big bs=1M count=${megabytes}`
+      await assert.rejects(sh(200, write(60)), /quota exceeded/i)
+      await sh(200, 'rm /root/big; sync')
+      await node.task(await node.api('PUT', `${lxc}/200/resize`, { disk: 'rootfs', size: '100M' }))
+      assert.match(String((await config(200)).rootfs), /,size=100M/)
+      await sh(200, write(60))
+      await sh(200, 'rm /root/big')
     })
 
     test('what cannot be kept is refused, in the words clients know', async () => {
@@ -298,7 +312,7 @@ suite('containers made from others', { timeout: 120_000 }, () => {
       await post('203/status/start')
       assert.equal(await sh(203, 'cat /srv/data/note'), 'moved')
       await Promise.all([remove(200), remove(203)])
-      assert.deepEqual(await readdir(join(node.settings.stateDir, 'pool/images')), [])
+      assert.deepEqual(await readdir(join(disk?.path ?? '', 'images')), [])
     })
   })
 })
