@@ -83,7 +83,7 @@ export async function mountOverlay(host: Host, { upper, work, lowers, target }: 
   const cwd = commonFolder(all)
   const [over, own, ...under] = all.map((path) => relative(cwd, path))
   const layers = [`lowerdir=${under.join(':')}`, `upperdir=${over}`, `workdir=${own}`]
-  const how = ['rw', 'nodev', 'redirect_dir=off', 'metacopy=off', 'index=off', ...layers]
+  const how = ['rw', 'nodev', 'redirect_dir=nofollow', 'metacopy=off', 'index=off', ...layers]
   await host.run(['mount', '-t', 'overlay', '-o', how.join(','), 'overlay', target], { cwd })
 }
 

@@ -20,6 +20,7 @@ import { deleteContainerSnapshot, deleteSnapshot } from './guest/delete-snapshot
 import { destroyContainer, destroyGuest } from './guest/destroy.ts'
 import { moveDisk } from './guest/move-disk.ts'
 import { moveVolume } from './guest/move-volume.ts'
+import { reassignVolume } from './guest/reassign-volume.ts'
 import { resetGuest, resumeGuest, stopGuest, suspendGuest } from './guest/power.ts'
 import { resumeContainer, stopContainer, suspendContainer } from './guest/power.ts'
 import { resizeDisk } from './guest/resize.ts'
@@ -74,6 +75,7 @@ export const allOperations = operationsByName([
   pullOciImage,
   pushFile,
   orderCertificate,
+  reassignVolume,
   rebootContainer,
   rebootGuest,
   refreshPackages,

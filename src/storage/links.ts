@@ -14,6 +14,7 @@ import { type CopyRequest, makeImage } from './allocate.ts'
 import { requireSelfContained } from './image-header.ts'
 import type { OpenStorage } from './opened.ts'
 import type { ImageLinks, Layer } from './plugin.ts'
+import { shareContent } from './share-content.ts'
 import { type ImageName, isBase, isSameImage, isSameTree, nextImageName, type TreeName, volumeId } from './volume.ts'
 
 /** Each attempt lost to another allocation of the same guest made progress there. */
@@ -32,6 +33,8 @@ export interface VolumeSnapshots {
   /** @throws Fault `missing` */
   readonly rollBack: (tag: string) => Promise<void>
   readonly drop: (tag: string) => Promise<void>
+  /** They are taken and dropped also while somebody has the volume open, as long as nothing is written at that moment. */
+  readonly isTakenOpen: boolean
   /** Where the content of a snapshot is, only to be read: a file, or a folder of files. Undefined: inside the volume. */
   readonly pathOf: (tag: string) => string | undefined
 }
@@ -45,6 +48,7 @@ export function snapshotsOf({ config, features, images }: OpenStorage, name: Ima
     take: (tag) => snapshots.take(name, tag),
     rollBack: (tag) => snapshots.rollBack(name, tag),
     drop: (tag) => snapshots.drop(name, tag),
+    isTakenOpen: features.openSnapshots.includes(name.format),
     pathOf: (tag) => snapshots.pathOf?.(name, tag),
   }
 }
@@ -89,20 +93,28 @@ export async function copyImage(
 ): Promise<VolumeId> {
   open.requireContent('images')
   await open.requireRoom(await measureLayers(host, layers), `a copy of volume '${request.source}'`)
-  const { format, isOpen, limitKiB, onProgress, signal } = request
+  const { format, limitKiB, onProgress, signal } = request
   const isTargetZero = open.features.sparse
+  // Whoever has the image open does not write to a snapshot that is a file of its own.
+  const isOpen = request.isOpen === true && (request.snapshot === undefined || snapshot !== undefined)
   const how = { layers, snapshot, isOpen, isTargetZero, limitKiB, onProgress, signal }
+  const [{ path: source, format: from }, ...below] = layers
+  const isOneRaw = from === 'raw' && format === 'raw' && below.length === 0 && !isOpen
   return makeImage(open, request, {
     sizeBytes,
-    fill: (path) => convertLayers(host, { ...how, target: { path, format } }),
+    fill: async (path) => {
+      if (isOneRaw && (await shareContent(source, path))) return
+      await convertLayers(host, { ...how, target: { path, format } })
+    },
   })
 }
 
-/** The refusal clients know. */
-export function noSnapshots(why?: string, remedy = 'move it to format qcow2 first'): Fault {
-  return new Fault('failed', 'snapshot feature is not available', {
-    remedy: `${why ?? 'Some disk of the guest'} cannot hold snapshots: ${remedy}.`,
-  })
+/** The refusal clients know. @param what cannot hold any */
+export function noSnapshots(
+  what = 'Some disk of the guest',
+  remedy = `${what} cannot hold snapshots: move it to format qcow2 first.`,
+): Fault {
+  return new Fault('failed', 'snapshot feature is not available', { remedy })
 }
 
 /** A new disk of the guest that shows what the base holds. */

@@ -80,6 +80,12 @@ export interface NewVolume {
   readonly fill?: (path: string) => Promise<void>
 }
 
+/**
+ * Gives a volume without snapshots another name, also that of a volume of another guest. Repeating is harmless.
+ * @throws Fault `missing`; `conflict` when that name is taken
+ */
+export type Rename<Name extends VolumeName> = (name: Name, other: Name) => Promise<void>
+
 export interface ImagePart extends Part<ImageName> {
   /** All images, or those of one guest, sorted by name. */
   readonly list: (vmid?: Vmid) => Promise<VolumeFacts<ImageName>[]>
@@ -87,6 +93,7 @@ export interface ImagePart extends Part<ImageName> {
   readonly create: (name: ImageName, volume: NewVolume) => Promise<void>
   /** As `create`, in the place of an image of that name if there is one; who has that open keeps it. In one act. */
   readonly replace: (name: ImageName, volume: NewVolume) => Promise<void>
+  readonly rename: Rename<ImageName>
   /** Only ever to more. */
   readonly grow: (name: ImageName, sizeBytes: number) => Promise<void>
   /** Makes the image readable and writable by this uid alone. */
@@ -141,6 +148,7 @@ export interface TreePart extends Part<TreeName> {
    * @throws Fault `conflict` when the name is taken, also by somebody who came first at the same moment
    */
   readonly create: (name: TreeName, fill: (path: string) => Promise<void>, limitBytes?: number) => Promise<void>
+  readonly rename: Rename<TreeName>
   /** Holds the tree to a size from now on, used or not. */
   readonly limit?: (name: TreeName, sizeBytes: number) => Promise<void>
   readonly snapshots?: TreeSnapshots

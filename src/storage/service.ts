@@ -22,6 +22,7 @@ import { linksOf, requireUnlinked, snapshotsOf, type VolumeSnapshots } from './l
 import { type OciPull, stageOciPull } from './oci-pull.ts'
 import { annotateFile, discardStaged, type FilePlacement, publishFile, stageFile, withdrawFile } from './placing.ts'
 import type { TreeLayers, VolumeFacts } from './plugin.ts'
+import { nameUnder, renameVolume } from './renaming.ts'
 import { copyTreeWhole, growTree, linkTree, type TreeCopyRequest, treeLayersOf } from './tree-links.ts'
 import { treeLinksOf, treeSnapshotsOf } from './tree-links.ts'
 import { type ContentType, formatOf, isBase, isFileContent } from './volume.ts'
@@ -34,7 +35,10 @@ export interface VolumeLocation {
 }
 
 export class StorageService extends ConfiguredStorages {
-  /** Volumes of a storage, by content and name. Restore points are the backup service's to list. */
+  /**
+   * Volumes of a storage, by content and name. Restore points are the backup service's to list. Images are of virtual
+   * machines and of containers; whose one is, is told by its guest, so both lists hold all of them.
+   */
   async content(
     name: string,
     filter: { readonly content?: ContentType | undefined; readonly vmid?: Vmid | undefined } = {},
@@ -43,8 +47,7 @@ export class StorageService extends ConfiguredStorages {
     const { config, driver } = open
     const wanted = config.content.filter((one) => filter.content === undefined || one === filter.content)
     const lists: VolumeFacts[][] = []
-    // Disks of VMs and of containers lie together; they are listed once.
-    const isImages = wanted.includes('images') || (wanted.includes('rootdir') && filter.content === undefined)
+    const isImages = wanted.includes('images') || wanted.includes('rootdir')
     if (isImages && driver.images) lists.push(await driver.images.list(filter.vmid))
     if (wanted.includes('rootdir') && driver.trees) lists.push(await driver.trees.list(filter.vmid))
     for (const one of wanted) {
@@ -234,6 +237,21 @@ export class StorageService extends ConfiguredStorages {
     if (wanted === now) return
     await open.requireRoom(wanted - now, `the growth of volume '${volid}'`)
     await open.images.grow(name, wanted)
+  }
+
+  /** What a disk or a container's files would be called as that guest's. */
+  async nameFor(volid: VolumeId, vmid: Vmid): Promise<VolumeId> {
+    const { open, name } = await this.opener.disk(volid)
+    return volumeId(open.config.name, await nameUnder(open, name, vmid))
+  }
+
+  /**
+   * Gives a volume nobody uses another name on its storage, that of another guest's. Harmless when it has it.
+   * @throws Fault `missing`; `conflict` for a template's volume, and when the name is taken
+   */
+  async rename(volid: VolumeId, other: VolumeId): Promise<void> {
+    const { open, name } = await this.opener.disk(volid)
+    await renameVolume(open, name, (await this.opener.disk(other)).name)
   }
 
   /** Makes a disk the property of a guest's user, or of root again (uid 0). */

@@ -18,13 +18,16 @@ export function treeLinksOf({ config, features, trees }: OpenStorage): TreeLinks
 export function treeSnapshotsOf({ config, features, trees }: OpenStorage, name: TreeName): VolumeSnapshots {
   const { snapshots } = trees
   if (!features.trees.snapshots || !snapshots) {
-    throw noSnapshots(volumeId(config.name, name), 'move it to a storage that has them, of type btrfs')
+    const volid = volumeId(config.name, name)
+    const remedy = `${volid} cannot hold snapshots: move it to a storage of type btrfs first.`
+    throw noSnapshots(volid, remedy)
   }
   return {
     list: () => snapshots.list(name),
     take: (tag) => snapshots.take(name, tag),
     rollBack: (tag) => snapshots.rollBack(name, tag),
     drop: (tag) => snapshots.drop(name, tag),
+    isTakenOpen: true,
     pathOf: (tag) => snapshots.pathOf(name, tag),
   }
 }

@@ -5,15 +5,17 @@
  * A path is text in which each character is a byte, with a slash in front.
  */
 import { posix } from 'node:path'
-import { Readable } from 'node:stream'
+import { pipeline, Readable } from 'node:stream'
+import { createZstdCompress } from 'node:zlib'
 import { Fault, invalid } from '#base/fault.ts'
 import type { VolumeId } from '#base/ids.ts'
 import { integer, object, optional, string, type Static } from '#base/schema/schema.ts'
 import { type Manifest, treesOf } from '#backup/manifest.ts'
 import type { BackupReader } from '#backup/reader.ts'
-import { tarOf, zipOf } from '#backup/tree/archive.ts'
 import type { EntryKind } from '#backup/tree/record.ts'
 import { textOf, type TreeEntry, type TreeReader } from '#backup/tree/reader.ts'
+import { tarOf } from '#backup/tree/tar.ts'
+import { zipOf } from '#backup/tree/zip.ts'
 import type { BackupSources } from './backups.ts'
 
 export interface BackupFile {
@@ -58,11 +60,11 @@ export interface FetchedFile {
   readonly sizeBytes?: number
 }
 
-/** A file as it is, a folder in one of the forms. @throws Fault `missing`; `invalid` for what is neither */
+/** A file as it is, a folder in one of the forms; what is mounted in a folder is fetched by itself. @throws Fault `missing`; `invalid` for what is neither */
 export async function fetchFile(
   { backup }: BackupSources,
   volid: VolumeId,
-  { path, form, signal }: { readonly path: string; readonly form: FolderForm; readonly signal: AbortSignal },
+  { path, form }: { readonly path: string; readonly form: FolderForm },
 ): Promise<FetchedFile> {
   const reader = await openWithTrees(backup, volid)
   try {
@@ -77,11 +79,9 @@ export async function fetchFile(
         return { fileName: name, bytes: poured(tree.content(file), reader), sizeBytes: file.sizeBytes }
       }
       case 'directory': {
-        const bytes =
-          form === 'zip'
-            ? zipOf(reader, tree.facts.name, inside, { signal })
-            : tarOf(reader, tree.facts.name, inside, { signal, packs: form === 'tar.zst' })
-        return { fileName: `${name}.${form}`, bytes: poured(bytes, reader) }
+        const [of, top] = [tree.facts.name, textOf(inside)]
+        const pieces = form === 'zip' ? zipOf(reader, of, top) : tarOf(reader, of, top)
+        return { fileName: `${name}.${form}`, bytes: poured(pieces, reader, form === 'tar.zst') }
       }
       default:
         throw noContent(path, entry.kind, entry.target)
@@ -93,8 +93,10 @@ export async function fetchFile(
 }
 
 /** The reader is held until the last byte is taken, or nobody wants any more. */
-function poured(pieces: AsyncIterable<Uint8Array>, reader: BackupReader): Readable {
-  const bytes = Readable.from(pieces, { objectMode: false })
+function poured(pieces: AsyncIterable<Uint8Array>, reader: BackupReader, isPacked = false): Readable {
+  const plain = Readable.from(pieces, { objectMode: false })
+  // What ends one of them ends the other; whoever reads hears of it.
+  const bytes: Readable = isPacked ? pipeline(plain, createZstdCompress(), () => {}) : plain
   bytes.once('close', () => void reader[Symbol.asyncDispose]())
   return bytes
 }

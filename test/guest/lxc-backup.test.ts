@@ -6,6 +6,7 @@ import { once } from 'node:events'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, afterEach, before, suite, test } from 'node:test'
+import { MiB } from '#base/bytes.ts'
 import { systemClock } from '#base/clock.ts'
 import { messageOf } from '#base/fault.ts'
 import { asVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
@@ -22,6 +23,7 @@ import { memoryJournal, openJournal } from '#tasks/journal.ts'
 import { releaseLocks } from '#tasks/lock.ts'
 import { perform, unwind } from '#tasks/perform.ts'
 import { settingsToEnv } from '../../src/settings.ts'
+import { btrfsDisk } from '../fixtures/btrfs-disk.ts'
 import { writeTemplate } from '../fixtures/containers/template.ts'
 import { type BackupWorld, backupWorld, task } from './backup-world.ts'
 
@@ -270,6 +272,50 @@ suite('backups of containers', { timeout: 300_000 }, () => {
     assert.equal(await world.guests.isPaused(vmid), true)
     await world.guests.resume(vmid)
     await asItWas()
+  })
+
+  test('of a container whose storage keeps moments hold it no longer than that takes', async () => {
+    await using disk = await btrfsDisk(256 * MiB)
+    await world.storage.create({ storage: 'pool', type: 'btrfs', path: disk.path, content: 'images,rootdir' })
+    const id = await make(102, { rootfs: 'pool:0', mp0: 'pool:0.05,mp=/srv/data,backup=1' })
+    await world.guests.start(id)
+    await sh(
+      id,
+      'echo kept > /root/note; echo data > /srv/data/file; (while :; do date >> /root/dates; done) >/dev/null 2>&1 &',
+    )
+    const snapshots = () =>
+      readdir(join(disk.path, 'images/102')).then((names) => names.filter((name) => name.includes('@')))
+    for (const round of [1, 2]) {
+      const log: string[] = []
+      const [volid = asVolumeId('')] = await world.run({ vmids: [102] }, log)
+      assert.match(log.join('\n'), /backup mode: snapshot[^]*the guest was held still for \d+ ms/)
+      assert.doesNotMatch(log.join('\n'), /mode failure|first pass/)
+      assert.deepEqual(await snapshots(), [])
+      assert.equal(await world.guests.isPaused(id), false)
+      // What has not changed since the first one is not read again.
+      if (round === 2) assert.match(log.join('\n'), /rootfs: read: \d+ files, [\d.]+ MiB of data, [\d.]+ KiB read/)
+      await world.backup.verify(volid)
+      assert.equal((await back({ vmid: 101, archive: volid, storage: 'local' })).outcome, 'whole')
+      await world.guests.start(world.id(101))
+      assert.equal(await sh(world.id(101), 'cat /root/note /srv/data/file; test -s /root/dates'), 'kept\ndata')
+      await gone(world.id(101))
+    }
+    // A process that dies while it reads leaves snapshots, which whoever cleans up finds.
+    const half = halfFor('lxc')
+    const config = await world.guests.config(id, 'lxc')
+    const quiet = { log: () => {}, warn: () => {}, progress: () => {}, signal: new AbortController().signal }
+    const context = {
+      deps: world.deps,
+      upid: 'UPID:killed',
+      how: { storage: 'vault', mode: 'snapshot' },
+      ...quiet,
+    } as const
+    await half.open({ vmid: id, config, wasRunning: true, context }, 'snapshot')
+    assert.equal((await snapshots()).length, 2)
+    await half.leave(world.deps, id, 'UPID:killed')
+    assert.deepEqual(await snapshots(), [])
+    await gone(id)
+    await world.storage.delete('pool')
   })
 
   test('that die while they hold the container still are found by whoever cleans up', async () => {

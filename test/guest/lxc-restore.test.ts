@@ -5,9 +5,10 @@ import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { isFault } from '#base/fault.ts'
 import type { Options } from '#guests/config.ts'
-import { volumesIn } from '#guests/lxc/mountpoint.ts'
+import { mountNames, volumesIn } from '#guests/lxc/mountpoint.ts'
 import { machine } from '#host/exec.ts'
 import { mountPoints } from '#host/mount.ts'
+import { makeMounts } from '#operations/guest/container-volumes.ts'
 import { createContainer } from '#operations/guest/create-container.ts'
 import { type RestoreContainer, restoreContainer } from '#operations/guest/restore-container.ts'
 import { verifyBackups } from '#operations/backup/verify.ts'
@@ -24,8 +25,9 @@ suite('restores of containers', { timeout: 300_000 }, () => {
   let world: BackupWorld
   let template: string
   let backup: string
+  let small = ''
   before(async () => {
-    world = await backupWorld()
+    world = await backupWorld({ forgetful: true })
     template = join(world.settings.stateDir, 'template.tar')
     await writeTemplate(template)
     await make(100, { rootfs: 'local:0', mp0: 'local:0.05,mp=/srv/data,backup=1', mp1: 'local:0,mp=/var/cache' })
@@ -82,34 +84,45 @@ suite('restores of containers', { timeout: 300_000 }, () => {
   }
   const own = { [Symbol.asyncDispose]: async () => {} }
 
-  everyStepFails(
-    restoreContainer,
-    async () => {
-      for (const number of [101, 102]) await remove(number)
-      await make(102, { rootfs: 'local:0', mp0: 'local:0,mp=/srv/data', mp1: 'local:0,mp=/var/cache' })
-      const params = { vmid: 102, archive: backup, force: true, pool: undefined }
-      return { params, deps: world.deps, look: everything, ...own }
-    },
-    { withCrashes: true },
-  )
+  /** Nothing in it is run, so a few files do. */
+  const tiny = async (number: number, options: Options) => {
+    const id = world.id(number)
+    const { storage, guests } = world
+    await guests.reserve(id, 'test', 'lxc')
+    const mounts = await makeMounts(options, mountNames(options), { vmid: id, storage, host, log: () => {} })
+    await guests.withVolumes(id, mounts, async ({ rootfs = '' }) => writeFile(join(rootfs, 'file'), String(number)))
+    await guests.writeConfig(id, { memory: '64', ostype: 'unmanaged', ...mounts }, { owner: 'test' })
+  }
+
+  everyStepFails(restoreContainer, async () => {
+    for (const number of [103, 104]) await remove(number)
+    if (small === '') {
+      await tiny(103, { rootfs: 'local:0', mp0: 'local:0,mp=/srv,backup=1' })
+      small = (await world.run({ vmids: [103] }))[0] ?? ''
+    }
+    await tiny(104, { rootfs: 'local:0', mp0: 'local:0,mp=/srv', mp1: 'local:0,mp=/var/cache' })
+    const params = { vmid: 104, archive: small, force: true }
+    return { params, deps: world.deps, look: everything, ...own }
+  })
 
   everyStepFails(
     Object.assign(Object.create(restoreContainer) as typeof restoreContainer, { name: 'vzrestore to a new id' }),
     async () => {
-      for (const number of [101, 102]) await remove(number)
-      return { params: { vmid: 101, archive: backup, start: true }, deps: world.deps, look: everything, ...own }
+      await remove(101)
+      return { params: { vmid: 101, archive: small, start: true }, deps: world.deps, look: everything, ...own }
     },
+    // The restore over another container stands for crashes.
     { withCrashes: false },
   )
 
   test('into a volume or a storage that is too small leave nothing behind, and say which it was', async () => {
     await remove(101)
     const before = await everything()
-    const small = join(world.settings.stateDir, 'small')
-    await mkdir(small)
-    await host.run(['mount', '-t', 'tmpfs', '-o', 'size=1m,mode=0711', 'hako-test', small])
+    const folder = join(world.settings.stateDir, 'small')
+    await mkdir(folder)
+    await host.run(['mount', '-t', 'tmpfs', '-o', 'size=1m,mode=0711', 'hako-test', folder])
     try {
-      await world.storage.create({ storage: 'small', type: 'dir', path: small, content: 'rootdir' })
+      await world.storage.create({ storage: 'small', type: 'dir', path: folder, content: 'rootdir' })
       const fault = await back({ vmid: 101, archive: backup, storage: 'small' }).then(
         assert.fail,
         (cause: unknown) => cause,
@@ -127,12 +140,15 @@ suite('restores of containers', { timeout: 300_000 }, () => {
       const params = { vmid: 101, archive: backup, overrides: { rootfs: 'small:0' } }
       const late = await perform(restoreContainer, params, { ...world.deps, storage: careless }, memoryJournal(), {
         task,
-      }).then(assert.fail, (cause: unknown) => cause)
+      }).then(
+        () => assert.fail(),
+        (cause: unknown) => cause,
+      )
       assert.ok(isFault(late, 'exhausted'), String(late))
       assert.match(late.message, /no space left on storage 'small' for rootfs of CT 101/)
       await world.storage.delete('small')
     } finally {
-      await host.run(['umount', small])
+      await host.run(['umount', folder])
     }
     assert.deepEqual(await everything(), before)
     const refused = await back({ vmid: 101, archive: backup, overrides: { rootfs: 'local:0.001' } }).then(

@@ -41,7 +41,8 @@ export const backupFileEndpoints = [
   endpoint({
     method: 'GET',
     path: '/hako/backup-file/{volume*}',
-    description: 'A file of the backup of a container as it is, or a folder as an archive.',
+    description:
+      'A file of the backup of a container as it is, or a folder as an archive, without what is mounted in it.',
     params: {
       volume: volumeId,
       path: inside('File or folder inside.'),
@@ -64,8 +65,8 @@ export const backupFileEndpoints = [
         'backup get local:backup/ct/200/2026-01-01T00:00:00Z /var/log/syslog - | grep error',
       ],
     },
-    async handle({ volume, path, form = 'tar' }, { services, signal }) {
-      const wish = { path: bytesOf(path), form, signal }
+    async handle({ volume, path, form = 'tar' }, { services }) {
+      const wish = { path: bytesOf(path), form }
       const { fileName, bytes, sizeBytes } = await fetchFile(services, asVolumeId(volume), wish)
       return new Streamed(fileName, bytes, sizeBytes)
     },

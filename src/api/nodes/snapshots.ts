@@ -3,7 +3,7 @@ import { missing } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
 import { array, boolean, integer, nothing, object, optional, record, string } from '#base/schema/schema.ts'
 import { upid } from '#base/schema/standard.ts'
-import type { GuestConfig, Options, Snapshot } from '#guests/config.ts'
+import type { Options, Snapshot } from '#guests/config.ts'
 import type { GuestKind } from '#guests/kind.ts'
 import type { deleteSnapshot } from '#operations/guest/delete-snapshot.ts'
 import type { rollbackGuest } from '#operations/guest/rollback.ts'
@@ -41,16 +41,23 @@ export interface SnapshotCalls<Kind extends GuestKind> {
 
 /** All but the one that takes a snapshot. */
 export function snapshotEndpointsOf<const Kind extends GuestKind>(calls: SnapshotCalls<Kind>) {
-  const { kind, noun, command, example } = calls
-  const root = `/nodes/{node}/${kind}/{vmid}/snapshot` as const
-  const configAt = ({ services }: Call, vmid: number): Promise<GuestConfig> =>
-    services.guests.config(asVmid(vmid), kind)
-  /** @throws Fault `missing` when there is no such guest or snapshot */
-  const snapshotOf = async (call: Call, vmid: number, name: string) => requireSnapshot(await configAt(call, vmid), name)
+  return [...listEndpoints(calls), ...notesEndpoints(calls), removal(calls), rollback(calls)]
+}
+
+function rootOf<const Kind extends GuestKind>(kind: Kind) {
+  return `/nodes/{node}/${kind}/{vmid}/snapshot` as const
+}
+
+/** @throws Fault `missing` when there is no such guest or snapshot */
+async function snapshotOf({ services }: Call, kind: GuestKind, vmid: number, name: string): Promise<Snapshot> {
+  return requireSnapshot(await services.guests.config(asVmid(vmid), kind), name)
+}
+
+function listEndpoints<const Kind extends GuestKind>({ kind, noun, command }: SnapshotCalls<Kind>) {
   return [
     endpoint({
       method: 'GET',
-      path: root,
+      path: rootOf(kind),
       description: `Snapshots of a ${noun}, and where it stands among them now.`,
       proxyTo: 'node',
       params: guestAt,
@@ -62,8 +69,8 @@ export function snapshotEndpointsOf<const Kind extends GuestKind>(calls: Snapsho
         columns: ['name', 'parent', 'snaptime', ...(kind === 'qemu' ? ['vmstate'] : []), 'description'],
         id: 'name',
       },
-      async handle({ vmid }, call) {
-        const { options, running, snapshots = {}, digest } = await configAt(call, vmid)
+      async handle({ vmid }, { services }) {
+        const { options, running, snapshots = {}, digest } = await services.guests.config(asVmid(vmid), kind)
         const parentOf = ({ parent }: Readonly<Record<string, string>>) => (parent === undefined ? {} : { parent })
         const stored = Object.entries(snapshots).toSorted(([, one], [, other]) => one.takenAt - other.takenAt)
         return [
@@ -86,48 +93,32 @@ export function snapshotEndpointsOf<const Kind extends GuestKind>(calls: Snapsho
     }),
     endpoint({
       method: 'GET',
-      path: `${root}/{snapname}`,
+      path: `${rootOf(kind)}/{snapname}`,
       description: 'What is below this path.',
       params: snapshotAt,
       permission: anyone,
       returns: array(object({ cmd: string() })),
       handle: () => [{ cmd: 'config' }, { cmd: 'rollback' }],
     }),
-    endpoint({
-      method: 'DELETE',
-      path: `${root}/{snapname}`,
-      description: 'Delete a snapshot; the guest stays as it is.',
-      proxyTo: 'node',
-      params: {
-        ...snapshotAt,
-        force: optional(boolean({ description: 'Forget it also when it cannot be removed from a disk.' })),
-      },
-      permission: maySnapshot,
-      returns: upid,
-      cli: {
-        command: [command, 'snapshot', 'delete'],
-        positional: ['vmid', 'snapname'],
-        examples: [`${command} snapshot delete ${example} before-upgrade`],
-      },
-      async handle({ vmid, snapname: name, force }, call) {
-        await snapshotOf(call, vmid, name)
-        return call.start(calls.remove, { vmid, name, force })
-      },
-    }),
+  ]
+}
+
+function notesEndpoints<const Kind extends GuestKind>({ kind, noun, command, example, toReply }: SnapshotCalls<Kind>) {
+  return [
     endpoint({
       method: 'GET',
-      path: `${root}/{snapname}/config`,
+      path: `${rootOf(kind)}/{snapname}/config`,
       description: `What the ${noun} was made of when the snapshot was taken.`,
       proxyTo: 'node',
       params: snapshotAt,
       permission: checkAny(['VM.Snapshot', 'VM.Snapshot.Rollback', 'VM.Audit'], '/vms/{vmid}'),
       returns: record(),
       cli: { command: [command, 'snapshot', 'config'], positional: ['vmid', 'snapname'] },
-      handle: async ({ vmid, snapname }, call) => snapshotReply(calls.toReply, await snapshotOf(call, vmid, snapname)),
+      handle: async ({ vmid, snapname }, call) => snapshotReply(toReply, await snapshotOf(call, kind, vmid, snapname)),
     }),
     endpoint({
       method: 'PUT',
-      path: `${root}/{snapname}/config`,
+      path: `${rootOf(kind)}/{snapname}/config`,
       description: 'Change the notes of a snapshot.',
       proxyTo: 'node',
       params: { ...snapshotAt, description: snapshotNotes },
@@ -139,7 +130,7 @@ export function snapshotEndpointsOf<const Kind extends GuestKind>(calls: Snapsho
         examples: [`${command} snapshot set ${example} before-upgrade --description "with the old kernel"`],
       },
       async handle({ vmid, snapname, description: text = '' }, call) {
-        await snapshotOf(call, vmid, snapname)
+        await snapshotOf(call, kind, vmid, snapname)
         await call.services.guests.changeSnapshots(asVmid(vmid), ({ options, snapshots }) => {
           const now = snapshots[snapname]
           if (!now) throw missing('snapshot', snapname)
@@ -148,34 +139,61 @@ export function snapshotEndpointsOf<const Kind extends GuestKind>(calls: Snapsho
         return null
       },
     }),
-    endpoint({
-      method: 'POST',
-      path: `${root}/{snapname}/rollback`,
-      description: `Take a ${noun} back to a snapshot. What it has become since then is lost.`,
-      proxyTo: 'node',
-      params: {
-        ...snapshotAt,
-        start: optional(
-          boolean({
-            description:
-              kind === 'qemu' ? 'Start it afterwards; with kept memory it goes on anyway.' : 'Start it afterwards.',
-            default: false,
-          }),
-        ),
-      },
-      permission: checkAny(['VM.Snapshot', 'VM.Snapshot.Rollback'], '/vms/{vmid}'),
-      returns: upid,
-      cli: {
-        command: [command, 'rollback'],
-        positional: ['vmid', 'snapname'],
-        examples: [`${command} rollback ${example} before-upgrade --start 1`],
-      },
-      async handle({ vmid, snapname: name, start }, call) {
-        await snapshotOf(call, vmid, name)
-        return call.start(calls.rollBack, { vmid, name, start })
-      },
-    }),
   ]
+}
+
+function removal<const Kind extends GuestKind>({ kind, command, example, remove }: SnapshotCalls<Kind>) {
+  return endpoint({
+    method: 'DELETE',
+    path: `${rootOf(kind)}/{snapname}`,
+    description: 'Delete a snapshot; the guest stays as it is.',
+    proxyTo: 'node',
+    params: {
+      ...snapshotAt,
+      force: optional(boolean({ description: 'Forget it also when it cannot be removed from a disk.' })),
+    },
+    permission: maySnapshot,
+    returns: upid,
+    cli: {
+      command: [command, 'snapshot', 'delete'],
+      positional: ['vmid', 'snapname'],
+      examples: [`${command} snapshot delete ${example} before-upgrade`],
+    },
+    async handle({ vmid, snapname: name, force }, call) {
+      await snapshotOf(call, kind, vmid, name)
+      return call.start(remove, { vmid, name, force })
+    },
+  })
+}
+
+function rollback<const Kind extends GuestKind>({ kind, noun, command, example, rollBack }: SnapshotCalls<Kind>) {
+  return endpoint({
+    method: 'POST',
+    path: `${rootOf(kind)}/{snapname}/rollback`,
+    description: `Take a ${noun} back to a snapshot. What it has become since then is lost.`,
+    proxyTo: 'node',
+    params: {
+      ...snapshotAt,
+      start: optional(
+        boolean({
+          description:
+            kind === 'qemu' ? 'Start it afterwards; with kept memory it goes on anyway.' : 'Start it afterwards.',
+          default: false,
+        }),
+      ),
+    },
+    permission: checkAny(['VM.Snapshot', 'VM.Snapshot.Rollback'], '/vms/{vmid}'),
+    returns: upid,
+    cli: {
+      command: [command, 'rollback'],
+      positional: ['vmid', 'snapname'],
+      examples: [`${command} rollback ${example} before-upgrade --start 1`],
+    },
+    async handle({ vmid, snapname: name, start }, call) {
+      await snapshotOf(call, kind, vmid, name)
+      return call.start(rollBack, { vmid, name, start })
+    },
+  })
 }
 
 export function snapshotReply(

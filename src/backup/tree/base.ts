@@ -46,12 +46,11 @@ export class Base {
     const bytes = this.#current?.piece.bytes
     if (bytes === undefined) return 'unread'
     while (this.#at < bytes.length) {
+      // Without a folder of its own in front where an entry went on into this piece.
+      if (this.#folder > this.#wanted) return 'absent'
       const kind = kindAt(bytes, this.#at)
-      if (kind === 'folder') {
-        const folder = folderKey(folderAt(bytes, this.#at))
-        if (folder > this.#wanted) return 'absent'
-        this.#folder = folder
-      } else if (kind !== 'more' && kind !== 'attributes' && this.#folder === this.#wanted) {
+      if (kind === 'folder') this.#folder = folderKey(folderAt(bytes, this.#at))
+      else if (kind !== 'more' && kind !== 'attributes' && this.#folder === this.#wanted) {
         const found = nameAt(bytes, this.#at)
         if (found === name) return this.#at
         if (found > name) return 'absent'

@@ -10,6 +10,7 @@ import { type IdMap, type IdRange, insideId, outsideId } from '#host/id-map.ts'
 export const nobody = 65_534
 
 const [userEntry, groupEntry] = [0x02, 0x08]
+const whom: Readonly<Record<number, string>> = { 1: 'user', 2: 'user', 4: 'group', 8: 'group', 16: 'mask', 32: 'other' }
 const [aclVersion, aclHeadBytes, aclEntryBytes] = [2, 4, 8]
 const [capabilityVersion2, capabilityVersion3, versionMask] = [0x0200_0000, 0x0300_0000, 0xff00_0000]
 
@@ -105,4 +106,16 @@ function shiftCapability(value: Buffer, { idOf }: IdShift): Buffer | undefined {
   const tail = Buffer.alloc(4)
   tail.writeUInt32LE(shifted, 0)
   return Buffer.concat([head, plain, tail])
+}
+
+/** `user::rw-,user:1000:r--,…`. Nothing for what is no access list of the form that is known. */
+export function accessListText(value: Buffer): string | undefined {
+  if (value.length < aclHeadBytes || value.readUInt32LE(0) !== aclVersion) return undefined
+  const lines: string[] = []
+  for (let at = aclHeadBytes; at + aclEntryBytes <= value.length; at += aclEntryBytes) {
+    const [tag, may, id] = [value.readUInt16LE(at), value.readUInt16LE(at + 2), value.readUInt32LE(at + 4)]
+    const rights = ['r', 'w', 'x'].map((letter, bit) => ((may & (4 >> bit)) === 0 ? '-' : letter)).join('')
+    lines.push(`${whom[tag] ?? 'other'}:${tag === userEntry || tag === groupEntry ? id : ''}:${rights}`)
+  }
+  return lines.join(',')
 }

@@ -176,6 +176,11 @@ export class TreeReader {
     }
   }
 
+  /** Where a file has content, in order, without reading it. */
+  async *ranges(entry: TreeEntry): AsyncGenerator<ContentRange> {
+    for await (const { extents } of this.#extents(entry, 0)) yield* extents
+  }
+
   /** Extended attributes, access lists and capabilities among them, with ids as inside. @throws Fault `damaged` */
   async attributes({ place: { piece: open, at }, path }: TreeEntry): Promise<Attribute[]> {
     const { bytes } = open.piece

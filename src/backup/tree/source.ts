@@ -252,6 +252,7 @@ class WalkedEntry implements SourceEntry {
   #folder = -1
   #folderPath = ''
   #target: string | undefined
+  #isNoted = false
   readonly #shift: IdShift | undefined
   readonly #note: { readonly foreign: () => void; readonly gone: (inode: bigint) => void }
 
@@ -272,6 +273,7 @@ class WalkedEntry implements SourceEntry {
     this.#folder = folder
     this.#folderPath = path
     this.name = name
+    this.#isNoted = false
     this.#take()
     this.#target = this.kind.endsWith('device') ? found.device.toString('latin1') : undefined
   }
@@ -282,7 +284,7 @@ class WalkedEntry implements SourceEntry {
     this.kind = kind
     this.mode = found.mode & 0o7777
     const [uid, gid] = [this.#inside('uid', found.uid), this.#inside('gid', found.gid)]
-    if (uid === undefined || gid === undefined) this.#note.foreign()
+    if (uid === undefined || gid === undefined) this.#noteForeign()
     this.uid = uid ?? nobody
     this.gid = gid ?? nobody
     this.sizeBytes = kind === 'file' ? found.sizeBytes : 0
@@ -322,7 +324,7 @@ class WalkedEntry implements SourceEntry {
     if (this.kind === 'hard link') return nothing
     const of: FileOrName = fd ?? (this.name === '' ? this.#folder : { folder: this.#folder, name: this.name })
     const { value, foreign } = shiftAttributes(readAttributes(of), this.#shift)
-    if (foreign > 0) this.#note.foreign()
+    if (foreign > 0) this.#noteForeign()
     return value
   }
 
@@ -347,6 +349,12 @@ class WalkedEntry implements SourceEntry {
     closeSync(fd)
     this.#note.gone(inode)
     return undefined
+  }
+
+  /** Once for each entry. */
+  #noteForeign(): void {
+    if (!this.#isNoted) this.#note.foreign()
+    this.#isNoted = true
   }
 
   #inside(kind: 'uid' | 'gid', id: number): number | undefined {

@@ -5,7 +5,7 @@ import type { Random } from '#base/random.ts'
 import type { ChangePlan, ConfigChange, GuestConfig, Options } from '../config.ts'
 import { isOwned, isProtected, normalTags, revertOptions } from '../config.ts'
 import { keepUnusedAs, requireInNoSnapshot } from '../kept-volumes.ts'
-import { isMountName, mountOf, volumesIn, wishOf } from './mountpoint.ts'
+import { isMountName, mountedVolumes, mountOf, volumesIn, wishOf } from './mountpoint.ts'
 import { nicNames, withMac } from './nic.ts'
 import { isOption, isServerOption, optionErrors } from './options.ts'
 
@@ -97,7 +97,7 @@ function requireUnprotected(config: GuestConfig, name: string): void {
 function requireNotInUse(config: GuestConfig, free: readonly VolumeId[]): void {
   requireInNoSnapshot(volumeRules, config, free)
   const { running = {} } = config
-  const used = volumesIn(running).find(({ volid }) => free.includes(volid))
+  const used = mountedVolumes(running).find(({ volid }) => free.includes(volid))
   if (!used) return
   throw new Fault('conflict', `volume '${used.volid}' is still in use by ${used.name} of the running guest`, {
     remedy: 'Stop the guest first.',

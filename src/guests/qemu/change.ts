@@ -145,7 +145,8 @@ function requireNotInUse(config: GuestConfig, free: readonly VolumeId[], wanted:
   const { running = {} } = config
   const leaving = planLive(running, wanted).filter(({ kind }) => kind === 'unplug-drive')
   const used = volumesIn(running).find(
-    ({ name, volid }) => free.includes(volid) && leaving.every((act) => act.name !== name),
+    ({ name, volid }) =>
+      driveNameParts(name) !== undefined && free.includes(volid) && leaving.every((act) => act.name !== name),
   )
   if (used) {
     throw new Fault('conflict', `volume '${used.volid}' is still in use by drive ${used.name} of the running guest`, {

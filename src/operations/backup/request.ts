@@ -132,7 +132,10 @@ function excludedIn({ 'exclude-path': paths }: VzdumpParams): readonly string[] 
   if (paths && paths.length > patternsMaximum) {
     throw invalid({ 'exclude-path': `there are more than ${patternsMaximum} patterns` })
   }
-  const wrong = paths?.find((path) => !/^\/?[^/\0]/.test(path) || path.split('/').some((part) => /^\.\.?$/.test(part)))
+  const wrong = paths?.find(
+    (path) =>
+      !/^\/?[^/]/.test(path) || path.includes('\0') || path.split('/').some((part) => part === '.' || part === '..'),
+  )
   if (wrong !== undefined) {
     throw invalid({ 'exclude-path': `'${wrong.slice(0, 80)}' is no path or pattern, such as /var/cache or *.tmp` })
   }

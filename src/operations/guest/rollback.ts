@@ -8,9 +8,9 @@
 import { Fault } from '#base/fault.ts'
 import { asVmid, type VolumeId } from '#base/ids.ts'
 import type { Random } from '#base/random.ts'
-import { isTemplate, takeBack } from '#guests/config.ts'
+import { isTemplate, type Snapshot, takeBack } from '#guests/config.ts'
 import { nounOf } from '#guests/kind.ts'
-import { operation } from '#tasks/operation.ts'
+import { operation, type Step } from '#tasks/operation.ts'
 import { markOf } from '../storage/aside.ts'
 import { aboutOneGuest } from './one-guest.ts'
 import type { DiskDeps } from './resize.ts'
@@ -30,6 +30,18 @@ export interface RollbackDeps extends DiskDeps {
 }
 
 const tagOf = (upid: string) => `undo-${markOf(upid)}`
+
+/** With its memory it goes on where it was; else it is started if that is wished. */
+const goingOn: Step<RollbackGuest, RollbackDeps, { readonly check: { readonly snapshot: Snapshot } }, void> = {
+  do: async ({ params, deps, done, log, signal, task }) => {
+    const { memory } = done.check.snapshot
+    if (!memory && params.start !== true) return
+    const how = memory ? { memory: { tag: params.name, ...memory } } : {}
+    await deps.guests.start(asVmid(params.vmid), { startedBy: task.upid, log, signal, ...how })
+    if (memory) log('the guest goes on from where it was')
+  },
+  undo: ({ params, deps, task }) => deps.guests.undoStart(asVmid(params.vmid), task.upid),
+}
 
 export const rollbackGuest = rollback('qmrollback', machineSnapshots)
 export const rollbackContainer = rollback('vzrollback', containerSnapshots)
@@ -97,16 +109,7 @@ function rollback(operationName: string, { kind, volumesOf, after }: SnapshotKin
           await deps.guests.changeConfig(asVmid(params.vmid), (now) => takeBack(now, check.options, check.next))
       },
     })
-    .step('start', {
-      do: async ({ params, deps, done, log, signal, task }) => {
-        const { memory } = done.check.snapshot
-        if (!memory && params.start !== true) return
-        const how = memory ? { memory: { tag: params.name, ...memory } } : {}
-        await deps.guests.start(asVmid(params.vmid), { startedBy: task.upid, log, signal, ...how })
-        if (memory) log('the guest goes on from where it was')
-      },
-      undo: ({ params, deps, task }) => deps.guests.undoStart(asVmid(params.vmid), task.upid),
-    })
+    .step('start', goingOn)
 }
 
 /** Looked at before anything is touched. */

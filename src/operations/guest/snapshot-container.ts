@@ -70,7 +70,10 @@ export async function isSuspended({ guests }: Pick<DiskDeps, 'guests'>, vmid: Vm
 /** The volumes of a container a snapshot is made of. @throws Fault in PVE's words when one of its mounts can have none */
 export async function volumesToTake(storage: StorageService, options: Options): Promise<VolumeId[]> {
   const other = mountsOf(options).find((mount) => wishOf(mount).kind !== 'volume')
-  if (other) throw noSnapshots(`Mount '${other.name}', a folder of the node,`, 'take it out of the container first')
+  if (other) {
+    const remedy = `Mount '${other.name}' is a folder of the node: take it out of the container first.`
+    throw noSnapshots(other.name, remedy)
+  }
   const volumes = mountedVolumes(options).map(({ volid }) => volid)
   for (const volid of volumes) await storage.snapshots(volid)
   return volumes

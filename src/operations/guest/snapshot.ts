@@ -14,16 +14,16 @@ import { drivesOf, wishOf } from '#guests/qemu/drive.ts'
 import { memoryMiBOf } from '#guests/qemu/memory.ts'
 import { isOnBus } from '#guests/qemu/state-bus.ts'
 import { foldersOf } from '#guests/qemu/virtiofs.ts'
-import { saveDisks, saveMemory } from '#guests/qemu/snapshot.ts'
+import { disksWithin, saveDisks, saveMemory } from '#guests/qemu/snapshot.ts'
 import { noSnapshots } from '#storage/links.ts'
 import { operation } from '#tasks/operation.ts'
 import { whileFrozen } from '../backup/freeze.ts'
 import { leaveGuest } from '../backup/guest-source.ts'
-import { markFrozen, unmarkFrozen } from '../backup/point-in-time.ts'
+import { holdingProcessors, markFrozen, unmarkFrozen } from '../backup/point-in-time.ts'
 import { aboutOneGuest } from './one-guest.ts'
 import type { DiskDeps } from './resize.ts'
 import { keptOptions, rememberSnapshot, requireNewSnapshot, unrememberSnapshot } from './snapshot-config.ts'
-import { diskVolumes, dropEverywhere, openAmong, volumesOfSnapshot } from './snapshot-disks.ts'
+import { diskVolumes, dropEverywhere, openAmong, takersOf, volumesOfSnapshot } from './snapshot-disks.ts'
 
 export interface SnapshotGuest {
   readonly vmid: number
@@ -47,7 +47,7 @@ export const snapshotGuest = operation<SnapshotGuest, SnapshotDeps>('qmsnapshot'
       const snapshot = await snapshotOf(vmid, config, params, deps)
       const volumes = volumesOfSnapshot(snapshot)
       for (const volid of volumes) await deps.storage.snapshots(volid)
-      const state = snapshot.memory && (await stateVolumeOf(vmid, config.options, params.name, deps))
+      const state = snapshot.memory && (await stateVolumeOf(vmid, snapshot, params.name, deps))
       if (snapshot.memory) await requireRoomForMemory(deps, snapshot.memory.options, state)
       return { snapshot, volumes, state: state ?? null }
     },
@@ -75,20 +75,31 @@ export const snapshotGuest = operation<SnapshotGuest, SnapshotDeps>('qmsnapshot'
       // The configuration knows no snapshot of this name, so one in a disk is a leftover.
       await dropEverywhere(deps, vmid, volumes, params.name)
       const { open, closed } = openAmong(config, volumes)
-      for (const volid of closed) await (await deps.storage.snapshots(volid)).take(params.name)
+      const take = async (volid: VolumeId) => (await deps.storage.snapshots(volid)).take(params.name)
+      for (const volid of closed) await take(volid)
       if (open.length === 0 && !memory?.volume) return
+      const { byGuest, byStorage } = await takersOf(deps, open)
       await using monitor = await deps.guests.qmp(vmid, 'long', signal)
+      const together = async (save: () => Promise<void>) => {
+        if (byStorage.length === 0) return save()
+        const { heldMs } = await holdingProcessors(monitor, async () => {
+          await save()
+          for (const { volid } of byStorage) await take(volid)
+        })
+        log(`the guest was halted for ${heldMs} ms`)
+      }
       if (memory) {
         log(`writing ${memoryMiBOf(memory.options)} MiB of memory, the guest halts meanwhile`)
         const place = { storage: deps.storage, uid: deps.guests.uidOf(vmid) }
-        return await saveMemory(monitor, memory.options, { tag: params.name, volume: memory.volume }, place)
+        const kept = { tag: params.name, volume: memory.volume }
+        return await together(() => saveMemory(monitor, memory.options, kept, place))
       }
       const { isEnabled, freezes } = agentOf(config.running ?? {})
       const isWanted = isEnabled && freezes
       if (isWanted) await markFrozen(monitor)
-      const drives = open.map(({ drive }) => drive)
+      const drives = byGuest.map(({ drive }) => drive)
       const { verdict } = await whileFrozen({ guests: deps.guests, vmid, isWanted }, () =>
-        saveDisks(monitor, drives, params.name),
+        together(() => saveDisks(monitor, drives, params.name)),
       )
       if (isWanted) await unmarkFrozen(monitor)
       if (verdict.state === 'frozen') log(`file systems were frozen for ${verdict.durationMs} ms`)
@@ -97,7 +108,7 @@ export const snapshotGuest = operation<SnapshotGuest, SnapshotDeps>('qmsnapshot'
     undo: async ({ params, deps, done }) => {
       if (!done.check) return
       const vmid = asVmid(params.vmid)
-      // Thaws what a process that died left frozen.
+      // Thaws and resumes what a process that died left still.
       await leaveGuest(deps, vmid)
       await dropEverywhere(deps, vmid, done.check.volumes, params.name)
     },
@@ -148,23 +159,28 @@ function requireOnlyVolumes(options: Options): void {
   if (other) throw noSnapshots(`Drive ${other.name}`)
 }
 
-/** Memory goes into the first disk, unless it has a volume of its own. */
+/** Memory goes into the first disk that can hold it, unless it has a volume of its own. */
 async function requireRoomForMemory({ storage }: DiskDeps, options: Options, state?: VolumeId): Promise<void> {
-  const place = state ?? diskVolumes(options)[0]?.volid
+  const [within] = disksWithin(options)
+  const place = state ?? diskVolumes(options).find(({ drive }) => drive === within)?.volid
   if (place === undefined) return
   await storage.requireSpace(splitVolumeId(place).storage, memoryMiBOf(options) * MiB, 'the memory of the guest')
 }
 
 /**
- * The volume the memory is to go to, which is not there yet; none where the configuration names no storage.
+ * The volume the memory is to go to, which is not there yet; none where the configuration names no storage and a disk
+ * can hold it.
  * @throws Fault `invalid` when that storage can hold no such thing, `conflict` when the volume is there
  */
 async function stateVolumeOf(
   vmid: Vmid,
-  { vmstatestorage: name }: Options,
+  { options, memory }: Snapshot,
   snapshot: string,
   { storage }: DiskDeps,
 ): Promise<VolumeId | undefined> {
+  const running = memory?.options ?? {}
+  const [first] = disksWithin(running).length === 0 ? diskVolumes(running) : []
+  const name = options.vmstatestorage ?? (first && splitVolumeId(first.volid).storage)
   if (name === undefined) return undefined
   const config = await storage.get(name)
   await storage.requireContent(name, 'images')

@@ -46,6 +46,7 @@ export function btrfsImages(place: Place): ImagePart {
     },
     create: (name, volume) => of(name).create(name, volume),
     replace: (name, volume) => of(name).replace(name, volume),
+    rename: (name, other) => of(name).rename(name, other),
     grow: (name, sizeBytes) => of(name).grow(name, sizeBytes),
     giveTo: (name, uid) => of(name).giveTo(name, uid),
     snapshots: {
@@ -135,35 +136,40 @@ function rawImages(place: Place): WholePart {
       drop: (name, tag) => volumes.drop(name, tag),
       pathOf: (name, tag) => diskIn(volumes.tagged(name, tag)),
     },
-    links: {
-      nameOf: ({ kind, vmid, base }) => ({ kind, vmid, base, format: 'raw' }),
-      async layers(name) {
-        await describe(name)
-        return [{ path: path(name), format: 'raw' }]
-      },
-      async link(name, parent) {
-        await describe(parent)
-        if (!isBase(parent)) {
-          throw new Fault('denied', `'${path(parent)}' cannot be the base of other disks: it is no template's`)
-        }
-        await volumes.copy(name, volumes.home(parent), (home) => chmod(diskIn(home), 0o600))
-      },
-      async freeze(name) {
-        if (isBase(name)) return name
-        const frozen: ImageName = { ...name, base: name.base.replace(/^vm-/, 'base-') }
-        if (await isSubvolume(volumes.home(name))) {
-          await chown(path(name), 0, 0)
-          await chmod(path(name), 0o400)
-        }
-        await volumes.seal(name, frozen)
-        return frozen
-      },
-      async unfreeze(name) {
-        const plain: ImageName = { ...name, base: name.base.replace(/^base-/, 'vm-') }
-        await volumes.unseal(name, plain)
-        await chmod(path(plain), 0o600)
-        return plain
-      },
+    links: rawLinks(volumes, describe),
+  }
+}
+
+function rawLinks(volumes: Subvolumes<ImageName>, describe: (name: ImageName) => Promise<unknown>): ImageLinks {
+  const path = (name: ImageName) => diskIn(volumes.home(name))
+  return {
+    nameOf: ({ kind, vmid, base }) => ({ kind, vmid, base, format: 'raw' }),
+    async layers(name) {
+      await describe(name)
+      return [{ path: path(name), format: 'raw' }]
+    },
+    async link(name, parent) {
+      await describe(parent)
+      if (!isBase(parent)) {
+        throw new Fault('denied', `'${path(parent)}' cannot be the base of other disks: it is no template's`)
+      }
+      await volumes.copy(name, volumes.home(parent), (home) => chmod(diskIn(home), 0o600))
+    },
+    async freeze(name) {
+      if (isBase(name)) return name
+      const frozen: ImageName = { ...name, base: name.base.replace(/^vm-/, 'base-') }
+      if (await isSubvolume(volumes.home(name))) {
+        await chown(path(name), 0, 0)
+        await chmod(path(name), 0o400)
+      }
+      await volumes.seal(name, frozen)
+      return frozen
+    },
+    async unfreeze(name) {
+      const plain: ImageName = { ...name, base: name.base.replace(/^base-/, 'vm-') }
+      await volumes.unseal(name, plain)
+      await chmod(path(plain), 0o600)
+      return plain
     },
   }
 }

@@ -17,7 +17,7 @@ import { setReadOnly, snapshotSubvolume, subvolumeId, subvolumesIn } from '#host
 import { exchange } from '#host/exchange.ts'
 import { asFileFault, codeOf, syncDirectory } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
-import type { Part } from '../plugin.ts'
+import type { Part, Rename } from '../plugin.ts'
 import { filesIn, newUnfinished } from '../unfinished.ts'
 import { type ImageName, type TreeName, volumeId } from '../volume.ts'
 import { removeIfEmpty } from './dir-images.ts'
@@ -129,7 +129,7 @@ export class Subvolumes<Name extends ImageName | TreeName> {
     }
   }
 
-  /** Takes another name in the same folder. Harmless when it has it. @throws Fault `missing`, `conflict` */
+  /** Takes another name. Harmless when it has it. @throws Fault `missing`, `conflict` */
   async rename(name: Name, other: Name): Promise<void> {
     const [from, to] = [this.home(name), this.home(other)]
     const isThere = await isSubvolume(to)
@@ -138,13 +138,16 @@ export class Subvolumes<Name extends ImageName | TreeName> {
       throw noVolume(this.#place.storage, name)
     }
     if (isThere) throw new Fault('conflict', `volume '${volumeId(this.#place.storage, other)}' already exists`)
+    await makeFolder(dirname(to), PASSABLE)
     await rename(from, to)
     await syncDirectory(dirname(to))
+    await removeIfEmpty(dirname(from))
   }
 
-  leaving(): Pick<Part<Name>, 'remove' | 'setAside' | 'bringBack' | 'erase'> {
+  leaving(): Pick<Part<Name>, 'remove' | 'setAside' | 'bringBack' | 'erase'> & { readonly rename: Rename<Name> } {
     const aside = (name: Name, mark: string) => hiddenPath(this.home(name), 'gone', mark)
     return {
+      rename: (name, other) => this.rename(name, other),
       remove: async (name) => {
         const home = this.home(name)
         if (!(await isSubvolume(home))) return false

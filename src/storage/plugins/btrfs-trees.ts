@@ -12,7 +12,7 @@ import { asVmid, type Vmid } from '#base/ids.ts'
 import { isSubvolume, limitSubvolume, type Quotas, quotasOf, subvolumeId } from '#host/btrfs.ts'
 import { snapshotSubvolume } from '#host/btrfs.ts'
 import { receiveSubvolume, sendSubvolume } from '#host/btrfs-streams.ts'
-import type { TreePart, TreeSource, VolumeFacts } from '../plugin.ts'
+import type { TreeCopies, TreeLinks, TreePart, TreeSource, VolumeFacts } from '../plugin.ts'
 import { filesIn } from '../unfinished.ts'
 import { isBase, parseVolumeName, type TreeName } from '../volume.ts'
 import { type SubvolumePlace, Subvolumes } from './btrfs-subvolumes.ts'
@@ -30,11 +30,6 @@ export function btrfsTrees(place: SubvolumePlace): TreePart {
     const facts = name.parent ? undefined : await factsOf(path(name), name, await quotasOf(host, layout.root))
     if (!facts) throw noVolume(storage, name)
     return facts
-  }
-  const sourceOf = async ({ name, tag }: TreeSource) => {
-    await describe(name)
-    if (tag !== undefined) await volumes.requireSnapshot(name, tag)
-    return tag === undefined ? path(name) : volumes.tagged(name, tag)
   }
   return {
     ...volumes.leaving(),
@@ -57,54 +52,77 @@ export function btrfsTrees(place: SubvolumePlace): TreePart {
       drop: (name, tag) => volumes.drop(name, tag),
       pathOf: (name, tag) => volumes.tagged(name, tag),
     },
-    links: {
-      nameOf: ({ kind, vmid, base }) => ({ kind, vmid, base }),
-      async link(name, parent) {
-        const { sizeBytes } = await describe(parent)
-        if (!isBase(parent))
-          throw new Fault('denied', `'${path(parent)}' cannot be the base of others: it is no template's`)
-        await volumes.copy(name, path(parent), (home) => limited(home, sizeBytes))
-      },
-      async freeze(name) {
-        if (isBase(name)) return name
-        const frozen: TreeName = { ...name, base: name.base.replace(/^subvol-/, 'basevol-') }
-        await volumes.seal(name, frozen)
-        return frozen
-      },
-      async unfreeze(name) {
-        const plain: TreeName = { ...name, base: name.base.replace(/^basevol-/, 'subvol-') }
-        await volumes.unseal(name, plain)
-        return plain
-      },
-      async layersOf(name) {
-        await describe(name)
-        return { kind: 'folder', path: path(name) }
-      },
+    links: treeLinks(volumes, { describe, limited }),
+    copies: treeCopies(volumes, { describe, limited, host }),
+  }
+}
+
+interface Verbs {
+  readonly describe: (name: TreeName) => Promise<VolumeFacts<TreeName>>
+  readonly limited: (home: string, limitBytes?: number) => Promise<void>
+}
+
+function treeLinks(volumes: Subvolumes<TreeName>, { describe, limited }: Verbs): TreeLinks {
+  const path = volumes.home
+  return {
+    nameOf: ({ kind, vmid, base }) => ({ kind, vmid, base }),
+    async link(name, parent) {
+      const { sizeBytes } = await describe(parent)
+      if (!isBase(parent)) {
+        throw new Fault('denied', `'${path(parent)}' cannot be the base of others: it is no template's`)
+      }
+      await volumes.copy(name, path(parent), (home) => limited(home, sizeBytes))
     },
-    copies: {
-      kind: 'btrfs',
-      copy: async (name, source, limitBytes) =>
-        volumes.copy(name, await sourceOf(source), (home) => limited(home, limitBytes)),
-      async *send(source, signal) {
-        const from = await sourceOf(source)
-        if (source.tag !== undefined) return yield* sendSubvolume(from, signal)
-        // Only what cannot change can be sent.
-        await volumes.requireWhole(from)
-        const moment = await volumes.newPath(source.name)
-        try {
-          await snapshotSubvolume(host, from, moment, { isReadOnly: true })
-          yield* sendSubvolume(moment, signal)
-        } finally {
-          await volumes.discard(moment)
-        }
-      },
-      receive: (name, stream, { limitBytes, signal }) =>
-        volumes.receive(
-          name,
-          (inbox) => receiveSubvolume(inbox, stream, signal),
-          (home) => limited(home, limitBytes),
-        ),
+    async freeze(name) {
+      if (isBase(name)) return name
+      const frozen: TreeName = { ...name, base: name.base.replace(/^subvol-/, 'basevol-') }
+      await volumes.seal(name, frozen)
+      return frozen
     },
+    async unfreeze(name) {
+      const plain: TreeName = { ...name, base: name.base.replace(/^basevol-/, 'subvol-') }
+      await volumes.unseal(name, plain)
+      return plain
+    },
+    async layersOf(name) {
+      await describe(name)
+      return { kind: 'folder', path: path(name) }
+    },
+  }
+}
+
+function treeCopies(
+  volumes: Subvolumes<TreeName>,
+  { describe, limited, host }: Verbs & Pick<SubvolumePlace, 'host'>,
+): TreeCopies {
+  const sourceOf = async ({ name, tag }: TreeSource) => {
+    await describe(name)
+    if (tag !== undefined) await volumes.requireSnapshot(name, tag)
+    return tag === undefined ? volumes.home(name) : volumes.tagged(name, tag)
+  }
+  return {
+    kind: 'btrfs',
+    copy: async (name, source, limitBytes) =>
+      volumes.copy(name, await sourceOf(source), (home) => limited(home, limitBytes)),
+    async *send(source, signal) {
+      const from = await sourceOf(source)
+      if (source.tag !== undefined) return yield* sendSubvolume(from, signal)
+      // Only what cannot change can be sent.
+      await volumes.requireWhole(from)
+      const moment = await volumes.newPath(source.name)
+      try {
+        await snapshotSubvolume(host, from, moment, { isReadOnly: true })
+        yield* sendSubvolume(moment, signal)
+      } finally {
+        await volumes.discard(moment)
+      }
+    },
+    receive: (name, stream, { limitBytes, signal }) =>
+      volumes.receive(
+        name,
+        (inbox) => receiveSubvolume(inbox, stream, signal),
+        (home) => limited(home, limitBytes),
+      ),
   }
 }
 

@@ -75,6 +75,17 @@ export function dirTrees({ layout, storage, host }: Place): TreePart & { readonl
       await removeIfEmpty(dirname(path(name)))
       return true
     },
+    async rename(name, other) {
+      if (!(await treeFacts(path(name), name))) {
+        if (await treeFacts(path(other), other)) return
+        throw noVolume(storage, name)
+      }
+      await makeFolder(imageFolder(layout, other.vmid), PASSABLE)
+      await reserve(path(other), volumeId(storage, other))
+      await rename(path(name), path(other))
+      await syncDirectory(dirname(path(other)))
+      await removeIfEmpty(dirname(path(name)))
+    },
     async setAside(name, mark) {
       if (await exists(aside(name, mark))) return
       if (!(await exists(path(name)))) throw noVolume(storage, name)

@@ -6,6 +6,7 @@ import { storageId, upid, vmid } from '#base/schema/standard.ts'
 import { unusedCount } from '#guests/kept-volumes.ts'
 import { mountCount } from '#guests/lxc/mountpoint.ts'
 import { moveVolume, planVolumeMove } from '#operations/guest/move-volume.ts'
+import { planReassign, reassignVolume } from '#operations/guest/reassign-volume.ts'
 import { resizeVolume } from '#operations/guest/resize-container.ts'
 import { check } from '#rest/endpoint.ts'
 import { type Call, endpoint } from '../../call.ts'
@@ -29,7 +30,8 @@ export const volumeEndpoints = [
   endpoint({
     method: 'PUT',
     path: '/nodes/{node}/lxc/{vmid}/resize',
-    description: 'Make a volume of a container larger, also while it runs.',
+    description:
+      'Make a volume of a container larger, also while it runs. The file system in an image follows at once where the node may grow what is mounted, and else when the container starts next.',
     proxyTo: 'node',
     params: {
       ...guestAt,
@@ -103,13 +105,22 @@ interface MoveParams {
 async function startMove(params: MoveParams, call: Call): Promise<string> {
   const { vmid: id, volume, storage, digest: wanted, 'target-vmid': target } = params
   const { guests, storage: storages } = call.services
-  if ((storage === undefined) === (target === undefined)) {
+  const config = await guests.config(asVmid(id), 'lxc')
+  if (target !== undefined && storage === undefined) return startReassign({ ...params, target }, call)
+  if (storage === undefined || target !== undefined) {
     throw invalid({ storage: `give either 'storage' or 'target-vmid', and not both` })
   }
-  const config = await guests.config(asVmid(id), 'lxc')
-  if (storage === undefined) throw invalid({ 'target-vmid': 'not yet' })
   const move = { vmid: id, volume, storage, delete: params.delete, digest: wanted }
   planVolumeMove(config, move)
   await storages.requireContent(storage, 'rootdir')
   return call.start(moveVolume, move)
+}
+
+async function startReassign(params: MoveParams & { readonly target: number }, call: Call): Promise<string> {
+  const { vmid: id, volume, target, 'target-volume': targetVolume = volume, digest: wanted } = params
+  const { guests } = call.services
+  if (params.delete === true) throw invalid({ delete: 'a volume that is given away leaves nothing to destroy' })
+  const move = { vmid: id, volume, target, targetVolume, digest: wanted, targetDigest: params['target-digest'] }
+  planReassign(await guests.config(asVmid(id), 'lxc'), await guests.config(asVmid(target), 'lxc'), move)
+  return call.start(reassignVolume, move)
 }

@@ -1,5 +1,5 @@
 /** `/nodes/{node}/storage/{storage}/file-restore`: files out of a backup, without restoring it. */
-import { array, boolean, optional, string } from '#base/schema/schema.ts'
+import { anything, array, boolean, object, optional, string } from '#base/schema/schema.ts'
 import { nodeName, storageId } from '#base/schema/standard.ts'
 import { volumeAt } from '#storage/volume.ts'
 import { anyone, Streamed } from '#rest/endpoint.ts'
@@ -14,7 +14,7 @@ const params = {
   volume: string({ description: 'Volume id of the backup, or its name in the storage.', maxLength: 1024 }),
   filepath: string({
     description: 'Path in base64, as the list gives it; / is the list of archives.',
-    maxLength: 32_768,
+    maxLength: 5_600,
   }),
 }
 const alsoNeeds = {
@@ -24,6 +24,17 @@ const alsoNeeds = {
 }
 
 export const fileRestoreEndpoints = [
+  endpoint({
+    method: 'GET',
+    path: '/nodes/{node}/storage/{storage}/file-restore',
+    description: 'What is below this path.',
+    proxyTo: 'node',
+    params: { node: nodeName, storage: storageId },
+    permission: anyone,
+    returns: array(object({ subdir: string() })),
+    isOwn: true,
+    handle: () => [{ subdir: 'download' }, { subdir: 'list' }],
+  }),
   endpoint({
     method: 'GET',
     path: '/nodes/{node}/storage/{storage}/file-restore/list',
@@ -46,16 +57,12 @@ export const fileRestoreEndpoints = [
     },
     permission: anyone,
     alsoNeeds,
-    returns: string({ description: 'The bytes themselves, and nothing else.' }),
+    returns: anything,
     isStreamed: true,
-    async handle({ storage, volume, filepath, tar }, { services, signal }) {
+    async handle({ storage, volume, filepath, tar }, { services }) {
       const path = pathMeant(filepath) ?? '/'
       const form = tar === true ? 'tar.zst' : 'zip'
-      const { fileName, bytes, sizeBytes } = await fetchFile(services, volumeAt(storage, volume), {
-        path,
-        form,
-        signal,
-      })
+      const { fileName, bytes, sizeBytes } = await fetchFile(services, volumeAt(storage, volume), { path, form })
       return new Streamed(fileName, bytes, sizeBytes)
     },
   }),
