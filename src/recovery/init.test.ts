@@ -40,6 +40,12 @@ test('what says nothing of itself is up when it goes on running', () => {
   })
 })
 
+test('nothing that will say more is taken to be up because it runs', () => {
+  for (const init of ['systemd', 'lxc-start']) {
+    assert.equal(judgeInit('init=systemd\n', init, 10 * settledMs).state, 'waiting')
+  }
+})
+
 test('what a guest says becomes one line, however it is written', () => {
   const said = verdict(`systemd=degraded\nfailed=${'\u001b[2J\t'.repeat(9)}a.service${'x'.repeat(9_000)}`)
   assert.ok(said.state === 'up' && said.found.length < 300 && /^[\x20-\x7e]+$/.test(said.found), JSON.stringify(said))

@@ -17,6 +17,7 @@ elif [ -e /run/openrc/softlevel ]; then
   [ ! -e /run/openrc/rc.starting ] || level=
   echo "openrc=$level"
 else
+  if [ "$init" = init ] && [ -x /sbin/openrc ]; then echo starting=openrc; fi
   for comm in /proc/[0-9]*/comm; do
     read -r name 2> /dev/null < "$comm" || continue
     case $name in
@@ -27,6 +28,8 @@ else
 fi
 `
 
+/** Of those more is to be heard, however long it takes. */
+const notYet = ['systemd', 'lxc-start']
 /** An init of which nothing more can be asked is taken to be up once it has run for so long. */
 export const settledMs = 2_000
 
@@ -45,7 +48,7 @@ export function judgeInit(answer: string, init: string, sinceMs: number): InitVe
   const words = new Map(
     answer.split('\n').flatMap((line) => {
       const at = line.indexOf('=')
-      return at > 0 ? [[line.slice(0, at), cleaned(line.slice(at + 1))] as const] : []
+      return at > 0 ? [[line.slice(0, at), plain(line.slice(at + 1))] as const] : []
     }),
   )
   const systemd = words.get('systemd')
@@ -61,8 +64,9 @@ export function judgeInit(answer: string, init: string, sinceMs: number): InitVe
   if (starting !== undefined) return { state: 'waiting', last: `'${starting}' still starts services` }
   const getty = words.get('getty')
   if (getty !== undefined) return { state: 'up', found: `'${getty}' waits for a login` }
-  const name = cleaned(init)
-  if (sinceMs < settledMs) return { state: 'waiting', last: `'${name}' runs since ${(sinceMs / 1000).toFixed(1)} s` }
+  const name = plain(init)
+  if (notYet.includes(name) || sinceMs < settledMs)
+    return { state: 'waiting', last: `'${name}' runs since ${(sinceMs / 1000).toFixed(1)} s` }
   const more = words.has('init') ? 'and says no more of itself' : 'and nothing inside could be asked'
   return { state: 'up', found: `its first program '${name}' runs, ${more}` }
 }
@@ -82,8 +86,8 @@ function judgeSystemd(state: string, failed: string): InitVerdict {
   }
 }
 
-/** A guest's words go into logs and a signed record. */
-function cleaned(text: string): string {
+/** A guest's words, as they may stand in logs and in a signed record. */
+export function plain(text: string): string {
   return text
     .replaceAll(/[^\x20-\x7e]+/g, ' ')
     .trim()

@@ -8,7 +8,7 @@ import { codeOf } from '#host/files.ts'
 import { addressesIn } from '#host/ip.ts'
 import type { GuestAddress } from '#network/subnet.ts'
 import { whyContainerIsDead } from '#recovery/console.ts'
-import { initQuestion, judgeInit } from '#recovery/init.ts'
+import { initQuestion, judgeInit, plain } from '#recovery/init.ts'
 import type { Scratch } from './drill-facts.ts'
 import { logOf } from './exhibits.ts'
 
@@ -49,7 +49,7 @@ async function requireAlive({ deps, scratch }: Scratch): Promise<void> {
   if (why !== undefined) throw new Fault('unproven', why)
   if (await deps.guests.isRunning(scratch)) return
   const [line] = said.trimEnd().split(/\r?\n/).slice(-1)
-  const lastWords = line === undefined || line === '' ? 'it said nothing' : `its last words: '${line.slice(0, 120)}'`
+  const lastWords = line === undefined || line === '' ? 'it said nothing' : `its last words: '${plain(line)}'`
   throw new Fault('unproven', `the container ended while it booted; ${lastWords}`)
 }
 
@@ -89,9 +89,9 @@ export async function waitForCommand(facts: Scratch): Promise<string> {
       last = error.message
     })
     if (ran === undefined) return undefined
-    const name = ran.stdout.trim()
+    const name = plain(ran.stdout)
     if (ran.code === 0 && name !== '') return name
-    last = ran.stderr.trim().split('\n').at(-1)?.slice(0, 200) ?? `exit code ${ran.code}`
+    last = plain(ran.stderr.trim().split('\n').at(-1) ?? `exit code ${ran.code}`)
     return undefined
   }
   const name = await waitFor(ask, {
@@ -107,7 +107,7 @@ export async function waitForCommand(facts: Scratch): Promise<string> {
   })
   return name === hostnameOf({ hostname: toldName }, scratch)
     ? `a command inside answered as '${name}'`
-    : `a command inside answered as '${name.slice(0, 64)}', where '${toldName}' was expected`
+    : `a command inside answered as '${name}', where '${toldName}' was expected`
 }
 
 /** Of the cards it was given, as the node sees them in its network namespace; none while it has no init. */
