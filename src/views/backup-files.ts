@@ -14,7 +14,7 @@ import { type Manifest, treesOf } from '#backup/manifest.ts'
 import type { BackupReader } from '#backup/reader.ts'
 import type { EntryKind } from '#backup/tree/record.ts'
 import { textOf, type TreeEntry, type TreeReader } from '#backup/tree/reader.ts'
-import { tarOf } from '#backup/tree/tar.ts'
+import { tarOfParts } from '#backup/tree/tar.ts'
 import { zipOf } from '#backup/tree/zip.ts'
 import type { BackupSources } from './backups.ts'
 
@@ -60,7 +60,7 @@ export interface FetchedFile {
   readonly sizeBytes?: number
 }
 
-/** A file as it is, a folder in one of the forms; what is mounted in a folder is fetched by itself. @throws Fault `missing`; `invalid` for what is neither */
+/** A file as it is, a folder in one of the forms. @throws Fault `missing`; `invalid` for what is neither */
 export async function fetchFile(
   { backup }: BackupSources,
   volid: VolumeId,
@@ -78,11 +78,8 @@ export async function fetchFile(
         if (file.kind !== 'file') throw noContent(path, file.kind)
         return { fileName: name, bytes: poured(tree.content(file), reader), sizeBytes: file.sizeBytes }
       }
-      case 'directory': {
-        const [of, top] = [tree.facts.name, textOf(inside)]
-        const pieces = form === 'zip' ? zipOf(reader, of, top) : tarOf(reader, of, top)
-        return { fileName: `${name}.${form}`, bytes: poured(pieces, reader, form === 'tar.zst') }
-      }
+      case 'directory':
+        return { fileName: `${name}.${form}`, bytes: poured(folderAs(form, reader, path), reader, form === 'tar.zst') }
       default:
         throw noContent(path, entry.kind, entry.target)
     }
@@ -90,6 +87,30 @@ export async function fetchFile(
     await reader[Symbol.asyncDispose]()
     throw cause
   }
+}
+
+/** A folder with what is mounted in it. @throws Fault `invalid` for a zip of several trees */
+function folderAs(form: FolderForm, reader: BackupReader, path: string): AsyncGenerator<Uint8Array> {
+  const { tree, path: inside } = placeOf(reader, path)
+  const folders = foldersOf(path)
+  const as = textOf(folders.at(-1) ?? '.')
+  const top = { name: tree.facts.name, path: textOf(inside), as }
+  const isBelow = (mount: Mount) => mount.folders.length > folders.length && isWithin(mount.folders, folders)
+  const mounted = mountsIn(reader).filter(isBelow)
+  if (form !== 'zip') {
+    const parts = mounted.map(({ name, folders: at }) => ({
+      name,
+      path: '',
+      as: textOf([as, ...at.slice(folders.length)].join('/')),
+    }))
+    return tarOfParts(reader, [top, ...parts])
+  }
+  const [first] = mounted
+  if (first === undefined) return zipOf(reader, top.name, top.path, as)
+  throw invalid(
+    { path: `'/${textOf(first.folders.join('/'))}' is mounted in it, and a zip holds one file system` },
+    { remedy: 'Ask for a tar archive, or fetch the folders in it one by one.' },
+  )
 }
 
 /** The reader is held until the last byte is taken, or nobody wants any more. */
@@ -125,28 +146,44 @@ export function requireFiles({ type }: Manifest, volid: VolumeId): void {
   })
 }
 
-/** The tree that is mounted deepest on the way to the path. @throws Fault `invalid` for what is no path */
-function placeOf(reader: BackupReader, path: string): Place {
-  const parts = path.split('/').filter((part) => part !== '' && part !== '.')
-  if (!path.startsWith('/') || parts.includes('..') || path.includes('\0')) {
-    throw invalid({ path: `'${textOf(path)}' is no plain path from the root` })
-  }
-  const mounts = mountsIn(reader)
-    .filter(({ folders }) => folders.every((folder, at) => parts[at] === folder))
-    .toSorted((a, b) => b.folders.length - a.folders.length)
-  const [deepest] = mounts
-  if (!deepest) throw new Fault('damaged', 'the backup has no root file system')
-  return { tree: reader.tree(deepest.name), path: parts.slice(deepest.folders.length).join('/') }
+/** @throws Fault `invalid` for what is no path */
+function foldersOf(path: string): string[] {
+  const folders = path.split('/').filter((part) => part !== '' && part !== '.')
+  if (path.startsWith('/') && !folders.includes('..') && !path.includes('\0')) return folders
+  throw invalid({ path: `'${textOf(path)}' is no plain path from the root` })
 }
 
-function mountsIn(reader: BackupReader): { readonly name: string; readonly folders: readonly string[] }[] {
+/** The tree that is mounted deepest on the way to the path. @throws Fault `invalid` for what is no path */
+function placeOf(reader: BackupReader, path: string): Place {
+  const folders = foldersOf(path)
+  const [deepest] = mountsIn(reader)
+    .filter((mount) => isWithin(folders, mount.folders))
+    .toSorted((a, b) => b.folders.length - a.folders.length)
+  if (!deepest) throw new Fault('damaged', 'the backup has no root file system')
+  return { tree: reader.tree(deepest.name), path: folders.slice(deepest.folders.length).join('/') }
+}
+
+interface Mount {
+  /** `rootfs`, `mp0` */
+  readonly name: string
+  /** On the way to where it is mounted. */
+  readonly folders: readonly string[]
+}
+
+function isWithin(folders: readonly string[], above: readonly string[]): boolean {
+  return above.every((folder, at) => folders[at] === folder)
+}
+
+/** In the order of their depth, so that what is mounted in another comes after it. */
+function mountsIn(reader: BackupReader): Mount[] {
   const { mounts } = reader.manifest.facts
   const paths: Readonly<Record<string, unknown>> = typeof mounts === 'object' && mounts !== null ? { ...mounts } : {}
-  return treesOf(reader.manifest).flatMap(({ name }) => {
+  const all = treesOf(reader.manifest).flatMap(({ name }): Mount[] => {
     const path = paths[name] ?? (name === 'rootfs' ? '/' : undefined)
     if (typeof path !== 'string') return []
     return [{ name, folders: Buffer.from(path).toString('latin1').split('/').filter(Boolean) }]
   })
+  return all.toSorted((a, b) => a.folders.length - b.folders.length)
 }
 
 export const fileItem = object({

@@ -132,6 +132,13 @@ suite('backups of containers, as clients meet them', { timeout: 180_000 }, () =>
     const names = (await host.run(['tar', '-t', '--zstd', '-f', join(scratch, 'got')])).stdout.split('\n')
     assert.ok(names.includes('root/wäre/link') && names.includes('root/random'), names.join())
     await assert.rejects(download('/root/wäre/link'), /400/)
+    // What is mounted in a folder comes with it.
+    await download('/srv', '&tar=1')
+    const whole = (await host.run(['tar', '-t', '--zstd', '-f', join(scratch, 'got')])).stdout.split('\n')
+    assert.deepEqual([...new Set(whole)].toSorted(), ['', 'srv/', 'srv/more/', 'srv/more/file'])
+    await assert.rejects(download('/srv'), /400/)
+    await download('/srv/more')
+    assert.equal((await host.run(['unzip', '-p', join(scratch, 'got'), 'more/file'])).stdout, 'more\n')
   })
 
   test('are the command line’s too', async () => {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
-import { readdir } from 'node:fs/promises'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, afterEach, before, suite, test } from 'node:test'
 import { MiB } from '#base/bytes.ts'
@@ -133,7 +133,12 @@ suite('backups of containers', { timeout: 300_000 }, () => {
 
   test('hold the root and the mount points that ask for it, while the container runs on', async () => {
     const log: string[] = []
-    const [volid = asVolumeId('')] = await world.run({ vmids: [100], notesTemplate: '{{guestname}} {{vmid}}' }, log)
+    const said = join(world.settings.stateDir, 'said')
+    const script = join(world.settings.stateDir, 'hook')
+    await writeFile(script, `#!/bin/sh\necho "$1|$VMTYPE|$HOSTNAME" >> ${said}\n`, { mode: 0o755 })
+    const how = { notesTemplate: '{{guestname}} {{vmid}}', script, fleecingStorage: 'local' }
+    const [volid = asVolumeId('')] = await world.run({ vmids: [100], ...how }, log)
+    assert.match(await readFile(said, 'utf8'), /^backup-start\|lxc\|web$[^]*^backup-end\|lxc\|web$/m)
     assert.match(volid, /^vault:backup\/ct\/100\//)
     await asItWas()
     const text = log.join('\n')
@@ -148,6 +153,7 @@ suite('backups of containers', { timeout: 300_000 }, () => {
       /^INFO: mode failure - some volumes do not support snapshots$/m,
       /^INFO: trying 'suspend' mode instead$/m,
       /^INFO: backup mode: suspend$/m,
+      /^INFO: fleecing has no effect/m,
       /^INFO: suspending guest$/m,
       /^INFO: guest is online again after \d+(\.\d)? seconds$/m,
       /^INFO: Finished Backup of VM 100 \(/m,

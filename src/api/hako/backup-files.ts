@@ -41,8 +41,7 @@ export const backupFileEndpoints = [
   endpoint({
     method: 'GET',
     path: '/hako/backup-file/{volume*}',
-    description:
-      'A file of the backup of a container as it is, or a folder as an archive, without what is mounted in it.',
+    description: 'A file of the backup of a container as it is, or a folder as an archive.',
     params: {
       volume: volumeId,
       path: inside('File or folder inside.'),

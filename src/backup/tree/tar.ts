@@ -20,15 +20,29 @@ interface Run {
   length: number
 }
 
-/**
- * @param path as people write it, `/etc/hosts`; '' and `/` are the whole tree
- * @throws Fault `missing`, `damaged` naming the chunk
- */
-export async function* tarOf(reader: BackupReader, name: string, path: string): AsyncGenerator<Buffer> {
-  const tree = reader.tree(name)
-  const top = bytesOf(path)
-  const names = new Names(top)
-  for await (const entry of inDepth(tree, await tree.entry(top))) yield* memberOf(tree, names, entry)
+/** A file or folder of one of the backup's trees. */
+export interface TreePart {
+  /** Of the tree. */
+  readonly name: string
+  /** As people write it, `/etc/hosts`; '' and `/` are the whole tree. */
+  readonly path: string
+  /** What it is called in the archive, as people write it. Default: the last part of its path, `.` for the whole tree. */
+  readonly as?: string | undefined
+}
+
+/** @throws Fault `missing`, `damaged` naming the chunk */
+export function tarOf(reader: BackupReader, name: string, path: string): AsyncGenerator<Buffer> {
+  return tarOfParts(reader, [{ name, path }])
+}
+
+/** One archive of several, one after the other. @throws Fault `missing`, `damaged` naming the chunk */
+export async function* tarOfParts(reader: BackupReader, parts: readonly TreePart[]): AsyncGenerator<Buffer> {
+  for (const { name, path, as } of parts) {
+    const tree = reader.tree(name)
+    const top = bytesOf(path)
+    const names = new Names(top, as)
+    for await (const entry of inDepth(tree, await tree.entry(top))) yield* memberOf(tree, names, entry)
+  }
   yield Buffer.alloc(2 * block)
 }
 
@@ -43,15 +57,22 @@ export async function* inDepth(tree: TreeReader, entry: TreeEntry): AsyncGenerat
 export class Names {
   readonly #top: string
   readonly #above: number
+  readonly #as: string | undefined
   /** Files that come under another name before, or instead of, the one the catalogue has first. */
   readonly #moved = new Map<string, string>()
 
-  constructor(top: string) {
+  /** @param as what the top is called; default: as it is */
+  constructor(top: string, as?: string) {
     this.#top = top
     this.#above = top.lastIndexOf('/') + 1
+    this.#as = as === undefined ? undefined : bytesOf(as)
   }
 
   of(path: string): string {
+    if (this.#as !== undefined) {
+      const below = this.#top === '' ? path : path.slice(this.#top.length + 1)
+      return below === '' ? this.#as : `${this.#as}/${below}`
+    }
     return path === '' ? '.' : path.slice(this.#above)
   }
 

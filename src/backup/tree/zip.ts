@@ -44,12 +44,13 @@ interface Sums {
 
 /**
  * @param path as people write it, `/etc`; '' and `/` are the whole tree
+ * @param as what it is called in the archive; default: the last part of its path
  * @throws Fault `missing`, `damaged` naming the chunk, `too-large`
  */
-export async function* zipOf(reader: BackupReader, name: string, path: string): AsyncGenerator<Buffer> {
+export async function* zipOf(reader: BackupReader, name: string, path: string, as?: string): AsyncGenerator<Buffer> {
   const tree = reader.tree(name)
   const top = bytesOf(path)
-  const names = new Names(top)
+  const names = new Names(top, as)
   const table: Buffer[] = []
   let offset = 0
   for await (const named of tree.entries(top)) {

@@ -25,7 +25,7 @@ export function isForeignArchive(archive: string): boolean {
 
 /** True for the backup of a container, by its name alone. @throws Fault `invalid` when it is the name of no volume */
 export function isOfContainer(archive: string): boolean {
-  if (archive.startsWith('/')) return basename(archive).startsWith('vzdump-lxc-')
+  if (archive.startsWith('/')) return /\.(?:tar(?:\.\w+)?|tgz)$/.test(archive)
   const { name } = parseVolumeId(asVolumeId(archive))
   if (name.kind === 'restore-point') return name.id.startsWith('ct/')
   return name.kind === 'file' && name.file.startsWith('vzdump-lxc-')

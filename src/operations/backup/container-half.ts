@@ -57,6 +57,9 @@ async function modeFor(guest: GuestToBackUp): Promise<BackupMode> {
 async function open(guest: GuestToBackUp, mode: BackupMode): Promise<ReadableGuest> {
   const trees = treesOf(guest)
   say(trees, guest.context.log)
+  if (guest.context.how.fleecingStorage !== undefined) {
+    guest.context.log('fleecing has no effect: nothing a container overwrites is in the way of its backup')
+  }
   const read: Reading = { guest, mode, ...trees }
   switch (mode) {
     case 'snapshot':
