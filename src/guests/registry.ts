@@ -49,13 +49,19 @@ export class GuestRegistry {
     return kind === 'lxc' ? this.lxc : this.qemu
   }
 
-  /** What kind of guest it is, by what runs or ran, else by what is configured. */
-  protected async kindOf(vmid: Vmid): Promise<GuestKind> {
+  /** What kind of guest it is, by what runs or ran, else by what is configured; a virtual machine where there is nothing. */
+  async kindOf(vmid: Vmid): Promise<GuestKind> {
     return (await this.records.kindOf(vmid)) ?? (await this.documents.find(vmid))?.kind ?? 'qemu'
   }
 
   protected async driverFor(vmid: Vmid): Promise<GuestDriver> {
     return this.driverOf(await this.kindOf(vmid))
+  }
+
+  /** Ids of all containers. */
+  async containers(): Promise<ReadonlySet<Vmid>> {
+    const guests = await this.documents.list()
+    return new Set(guests.filter(({ document }) => document.kind === 'lxc').map(({ vmid }) => vmid))
   }
 
   async exists(vmid: Vmid): Promise<boolean> {

@@ -119,9 +119,11 @@ export class LxcDriver implements GuestDriver {
     await makeRunDir(runDir)
     const cables = await this.#plug(vmid, options, how)
     const sources = await openVolumes({ ...this.#needs, runDir: settings.runDir }, vmid, options)
-    await this.#setUp(vmid, options, sources.rootfs ?? '')
+    const told = how.toldName === undefined ? options : { ...options, hostname: how.toldName }
+    await this.#setUp(vmid, told, sources.rootfs ?? '')
     const place = this.#placeOf(vmid)
-    const conf = await this.#confFor(vmid, options, { sources, cables, runDir })
+    const consoleLog = how.keepsConsole === true ? join(runDir, 'console.log') : undefined
+    const conf = await this.#confFor(vmid, told, { sources, cables, runDir, consoleLog })
     await writeFile(configPathOf(place), conf, { mode: 0o600 })
     await writeFile(join(runDir, 'seccomp'), seccompProfile(featuresOf(options)), { mode: 0o600 })
     signal?.throwIfAborted()
@@ -160,6 +162,7 @@ export class LxcDriver implements GuestDriver {
       readonly sources: Readonly<Record<string, string>>
       readonly cables: readonly { readonly nic: string; readonly cable: string }[]
       readonly runDir: string
+      readonly consoleLog: string | undefined
     },
   ): Promise<string> {
     const { host, settings, log } = this.#needs
@@ -176,6 +179,7 @@ export class LxcDriver implements GuestDriver {
       limits: files,
       processors: cores === undefined ? undefined : await this.#processorsFor(vmid, cores),
       seccompFile: join(made.runDir, 'seccomp'),
+      consoleLog: made.consoleLog,
       hasAppArmor: existsSync('/sys/kernel/security/apparmor/profiles'),
       served: { target, files: servedFiles, processors: servedProcessors },
       sources: made.sources,

@@ -11,7 +11,6 @@ import type { PropertyFormat, PropertyKey, Schema } from '#base/schema/schema.ts
 import type { Options } from '../config.ts'
 
 export const mountCount = 256
-export const unusedCount = 256
 
 const key = (schema: Schema): PropertyKey => ({ schema: optional(schema) })
 const idmapPattern = /passthrough|[ug]:[0-9]+:[0-9]+:[1-9][0-9]*(?:;[ug]:[0-9]+:[0-9]+:[1-9][0-9]*)*/
@@ -115,6 +114,11 @@ export function volumesIn(options: Options): { readonly name: string; readonly v
     .filter((name) => /^unused\d+$/.test(name))
     .map((name) => ({ name, volid: asVolumeId(options[name] ?? '') }))
   return [...mounts, ...unused]
+}
+
+/** Volumes that are mounted; not those that are unused. */
+export function mountedVolumes(options: Options): { readonly name: string; readonly volid: VolumeId }[] {
+  return volumesIn(options).filter(({ name }) => isMountName(name))
 }
 
 /** What is remembered of its size; 0 for a folder without one. */
