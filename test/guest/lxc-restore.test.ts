@@ -98,10 +98,10 @@ suite('restores of containers', { timeout: 300_000 }, () => {
   everyStepFails(restoreContainer, async () => {
     for (const number of [103, 104]) await remove(number)
     if (small === '') {
-      await tiny(103, { rootfs: 'local:0', mp0: 'local:0,mp=/srv,backup=1' })
+      await tiny(103, { rootfs: 'local:0' })
       small = (await world.run({ vmids: [103] }))[0] ?? ''
     }
-    await tiny(104, { rootfs: 'local:0', mp0: 'local:0,mp=/srv', mp1: 'local:0,mp=/var/cache' })
+    await tiny(104, { rootfs: 'local:0', mp0: 'local:0,mp=/srv' })
     const params = { vmid: 104, archive: small, force: true }
     return { params, deps: world.deps, look: everything, ...own }
   })
