@@ -2,6 +2,7 @@
 import { isFault } from '#base/fault.ts'
 import type { VolumeId } from '#base/ids.ts'
 import { array, boolean, integer, number, object, optional, record, type Static, string } from '#base/schema/schema.ts'
+import { newStoredBytesOf } from '#backup/manifest.ts'
 import type { ListedBackup } from '#backup/service.ts'
 import type { Services } from '#services.ts'
 import { holds, type May, toRead } from './volume-access.ts'
@@ -104,7 +105,7 @@ function itemOf({
     name: typeof name === 'string' ? name : undefined,
     pointInTime: manifest?.pointInTime,
     size: sizeBytes,
-    stored: manifest?.disks.reduce((sum, { newStoredBytes }) => sum + newStoredBytes, 0),
+    stored: manifest && newStoredBytesOf(manifest),
     protected: isProtected,
     notes,
     verified,

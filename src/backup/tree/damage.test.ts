@@ -49,6 +49,11 @@ async function restored(datastore: Datastore, time: number): Promise<string> {
   return target
 }
 
+async function verify(datastore: Datastore, time: number): Promise<string> {
+  await using reader = await datastore.open(at(time))
+  return String((await reader.verify()).chunks)
+}
+
 async function flip(path: string, offset: number): Promise<() => Promise<void>> {
   const content = await readFile(path)
   const changed = Buffer.from(content)
@@ -75,7 +80,10 @@ suite('a tree with a turned byte', () => {
         const mend = await flip(join(path, file), place)
         const name = file.startsWith('packs') ? new RegExp(`pack ${file.slice(9)}`) : /tree rootfs of backup ct\/100\//
         await assert.rejects(verifyDatastore(datastore), (error) => isDamage(error) && name.test(String(error)))
+        const verified = await verify(datastore, 0).catch((error: unknown) => assert.ok(isDamage(error), String(error)))
         const target = await restored(datastore, 0).catch((error: unknown) => assert.ok(isDamage(error), String(error)))
+        // What a pack has beside its chunks is no matter of one backup.
+        assert.equal(verified === undefined, typeof target !== 'string')
         if (typeof target === 'string') assert.deepEqual(differences(before, treeManifest(target)), [])
         await mend()
         await rm(join(path, 'suspects'), { recursive: true })
