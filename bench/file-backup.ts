@@ -9,7 +9,9 @@
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { makeManyFiles, pathOfMany, smallContent } from '../test/fixtures/every-entry.ts'
+import { openDatastore } from '#backup/datastore.ts'
+import { deps } from '../test/fixtures/datastore.ts'
+import { makeEveryEntry, makeManyFiles, pathOfMany, smallContent, thereAndBack } from '../test/fixtures/every-entry.ts'
 import { median, row, table } from './figures.ts'
 import { withPackages } from './peers.ts'
 import { type Command, type Figures, once } from './process.ts'
@@ -95,6 +97,13 @@ function sizeOf(place: string): number {
   return Number(execFileSync('du', ['--summarize', '--bytes', place], { encoding: 'utf8' }).split('\t')[0]) / 2 ** 20
 }
 
+// Once, after all: what all of this is for.
+const every = join(tree, 'every')
+mkdirSync(every)
+await makeEveryEntry(every, { withDevices: false })
+const datastore = await openDatastore(join(scratch, 'hakobune'), deps, { create: true })
+const differ = await thereAndBack(datastore, tree, scratch)
+
 const figure = (key: string, of: (figures: Figures) => number) => median((samples.get(key) ?? []).map(of))
 for (const work of works) {
   const cpu = (name: string) => figure(`${work} ${name}`, ({ cpuMs }) => cpuMs)
@@ -110,3 +119,7 @@ for (const work of works) {
   )
   table(row(`${files} files: ${work}`, 'wall ms', 'CPU ms', 'x CPU', 'MiB'), lines)
 }
+process.stdout.write(
+  `restored for an unprivileged container, backed up and restored again: ${differ.length} differences\n`,
+)
+for (const line of differ.slice(0, 10)) process.stdout.write(`${line.slice(0, 200)}\n`)

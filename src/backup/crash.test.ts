@@ -77,6 +77,14 @@ async function checkWhole(datastore: Datastore): Promise<number> {
       await restoreDisk(reader, name, target)
       assert.ok(target.content.equals(contentAt(Number(manifest.facts.time), name)), `${name} of ${id.time}`)
     }
+    const tree = reader.tree('rootfs')
+    const contentOf = async (path: string) => {
+      const parts: Buffer[] = []
+      for await (const part of tree.content(await tree.entry(path))) parts.push(part)
+      return Buffer.concat(parts)
+    }
+    assert.equal((await contentOf('folder/time')).toString(), String(manifest.facts.time))
+    assert.ok((await contentOf('changing')).equals(contentAt(Number(manifest.facts.time), 'scsi0')))
   }
   assert.deepEqual(await readdir(datastore.layout.writers()), [], 'leftovers of writers')
   for await (const pack of allPacks(datastore.layout)) assert.ok(used.has(pack), `pack ${pack} is used by nobody`)

@@ -89,6 +89,9 @@ function valueOf(of: FileOrName, name: string): Buffer | undefined {
   throw new Fault('failed', `the attribute '${name}' of a file cannot be read: ${code()}`)
 }
 
+/** What file systems say that have no such attributes, no such large ones, or none for whoever asks. */
+const refusals = ['ENOTSUP', 'EOPNOTSUPP', 'EPERM', 'EINVAL', 'ENOSPC', 'E2BIG', 'ERANGE']
+
 /** False where the file system does not take it. */
 export function writeAttribute(of: FileOrName, { name, value: content }: Attribute): boolean {
   const key = Buffer.from(`${name}\0`, 'latin1')
@@ -99,7 +102,7 @@ export function writeAttribute(of: FileOrName, { name, value: content }: Attribu
       ? libc().fsetxattr(of, key, valueAt, size, 0)
       : libc().lsetxattr(placed(of), key, valueAt, size, 0)
   if (result === 0) return true
-  if (['ENOTSUP', 'EOPNOTSUPP', 'EPERM', 'EINVAL'].includes(code())) return false
+  if (refusals.includes(code())) return false
   const error = new Error(`${code()}: the attribute '${name}' cannot be set`)
   throw Object.assign(error, { code: code() })
 }

@@ -66,6 +66,9 @@ function failed(call: string, name: string, code = errno()): Error {
   return Object.assign(new Error(`${text}: ${call} '${Buffer.from(name, 'latin1').toString()}'`), { code: text })
 }
 
+/** Device, major and minor, and number of a mount in two halves. */
+export type MountMark = readonly [number, number, number, number]
+
 /** What statx says. One object for all calls: good until the next. */
 export const found = {
   /** As in `struct statx`: 8 bytes inode, 8 size. */
@@ -102,8 +105,22 @@ export const found = {
     return facts.readBigUInt64LE(32)
   },
   /** Device and number of the mount: the same for all folders of a file system (or subvolume) that is mounted as one. */
-  get mount(): string {
-    return facts.toString('latin1', 136, 152)
+  get mount(): MountMark {
+    return [facts.readUInt32LE(136), facts.readUInt32LE(140), facts.readUInt32LE(144), facts.readUInt32LE(148)]
+  },
+  isOn([major, minor, low, high]: MountMark): boolean {
+    return (
+      facts.readUInt32LE(144) === low &&
+      facts.readUInt32LE(140) === minor &&
+      facts.readUInt32LE(136) === major &&
+      facts.readUInt32LE(148) === high
+    )
+  },
+  /** For files: those of an overlay may have the devices of its layers. Old kernels do not number mounts. */
+  isOnMount(mark: MountMark): boolean {
+    const [, , low, high] = mark
+    if (low === 0 && high === 0) return found.isOn(mark)
+    return facts.readUInt32LE(144) === low && facts.readUInt32LE(148) === high
   },
 }
 

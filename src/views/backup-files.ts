@@ -45,6 +45,8 @@ export async function filesAt({ backup }: BackupSources, volid: VolumeId, path: 
 }
 
 const listMaximum = 100_000
+/** Between two pieces of what somebody fetches. */
+const longestPauseMs = 10 * 60_000
 
 function tooMany(path: string): Fault {
   return new Fault('too-large', `'${textOf(path)}' has more than ${listMaximum} entries`, {
@@ -115,11 +117,29 @@ function folderAs(form: FolderForm, reader: BackupReader, path: string): AsyncGe
 
 /** The reader is held until the last byte is taken, or nobody wants any more. */
 function poured(pieces: AsyncIterable<Uint8Array>, reader: BackupReader, isPacked = false): Readable {
-  const plain = Readable.from(pieces, { objectMode: false })
+  const late = new Fault('timeout', `nobody took any of it for ${longestPauseMs / 60_000} minutes`)
+  const plain: Readable = Readable.from(
+    watched(pieces, () => plain.destroy(late)),
+    { objectMode: false },
+  )
   // What ends one of them ends the other; whoever reads hears of it.
   const bytes: Readable = isPacked ? pipeline(plain, createZstdCompress(), () => {}) : plain
   bytes.once('close', () => void reader[Symbol.asyncDispose]())
   return bytes
+}
+
+/** As long as a reader lives no space is given back, so nobody may keep one by taking nothing. */
+async function* watched(pieces: AsyncIterable<Uint8Array>, onPause: () => void): AsyncGenerator<Uint8Array> {
+  let timer: NodeJS.Timeout | undefined
+  try {
+    for await (const piece of pieces) {
+      timer = setTimeout(onPause, longestPauseMs)
+      yield piece
+      clearTimeout(timer)
+    }
+  } finally {
+    clearTimeout(timer)
+  }
 }
 
 function noContent(path: string, kind: EntryKind, target?: string): Fault {

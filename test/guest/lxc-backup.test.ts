@@ -262,7 +262,11 @@ suite('backups of containers', { timeout: 300_000 }, () => {
 
   test('of a container that is down read its images without writing to them', async () => {
     await world.guests.stop(vmid)
+    const { path: image } = await world.storage.location(volumeOf(await optionsOf(vmid), 'mp0'))
+    const sum = async () => (await host.run(['sha256sum', image])).stdout
+    const before = await sum()
     const [volid = ''] = await world.run({ vmids: [100] })
+    assert.equal(await sum(), before)
     assert.equal(await world.guests.isRunning(vmid), false)
     assert.deepEqual(
       (await mountPoints()).filter((path) => path.includes(`${world.settings.runDir}/mounts`)),

@@ -11,6 +11,7 @@ import { mountPoints } from '#host/mount.ts'
 import { makeMounts } from '#operations/guest/container-volumes.ts'
 import { createContainer } from '#operations/guest/create-container.ts'
 import { type RestoreContainer, restoreContainer } from '#operations/guest/restore-container.ts'
+import { backupGuests } from '#operations/backup/run.ts'
 import { verifyBackups } from '#operations/backup/verify.ts'
 import { containerConfText } from '#operations/backup/kept-archive.ts'
 import { everyStepFails } from '#tasks/conformance.ts'
@@ -97,13 +98,32 @@ suite('restores of containers', { timeout: 300_000 }, () => {
   everyStepFails(restoreContainer, async () => {
     for (const number of [103, 104]) await remove(number)
     if (small === '') {
-      await tiny(103, { rootfs: 'local:0', mp0: 'local:0,mp=/srv,backup=1' })
+      await tiny(103, { rootfs: 'local:0' })
       small = (await world.run({ vmids: [103] }))[0] ?? ''
     }
-    await tiny(104, { rootfs: 'local:0', mp0: 'local:0,mp=/srv', mp1: 'local:0,mp=/var/cache' })
+    await tiny(104, { rootfs: 'local:0', mp0: 'local:0,mp=/srv' })
     const params = { vmid: 104, archive: small, force: true }
     return { params, deps: world.deps, look: everything, ...own }
   })
+
+  everyStepFails(
+    backupGuests,
+    async () => {
+      await remove(103)
+      await tiny(103, { rootfs: 'local:0', mp0: 'local:0,mp=/srv,backup=1' })
+      const params = { vmids: [103], storage: 'vault', mode: 'suspend' } as const
+      const look = async () => {
+        const damaged = (await world.backup.list({ storage: 'vault' })).filter(({ damage }) => damage !== undefined)
+        return {
+          ...(await everything()),
+          damaged,
+          writers: await readdir(join(world.settings.stateDir, 'vault/datastore/writers')).catch(() => []),
+        }
+      }
+      return { params, deps: world.deps, look, ...own }
+    },
+    { leavesNothing: true },
+  )
 
   everyStepFails(
     Object.assign(Object.create(restoreContainer) as typeof restoreContainer, { name: 'vzrestore to a new id' }),

@@ -10,10 +10,9 @@ import { isFault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
 import { removeTree } from '#host/remove-tree.ts'
 import { temporaryDatastore, type TemporaryDatastore } from '../../../test/fixtures/datastore.ts'
-import { makeEveryEntry } from '../../../test/fixtures/every-entry.ts'
+import { makeEveryEntry, unsettledSource } from '../../../test/fixtures/every-entry.ts'
 import { differences, treeManifest } from '../../../test/fixtures/tree-manifest.ts'
 import type { BackupReader } from '../reader.ts'
-import { treeSource } from './source.ts'
 import { tarOf } from './tar.ts'
 import { zipOf } from './zip.ts'
 
@@ -33,7 +32,7 @@ suite('a tree in a backup', () => {
     await host.run(['setfattr', '-n', 'user.a=b', '-v', '0x00ff0a', join(tree, 'random')])
     temporary = await temporaryDatastore()
     await using writer = await temporary.datastore.begin(id)
-    await writer.addTree('rootfs', treeSource({ root: tree }))
+    await writer.addTree('rootfs', unsettledSource({ root: tree }))
     await writer.commit()
     reader = await temporary.datastore.open(id)
   })

@@ -283,10 +283,10 @@ test('patterns leave out what Proxmox VE leaves out', () => {
   ]
   const path = (text: string) => Buffer.from(text).toString('latin1')
   for (const [pattern, out, kept] of cases) {
-    const isExcluded = compileExcludes([pattern])
+    const isExcluded = compileExcludes([pattern]) ?? (() => false)
     for (const text of out) assert.ok(isExcluded(path(text)), `'${pattern}' should leave out '${text}'`)
     for (const text of kept) assert.ok(!isExcluded(path(text)), `'${pattern}' should keep '${text}'`)
   }
   // What would take others for ever.
-  assert.ok(!compileExcludes([`${'*a'.repeat(50)}b`])('a'.repeat(4_000)))
+  assert.equal(compileExcludes([`${'*a'.repeat(50)}b`])?.('a'.repeat(4_000)), false)
 })

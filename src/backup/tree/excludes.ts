@@ -14,10 +14,10 @@ type Token =
 
 export type Excludes = (path: string) => boolean
 
-/** @returns true for a path (each character a byte, no slash in front) that is left out */
-export function compileExcludes(patterns: readonly string[]): Excludes {
+/** Nothing when nothing is left out. @returns true for a path (each character a byte, no slash in front) that is */
+export function compileExcludes(patterns: readonly string[]): Excludes | undefined {
   const compiled = patterns.map(compile).filter(({ tokens }) => tokens.length > 0)
-  if (compiled.length === 0) return () => false
+  if (compiled.length === 0) return undefined
   return (path) => compiled.some((pattern) => matchesPath(pattern, path))
 }
 

@@ -5,8 +5,10 @@
  * A path is text in which each character is a byte (`bytesOf`, `textOf`); it has no slash in front, and the root is ''.
  * Memory holds a few pieces and chunks, however large the tree.
  */
+import { createHash } from 'node:crypto'
 import { Fault, isFault, missing } from '#base/fault.ts'
 import { type Attribute, attributesMaximumBytes, parseAttributes } from '#host/attribute-calls.ts'
+import { codeOf } from '#host/files.ts'
 import { printBackupId } from '../backup-id.ts'
 import type { ManifestTree } from '../manifest.ts'
 import type { BackupReader } from '../reader.ts'
@@ -208,10 +210,21 @@ export class TreeReader {
       try {
         yield await this.#read(number)
       } catch (cause) {
-        if (!isFault(cause, 'damaged')) throw cause
-        onDamage(cause)
+        if (!isFault(cause, 'damaged') && codeOf(cause) !== 'EIO') throw cause
+        onDamage(
+          isFault(cause) ? cause : damagedTree(this.#name, `piece ${number} of the catalogue cannot be read`, cause),
+        )
       }
     }
+  }
+
+  /** Sees whether these are the pieces the manifest tells of. @throws Fault `damaged` */
+  async requireDigest(): Promise<void> {
+    const hash = createHash('sha256')
+    for (let number = 0; number < this.#file.pieces; number += 1) {
+      hash.update((await this.#file.pieceAt(number))?.digest ?? '')
+    }
+    if (hash.digest('hex') !== this.facts.digest) throw damagedTree(this.#name, 'it has the pieces of another tree')
   }
 
   /** For `BackupReader`. */

@@ -76,6 +76,7 @@ export async function restoreTree(
 ): Promise<RestoredTree> {
   const tree = reader.tree(name)
   requireIds(tree, options.idMap)
+  await tree.requireDigest()
   const isThere = requireEmpty(options.target)
   using folders = new OpenFolders(options.target)
   const restore = new TreeRestore(tree, folders, options, isThere)

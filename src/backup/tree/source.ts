@@ -9,7 +9,16 @@ import { closeSync, openSync, constants } from 'node:fs'
 import { Fault } from '#base/fault.ts'
 import { type FileOrName, readAttributes } from '#host/attribute-calls.ts'
 import { asFileFault } from '#host/files.ts'
-import { found, look, namesIn, openFolder, openToRead, readLink, settleFileSystem } from '#host/folder-calls.ts'
+import {
+  found,
+  look,
+  type MountMark,
+  namesIn,
+  openFolder,
+  openToRead,
+  readLink,
+  settleFileSystem,
+} from '#host/folder-calls.ts'
 import type { IdMap } from '#host/id-map.ts'
 import { compileExcludes, type Excludes } from './excludes.ts'
 import { type IdShift, inward, nobody, shiftAttributes } from './inside-ids.ts'
@@ -18,7 +27,7 @@ import { below, type EntryKind, identityBytes, pathMaximumBytes } from './record
 /** Where the engine reads a tree from. Folders come in the order of `folderKey`, the entries of each by name. */
 export interface TreeSource {
   /** Makes sure that from now on every change leaves a later time of change behind. */
-  readonly settle: () => void
+  settle: () => void
   readonly folders: () => Iterable<SourceFolder>
   /** A text that is the same as long as ids mean the same. */
   readonly ids: string
@@ -92,13 +101,13 @@ interface Level {
 class FolderTree implements TreeSource {
   readonly ids: string
   readonly #root: string
-  readonly #isExcluded: Excludes
+  readonly #isExcluded: Excludes | undefined
   readonly #entry: WalkedEntry
   readonly #counts = { foreignIds: 0, mounts: 0, excluded: 0, apart: 0 }
   readonly #examples: string[] = []
   /** First names of files that have more which were not seen yet. */
   #links = new Map<bigint, { readonly path: string; left: number }>()
-  #mount = ''
+  #mount: MountMark = [0, 0, 0, 0]
 
   constructor({ root, idMap, excludes = [] }: TreeSourceOptions) {
     this.#root = root
@@ -168,7 +177,7 @@ class FolderTree implements TreeSource {
     const opened = openFolder(fd, name)
     if (opened === undefined) return
     // Something may have been mounted there since its folder was read.
-    if (look(opened, '') && found.mount === this.#mount) levels.push({ fd: opened, path: inner, folders: [], next: 0 })
+    if (look(opened, '') && found.isOn(this.#mount)) levels.push({ fd: opened, path: inner, folders: [], next: 0 })
     else closeSync(opened)
   }
 
@@ -185,14 +194,13 @@ class FolderTree implements TreeSource {
       yield entry
     }
     for (const name of namesIn(fd).sort()) {
-      if (this.#isExcluded(below(path, name))) {
+      if (this.#isExcluded !== undefined && this.#isExcluded(below(path, name))) {
         this.#note('excluded', below(path, name))
         continue
       }
       if (!look(fd, name)) continue
-      const mount = found.mount
       entry.set(fd, path, name)
-      const isElsewhere = entry.kind === 'directory' ? mount !== this.#mount : !isOfMount(mount, this.#mount)
+      const isElsewhere = !(entry.kind === 'directory' ? found.isOn(this.#mount) : found.isOnMount(this.#mount))
       if (entry.kind === 'directory' && !isElsewhere) level.folders.push(name)
       if (isElsewhere) {
         this.#note('mounts', entry.path)
@@ -219,11 +227,6 @@ class FolderTree implements TreeSource {
     this.#counts[what] += 1
     if (this.#examples.length < examplesMaximum) this.#examples.push(`${what}: ${shown(path)}`)
   }
-}
-
-/** Files of an overlay may have the devices of its layers; the mount they have in common. Old kernels do not number them. */
-function isOfMount(mount: string, root: string): boolean {
-  return mount === root || (root.slice(8) !== '\0'.repeat(8) && mount.slice(8) === root.slice(8))
 }
 
 const typeMask = 0o170000

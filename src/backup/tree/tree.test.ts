@@ -1,6 +1,17 @@
 /** Trees of files in backups: everything a file system keeps comes back, whoever's ids they have. */
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,7 +21,7 @@ import { machine } from '#host/exec.ts'
 import type { IdMap } from '#host/id-map.ts'
 import { removeTree } from '#host/remove-tree.ts'
 import { deps, temporaryDatastore } from '../../../test/fixtures/datastore.ts'
-import { makeEveryEntry, nextTick } from '../../../test/fixtures/every-entry.ts'
+import { makeEveryEntry, nextTick, unsettledSource } from '../../../test/fixtures/every-entry.ts'
 import { differences, treeManifest } from '../../../test/fixtures/tree-manifest.ts'
 import type { BackupId } from '../backup-id.ts'
 import type { Datastore } from '../datastore.ts'
@@ -37,7 +48,7 @@ function newFolder(): string {
 
 async function backUp(datastore: Datastore, time: number, options: TreeSourceOptions): Promise<AddedTree> {
   await using writer = await datastore.begin(at(time))
-  const added = await writer.addTree('rootfs', treeSource(options))
+  const added = await writer.addTree('rootfs', unsettledSource(options))
   await writer.commit()
   return added
 }
@@ -68,7 +79,9 @@ suite('a tree with every kind of entry', () => {
     await makeEveryEntry(tree)
     await nextTick()
     const before = treeManifest(tree)
-    const first = await backUp(datastore, 0, { root: tree })
+    await using writer = await datastore.begin(at(0))
+    const first = await writer.addTree('rootfs', treeSource({ root: tree }))
+    await writer.commit()
     assert.deepEqual([first.entries, first.reusedFiles], [before.length, 0])
     const again = await backUp(datastore, 1, { root: tree })
     assert.deepEqual([again.readBytes, again.newStoredBytes, again.digest], [0, 0, first.digest])
@@ -163,7 +176,7 @@ suite('a tree that is read', () => {
       if (number % 100 === 0) mkdirSync(join(tree, `d${number}`))
       writeFileSync(join(tree, `d${number - (number % 100)}/f${number}`), `content ${number}`.repeat(number % 50))
     }
-    writeFileSync(join(tree, 'large'), Buffer.alloc(80 * 2 ** 20, 'x'))
+    writeIslands(join(tree, 'islands'), 1_300)
     await nextTick()
     const first = await backUp(datastore, 0, { root: tree })
     writeFileSync(join(tree, 'd500/f523'), 'changed')
@@ -185,9 +198,14 @@ suite('a tree that is read', () => {
     await using temporary = await temporaryDatastore()
     const { datastore } = temporary
     const tree = newFolder()
-    await nextTick()
-    writeFileSync(join(tree, 'fresh'), 'just now')
-    await backUp(datastore, 0, { root: tree })
+    {
+      await using writer = await datastore.begin(at(0))
+      const source = treeSource({ root: tree })
+      // After the moment it is told, and before it is read.
+      source.settle = () => writeFileSync(join(tree, 'fresh'), 'just now')
+      await writer.addTree('rootfs', source)
+      await writer.commit()
+    }
     await nextTick()
     assert.equal((await backUp(datastore, 1, { root: tree })).reusedFiles, 0)
     assert.equal((await backUp(datastore, 2, { root: tree })).reusedFiles, 1)
@@ -200,7 +218,7 @@ suite('a tree that is read', () => {
     await makeEveryEntry(tree)
     await nextTick()
     await using writer = await datastore.begin(at(0))
-    const ahead = await writer.readAheadTree('rootfs', treeSource({ root: tree }))
+    const ahead = await writer.readAheadTree('rootfs', unsettledSource({ root: tree }))
     writeFileSync(join(tree, 'folder/exact'), 'shorter')
     rmSync(join(tree, 'plain'))
     writeFileSync(join(tree, 'plain'), 'its other names have the old text')
@@ -222,7 +240,7 @@ suite('a tree that is read', () => {
     writeFileSync(join(outside, 'secret'), 'secret')
     for (const name of ['one', 'two', 'three']) mkdirSync(join(tree, name))
     writeFileSync(join(tree, 'two/secret'), 'harmless')
-    const source = treeSource({ root: tree })
+    const source = unsettledSource({ root: tree })
     const swapping: typeof source = {
       ids: source.ids,
       settle: () => source.settle(),
@@ -309,7 +327,7 @@ suite('a tree in a backup', () => {
     {
       await using writer = await datastore.begin(at(0))
       await assert.rejects(
-        writer.addTree('rootfs', treeSource({ root: tree }), { signal: AbortSignal.abort() }),
+        writer.addTree('rootfs', unsettledSource({ root: tree }), { signal: AbortSignal.abort() }),
         (error) => isFault(error, 'aborted'),
       )
     }
@@ -343,6 +361,14 @@ suite('a tree in a backup', () => {
     assert.ok(deps)
   })
 })
+
+/** Many small pieces of data with holes between them: more than one record holds. */
+function writeIslands(path: string, count: number): void {
+  const fd = openSync(path, 'w')
+  for (let number = 0; number < count; number += 1)
+    writeSync(fd, Buffer.alloc(4_096, number), 0, 4_096, number * 16_384)
+  closeSync(fd)
+}
 
 function text70(): string {
   return Buffer.alloc(700_001, 'large and compressible ').toString('latin1', 131_070, 131_080)

@@ -1,5 +1,4 @@
 /** Goes through a tree as a restore would, without writing: pieces, the chunks they name, and sums. */
-import { createHash } from 'node:crypto'
 import type { Fault } from '#base/fault.ts'
 import type { StoredChunk } from '../index-file.ts'
 import type { TreeReader } from './reader.ts'
@@ -8,18 +7,17 @@ import { extentsAt } from './record.ts'
 /**
  * @param check of a chunk, and how many bytes of content it stands for
  * @param onDamage of a piece; its entries cannot be looked at
- * @throws Fault `damaged` when all pieces are sound and are not those the manifest tells of
+ * @throws Fault `damaged` when its pieces are not those the manifest tells of
  */
 export async function verifyTree(
   tree: TreeReader,
   check: (chunk: StoredChunk, bytes: number) => Promise<void>,
   onDamage: (damage: Fault) => Promise<void>,
 ): Promise<void> {
+  await tree.requireDigest()
   const damages: Fault[] = []
-  const hash = createHash('sha256')
   for await (const { entry, piece } of tree.pieces((damage) => damages.push(damage))) {
-    while (damages.length > 0) await onDamage(damages.shift() as Fault)
-    hash.update(entry.digest)
+    for (const damage of damages.splice(0)) await onDamage(damage)
     const bytes = new Float64Array(piece.chunks)
     for (const { kind, at } of piece.records()) {
       if (kind === 'folder') continue
@@ -29,4 +27,5 @@ export async function verifyTree(
       await check({ ...entry.placeOf(chunk), digest: piece.digestOf(chunk) }, bytes[chunk] ?? 0)
     }
   }
+  for (const damage of damages) await onDamage(damage)
 }
