@@ -1,7 +1,7 @@
 /** Makes true what every node starts from: a storage called `local`, and a bridge where it makes its own. */
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { screensDirectory } from '#operations/console/shell.ts'
+import { screensDirectory } from '#operations/console/drawn-terminal.ts'
 import type { NodeServices } from './services.ts'
 import { ownBridge } from './settings.ts'
 

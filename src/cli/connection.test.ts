@@ -38,7 +38,11 @@ test('a path or header that is none is refused before it is sent', async () => {
 })
 
 test('Ctrl-C ends a call', async () => {
-  const dispatcher = { handle: () => new Promise<never>(() => {}), mayUpload: () => new Promise<never>(() => {}) }
+  const dispatcher = {
+    handle: () => new Promise<never>(() => {}),
+    mayUpload: () => new Promise<never>(() => {}),
+    isStreamed: () => false,
+  }
   await using node = await demoNode({ changes: { dispatcher } })
   const stop = new AbortController()
   const waiting = connectionTo(dirname(node.apiSocket), noNode).call('GET', '/version', {}, { signal: stop.signal })

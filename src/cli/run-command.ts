@@ -50,6 +50,10 @@ async function run(given: Command, args: readonly string[], facts: RunFacts): Pr
     ;(await import('./console.ts')).requireTerminal()
   }
   const [path, rest] = [filledPath(command.path, params), withoutPath(command.path, params)]
+  if (command.saves) {
+    const { save } = await import('./save.ts')
+    return save({ command, saves: command.saves, path, params, connection, terminal })
+  }
   const { data } = await connection.call(command.method, path, rest, {
     isUpload: command.isUpload,
     signal: terminal.signal,

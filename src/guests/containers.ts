@@ -5,6 +5,7 @@ import type { Vmid } from '#base/ids.ts'
 import type { Argv } from '#host/host.ts'
 import { freeze, mountPoints, thaw, writeOut } from '#host/mount.ts'
 import type { Options } from './config.ts'
+import { ContainerFiles } from './container-files.ts'
 import { closeVolumes, mountedImages, mountsDirOf, openVolumes, type VolumeNeeds } from './lxc/volumes.ts'
 import { GuestMachines } from './machines.ts'
 import type { RegistryNeeds } from './registry.ts'
@@ -25,12 +26,14 @@ export interface RanInside {
 }
 
 export class GuestContainers extends GuestMachines {
+  readonly files: ContainerFiles
   readonly #host: RegistryNeeds['host']
   readonly #volumeNeeds: VolumeNeeds
 
   constructor(needs: RegistryNeeds) {
     super(needs)
     this.#host = needs.host
+    this.files = new ContainerFiles({ documents: this.documents, lxc: this.lxc, storage: needs.storage })
     this.#volumeNeeds = { ...needs, runDir: needs.settings.runDir }
   }
 

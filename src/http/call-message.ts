@@ -12,10 +12,12 @@ export interface LinkCall {
   readonly headers: ProofHeaders
 }
 
-export type LinkReply = Omit<WireReply, 'body' | 'keep' | 'kind'> & {
+export type LinkReply = Omit<WireReply, 'body' | 'keep' | 'kind' | 'stream'> & {
   readonly body: Uint8Array
   /** The front may give it again. */
   readonly keep?: LinkKeep
+  /** No answer yet: it is to be asked for as HTTP. */
+  readonly isElsewhere?: true
 }
 
 export interface LinkKeep extends Omit<Keep, 'given'> {

@@ -98,6 +98,9 @@ class Calls {
 
   async #run(id: number, call: LinkCall): Promise<void> {
     const request = requestOf(call, this.#context)
+    if (request instanceof CallRequest && this.#context.dispatcher.isStreamed(request.method, request.path)) {
+      return this.#writer.send(frameBytes('reply', id, { isElsewhere: true }, ''))
+    }
     if (request instanceof CallRequest) this.#running.set(id, request)
     const reply = request instanceof CallRequest ? await answer(request, this.#context) : request
     const isAwaited = this.#running.delete(id) || !(request instanceof CallRequest)

@@ -53,7 +53,7 @@ export function createProxy(daemonSocket: string, clock: Clock, mark?: () => str
   return {
     forward(request, response) {
       if (isCall(request)) {
-        if (kept?.give(request, response) !== true) carryCall(request, response, { link, clock, kept })
+        if (kept?.give(request, response) !== true) carryCall(request, response, { link, clock, kept, place })
       } else forward(request, response, place, clock, true)
     },
     ask: (request, own, body) => ask(request, own, body, place),
@@ -74,15 +74,19 @@ interface Carrying {
   readonly link: CallLink
   readonly clock: Clock
   readonly kept: KeptReplies | undefined
+  readonly place: Place
 }
 
-function carryCall(request: IncomingMessage, response: ServerResponse, { link, clock, kept }: Carrying): void {
+function carryCall(request: IncomingMessage, response: ServerResponse, { link, clock, kept, place }: Carrying): void {
   const { method = '', url: target = '', headers, socket } = request
   const { remoteAddress = '' } = socket
   const call = { method, target, remoteAddress, headers: proofIn(headers) }
   const giveUp = link.send(call, (answer) => {
     if (response.destroyed) return
-    if (answer instanceof Fault) void send(request, response, unanswered(answer), { clock })
+    if (!(answer instanceof Fault) && answer.isElsewhere === true) {
+      response.removeAllListeners('timeout').setTimeout(0)
+      forward(request, response, place, clock, true)
+    } else if (answer instanceof Fault) void send(request, response, unanswered(answer), { clock })
     else if (kept === undefined || answer.keep === undefined) void send(request, response, answer, { clock })
     else {
       void readied(request, answer).then((ready) => {

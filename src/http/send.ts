@@ -1,5 +1,6 @@
 /** Puts a reply on the wire: headers every client expects, compression, and the end of the connection after an error. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
 import type { Clock } from '#base/clock.ts'
@@ -55,6 +56,7 @@ export async function send(
   reply: Sendable,
   { clock, isLast = false, isKept = false }: SendOptions,
 ): Promise<void> {
+  if (reply.stream) return sendStream(response, reply, reply.stream, clock)
   const ready = await readied(request, reply)
   if (response.destroyed) return
   const headers = replyHeaders(ready, clock)
@@ -62,6 +64,20 @@ export async function send(
   response.writeHead(reply.status, reply.reason, headers)
   const end = isKept ? endOpen : endGently
   end(request, response, ready.body, clock)
+}
+
+/** Only as fast as it is taken. What breaks off here breaks off there, so that nobody takes a part for the whole. */
+async function sendStream(
+  response: ServerResponse,
+  { status, reason, contentType, headers = {} }: Sendable,
+  { bytes, sizeBytes }: NonNullable<Sendable['stream']>,
+  clock: Clock,
+): Promise<void> {
+  const length = sizeBytes === undefined ? [] : ['Content-Length', String(sizeBytes)]
+  const pairs = [...standardHeaders(clock), 'Content-Type', contentType, ...length, ...Object.entries(headers).flat()]
+  response.writeHead(status, reason, pairs)
+  // Either side may go; the other goes with it.
+  await pipeline(bytes, response).catch(() => void response.destroy())
 }
 
 export function acceptsGzip({ headers }: IncomingMessage): boolean {

@@ -32,6 +32,7 @@ import { snapshotGuest } from './guest/snapshot.ts'
 import { restoreGuest } from './guest/restore.ts'
 import { startContainer, startGuest } from './guest/start.ts'
 import { templateContainer, templateGuest } from './guest/template.ts'
+import { pushFile } from './guest/push-file.ts'
 import { applyNetwork } from './node/apply-network.ts'
 import { bulkShutdown, bulkStart, bulkSuspend, startAll, stopAll, suspendAll } from './node/all-guests.ts'
 import { refreshPackages } from './node/refresh-packages.ts'
@@ -71,6 +72,7 @@ export const allOperations = operationsByName([
   moveVolume,
   pruneBackups,
   pullOciImage,
+  pushFile,
   orderCertificate,
   reassignVolume,
   rebootContainer,

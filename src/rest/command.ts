@@ -36,6 +36,7 @@ export interface Command {
   readonly dryRun?: { readonly columns: readonly string[]; readonly id: string }
   readonly raw?: string
   readonly isViewerFile?: true
+  readonly saves?: { readonly from: string; readonly to: string }
   readonly defaults?: Readonly<Record<string, string>>
   readonly proves?: string
   /** Options that name a file whose text is sent. */
@@ -52,6 +53,14 @@ export const dryRun = 'dry-run'
 const dryRunOption: CommandOption = {
   type: 'boolean',
   description: 'Say what would be done, and do nothing.',
+  required: false,
+  multiple: false,
+  isSecret: false,
+}
+
+const saveOption: CommandOption = {
+  type: 'string',
+  description: 'File of this machine to write it to, or - for standard output; else its name, here.',
   required: false,
   multiple: false,
   isSecret: false,
@@ -81,7 +90,11 @@ function commandOf<Call>(endpoint: Endpoint<Call>, cli: CliHints): Command {
     path,
     description,
     positional: cli.positional ?? [],
-    options: { ...optionsOf(params, cli.unlisted), ...(cli.dryRun ? { [dryRun]: dryRunOption } : {}) },
+    options: {
+      ...optionsOf(params, cli.unlisted),
+      ...(cli.dryRun ? { [dryRun]: dryRunOption } : {}),
+      ...(cli.saves ? { [cli.saves.to]: saveOption } : {}),
+    },
     ...(cli.columns ? { columns: cli.columns } : {}),
     ...(cli.id === undefined ? {} : { id: cli.id }),
     examples: cli.examples ?? [],
@@ -91,6 +104,7 @@ function commandOf<Call>(endpoint: Endpoint<Call>, cli: CliHints): Command {
     ...(cli.follow ? { follow: cli.follow } : {}),
     ...(cli.destroysWhen === undefined ? {} : { destroysWhen: cli.destroysWhen }),
     ...(cli.raw === undefined ? {} : { raw: cli.raw }),
+    ...(cli.saves ? { saves: cli.saves } : {}),
     ...(cli.isViewerFile === true ? { isViewerFile: true as const } : {}),
     ...(cli.defaults ? { defaults: cli.defaults } : {}),
     ...(cli.proves === undefined ? {} : { proves: cli.proves }),

@@ -14,14 +14,23 @@ import { checkProperties } from '#base/schema/check.ts'
 import type { Properties } from '#base/schema/schema.ts'
 import { parseForm } from './body.ts'
 import { encodedText } from './encode.ts'
-import { Download, type Endpoint, type Identity, type Judge, type Permission, Reply } from './endpoint.ts'
+import { Download, type Endpoint, type Identity, type Judge, type Permission, Reply, Streamed } from './endpoint.ts'
 import { demand, paramsOf, refusedToken, type Values } from './permission.ts'
-import { dataReply, downloadReply, faultReply, type Keep, type ReplyFormat, type WireReply } from './reply.ts'
+import {
+  dataReply,
+  downloadReply,
+  faultReply,
+  type Keep,
+  type ReplyFormat,
+  streamedReply,
+  type WireReply,
+} from './reply.ts'
 import { createRouter, type Match, mergeParams, type RawParams } from './router.ts'
 
 /** What the edge knows of an endpoint before the call runs. */
 export interface Target {
   readonly isUpload: boolean
+  readonly isStreamed?: boolean
 }
 
 export interface ApiRequest {
@@ -102,6 +111,8 @@ export interface Dispatcher {
    * Judged over path and query; never rejects.
    */
   readonly mayUpload: (request: ApiRequest) => Promise<WireReply>
+  /** Whether its reply is bytes as they come, which not every way carries. */
+  readonly isStreamed: (method: string, path: string) => boolean
 }
 
 /** An endpoint with what can be worked out once. */
@@ -127,6 +138,7 @@ export function createDispatcher<Call>(options: DispatchOptions<Call>): Dispatch
     })
   return {
     handle,
+    isStreamed: (method, path) => router.find(method, path)?.endpoint.target.isStreamed === true,
     mayUpload: (request) =>
       guarded(request, async ({ endpoint, params }, who) => {
         if (!endpoint.target.isUpload) throw new Fault('unsupported-media', `'${request.path}' takes no upload`)
@@ -153,7 +165,9 @@ function furtherRequest(
       if (!who) throw new Fault('unauthenticated', 'No ticket')
       return who
     },
-    async body({ isUpload }) {
+    async body({ isUpload, isStreamed }) {
+      if (isStreamed === true)
+        throw new Fault('unsupported-media', `'${path}' answers with bytes, which no other call can carry`)
       // Only the edge may say which file an upload brought.
       if (isUpload) throw new Fault('unsupported-media', `'${path}' takes an upload, which no other call can carry`)
       return params
@@ -169,7 +183,7 @@ function prepare<Call>(endpoint: Endpoint<Call>): Prepared<Call> {
       throw new Error(`${endpoint.method} ${endpoint.path}: its permission names '${name}', which is no parameter`)
     judged[name] = schema
   }
-  const target = { isUpload: endpoint.isUpload ?? false }
+  const target = { isUpload: endpoint.isUpload ?? false, isStreamed: endpoint.isStreamed ?? false }
   return { method: endpoint.method, path: endpoint.path, endpoint, target, judged }
 }
 
@@ -249,6 +263,7 @@ async function made<Call>(
 ): Promise<WireReply> {
   // The values are what `params` describes; the erased type of `Endpoint` cannot say so.
   const answer: unknown = await endpoint.handle(values as never, call)
+  if (answer instanceof Streamed) return streamedReply(answer)
   if (answer instanceof Download) return downloadReply(answer.fileName, answer.text)
   if (answer instanceof Reply) return dataReply(format, encodedText(endpoint.returns, answer.data), answer.beside)
   return dataReply(format, encodedText(endpoint.returns, answer))

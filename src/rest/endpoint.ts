@@ -2,6 +2,7 @@
  * An endpoint is one value. Router, validation, rights, proxying, both API descriptions, the typed
  * client and the CLI command all read it, so none of them can disagree.
  */
+import type { Readable } from 'node:stream'
 import type { Properties, Schema, Static, StaticProperties } from '#base/schema/schema.ts'
 
 export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
@@ -87,6 +88,8 @@ export interface CliHints {
   readonly destroysWhen?: string
   /** Member of the reply (of each row, in a list) that is text to be printed as it is. */
   readonly raw?: string
+  /** Where the bytes of the reply go: the parameter that names them on the node, and the one given to the command alone. */
+  readonly saves?: { readonly from: string; readonly to: string }
   /** The reply is printed as the file a viewer opens. */
   readonly isViewerFile?: boolean
   /** What the command gives where a person gives nothing, unlike the API. */
@@ -121,6 +124,8 @@ export interface EndpointDefinition<P extends Properties, R extends Schema, Call
   readonly isOwn?: boolean
   /** Multipart upload: the front streams the file to disk and hands over its path as `tmpfilename`. */
   readonly isUpload?: boolean
+  /** The reply is bytes as they come, of any number: a `Streamed`. Nothing but a connection of its own carries it. */
+  readonly isStreamed?: boolean
   readonly cli?: CliHints
   /**
    * For what is asked often: the answer follows from the store, from who runs, and from what may be a second old. It
@@ -150,6 +155,20 @@ export class Download extends Reply<never> {
     super(undefined as never, {})
     this.fileName = fileName
     this.text = text
+  }
+}
+
+/** Bytes sent as they come. Whoever sends them reads them to their end, or destroys them. */
+export class Streamed extends Reply<never> {
+  readonly fileName: string
+  readonly bytes: Readable
+  /** How many, where that is known before; a reply that ends earlier is broken off, never whole. */
+  readonly sizeBytes: number | undefined
+  constructor(fileName: string, bytes: Readable, sizeBytes?: number) {
+    super(undefined as never, {})
+    this.fileName = fileName
+    this.bytes = bytes
+    this.sizeBytes = sizeBytes
   }
 }
 

@@ -6,7 +6,9 @@
  * stand beside it for our own CLI and web interface. There is no 404 on purpose: no client of this API
  * relies on it, and many match on "500" together with the text.
  */
+import type { Readable } from 'node:stream'
 import type { Fault, FaultKind } from '#base/fault.ts'
+import type { Streamed } from './endpoint.ts'
 import { viewerFile } from './viewer-file.ts'
 
 /** `json` is the API proper; `extjs` always says 200 and tells success inside; `spiceconfig` is the file a viewer opens. */
@@ -20,6 +22,8 @@ export interface WireReply {
   readonly headers?: Readonly<Record<string, string>>
   /** What went wrong, when something did; the status alone does not tell in `extjs`. */
   readonly kind?: FaultKind
+  /** Bytes in place of the body, with how many they are where that is known. */
+  readonly stream?: { readonly bytes: Readable; readonly sizeBytes: number | undefined }
   /** Whoever carries it may give it again. */
   readonly keep?: Keep
 }
@@ -96,14 +100,23 @@ const ok = { status: 200, reason: 'OK' } as const
 
 /** A file as it is. */
 export function downloadReply(fileName: string, text: string): WireReply {
-  const plainName = fileName.replace(/[^\w.@:!-]/g, '_')
   return {
     status: 200,
     reason: 'OK',
     contentType: 'text/plain;charset=UTF-8',
     body: text,
-    headers: { 'Content-Disposition': `attachment; filename="${plainName}"` },
+    headers: attachedAs(fileName),
   }
+}
+
+/** A file of any length. */
+export function streamedReply({ fileName, bytes, sizeBytes }: Streamed): WireReply {
+  const headers = attachedAs(fileName)
+  return { ...ok, contentType: 'application/octet-stream', body: '', headers, stream: { bytes, sizeBytes } }
+}
+
+function attachedAs(fileName: string) {
+  return { 'Content-Disposition': `attachment; filename="${fileName.replace(/[^\w.@:!-]/g, '_')}"` }
 }
 
 /**

@@ -1,6 +1,6 @@
 /** Operations on containers keep the promises every operation makes: whatever fails, the world is as before or after. */
 import assert from 'node:assert/strict'
-import { readdir } from 'node:fs/promises'
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, suite } from 'node:test'
 import { waitFor } from '#base/clock.ts'
@@ -15,6 +15,7 @@ import { configureContainer } from '#operations/guest/configure-container.ts'
 import { createContainer } from '#operations/guest/create-container.ts'
 import { destroyContainer } from '#operations/guest/destroy.ts'
 import { resumeContainer, stopContainer, suspendContainer } from '#operations/guest/power.ts'
+import { pushFile } from '#operations/guest/push-file.ts'
 import { resizeVolume } from '#operations/guest/resize-container.ts'
 import { rebootContainer, shutdownContainer } from '#operations/guest/shutdown.ts'
 import { startContainer } from '#operations/guest/start.ts'
@@ -179,6 +180,25 @@ suite('operations on containers', { timeout: 300_000 }, () => {
     return { isPaused: isRunning && (await world.guests.isPaused(vmid)), ...(await everything()) }
   }
   const place = (state: 'running' | 'stopped') => () => standing(state)
+  everyStepFails(
+    pushFile,
+    async () => {
+      const { storage, settings, guests } = world
+      if (await guests.isRunning(vmid)) await guests.stop(vmid)
+      const [root] = await storage.content('local', { vmid })
+      const { path } = await storage.location(root?.volid ?? assert.fail('no root'))
+      const [brought, spooled] = [join(path, 'root/brought'), join(settings.stateDir, 'spooled')]
+      await rm(brought, { force: true })
+      await writeFile(spooled, 'content')
+      const look = async () => ({
+        content: await readFile(brought, 'utf8').catch(() => undefined),
+        names: await readdir(join(path, 'root')),
+        ...(await everything()),
+      })
+      return { params: { vmid, path: '/root/brought', spooled }, deps: { guests }, look, ...own }
+    },
+    { isFinal: true, withCrashes: false },
+  )
   everyStepFails(
     cloneContainer,
     async () => {

@@ -1,10 +1,11 @@
-/** `/hako/containers`: what Proxmox VE's API has no words for. Programs run in a container. */
+/** `/hako/containers`: what Proxmox VE's API has no words for. Programs run in a container, files in and out. */
 import { asVmid } from '#base/ids.ts'
 import { KiB, MiB } from '#base/bytes.ts'
 import { array, integer, object, optional, string } from '#base/schema/schema.ts'
 import { anyone, check } from '#rest/endpoint.ts'
 import { nodeName, vmid as vmidSchema } from '#base/schema/standard.ts'
 import { endpoint } from '../call.ts'
+import { containerFileEndpoints } from './container-files.ts'
 
 /** A call waits for its answer; what runs longer belongs into a terminal. */
 const [usualSeconds, mostSeconds] = [30, 50]
@@ -20,7 +21,7 @@ export const execEndpoints = [
     permission: anyone,
     returns: array(object({ name: string() })),
     isOwn: true,
-    handle: () => [{ name: 'exec' }],
+    handle: () => ['exec', 'file', 'files'].map((name) => ({ name })),
   }),
   endpoint({
     method: 'POST',
@@ -70,4 +71,5 @@ export const execEndpoints = [
       return { exitcode: ran.code, 'out-data': ran.stdout, 'err-data': ran.stderr }
     },
   }),
+  ...containerFileEndpoints,
 ]

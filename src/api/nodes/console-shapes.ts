@@ -1,5 +1,5 @@
 /** What all consoles have in common on the wire. */
-import { integer, object, optional, string } from '#base/schema/schema.ts'
+import { boolean, integer, object, optional, string } from '#base/schema/schema.ts'
 import { upid } from '#base/schema/standard.ts'
 
 const opened = {
@@ -16,6 +16,13 @@ export const openedScreen = object({
   cert: string({ description: 'Certificate the node is reached with.' }),
   password: optional(string({ description: 'Password of the screen.', isSecret: true })),
 })
+
+/** Of a terminal that is drawn. */
+export const screenParams = {
+  websocket: optional(boolean({ description: 'Accepted; the screen is reached by WebSocket in any case.' })),
+  width: optional(integer({ description: 'Width in pixels.', minimum: 16, maximum: 4096 })),
+  height: optional(integer({ description: 'Height in pixels.', minimum: 16, maximum: 2160 })),
+}
 
 export const websocketParams = {
   port: integer({ description: 'Number of the console, as it was returned.', minimum: 5900, maximum: 5999 }),

@@ -1,12 +1,12 @@
 /** `/nodes/{node}`: `termproxy`, `vncshell`, `vncwebsocket`. A terminal of the node itself. */
-import { boolean, enumOf, integer, object, optional, string } from '#base/schema/schema.ts'
+import { enumOf, object, optional, string } from '#base/schema/schema.ts'
 import { nodeName } from '#base/schema/standard.ts'
 import { requireConsoleTicket, viewerOf } from '#operations/console/open.ts'
 import { openShell, openShellScreen, shellCommands } from '#operations/console/shell.ts'
 import { check, rootOnly } from '#rest/endpoint.ts'
 import { certificatePem } from '#views/certificates.ts'
 import { endpoint } from '../call.ts'
-import { openedScreen, openedTerminal, websocketParams } from './console-shapes.ts'
+import { openedScreen, openedTerminal, screenParams, websocketParams } from './console-shapes.ts'
 
 const mayEnter = check('Sys.Console', '/nodes/{node}')
 
@@ -45,12 +45,7 @@ export const shellEndpoints = [
     path: '/nodes/{node}/vncshell',
     description: 'Open a terminal of the node drawn as a screen, for clients that speak VNC.',
     proxyTo: 'node',
-    params: {
-      ...shellParams,
-      websocket: optional(boolean({ description: 'Accepted; the screen is reached by WebSocket in any case.' })),
-      width: optional(integer({ description: 'Width in pixels.', minimum: 16, maximum: 4096 })),
-      height: optional(integer({ description: 'Height in pixels.', minimum: 16, maximum: 2160 })),
-    },
+    params: { ...shellParams, ...screenParams },
     permission: mayEnter,
     alsoNeeds: othersAreRoots,
     returns: openedScreen,

@@ -12,6 +12,7 @@ import { SpiceSession } from '#consoles/spice-session.ts'
 import { serveTerminal } from '#consoles/terminal.ts'
 import { startOnPty } from '#host/pty.ts'
 import type { NodeServices } from '#services.ts'
+import { drawnTerminal, type Size } from './drawn-terminal.ts'
 import { openConsole, type OpenedConsole, type Viewer } from './open.ts'
 
 const consoleOf = (vmid: Vmid) =>
@@ -63,6 +64,18 @@ export async function openContainerTerminal(
     says: `a terminal of CT ${vmid}`,
     serve: (client, { user, ticket }) => serveTerminal(client, { user, ticket, connect: () => startOnPty(argv) }),
   })
+}
+
+/** The same terminal, drawn on a screen. @throws Fault `missing` where the programs for that are not installed */
+export async function openContainerScreen(
+  services: NodeServices,
+  { vmid, ...size }: { readonly vmid: Vmid } & Size,
+  viewer: Viewer,
+): Promise<OpenedConsole> {
+  const argv = await services.guests.terminalArgv(vmid)
+  const serve = await drawnTerminal(services, argv, size)
+  const says = `a terminal of CT ${vmid}, drawn`
+  return openConsole(services, { ...consoleOf(vmid), viewer, says, hasPassword: true, serve })
 }
 
 export interface SpiceViewer extends Viewer {

@@ -2,18 +2,13 @@
  * A shell of the node. The administrator in person has logged in already; everybody else meets `login`, which asks
  * for a user of this machine and his password: a right in this API makes nobody root.
  */
-import { join } from 'node:path'
 import { Fault, invalid } from '#base/fault.ts'
-import { serveScreen } from '#consoles/screen.ts'
 import { serveTerminal } from '#consoles/terminal.ts'
 import type { Argv } from '#host/host.ts'
 import { startOnPty } from '#host/pty.ts'
-import { requireVncTerminal, startVncTerminal } from '#host/vnc-terminal.ts'
 import type { NodeServices } from '#services.ts'
+import { drawnTerminal, type Size } from './drawn-terminal.ts'
 import { openConsole, type OpenedConsole, type Viewer } from './open.ts'
-
-/** In the node's run directory. */
-export const screensDirectory = 'screens'
 
 export const shellCommands = ['ceph_install', 'login', 'upgrade'] as const
 
@@ -31,29 +26,15 @@ export async function openShell(services: NodeServices, wish: ShellWish, viewer:
   })
 }
 
-export interface Size {
-  readonly width?: number | undefined
-  readonly height?: number | undefined
-}
-
 /** The same, drawn on a screen. @throws Fault `missing` where the programs for that are not installed */
 export async function openShellScreen(
   services: NodeServices,
-  { width = 1024, height = 768, ...wish }: ShellWish & Size,
+  { width, height, ...wish }: ShellWish & Size,
   viewer: Viewer,
 ): Promise<OpenedConsole> {
-  const { host, random, settings } = services
   const { argv, common } = shellFor(services, wish, viewer)
-  await requireVncTerminal()
-  // The front has the number below the guests', this the one below that.
-  const place = { uid: settings.uidBase - 2, width, height, random, host }
-  const connect = () =>
-    startVncTerminal(argv, { ...place, directory: join(settings.runDir, screensDirectory, random.uuid()) })
-  return openConsole(services, {
-    ...common,
-    hasPassword: true,
-    serve: (client, { password }) => serveScreen(client, { password, random, connect }),
-  })
+  const serve = await drawnTerminal(services, argv, { width, height })
+  return openConsole(services, { ...common, hasPassword: true, serve })
 }
 
 function shellFor({ access, settings }: NodeServices, wish: ShellWish, viewer: Viewer) {

@@ -4,14 +4,13 @@
  * upload goes either way.
  */
 import { rm } from 'node:fs/promises'
-import { dirname, join, normalize } from 'node:path'
-import { invalid } from '#base/fault.ts'
 import type { Settings } from '#settings.ts'
 import { placedName, placedVolume } from '#storage/placing.ts'
 import type { StorageService } from '#storage/service.ts'
 import { type Checksum, requireChecksumShape } from '#storage/transfer.ts'
 import type { FileContent } from '#storage/volume.ts'
 import { operation } from '#tasks/operation.ts'
+import { spooledUpload } from '../spooled-upload.ts'
 import { discardStaging, ifConfigured, markOf, withdrawPublished } from './aside.ts'
 
 export type UploadFile = {
@@ -87,7 +86,7 @@ export interface UploadChecks {
  */
 export async function uploadRequest(checks: UploadChecks, params: UploadParams): Promise<UploadFile> {
   const { storage, content, filename, checksum: value, 'checksum-algorithm': algorithm } = params
-  const spooled = spooledPath(checks.settings, params.tmpfilename)
+  const spooled = spooledUpload(checks.settings, params.tmpfilename)
   try {
     const { file } = placedName(content, filename)
     const checksum = algorithm !== undefined && value !== undefined ? { algorithm, value } : undefined
@@ -98,18 +97,4 @@ export async function uploadRequest(checks: UploadChecks, params: UploadParams):
     await rm(spooled, { force: true })
     throw error
   }
-}
-
-/**
- * A path that leads anywhere else would publish any file of the host, so the rule of the edge (it names the
- * file itself, in a folder only root can write to) is held here a second time.
- */
-function spooledPath({ stateDir }: UploadChecks['settings'], path: string | undefined): string {
-  if (path === undefined) {
-    throw invalid({ filename: 'no file was uploaded: send it as the last part of a multipart form' })
-  }
-  if (normalize(path) !== path || dirname(path) !== join(stateDir, 'upload', 'claimed')) {
-    throw invalid({ tmpfilename: 'value is not a spooled upload' })
-  }
-  return path
 }

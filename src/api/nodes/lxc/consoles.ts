@@ -1,11 +1,12 @@
-/** `/nodes/{node}/lxc/{vmid}`: `termproxy`, `vncwebsocket`. A terminal of a container. */
+/** `/nodes/{node}/lxc/{vmid}`: `termproxy`, `vncproxy`, `vncwebsocket`. A terminal of a container. */
 import { asVmid } from '#base/ids.ts'
 import { object, string } from '#base/schema/schema.ts'
-import { openContainerTerminal } from '#operations/console/guest.ts'
+import { openContainerScreen, openContainerTerminal } from '#operations/console/guest.ts'
 import { requireConsoleTicket, viewerOf } from '#operations/console/open.ts'
 import { check } from '#rest/endpoint.ts'
+import { certificatePem } from '#views/certificates.ts'
 import { endpoint } from '../../call.ts'
-import { openedTerminal, websocketParams } from '../console-shapes.ts'
+import { openedScreen, openedTerminal, screenParams, websocketParams } from '../console-shapes.ts'
 import { guestAt } from '../qemu/at.ts'
 
 const mayLook = check('VM.Console', '/vms/{vmid}')
@@ -27,6 +28,20 @@ export const containerConsoleEndpoints = [
       examples: ['ct console 200'],
     },
     handle: ({ vmid }, { services, ...call }) => openContainerTerminal(services, asVmid(vmid), viewerOf(call)),
+  }),
+  endpoint({
+    method: 'POST',
+    path: '/nodes/{node}/lxc/{vmid}/vncproxy',
+    description:
+      'Open a terminal of a running container drawn as a screen: the ticket takes it at `vncwebsocket`, within ten seconds.',
+    proxyTo: 'node',
+    params: { ...guestAt, ...screenParams },
+    permission: mayLook,
+    returns: openedScreen,
+    async handle({ vmid, width, height }, { services, ...call }) {
+      const opened = await openContainerScreen(services, { vmid: asVmid(vmid), width, height }, viewerOf(call))
+      return { ...opened, cert: await certificatePem(services.certificates) }
+    },
   }),
   endpoint({
     method: 'GET',

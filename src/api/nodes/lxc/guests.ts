@@ -30,6 +30,7 @@ const children = [
   'status',
   'template',
   'termproxy',
+  'vncproxy',
   'vncwebsocket',
 ]
 

@@ -1,0 +1,91 @@
+/** A reply that is bytes goes into a file: whole under its name, or not at all; or on to standard output. */
+import type { IncomingMessage } from 'node:http'
+import { createWriteStream } from 'node:fs'
+import { rename, rm, stat } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+import { humanSize, MiB } from '#base/bytes.ts'
+import { Fault, messageOf } from '#base/fault.ts'
+import { systemRandom } from '#base/random.ts'
+import { asFileFault } from '#host/files.ts'
+import { queryOf, readReply } from '#rest/client.ts'
+import type { Command } from '#rest/command.ts'
+import type { Connection, Params } from './connection.ts'
+import { exitCodes } from './exit.ts'
+import { withoutPath } from './path.ts'
+import type { Terminal } from './terminal.ts'
+
+export interface SaveFacts {
+  readonly command: Command
+  readonly saves: { readonly from: string; readonly to: string }
+  readonly path: string
+  readonly params: Params
+  readonly connection: Connection
+  readonly terminal: Terminal
+}
+
+/** Between two pieces. */
+const silenceMs = 200_000
+const longestRefusal = MiB
+
+export async function save({ command, saves, path, params, connection, terminal }: SaveFacts): Promise<number> {
+  const { [saves.to]: to, ...asked } = params
+  const query = queryOf(withoutPath(command.path, asked))
+  const reply = await replyAt(connection.socketPath, `/api2/json${path}?${query}`, terminal.signal)
+  if (to === '-') {
+    await pipeline(reply, process.stdout, { end: false }).catch((cause: unknown) => {
+      throw brokenOff(cause, terminal)
+    })
+    return exitCodes.ok
+  }
+  const name = /filename="([^"]+)"/.exec(reply.headers['content-disposition'] ?? '')?.[1] ?? 'file'
+  const target = to === undefined ? name : await inFolder(String(to), name)
+  const temporary = `${target}.${systemRandom.uuid()}.part`
+  const file = createWriteStream(temporary, { flags: 'wx' })
+  try {
+    await pipeline(reply, file)
+    await rename(temporary, target)
+  } catch (cause) {
+    await rm(temporary, { force: true })
+    const fault = asFileFault(cause, target)
+    throw fault instanceof Fault ? fault : brokenOff(cause, terminal)
+  }
+  terminal.show(`${target}: ${humanSize(file.bytesWritten)}`)
+  return exitCodes.ok
+}
+
+async function inFolder(to: string, name: string): Promise<string> {
+  const isFolder = await stat(to).then(
+    (facts) => facts.isDirectory(),
+    () => false,
+  )
+  return isFolder ? join(to, basename(name)) : to
+}
+
+function brokenOff(cause: unknown, { signal }: Terminal): Fault {
+  return new Fault(signal.aborted ? 'aborted' : 'failed', `the file did not come whole: ${messageOf(cause)}`, { cause })
+}
+
+/** The reply once it begins well. @throws Fault the node's own, or `unavailable` */
+async function replyAt(socketPath: string, path: string, signal: AbortSignal): Promise<IncomingMessage> {
+  // By name: an ordinary import reads every export, and reading one of them loads undici.
+  const { request } = process.getBuiltinModule('node:http')
+  const reply = await new Promise<IncomingMessage>((resolve, reject) => {
+    const asked = request({ socketPath, path, headers: { Host: 'localhost' }, timeout: silenceMs, signal }, resolve)
+    asked.on('timeout', () => asked.destroy(new Error(`nothing came for ${silenceMs / 1000} s`)))
+    asked.on('error', reject)
+    asked.end()
+  }).catch((cause: unknown) => {
+    throw new Fault('unavailable', `the node at ${socketPath} cannot be reached: ${messageOf(cause)}`, { cause })
+  })
+  const { statusCode: status = 0, statusMessage: reason = '', headers } = reply
+  if (status === 200) return reply
+  const parts: Buffer[] = []
+  let size = 0
+  for await (const part of reply as AsyncIterable<Buffer>) {
+    size += part.length
+    if (size <= longestRefusal) parts.push(part)
+  }
+  readReply({ status, reason, headers, body: Buffer.concat(parts).toString('utf8') })
+  throw new Fault('failed', `status ${status}: ${reason}`)
+}
