@@ -1,12 +1,12 @@
-/** What only containers have: programs run inside, and terminals. */
+/** What only containers have: volumes that are mounted, programs run inside, and terminals. */
 import { join } from 'node:path'
 import { Fault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import type { Argv } from '#host/host.ts'
-import { mountPoints } from '#host/mount.ts'
+import { freeze, mountPoints, thaw, writeOut } from '#host/mount.ts'
 import type { Options } from './config.ts'
 import { ContainerFiles } from './container-files.ts'
-import { closeVolumes, mountsDirOf, openVolumes, type VolumeNeeds } from './lxc/volumes.ts'
+import { closeVolumes, mountedImages, mountsDirOf, openVolumes, type VolumeNeeds } from './lxc/volumes.ts'
 import { GuestMachines } from './machines.ts'
 import type { RegistryNeeds } from './registry.ts'
 
@@ -37,28 +37,65 @@ export class GuestContainers extends GuestMachines {
     this.#volumeNeeds = { ...needs, runDir: needs.settings.runDir }
   }
 
-  /** Shows the volumes of a container that does not run, for as long as `act` takes. */
+  /**
+   * Shows volumes of a container that does not run, for as long as `act` takes.
+   * @param at as they are in that snapshot, only to be read; then the container may run
+   */
   async withVolumes<T>(
     vmid: Vmid,
     options: Options,
     act: (places: Readonly<Record<string, string>>) => Promise<T>,
+    at?: string,
   ): Promise<T> {
     try {
-      return await act(await openVolumes(this.#volumeNeeds, vmid, options))
+      return await act(await openVolumes(this.#volumeNeeds, vmid, options, at))
     } finally {
-      await this.closeVolumes(vmid)
+      await this.closeVolumes(vmid, at)
     }
   }
 
   /** For whoever undoes the work of a process that died with volumes open. Idempotent. */
-  async closeVolumes(vmid: Vmid): Promise<void> {
-    await closeVolumes(this.#volumeNeeds, vmid)
+  async closeVolumes(vmid: Vmid, at?: string): Promise<void> {
+    await closeVolumes(this.#volumeNeeds, vmid, at)
   }
 
   /** Where an image of a running container is mounted; undefined when it is not. */
   async mountOf(vmid: Vmid, name: string): Promise<string | undefined> {
     const target = join(mountsDirOf(this.#volumeNeeds.runDir, vmid), name)
     return (await mountPoints()).includes(target) ? target : undefined
+  }
+
+  /**
+   * Holds a running container still while `act` takes a moment of its volumes: no process of it runs, and what it wrote
+   * is on its images. One that was suspended stays so. It goes on whatever happens; for the case that this process
+   * dies on the way there is `letGo`.
+   */
+  async whileHeld<T>(vmid: Vmid, act: () => Promise<T>): Promise<{ readonly result: T; readonly heldMs: number }> {
+    const { options } = await this.lxc.requireRunning(vmid)
+    const isSuspended = await this.lxc.isFrozen(vmid)
+    const images = await mountedImages(this.#volumeNeeds.runDir, vmid, options)
+    // Most is written before it is held, so that it is not held for long.
+    for (const image of images) await writeOut(this.#host, image)
+    const startedMs = performance.now()
+    let result: T
+    try {
+      await this.lxc.freeze(vmid, true)
+      for (const image of images) await freeze(this.#host, image)
+      result = await act()
+    } finally {
+      await this.letGo(vmid, { isSuspended })
+    }
+    return { result, heldMs: Math.round(performance.now() - startedMs) }
+  }
+
+  /** Lets a container go on that is held; nothing happens to one that is not. */
+  async letGo(vmid: Vmid, { isSuspended }: { readonly isSuspended: boolean }): Promise<void> {
+    const record = await this.lxc.running(vmid)
+    if (!record) return
+    for (const image of await mountedImages(this.#volumeNeeds.runDir, vmid, record.options)) {
+      await thaw(this.#host, image)
+    }
+    if (!isSuspended && (await this.lxc.isFrozen(vmid))) await this.lxc.freeze(vmid, false)
   }
 
   /** Its init, as the node sees it. @throws Fault `conflict` 'CT 100 not running' */

@@ -1,5 +1,6 @@
 /** What guests need of storage and network, and nothing more; the services of those names fit. */
 import type { Vmid, VolumeId } from '#base/ids.ts'
+import type { TreeLayers } from '#storage/plugin.ts'
 import type { CpuModel } from './qemu/cpu.ts'
 import type { UsbWish } from './qemu/usb.ts'
 
@@ -8,6 +9,10 @@ export interface GuestStorage {
   readonly layers: (
     volid: VolumeId,
   ) => Promise<{ layers: readonly { path: string; format: string }[]; sizeBytes: number }>
+  readonly describe: (volid: VolumeId) => Promise<{ readonly format: string }>
+  readonly snapshots: (volid: VolumeId) => Promise<{ readonly pathOf: (tag: string) => string | undefined }>
+  /** How the files of a container are shown: as a folder, or as layers of which the upper one takes what is written. */
+  readonly treeLayers: (volid: VolumeId) => Promise<TreeLayers>
   readonly giveTo: (volid: VolumeId, uid: number) => Promise<void>
   readonly rewrite: (volid: VolumeId, content: { readonly source: string; readonly sizeBytes: number }) => Promise<void>
 }

@@ -58,6 +58,12 @@ export class GuestRegistry {
     return this.driverOf(await this.kindOf(vmid))
   }
 
+  /** Ids of all containers. */
+  async containers(): Promise<ReadonlySet<Vmid>> {
+    const guests = await this.documents.list()
+    return new Set(guests.filter(({ document }) => document.kind === 'lxc').map(({ vmid }) => vmid))
+  }
+
   async exists(vmid: Vmid): Promise<boolean> {
     return (await this.documents.find(vmid)) !== undefined
   }

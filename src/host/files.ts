@@ -57,6 +57,8 @@ export async function freeBytes(path: string): Promise<number> {
 }
 
 export function codeOf(error: unknown): string | undefined {
+  // Node has no name for it.
+  if (error instanceof Error && 'errno' in error && error.errno === -122) return 'EDQUOT'
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
 }
 

@@ -6,10 +6,14 @@
  * crash that skips the scope leaves one mount, which `unmountBelow` finds.
  */
 import { readFile } from 'node:fs/promises'
+import { dirname, relative } from 'node:path'
 import { Fault } from '#base/fault.ts'
 import { waitFor } from '#base/clock.ts'
 import { makeDirectory } from './files.ts'
 import type { Host } from './host.ts'
+
+/** Of a slow disk and a large memory. */
+const writeOutLimitMs = 10 * 60_000
 
 export interface MountImage {
   /** A raw image, or a block device. */
@@ -51,12 +55,66 @@ export async function mountLoop(
   await host.run(['mount', '-o', ['loop', ...options].join(','), image, target])
 }
 
+export interface Overlay {
+  /** Takes what is written. */
+  readonly upper: string
+  readonly work: string
+  /** Only read; the nearest first. */
+  readonly lowers: readonly string[]
+  readonly target: string
+}
+
+/**
+ * Mounts folders on top of one another until somebody unmounts them.
+ *
+ * Only root of the node can say anything to the kernel about how layers belong together (attributes `trusted.*`, which a
+ * user namespace never may write), and what a layer says of others by such attributes is believed for whiteouts and
+ * opaque folders alone, never for another place (`redirect_dir`) or another file's content (`metacopy`).
+ */
+export async function mountOverlay(host: Host, { upper, work, lowers, target }: Overlay): Promise<void> {
+  await makeDirectory(target)
+  const all = [upper, work, ...lowers]
+  // Paths of people may hold what separates options; from here on they are names of ours.
+  const cwd = commonFolder(all)
+  const [over, own, ...under] = all.map((path) => relative(cwd, path))
+  const layers = [`lowerdir=${under.join(':')}`, `upperdir=${over}`, `workdir=${own}`]
+  const how = ['rw', 'nodev', 'redirect_dir=nofollow', 'metacopy=off', 'index=off', ...layers]
+  await host.run(['mount', '-t', 'overlay', '-o', how.join(','), 'overlay', target], { cwd })
+}
+
+function commonFolder(paths: readonly string[]): string {
+  const [first = [], ...others] = paths.map((path) => dirname(path).split('/'))
+  const end = first.findIndex((part, at) => others.some((parts) => parts[at] !== part))
+  return (end === -1 ? first : first.slice(0, end)).join('/') || '/'
+}
+
 /** Lets the loop device behind a mount see that its image has grown, and returns it. */
 export async function growLoopOf(host: Host, target: string): Promise<string> {
   const { stdout } = await host.run(['findmnt', '--noheadings', '--output', 'SOURCE', '--mountpoint', target])
   const device = stdout.trim()
   await host.run(['losetup', '--set-capacity', device])
   return device
+}
+
+/**
+ * Holds a mounted file system still, with everything on its disk, so that a copy of the disk is as after a clean
+ * unmount. Who writes to it waits until `thaw`.
+ */
+export async function freeze(host: Host, target: string): Promise<void> {
+  await host.run(['fsfreeze', '--freeze', target])
+}
+
+/** Undoes `freeze`. Idempotent. */
+export async function thaw(host: Host, target: string): Promise<void> {
+  const { code, stderr } = await host.run(['fsfreeze', '--unfreeze', target], { okCodes: [0, 1] })
+  if (code !== 0 && !/Invalid argument/.test(stderr)) {
+    throw new Fault('failed', `'${target}' could not be thawed: ${stderr.trim()}`)
+  }
+}
+
+/** Writes out what a mounted file system holds in memory. */
+export async function writeOut(host: Host, target: string): Promise<void> {
+  await host.run(['sync', '--file-system', target], { timeoutMs: writeOutLimitMs })
 }
 
 /** Unmounts, asking again while somebody still uses it. Idempotent. @throws Fault `timeout` when in use for long. */

@@ -3,6 +3,7 @@ import { Fault, isFault } from '#base/fault.ts'
 import type { Argv, Host, RunOptions, RunResult } from './host.ts'
 
 const packages: Readonly<Record<string, string>> = {
+  btrfs: 'btrfs-progs',
   'iscsi-ls': 'libiscsi-bin',
   lvs: 'lvm2',
   'mkfs.xfs': 'xfsprogs',

@@ -16,19 +16,22 @@ import { configureGuest } from './guest/configure.ts'
 import { configureContainer } from './guest/configure-container.ts'
 import { createContainer } from './guest/create-container.ts'
 import { createGuest } from './guest/create.ts'
-import { deleteSnapshot } from './guest/delete-snapshot.ts'
+import { deleteContainerSnapshot, deleteSnapshot } from './guest/delete-snapshot.ts'
 import { destroyContainer, destroyGuest } from './guest/destroy.ts'
 import { moveDisk } from './guest/move-disk.ts'
+import { moveVolume } from './guest/move-volume.ts'
+import { reassignVolume } from './guest/reassign-volume.ts'
 import { resetGuest, resumeGuest, stopGuest, suspendGuest } from './guest/power.ts'
 import { resumeContainer, stopContainer, suspendContainer } from './guest/power.ts'
 import { resizeDisk } from './guest/resize.ts'
 import { resizeVolume } from './guest/resize-container.ts'
-import { rollbackGuest } from './guest/rollback.ts'
+import { rollbackContainer, rollbackGuest } from './guest/rollback.ts'
 import { rebootContainer, rebootGuest, shutdownContainer, shutdownGuest } from './guest/shutdown.ts'
+import { snapshotContainer } from './guest/snapshot-container.ts'
 import { snapshotGuest } from './guest/snapshot.ts'
 import { restoreGuest } from './guest/restore.ts'
 import { startContainer, startGuest } from './guest/start.ts'
-import { templateGuest } from './guest/template.ts'
+import { templateContainer, templateGuest } from './guest/template.ts'
 import { pushFile } from './guest/push-file.ts'
 import { applyNetwork } from './node/apply-network.ts'
 import { bulkShutdown, bulkStart, bulkSuspend, startAll, stopAll, suspendAll } from './node/all-guests.ts'
@@ -57,6 +60,7 @@ export const allOperations = operationsByName([
   createGuest,
   createVolumeGroup,
   deactivateAccount,
+  deleteContainerSnapshot,
   deleteSnapshot,
   deleteVolume,
   destroyContainer,
@@ -65,10 +69,12 @@ export const allOperations = operationsByName([
   drillGuest,
   initDisk,
   moveDisk,
+  moveVolume,
   pruneBackups,
   pullOciImage,
   pushFile,
   orderCertificate,
+  reassignVolume,
   rebootContainer,
   rebootGuest,
   refreshPackages,
@@ -85,9 +91,11 @@ export const allOperations = operationsByName([
   resumeContainer,
   resumeGuest,
   revokeCertificate,
+  rollbackContainer,
   rollbackGuest,
   shutdownContainer,
   shutdownGuest,
+  snapshotContainer,
   snapshotGuest,
   startAll,
   startContainer,
@@ -101,6 +109,7 @@ export const allOperations = operationsByName([
   suspendContainer,
   suspendGuest,
   syncRealm,
+  templateContainer,
   templateGuest,
   testRealmSync,
   updateCloudInit,

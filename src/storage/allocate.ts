@@ -10,7 +10,15 @@ import { convertImage, type DiskFormat, type ImagePlace } from '#host/qemu-img.t
 import { namingFullStorage } from './full.ts'
 import type { OpenStorage } from './opened.ts'
 import type { NewVolume } from './plugin.ts'
-import { type ImageFormat, type ImageName, nextImageName, nextTreeName, volumeId, wishedImageName } from './volume.ts'
+import {
+  type ImageFormat,
+  type ImageName,
+  nextImageName,
+  nextTreeName,
+  type TreeName,
+  volumeId,
+  wishedImageName,
+} from './volume.ts'
 
 /** Larger than any disk a guest can use, small enough for every arithmetic. */
 export const MAX_IMAGE_BYTES = 64 * TiB
@@ -103,18 +111,30 @@ export async function plantTree(
   open: OpenStorage,
   vmid: Vmid,
   fill: (path: string) => Promise<void>,
+  limitBytes?: number,
 ): Promise<VolumeId> {
   open.requireContent('rootdir')
-  const { availableBytes, config, trees } = open
+  const { availableBytes, config, features, trees } = open
+  if (limitBytes !== undefined && !features.trees.limits) {
+    throw invalid({ size: `storage '${config.name}' of type '${config.type}' holds no files of containers to a size` })
+  }
+  const writing = { storage: config.name, what: `the files of guest ${vmid}`, availableBytes }
+  return underFreeTreeName(open, vmid, async (name) => {
+    await namingFullStorage(writing, () => trees.create(name, fill, limitBytes))
+    return name
+  })
+}
+
+/** @param make makes a tree of that name, or of one that follows from it; called again when somebody else took it first */
+export async function underFreeTreeName(
+  { config, trees }: OpenStorage,
+  vmid: Vmid,
+  make: (name: TreeName) => Promise<TreeName>,
+): Promise<VolumeId> {
   for (let attempt = 1; ; attempt += 1) {
-    const name = nextTreeName(
-      vmid,
-      (await trees.list(vmid)).map((facts) => facts.name),
-    )
+    const taken = (await trees.list(vmid)).map((facts) => facts.name)
     try {
-      const writing = { storage: config.name, what: `the files of guest ${vmid}`, availableBytes }
-      await namingFullStorage(writing, () => trees.create(name, fill))
-      return volumeId(config.name, name)
+      return volumeId(config.name, await make(nextTreeName(vmid, taken)))
     } catch (error) {
       if (!isFault(error, 'conflict') || attempt === NAME_ATTEMPTS) throw error
     }

@@ -15,10 +15,12 @@ import { Fault } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
 import { machine } from '#host/exec.ts'
 import { convertImage, imageInfo } from '#host/qemu-img.ts'
+import { leavingRules } from './conformance-leaving.ts'
 import { snapshotRules, linkRules } from './conformance-links.ts'
+import { treeRules } from './conformance-trees.ts'
 import { firstLetter, nonZeroBytes, temporaryFile, writeInto } from './image-content.ts'
 import type { FilePart, ImagePart, StorageDriver, StoragePlugin } from './plugin.ts'
-import type { FileName, ImageFormat, ImageName } from './volume.ts'
+import type { FileName, ImageFormat, ImageName, TreeName } from './volume.ts'
 
 const run = promisify(execFile)
 const host = machine()
@@ -40,6 +42,7 @@ export function conformance(plugin: StoragePlugin, lab: StorageLab): void {
     if (plugin.content.includes('images')) {
       for (const format of plugin.features.formats) imageRules(plugin, format, lab, open)
     }
+    if (plugin.content.includes('rootdir')) treeRules(plugin, lab, writerToKill(plugin.type))
     if (plugin.content.includes('iso')) fileRules(lab, open)
     if (plugin.content.includes('backup')) datastoreRules(fresh)
   })
@@ -127,20 +130,18 @@ function imageRules(plugin: StoragePlugin, format: ImageFormat, lab: StorageLab,
     const driver = await prepared(open(await lab.tightPlace(t)))
     const images = imagesOf(driver)
     const before = (await driver.space()).availableBytes
-    const source = await randomFile(t, before + 8 * MiB)
+    const sizeBytes = Math.ceil(before / MiB) * MiB + 8 * MiB
+    const source = await randomFile(t, sizeBytes)
     const fill = (path: string) =>
       convertImage(host, { source: { path: source, format: 'raw' }, target: { path, format }, isTargetZero: true })
 
-    await assert.rejects(images.create(disk, { sizeBytes: before + 8 * MiB, fill }), (fault: Fault) => {
+    await assert.rejects(images.create(disk, { sizeBytes, fill }), (fault: Fault) => {
       assert.equal(fault.kind, 'exhausted')
       assert.match(fault.message, /no space left/)
       return true
     })
     assert.deepEqual(await images.list(), [])
-    await waitFor(async () => (await driver.space()).availableBytes >= before - 256 * KiB, {
-      what: 'return of the space',
-      timeoutMs: 5_000,
-    })
+    await untilReturned(driver, before)
   })
 
   test(`kill -9 while a ${format} image is made leaves nothing to see, and a sweep removes the rest`, async (t) => {
@@ -162,6 +163,18 @@ function imageRules(plugin: StoragePlugin, format: ImageFormat, lab: StorageLab,
     await images.grow(disk, 3 * MiB)
     assert.equal((await images.describe(disk)).sizeBytes, 3 * MiB)
     assert.equal(await firstLetter(t, images.path(disk), format), 'K')
+  })
+
+  test(`a ${format} image passes to another guest whole, and takes the place of nobody`, async (t) => {
+    const images = await fresh(t)
+    await images.create(disk, { sizeBytes: MiB, fill: (path) => writeInto(path, format, 'H') })
+    await images.create(other, { sizeBytes: MiB })
+    await assert.rejects(images.rename(disk, other), /already exists/)
+    const next = { ...other, base: 'vm-101-disk-9' }
+    await images.rename(disk, next)
+    await images.rename(disk, next)
+    assert.equal(await firstLetter(t, images.path(next), format), 'H')
+    assert.deepEqual([(await images.list(vmid)).length, (await images.list()).length], [0, 2])
   })
 
   test(`a ${format} image is replaced in one act, and whoever has it open keeps what it was`, async (t) => {
@@ -197,52 +210,8 @@ function imageRules(plugin: StoragePlugin, format: ImageFormat, lab: StorageLab,
   leavingRules(`${format} image`, async (t) => {
     const images = await fresh(t)
     await images.create(disk, { sizeBytes: MiB })
-    return { part: images, name: disk, isListed: async () => (await images.list()).length > 0 }
-  })
-}
-
-interface Leaving<Name> {
-  readonly name: Name
-  readonly part: {
-    readonly path: (name: Name) => string
-    readonly remove: (name: Name) => Promise<boolean>
-    readonly setAside: (name: Name, mark: string) => Promise<void>
-    readonly bringBack: (name: Name, mark: string) => Promise<void>
-    readonly erase: (name: Name, mark: string) => Promise<void>
-  }
-  readonly isListed: () => Promise<boolean>
-}
-
-function leavingRules<Name>(what: string, make: (t: TestContext) => Promise<Leaving<Name>>): void {
-  test(`a ${what} is removed once, and removing it again is no error`, async (t) => {
-    const { part, name, isListed } = await make(t)
-    assert.equal(await part.remove(name), true)
-    assert.equal(await isListed(), false)
-    assert.equal(await part.remove(name), false)
-  })
-
-  test(`a ${what} set aside is out of sight until it is brought back`, async (t) => {
-    const { part, name, isListed } = await make(t)
-    const before = await readFile(part.path(name))
-    await part.setAside(name, 'one')
-    await part.setAside(name, 'one')
-    assert.equal(await isListed(), false)
-    await assert.rejects(part.setAside(name, 'two'), /does not exist/)
-    await part.bringBack(name, 'two')
-    assert.equal(await isListed(), false)
-    await part.bringBack(name, 'one')
-    await part.bringBack(name, 'one')
-    assert.equal(await isListed(), true)
-    assert.ok(before.equals(await readFile(part.path(name))))
-  })
-
-  test(`a ${what} set aside can be erased for good`, async (t) => {
-    const { part, name, isListed } = await make(t)
-    await part.setAside(name, 'one')
-    await part.erase(name, 'one')
-    await part.erase(name, 'one')
-    await part.bringBack(name, 'one')
-    assert.equal(await isListed(), false)
+    const isListed = async () => (await images.list()).length > 0
+    return { part: images, name: disk, isListed, content: () => readFile(images.path(disk)) }
   })
 }
 
@@ -327,13 +296,14 @@ function fileRules(lab: StorageLab, open: (o: Options) => StorageDriver): void {
       (fault: Fault) => fault.kind === 'exhausted',
     )
     assert.deepEqual(await filesOf(driver).list('iso'), [])
-    assert.ok((await driver.space()).availableBytes >= before - 256 * KiB)
+    await untilReturned(driver, before)
   })
 
   leavingRules('file', async (t) => {
     const files = await fresh(t)
     await put(files, iso, 'content')
-    return { part: files, name: iso, isListed: async () => (await files.list('iso')).length > 0 }
+    const isListed = async () => (await files.list('iso')).length > 0
+    return { part: files, name: iso, isListed, content: () => readFile(files.path(iso)) }
   })
 }
 
@@ -348,21 +318,43 @@ function datastoreRules(fresh: (t: TestContext) => Promise<StorageDriver>): void
   })
 }
 
+async function untilReturned(driver: StorageDriver, availableBytes: number): Promise<void> {
+  await waitFor(async () => (await driver.space()).availableBytes >= availableBytes - 256 * KiB, {
+    what: 'return of the space',
+    timeoutMs: 5_000,
+  })
+}
+
 async function randomFile(t: TestContext, sizeBytes: number): Promise<string> {
   const path = await temporaryFile(t)
   await run('dd', ['if=/dev/urandom', `of=${path}`, 'bs=1M', `count=${Math.ceil(sizeBytes / MiB)}`])
   return path
 }
 
-/** Another process in the middle of making an image, for as long as it lives. */
-async function hangingWriter(t: TestContext, type: string, options: Options, name: ImageName): Promise<ChildProcess> {
+/** Starts a process in the middle of making a volume and returns its end by kill -9. */
+function writerToKill(type: string) {
+  return async (t: TestContext, options: Options, name: TreeName) => {
+    const writer = await hangingWriter(t, type, options, name)
+    return () => killed(writer)
+  }
+}
+
+/** A process in the middle of making an image or a tree, for as long as it lives. */
+async function hangingWriter(
+  t: TestContext,
+  type: string,
+  options: Options,
+  name: ImageName | TreeName,
+): Promise<ChildProcess> {
   const program = `
+    import { writeFile } from 'node:fs/promises'
     import { machine } from '#host/exec.ts'
     import { pluginOf } from '#storage/plugins/all.ts'
     const [type, options, name] = JSON.parse(process.argv[1])
     const driver = pluginOf(type).open(options, { host: machine(), storage: 'under-test' })
     const fill = () => new Promise(() => { console.log('filling'); setInterval(() => {}, 1000) })
-    await driver.images.create(name, { sizeBytes: 1048576, fill })`
+    if (name.kind === 'image') await driver.images.create(name, { sizeBytes: 1048576, fill })
+    else await driver.trees.create(name, async (path) => { await writeFile(path + '/half', 'half'); await fill() })`
   const args = ['--input-type=module-typescript', '--eval', program, JSON.stringify([type, options, name])]
   const child = spawn(process.execPath, args, { cwd: import.meta.dirname, stdio: ['ignore', 'pipe', 'inherit'] })
   t.after(() => child.kill('SIGKILL'))

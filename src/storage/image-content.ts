@@ -7,7 +7,7 @@ import type { ImageFormat } from './volume.ts'
 const host = machine()
 
 /** The image's content as a guest reads it, by a tool that is not ours. */
-async function contentOf(t: TestContext, path: string, format: ImageFormat): Promise<Buffer> {
+export async function contentOf(t: TestContext, path: string, format: ImageFormat): Promise<Buffer> {
   const flat = await temporaryFile(t)
   await host.run(['qemu-img', 'convert', '-f', format, '-O', 'raw', path, flat])
   return readFile(flat)

@@ -4,9 +4,10 @@
  */
 import { humanSize } from '#base/bytes.ts'
 import { Fault, invalid } from '#base/fault.ts'
+import type { VolumeId } from '#base/ids.ts'
 import type { StorageConfig } from './config.ts'
 import type { FilePart, ImagePart, Part, StorageDriver, StorageFeatures, TreePart, VolumeFacts } from './plugin.ts'
-import { contentOf, type ContentType, formatOf, type StoredName } from './volume.ts'
+import { contentOf, type ContentType, formatOf, type StoredName, type VolumeName } from './volume.ts'
 import { ownerOf, volumeId, type VolumeInfo } from './volume.ts'
 
 /** One volume with the verbs images and files have in common. */
@@ -67,9 +68,7 @@ export class OpenStorage {
       sizeBytes,
       usedBytes,
       ...(vmid === undefined ? {} : { vmid }),
-      ...(name.kind === 'image' && name.parent
-        ? { parent: volumeId(this.config.name, { kind: 'image', ...name.parent }) }
-        : {}),
+      ...parentOf(this.config.name, name),
       ctime,
       ...(notes === undefined ? {} : { notes }),
       ...(isProtected ? { protected: true } : {}),
@@ -101,6 +100,12 @@ export class OpenStorage {
   #without(what: string): Fault {
     return invalid({ storage: `storage '${this.config.name}' of type '${this.config.type}' holds no ${what}` })
   }
+}
+
+function parentOf(storage: string, name: VolumeName): { parent?: VolumeId } {
+  if (name.kind === 'image' && name.parent) return { parent: volumeId(storage, { kind: 'image', ...name.parent }) }
+  if (name.kind === 'tree' && name.parent) return { parent: volumeId(storage, { kind: 'tree', ...name.parent }) }
+  return {}
 }
 
 function hold<Name extends StoredName>(part: Part<Name>, name: Name): HeldVolume {

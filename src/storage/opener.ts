@@ -9,7 +9,7 @@ import { type HeldVolume, OpenStorage } from './opened.ts'
 import type { StorageDriver } from './plugin.ts'
 import { pluginOf } from './plugins/all.ts'
 import type { StorageRegistry } from './registry.ts'
-import { type ImageName, notOnItsOwn, parseVolumeId } from './volume.ts'
+import { type ImageName, notOnItsOwn, parseVolumeId, type TreeName } from './volume.ts'
 
 interface Needs {
   readonly settings: Pick<Settings, 'node'>
@@ -49,7 +49,7 @@ export class StorageOpener {
   async holdUnlinked(volid: VolumeId): Promise<HeldVolume> {
     const { open, volume } = await this.hold(volid)
     const { name } = parseVolumeId(volid)
-    if (name.kind === 'image') await requireUnlinked(open, name)
+    if (name.kind === 'image' || name.kind === 'tree') await requireUnlinked(open, name)
     return volume
   }
 
@@ -57,6 +57,20 @@ export class StorageOpener {
   async image(volid: VolumeId): Promise<{ open: OpenStorage; name: ImageName }> {
     const { storage, name } = parseVolumeId(volid)
     if (name.kind !== 'image') throw new Fault('invalid', `volume '${volid}' is no disk of a guest`)
+    return { open: await this.open(storage), name }
+  }
+
+  /** A disk of a guest, or a container's files. @throws Fault `invalid` */
+  async disk(volid: VolumeId): Promise<{ open: OpenStorage; name: ImageName | TreeName }> {
+    const { storage, name } = parseVolumeId(volid)
+    if (name.kind === 'tree') return { open: await this.open(storage), name }
+    return this.image(volid)
+  }
+
+  /** A container's files in a folder. @throws Fault `invalid` */
+  async tree(volid: VolumeId): Promise<{ open: OpenStorage; name: TreeName }> {
+    const { storage, name } = parseVolumeId(volid)
+    if (name.kind !== 'tree') throw new Fault('invalid', `volume '${volid}' is no folder of a container's files`)
     return { open: await this.open(storage), name }
   }
 

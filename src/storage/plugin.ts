@@ -25,8 +25,20 @@ export interface StorageFeatures {
   readonly shared: boolean
   /** Formats whose images hold snapshots; empty when there are none. */
   readonly snapshots: readonly ImageFormat[]
+  /** Those of them that the storage takes and drops itself while somebody has the image open and does not write. */
+  readonly openSnapshots: readonly ImageFormat[]
   /** Disks of templates can be the base of others, which hold only what differs. */
   readonly linkedClones: boolean
+  /** What it does with containers' files, beyond keeping them. */
+  readonly trees: TreeFeatures
+}
+
+export interface TreeFeatures {
+  readonly snapshots: boolean
+  /** Trees of templates can be the base of others, which hold only what differs. */
+  readonly links: boolean
+  /** A tree can be held to a size. */
+  readonly limits: boolean
 }
 
 export interface Space {
@@ -68,6 +80,12 @@ export interface NewVolume {
   readonly fill?: (path: string) => Promise<void>
 }
 
+/**
+ * Gives a volume without snapshots another name, also that of a volume of another guest. Repeating is harmless.
+ * @throws Fault `missing`; `conflict` when that name is taken
+ */
+export type Rename<Name extends VolumeName> = (name: Name, other: Name) => Promise<void>
+
 export interface ImagePart extends Part<ImageName> {
   /** All images, or those of one guest, sorted by name. */
   readonly list: (vmid?: Vmid) => Promise<VolumeFacts<ImageName>[]>
@@ -75,6 +93,7 @@ export interface ImagePart extends Part<ImageName> {
   readonly create: (name: ImageName, volume: NewVolume) => Promise<void>
   /** As `create`, in the place of an image of that name if there is one; who has that open keeps it. In one act. */
   readonly replace: (name: ImageName, volume: NewVolume) => Promise<void>
+  readonly rename: Rename<ImageName>
   /** Only ever to more. */
   readonly grow: (name: ImageName, sizeBytes: number) => Promise<void>
   /** Makes the image readable and writable by this uid alone. */
@@ -99,11 +118,15 @@ export interface ImageSnapshots {
   /** Content and size are again what they were; later snapshots stay. @throws Fault `missing` */
   readonly rollBack: (name: ImageName, tag: string) => Promise<void>
   readonly drop: (name: ImageName, tag: string) => Promise<void>
+  /** The image as the snapshot holds it: a file that can only be read. Undefined for formats that keep it inside. */
+  readonly pathOf?: (name: ImageName, tag: string) => string | undefined
 }
 
 /** Images that hold only what differs from a template's disk. */
 export interface ImageLinks {
-  /** A new image with the content of `parent`. @throws Fault `conflict` when the name is taken */
+  /** What a disk linked to that base is called: with its parent where it refers to it, in a format that can. */
+  readonly nameOf: (name: ImageName, base: ImageName) => ImageName
+  /** A new image with the content of `parent`, under a name from `nameOf`. @throws Fault `conflict` when the name is taken */
   readonly link: (name: ImageName, parent: ImageName) => Promise<void>
   /**
    * The files that make up the image, itself first. Every one has been found to refer to exactly the next.
@@ -117,13 +140,75 @@ export interface ImageLinks {
 
 /** Containers' files, each tree in a folder. */
 export interface TreePart extends Part<TreeName> {
-  /** All trees, or those of one guest, sorted by name. What is in them is not measured. */
+  /** All trees, or those of one guest, sorted by name. A size of 0 is no limit. */
   readonly list: (vmid?: Vmid) => Promise<VolumeFacts<TreeName>[]>
   /**
    * Makes the folder; `fill` puts the content into it before it is visible.
+   * @param limitBytes only where there is `limit`; holds while `fill` writes, too
    * @throws Fault `conflict` when the name is taken, also by somebody who came first at the same moment
    */
-  readonly create: (name: TreeName, fill: (path: string) => Promise<void>) => Promise<void>
+  readonly create: (name: TreeName, fill: (path: string) => Promise<void>, limitBytes?: number) => Promise<void>
+  readonly rename: Rename<TreeName>
+  /** Holds the tree to a size from now on, used or not. */
+  readonly limit?: (name: TreeName, sizeBytes: number) => Promise<void>
+  readonly snapshots?: TreeSnapshots
+  readonly links?: TreeLinks
+  readonly copies?: TreeCopies
+}
+
+/** Snapshots of trees, in use or not, by tags, with the rules of those of images. What uses a tree is ended before it is rolled back. */
+export interface TreeSnapshots {
+  readonly list: (name: TreeName) => Promise<string[]>
+  readonly take: (name: TreeName, tag: string) => Promise<void>
+  /** @throws Fault `missing` */
+  readonly rollBack: (name: TreeName, tag: string) => Promise<void>
+  readonly drop: (name: TreeName, tag: string) => Promise<void>
+  /** The folder with the content of the snapshot, there or not, which can only be read. */
+  readonly pathOf: (name: TreeName, tag: string) => string
+}
+
+/** How a tree is shown: as the folder it is, or as layers of which the upper one takes what is written. */
+export type TreeLayers =
+  | { readonly kind: 'folder'; readonly path: string }
+  | {
+      readonly kind: 'overlay'
+      readonly upper: string
+      /** For the kernel's own use, beside `upper`. */
+      readonly work: string
+      /** The nearest first; the last one is whole. */
+      readonly lowers: readonly [string, ...string[]]
+    }
+
+/** Trees that hold only what differs from a template's; the rules are those of images. */
+export interface TreeLinks {
+  readonly nameOf: (name: TreeName, base: TreeName) => TreeName
+  readonly link: (name: TreeName, parent: TreeName) => Promise<void>
+  readonly freeze: (name: TreeName) => Promise<TreeName>
+  readonly unfreeze: (base: TreeName) => Promise<TreeName>
+  /** @throws Fault `missing`; `denied` when what it is based on is not as a template's tree must be */
+  readonly layersOf: (name: TreeName) => Promise<TreeLayers>
+}
+
+/** Trees copied by the file system itself, with everything that is said of their files. */
+export interface TreeCopies {
+  /** Whose `send` and `receive` fit together: `btrfs`. */
+  readonly kind: string
+  /** A new tree with the content of another one here, or of its snapshot. Takes no time and, until written to, no room. */
+  readonly copy: (name: TreeName, source: TreeSource, limitBytes?: number) => Promise<void>
+  /** The stream ends when all of it is there, and throws when it cannot go on. */
+  readonly send: (source: TreeSource, signal?: AbortSignal) => AsyncIterable<Uint8Array>
+  /** Makes a tree of a stream; it is seen when it is whole. @throws what the stream throws, Fault `conflict` when the name is taken */
+  readonly receive: (name: TreeName, stream: AsyncIterable<Uint8Array>, how: ReceivedTree) => Promise<void>
+}
+
+export interface TreeSource {
+  readonly name: TreeName
+  readonly tag?: string | undefined
+}
+
+export interface ReceivedTree {
+  readonly limitBytes?: number | undefined
+  readonly signal?: AbortSignal | undefined
 }
 
 export interface FilePart extends Part<FileName> {

@@ -17,11 +17,14 @@ import { ConfiguredStorages } from './configured.ts'
 import { type Download, stageDownload } from './download.ts'
 import { requireSelfContained } from './image-header.ts'
 import { formatByEnding, inspectImage } from './import.ts'
-import { copyImage, type DiskSnapshots, type LayeredDisk, layersOf, linkImage } from './links.ts'
-import { linksOf, requireUnlinked, snapshotsOf } from './links.ts'
+import { contentOf, copyImage, type LayeredDisk, layersOf, linkImage } from './links.ts'
+import { linksOf, requireUnlinked, snapshotsOf, type VolumeSnapshots } from './links.ts'
 import { type OciPull, stageOciPull } from './oci-pull.ts'
 import { annotateFile, discardStaged, type FilePlacement, publishFile, stageFile, withdrawFile } from './placing.ts'
-import type { VolumeFacts } from './plugin.ts'
+import type { TreeLayers, VolumeFacts } from './plugin.ts'
+import { nameUnder, renameVolume } from './renaming.ts'
+import { copyTreeWhole, growTree, linkTree, type TreeCopyRequest, treeLayersOf } from './tree-links.ts'
+import { treeLinksOf, treeSnapshotsOf } from './tree-links.ts'
 import { type ContentType, formatOf, isBase, isFileContent } from './volume.ts'
 import { volumeId, type VolumeInfo } from './volume.ts'
 
@@ -32,7 +35,10 @@ export interface VolumeLocation {
 }
 
 export class StorageService extends ConfiguredStorages {
-  /** Volumes of a storage, by content and name. Restore points are the backup service's to list. */
+  /**
+   * Volumes of a storage, by content and name. Restore points are the backup service's to list. Images are of virtual
+   * machines and of containers; whose one is, is told by its guest, so both lists hold all of them.
+   */
   async content(
     name: string,
     filter: { readonly content?: ContentType | undefined; readonly vmid?: Vmid | undefined } = {},
@@ -41,8 +47,7 @@ export class StorageService extends ConfiguredStorages {
     const { config, driver } = open
     const wanted = config.content.filter((one) => filter.content === undefined || one === filter.content)
     const lists: VolumeFacts[][] = []
-    // Disks of VMs and of containers lie together; they are listed once.
-    const isImages = wanted.includes('images') || (wanted.includes('rootdir') && filter.content === undefined)
+    const isImages = wanted.includes('images') || wanted.includes('rootdir')
     if (isImages && driver.images) lists.push(await driver.images.list(filter.vmid))
     if (wanted.includes('rootdir') && driver.trees) lists.push(await driver.trees.list(filter.vmid))
     for (const one of wanted) {
@@ -60,13 +65,16 @@ export class StorageService extends ConfiguredStorages {
 
   /**
    * Where a volume's bytes are, for somebody who is about to open this one file.
-   * @throws Fault `missing`; `invalid` when it is an image that refers to another file: a linked clone (see
-   *   `layers`), or one its guest's QEMU has written into it
+   * @throws Fault `missing`; `invalid` when it refers to something else: a linked clone (see `layers` and
+   *   `treeLayers`), or an image into which its guest's QEMU has written so
    */
   async location(volid: VolumeId): Promise<VolumeLocation> {
     const { volume } = await this.opener.hold(volid)
     const { name, sizeBytes } = await volume.describe()
     if (name.kind === 'image') await requireSelfContained(volume.path, name.format)
+    if (name.kind === 'tree' && name.parent) {
+      throw invalid({ volume: `volume '${volid}' is a linked clone: it is shown together with what it is based on` })
+    }
     return { path: volume.path, format: formatOf(name), sizeBytes }
   }
 
@@ -80,42 +88,63 @@ export class StorageService extends ConfiguredStorages {
     return layersOf(open, name)
   }
 
-  /** A new disk that holds only what differs from the disk of a template. @throws Fault `conflict`, `invalid` */
+  /** How a container's files are shown: as one folder, or as layers over those of a template. @throws Fault `missing` */
+  async treeLayers(volid: VolumeId): Promise<TreeLayers> {
+    const { open, name } = await this.opener.tree(volid)
+    return treeLayersOf(open, name)
+  }
+
+  /** A new volume that holds only what differs from that of a template. @throws Fault `conflict`, `invalid` */
   async link(base: VolumeId, vmid: Vmid): Promise<VolumeId> {
-    const { open, name } = await this.opener.image(base)
-    return linkImage(open, name, vmid)
+    const { open, name } = await this.opener.disk(base)
+    return name.kind === 'tree' ? linkTree(open, name, vmid) : linkImage(open, name, vmid)
+  }
+
+  /** The format a volume linked to that one would have. @throws Fault `invalid` when the storage has no linked clones */
+  async linkedFormat(base: VolumeId): Promise<string> {
+    const { open, name } = await this.opener.disk(base)
+    if (name.kind === 'tree') return formatOf(treeLinksOf(open).nameOf(name, name))
+    return formatOf(linksOf(open).nameOf(name, name))
   }
 
   /** A new disk that stands on its own, with the content of another or of its snapshot. @throws Fault `exhausted`, `aborted` */
   async copy(request: CopyRequest): Promise<VolumeId> {
-    return copyImage(
-      this.needs.host,
-      await this.opener.open(request.storage),
-      await this.layers(request.source),
-      request,
-    )
+    const { open, name } = await this.opener.image(request.source)
+    const content = await contentOf(open, name, request.snapshot)
+    return copyImage(this.needs.host, await this.opener.open(request.storage), content, request)
   }
 
-  /** Makes a disk one that others can be linked to, and returns what it is called then. Repeating is harmless. */
+  /**
+   * A new folder of a container's files with the content of another or of its snapshot, copied by the file system.
+   * Undefined, and nothing is done, where files have to be copied one by one. @throws Fault `exhausted`, `aborted`
+   */
+  async copyTree(request: TreeCopyRequest): Promise<VolumeId | undefined> {
+    const { open, name } = await this.opener.tree(request.source)
+    return copyTreeWhole(open, name, await this.opener.open(request.storage), request)
+  }
+
+  /** Makes a volume one that others can be linked to, and returns what it is called then. Repeating is harmless. */
   async freeze(volid: VolumeId): Promise<VolumeId> {
-    const { open, name } = await this.opener.image(volid)
-    return volumeId(open.config.name, await linksOf(open).freeze(name))
+    const { open, name } = await this.opener.disk(volid)
+    const frozen = name.kind === 'tree' ? treeLinksOf(open).freeze(name) : linksOf(open).freeze(name)
+    return volumeId(open.config.name, await frozen)
   }
 
   /** Undoes `freeze`, given the name it returned. @throws Fault `conflict` when others are linked to it */
   async unfreeze(base: VolumeId): Promise<VolumeId> {
-    const { open, name } = await this.opener.image(base)
+    const { open, name } = await this.opener.disk(base)
     await requireUnlinked(open, name)
-    return volumeId(open.config.name, await linksOf(open).unfreeze(name))
+    const plain = name.kind === 'tree' ? treeLinksOf(open).unfreeze(name) : linksOf(open).unfreeze(name)
+    return volumeId(open.config.name, await plain)
   }
 
   /**
-   * Snapshots of a disk nobody has open. Verbs may be repeated.
-   * @throws Fault 'snapshot feature is not available' for a disk that can hold none
+   * Snapshots of a disk nobody has open, or that is of `openSnapshots`, or of a container's files. Verbs may be
+   * repeated. @throws Fault 'snapshot feature is not available' for a volume that can hold none
    */
-  async snapshots(volid: VolumeId): Promise<DiskSnapshots> {
-    const { open, name } = await this.opener.image(volid)
-    return snapshotsOf(open, name)
+  async snapshots(volid: VolumeId): Promise<VolumeSnapshots> {
+    const { open, name } = await this.opener.disk(volid)
+    return name.kind === 'tree' ? treeSnapshotsOf(open, name) : snapshotsOf(open, name)
   }
 
   /** A new empty disk. @throws Fault `exhausted`, `conflict` when the wished name is taken, `invalid` */
@@ -127,9 +156,18 @@ export class StorageService extends ConfiguredStorages {
     return makeImage(open, request, { sizeBytes })
   }
 
-  /** A new folder of a container's files, put there by `fill` before it is seen. @throws Fault `exhausted`, `invalid` */
-  async plantTree(storage: string, vmid: Vmid, fill: (path: string) => Promise<void>): Promise<VolumeId> {
-    return plantTree(await this.opener.open(storage), vmid, fill)
+  /**
+   * A new folder of a container's files, put there by `fill` before it is seen.
+   * @param limitBytes the size it is held to, on a storage whose features say `limits`
+   * @throws Fault `exhausted`, `invalid`
+   */
+  async plantTree(
+    storage: string,
+    vmid: Vmid,
+    fill: (path: string) => Promise<void>,
+    limitBytes?: number,
+  ): Promise<VolumeId> {
+    return plantTree(await this.opener.open(storage), vmid, fill, limitBytes)
   }
 
   /**
@@ -186,15 +224,34 @@ export class StorageService extends ConfiguredStorages {
     throw new Fault('failed', `disks of guest ${vmid} may remain on ${failures.join('; ')}`)
   }
 
-  /** Makes a disk larger that nobody has open. @throws Fault `invalid` for less than it has, `exhausted` */
+  /**
+   * Makes a disk larger that nobody has open, or what a container's files are held to, used or not.
+   * @throws Fault `invalid` for less than it has, `exhausted`
+   */
   async resize(volid: VolumeId, sizeBytes: number): Promise<void> {
-    const { open, name } = await this.opener.image(volid)
+    const { open, name } = await this.opener.disk(volid)
     const wanted = checkedSize(sizeBytes)
+    if (name.kind === 'tree') return growTree(open, name, wanted)
     const now = (await open.images.describe(name)).sizeBytes
     if (wanted < now) throw invalid({ size: `shrinking disks is not supported (it has ${humanSize(now)})` })
     if (wanted === now) return
     await open.requireRoom(wanted - now, `the growth of volume '${volid}'`)
     await open.images.grow(name, wanted)
+  }
+
+  /** What a disk or a container's files would be called as that guest's. */
+  async nameFor(volid: VolumeId, vmid: Vmid): Promise<VolumeId> {
+    const { open, name } = await this.opener.disk(volid)
+    return volumeId(open.config.name, await nameUnder(open, name, vmid))
+  }
+
+  /**
+   * Gives a volume nobody uses another name on its storage, that of another guest's. Harmless when it has it.
+   * @throws Fault `missing`; `conflict` for a template's volume, and when the name is taken
+   */
+  async rename(volid: VolumeId, other: VolumeId): Promise<void> {
+    const { open, name } = await this.opener.disk(volid)
+    await renameVolume(open, name, (await this.opener.disk(other)).name)
   }
 
   /** Makes a disk the property of a guest's user, or of root again (uid 0). */

@@ -41,13 +41,16 @@ export async function newUnfinishedFolder(folder: string, ending = ''): Promise<
 }
 
 /** Removes what dead processes left in `folder` and returns the names. A missing folder holds nothing. */
-export async function sweepUnfinished(folder: string): Promise<string[]> {
+export async function sweepUnfinished(
+  folder: string,
+  // A folder, when another tool wrote there.
+  discard = (path: string) => rm(path, { recursive: true, force: true }),
+): Promise<string[]> {
   const swept: string[] = []
   for (const file of await filesIn(folder)) {
     const [, pid, startTime] = pattern.exec(file) ?? []
     if (pid === undefined || (await isAlive(Number(pid), Number(startTime)))) continue
-    // A folder, when another tool wrote there.
-    await rm(join(folder, file), { recursive: true, force: true })
+    await discard(join(folder, file))
     swept.push(file)
   }
   return swept

@@ -35,12 +35,20 @@ export interface ImageName extends ParentName {
   readonly kind: 'image'
   readonly parent?: ParentName
 }
-/** A container's files, in a folder of their own: `100/subvol-100-disk-0.subvol`. */
-export interface TreeName {
-  readonly kind: 'tree'
+/** The files of a template. */
+export interface TreeParent {
   readonly vmid: Vmid
+  readonly base: string
+}
+/**
+ * A container's files, in a folder of their own: `100/subvol-100-disk-0.subvol`. One that refers to the files of a
+ * template says so, as disks do: `100/basevol-100-disk-0.subvol/101/subvol-101-disk-0.subvol`.
+ */
+export interface TreeName extends TreeParent {
+  readonly kind: 'tree'
   /** `subvol-100-disk-0` */
   readonly base: string
+  readonly parent?: TreeParent
 }
 /** A file: `iso/debian.iso`, or an archive made by `vzdump` elsewhere: `backup/vzdump-qemu-100-….vma.zst`. */
 export interface FileName {
@@ -117,7 +125,7 @@ export function printVolumeName(name: VolumeName): string {
     case 'image':
       return name.parent ? `${printImage(name.parent)}/${printImage(name)}` : printImage(name)
     case 'tree':
-      return `${name.vmid}/${name.base}.subvol`
+      return name.parent ? `${printTree(name.parent)}/${printTree(name)}` : printTree(name)
     case 'file':
       return `${name.content}/${name.file}`
     case 'member':
@@ -133,9 +141,18 @@ function printImage({ vmid, base, format }: ParentName): string {
   return `${vmid}/${base}.${format}`
 }
 
-/** `base-100-disk-0.raw` of a template: never written again, and not by its guest. */
-export function isBase({ base }: ParentName): boolean {
-  return base.startsWith('base-')
+function printTree({ vmid, base }: TreeParent): string {
+  return `${vmid}/${base}.subvol`
+}
+
+/** `base-100-disk-0.raw`, `basevol-100-disk-0.subvol` of a template: never written again, and not by its guest. */
+export function isBase({ base }: TreeParent): boolean {
+  return /^base(?:vol)?-/.test(base)
+}
+
+/** True when both name the same tree, whether or not they say what it is based on. */
+export function isSameTree(one: TreeParent, other: TreeParent): boolean {
+  return printTree(one) === printTree(other)
 }
 
 /** True when both name the same image, whether or not they say what it is based on. */
@@ -168,6 +185,19 @@ function plainImageIn(text: string): ImageName | undefined {
 }
 
 function treeNameIn(text: string): TreeName | undefined {
+  const [, first = '', last = ''] = linkedPattern.exec(text) ?? []
+  if (first === '') return plainTreeIn(text)
+  const [parent, name] = [treeParentIn(first), plainTreeIn(last)]
+  return !parent || !name || isSameTree(name, parent) ? undefined : { ...name, parent }
+}
+
+/** `100/basevol-100-disk-0.subvol`, if it is such a name. */
+export function treeParentIn(text: string): TreeParent | undefined {
+  const found = plainTreeIn(text)
+  return found && isBase(found) ? { vmid: found.vmid, base: found.base } : undefined
+}
+
+function plainTreeIn(text: string): TreeName | undefined {
   const [, folder, base, owner] = treePattern.exec(text) ?? []
   return base === undefined || folder !== owner ? undefined : { kind: 'tree', vmid: asVmid(owner), base }
 }

@@ -5,13 +5,17 @@ import type { Vmid } from '#base/ids.ts'
 import type { Allocation } from './allocate.ts'
 import { type ImageFormat, imageFormats } from './volume.ts'
 import { commonOptions, type StorageConfig, storageType } from './config.ts'
+import { btrfs } from './plugins/btrfs.ts'
 import { dir } from './plugins/dir.ts'
+
+/** Options of any plugin; which of them a type has is checked when it is configured. */
+export const pluginOptions = { ...dir.config, ...btrfs.config }
 
 export const storageReply = object({
   storage: string({ description: 'Name of the storage.' }),
   type: storageType,
   ...commonOptions,
-  ...pathless(dir.config),
+  ...pathless(pluginOptions),
   digest: string({ description: 'SHA-1 of the configuration, for `digest` in a change.' }),
 })
 

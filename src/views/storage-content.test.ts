@@ -44,7 +44,8 @@ async function sources(): Promise<ContentSources & AsyncDisposable & { lab: Smal
   const backup = {
     list: async ({ vmid }: { vmid?: number }) => points.filter((one) => vmid === undefined || one.vmid === vmid),
   }
-  return { lab, storage: lab.service, backup, [Symbol.asyncDispose]: () => lab[Symbol.asyncDispose]() }
+  const guests = { containers: async () => new Set([102]) }
+  return { lab, storage: lab.service, backup, guests, [Symbol.asyncDispose]: () => lab[Symbol.asyncDispose]() }
 }
 
 const volids = (items: readonly { volid: string }[]) => items.map(({ volid }) => volid.replace('local:', ''))
@@ -80,6 +81,22 @@ suite('the content of a storage', () => {
     assert.deepEqual(await of({ vmid: 101 }), ['backup/vm/101/2026-11-20T11:00:00Z', '101/vm-101-disk-0.raw'])
     assert.deepEqual(await of({ content: 'backup', vmid: 100 }), ['backup/vm/100/2026-11-20T10:00:00Z'])
     assert.deepEqual(await of({ content: 'import' }), [])
+    assert.deepEqual(await of({ content: 'images' }), ['100/vm-100-disk-0.raw', '101/vm-101-disk-0.raw'])
+  })
+
+  test('tells images of containers from disks by their guest', async () => {
+    await using from = await sources()
+    const path = join(from.lab.folder, 'containers')
+    await from.lab.service.create({ storage: 'containers', type: 'dir', path, content: 'rootdir' })
+    const how = { storage: 'containers', sizeBytes: MiB, format: 'raw', content: 'rootdir' } as const
+    for (const vmid of [100, 102]) await from.lab.service.allocate({ ...how, vmid: asVmid(vmid) })
+    await from.lab.service.plantTree('containers', asVmid(102), async () => {})
+    const listed = await storageContent(from, { storage: 'containers', content: 'rootdir' }, everything)
+    const names = listed.map(({ volid, content, format }) => [volid.replace('containers:', ''), content, format])
+    assert.deepEqual(names, [
+      ['102/subvol-102-disk-0.subvol', 'rootdir', 'subvol'],
+      ['102/vm-102-disk-0.raw', 'rootdir', 'raw'],
+    ])
   })
 
   test('is reduced to what the caller may see', async () => {

@@ -21,6 +21,7 @@ export interface RestorePoint {
 }
 
 export interface ContentSources {
+  readonly guests: { readonly containers: () => Promise<ReadonlySet<number>> }
   readonly storage: Pick<StorageService, 'get' | 'content' | 'describe' | 'location'>
   readonly backup: {
     readonly list: (filter: { storage: string; vmid?: number }) => Promise<readonly RestorePoint[]>
@@ -51,13 +52,24 @@ export type ContentItem = Static<typeof contentItem>
 export async function storageContent(sources: ContentSources, query: ContentQuery, may: May): Promise<ContentItem[]> {
   const { storage, content } = query
   const vmid = query.vmid === undefined ? undefined : asVmid(query.vmid)
-  const volumes = (await sources.storage.content(storage, { content, vmid })).map(volumeItem)
+  const volumes = await volumesIn(sources, query)
   const isWithBackups = (await sources.storage.get(storage)).content.includes('backup')
   const wantsBackups = isWithBackups && (content === undefined || content === 'backup')
   const filter = { storage, ...(vmid === undefined ? {} : { vmid }) }
   const points = wantsBackups ? (await sources.backup.list(filter)).map(pointItem) : []
   const shown = await visible([...volumes, ...points], may)
   return shown.toSorted((a, b) => a.content.localeCompare(b.content) || (a.volid < b.volid ? -1 : 1))
+}
+
+/** An image is what its guest makes of it: a disk, or files of a container. */
+async function volumesIn(sources: ContentSources, { storage, content, vmid }: ContentQuery): Promise<ContentItem[]> {
+  const filter = { content, vmid: vmid === undefined ? undefined : asVmid(vmid) }
+  const items = (await sources.storage.content(storage, filter)).map(volumeItem)
+  const containers = await sources.guests.containers()
+  const isContainers = (item: ContentItem) =>
+    item.content === 'images' && item.vmid !== undefined && containers.has(item.vmid)
+  const told = items.map((item) => (isContainers(item) ? { ...item, content: 'rootdir' } : item))
+  return content === undefined ? told : told.filter((item) => item.content === content)
 }
 
 export const volumeDetails = object({

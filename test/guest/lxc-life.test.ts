@@ -316,7 +316,7 @@ suite('containers', { timeout: 120_000 }, () => {
   })
 
   test('are made from others, and are nobody’s twin', async () => {
-    await node.task(await node.api('POST', `${lxc}/101/clone`, { newid: '105' }), /CT 101 is running/)
+    await node.task(await node.api('POST', `${lxc}/101/clone`, { newid: '105' }), /full clones on a running container/)
     await sh(101, 'echo kept > /srv/more/note; ln /bin/busybox /root/again')
     await act(101, 'stop')
     await node.task(await node.api('POST', `${lxc}/101/clone`, { newid: '105', hostname: 'twin' }))

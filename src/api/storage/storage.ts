@@ -4,12 +4,11 @@ import { array, nothing, object, optional, string } from '#base/schema/schema.ts
 import { configDigest, storageId } from '#base/schema/standard.ts'
 import { anyone, check } from '#rest/endpoint.ts'
 import { commonOptions, storageType } from '#storage/config.ts'
-import { dir } from '#storage/plugins/dir.ts'
-import { configToWire, storageReply } from '#storage/wire.ts'
+import { configToWire, pluginOptions, storageReply } from '#storage/wire.ts'
 import { visibleStorages } from '#views/storage-list.ts'
 import { endpoint } from '../call.ts'
 
-const { path, ...changeable } = dir.config
+const { path, ...changeable } = pluginOptions
 const named = object({ storage: storageId, type: storageType })
 
 export const storageEndpoints = [
@@ -35,7 +34,10 @@ export const storageEndpoints = [
     cli: {
       command: ['storage', 'add'],
       positional: ['storage'],
-      examples: ['storage add fast --type dir --path /srv/fast --content images,iso,backup'],
+      examples: [
+        'storage add fast --type dir --path /srv/fast --content images,iso,backup',
+        'storage add tank --type btrfs --path /mnt/tank',
+      ],
     },
     async handle(params, { services }) {
       const { name, type } = await services.storage.create(params)

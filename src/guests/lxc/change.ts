@@ -4,7 +4,8 @@ import type { Vmid, VolumeId } from '#base/ids.ts'
 import type { Random } from '#base/random.ts'
 import type { ChangePlan, ConfigChange, GuestConfig, Options } from '../config.ts'
 import { isOwned, isProtected, normalTags, revertOptions } from '../config.ts'
-import { isMountName, mountOf, unusedCount, volumesIn, wishOf } from './mountpoint.ts'
+import { keepUnusedAs, requireInNoSnapshot } from '../kept-volumes.ts'
+import { isMountName, mountedVolumes, mountOf, volumesIn, wishOf } from './mountpoint.ts'
 import { nicNames, withMac } from './nic.ts'
 import { isOption, isServerOption, optionErrors } from './options.ts'
 
@@ -75,16 +76,11 @@ function replace(options: Record<string, string>, name: string, text: string, vm
   }
 }
 
+const volumeRules = { noun: 'volumes', volumesIn } as const
+
 /** Puts a volume under the first free `unusedN`. */
 export function keepUnused(options: Record<string, string>, volid: VolumeId): void {
-  if (volumesIn(options).some((holder) => holder.volid === volid)) return
-  for (let index = 0; index < unusedCount; index += 1) {
-    const name = `unused${index}`
-    if (options[name] !== undefined) continue
-    options[name] = volid
-    return
-  }
-  throw new Fault('exhausted', `the guest has ${unusedCount} unused volumes: destroy some of them first`)
+  keepUnusedAs(volumeRules, options, volid)
 }
 
 function needsLook(name: string, text: string): boolean {
@@ -98,15 +94,10 @@ function requireUnprotected(config: GuestConfig, name: string): void {
   })
 }
 
-function requireNotInUse({ running = {}, snapshots = {} }: GuestConfig, free: readonly VolumeId[]): void {
-  for (const [name, { options }] of Object.entries(snapshots)) {
-    const kept = volumesIn(options).find(({ volid }) => free.includes(volid))
-    if (!kept) continue
-    throw new Fault('conflict', `unable to delete '${kept.volid}' - volume is still in use (snapshot '${name}')`, {
-      remedy: 'Delete the snapshot first.',
-    })
-  }
-  const used = volumesIn(running).find(({ volid }) => free.includes(volid))
+function requireNotInUse(config: GuestConfig, free: readonly VolumeId[]): void {
+  requireInNoSnapshot(volumeRules, config, free)
+  const { running = {} } = config
+  const used = mountedVolumes(running).find(({ volid }) => free.includes(volid))
   if (!used) return
   throw new Fault('conflict', `volume '${used.volid}' is still in use by ${used.name} of the running guest`, {
     remedy: 'Stop the guest first.',

@@ -13,7 +13,6 @@ import { isUnprivileged } from './features.ts'
 import { wrongIds } from './mount-ids.ts'
 
 export const mountCount = 256
-export const unusedCount = 256
 
 const key = (schema: Schema): PropertyKey => ({ schema: optional(schema) })
 const idmapPattern = /passthrough|[ug]:[0-9]+:[0-9]+:[1-9][0-9]*(?:;[ug]:[0-9]+:[0-9]+:[1-9][0-9]*)*/
@@ -123,6 +122,11 @@ export function volumesIn(options: Options): { readonly name: string; readonly v
     .filter((name) => /^unused\d+$/.test(name))
     .map((name) => ({ name, volid: asVolumeId(options[name] ?? '') }))
   return [...mounts, ...unused]
+}
+
+/** Volumes that are mounted; not those that are unused. */
+export function mountedVolumes(options: Options): { readonly name: string; readonly volid: VolumeId }[] {
+  return volumesIn(options).filter(({ name }) => isMountName(name))
 }
 
 /** What is remembered of its size; 0 for a folder without one. */

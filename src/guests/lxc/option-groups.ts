@@ -4,9 +4,10 @@
  * Proxmox VE's grouping, because roles made for it must mean the same here.
  */
 import { boolean, enumOf, indexed, integer, number, optional, propertyString, string } from '#base/schema/schema.ts'
+import { unusedCount } from '../kept-volumes.ts'
 import { deviceCount, deviceFormat } from './device.ts'
 import { featuresFormat } from './features.ts'
-import { mountCount, mountFormat, rootfsFormat, unusedCount, unusedFormat } from './mountpoint.ts'
+import { mountCount, mountFormat, rootfsFormat, unusedFormat } from './mountpoint.ts'
 import { nicCount, nicFormat } from './nic.ts'
 
 const osTypes = 'debian devuan ubuntu centos fedora opensuse archlinux alpine gentoo nixos unmanaged'.split(' ')

@@ -88,6 +88,8 @@ test('a volume the running guest still uses is not destroyed', () => {
     /still in use by drive scsi0/,
   )
   assert.throws(() => plan({ unused0: disk }, { delete: ['unused0'] }, { running }), /still in use by drive scsi0/)
+  // It was unused when the guest started, and is no more in use for that.
+  assert.deepEqual(plan({ unused0: disk }, { delete: ['unused0'] }, { running: { unused0: disk } }).free, [disk])
 })
 
 test('protection keeps disks', () => {

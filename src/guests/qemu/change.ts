@@ -11,6 +11,7 @@ import type { Vmid, VolumeId } from '#base/ids.ts'
 import { splitVolumeId } from '#base/ids.ts'
 import type { ChangePlan, ConfigChange, GuestConfig, Options } from '../config.ts'
 import { isOwned, isProtected, normalTags, revertOptions } from '../config.ts'
+import { keepUnusedAs, requireInNoSnapshot } from '../kept-volumes.ts'
 import { bootOfPresent } from './boot.ts'
 import {
   cloudInitVolumesIn,
@@ -19,7 +20,6 @@ import {
   drivesOf,
   isCloudInit,
   printDrive,
-  unusedCount,
   volumeIn,
   volumesIn,
   wishOf,
@@ -118,16 +118,11 @@ function keepCloudInit(options: Record<string, string>, had: readonly VolumeId[]
   }
 }
 
+const volumeRules = { noun: 'disks', volumesIn } as const
+
 /** Puts a volume under the first free `unusedN`. */
 export function keepUnused(options: Record<string, string>, volid: VolumeId): void {
-  if (volumesIn(options).some((holder) => holder.volid === volid)) return
-  for (let index = 0; index < unusedCount; index += 1) {
-    const name = `unused${index}`
-    if (options[name] !== undefined) continue
-    options[name] = volid
-    return
-  }
-  throw new Fault('exhausted', `the guest has ${unusedCount} unused disks: destroy some of them first`)
+  keepUnusedAs(volumeRules, options, volid)
 }
 
 function needsLook(name: string, text: string): boolean {
@@ -146,17 +141,12 @@ function requireUnprotected(config: GuestConfig, name: string): void {
 
 /** What the running guest can let go of is taken from it before its volume goes. */
 function requireNotInUse(config: GuestConfig, free: readonly VolumeId[], wanted: Options): void {
-  for (const [name, { options }] of Object.entries(config.snapshots ?? {})) {
-    const kept = volumesIn(options).find(({ volid }) => free.includes(volid))
-    if (!kept) continue
-    throw new Fault('conflict', `unable to delete '${kept.volid}' - volume is still in use (snapshot '${name}')`, {
-      remedy: 'Delete the snapshot first.',
-    })
-  }
+  requireInNoSnapshot(volumeRules, config, free)
   const { running = {} } = config
   const leaving = planLive(running, wanted).filter(({ kind }) => kind === 'unplug-drive')
   const used = volumesIn(running).find(
-    ({ name, volid }) => free.includes(volid) && leaving.every((act) => act.name !== name),
+    ({ name, volid }) =>
+      driveNameParts(name) !== undefined && free.includes(volid) && leaving.every((act) => act.name !== name),
   )
   if (used) {
     throw new Fault('conflict', `volume '${used.volid}' is still in use by drive ${used.name} of the running guest`, {

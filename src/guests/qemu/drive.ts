@@ -194,7 +194,6 @@ export function rememberedSize(drive: Drive): number | undefined {
   return typeof drive.values.size === 'string' ? parseSize(drive.values.size) : undefined
 }
 
-export const unusedCount = 256
 export const unusedFormat: PropertyFormat = {
   file: { schema: { type: 'string', maxLength: 1024 }, isDefaultKey: true },
   volume: { schema: { type: 'string', maxLength: 1024 }, alias: 'file' },

@@ -4,13 +4,14 @@
  * Proxmox VE's grouping, because roles made for it must mean the same here.
  */
 import { boolean, enumOf, indexed, integer, number, optional, propertyString, string } from '#base/schema/schema.ts'
+import { unusedCount } from '../kept-volumes.ts'
 import { agentFormat } from './agent.ts'
 import { audioFormat } from './audio.ts'
 import { bootFormat } from './boot.ts'
 import { sevFormat, tdxFormat } from './confidential.ts'
 import { cpuFormat } from './cpu.ts'
 import { driveFormat } from './drive-format.ts'
-import { unusedCount, unusedFormat } from './drive.ts'
+import { unusedFormat } from './drive.ts'
 import { hostpciCount, hostpciFormat } from './hostpci.ts'
 import { ivshmemFormat } from './ivshmem.ts'
 import { machineFormat } from './machine.ts'

@@ -20,9 +20,12 @@ const loadJob = 'snapshot-load'
 /** Block node of the volume that is for memory alone. */
 const stateNode = 'state'
 
-/** Names of the drives of a guest that are disks. */
-export function diskNames(options: Options): string[] {
-  return drivesOf(options).flatMap(({ name }) => (volumeIn(name, options[name] ?? '') === undefined ? [] : [name]))
+/** Names of the drives of a guest that can hold snapshots inside. Of others the storage takes them, or there are none. */
+export function disksWithin(options: Options): string[] {
+  return drivesOf(options).flatMap(({ name }) => {
+    const volid = volumeIn(name, options[name] ?? '')
+    return volid === undefined || volid.endsWith('.raw') ? [] : [name]
+  })
 }
 
 export async function saveDisks(monitor: QmpClient, drives: readonly string[], tag: string): Promise<void> {
@@ -89,7 +92,7 @@ export async function dropSnapshot(monitor: QmpClient, drives: readonly string[]
 }
 
 function placesOf(options: Options, { volume }: Kept): { vmstate: string; devices: string[] } {
-  const disks = diskNames(options).map(nodeNameOf)
+  const disks = disksWithin(options).map(nodeNameOf)
   const devices = volume === undefined ? disks : [stateNode, ...disks]
   const [vmstate = ''] = devices
   return { vmstate, devices }

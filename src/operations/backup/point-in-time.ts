@@ -80,19 +80,29 @@ export async function insertFilters(
     if (path === undefined) throw new Error(`no device of the guest uses the node of ${drive}`)
     return { path, filter: filterOf(drive) }
   })
-  const { running } = await monitor.execute<{ running: boolean }>('query-status')
-  const isHeld = running && (holds || disks.length > 1)
+  const insert = async () => {
+    for (const { path, filter } of places) {
+      await monitor.execute('qom-set', { path, property: 'drive', value: filter })
+    }
+    for (const disk of small) await copyWhole(monitor, disk)
+    await whileHeld()
+  }
+  return holds || disks.length > 1 ? holdingProcessors(monitor, insert) : insert().then(() => ({ heldMs: 0 }))
+}
+
+/**
+ * Runs `work` while the guest's processors are held, if they run, and nothing is on its way to a disk. Who is killed
+ * meanwhile leaves it to `tearDown`.
+ */
+export async function holdingProcessors(monitor: QmpClient, work: () => Promise<void>): Promise<{ heldMs: number }> {
+  const { running: isHeld } = await monitor.execute<{ running: boolean }>('query-status')
   const startedMs = performance.now()
   if (isHeld) {
     await addMark(monitor, marks.resume)
     await monitor.execute('stop')
   }
   try {
-    for (const { path, filter } of places) {
-      await monitor.execute('qom-set', { path, property: 'drive', value: filter })
-    }
-    for (const disk of small) await copyWhole(monitor, disk)
-    await whileHeld()
+    await work()
   } finally {
     if (isHeld) await resume(monitor)
   }

@@ -28,7 +28,12 @@ interface Guests {
 }
 
 /** Destroys what goes, at the very end; after a failure nothing is set aside any more. */
-export const erasure: Step<Change, { readonly storage: StorageService }, { readonly plan: ChangeFacts }, void> = {
+export const erasure: Step<
+  Change,
+  { readonly storage: StorageService },
+  { readonly plan: Pick<ChangeFacts, 'free'> },
+  void
+> = {
   do: () => {},
   undo: ({ deps, done, task }) => eraseAll(deps.storage, done.plan?.free ?? [], task.upid),
   always: true,

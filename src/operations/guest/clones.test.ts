@@ -296,7 +296,7 @@ test('what cannot be cloned is refused before anything is made', async () => {
 test('features say beforehand what can be made', async () => {
   await using world = await worldWith(nothing)
   const has = async (feature: 'snapshot' | 'clone' | 'copy') =>
-    hasFeature(world.storage, await world.guests.config(world.id(100)), feature)
+    hasFeature(world.storage, await world.guests.config(world.id(100)), { feature })
   assert.deepEqual([await has('snapshot'), await has('clone'), await has('copy')], [false, false, true])
   await run(world, moveDisk, { vmid: 100, disk: 'virtio1', format: 'qcow2', delete: true })
   assert.equal(await has('snapshot'), true)

@@ -1,6 +1,6 @@
 /**
- * Turns what mounts of a container ask for into volumes: `local:8` becomes `local:100/vm-100-disk-0.raw,size=8G`, and
- * `local:0` a folder without a size of its own. Undo frees by looking, as of virtual machines (`volumes.ts`).
+ * Turns what mounts of a container ask for into volumes: `local:8` becomes `local:100/vm-100-disk-0.raw,size=8G`, or a
+ * folder where the storage holds folders to a size, and `local:0` a folder without a size of its own. Undo frees by looking, as of virtual machines (`volumes.ts`).
  */
 import { chmod, chown, stat } from 'node:fs/promises'
 import { formatSize, MiB } from '#base/bytes.ts'
@@ -72,13 +72,16 @@ async function allocate(
   { storage, host, vmid, root, log }: MountContext & { readonly root: number },
 ): Promise<string> {
   const { sizeBytes } = wish
-  if (sizeBytes === 0) {
-    const volid = await storage.plantTree(wish.storage, vmid, async (path) => {
+  const { limits: isHeld } = storage.featuresOf(await storage.get(wish.storage)).trees
+  if (sizeBytes === 0 || isHeld) {
+    const fill = async (path: string) => {
       await chown(path, root, root)
       await chmod(path, 0o755)
-    })
-    log(`${mount.name}: made ${volid}, which has no size of its own`)
-    return printMount(mount, { volume: volid, size: undefined })
+    }
+    const volid = await storage.plantTree(wish.storage, vmid, fill, sizeBytes === 0 ? undefined : sizeBytes)
+    const size = sizeBytes === 0 ? undefined : formatSize(sizeBytes)
+    log(`${mount.name}: made ${volid}, which ${size === undefined ? 'has no size of its own' : `may grow to ${size}`}`)
+    return printMount(mount, { volume: volid, size })
   }
   if (sizeBytes < smallestBytes) {
     throw invalid({ [mount.name]: `${formatSize(sizeBytes)} is too small for a file system: take 16M or more, or 0` })

@@ -1,5 +1,6 @@
 /**
- * Makes a volume of a container larger, also while it runs: the image first, then the file system in it.
+ * Makes a volume of a container larger, also while it runs: an image first, then the file system in it; or what a folder
+ * is held to.
  *
  * As of virtual machines this is not taken back but finished. A file system that has not followed its image yet follows
  * at the next start.
@@ -46,7 +47,9 @@ export const resizeVolume = operation<ResizeVolume, ResizeVolumeDeps>('vzresize'
       const volid = volumesIn(config.options).find(({ name }) => name === params.disk)?.volid
       if (volid === undefined) throw missing('disk', params.disk)
       const { sizeBytes: nowBytes, format } = await deps.storage.describe(volid)
-      if (format !== 'raw') throw invalid({ disk: `'${volid}' is a folder, which has no size of its own` })
+      if (format !== 'raw' && nowBytes === 0) {
+        throw invalid({ disk: `'${volid}' is a folder, which has no size of its own` })
+      }
       const isMore = params.size.startsWith('+')
       const sizeBytes = isMore ? nowBytes + parseSize(params.size.slice(1)) : parseSize(params.size)
       if (sizeBytes < nowBytes) {
@@ -54,10 +57,10 @@ export const resizeVolume = operation<ResizeVolume, ResizeVolumeDeps>('vzresize'
           remedy: `Volume ${params.disk} has ${formatSize(nowBytes)}: ask for at least that.`,
         })
       }
-      return { volid, nowBytes, sizeBytes }
+      return { volid, nowBytes, sizeBytes, isImage: format === 'raw' }
     },
   })
-  .step('image', {
+  .step('volume', {
     do: async ({ params, deps, done, log }) => {
       const { volid, nowBytes, sizeBytes } = done.check
       await deps.storage.resize(volid, sizeBytes)
@@ -71,11 +74,13 @@ export const resizeVolume = operation<ResizeVolume, ResizeVolumeDeps>('vzresize'
   .step('file system', {
     do: async ({ params, deps, done, warn }) => {
       const { host, guests, storage } = deps
+      if (!done.check.isImage) return
       const mounted = await guests.mountOf(asVmid(params.vmid), params.disk)
       const { path } = await storage.location(done.check.volid)
       if (mounted === undefined) {
         await checkExt4(host, path)
-        return growExt4(host, path)
+        await growExt4(host, path)
+        return
       }
       try {
         await growExt4(host, await growLoopOf(host, mounted))

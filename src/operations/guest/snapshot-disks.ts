@@ -1,6 +1,6 @@
 /**
  * Snapshots on the disks of one guest, wherever they are open just now: in its QEMU, which is asked, or nowhere, and
- * then the storage does it.
+ * then the storage does it. Some storages do it in either case. Volumes of containers are always the storage's.
  *
  * Who may run beside whom: the caller holds the guest's lock, so a guest neither starts nor stops meanwhile by any
  * task of ours. One that ends by itself is found by looking again.
@@ -38,6 +38,19 @@ export function openAmong(
   return { open, closed: volumes.filter((volid) => open.every((disk) => disk.volid !== volid)) }
 }
 
+/** Whose hands take a snapshot of a disk that is open. */
+export async function takersOf(
+  { storage }: Pick<DiskDeps, 'storage'>,
+  open: readonly OpenDisk[],
+): Promise<{ byGuest: OpenDisk[]; byStorage: OpenDisk[] }> {
+  const [byGuest, byStorage]: [OpenDisk[], OpenDisk[]] = [[], []]
+  for (const disk of open) {
+    const { isTakenOpen } = await storage.snapshots(disk.volid)
+    ;(isTakenOpen ? byStorage : byGuest).push(disk)
+  }
+  return { byGuest, byStorage }
+}
+
 /** Afterwards none of the volumes has the snapshot. Harmless when none had it, and when a volume is gone. */
 export async function dropEverywhere(
   { guests, storage }: DiskDeps,
@@ -45,14 +58,16 @@ export async function dropEverywhere(
   volumes: readonly VolumeId[],
   tag: string,
 ): Promise<void> {
-  const { open, closed } = openAmong(await guests.config(vmid), volumes)
+  const { open, closed } = openAmong(await guests.config(vmid, 'any'), volumes)
+  const { byGuest, byStorage } = await takersOf({ storage }, open)
   if (open.length > 0) {
     await using monitor = await guests.qmp(vmid, 'long')
     await endSave(monitor)
-    const drives = open.map(({ drive }) => drive)
+    const drives = byGuest.map(({ drive }) => drive)
     await dropSnapshot(monitor, drives, tag)
   }
-  for (const volid of closed) await ifThere(async () => (await storage.snapshots(volid)).drop(tag))
+  for (const volid of [...closed, ...byStorage.map((disk) => disk.volid)])
+    await ifThere(async () => (await storage.snapshots(volid)).drop(tag))
 }
 
 /** How many of the volumes have the snapshot. */

@@ -8,21 +8,22 @@ import { MiB } from '#base/bytes.ts'
 import { type Clock, seconds } from '#base/clock.ts'
 import { Fault, invalid, isFault } from '#base/fault.ts'
 import { asVmid, asVolumeId, splitVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
-import { type GuestConfig, isTemplate, type Options, type Snapshot } from '#guests/config.ts'
+import type { GuestConfig, Options, Snapshot } from '#guests/config.ts'
 import { agentOf } from '#guests/qemu/agent.ts'
 import { drivesOf, wishOf } from '#guests/qemu/drive.ts'
 import { memoryMiBOf } from '#guests/qemu/memory.ts'
 import { isOnBus } from '#guests/qemu/state-bus.ts'
 import { foldersOf } from '#guests/qemu/virtiofs.ts'
-import { saveDisks, saveMemory } from '#guests/qemu/snapshot.ts'
+import { disksWithin, saveDisks, saveMemory } from '#guests/qemu/snapshot.ts'
 import { noSnapshots } from '#storage/links.ts'
 import { operation } from '#tasks/operation.ts'
 import { whileFrozen } from '../backup/freeze.ts'
 import { leaveGuest } from '../backup/guest-source.ts'
-import { markFrozen, unmarkFrozen } from '../backup/point-in-time.ts'
+import { holdingProcessors, markFrozen, unmarkFrozen } from '../backup/point-in-time.ts'
 import { aboutOneGuest } from './one-guest.ts'
 import type { DiskDeps } from './resize.ts'
-import { diskVolumes, dropEverywhere, openAmong, volumesOfSnapshot } from './snapshot-disks.ts'
+import { keptOptions, rememberSnapshot, requireNewSnapshot, unrememberSnapshot } from './snapshot-config.ts'
+import { diskVolumes, dropEverywhere, openAmong, takersOf, volumesOfSnapshot } from './snapshot-disks.ts'
 
 export interface SnapshotGuest {
   readonly vmid: number
@@ -46,7 +47,7 @@ export const snapshotGuest = operation<SnapshotGuest, SnapshotDeps>('qmsnapshot'
       const snapshot = await snapshotOf(vmid, config, params, deps)
       const volumes = volumesOfSnapshot(snapshot)
       for (const volid of volumes) await deps.storage.snapshots(volid)
-      const state = snapshot.memory && (await stateVolumeOf(vmid, config.options, params.name, deps))
+      const state = snapshot.memory && (await stateVolumeOf(vmid, snapshot, params.name, deps))
       if (snapshot.memory) await requireRoomForMemory(deps, snapshot.memory.options, state)
       return { snapshot, volumes, state: state ?? null }
     },
@@ -74,20 +75,31 @@ export const snapshotGuest = operation<SnapshotGuest, SnapshotDeps>('qmsnapshot'
       // The configuration knows no snapshot of this name, so one in a disk is a leftover.
       await dropEverywhere(deps, vmid, volumes, params.name)
       const { open, closed } = openAmong(config, volumes)
-      for (const volid of closed) await (await deps.storage.snapshots(volid)).take(params.name)
+      const take = async (volid: VolumeId) => (await deps.storage.snapshots(volid)).take(params.name)
+      for (const volid of closed) await take(volid)
       if (open.length === 0 && !memory?.volume) return
+      const { byGuest, byStorage } = await takersOf(deps, open)
       await using monitor = await deps.guests.qmp(vmid, 'long', signal)
+      const together = async (save: () => Promise<void>) => {
+        if (byStorage.length === 0) return save()
+        const { heldMs } = await holdingProcessors(monitor, async () => {
+          await save()
+          for (const { volid } of byStorage) await take(volid)
+        })
+        log(`the guest was halted for ${heldMs} ms`)
+      }
       if (memory) {
         log(`writing ${memoryMiBOf(memory.options)} MiB of memory, the guest halts meanwhile`)
         const place = { storage: deps.storage, uid: deps.guests.uidOf(vmid) }
-        return await saveMemory(monitor, memory.options, { tag: params.name, volume: memory.volume }, place)
+        const kept = { tag: params.name, volume: memory.volume }
+        return await together(() => saveMemory(monitor, memory.options, kept, place))
       }
       const { isEnabled, freezes } = agentOf(config.running ?? {})
       const isWanted = isEnabled && freezes
       if (isWanted) await markFrozen(monitor)
-      const drives = open.map(({ drive }) => drive)
+      const drives = byGuest.map(({ drive }) => drive)
       const { verdict } = await whileFrozen({ guests: deps.guests, vmid, isWanted }, () =>
-        saveDisks(monitor, drives, params.name),
+        together(() => saveDisks(monitor, drives, params.name)),
       )
       if (isWanted) await unmarkFrozen(monitor)
       if (verdict.state === 'frozen') log(`file systems were frozen for ${verdict.durationMs} ms`)
@@ -96,55 +108,15 @@ export const snapshotGuest = operation<SnapshotGuest, SnapshotDeps>('qmsnapshot'
     undo: async ({ params, deps, done }) => {
       if (!done.check) return
       const vmid = asVmid(params.vmid)
-      // Thaws what a process that died left frozen.
+      // Thaws and resumes what a process that died left still.
       await leaveGuest(deps, vmid)
       await dropEverywhere(deps, vmid, done.check.volumes, params.name)
     },
   })
   .step('config', {
-    do: async ({ params, deps, done }) => {
-      await deps.guests.changeSnapshots(asVmid(params.vmid), ({ options, snapshots }) => ({
-        options: { ...options, parent: params.name },
-        snapshots: { ...snapshots, [params.name]: done.state },
-      }))
-    },
-    undo: async ({ params, deps, done }) => {
-      if (!done.check) return
-      await forgetSnapshot(deps, asVmid(params.vmid), params.name)
-    },
+    do: ({ params, deps, done }) => rememberSnapshot(deps, params, done.state),
+    undo: unrememberSnapshot,
   })
-
-/** Takes the snapshot out of the configuration; those that came after it now follow the one before it. */
-export async function forgetSnapshot({ guests }: Pick<DiskDeps, 'guests'>, vmid: Vmid, name: string): Promise<void> {
-  await guests.changeSnapshots(vmid, ({ options, snapshots }) => {
-    const gone = snapshots[name]
-    if (!gone) return { options, snapshots }
-    const { parent } = gone.options
-    const without = (some: Options): Options => {
-      if (some.parent !== name) return some
-      const { parent: _, ...rest } = some
-      return parent === undefined ? rest : { ...rest, parent }
-    }
-    const others = Object.entries(snapshots).filter(([other]) => other !== name)
-    return {
-      options: without(options),
-      snapshots: Object.fromEntries(others.map(([other, one]) => [other, { ...one, options: without(one.options) }])),
-    }
-  })
-}
-
-/** @throws Fault in PVE's words when the guest can have no snapshot of that name */
-export function requireNewSnapshot(vmid: Vmid, { options, snapshots = {} }: GuestConfig, name: string): void {
-  if (name === 'current') throw new Fault('invalid', `unable to use snapshot name 'current' (reserved name)`)
-  if (isTemplate(options)) throw new Fault('conflict', `you can't take a snapshot if it is a template (VM ${vmid})`)
-  if (snapshots[name]) throw new Fault('conflict', `snapshot name '${name}' already used`)
-}
-
-/** Of a guest's options, what a snapshot keeps: what the guest is made of. */
-function keptOptions(options: Options): Options {
-  const isKept = (name: string) => !/^(unused\d+|lock|description|template)$/.test(name)
-  return Object.fromEntries(Object.entries(options).filter(([name]) => isKept(name)))
-}
 
 async function snapshotOf(
   vmid: Vmid,
@@ -187,23 +159,28 @@ function requireOnlyVolumes(options: Options): void {
   if (other) throw noSnapshots(`Drive ${other.name}`)
 }
 
-/** Memory goes into the first disk, unless it has a volume of its own. */
+/** Memory goes into the first disk that can hold it, unless it has a volume of its own. */
 async function requireRoomForMemory({ storage }: DiskDeps, options: Options, state?: VolumeId): Promise<void> {
-  const place = state ?? diskVolumes(options)[0]?.volid
+  const [within] = disksWithin(options)
+  const place = state ?? diskVolumes(options).find(({ drive }) => drive === within)?.volid
   if (place === undefined) return
   await storage.requireSpace(splitVolumeId(place).storage, memoryMiBOf(options) * MiB, 'the memory of the guest')
 }
 
 /**
- * The volume the memory is to go to, which is not there yet; none where the configuration names no storage.
+ * The volume the memory is to go to, which is not there yet; none where the configuration names no storage and a disk
+ * can hold it.
  * @throws Fault `invalid` when that storage can hold no such thing, `conflict` when the volume is there
  */
 async function stateVolumeOf(
   vmid: Vmid,
-  { vmstatestorage: name }: Options,
+  { options, memory }: Snapshot,
   snapshot: string,
   { storage }: DiskDeps,
 ): Promise<VolumeId | undefined> {
+  const running = memory?.options ?? {}
+  const [first] = disksWithin(running).length === 0 ? diskVolumes(running) : []
+  const name = options.vmstatestorage ?? (first && splitVolumeId(first.volid).storage)
   if (name === undefined) return undefined
   const config = await storage.get(name)
   await storage.requireContent(name, 'images')

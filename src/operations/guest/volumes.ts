@@ -163,7 +163,9 @@ async function formatFor(drive: Drive, name: string, storage: StorageService): P
 /** Every volume that the guest has, has open, or has in a snapshot. */
 export function heldVolumes({ options, running = {}, snapshots = {} }: Omit<GuestConfig, 'digest'>): VolumeId[] {
   const kept = Object.values(snapshots).flatMap((one) => [one.options, one.memory?.options ?? {}])
-  const all = [options, running, ...kept].flatMap((some) =>
+  // What was unused when it started is not open for that.
+  const open = Object.fromEntries(Object.entries(running).filter(([name]) => !name.startsWith('unused')))
+  const all = [options, open, ...kept].flatMap((some) =>
     [...volumesIn(some), ...cloudInitVolumesIn(some), ...mountedVolumesIn(some)].map(({ volid }) => volid),
   )
   const states = Object.values(snapshots).flatMap(({ memory }) => memory?.volume ?? [])

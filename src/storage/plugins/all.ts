@@ -1,11 +1,12 @@
 /** Every kind of storage there is. A new driver is one more line here. */
 import { Fault } from '#base/fault.ts'
 import type { StoragePlugin } from '../plugin.ts'
+import { btrfs } from './btrfs.ts'
 import { dir } from './dir.ts'
 
-export const storageTypes = ['dir'] as const
+export const storageTypes = ['btrfs', 'dir'] as const
 
-const plugins: readonly StoragePlugin[] = [dir]
+const plugins: readonly StoragePlugin[] = [btrfs, dir]
 
 export function pluginOf(type: string): StoragePlugin {
   const plugin = plugins.find((one) => one.type === type)

@@ -5,7 +5,7 @@
  * `rename`, fails when the name is taken: so two who allocate the same name at once cannot both believe
  * they have it, and nobody ever sees half an image.
  */
-import { chmod, chown, lstat, open, rename, rm, rmdir } from 'node:fs/promises'
+import { chmod, chown, lstat, open, rename, rm, rmdir, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { Fault } from '#base/fault.ts'
 import { asVmid, type Vmid } from '#base/ids.ts'
@@ -18,7 +18,7 @@ import { filesIn, newUnfinished } from '../unfinished.ts'
 import { type ImageName, parseVolumeName, printVolumeName, volumeId } from '../volume.ts'
 import { dirLinks, dirSnapshots, parentOfBacking } from './dir-links.ts'
 import { imageFolder, type Layout, makeFolder, makeFoldersFor, PASSABLE, volumePath } from './dir-paths.ts'
-import { factsAt, leaving, linkUnlessTaken, noVolume } from './dir-volumes.ts'
+import { exists, factsAt, leaving, linkUnlessTaken, noVolume } from './dir-volumes.ts'
 
 interface Place {
   readonly layout: Layout
@@ -70,6 +70,17 @@ export function dirImages(
     create: (name, volume) =>
       makeImage(place, name, volume, (unfinished) => linkUnlessTaken(unfinished, path(name), volumeId(storage, name))),
     replace: (name, volume) => makeImage(place, name, volume, (unfinished) => rename(unfinished, path(name))),
+    async rename(name, other) {
+      if (!(await exists(path(name)))) {
+        if (await exists(path(other))) return
+        throw noVolume(storage, name)
+      }
+      await makeFolder(imageFolder(layout, other.vmid), PASSABLE)
+      await linkUnlessTaken(path(name), path(other), volumeId(storage, other))
+      await unlink(path(name))
+      await syncDirectory(dirname(path(other)))
+      await removeIfEmpty(imageFolder(layout, name.vmid))
+    },
     async grow(name, sizeBytes) {
       // Growing looks at nothing behind the image, but the tool would open it.
       await dirLinks(within).layers(name)
@@ -173,13 +184,13 @@ export async function removeIfEmpty(folder: string): Promise<void> {
   }
 }
 
-async function syncFile(path: string): Promise<void> {
+export async function syncFile(path: string): Promise<void> {
   await using file = await open(path, 'r+')
   await file.sync()
 }
 
 /** A guest's user must be able to pass every folder above its disk; QEMU would only say "Permission denied". */
-async function requirePassable(path: string): Promise<void> {
+export async function requirePassable(path: string): Promise<void> {
   for (let folder = dirname(path); folder !== '/'; folder = dirname(folder)) {
     const { mode } = await lstat(folder)
     if ((mode & 0o001) !== 0) continue

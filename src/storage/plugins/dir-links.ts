@@ -34,6 +34,7 @@ export function dirLinks(place: Place): ImageLinks {
   const { layout, storage, host } = place
   const path = (name: ParentName) => volumePath(layout, { kind: 'image', ...name })
   return {
+    nameOf: (name, { vmid, base, format }) => ({ ...name, format: 'qcow2', parent: { vmid, base, format } }),
     layers: (name) => layersOf(place, name),
     async link(name, parent) {
       await layersOf(place, await frozen(place, parent))

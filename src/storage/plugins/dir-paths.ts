@@ -79,7 +79,9 @@ export function datastoreFolder({ root }: Layout): string {
 /** Path of a volume. Safe because a parsed name holds neither slash nor leading dot. */
 export function volumePath(layout: Layout, name: StoredName): string {
   if (name.kind === 'file') return join(fileFolder(layout, name.content), name.file)
-  return join(imageFolder(layout, name.vmid), `${name.base}.${name.kind === 'tree' ? 'subvol' : name.format}`)
+  const isOverlay = name.kind === 'tree' && name.parent !== undefined
+  const ending = name.kind === 'image' ? name.format : isOverlay ? 'overlay' : 'subvol'
+  return join(imageFolder(layout, name.vmid), `${name.base}.${ending}`)
 }
 
 /** Folders below the root that some content needs, parents first, with their modes. */

@@ -8,18 +8,19 @@
  * Trees are removed by `rm`, which follows no link on its way: what lies in them was written by guests.
  */
 import { chmod, lstat, mkdir, rename } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { dirname, join } from 'node:path'
 import { systemClock } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
-import type { Vmid } from '#base/ids.ts'
-import { asVmid } from '#base/ids.ts'
+import { asVmid, type Vmid } from '#base/ids.ts'
 import { asFileFault, codeOf, syncDirectory } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
-import type { TreePart, VolumeFacts } from '../plugin.ts'
+import { removeTree } from '#host/remove-tree.ts'
+import type { TreeLinks, TreePart, VolumeFacts } from '../plugin.ts'
 import { filesIn, newUnfinishedFolder } from '../unfinished.ts'
 import { parseVolumeName, type TreeName, volumeId } from '../volume.ts'
 import { removeIfEmpty } from './dir-images.ts'
 import { imageFolder, type Layout, makeFolder, makeFoldersFor, PASSABLE, volumePath } from './dir-paths.ts'
+import { dirTreeLinks, isBasedAsNamed, linkedPath, parentOf } from './dir-tree-links.ts'
 import { exists, hiddenPath, noVolume } from './dir-volumes.ts'
 
 interface Place {
@@ -32,46 +33,58 @@ interface Place {
 const RESERVED = 0o000
 /** Between taking a name and giving it its content nothing is waited for. */
 const reservedMs = 10_000
-const removalLimitMs = 30 * 60_000
 
-export function dirTrees({ layout, storage, host }: Place): TreePart {
+export function dirTrees({ layout, storage, host }: Place): TreePart & { readonly links: TreeLinks } {
   const path = (name: TreeName) => volumePath(layout, name)
   const aside = (name: TreeName, mark: string) => hiddenPath(path(name), 'gone', mark)
-  const discard = async (place: string) => {
-    await host.run(['rm', '-rf', '--one-file-system', '--', place], { timeoutMs: removalLimitMs })
+  const create = async (name: TreeName, fill: (path: string) => Promise<void>) => {
+    const folder = imageFolder(layout, name.vmid)
+    await makeFoldersFor(layout, 'images')
+    await makeFolder(folder, PASSABLE)
+    const unfinished = await newUnfinishedFolder(folder, '.subvol')
+    try {
+      await fill(unfinished)
+      if (await exists(name.parent ? volumePath(layout, withoutParent(name)) : linkedPath(layout, name))) {
+        throw new Fault('conflict', `volume '${volumeId(storage, name)}' already exists`)
+      }
+      await reserve(path(name), volumeId(storage, name))
+      await rename(unfinished, path(name))
+    } catch (cause) {
+      throw asFileFault(cause, path(name))
+    } finally {
+      await removeTree(host, unfinished)
+      await removeIfEmpty(folder)
+    }
+    await syncDirectory(folder)
   }
   return {
     path,
+    create,
+    links: dirTreeLinks({ layout, storage, make: create }),
     list: (vmid) => listTrees(layout, vmid),
     async describe(name) {
-      const facts = await treeFacts(path(name), name)
+      const facts = (await isBasedAsNamed(path(name), name)) ? await treeFacts(path(name), name) : undefined
       if (!facts) throw noVolume(storage, name)
       return facts
-    },
-    async create(name, fill) {
-      const folder = imageFolder(layout, name.vmid)
-      await makeFoldersFor(layout, 'images')
-      await makeFolder(folder, PASSABLE)
-      const unfinished = await newUnfinishedFolder(folder, '.subvol')
-      try {
-        await fill(unfinished)
-        await reserve(path(name), volumeId(storage, name))
-        await rename(unfinished, path(name))
-      } catch (cause) {
-        throw asFileFault(cause, path(name))
-      } finally {
-        await discard(unfinished)
-        await removeIfEmpty(folder)
-      }
-      await syncDirectory(folder)
     },
     async remove(name) {
       if (!(await exists(path(name)))) return false
       const gone = await newUnfinishedFolder(dirname(path(name)), '.subvol')
       await rename(path(name), gone)
-      await discard(gone)
+      await removeTree(host, gone)
       await removeIfEmpty(dirname(path(name)))
       return true
+    },
+    async rename(name, other) {
+      if (!(await treeFacts(path(name), name))) {
+        if (await treeFacts(path(other), other)) return
+        throw noVolume(storage, name)
+      }
+      await makeFolder(imageFolder(layout, other.vmid), PASSABLE)
+      await reserve(path(other), volumeId(storage, other))
+      await rename(path(name), path(other))
+      await syncDirectory(dirname(path(other)))
+      await removeIfEmpty(dirname(path(name)))
     },
     async setAside(name, mark) {
       if (await exists(aside(name, mark))) return
@@ -86,10 +99,31 @@ export function dirTrees({ layout, storage, host }: Place): TreePart {
       await syncDirectory(dirname(path(name)))
     },
     async erase(name, mark) {
-      await discard(aside(name, mark))
+      await removeTree(host, aside(name, mark))
       await removeIfEmpty(dirname(path(name)))
     },
   }
+}
+
+function withoutParent({ kind, vmid, base }: TreeName): TreeName {
+  return { kind, vmid, base }
+}
+
+/** Names somebody took and was killed before anything had them. Returns what it removed. */
+export async function sweepReserved(folder: string): Promise<string[]> {
+  const swept: string[] = []
+  for (const file of await filesIn(folder)) {
+    const path = join(folder, file)
+    if (!isTreeFile(file) || !(await exists(path)) || !isReserved((await lstat(path)).mode)) continue
+    if (!(await isLeftOver(path))) continue
+    await removeIfEmpty(path)
+    swept.push(file)
+  }
+  return swept
+}
+
+function isTreeFile(file: string): boolean {
+  return /\.(?:subvol|overlay)$/.test(file)
 }
 
 /** @throws Fault `conflict` when there is such a volume */
@@ -118,13 +152,20 @@ async function listTrees(layout: Layout, vmid?: Vmid): Promise<VolumeFacts<TreeN
   const folders = vmid === undefined ? await filesIn(imageFolder(layout)) : [`${vmid}`]
   const found: VolumeFacts<TreeName>[] = []
   for (const owner of folders.filter((folder) => /^[1-9]\d{2,8}$/.test(folder)).map(asVmid)) {
-    for (const file of await filesIn(imageFolder(layout, owner))) {
-      const name = treeNamed(`${owner}/${file}`)
+    for (const file of (await filesIn(imageFolder(layout, owner))).filter(isTreeFile)) {
+      const name = await nameAt(layout, owner, file)
       const facts = name && (await treeFacts(volumePath(layout, name), name))
       if (facts) found.push(facts)
     }
   }
   return found
+}
+
+async function nameAt(layout: Layout, owner: Vmid, file: string): Promise<TreeName | undefined> {
+  const name = treeNamed(`${owner}/${file.replace(/\.overlay$/, '.subvol')}`)
+  if (!name || file.endsWith('.subvol')) return name
+  const parent = await parentOf(linkedPath(layout, name))
+  return parent && { ...name, parent }
 }
 
 function treeNamed(text: string): TreeName | undefined {

@@ -1,17 +1,19 @@
 /** `/nodes/{node}/lxc/{vmid}/config`: what a container is made of. */
 import { asVmid } from '#base/ids.ts'
-import { Fault, missing } from '#base/fault.ts'
+import { Fault } from '#base/fault.ts'
 import { splitList } from '#base/schema/formats.ts'
 import { boolean, nothing, optional, string } from '#base/schema/schema.ts'
 import { configDigest } from '#base/schema/standard.ts'
 import type { ConfigChange } from '#guests/config.ts'
 import { optionParams, optionsFrom, optionsToReply } from '#guests/lxc/options.ts'
 import { configureContainer } from '#operations/guest/configure-container.ts'
+import { requireSnapshot } from '#operations/guest/snapshot-config.ts'
 import { check, checkAny } from '#rest/endpoint.ts'
 import { containerConfigOf, containerConfigReply, pendingOf, pendingReply } from '#views/guest-config.ts'
 import type { Call } from '../../call.ts'
 import { endpoint } from '../../call.ts'
 import { guestAt } from '../qemu/at.ts'
+import { snapshotReply } from '../snapshots.ts'
 import { optionRightsSay, requireRoot, rightsToDelete, rightsToSet } from './rights.ts'
 
 const mayAudit = check('VM.Audit', '/vms/{vmid}')
@@ -49,9 +51,8 @@ export const configEndpoints = [
     async handle({ vmid, current, snapshot }, { services }) {
       const config = await services.guests.config(asVmid(vmid), 'lxc')
       if (snapshot === undefined) return containerConfigOf(config, { current })
-      const kept = config.snapshots?.[snapshot]
-      if (!kept) throw missing('snapshot', snapshot)
-      return { ...optionsToReply(kept.options), digest: config.digest }
+      const kept = requireSnapshot(config, snapshot)
+      return { ...snapshotReply(optionsToReply, kept), digest: config.digest }
     },
   }),
   endpoint({

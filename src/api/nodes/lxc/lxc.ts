@@ -4,6 +4,7 @@ import { configEndpoints } from './config.ts'
 import { containerConsoleEndpoints } from './consoles.ts'
 import { containerGuestEndpoints } from './guests.ts'
 import { interfaceEndpoints } from './interfaces.ts'
+import { containerSnapshotEndpoints } from './snapshots.ts'
 import { statusEndpoints } from './status.ts'
 import { volumeEndpoints } from './volumes.ts'
 
@@ -14,5 +15,6 @@ export const containerEndpoints = [
   ...interfaceEndpoints,
   ...volumeEndpoints,
   ...cloneEndpoints,
+  ...containerSnapshotEndpoints,
   ...containerConsoleEndpoints,
 ]

@@ -14,7 +14,7 @@ import type { Call } from '../../call.ts'
 import { endpoint } from '../../call.ts'
 import { diskNames, guestAt } from './at.ts'
 import { mappingsIn } from './rights.ts'
-import { snapshotName } from './snapshots.ts'
+import { snapshotName } from '../snapshots.ts'
 
 export const cloneEndpoints = [
   endpoint({
@@ -87,7 +87,10 @@ export const cloneEndpoints = [
     cli: { command: ['vm', 'feature'], positional: ['vmid', 'feature'], examples: ['vm feature 100 snapshot'] },
     async handle(params, { services }) {
       const config = await services.guests.config(asVmid(params.vmid))
-      const has = await hasFeature(services.storage, config, params.feature, params.snapname)
+      const has = await hasFeature(services.storage, config, {
+        feature: params.feature,
+        snapshot: params.snapname,
+      })
       return { hasFeature: has, nodes: has ? [services.settings.node] : [] }
     },
   }),

@@ -1,6 +1,6 @@
 /** `/nodes/{node}/qemu/{vmid}/config`: what a virtual machine is made of. */
 import { asVmid } from '#base/ids.ts'
-import { Fault, missing } from '#base/fault.ts'
+import { Fault } from '#base/fault.ts'
 import { splitList } from '#base/schema/formats.ts'
 import { boolean, integer, nothing, optional, string } from '#base/schema/schema.ts'
 import { configDigest, storageId, upid } from '#base/schema/standard.ts'
@@ -8,15 +8,16 @@ import { withPasswordHashed } from '#guests/cloud-init/password.ts'
 import type { ConfigChange } from '#guests/config.ts'
 import { requireConfidential } from '#guests/qemu/confidential.ts'
 import { requireKnownMachine } from '#guests/qemu/known-machine.ts'
-import { optionParams, optionsFrom } from '#guests/qemu/options.ts'
+import { optionParams, optionsFrom, optionsToReply } from '#guests/qemu/options.ts'
 import { configureGuest } from '#operations/guest/configure.ts'
+import { requireSnapshot } from '#operations/guest/snapshot-config.ts'
 import { check, checkAny } from '#rest/endpoint.ts'
 import { configOf, configReply, pendingOf, pendingReply } from '#views/guest-config.ts'
 import type { Call } from '../../call.ts'
 import { endpoint } from '../../call.ts'
 import { guestAt, skiplock } from './at.ts'
 import { optionRightsSay, requireRoot, rightsToDelete, rightsToSet } from './rights.ts'
-import { snapshotReply } from './snapshots.ts'
+import { snapshotReply } from '../snapshots.ts'
 
 const mayAudit = check('VM.Audit', '/vms/{vmid}')
 const kinds = ['Disk', 'CDROM', 'CPU', 'Memory', 'Network', 'HWType', 'Options', 'Cloudinit']
@@ -74,9 +75,8 @@ export const configEndpoints = [
     async handle({ vmid, current, snapshot }, { services }) {
       const config = await services.guests.config(asVmid(vmid))
       if (snapshot === undefined) return configOf(config, { current })
-      const kept = config.snapshots?.[snapshot]
-      if (!kept) throw missing('snapshot', snapshot)
-      return { ...snapshotReply(kept), digest: config.digest }
+      const kept = requireSnapshot(config, snapshot)
+      return { ...snapshotReply(optionsToReply, kept), digest: config.digest }
     },
   }),
   endpoint({
