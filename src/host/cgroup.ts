@@ -12,7 +12,7 @@
 import { mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { waitFor } from '#base/clock.ts'
-import { Fault } from '#base/fault.ts'
+import { Fault, isFault } from '#base/fault.ts'
 import type { Controller, GroupLimits, LimitFile } from './cgroup-limits.ts'
 import { countsSwap, limitFiles } from './cgroup-limits.ts'
 import { codeOf, readIfPresent } from './files.ts'
@@ -226,10 +226,19 @@ export class Cgroups {
         await this.#freeze(name, true)
         for (const pid of pids) killPid(pid)
         await this.#freeze(name, false)
-        return false
+        return this.#isEmptySoon(name)
       },
       { what: `end of all processes of the control group '${name}'`, timeoutMs: 30_000, everyMs: 10 },
     )
+  }
+
+  /** Those who were killed have to get through the kernel's own tidying up, which halting them again would lengthen. */
+  async #isEmptySoon(name: string): Promise<boolean> {
+    const isEmpty = async () => (await this.processes(name)).length === 0
+    return waitFor(isEmpty, { what: 'their end', timeoutMs: 100, everyMs: 2 }).catch((fault: unknown) => {
+      if (isFault(fault, 'timeout')) return false
+      throw fault
+    })
   }
 
   /**
@@ -239,13 +248,16 @@ export class Cgroups {
   async removeGroup(name: string): Promise<void> {
     const { layout } = this
     const others = layout.version === 'v1' ? (layout.others ?? []) : []
-    for (const directory of [...this.#directories(name), ...others.map((tree) => join(tree, name))]) {
-      await waitFor(async () => isRemoved(directory), {
+    const directories = [...this.#directories(name), ...others.map((tree) => join(tree, name))]
+    const removal = (directory: string) =>
+      waitFor(async () => isRemoved(directory), {
         what: `removal of the control group '${directory}', which still has processes`,
         timeoutMs: 10_000,
         everyMs: 10,
       })
-    }
+    // Together: one that cannot be removed does not keep the others.
+    const ends = await Promise.allSettled(directories.map(removal))
+    for (const end of ends) if (end.status === 'rejected') throw end.reason
   }
 
   /** Names of the groups directly below `parent`. */

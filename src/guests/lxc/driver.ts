@@ -51,7 +51,7 @@ import { useOf } from './use.ts'
 import { closeVolumes, mountsDirOf, openVolumes } from './volumes.ts'
 
 const startLimitMs = 60_000
-/** How long LXC may take to clear up after a container whose init is gone. */
+/** How long the kernel may take to put away a process that was killed. */
 const endLimitMs = 10_000
 const startLog = 'lxc.log'
 
@@ -225,16 +225,9 @@ export class LxcDriver implements GuestDriver {
   /** Ends it at once, with all that runs inside, and cleans up. */
   async stop(vmid: Vmid): Promise<void> {
     const { process: monitor } = await this.requireRunning(vmid)
-    const cgroups = await this.#groups()
-    // With its init everything inside goes; the monitor then puts away what it made.
-    await cgroups.killAll(this.#innerGroupOf(vmid))
-    try {
-      await untilGone(monitor, endLimitMs)
-    } catch (fault) {
-      if (!isFault(fault, 'timeout')) throw fault
-      this.#needs.log.warn(`the monitor of CT ${vmid} did not end and is killed`)
-      await cgroups.killAll(this.groupOf(vmid))
-    }
+    // The monitor with the rest: what it would put away, slowly, is cleaned up here as after a monitor that died.
+    await (await this.#groups()).killAll(this.groupOf(vmid))
+    await untilGone(monitor, endLimitMs)
     await this.reap(vmid, { waits: true })
   }
 
@@ -315,9 +308,11 @@ export class LxcDriver implements GuestDriver {
     const { host, settings, network } = this.#needs
     const cgroups = await this.#groups()
     await cgroups.killAll(this.groupOf(vmid))
-    await cgroups.removeGroup(this.groupOf(vmid))
-    await network.unplug({ vmid, ...(netns === undefined ? {} : { netns }) })
-    await closeVolumes({ host, runDir: settings.runDir }, vmid)
+    await allDone([
+      cgroups.removeGroup(this.groupOf(vmid)),
+      network.unplug({ vmid, ...(netns === undefined ? {} : { netns }) }),
+      closeVolumes({ host, runDir: settings.runDir }, vmid),
+    ])
     await removeLocks(this.#placeOf(vmid))
     await keepLogs(this.runDirOf(vmid))
   }
@@ -349,9 +344,14 @@ async function makeRunDir(runDir: string): Promise<void> {
   await mkdir(runDir, { mode: 0o711 })
 }
 
+/** Waits for all of them, also when one fails. */
+async function allDone(tasks: readonly Promise<void>[]): Promise<void> {
+  for (const end of await Promise.allSettled(tasks)) if (end.status === 'rejected') throw end.reason
+}
+
 /** @throws Fault `timeout` */
 async function untilGone({ pid, startTime }: ProcessName, timeoutMs: number): Promise<void> {
-  await waitFor(async () => !(await isAlive(pid, startTime)), { what: `end of process ${pid}`, timeoutMs, everyMs: 5 })
+  await waitFor(async () => !(await isAlive(pid, startTime)), { what: `end of process ${pid}`, timeoutMs, everyMs: 2 })
 }
 
 function netnsOf(record: RunRecord | 'unreadable'): string | undefined {
