@@ -11,3 +11,8 @@ const timeoutMs = 30 * 60_000
 export async function removeTree(host: Host, path: string, signal?: AbortSignal): Promise<void> {
   await host.run(['rm', '--recursive', '--force', '--one-file-system', '--', path], { timeoutMs, signal })
 }
+
+/** Removes what is in a directory, which stays: something may be mounted there. @throws Fault `failed` */
+export async function emptyTree(host: Host, path: string): Promise<void> {
+  await host.run(['find', path, '-xdev', '-mindepth', '1', '-delete'], { timeoutMs })
+}

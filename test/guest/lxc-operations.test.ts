@@ -92,7 +92,7 @@ suite('operations on containers', { timeout: 300_000 }, () => {
       const options = { rootfs: 'local:0', mp0: 'local:0,mp=/srv', memory: '64', hostname: 'x', unprivileged: '1' }
       return {
         params: { vmid: 101, template: archive, options },
-        deps: { ...world, host, random: systemRandom, pools },
+        deps: { ...world, host, random: systemRandom, pools, templateTrees: { fill: unpackTemplate } },
         look: everythingButMacs,
         ...own,
       }
