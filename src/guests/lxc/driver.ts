@@ -24,7 +24,7 @@ import {
   startContainer,
   tellToShutDown,
 } from '#host/lxc.ts'
-import { ensureLxcfs, servedFiles, servedProcessors } from '#host/lxcfs.ts'
+import { ensureLxcfs, lxcfsHasDied, servedFiles, servedProcessors } from '#host/lxcfs.ts'
 import type { Argv } from '#host/host.ts'
 import { isAlive, startTimeOf } from '#host/proc.ts'
 import { onlineProcessors } from '#host/topology.ts'
@@ -166,7 +166,7 @@ export class LxcDriver implements GuestDriver {
     const cgroups = await this.#groups()
     const { files, unkept } = cgroups.limitsAsFiles(groupLimitsOf(options))
     if (unkept.length > 0) log.warn(`this machine cannot keep some limits of CT ${vmid}`, { limits: unkept })
-    const { target } = await ensureLxcfs(host, join(settings.runDir, 'lxcfs'))
+    const { target } = await this.#ensureLxcfs()
     const cores = coresOf(options)
     return containerConf(options, {
       vmid,
@@ -185,6 +185,23 @@ export class LxcDriver implements GuestDriver {
         root: rootOf(options),
       }),
     })
+  }
+
+  async #ensureLxcfs() {
+    const { host, settings } = this.#needs
+    const group = { cgroups: await this.#groups(), name: `hakobune-${settings.instance}/lxcfs` }
+    return ensureLxcfs(host, { directory: this.#lxcfsDir, group })
+  }
+
+  get #lxcfsDir(): string {
+    return join(this.#needs.settings.runDir, 'lxcfs')
+  }
+
+  /** Starts what serves containers again when it has died. @returns whether it had */
+  async keepServed(): Promise<boolean> {
+    if (!(await lxcfsHasDied(this.#lxcfsDir))) return false
+    await this.#ensureLxcfs()
+    return true
   }
 
   /** Processors the fewest other containers are held to. */
@@ -224,9 +241,10 @@ export class LxcDriver implements GuestDriver {
 
   /** Ends it at once, with all that runs inside, and cleans up. */
   async stop(vmid: Vmid): Promise<void> {
-    const { process: monitor } = await this.requireRunning(vmid)
+    const { process: monitor, netns } = await this.requireRunning(vmid)
+    const cgroups = await this.#groups()
     // The monitor with the rest: what it would put away, slowly, is cleaned up here as after a monitor that died.
-    await (await this.#groups()).killAll(this.groupOf(vmid))
+    await allDone([cgroups.killAll(this.groupOf(vmid)), this.#unplug(vmid, netns)])
     await untilGone(monitor, endLimitMs)
     await this.reap(vmid, { waits: true })
   }
@@ -305,16 +323,20 @@ export class LxcDriver implements GuestDriver {
   }
 
   async #cleanUp(vmid: Vmid, netns: string | undefined): Promise<void> {
-    const { host, settings, network } = this.#needs
+    const { host, settings } = this.#needs
     const cgroups = await this.#groups()
     await cgroups.killAll(this.groupOf(vmid))
     await allDone([
       cgroups.removeGroup(this.groupOf(vmid)),
-      network.unplug({ vmid, ...(netns === undefined ? {} : { netns }) }),
+      this.#unplug(vmid, netns),
       closeVolumes({ host, runDir: settings.runDir }, vmid),
     ])
     await removeLocks(this.#placeOf(vmid))
     await keepLogs(this.runDirOf(vmid))
+  }
+
+  #unplug(vmid: Vmid, netns = ''): Promise<void> {
+    return this.#needs.network.unplug({ vmid, ...(netns === '' ? {} : { netns }) })
   }
 
   async forget(vmid: Vmid): Promise<void> {

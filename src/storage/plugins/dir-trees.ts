@@ -38,6 +38,7 @@ export function dirTrees({ layout, storage, host }: Place): TreePart {
   const path = (name: TreeName) => volumePath(layout, name)
   const aside = (name: TreeName, mark: string) => hiddenPath(path(name), 'gone', mark)
   const discard = async (place: string) => {
+    if (!(await exists(place))) return
     await host.run(['rm', '-rf', '--one-file-system', '--', place], { timeoutMs: removalLimitMs })
   }
   return {
