@@ -41,7 +41,8 @@ export interface LxcfsWish {
 /** Sees to it that it is served in `directory`. @throws Fault `missing` when it is not installed, `timeout` */
 export async function ensureLxcfs(host: Host, { directory, group }: LxcfsWish): Promise<Lxcfs> {
   const target = targetIn(directory)
-  if (await isServed(target)) return { target }
+  const isThere = async () => (await isServed(target)) && !(await lxcfsHasDied(directory))
+  if (await isThere()) return { target }
   // Of one that died the mount stays, and answers nothing.
   if ((await mountPoints()).includes(target)) await host.run(['umount', '-l', target], { okCodes: [0, 32] })
   await makeDirectory(directory)
@@ -56,8 +57,6 @@ export async function ensureLxcfs(host: Host, { directory, group }: LxcfsWish): 
   )
   await group.cgroups.createGroup(group.name, { memoryBytes: mostMemory, pids: mostThreads })
   await group.cgroups.addProcess(group.name, pid)
-  // It says which process it is only after it is mounted.
-  const isThere = async () => (await isServed(target)) && !(await lxcfsHasDied(directory))
   await waitFor(isThere, { what: `lxcfs on '${target}'`, timeoutMs: startLimitMs, everyMs: 5 })
   return { target }
 }
@@ -74,6 +73,7 @@ function targetIn(directory: string): string {
   return join(directory, 'fs')
 }
 
+/** The kernel also remembers for a second what one that has died had answered. */
 async function isServed(target: string): Promise<boolean> {
   return stat(join(target, 'proc/meminfo')).then(
     (found) => found.isFile(),
