@@ -15,6 +15,7 @@ import { waitFor } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import type { Controller, GroupLimits, LimitFile } from './cgroup-limits.ts'
 import { countsSwap, limitFiles } from './cgroup-limits.ts'
+import { childrenOf, isRemoved, pidsBelow, unlessGone } from './cgroup-tree.ts'
 import { codeOf, readIfPresent } from './files.ts'
 
 export interface GroupCounters {
@@ -342,11 +343,12 @@ async function enableControllers(
 ): Promise<Controller[]> {
   const offered = (await readIfPresent(join(directory, 'cgroup.controllers')))?.trim().split(' ') ?? []
   const enabled: Controller[] = wanted.filter((name) => name === 'freezer')
-  for (const name of wanted) {
+  // Without `io` nothing counts what is read and written; without `cpuset` nobody is held to some processors.
+  for (const name of [...wanted, 'io', 'cpuset'] as const) {
     if (!offered.includes(name)) continue
     try {
       await writeFile(join(directory, 'cgroup.subtree_control'), `+${name}`)
-      enabled.push(name)
+      if (name !== 'io' && name !== 'cpuset') enabled.push(name)
     } catch (cause) {
       // EBUSY: processes live in this very group, which v2 forbids beside controllers below it.
       if (!['EBUSY', 'EACCES', 'EPERM', 'EOPNOTSUPP'].includes(codeOf(cause) ?? '')) throw cause
@@ -356,41 +358,10 @@ async function enableControllers(
   return enabled.includes('freezer') ? enabled : [...enabled, 'freezer']
 }
 
-async function pidsBelow(directory: string): Promise<number[]> {
-  const own = ((await readIfPresent(join(directory, 'cgroup.procs'))) ?? '').split('\n').filter(Boolean).map(Number)
-  const below = await Promise.all((await childrenOf(directory)).map((name) => pidsBelow(join(directory, name))))
-  return [...own, ...below.flat()]
-}
-
-async function childrenOf(directory: string): Promise<string[]> {
-  try {
-    const entries = await readdir(directory, { withFileTypes: true })
-    return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name)
-  } catch (cause) {
-    unlessGone(cause)
-    return []
-  }
-}
-
-async function isRemoved(directory: string): Promise<boolean> {
-  for (const child of await childrenOf(directory)) if (!(await isRemoved(join(directory, child)))) return false
-  try {
-    await rmdir(directory)
-  } catch (cause) {
-    if (codeOf(cause) === 'EBUSY' || codeOf(cause) === 'ENOTEMPTY') return false
-    unlessGone(cause)
-  }
-  return true
-}
-
 function killPid(pid: number): void {
   try {
     process.kill(pid, 'SIGKILL')
   } catch (cause) {
     if (codeOf(cause) !== 'ESRCH') throw cause
   }
-}
-
-function unlessGone(cause: unknown): void {
-  if (codeOf(cause) !== 'ENOENT' && codeOf(cause) !== 'ENODEV') throw cause
 }
