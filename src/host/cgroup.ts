@@ -26,7 +26,6 @@ export interface GroupCounters {
   readonly diskReadBytes: number
   readonly diskWriteBytes: number
   readonly cpuSeconds: number | undefined
-  readonly processes: number
 }
 
 /** Where the groups live: per controller (v1), or one tree and the controllers that work in it (v2). */
@@ -190,7 +189,6 @@ export class Cgroups {
       swapBytes: Number(swap ?? 0),
       ...(await this.#diskBytes(name)),
       cpuSeconds: cpu === undefined ? undefined : micros / 1_000_000,
-      processes: (await this.processes(name)).length,
     }
   }
 
