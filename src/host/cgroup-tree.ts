@@ -1,7 +1,6 @@
 /**
  * Walking through control groups, down to the last one. Whoever is in a group may have made others below it, of any
- * kind and as deep as memory goes, so no path is put together that could become longer than paths may be: each group is
- * reached from the open one above it.
+ * kind and as deep as memory goes; where a path could become longer than paths may be, the way goes on from an open group.
  */
 import { constants } from 'node:fs'
 import { open, readdir, rmdir } from 'node:fs/promises'
@@ -47,7 +46,11 @@ export function unlessGone(cause: unknown): void {
   if (codeOf(cause) !== 'ENOENT' && codeOf(cause) !== 'ENODEV') throw cause
 }
 
+/** Long before a path, with the longest name added to it, is too long. */
+const longPath = 2_000
+
 async function openGroup(directory: string) {
+  if (directory.length < longPath) return { path: directory, [Symbol.asyncDispose]: async () => {} }
   try {
     const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY)
     return { path: `/proc/self/fd/${handle.fd}`, [Symbol.asyncDispose]: () => handle.close() }

@@ -225,19 +225,12 @@ export class Cgroups {
         await this.#freeze(name, true)
         for (const pid of pids) killPid(pid)
         await this.#freeze(name, false)
-        return this.#isEmptySoon(name)
+        // They have to get through the kernel's own tidying up, which halting them again would lengthen.
+        await goneSoon(pids)
+        return false
       },
-      { what: `end of all processes of the control group '${name}'`, timeoutMs: 30_000, everyMs: 10 },
+      { what: `end of all processes of the control group '${name}'`, timeoutMs: 30_000, everyMs: 2 },
     )
-  }
-
-  /** Those who were killed have to get through the kernel's own tidying up, which halting them again would lengthen. */
-  async #isEmptySoon(name: string): Promise<boolean> {
-    const isEmpty = async () => (await this.processes(name)).length === 0
-    return waitFor(isEmpty, { what: 'their end', timeoutMs: 100, everyMs: 2 }).catch((fault: unknown) => {
-      if (isFault(fault, 'timeout')) return false
-      throw fault
-    })
   }
 
   /**
@@ -354,6 +347,22 @@ async function enableControllers(
   }
   // Freezing is no controller in v2: every group can do it.
   return enabled.includes('freezer') ? enabled : [...enabled, 'freezer']
+}
+
+/** Waits a moment for these to be gone. */
+async function goneSoon(pids: readonly number[]): Promise<void> {
+  const areGone = () => !pids.some(isThere)
+  await waitFor(areGone, { what: 'their end', timeoutMs: 200, everyMs: 2 }).catch((fault: unknown) => {
+    if (!isFault(fault, 'timeout')) throw fault
+  })
+}
+
+function isThere(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
 }
 
 function killPid(pid: number): void {
