@@ -17,6 +17,7 @@ import type { Controller, GroupLimits, LimitFile } from './cgroup-limits.ts'
 import { countsSwap, limitFiles } from './cgroup-limits.ts'
 import { childrenOf, isRemoved, pidsBelow, unlessGone } from './cgroup-tree.ts'
 import { codeOf, readIfPresent } from './files.ts'
+import { statOf } from './proc.ts'
 
 export interface GroupCounters {
   readonly memoryBytes: number | undefined
@@ -351,18 +352,18 @@ async function enableControllers(
 
 /** Waits a moment for these to be gone. */
 async function goneSoon(pids: readonly number[]): Promise<void> {
-  const areGone = () => !pids.some(isThere)
+  const areGone = async () => {
+    for (const pid of pids) if (!hasEnded((await statOf(pid))?.state)) return false
+    return true
+  }
   await waitFor(areGone, { what: 'their end', timeoutMs: 200, everyMs: 2 }).catch((fault: unknown) => {
     if (!isFault(fault, 'timeout')) throw fault
   })
 }
 
-function isThere(pid: number): boolean {
-  try {
-    return process.kill(pid, 0)
-  } catch {
-    return false
-  }
+/** One that has ended may stay for as long as its parent does not ask how. */
+function hasEnded(state = 'X'): boolean {
+  return 'ZX'.includes(state)
 }
 
 function killPid(pid: number): void {
