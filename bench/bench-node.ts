@@ -39,10 +39,12 @@ export interface BenchNodeOptions {
   readonly guests?: number
   /** A module for the daemon to load first. */
   readonly preload?: string
+  /** Where its state is kept. Default: /var/tmp. */
+  readonly place?: string
 }
 
-export async function benchNode({ guests = 0, preload }: BenchNodeOptions = {}): Promise<BenchNode> {
-  const settings = await freshSettings()
+export async function benchNode({ guests = 0, preload, place }: BenchNodeOptions = {}): Promise<BenchNode> {
+  const settings = await freshSettings(place)
   await using undo = new AsyncDisposableStack()
   undo.defer(() => takeDown({ settings, host: machine() }).then(() => {}))
   await configureGuests(settings, guests)
@@ -130,9 +132,9 @@ function frontOf(daemonPid: number): number {
   return Number(children.find(isFront))
 }
 
-async function freshSettings(): Promise<Settings> {
+async function freshSettings(place = '/var/tmp'): Promise<Settings> {
   const instance = freshInstance('b')
-  const stateDir = mkdtempSync(`/var/tmp/hako-${instance}-`)
+  const stateDir = mkdtempSync(join(place, `hako-${instance}-`))
   await chmod(stateDir, 0o711)
   mkdirSync('/run/hakobune-bench', { recursive: true, mode: 0o711 })
   return {

@@ -4,10 +4,10 @@
  *
  *   node bench/memory.ts [guests]
  */
-import { readFileSync } from 'node:fs'
 import { systemClock, waitFor } from '#base/clock.ts'
 import { benchNode } from './bench-node.ts'
 import { row, table } from './figures.ts'
+import { memoryOf } from './process.ts'
 
 const [guests = 200] = process.argv.slice(2).map(Number)
 /** A process at rest gives memory back after a while; this is when it is looked at. */
@@ -40,12 +40,4 @@ async function figures(when: string): Promise<string[]> {
     [`daemon ${when}`, node.daemonPid],
     [`front ${when}`, node.frontPid],
   ].map(([name, pid]) => row(String(name), ...memoryOf(Number(pid))))
-}
-
-function memoryOf(pid: number): string[] {
-  const status = readFileSync(`/proc/${pid}/status`, 'utf8')
-  return ['VmRSS', 'RssAnon', 'VmHWM'].map((name) => {
-    const kib = Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)?.[1])
-    return (kib / 1024).toFixed(1)
-  })
 }

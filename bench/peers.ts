@@ -54,16 +54,18 @@ async function end(child: ChildProcess, signal: NodeJS.Signals = 'SIGTERM'): Pro
 export interface Lxd extends Peer {
   /** Body of the reply, over a connection that is kept. */
   readonly get: (path: string) => Promise<Buffer>
+  /** Calls what LXD does in the background and waits for its end, over the same connection; resolves with what came of it. */
+  readonly operation: (method: 'POST' | 'PUT' | 'DELETE', path: string, body?: unknown) => Promise<unknown>
   readonly lxc: (...args: string[]) => Promise<string>
   /** Ends the daemon and starts it again; resolves as soon as the process is there. */
   readonly restart: () => Promise<void>
 }
 
-/** LXD with an empty pool of directories and `count` stopped containers without content. */
-export async function lxdWith(count: number): Promise<Lxd> {
+/** LXD with an empty pool of directories, below `place`, and `count` stopped containers without content. */
+export async function lxdWith(count: number, place = '/var/tmp'): Promise<Lxd> {
   await using undo = new AsyncDisposableStack()
-  undo.use(await withPackages('lxd', 'lxd-client'))
-  const directory = mkdtempSync('/var/tmp/hako-lxd-')
+  undo.use(await withPackages('lxd', 'lxd-client', 'squashfs-tools'))
+  const directory = mkdtempSync(join(place, 'hako-lxd-'))
   undo.defer(async () => {
     // LXD keeps two mounts there, whichever way it ends.
     for (const name of ['shmounts', 'devlxd']) await run('umount', ['--lazy', join(directory, name)]).catch(() => {})
@@ -81,7 +83,8 @@ export async function lxdWith(count: number): Promise<Lxd> {
   }
   const agent = new Agent({ keepAlive: true, maxSockets: 1 })
   undo.defer(() => agent.destroy())
-  const get = (path: string) => httpGet(join(directory, 'unix.socket'), path, agent)
+  const socket = join(directory, 'unix.socket')
+  const get = (path: string) => httpGet(socket, path, agent)
   const answers = () =>
     waitFor(() => get('/1.0').catch(() => undefined), { what: 'LXD', timeoutMs: 60_000, everyMs: 5 })
   await answers()
@@ -94,6 +97,13 @@ export async function lxdWith(count: number): Promise<Lxd> {
       return child.pid ?? 0
     },
     get,
+    async operation(method, path, body) {
+      const begun = JSON.parse((await httpCall(socket, { method, path, body }, agent)).toString()) as LxdReply
+      const ended = JSON.parse((await get(`${begun.operation}/wait`)).toString()) as LxdReply
+      const { err = begun.error, metadata } = ended.metadata ?? {}
+      if (ended.error !== '' || err !== '') throw new Error(`LXD: ${method} ${path}: ${ended.error || err}`)
+      return metadata
+    },
     lxc,
     async restart() {
       agent.destroy()
@@ -104,17 +114,39 @@ export async function lxdWith(count: number): Promise<Lxd> {
   }
 }
 
+interface LxdReply {
+  readonly operation: string
+  readonly error: string
+  readonly metadata?: { readonly err?: string; readonly metadata?: unknown }
+}
+
 /** The same client for whoever speaks HTTP on a socket. */
 export function httpGet(socketPath: string, path: string, agent: Agent): Promise<Buffer> {
+  return httpCall(socketPath, { method: 'GET', path }, agent)
+}
+
+interface HttpCall {
+  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE'
+  readonly path: string
+  /** Sent as JSON. */
+  readonly body?: unknown
+}
+
+export function httpCall(socketPath: string, { method, path, body }: HttpCall, agent: Agent): Promise<Buffer> {
+  const sent = body === undefined ? undefined : Buffer.from(JSON.stringify(body))
+  const headers = {
+    Host: 'localhost',
+    ...(sent === undefined ? {} : { 'Content-Type': 'application/json', 'Content-Length': sent.length }),
+  }
   return new Promise((resolve, reject) => {
-    const asked = httpRequest({ socketPath, path, agent, headers: { Host: 'localhost' } }, (reply) => {
+    const asked = httpRequest({ socketPath, method, path, agent, headers }, (reply) => {
       const parts: Buffer[] = []
       reply.on('data', (part: Buffer) => parts.push(part))
       reply.on('error', reject)
       reply.on('end', () => resolve(Buffer.concat(parts)))
     })
     asked.on('error', reject)
-    asked.end()
+    asked.end(sent)
   })
 }
 

@@ -7,6 +7,7 @@
  */
 import { spawnSync } from 'node:child_process'
 import ffi from 'node:ffi'
+import { readFileSync } from 'node:fs'
 import { median, row, table } from './figures.ts'
 
 export interface Figures {
@@ -69,4 +70,13 @@ export function printProcesses(figures: Readonly<Record<string, Figures>>, again
 
 function ratio(value: number, peer: number | undefined): string {
   return peer === undefined ? '-' : (value / peer).toFixed(2)
+}
+
+/** Resident set, the part of it that is not pages of files, and the most it ever was, in MiB. */
+export function memoryOf(pid: number): string[] {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8')
+  return ['VmRSS', 'RssAnon', 'VmHWM'].map((name) => {
+    const kib = Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)?.[1])
+    return (kib / 1024).toFixed(1)
+  })
 }

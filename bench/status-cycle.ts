@@ -9,12 +9,11 @@
  *
  *   node bench/status-cycle.ts [guests] [seconds]
  */
-import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { waitFor } from '#base/clock.ts'
-import { benchNode, type BenchNode, lagFileOf } from './bench-node.ts'
+import { benchNode, type BenchNode } from './bench-node.ts'
 import { median, row, table } from './figures.ts'
+import { lagOf } from './loop-delays.ts'
 import type { LoopLag } from './loop-lag.ts'
 import { cpuMsOf } from './server-load.ts'
 import { inTask } from './tasks.ts'
@@ -47,22 +46,6 @@ table(row('delay of the event loop, ms', 'median', '99 %', '99.9 %', 'longest', 
 
 function line(name: string, { p50, p99, p999, max }: LoopLag, cpuMs: number, list: string): string {
   return row(name, ...[p50, p99, p999, max].map((ms) => ms.toFixed(1)), (cpuMs / seconds).toFixed(0), list)
-}
-
-/** Since it was last asked. */
-async function lagOf({ daemonPid, settings }: BenchNode): Promise<LoopLag> {
-  const file = lagFileOf(settings)
-  const known = () => {
-    try {
-      return readFileSync(file, 'utf8').trimEnd().split('\n')
-    } catch {
-      return []
-    }
-  }
-  const before = known().length
-  process.kill(daemonPid, 'SIGUSR2')
-  await waitFor(() => known().length > before, { what: 'the figures of the loop', timeoutMs: 10_000 })
-  return JSON.parse(known().at(-1) ?? '') as LoopLag
 }
 
 async function lists({ api }: BenchNode, everyMs: number): Promise<number[]> {

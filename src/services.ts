@@ -28,6 +28,7 @@ import { type Random, systemRandom } from '#base/random.ts'
 import { ConsoleService } from '#consoles/service.ts'
 import { SharedLines } from '#consoles/shared-line.ts'
 import { SpiceService } from '#consoles/spice-service.ts'
+import { KeptTrees } from '#guests/lxc/kept-trees.ts'
 import { GuestService } from '#guests/service.ts'
 import { Directories } from '#disks/directories.ts'
 import { machine } from '#host/exec.ts'
@@ -56,6 +57,7 @@ export interface Services {
   readonly network: NetworkService
   readonly hostNetwork: HostNetwork
   readonly guests: GuestService
+  readonly templateTrees: KeptTrees
   readonly backup: BackupService
   readonly recovery: RecoveryService
   readonly pools: PoolService
@@ -122,6 +124,8 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
     network,
     hostNetwork: new HostNetwork(base),
     guests,
+    // Where the storage `local` is, so that both may share blocks.
+    templateTrees: new KeptTrees({ ...base, directory: join(settings.stateDir, 'template-trees') }),
     backup,
     recovery,
     pools,

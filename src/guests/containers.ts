@@ -87,6 +87,17 @@ export class GuestContainers extends GuestMachines {
     await closeVolumes(this.#volumeNeeds, vmid, at)
   }
 
+  /**
+   * Sees to it that containers are told of their memory and processors.
+   * @returns those that are not any more until their next start, when who tells them had died
+   */
+  async keepServed(): Promise<Vmid[]> {
+    const running = await this.records.all()
+    if (!(await this.lxc.keepServed())) return []
+    const found = await Promise.all(running.map(async (vmid) => ((await this.lxc.running(vmid)) ? [vmid] : [])))
+    return found.flat()
+  }
+
   /** Where an image of a running container is mounted; undefined when it is not. */
   async mountOf(vmid: Vmid, name: string): Promise<string | undefined> {
     const target = join(mountsDirOf(this.#volumeNeeds.runDir, vmid), name)

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { readFileSync } from 'node:fs'
+import { mkdir, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -69,7 +70,7 @@ test('a group on this machine holds processes, counts, limits, ends them and goe
     assert.deepEqual(await cgroups.processes(name), [leader.pid])
     await grow()
     const counters = await cgroups.counters(name)
-    assert.equal(counters.processes, 3)
+    assert.equal((await cgroups.processes(name)).length, 3)
     assert.ok(counters.memoryBytes !== undefined && counters.cpuSeconds !== undefined)
     assert.deepEqual(await cgroups.list(parent), ['qemu-100'])
     const exit = once(leader, 'exit')
@@ -82,7 +83,7 @@ test('a group on this machine holds processes, counts, limits, ends them and goe
     await cgroups.removeGroup(parent)
   }
   assert.deepEqual(await cgroups.list(parent), [])
-  assert.deepEqual((await cgroups.counters(name)).processes, 0)
+  assert.deepEqual(await cgroups.processes(name), [])
   await cgroups.killAll(name)
   await cgroups.removeGroup(name)
 })
@@ -124,6 +125,58 @@ test('a group that forks all the time is ended', async () => {
   }
 })
 
+const unified = parseMounts(readFileSync('/proc/mounts', 'utf8')).v2
+
+test('a group in which threads were parted is ended all the same', { skip: unified === undefined }, async () => {
+  const cgroups = new Cgroups({ version: 'v2', tree: unified ?? '', controllers: ['freezer'] })
+  const name = `${parent}-threads`
+  const leader = spawn('sleep', ['60'], { stdio: 'ignore' })
+  try {
+    await cgroups.createGroup(`${name}/domain/part`)
+    await cgroups.addProcess(`${name}/domain`, leader.pid ?? 0)
+    const part = join(unified ?? '', name, 'domain', 'part')
+    await writeFile(join(part, 'cgroup.type'), 'threaded')
+    await writeFile(join(part, 'cgroup.threads'), String(leader.pid))
+    await assert.rejects(readFile(join(part, 'cgroup.procs')))
+    assert.deepEqual(await cgroups.processes(name), [leader.pid])
+    const exit = once(leader, 'exit')
+    await cgroups.killAll(name)
+    assert.equal((await exit)[1], 'SIGKILL')
+  } finally {
+    leader.kill('SIGKILL')
+    await cgroups.killAll(name)
+    await cgroups.removeGroup(name)
+  }
+})
+
+test('groups deeper than any path is long are ended and removed', async () => {
+  const cgroups = await Cgroups.detect()
+  const name = `${parent}/deep`
+  await cgroups.createGroup(name)
+  const { layout } = cgroups
+  const top = layout.version === 'v2' ? layout.tree : Object.values(layout.trees)[0]
+  const leader = spawn('sleep', ['60'], { stdio: 'ignore' })
+  await using handles = new AsyncDisposableStack()
+  let deepest = handles.use(await open(join(top ?? '', name)))
+  for (let level = 0; level < 60; level += 1) {
+    const below = `/proc/self/fd/${deepest.fd}/${'d'.repeat(100)}`
+    await mkdir(below)
+    deepest = handles.use(await open(below))
+  }
+  try {
+    await writeFile(`/proc/self/fd/${deepest.fd}/cgroup.procs`, String(leader.pid))
+    assert.deepEqual(await cgroups.processes(name), [leader.pid])
+    await handles.disposeAsync()
+    const exit = once(leader, 'exit')
+    await cgroups.killAll(parent)
+    assert.equal((await exit)[1], 'SIGKILL')
+  } finally {
+    leader.kill('SIGKILL')
+    await cgroups.removeGroup(parent)
+  }
+  assert.deepEqual(await cgroups.list(parent), [])
+})
+
 test('a name cannot leave its tree', async () => {
   const cgroups = await Cgroups.detect()
   await assert.rejects(cgroups.removeGroup('../memory'), (error) => isFault(error, 'invalid'))
@@ -135,14 +188,18 @@ test('in the unified world limits are written in its own files and words', async
     const cgroups = new Cgroups({ version: 'v2', tree, controllers: ['cpu', 'memory', 'freezer'] })
     const group = join(tree, 'hakobune-x', 'qemu-7')
     await mkdir(group, { recursive: true })
-    await writeFile(join(tree, 'hakobune-x', 'cgroup.controllers'), 'cpu memory\n')
+    await writeFile(join(tree, 'hakobune-x', 'cgroup.controllers'), 'cpuset cpu io memory\n')
     const { unkept } = await cgroups.createGroup('hakobune-x/qemu-7', {
       memoryBytes: 1 << 20,
       cpuShares: 1024,
       cpuQuota: 1.5,
+      swapBytes: 4096,
       pids: 9,
     })
     assert.deepEqual(unkept, ['pids'])
+    assert.equal(await readFile(join(group, 'memory.swap.max'), 'utf8'), '4096')
+    // The last that was written: the kernel adds them up.
+    assert.equal(await readFile(join(tree, 'hakobune-x', 'cgroup.subtree_control'), 'utf8'), '+cpuset')
     assert.equal(await readFile(join(group, 'memory.max'), 'utf8'), '1048576')
     assert.equal(await readFile(join(group, 'cpu.weight'), 'utf8'), '40')
     assert.equal(await readFile(join(group, 'cpu.max'), 'utf8'), '150000 100000')
@@ -158,10 +215,13 @@ test('in the unified world limits are written in its own files and words', async
       diskReadBytes: 120,
       diskWriteBytes: 8,
       cpuSeconds: 2.5,
-      processes: 0,
     })
     await cgroups.limit('hakobune-x/qemu-7', { cpuQuota: -1 })
     assert.equal(await readFile(join(group, 'cpu.max'), 'utf8'), 'max 100000')
+    await writeFile(join(group, 'cgroup.events'), 'populated 1\nfrozen 1\n')
+    await cgroups.freeze('hakobune-x/qemu-7', true)
+    assert.equal(await readFile(join(group, 'cgroup.freeze'), 'utf8'), '1')
+    assert.equal(await cgroups.isFrozen('hakobune-x/qemu-7'), true)
   } finally {
     await rm(tree, { recursive: true })
   }

@@ -12,10 +12,12 @@
 import { mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { waitFor } from '#base/clock.ts'
-import { Fault } from '#base/fault.ts'
+import { Fault, isFault } from '#base/fault.ts'
 import type { Controller, GroupLimits, LimitFile } from './cgroup-limits.ts'
 import { countsSwap, limitFiles } from './cgroup-limits.ts'
+import { childrenOf, isRemoved, pidsBelow, unlessGone } from './cgroup-tree.ts'
 import { codeOf, readIfPresent } from './files.ts'
+import { statOf } from './proc.ts'
 
 export interface GroupCounters {
   readonly memoryBytes: number | undefined
@@ -25,7 +27,6 @@ export interface GroupCounters {
   readonly diskReadBytes: number
   readonly diskWriteBytes: number
   readonly cpuSeconds: number | undefined
-  readonly processes: number
 }
 
 /** Where the groups live: per controller (v1), or one tree and the controllers that work in it (v2). */
@@ -189,7 +190,6 @@ export class Cgroups {
       swapBytes: Number(swap ?? 0),
       ...(await this.#diskBytes(name)),
       cpuSeconds: cpu === undefined ? undefined : micros / 1_000_000,
-      processes: (await this.processes(name)).length,
     }
   }
 
@@ -226,9 +226,11 @@ export class Cgroups {
         await this.#freeze(name, true)
         for (const pid of pids) killPid(pid)
         await this.#freeze(name, false)
+        // They have to get through the kernel's own tidying up, which halting them again would lengthen.
+        await goneSoon(pids)
         return false
       },
-      { what: `end of all processes of the control group '${name}'`, timeoutMs: 30_000, everyMs: 10 },
+      { what: `end of all processes of the control group '${name}'`, timeoutMs: 30_000, everyMs: 2 },
     )
   }
 
@@ -239,13 +241,16 @@ export class Cgroups {
   async removeGroup(name: string): Promise<void> {
     const { layout } = this
     const others = layout.version === 'v1' ? (layout.others ?? []) : []
-    for (const directory of [...this.#directories(name), ...others.map((tree) => join(tree, name))]) {
-      await waitFor(async () => isRemoved(directory), {
+    const directories = [...this.#directories(name), ...others.map((tree) => join(tree, name))]
+    const removal = (directory: string) =>
+      waitFor(async () => isRemoved(directory), {
         what: `removal of the control group '${directory}', which still has processes`,
         timeoutMs: 10_000,
         everyMs: 10,
       })
-    }
+    // Together: one that cannot be removed does not keep the others.
+    const ends = await Promise.allSettled(directories.map(removal))
+    for (const end of ends) if (end.status === 'rejected') throw end.reason
   }
 
   /** Names of the groups directly below `parent`. */
@@ -330,11 +335,12 @@ async function enableControllers(
 ): Promise<Controller[]> {
   const offered = (await readIfPresent(join(directory, 'cgroup.controllers')))?.trim().split(' ') ?? []
   const enabled: Controller[] = wanted.filter((name) => name === 'freezer')
-  for (const name of wanted) {
+  // Without `io` nothing counts what is read and written; without `cpuset` nobody is held to some processors.
+  for (const name of [...wanted, 'io', 'cpuset'] as const) {
     if (!offered.includes(name)) continue
     try {
       await writeFile(join(directory, 'cgroup.subtree_control'), `+${name}`)
-      enabled.push(name)
+      if (name !== 'io' && name !== 'cpuset') enabled.push(name)
     } catch (cause) {
       // EBUSY: processes live in this very group, which v2 forbids beside controllers below it.
       if (!['EBUSY', 'EACCES', 'EPERM', 'EOPNOTSUPP'].includes(codeOf(cause) ?? '')) throw cause
@@ -344,31 +350,20 @@ async function enableControllers(
   return enabled.includes('freezer') ? enabled : [...enabled, 'freezer']
 }
 
-async function pidsBelow(directory: string): Promise<number[]> {
-  const own = ((await readIfPresent(join(directory, 'cgroup.procs'))) ?? '').split('\n').filter(Boolean).map(Number)
-  const below = await Promise.all((await childrenOf(directory)).map((name) => pidsBelow(join(directory, name))))
-  return [...own, ...below.flat()]
+/** Waits a moment for these to be gone. */
+async function goneSoon(pids: readonly number[]): Promise<void> {
+  const areGone = async () => {
+    for (const pid of pids) if (!hasEnded((await statOf(pid))?.state)) return false
+    return true
+  }
+  await waitFor(areGone, { what: 'their end', timeoutMs: 200, everyMs: 2 }).catch((fault: unknown) => {
+    if (!isFault(fault, 'timeout')) throw fault
+  })
 }
 
-async function childrenOf(directory: string): Promise<string[]> {
-  try {
-    const entries = await readdir(directory, { withFileTypes: true })
-    return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name)
-  } catch (cause) {
-    unlessGone(cause)
-    return []
-  }
-}
-
-async function isRemoved(directory: string): Promise<boolean> {
-  for (const child of await childrenOf(directory)) if (!(await isRemoved(join(directory, child)))) return false
-  try {
-    await rmdir(directory)
-  } catch (cause) {
-    if (codeOf(cause) === 'EBUSY' || codeOf(cause) === 'ENOTEMPTY') return false
-    unlessGone(cause)
-  }
-  return true
+/** One that has ended may stay for as long as its parent does not ask how. */
+function hasEnded(state = 'X'): boolean {
+  return 'ZX'.includes(state)
 }
 
 function killPid(pid: number): void {
@@ -377,8 +372,4 @@ function killPid(pid: number): void {
   } catch (cause) {
     if (codeOf(cause) !== 'ESRCH') throw cause
   }
-}
-
-function unlessGone(cause: unknown): void {
-  if (codeOf(cause) !== 'ENOENT' && codeOf(cause) !== 'ENODEV') throw cause
 }

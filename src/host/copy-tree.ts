@@ -15,3 +15,27 @@ export async function copyTree(
   const how = ['--archive', '--one-file-system', '--sparse=auto', '--reflink=auto', '--no-target-directory']
   await host.run(['cp', ...how, '--', source, target], { timeoutMs: limitMs, signal })
 }
+
+const kept = ['--numeric-owner', '--acls', '--xattrs', '--xattrs-include=*'] as const
+
+/** Writes down what is said of these folders below `source`, and nothing that lies in them. */
+export async function packFolders(
+  host: Host,
+  {
+    source,
+    folders,
+    archive,
+  }: { readonly source: string; readonly folders: readonly string[]; readonly archive: string },
+): Promise<void> {
+  const how = ['--create', '--format=posix', '--no-recursion', ...kept, `--file=${archive}`, `--directory=${source}`]
+  await host.run(['tar', ...how, '--', ...folders.map((name) => `./${name}`)])
+}
+
+/** Makes the folders below `target`, or gives those that are there owner, mode, times and attributes. */
+export async function unpackFolders(
+  host: Host,
+  { archive, target }: { readonly archive: string; readonly target: string },
+): Promise<void> {
+  const how = ['--extract', '--same-owner', '--preserve-permissions', '--delay-directory-restore', ...kept]
+  await host.run(['tar', ...how, `--file=${archive}`, `--directory=${target}`])
+}

@@ -1,5 +1,5 @@
 /**
- * Notices guests that ended by themselves, and clears up after them. Tasks need no loop: the service that
+ * Notices guests that ended by themselves, and clears up after them; and when what serves containers has ended. Tasks need no loop: the service that
  * starts them follows each to its end.
  *
  * Takes no input on purpose: after a crash there is none, and the path after a crash must be the everyday
@@ -8,7 +8,7 @@
 import type { Services } from '#services.ts'
 import { keepGoing } from './rounds.ts'
 
-const everyMs = 1_000
+const [everyMs, servedEveryMs] = [1_000, 3_000]
 
 export function watchGuests(deps: Pick<Services, 'guests' | 'clock' | 'log'>, signal: AbortSignal): void {
   const { guests, log } = deps
@@ -17,4 +17,11 @@ export function watchGuests(deps: Pick<Services, 'guests' | 'clock' | 'log'>, si
   }
   const failed = 'looking after guests failed'
   keepGoing(deps, { everyMs, round, failed, ended: 'nobody looks after guests any more' }, signal)
+  const served = async () => {
+    const vmids = await guests.keepServed()
+    if (vmids.length > 0)
+      log.warn('lxcfs had ended: running containers see their limits again when they restart', { vmids })
+  }
+  const ended = 'nobody looks after lxcfs any more'
+  keepGoing(deps, { everyMs: servedEveryMs, round: served, failed: 'looking after lxcfs failed', ended }, signal)
 }

@@ -9,11 +9,11 @@ import { closeSync } from 'node:fs'
 import { Fault, isFault, missing } from '#base/fault.ts'
 import { type PortVlans, setPortVlans } from '#host/bridge.ts'
 import type { Host } from '#host/host.ts'
-import { addLink, changeLink, deleteLink, findLink, links } from '#host/ip.ts'
+import { changeLink, deleteLink, findLink, links } from '#host/ip.ts'
 import { openTap } from '#host/native.ts'
 import { netnsExists } from '#host/netns.ts'
 import { limitTraffic, unlimitTraffic } from '#host/traffic.ts'
-import { linkRows } from '#host/network-state.ts'
+import { changeNetwork, type LinkRow, linkRows } from '#host/network-state.ts'
 import type { Names } from './names.ts'
 import type { NetworkRecords, TapRecord } from './records.ts'
 
@@ -42,8 +42,9 @@ const ATTEMPTS = 100
 export async function plugTap(taps: Taps, card: TapRecord): Promise<Plugged> {
   const { host, names, records } = taps
   const { bridge, netns } = card
-  const vlans = await vlansFor(host, card)
-  const tap = await reserve(taps, card)
+  const rows = await linkRows(host, { netns })
+  const vlans = vlansFor(rows, card)
+  const tap = await reserve(taps, card, netns === undefined ? rows : undefined)
   const fd = openTap(tap)
   try {
     if (netns !== undefined) await changeLink(host, tap, { toNetns: netns })
@@ -70,19 +71,26 @@ export interface Cable {
 export async function plugCable(taps: Taps, card: TapRecord): Promise<Cable> {
   const { host, names, records } = taps
   const { bridge, netns } = card
-  const vlans = await vlansFor(host, card)
-  const tap = await reserve(taps, card)
+  const rows = await linkRows(host, { netns })
+  const vlans = vlansFor(rows, card)
+  const tap = await reserve(taps, card, netns === undefined ? rows : undefined)
   const cable = names.cableOf(tap)
   try {
-    await addLink(host, tap, ['type', 'veth', 'peer', 'name', cable], { netns })
     const { mtu = usualMtu } = card
     // A shorter one is for the container alone: a bridge takes over the shortest of its cables.
-    const length = mtu > usualMtu ? { mtu } : {}
-    const change = { alias: names.alias, master: bridge, noAddressByItself: true, ...length }
-    await changeLink(host, tap, change, { netns })
-    if (vlans) await setPortVlans(host, tap, vlans)
-    await hold(taps, tap, card)
-    await changeLink(host, tap, { isUp: card.isDown !== true }, { netns })
+    const length = mtu > usualMtu ? ['mtu', String(mtu)] : []
+    const up = card.isDown === true ? [] : [['link', 'set', 'dev', tap, 'up']]
+    const isPlain = vlans === undefined && (card.rate ?? 0) === 0
+    const commands = [
+      ['link', 'add', 'name', tap, 'type', 'veth', 'peer', 'name', cable],
+      ['link', 'set', 'dev', tap, 'alias', names.alias, 'master', bridge, 'addrgenmode', 'none', ...length],
+    ]
+    await changeNetwork(host, 'ip', isPlain ? [...commands, ...up] : commands, { netns })
+    if (!isPlain) {
+      if (vlans) await setPortVlans(host, tap, vlans)
+      await hold(taps, tap, card)
+      if (up.length > 0) await changeNetwork(host, 'ip', up, { netns })
+    }
     return { tap, cable }
   } catch (fault) {
     for (const link of [tap, names.shaperOf(tap)]) await deleteLink(host, link, { netns })
@@ -101,11 +109,10 @@ async function hold({ host, names }: Taps, tap: string, { rate = 0, netns }: Tap
  * What the card's port carries, or nothing where its bridge does not tell VLANs apart.
  * @throws Fault `missing` naming the bridges there are, `conflict` for a card in a VLAN on such a bridge
  */
-async function vlansFor(
-  host: Host,
+function vlansFor(
+  rows: readonly LinkRow[],
   { vmid, nic, bridge, netns, tag, trunks }: TapRecord,
-): Promise<PortVlans | undefined> {
-  const rows = await linkRows(host, { netns })
+): PortVlans | undefined {
   const bridges = rows.filter(({ kind }) => kind === 'bridge')
   const found = bridges.find(({ name }) => name === bridge)
   if (!found) {
@@ -137,7 +144,7 @@ async function vlansFor(
 export async function moveTap(taps: Taps, card: TapRecord): Promise<void> {
   const { host, names, records } = taps
   const { vmid, nic, bridge, netns } = card
-  const vlans = await vlansFor(host, card)
+  const vlans = vlansFor(await linkRows(host, { netns }), card)
   const own = (await records.taps.list()).find(({ value }) => value.vmid === vmid && value.nic === nic)
   if (!own) throw missing('card', `${nic} of guest ${vmid}`)
   await changeLink(host, own.name, { alias: names.alias, master: bridge }, { netns })
@@ -164,13 +171,16 @@ export async function unplugTaps({ host, names, records }: Taps, vmid: number, n
   }
 }
 
-/** The name of the tap for this card, written down. */
-async function reserve(taps: Taps, card: TapRecord): Promise<string> {
+/** The name of the tap for this card, written down. @param there links of the machine, where they are known */
+async function reserve(taps: Taps, card: TapRecord, there?: readonly { readonly name: string }[]): Promise<string> {
   const { host, names, records } = taps
   const recorded = await records.taps.list()
   const mine = recorded.find(({ value }) => value.vmid === card.vmid && value.nic === card.nic)
   if (mine) return reuse(taps, mine.name, mine.value, card)
-  const taken = new Set([...recorded.map(({ name }) => name), ...(await links(host)).map(({ name }) => name)])
+  const taken = new Set([
+    ...recorded.map(({ name }) => name),
+    ...(there ?? (await links(host))).map(({ name }) => name),
+  ])
   for (let [number, attempts] = [0, 0]; attempts < ATTEMPTS; number += 1) {
     const name = names.tap(number)
     if (taken.has(name)) continue

@@ -1,5 +1,6 @@
 /**
- * The journal of a task: one JSON line per event, each on disk before the next thing happens.
+ * The journal of a task: one JSON line per event, each on disk before the next thing happens; but for the end of a
+ * step, which is there with the next line at the latest, because a step whose end nobody knows of is undone.
  *
  * It alone decides what a recovery does, so its order is the truth: a step that began may have happened, a
  * step without `begin` did not. A last line without its end was being written when power was lost: the event
@@ -25,7 +26,7 @@ export type JournalRecord =
 
 export interface Journal {
   readonly records: readonly JournalRecord[]
-  /** Resolves when the record is on disk. */
+  /** Resolves when the record is on disk, or when it is `done`, in the kernel's hands. */
   readonly add: (record: JournalRecord) => Promise<void>
 }
 
@@ -62,7 +63,7 @@ function journalOn(file: FileHandle, path: string, records: JournalRecord[], who
       const line = Buffer.from(`${JSON.stringify(record)}\n`)
       try {
         await file.appendFile(line)
-        await file.datasync()
+        if (record.event !== 'done') await file.datasync()
       } catch (error) {
         // What a full disk took of the line must not become the beginning of the next one.
         await file.truncate(sizeBytes)

@@ -12,6 +12,7 @@ import { messageOf } from '#base/fault.ts'
 import { asVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
 import type { Options } from '#guests/config.ts'
 import { mountNames, volumesIn } from '#guests/lxc/mountpoint.ts'
+import { unpackTemplate } from '#guests/lxc/unpack.ts'
 import { machine } from '#host/exec.ts'
 import { mountPoints } from '#host/mount.ts'
 import { createContainer } from '#operations/guest/create-container.ts'
@@ -56,9 +57,15 @@ suite('backups of containers', { timeout: 300_000 }, () => {
   const make = async (number: number, options: Options): Promise<Vmid> => {
     const all = { memory: '64', ostype: 'unmanaged', entrypoint: '/etc/quick', unprivileged: '1', ...options }
     const params = { vmid: number, template: archive, options: all }
-    await perform(createContainer, params, { ...world.deps }, memoryJournal(), {
-      task: { ...task, upid: `UPID:make-${number}` },
-    })
+    await perform(
+      createContainer,
+      params,
+      { ...world.deps, templateTrees: { fill: unpackTemplate } },
+      memoryJournal(),
+      {
+        task: { ...task, upid: `UPID:make-${number}` },
+      },
+    )
     return world.id(number)
   }
   const sh = async (id: Vmid, script: string): Promise<string> => {

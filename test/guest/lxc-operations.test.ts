@@ -6,6 +6,7 @@ import { after, before, suite } from 'node:test'
 import { waitFor } from '#base/clock.ts'
 import type { Vmid } from '#base/ids.ts'
 import { systemRandom } from '#base/random.ts'
+import { unpackTemplate } from '#guests/lxc/unpack.ts'
 import { machine } from '#host/exec.ts'
 import { cloneContainer } from '#operations/guest/clone-container.ts'
 import { configureContainer } from '#operations/guest/configure-container.ts'
@@ -41,7 +42,7 @@ suite('operations on containers', { timeout: 300_000 }, () => {
       const options = { rootfs: 'local:0', mp0: 'local:0,mp=/srv', memory: '64', hostname: 'x', unprivileged: '1' }
       return {
         params: { vmid: 101, template: world.archive, options },
-        deps: { ...world, host, random: systemRandom, pools },
+        deps: { ...world, host, random: systemRandom, pools, templateTrees: { fill: unpackTemplate } },
         look: world.everything,
         ...own,
       }

@@ -6,6 +6,7 @@ import { after, before, suite, test } from 'node:test'
 import { isFault } from '#base/fault.ts'
 import type { Options } from '#guests/config.ts'
 import { mountNames, volumesIn } from '#guests/lxc/mountpoint.ts'
+import { unpackTemplate } from '#guests/lxc/unpack.ts'
 import { machine } from '#host/exec.ts'
 import { mountPoints } from '#host/mount.ts'
 import { makeMounts } from '#operations/guest/container-volumes.ts'
@@ -39,7 +40,8 @@ suite('restores of containers', { timeout: 300_000 }, () => {
   const make = async (number: number, options: Options) => {
     const all = { memory: '64', ostype: 'unmanaged', entrypoint: '/etc/quick', unprivileged: '1', ...options }
     const how = { task: { ...task, upid: `UPID:make-${number}` } }
-    await perform(createContainer, { vmid: number, template, options: all }, world.deps, memoryJournal(), how)
+    const deps = { ...world.deps, templateTrees: { fill: unpackTemplate } }
+    await perform(createContainer, { vmid: number, template, options: all }, deps, memoryJournal(), how)
   }
   const remove = async (number: number) => {
     const id = world.id(number)

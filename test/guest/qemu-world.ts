@@ -110,8 +110,10 @@ export async function guestWorld({ settings, forgetful = false, like }: WorldOpt
       for (const vmid of await guests.adopt()) await guests.stop(vmid)
       if (hasBridge) await network.removeEverything()
       await store[Symbol.asyncDispose]()
-      // Guests leave the group they shared; nobody else has one of this name.
-      await (await Cgroups.detect()).removeGroup(`hakobune-${own.instance}`)
+      // Guests leave the group they shared, and what served them; nobody else has one of this name.
+      const cgroups = await Cgroups.detect()
+      await cgroups.killAll(`hakobune-${own.instance}`)
+      await cgroups.removeGroup(`hakobune-${own.instance}`)
       await unmountBelow(host, own.runDir)
       await rm(own.stateDir, { recursive: true })
       await rm(own.runDir, { recursive: true, force: true })

@@ -9,7 +9,7 @@ import { existsSync } from 'node:fs'
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { waitFor } from '#base/clock.ts'
-import { Fault, isFault } from '#base/fault.ts'
+import { Fault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import type { Errors } from '#base/schema/check.ts'
 import { Cgroups } from '#host/cgroup.ts'
@@ -24,7 +24,7 @@ import {
   startContainer,
   tellToShutDown,
 } from '#host/lxc.ts'
-import { ensureLxcfs, servedFiles, servedProcessors } from '#host/lxcfs.ts'
+import { ensureLxcfs, lxcfsHasDied, servedFiles, servedProcessors } from '#host/lxcfs.ts'
 import type { Argv } from '#host/host.ts'
 import { isAlive, startTimeOf } from '#host/proc.ts'
 import { onlineProcessors } from '#host/topology.ts'
@@ -53,7 +53,7 @@ import { useOf } from './use.ts'
 import { closeVolumes, mountsDirOf, openVolumes, seenVolumes } from './volumes.ts'
 
 const startLimitMs = 60_000
-/** How long LXC may take to clear up after a container whose init is gone. */
+/** How long the kernel may take to put away a process that was killed. */
 const endLimitMs = 10_000
 const startLog = 'lxc.log'
 
@@ -173,7 +173,7 @@ export class LxcDriver implements GuestDriver {
     const cgroups = await this.#groups()
     const { files, unkept } = cgroups.limitsAsFiles(groupLimitsOf(options))
     if (unkept.length > 0) log.warn(`this machine cannot keep some limits of CT ${vmid}`, { limits: unkept })
-    const { target } = await ensureLxcfs(host, join(settings.runDir, 'lxcfs'))
+    const { target } = await this.#ensureLxcfs()
     const cores = coresOf(options)
     return containerConf(options, {
       vmid,
@@ -193,6 +193,23 @@ export class LxcDriver implements GuestDriver {
         root: rootOf(options),
       }),
     })
+  }
+
+  async #ensureLxcfs() {
+    const { host, settings } = this.#needs
+    const group = { cgroups: await this.#groups(), name: `hakobune-${settings.instance}/lxcfs` }
+    return ensureLxcfs(host, { directory: this.#lxcfsDir, group })
+  }
+
+  get #lxcfsDir(): string {
+    return join(this.#needs.settings.runDir, 'lxcfs')
+  }
+
+  /** Starts what serves containers again when it has died. @returns whether it had */
+  async keepServed(): Promise<boolean> {
+    if (!(await lxcfsHasDied(this.#lxcfsDir))) return false
+    await this.#ensureLxcfs()
+    return true
   }
 
   /** Processors the fewest other containers are held to. */
@@ -234,17 +251,11 @@ export class LxcDriver implements GuestDriver {
 
   /** Ends it at once, with all that runs inside, and cleans up. */
   async stop(vmid: Vmid): Promise<void> {
-    const { process: monitor } = await this.requireRunning(vmid)
+    const { process: monitor, netns } = await this.requireRunning(vmid)
     const cgroups = await this.#groups()
-    // With its init everything inside goes; the monitor then puts away what it made.
-    await cgroups.killAll(this.#innerGroupOf(vmid))
-    try {
-      await untilGone(monitor, endLimitMs)
-    } catch (fault) {
-      if (!isFault(fault, 'timeout')) throw fault
-      this.#needs.log.warn(`the monitor of CT ${vmid} did not end and is killed`)
-      await cgroups.killAll(this.groupOf(vmid))
-    }
+    // The monitor with the rest: what it would put away, slowly, is cleaned up here as after a monitor that died.
+    await allDone([cgroups.killAll(this.groupOf(vmid)), this.#unplug(vmid, netns)])
+    await untilGone(monitor, endLimitMs)
     await this.reap(vmid, { waits: true })
   }
 
@@ -330,14 +341,20 @@ export class LxcDriver implements GuestDriver {
   }
 
   async #cleanUp(vmid: Vmid, netns: string | undefined): Promise<void> {
-    const { host, settings, network } = this.#needs
+    const { host, settings } = this.#needs
     const cgroups = await this.#groups()
     await cgroups.killAll(this.groupOf(vmid))
-    await cgroups.removeGroup(this.groupOf(vmid))
-    await network.unplug({ vmid, ...(netns === undefined ? {} : { netns }) })
-    await closeVolumes({ host, runDir: settings.runDir }, vmid)
+    await allDone([
+      cgroups.removeGroup(this.groupOf(vmid)),
+      this.#unplug(vmid, netns),
+      closeVolumes({ host, runDir: settings.runDir }, vmid),
+    ])
     await removeLocks(this.#placeOf(vmid))
     await keepLogs(this.runDirOf(vmid))
+  }
+
+  #unplug(vmid: Vmid, netns = ''): Promise<void> {
+    return this.#needs.network.unplug({ vmid, ...(netns === '' ? {} : { netns }) })
   }
 
   async forget(vmid: Vmid): Promise<void> {
@@ -367,9 +384,14 @@ async function makeRunDir(runDir: string): Promise<void> {
   await mkdir(runDir, { mode: 0o711 })
 }
 
+/** Waits for all of them, also when one fails. */
+async function allDone(tasks: readonly Promise<void>[]): Promise<void> {
+  for (const end of await Promise.allSettled(tasks)) if (end.status === 'rejected') throw end.reason
+}
+
 /** @throws Fault `timeout` */
 async function untilGone({ pid, startTime }: ProcessName, timeoutMs: number): Promise<void> {
-  await waitFor(async () => !(await isAlive(pid, startTime)), { what: `end of process ${pid}`, timeoutMs, everyMs: 5 })
+  await waitFor(async () => !(await isAlive(pid, startTime)), { what: `end of process ${pid}`, timeoutMs, everyMs: 2 })
 }
 
 function netnsOf(record: RunRecord | 'unreadable'): string | undefined {

@@ -3,6 +3,11 @@ import { nameServers, searchDomains } from '#host/resolver.ts'
 import type { OfNode } from './told.ts'
 
 export async function factsOfNode(): Promise<OfNode> {
-  const { timeZone } = Intl.DateTimeFormat().resolvedOptions()
-  return { dns: { servers: await nameServers(), search: await searchDomains() }, timezone: timeZone }
+  return {
+    dns: { servers: await nameServers(), search: await searchDomains() },
+    // Asked by few, and the first question of a process takes 10 ms.
+    get timezone() {
+      return Intl.DateTimeFormat().resolvedOptions().timeZone
+    },
+  }
 }

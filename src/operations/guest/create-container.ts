@@ -13,7 +13,7 @@ import { mountNames } from '#guests/lxc/mountpoint.ts'
 import { factsOfNode } from '#guests/lxc/node-facts.ts'
 import { osTypeOf, setUpNew } from '#guests/lxc/setup/set-up.ts'
 import { insideOf, toldOf } from '#guests/lxc/told.ts'
-import { unpackTemplate } from '#guests/lxc/unpack.ts'
+import type { KeptTrees } from '#guests/lxc/kept-trees.ts'
 import type { GuestService } from '#guests/service.ts'
 import type { Host } from '#host/host.ts'
 import { nodeArchitecture } from '#host/topology.ts'
@@ -49,7 +49,11 @@ export interface CreateContainerDeps {
   readonly pools: Pick<PoolService, 'put' | 'takeOut'>
 }
 
-export const createContainer = operation<CreateContainer, CreateContainerDeps>('vzcreate', aboutOneGuest)
+export interface UnpackingDeps extends CreateContainerDeps {
+  readonly templateTrees: Pick<KeptTrees, 'fill'>
+}
+
+export const createContainer = operation<CreateContainer, UnpackingDeps>('vzcreate', aboutOneGuest)
   .step('reservation', {
     do: async ({ params, deps, task }) => {
       const vmid = asVmid(params.vmid)
@@ -84,7 +88,7 @@ export const createContainer = operation<CreateContainer, CreateContainerDeps>('
         log(`unpacking '${params.template}'`)
         const onProgress = ({ fraction }: { readonly fraction: number }) => progress('unpack', fraction)
         const idMap = idMapOf(options)
-        const { entries, bytes } = await unpackTemplate({ archive, rootfs, idMap, signal, onProgress })
+        const { entries, bytes } = await deps.templateTrees.fill({ archive, rootfs, idMap, signal, onProgress })
         log(`${entries} files, ${humanSize(bytes)}`)
         const ostype = options.ostype ?? (await osTypeOf(insideOf(options, rootfs, warn)))
         const whole = { ...options, ostype }

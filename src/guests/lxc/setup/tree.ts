@@ -62,9 +62,10 @@ export class Tree implements Disposable {
     using handle = this.#open(path)
     if (handle === undefined || !(await stat(handle.path)).isFile()) return undefined
     await using file = await open(handle.path, 'r')
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(mostBytes + 1), 0, mostBytes + 1, 0)
-    if (bytesRead > mostBytes)
-      throw new Fault('too-large', `'${path}' in the container is larger than ${mostBytes} bytes`)
+    const { size } = await file.stat()
+    if (size > mostBytes) throw new Fault('too-large', `'${path}' in the container is larger than ${mostBytes} bytes`)
+    // As much as there was a moment ago: whoever makes it longer meanwhile is not read to the end.
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(size), 0, size, 0)
     return buffer.toString('utf8', 0, bytesRead)
   }
 
