@@ -176,6 +176,31 @@ suite('options of containers', { timeout: 180_000 }, () => {
     )
   })
 
+  test('what is known to fail is said before anything is made: an address in use, a storage that is not there', async () => {
+    const failing = async (params: Record<string, string>, sign: RegExp) => {
+      const usual = { vmid: '110', ostemplate: template, rootfs: 'local:0' }
+      const { log } = await node.task(await node.api('POST', lxc, { ...usual, ...params }), sign)
+      assert.doesNotMatch(log, /made|allocated|unpack/)
+    }
+    const wished = (address: string) => ({ net0: `${card},ip=${address}/24` })
+    await sh(101, `ip addr add ${subnet}.40/24 dev eth0`)
+    const told = [
+      [wished(`${subnet}.12`), /net0: address .*\.12 is in use by CT 101/],
+      [wished(`${subnet}.1`), /in use by this node/],
+      [wished(`${subnet}.40`), /in use by somebody on/],
+      [{ ...wished(`${subnet}.50`), net1: `name=eth1,${card.split(',')[1]},ip=${subnet}.50/24` }, /another card/],
+      [{ mp3: 'nowhere:1,mp=/srv' }, /storage 'nowhere' does not exist/],
+    ] as const
+    for (const [params, sign] of told) await failing(params, sign)
+    const fault = await set(100, { net0: `${card},ip=${subnet}.12/24` }).then(
+      () => assert.fail('it was not refused'),
+      (error: unknown) => error,
+    )
+    assert.match(isFault(fault) ? (fault.fields?.net0 ?? '') : '', /in use by CT 101/)
+    const content = await node.api('GET', `/nodes/${node.settings.node}/storage/local/content`, { vmid: '110' })
+    assert.deepEqual(content, [])
+  })
+
   test('what the kernel would not keep is refused, with what to do instead', async () => {
     const refused = async (params: Record<string, string>) => {
       const fault = await node
