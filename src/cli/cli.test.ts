@@ -209,6 +209,9 @@ test('completion knows which list has what an option or a later argument names',
   assert.equal(await at('vm', 'start', '--timeout', '5', ''), '/nodes/lab/qemu vmid')
   assert.equal(await at('vm', 'create', '300', '--pool', 'w'), '/pools poolid')
   assert.equal(await at('vm', 'clone', '100', ''), undefined)
+  assert.equal(await at('ct', 'rollback', '200', ''), '/nodes/lab/lxc/200/snapshot name')
+  assert.equal(await at('ct', 'start', ''), '/nodes/lab/lxc vmid')
+  assert.equal(await at('ct', 'move-volume', '200', ''), undefined)
 })
 
 test('a table fits the terminal, whatever is in it', async () => {

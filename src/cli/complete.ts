@@ -100,6 +100,15 @@ const lists: Readonly<Record<string, readonly [list: string, column: string]>> =
   snapname: ['vm snapshot list', 'name'],
 }
 
+/** Where a command about containers means another list. */
+const listsOfContainers: typeof lists = {
+  vmid: ['ct list', 'vmid'],
+  'target-vmid': ['ct list', 'vmid'],
+  snapname: ['ct snapshot list', 'name'],
+  // `rootfs`, `mp0`: no list has them.
+  volume: ['', ''],
+}
+
 /** New ids are nobody's yet. */
 const unknowable = new Set(['newid', 'name', 'comment'])
 
@@ -110,7 +119,8 @@ export function sourceOf(
 ): { command: Command; column: string } | undefined {
   if (unknowable.has(parameter)) return undefined
   const isPositional = command.positional.includes(parameter)
-  const [list, column] = lists[parameter] ?? (isPositional ? [`${command.words[0] ?? ''} list`, parameter] : [])
+  const own = command.words[0] === 'ct' ? listsOfContainers[parameter] : undefined
+  const [list, column] = own ?? lists[parameter] ?? (isPositional ? [`${command.words[0] ?? ''} list`, parameter] : [])
   const found = commands.find((one) => list !== undefined && name(one) === list)
   return found && column !== undefined ? { command: found, column } : undefined
 }

@@ -25,6 +25,9 @@ export interface GuestNetwork {
     mac: string
     bridge: string
     netns?: string
+    tag?: number | undefined
+    trunks?: string | undefined
+    rate?: number | undefined
   }) => Promise<{ tap: string; fd: number }>
   /** A cable for a card of a container: the node's end, and the one the container takes. */
   readonly plugCable: (card: {
@@ -35,6 +38,9 @@ export interface GuestNetwork {
     netns?: string
     tag?: number | undefined
     trunks?: string | undefined
+    rate?: number | undefined
+    isDown?: boolean | undefined
+    mtu?: number | undefined
   }) => Promise<{ tap: string; cable: string }>
   /** Another bridge, or other VLANs, for a card that is plugged in. */
   readonly move: (card: {
@@ -44,6 +50,9 @@ export interface GuestNetwork {
     bridge: string
     tag?: number | undefined
     trunks?: string | undefined
+    rate?: number | undefined
+    isDown?: boolean | undefined
+    mtu?: number | undefined
   }) => Promise<void>
   readonly unplug: (card: { vmid: Vmid; nic?: string; netns?: string }) => Promise<void>
 }

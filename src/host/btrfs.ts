@@ -48,10 +48,9 @@ export async function snapshotSubvolume(
   await btrfs(host, ['subvolume', 'snapshot', ...(isReadOnly ? ['-r'] : []), '--', from, to])
 }
 
-/** Makes the subvolume one that is only read, or one that can be written again, also after it was received. */
+/** Makes the subvolume one that is only read, or one that can be written again. */
 export async function setReadOnly(host: Host, path: string, isReadOnly: boolean): Promise<void> {
-  const force = isReadOnly ? [] : ['-f']
-  await btrfs(host, ['property', 'set', ...force, '-ts', path, 'ro', String(isReadOnly)])
+  await btrfs(host, ['property', 'set', '-ts', path, 'ro', String(isReadOnly)])
 }
 
 /**

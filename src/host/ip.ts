@@ -113,6 +113,7 @@ export interface LinkChange {
   readonly mac?: string
   /** Namespace to move to. */
   readonly toNetns?: string
+  readonly mtu?: number
   /** No link-local IPv6 address by itself. */
   readonly noAddressByItself?: boolean
 }
@@ -127,6 +128,7 @@ export async function changeLink(
   if (change.alias !== undefined) words.push('alias', change.alias)
   if (change.master !== undefined) words.push('master', change.master)
   if (change.mac !== undefined) words.push('address', change.mac)
+  if (change.mtu !== undefined) words.push('mtu', String(change.mtu))
   if (change.noAddressByItself) words.push('addrgenmode', 'none')
   if (change.isUp !== undefined) words.push(change.isUp ? 'up' : 'down')
   if (words.length > 0) await host.run(ip(place, 'link', 'set', 'dev', name, ...words))

@@ -4,7 +4,7 @@ import type { NetworkPlace } from './netns.ts'
 
 export type Row = Readonly<Record<string, unknown>>
 
-export function iproute(program: 'ip' | 'bridge', { netns }: NetworkPlace, ...words: string[]): Argv {
+export function iproute(program: 'ip' | 'bridge' | 'tc', { netns }: NetworkPlace, ...words: string[]): Argv {
   return netns === undefined ? [program, ...words] : [program, '-netns', netns, ...words]
 }
 

@@ -94,15 +94,28 @@ export async function tellToShutDown(init: number): Promise<void> {
   process.kill(init, await haltSignalOf(init))
 }
 
-/** systemd waits for one signal, busybox for another; the rest follow the one of a failing power supply. */
 async function haltSignalOf(init: number): Promise<number> {
-  const status = (await readIfPresent(`/proc/${init}/status`)) ?? ''
-  const listens = (number: number) => {
-    const masks = [...status.matchAll(/^Sig(?:Blk|Cgt):\s*([0-9a-f]+)$/gm)].map(([, mask]) => BigInt(`0x${mask}`))
-    return masks.some((mask) => (mask & (1n << BigInt(number - 1))) !== 0n)
-  }
-  if (listens(initSignals.realTimeMin3)) return initSignals.realTimeMin3
-  return !listens(initSignals.power) && listens(initSignals.user2) ? initSignals.user2 : initSignals.power
+  return haltSignalBy((await readIfPresent(`/proc/${init}/status`)) ?? '')
+}
+
+/**
+ * systemd waits for one signal, busybox for another; the rest follow the one of a failing power supply.
+ *
+ * busybox takes them off its queue one at a time, the lowest number first, and a child of its that ends at once and is
+ * started again each second is such a number: the power supply's comes after it, and so never. It is known by waiting
+ * for its signals blocked, where others have them interrupt it.
+ * @param status of the kernel
+ */
+export function haltSignalBy(status: string): number {
+  const has = (number: number, ...masks: string[]) =>
+    masks.some((name) => {
+      const mask = BigInt(`0x${new RegExp(`^${name}:\\s*([0-9a-f]+)$`, 'm').exec(status)?.[1] ?? '0'}`)
+      return (mask & (1n << BigInt(number - 1))) !== 0n
+    })
+  const { realTimeMin3, power, user2 } = initSignals
+  if (has(realTimeMin3, 'SigBlk', 'SigCgt')) return realTimeMin3
+  if (has(user2, 'SigBlk')) return user2
+  return !has(power, 'SigBlk', 'SigCgt') && has(user2, 'SigCgt') ? user2 : power
 }
 
 export function configPathOf({ directory, name }: ContainerPlace): string {

@@ -15,6 +15,8 @@ export interface Names {
   readonly tap: (number: number) => string
   /** A container's end of the cable whose other end is called like that tap. */
   readonly cableOf: (tap: string) => string
+  /** Link that holds back what comes in from that tap. */
+  readonly shaperOf: (tap: string) => string
   readonly netns: (network: string) => string
   /** The bridge inside an isolated network. */
   readonly isolatedBridge: string
@@ -24,12 +26,13 @@ export interface Names {
 
 export function namesOf(instance: string): Names {
   const alias = `hakobune/${instance}`
-  const pattern = new RegExp(`^hk${instance}(\\d+|[te]\\d+)$`)
+  const pattern = new RegExp(`^hk${instance}(\\d+|[tes]\\d+)$`)
   return {
     alias,
     table: `hk_${instance}`,
     tap: (number) => `hk${instance}t${number}`,
     cableOf: (tap) => tap.replace(/t(\d+)$/, 'e$1'),
+    shaperOf: (tap) => tap.replace(/t(\d+)$/, 's$1'),
     netns: (network) => {
       if (!/^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$/.test(network)) {
         throw new Fault('invalid', `'${network}' is no name for a network: 1 to 32 of a-z, 0-9 and -`)

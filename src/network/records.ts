@@ -2,7 +2,7 @@
  * What the network service wrote down about what it made, so that any process can find and undo it.
  * A record is written before the thing is made and deleted after the thing is gone.
  */
-import { array, boolean, integer, object, optional, type Static, string } from '#base/schema/schema.ts'
+import { array, boolean, integer, number, object, optional, type Static, string } from '#base/schema/schema.ts'
 import { Documents } from '#store/document.ts'
 import type { Store } from '#store/store.ts'
 
@@ -33,6 +33,11 @@ const tapRecord = object({
   /** VLAN of the card, and those that pass it with their tags (`10;20-30`). */
   tag: optional(integer({ minimum: 1, maximum: 4094 })),
   trunks: optional(string({ maxLength: 400 })),
+  /** Bytes a second at most, each way. */
+  rate: optional(number({ minimum: 0 })),
+  /** The cable is there, and carries nothing. */
+  isDown: optional(boolean()),
+  mtu: optional(integer({ minimum: 64, maximum: 65_535 })),
 })
 export type TapRecord = Static<typeof tapRecord>
 

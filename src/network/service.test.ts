@@ -62,6 +62,32 @@ test('a card is plugged in once, lives as long as its descriptor, and can be plu
   assert.deepEqual(await lab.remains(), nothing)
 })
 
+test('what holds a card to its rate comes and goes with the wish, and with the card', async () => {
+  await using lab = await node()
+  const { network, bridge, instance } = lab
+  await network.ensureBridge({ name: bridge, cidr: await network.freeSubnet(), nat: false })
+  const card = { vmid: 100, nic: 'net0', mac: 'BC:24:11:00:00:05', bridge }
+  const { tap, fd } = await network.plug({ ...card, rate: 2 ** 20 })
+  try {
+    const rateAt = async (link: string) =>
+      /qdisc tbf .* rate (\S+)/.exec((await host.run(['tc', 'qdisc', 'show', 'dev', link])).stdout)?.[1]
+    const shaper = tap.replace(/t(\d+)$/, 's$1')
+    assert.equal(shaper.startsWith(`hk${instance}s`), true)
+    assert.deepEqual([await rateAt(tap), await rateAt(shaper)], ['8388Kbit', '8388Kbit'])
+    await network.move({ ...card, rate: 2 ** 21 })
+    assert.deepEqual([await rateAt(tap), await rateAt(shaper)], ['16777Kbit', '16777Kbit'])
+    await network.move(card)
+    assert.deepEqual([await rateAt(tap), await ip.findLink(host, shaper)], [undefined, undefined])
+    await network.move({ ...card, rate: 2 ** 20 })
+    await lab.another().unplug({ vmid: 100 })
+    assert.equal(await ip.findLink(host, shaper), undefined)
+  } finally {
+    closeSync(fd)
+  }
+  await network.removeBridge(bridge)
+  assert.deepEqual(await lab.remains(), nothing)
+})
+
 test('a card in an isolated network joins its bridge, and survives in the record until unplugged', async () => {
   await using lab = await node()
   const { netns, bridge } = await lab.network.createIsolated('drill')

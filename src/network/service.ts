@@ -86,6 +86,12 @@ export interface Card {
   readonly tag?: number | undefined
   /** VLANs it may use with their tags, `10;20-30`. */
   readonly trunks?: string | undefined
+  /** Bytes a second at most, each way. In an isolated network there is no limit. */
+  readonly rate?: number | undefined
+  /** The cable is there, and carries nothing. */
+  readonly isDown?: boolean | undefined
+  /** Of the node's end of a cable: frames up to this length come through. */
+  readonly mtu?: number | undefined
 }
 
 export interface IsolatedNetwork {
@@ -178,8 +184,8 @@ export class NetworkService {
   }
 
   /** Takes a card that is plugged in to another bridge, without the guest noticing. Not in an isolated network. */
-  async move({ vmid, nic, mac, bridge, tag, trunks }: Card): Promise<void> {
-    await moveTap(this.#parts(), { vmid, nic, mac, bridge, tag, trunks })
+  async move(card: Omit<Card, 'netns'>): Promise<void> {
+    await moveTap(this.#parts(), card)
   }
 
   /** As `plug`, for a card of a container: the cable has an end it can take. */
@@ -187,9 +193,10 @@ export class NetworkService {
     return plugCable(this.#parts(), await this.#placed(card))
   }
 
-  async #placed({ vmid, nic, mac, bridge, netns, tag, trunks }: Card): Promise<TapRecord> {
-    if (netns === undefined) return { vmid, nic, mac, bridge, tag, trunks }
-    return { vmid, nic, mac, bridge: (await this.#isolatedIn(netns)).bridge, netns }
+  async #placed({ netns, ...card }: Card): Promise<TapRecord> {
+    if (netns === undefined) return card
+    const { vmid, nic, mac, isDown } = card
+    return { vmid, nic, mac, isDown, bridge: (await this.#isolatedIn(netns)).bridge, netns }
   }
 
   /** Takes a card off the network, or all cards of a guest. Idempotent. */

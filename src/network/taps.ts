@@ -12,6 +12,7 @@ import type { Host } from '#host/host.ts'
 import { addLink, changeLink, deleteLink, findLink, links } from '#host/ip.ts'
 import { openTap } from '#host/native.ts'
 import { netnsExists } from '#host/netns.ts'
+import { limitTraffic, unlimitTraffic } from '#host/traffic.ts'
 import { linkRows } from '#host/network-state.ts'
 import type { Names } from './names.ts'
 import type { NetworkRecords, TapRecord } from './records.ts'
@@ -27,6 +28,8 @@ export interface Plugged {
   /** Open in this process: hand it to QEMU, then close it. */
   readonly fd: number
 }
+
+const usualMtu = 1500
 
 /** How often another process may snatch the number one has chosen. */
 const ATTEMPTS = 100
@@ -47,9 +50,11 @@ export async function plugTap(taps: Taps, card: TapRecord): Promise<Plugged> {
     const change = { alias: names.alias, master: bridge, noAddressByItself: true, isUp: true }
     await changeLink(host, tap, change, { netns })
     if (vlans) await setPortVlans(host, tap, vlans)
+    await hold(taps, tap, card)
     return { tap, fd }
   } catch (fault) {
     closeSync(fd)
+    await deleteLink(host, names.shaperOf(tap), { netns })
     await records.taps.alter(tap, () => undefined)
     throw fault
   }
@@ -70,16 +75,26 @@ export async function plugCable(taps: Taps, card: TapRecord): Promise<Cable> {
   const cable = names.cableOf(tap)
   try {
     await addLink(host, tap, ['type', 'veth', 'peer', 'name', cable], { netns })
-    const change = { alias: names.alias, master: bridge, noAddressByItself: true }
+    const { mtu = usualMtu } = card
+    // A shorter one is for the container alone: a bridge takes over the shortest of its cables.
+    const length = mtu > usualMtu ? { mtu } : {}
+    const change = { alias: names.alias, master: bridge, noAddressByItself: true, ...length }
     await changeLink(host, tap, change, { netns })
     if (vlans) await setPortVlans(host, tap, vlans)
-    await changeLink(host, tap, { isUp: true }, { netns })
+    await hold(taps, tap, card)
+    await changeLink(host, tap, { isUp: card.isDown !== true }, { netns })
     return { tap, cable }
   } catch (fault) {
-    await deleteLink(host, tap, { netns })
+    for (const link of [tap, names.shaperOf(tap)]) await deleteLink(host, link, { netns })
     await records.taps.alter(tap, () => undefined)
     throw fault
   }
+}
+
+/** Holds the card to its rate, if it has one. */
+async function hold({ host, names }: Taps, tap: string, { rate = 0, netns }: TapRecord): Promise<void> {
+  const shaped = { link: tap, shaper: names.shaperOf(tap), alias: names.alias }
+  if (rate > 0) await limitTraffic(host, shaped, rate, { netns })
 }
 
 /**
@@ -119,22 +134,32 @@ async function vlansFor(
  * Joins the tap of a card that is plugged in to another bridge, or to other VLANs; the guest notices nothing.
  * @throws Fault `missing` when there is no such bridge, or no such card
  */
-export async function moveTap({ host, names, records }: Taps, card: TapRecord): Promise<void> {
+export async function moveTap(taps: Taps, card: TapRecord): Promise<void> {
+  const { host, names, records } = taps
   const { vmid, nic, bridge, netns } = card
   const vlans = await vlansFor(host, card)
   const own = (await records.taps.list()).find(({ value }) => value.vmid === vmid && value.nic === nic)
   if (!own) throw missing('card', `${nic} of guest ${vmid}`)
   await changeLink(host, own.name, { alias: names.alias, master: bridge }, { netns })
   if (vlans) await setPortVlans(host, own.name, vlans)
+  // Written down before it is made, so that whoever cleans up finds it.
+  if ((card.rate ?? 0) > 0) await records.taps.put(own.name, card)
+  if ((card.rate ?? 0) > 0) await hold(taps, own.name, card)
+  else if ((own.value.rate ?? 0) > 0) {
+    await unlimitTraffic(host, { link: own.name, shaper: names.shaperOf(own.name) }, { netns })
+  }
+  if (card.mtu !== undefined) await changeLink(host, own.name, { mtu: Math.max(usualMtu, card.mtu) }, { netns })
+  if (card.isDown !== undefined) await changeLink(host, own.name, { isUp: !card.isDown }, { netns })
   await records.taps.put(own.name, card)
 }
 
 /** Removes the taps of a guest, or of one of its cards, also from under a QEMU that still holds them. Idempotent. */
-export async function unplugTaps({ host, records }: Taps, vmid: number, nic: string | undefined): Promise<void> {
+export async function unplugTaps({ host, names, records }: Taps, vmid: number, nic: string | undefined): Promise<void> {
   for (const { name, value } of await records.taps.list()) {
     if (value.vmid !== vmid || (nic !== undefined && value.nic !== nic)) continue
     const isPlaceThere = value.netns === undefined || (await netnsExists(value.netns))
     if (isPlaceThere) await deleteLink(host, name, { netns: value.netns })
+    if (isPlaceThere && (value.rate ?? 0) > 0) await deleteLink(host, names.shaperOf(name), { netns: value.netns })
     await records.taps.alter(name, () => undefined)
   }
 }

@@ -48,7 +48,9 @@ export function configOf(
 
 /** @param current what is in force now, instead of what the next start uses */
 export function containerConfigOf(config: GuestConfig, { current = false }: { current?: boolean | undefined }) {
-  return { ...container.optionsToReply(current ? optionsInForce(config) : config.options), digest: config.digest }
+  const options = container.optionsToReply(current ? optionsInForce(config) : config.options)
+  // Some clients look here, without asking whether it says anything, before they clone.
+  return { template: false, ...options, digest: config.digest }
 }
 
 export function pendingOf(config: GuestConfig): Static<typeof pendingReply> {

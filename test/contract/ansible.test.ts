@@ -10,16 +10,7 @@ import { machine } from '#host/exec.ts'
 import { ensureGuestImage } from '#lab/guest-image.ts'
 import { ownBridge } from '../../src/settings.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
-
-const plays = join(import.meta.dirname, 'ansible')
-const sshKey = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE1XbQeTh1sNbHc2yTq3rR4eXl0e6fN7n7YkZ0gk2w9h deploy@example'
-
-interface Outcome {
-  readonly changed?: boolean
-  readonly msg?: string
-  readonly skipped?: boolean
-  readonly [fact: string]: unknown
-}
+import { changes, environment, play as playIn, sshKey } from './ansible-play.ts'
 
 let node: TestNode
 let scratch: string
@@ -62,41 +53,8 @@ async function imported(): Promise<string> {
   return `local:0,import-from=${image.path},format=qcow2`
 }
 
-const environment = () => ({
-  PATH: '/usr/bin:/bin:/usr/sbin:/sbin',
-  HOME: scratch,
-  LC_ALL: 'C.UTF-8',
-  ANSIBLE_STDOUT_CALLBACK: 'ansible.posix.json',
-  ANSIBLE_LOCALHOST_WARNING: 'False',
-  ANSIBLE_INVENTORY_UNPARSED_WARNING: 'False',
-  ANSIBLE_PIPELINING: 'True',
-  ANSIBLE_RETRY_FILES_ENABLED: 'False',
-})
-
-/** Plays a playbook; the outcome of each of its tasks by name. */
-async function play(name: string, more: Record<string, unknown> = {}): Promise<Record<string, Outcome>> {
-  const facts = join(scratch, 'variables.json')
-  await writeFile(facts, JSON.stringify({ ...variables, ...more, ansible_python_interpreter: '/usr/bin/python3' }))
-  const argv = ['-i', 'localhost,', '-c', 'local', '-e', `@${facts}`, join(plays, name)]
-  const said = await promisify(execFile)('/usr/bin/ansible-playbook', argv, {
-    env: environment(),
-    timeout: 300_000,
-    maxBuffer: 1 << 24,
-  }).catch((error: { stdout?: string; stderr?: string }) => {
-    const messages = (error.stdout ?? '').split('\n').filter((line) => /"(?:msg|name|stderr)": /.test(line))
-    assert.fail(`${name}: ${error.stderr}\n${messages.join('\n')}`)
-  })
-  const { plays: played } = JSON.parse(said.stdout) as {
-    plays: { tasks: { task: { name: string }; hosts: { localhost: Outcome } }[] }[]
-  }
-  return Object.fromEntries(
-    played.flatMap(({ tasks }) => tasks.map(({ task, hosts }) => [task.name, hosts.localhost] as const)),
-  )
-}
-
-function changes(outcomes: Record<string, Outcome>): Record<string, boolean> {
-  return Object.fromEntries(Object.entries(outcomes).map(([name, { changed }]) => [name, changed === true]))
-}
+const play = (name: string, more: Record<string, unknown> = {}) =>
+  playIn(name, { scratch, variables: { ...variables, ...more } })
 
 const guestApi = async (path: string) =>
   (await node.api('GET', `/nodes/${node.settings.node}/qemu/901/${path}`)) as Record<string, unknown>
@@ -156,7 +114,7 @@ test('the inventory plugin finds the guest with its facts, its pool and its tags
     { mode: 0o600 },
   )
   const { stdout, stderr } = await promisify(execFile)('/usr/bin/ansible-inventory', ['-i', source, '--list'], {
-    env: environment(),
+    env: environment(scratch),
     timeout: 60_000,
   })
   assert.doesNotMatch(stderr, /WARNING/, stderr)

@@ -296,7 +296,7 @@ suite('containers', { timeout: 120_000 }, () => {
     const twice = await create({ net0: 'name=eth0', net1: 'name=eth0' })
     assert.match(twice.fields?.net1 ?? '', /name of net0 already/)
     assert.match((await create({ mp0: 'local:1,mp=/../etc' })).fields?.mp0 ?? '', /'\.\.'/)
-    assert.match((await create({ features: 'mknod=1' })).fields?.features ?? '', /mknod is not supported/)
+    assert.match((await create({ features: 'mknod=1' })).fields?.features ?? '', /mknod: nobody in a user namespace/)
     assert.match(
       (await refusal('GET', `/nodes/${node.settings.node}/qemu/100/config`)).message,
       /qemu-server\/100\.conf' does not exist/,

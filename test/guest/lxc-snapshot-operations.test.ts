@@ -1,13 +1,16 @@
 /** Snapshots, templates, clones and moves of containers keep the promises every operation makes. */
 import assert from 'node:assert/strict'
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
+import { MiB } from '#base/bytes.ts'
 import { systemClock } from '#base/clock.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
 import { systemRandom } from '#base/random.ts'
 import { mountedVolumes } from '#guests/lxc/mountpoint.ts'
 import { machine } from '#host/exec.ts'
+import { makeExt4 } from '#host/ext4.ts'
+import { freeze } from '#host/mount.ts'
 import { cloneContainer } from '#operations/guest/clone-container.ts'
 import { deleteContainerSnapshot } from '#operations/guest/delete-snapshot.ts'
 import { moveVolume } from '#operations/guest/move-volume.ts'
@@ -141,6 +144,44 @@ suite('operations on what containers are made of', { timeout: 300_000 }, () => {
       without,
     )
     everyStepFails(moveVolume, place({ vmid: 102, volume: 'mp0', storage: 'pool', delete: true }, made), without)
+  })
+
+  test('an image is kept as after a clean unmount, and goes on being written whoever died', async () => {
+    const { guests, storage } = world
+    const image = {
+      storage: 'pool',
+      vmid: world.id(106),
+      sizeBytes: 32 * MiB,
+      format: 'raw',
+      content: 'rootdir',
+    } as const
+    const volid = await storage.allocate(image)
+    await makeExt4(host, (await storage.location(volid)).path, 100_000)
+    const vmid = await world.make(106, { rootfs: volid })
+    await guests.start(vmid)
+    await world.untilUp(vmid)
+    const sh = async (script: string) => {
+      const command = ['/bin/sh', '-c', script]
+      return (await guests.runInside(vmid, { command, timeoutMs: 20_000, outputBytes: 999 })).stdout.trim()
+    }
+    await sh('echo kept > /root/note')
+    await run(snapshotContainer, { vmid, name: 'one' })
+    await sh('echo later > /root/note')
+    await run(cloneContainer, { vmid, newid: 107, snapshot: 'one', storage: 'local' })
+    const { options } = await guests.config(world.id(107), 'lxc')
+    const note = ({ rootfs = '' }) => readFile(join(rootfs, 'root/note'), 'utf8')
+    assert.equal(await guests.withVolumes(world.id(107), options, note), 'kept\n')
+
+    // As somebody leaves it who dies while he holds it.
+    await guests.suspend(vmid)
+    await freeze(host, (await guests.mountOf(vmid, 'rootfs')) ?? assert.fail('not mounted'))
+    await guests.letGo(vmid, { isSuspended: false })
+    assert.equal(await sh('echo goes on > /root/note; cat /root/note'), 'goes on')
+
+    await run(rollbackContainer, { vmid, name: 'one', start: true })
+    await world.untilUp(vmid)
+    assert.equal(await sh('cat /root/note'), 'kept')
+    for (const number of [106, 107]) await world.remove(number)
   })
 
   suite('of one that runs', () => {

@@ -81,7 +81,7 @@ suite('containers made from others', { timeout: 120_000 }, () => {
       const { rootfs, hostname, template: isOne } = await config(101)
       assert.deepEqual(
         [rootfs, hostname, isOne],
-        ['local:100/basevol-100-disk-0.subvol/101/subvol-101-disk-0.subvol', 'c101', undefined],
+        ['local:100/basevol-100-disk-0.subvol/101/subvol-101-disk-0.subvol', 'c101', 0],
       )
       assert.equal(
         await sh(101, 'hostname; cat /root/note /srv/data/d; stat -c %u /bin/busybox'),

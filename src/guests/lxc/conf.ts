@@ -98,21 +98,23 @@ export function variablesIn(env = ''): string[] {
 }
 
 function isolation(options: Options, { seccompFile, hasAppArmor, cgroupVersion, devices }: ContainerFacts): Line[] {
-  const { nesting } = featuresOf(options)
+  const { nesting, forceRwSys, mount } = featuresOf(options)
   const groupKey = cgroupVersion === 'v1' ? 'cgroup' : 'cgroup2'
   const apparmor: Line[] = hasAppArmor
     ? [
         ['apparmor.profile', 'generated'],
         ['apparmor.allow_nesting', nesting ? '1' : '0'],
+        ...mount.map((type): Line => ['apparmor.raw', `mount fstype=${type},`]),
       ]
     : [['apparmor.profile', 'unconfined']]
   const map = idMapOf(options)
+  const sys = isUnprivileged(options) ? (forceRwSys ? 'rw' : 'mixed') : 'ro'
   return [
     ...(map ?? []).map(({ kind, inside, outside, count }): Line => [
       'idmap',
       `${kind === 'uid' ? 'u' : 'g'} ${inside} ${outside} ${count}`,
     ]),
-    ['mount.auto', isUnprivileged(options) ? 'proc:mixed sys:mixed cgroup:mixed' : 'proc:mixed sys:ro cgroup:mixed'],
+    ['mount.auto', `proc:mixed sys:${sys} cgroup:mixed`],
     ['seccomp.profile', seccompFile],
     ...(nesting ? [['seccomp.allow_nesting', '1'] as const] : []),
     ...apparmor,
@@ -180,10 +182,8 @@ function mountPoint(
   bound: (source: string, target: string, how: string) => Line,
 ): Line[] {
   if (name === 'rootfs' || source === undefined) return []
-  const more = typeof values.mountoptions === 'string' ? values.mountoptions.split(';') : []
-  // What a file system does with its disk is told where that is mounted.
-  const flags = more.filter((one) => one !== 'discard' && one !== 'lazytime')
-  const how = ['bind', 'create=dir', ...(values.ro === true ? ['ro'] : []), ...flags]
+  // Its other rules it has already where it comes from.
+  const how = ['bind', 'create=dir', ...(values.ro === true ? ['ro'] : [])]
   return [bound(source, path.replace(/^\/+/, ''), how.join(','))]
 }
 

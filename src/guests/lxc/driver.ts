@@ -40,7 +40,9 @@ import { devicesOf } from './device.ts'
 import { makeDevices } from './device-nodes.ts'
 import { featuresOf } from './features.ts'
 import { rootOf } from './idmap.ts'
-import { coresOf, groupLimitsOf, leastUsed, liveNames, noQuota, processorsIn } from './limits.ts'
+import { changeCard } from './cards.ts'
+import { coresOf, groupLimitsOf, leastUsed, noQuota, processorsIn } from './limits.ts'
+import { follow, isCard } from './live.ts'
 import { mountsOf } from './mountpoint.ts'
 import { nicsOf } from './nic.ts'
 import { factsOfNode } from './node-facts.ts'
@@ -48,7 +50,7 @@ import { seccompProfile } from './seccomp.ts'
 import { setUpForStart } from './setup/set-up.ts'
 import { insideOf, toldOf } from './told.ts'
 import { useOf } from './use.ts'
-import { closeVolumes, mountsDirOf, openVolumes } from './volumes.ts'
+import { closeVolumes, mountsDirOf, openVolumes, seenVolumes } from './volumes.ts'
 
 const startLimitMs = 60_000
 /** How long LXC may take to clear up after a container whose init is gone. */
@@ -118,8 +120,10 @@ export class LxcDriver implements GuestDriver {
     const runDir = this.runDirOf(vmid)
     await makeRunDir(runDir)
     const cables = await this.#plug(vmid, options, how)
-    const sources = await openVolumes({ ...this.#needs, runDir: settings.runDir }, vmid, options)
-    await this.#setUp(vmid, options, sources.rootfs ?? '')
+    const { runDir: nodeDir } = settings
+    const places = await openVolumes({ ...this.#needs, runDir: nodeDir }, vmid, options)
+    await this.#setUp(vmid, options, places.rootfs ?? '')
+    const sources = await seenVolumes({ runDir: nodeDir }, vmid, { options, places })
     const place = this.#placeOf(vmid)
     const conf = await this.#confFor(vmid, options, { sources, cables, runDir })
     await writeFile(configPathOf(place), conf, { mode: 0o600 })
@@ -207,13 +211,15 @@ export class LxcDriver implements GuestDriver {
     how: StartOptions,
   ): Promise<{ readonly nic: string; readonly tap: string; readonly cable: string }[]> {
     const cables: { nic: string; tap: string; cable: string }[] = []
-    for (const { name, mac, bridge: own, tag, trunks, isLinkDown } of nicsOf(options)) {
+    for (const { name, mac, bridge: own, tag, trunks, rate, mtu, isLinkDown: isDown } of nicsOf(options)) {
       const bridge = how.bridge ?? own
       const isWanted = how.onlyNics === undefined || how.onlyNics.includes(name)
-      if (bridge === undefined || isLinkDown || !isWanted) continue
+      if (bridge === undefined || !isWanted) continue
       // A bridge that stands in for the card's own has none of its VLANs.
-      const where = how.netns !== undefined ? { netns: how.netns } : how.bridge === undefined ? { tag, trunks } : {}
-      cables.push({ nic: name, ...(await this.#needs.network.plugCable({ vmid, nic: name, mac, bridge, ...where })) })
+      const where =
+        how.netns !== undefined ? { netns: how.netns } : how.bridge === undefined ? { tag, trunks, rate } : {}
+      const card = { vmid, nic: name, mac, bridge, isDown, mtu, ...where }
+      cables.push({ nic: name, ...(await this.#needs.network.plugCable(card)) })
     }
     return cables
   }
@@ -284,22 +290,30 @@ export class LxcDriver implements GuestDriver {
     wanted: Options,
     { log = () => {} }: { log?: (line: string) => void } = {},
   ): Promise<Errors> {
-    let record = await this.running(vmid)
-    const names = record ? liveNames(record.options, wanted) : []
-    if (!record || names.length === 0) return {}
-    const rest = Object.entries(record.options).filter(([name]) => !names.includes(name))
-    const changed = names.flatMap((name) => (wanted[name] === undefined ? [] : [[name, wanted[name]] as const]))
-    const options = Object.fromEntries([...rest, ...changed])
-    try {
-      await (await this.#groups()).limit(this.#innerGroupOf(vmid), { cpuQuota: noQuota, ...groupLimitsOf(options) })
-    } catch (fault) {
-      if (!isFault(fault)) throw fault
-      return Object.fromEntries(names.map((name) => [name, `hotplug problem - ${fault.message}`]))
-    }
-    record = { ...record, options }
-    await this.#records.write(vmid, record)
-    for (const name of names) log(`${name}: changed while the container runs`)
-    return {}
+    const record = await this.running(vmid)
+    if (!record) return {}
+    const { host, network } = this.#needs
+    const { options, followed, errors } = await follow(record.options, wanted, {
+      limit: async (now) =>
+        (await this.#groups()).limit(this.#innerGroupOf(vmid), { cpuQuota: noQuota, ...groupLimitsOf(now) }),
+      card: async (before, after) => {
+        // One in a network of a drill's stays there.
+        const tap = record.netns === '' ? record.taps[after.name] : undefined
+        await changeCard({ host, network, vmid, init: await this.initPid(vmid), tap }, before, after)
+      },
+    })
+    if (followed.length === 0) return errors
+    await this.#records.write(vmid, { ...record, options })
+    if (followed.some(isCard)) await this.#tellCards(vmid, options)
+    for (const name of followed) log(`${name}: changed while the container runs`)
+    return errors
+  }
+
+  /** What its system reads at its next start. */
+  async #tellCards(vmid: Vmid, options: Options): Promise<void> {
+    const { settings } = this.#needs
+    const { rootfs = '' } = await openVolumes({ ...this.#needs, runDir: settings.runDir }, vmid, options)
+    await this.#setUp(vmid, options, rootfs)
   }
 
   async reap(vmid: Vmid, how: { readonly waits?: boolean } = {}): Promise<boolean> {

@@ -21,20 +21,41 @@ export interface Features {
   readonly nesting: boolean
   readonly keyctl: boolean
   readonly fuse: boolean
+  /** Its /sys is writable, as far as the kernel lets its root write there. */
+  readonly forceRwSys: boolean
+  /** Kinds of file systems it may mount, beyond those everybody may. */
+  readonly mount: readonly string[]
 }
 
 export function featuresOf({ features = '' }: Options): Features {
   const values = readPropertyString(featuresFormat, features, 'features')
-  return { nesting: values.nesting === true, keyctl: values.keyctl === true, fuse: values.fuse === true }
+  const is = (name: string) => values[name] === true
+  const mount = typeof values.mount === 'string' ? values.mount.split(/[; ]+/).filter(Boolean) : []
+  return { nesting: is('nesting'), keyctl: is('keyctl'), fuse: is('fuse'), forceRwSys: is('force_rw_sys'), mount }
 }
 
-export function featureErrors({ features }: Options): Errors {
+/** What the kernel lets root of a user namespace mount. */
+const mountable = 'binfmt_misc bpf cgroup cgroup2 devpts fuse mqueue overlay proc ramfs sysfs tmpfs'.split(' ')
+
+export function featureErrors(options: Options): Errors {
+  const { features } = options
   if (features === undefined) return {}
-  const values = readPropertyString(featuresFormat, features, 'features')
-  const without = ['mknod', 'mount', 'force_rw_sys'].find(
-    (name) => values[name] !== undefined && values[name] !== false,
+  const { mknod } = readPropertyString(featuresFormat, features, 'features')
+  const { forceRwSys, mount } = featuresOf(options)
+  const errors = (text: string) => ({ features: text })
+  if (!isUnprivileged(options)) {
+    return forceRwSys
+      ? errors('force_rw_sys: without a user namespace it would open settings of the node itself: leave it out')
+      : {}
+  }
+  if (mknod === true) {
+    return errors('mknod: nobody in a user namespace makes devices: give it the one it needs, dev0=/dev/NAME')
+  }
+  const beyond = mount.find((type) => !mountable.includes(type.replace(/^fuse.*/, 'fuse')))
+  if (beyond === undefined) return {}
+  return errors(
+    `mount: nobody in a user namespace mounts '${beyond}': mount it on the node and give the folder, mp0=/FOLDER,mp=/PLACE`,
   )
-  return without === undefined ? {} : { features: `${without} is not supported by this release: leave it out` }
 }
 
 /** Without the word unprivileged: containers have a user namespace of their own unless root says otherwise. */

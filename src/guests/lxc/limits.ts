@@ -44,8 +44,8 @@ export function leastUsed(cores: number, online: readonly number[], taken: reado
 
 const limitNames = ['memory', 'swap', 'cpulimit', 'cpuunits']
 
-/** Options whose change a running container takes at once. */
-export function liveNames(running: Options, wanted: Options): string[] {
+/** Limits whose change a running container takes at once. */
+export function liveLimits(running: Options, wanted: Options): string[] {
   return limitNames.filter((name) => running[name] !== wanted[name])
 }
 

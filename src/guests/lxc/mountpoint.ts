@@ -9,6 +9,8 @@ import { printPropertyString, readPropertyString } from '#base/schema/property-s
 import { boolean, optional, string } from '#base/schema/schema.ts'
 import type { PropertyFormat, PropertyKey, Schema } from '#base/schema/schema.ts'
 import type { Options } from '../config.ts'
+import { isUnprivileged } from './features.ts'
+import { wrongIds } from './mount-ids.ts'
 
 export const mountCount = 256
 
@@ -26,7 +28,13 @@ const shared: PropertyFormat = {
     isDefaultKey: true,
   },
   acl: key(boolean({ description: 'Access control lists.' })),
-  idmap: key(string({ description: 'How ids of the volume are seen inside.', pattern: idmapPattern, maxLength: 1024 })),
+  idmap: key(
+    string({
+      description: 'Its ids inside: passthrough, or ranges kind:inside:on the disk:how many.',
+      pattern: idmapPattern,
+      maxLength: 1024,
+    }),
+  ),
   mountoptions: key(
     string({
       description: 'Further options of the mount.',
@@ -136,10 +144,15 @@ export function mountErrors(options: Options): Errors {
       errors[name] = `'${volume}' is neither a volume nor the path of a folder`
     } else if (name === 'rootfs' && volume.startsWith('/')) {
       errors[name] = 'the root of a container is a volume: <storage>:<GiB> makes one'
-    } else if (values.idmap !== undefined) {
-      errors[name] = 'idmap: ids of a mount are those of the container in this release'
+    } else if (name === 'rootfs' && values.idmap !== undefined) {
+      errors[name] =
+        'idmap: the files of its root are unpacked with the ids of the container: other ids are for mount points'
+    } else if (wrongIds(options, values.idmap) !== undefined) {
+      errors[name] = wrongIds(options, values.idmap) ?? ''
     } else if (values.quota === true) {
-      errors[name] = 'quota: no quota of users inside in this release'
+      errors[name] = isUnprivileged(options)
+        ? 'quota: the kernel keeps quotas of users for containers without a user namespace alone'
+        : 'quota: no quota of users inside in this release'
     } else if (name !== 'rootfs' && (!path.startsWith('/') || /^\/+$/.test(path))) {
       errors[name] = `mp: '${path}' is no absolute path below the root`
     } else if (places.has(normal(path))) {

@@ -1,4 +1,5 @@
 /** Network cards of containers: `name=eth0,bridge=vmbr0,hwaddr=BC:24:11:00:00:01,ip=dhcp`. */
+import { MiB } from '#base/bytes.ts'
 import type { Errors } from '#base/schema/check.ts'
 import type { Random } from '#base/random.ts'
 import { macAddress } from '#base/random.ts'
@@ -53,6 +54,8 @@ export interface Nic {
   readonly mtu: number | undefined
   readonly tag: number | undefined
   readonly trunks: string | undefined
+  /** Bytes a second at most, each way; 0: no limit. */
+  readonly rate: number | undefined
 }
 
 export function nicNames(options: Options): string[] {
@@ -76,6 +79,7 @@ export function nicOf(name: string, text: string): Nic {
     mtu: typeof values.mtu === 'number' ? values.mtu : undefined,
     tag: typeof values.tag === 'number' ? values.tag : undefined,
     trunks: textAt('trunks'),
+    rate: typeof values.rate === 'number' ? values.rate * MiB : undefined,
   }
 }
 
@@ -87,7 +91,6 @@ export function nicErrors(options: Options): Errors {
   const errors: Errors = {}
   const seen = new Map<string, string>()
   for (const name of nicNames(options)) {
-    const values = readPropertyString(nicFormat, options[name] ?? '', name)
     const nic = nicOf(name, options[name] ?? '')
     const isOutside = (nic.trunks ?? '1').split(/[;-]/).some((vlan) => Number(vlan) < 1 || Number(vlan) > 4094)
     if (seen.has(nic.inside)) errors[name] = `name: '${nic.inside}' is the name of ${seen.get(nic.inside)} already`
@@ -96,8 +99,6 @@ export function nicErrors(options: Options): Errors {
     else if (isOutside) errors[name] = `trunks: '${nic.trunks}' names VLANs beyond 1 to 4094`
     else if (nic.bridge === undefined && (nic.tag !== undefined || nic.trunks !== undefined)) {
       errors[name] = 'tag and trunks are for a card on a bridge: name it, bridge=vmbr0'
-    } else if (typeof values.rate === 'number' && values.rate > 0) {
-      errors[name] = 'rate: cards of containers have no limit in this release: leave it out'
     } else if (nic.isHostManaged && [nic.ip, nic.ip6].some((one) => one === 'dhcp' || one === 'auto')) {
       errors[name] = 'host-managed: the node gives fixed addresses alone; leave it out, and the system inside asks'
     }

@@ -5,7 +5,9 @@ import { asVmid } from '#base/ids.ts'
 import { isFault } from '#base/fault.ts'
 import type { ConfigChange, Options } from '../config.ts'
 import { planChange } from './change.ts'
-import { leastUsed, liveNames, processorsIn } from './limits.ts'
+import { leastUsed, processorsIn } from './limits.ts'
+import { liveNames } from './live.ts'
+import { idsOfMount, rootOfMount } from './mount-ids.ts'
 import { mountOf, wishOf } from './mountpoint.ts'
 import { isRootOnly, optionErrors, optionsToReply } from './options.ts'
 import { toldOf } from './told.ts'
@@ -33,14 +35,43 @@ test('options that do not go together are refused by name', () => {
     net1: 'name=eth0',
     net2: 'name=lo',
     net3: 'name=eth3,host-managed=1,ip=dhcp',
-    net4: 'name=eth4,rate=5',
+    mp4: 'local:1,mp=/d,idmap=u:70000:0:1',
+    mp5: 'local:1,mp=/e,idmap=u:0:0:9;u:5:20:1',
+    mp6: 'local:1,mp=/f,quota=1',
     features: 'mount=nfs',
   })
-  assert.deepEqual(Object.keys(errors).toSorted(), 'features mp1 mp2 mp3 net0 net1 net2 net3 net4 rootfs'.split(' '))
+  assert.deepEqual(
+    Object.keys(errors).toSorted(),
+    'features mp1 mp2 mp3 mp4 mp5 mp6 net0 net1 net2 net3 rootfs'.split(' '),
+  )
+})
+
+test('features and ids are refused where the kernel would not give them', () => {
+  const refused = (options: Record<string, string>) => Object.keys(optionErrors({ rootfs, ...options }))
+  assert.deepEqual(refused({ features: 'mount=tmpfs;fuse,force_rw_sys=1,nesting=1' }), [])
+  assert.deepEqual(refused({ features: 'mknod=1' }), ['features'])
+  assert.deepEqual(refused({ unprivileged: '0', features: 'mknod=1,mount=nfs;cifs' }), [])
+  assert.deepEqual(refused({ unprivileged: '0', features: 'force_rw_sys=1' }), ['features'])
+  assert.deepEqual(refused({ mp0: 'local:1,mp=/a,idmap=passthrough' }), [])
+  assert.deepEqual(refused({ mp0: 'local:1,mp=/a,idmap=u:1000:1000:1;g:100:100:1' }), [])
+  assert.deepEqual(refused({ unprivileged: '0', mp0: 'local:1,mp=/a,idmap=passthrough' }), ['mp0'])
+})
+
+test('ids of a mount that are named are those of the disk, and a kind nobody names is as it is', () => {
+  assert.deepEqual(idsOfMount({}, 'u:1000:33:2'), [
+    { kind: 'uid', inside: 33, outside: 101_000, count: 2 },
+    { kind: 'gid', inside: 100_000, outside: 100_000, count: 65_536 },
+  ])
+  assert.equal(idsOfMount({}, undefined), undefined)
+  assert.deepEqual(
+    [rootOfMount({}, 'passthrough'), rootOfMount({}, 'u:0:5:1'), rootOfMount({}, 'u:9:5:1')],
+    [0, 5, 100_000],
+  )
 })
 
 test('root alone gives what reaches past the container', () => {
   assert.ok(isRootOnly('mp0', '/etc,mp=/x'))
+  assert.ok(isRootOnly('mp0', 'local:1,mp=/x,idmap=passthrough'))
   assert.ok(isRootOnly('features', 'nesting=1,fuse=1'))
   assert.ok(isRootOnly('unprivileged', '0'))
   assert.ok(isRootOnly('dev0', '/dev/null'))
@@ -78,6 +109,22 @@ test('processors are shared out so that the least used come first', () => {
 test('limits are changed while it runs, the rest waits', () => {
   const changed = liveNames({ memory: '64', cores: '1' }, { memory: '96', cores: '2', cpulimit: '1', hostname: 'x' })
   assert.deepEqual(changed, ['memory', 'cpulimit'])
+})
+
+test('of its cards what needs no new card is changed at once', () => {
+  const card = 'name=eth0,bridge=vmbr0,hwaddr=BC:24:11:00:00:01,type=veth'
+  const isLive = (after: string | undefined, before = card) =>
+    liveNames({ net0: before }, after === undefined ? {} : { net0: after }).length > 0
+  for (const more of ['rate=2', 'link_down=1', 'tag=7', 'mtu=1400', 'firewall=1', 'ip=192.0.2.1/24']) {
+    assert.equal(isLive(`${card},${more}`), true, more)
+  }
+  assert.equal(isLive(card.replace('vmbr0', 'vmbr1')), true)
+  assert.equal(isLive(`${card},ip=192.0.2.2/24`, `${card},ip=192.0.2.1/24,gw=192.0.2.9`), true)
+  for (const after of [undefined, card.replace('eth0', 'eth1'), card.replace(':01', ':02'), `${card},ip=dhcp`]) {
+    assert.equal(isLive(after), false, String(after))
+  }
+  assert.equal(isLive(`${card},ip=192.0.2.1/24,host-managed=1`), false)
+  assert.deepEqual(liveNames({}, { net0: card }), [])
 })
 
 test('replies have numbers and truth where clients expect them', () => {

@@ -5,7 +5,7 @@ import { boolean, optional, string } from '#base/schema/schema.ts'
 import type { Properties } from '#base/schema/schema.ts'
 import type { Options } from '../config.ts'
 import { featureErrors, needsRoot } from './features.ts'
-import { mountErrors } from './mountpoint.ts'
+import { isMountName, mountErrors } from './mountpoint.ts'
 import { nicErrors } from './nic.ts'
 import { cpuOptions, diskOptions, generalOptions, memoryOptions, networkOptions, rootOptions } from './option-groups.ts'
 
@@ -58,6 +58,8 @@ export function isRootOnly(name: string, value: string | undefined): boolean {
   if (name === 'features') return needsRoot(value)
   // A privileged container is as good as the node itself.
   if (name === 'unprivileged') return value !== '1'
+  // With the ids of the disk, what root inside makes may be of the node's root there.
+  if (isMountName(name) && /(?:^|,)idmap=/.test(value)) return true
   return /^mp\d+$/.test(name) && /^(?:volume=)?\//.test(value)
 }
 

@@ -12,10 +12,12 @@ import type { Vmid, VolumeId } from '#base/ids.ts'
 import { checkExt4, ext4BytesOf, growExt4 } from '#host/ext4.ts'
 import type { Host } from '#host/host.ts'
 import { makeDirectory } from '#host/files.ts'
+import { bindMount, type MountRule, mountRules } from '#host/bind-mount.ts'
 import { mountLoop, mountOverlay, mountPoints, unmountBelow } from '#host/mount.ts'
 import { isBase, parseVolumeId } from '#storage/volume.ts'
 import type { Options } from '../config.ts'
 import type { GuestStorage } from '../needs.ts'
+import { idsOfMount } from './mount-ids.ts'
 import { type Mount, mountedVolumes, mountsOf, wishOf } from './mountpoint.ts'
 
 export interface VolumeNeeds {
@@ -49,6 +51,20 @@ export async function openVolumes(
   for (const mount of mountsOf(options))
     places[mount.name] = await openVolume({ ...needs, isReadOnly }, vmid, mount, at)
   return places
+}
+
+/** The same, as the container is to see them: by their own rules, and with their own ids. Not for our own work. */
+export async function seenVolumes(
+  needs: Pick<VolumeNeeds, 'runDir'>,
+  vmid: Vmid,
+  { options, places }: { readonly options: Options; readonly places: Readonly<Record<string, string>> },
+): Promise<Readonly<Record<string, string>>> {
+  const seen: Record<string, string> = {}
+  for (const mount of mountsOf(options)) {
+    const place = places[mount.name] ?? ''
+    seen[mount.name] = await underItsRules(needs, vmid, { mount, place, options })
+  }
+  return seen
 }
 
 async function openVolume(needs: Opening, vmid: Vmid, mount: Mount, at: string | undefined): Promise<string> {
@@ -102,9 +118,8 @@ async function openImage(
   const { path, sizeBytes } = await storage.location(volid)
   await makeWay(target)
   if ((await mountPoints()).includes(target)) return target
-  const { mountoptions, acl } = mount.values
-  const more = typeof mountoptions === 'string' ? mountoptions.split(';') : []
-  const named = ['nodev', ...more, ...(acl === undefined ? [] : [acl === true ? 'acl' : 'noacl'])]
+  const { acl } = mount.values
+  const named = ['nodev', ...ofDisk(mount), ...(acl === undefined ? [] : [acl === true ? 'acl' : 'noacl'])]
   if (kept !== undefined || isOfTemplate(volid)) {
     // Not even the journal is touched; there is nothing in it.
     await mountLoop(host, { image: kept ?? path, target, options: ['ro', 'noload', ...named] })
@@ -119,6 +134,32 @@ async function openImage(
 async function makeWay(target: string): Promise<void> {
   await makeDirectory(dirname(dirname(target)))
   await makeDirectory(dirname(target))
+}
+
+/** What a file system does with its disk, and so for all who see it. */
+function ofDisk({ values }: Mount): string[] {
+  return optionsOf(values).filter((one) => one === 'discard' || one === 'lazytime')
+}
+
+function optionsOf({ mountoptions }: Mount['values']): string[] {
+  return typeof mountoptions === 'string' ? mountoptions.split(';') : []
+}
+
+/** Shown once more where the container sees it by rules of its own. */
+async function underItsRules(
+  { runDir }: Pick<VolumeNeeds, 'runDir'>,
+  vmid: Vmid,
+  { mount, place, options }: { readonly mount: Mount; readonly place: string; readonly options: Options },
+): Promise<string> {
+  const rules = optionsOf(mount.values).filter((one): one is MountRule => Object.hasOwn(mountRules, one))
+  const ids = idsOfMount(options, mount.values.idmap)
+  if (rules.length === 0 && ids === undefined) return place
+  const target = join(mountsDirOf(runDir, vmid), `${mount.name}.seen`)
+  await makeWay(target)
+  if ((await mountPoints()).includes(target)) return target
+  await makeDirectory(target)
+  await bindMount({ source: place, target, rules, ids })
+  return target
 }
 
 /** What is smaller than its image by more than an odd end could not grow under what ran in it, and grows now. */

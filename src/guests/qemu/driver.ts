@@ -207,11 +207,12 @@ export class QemuDriver implements GuestDriver {
   async #plug(vmid: Vmid, options: Options, how: StartOptions): Promise<{ nic: string; tap: string; fd: number }[]> {
     const cards: { nic: string; tap: string; fd: number }[] = []
     try {
-      for (const { name, mac, bridge: own, tag, trunks } of nicsOf(options)) {
+      for (const { name, mac, bridge: own, tag, trunks, rate } of nicsOf(options)) {
         const bridge = how.bridge ?? own
         if (bridge === undefined) continue
         // A bridge that stands in for the card's own has none of its VLANs.
-        const place = how.netns !== undefined ? { netns: how.netns } : how.bridge === undefined ? { tag, trunks } : {}
+        const place =
+          how.netns !== undefined ? { netns: how.netns } : how.bridge === undefined ? { tag, trunks, rate } : {}
         cards.push({ nic: name, ...(await this.#needs.network.plug({ vmid, nic: name, mac, bridge, ...place })) })
       }
       return cards

@@ -231,11 +231,11 @@ async function changeDisc(context: LiveContext, drive: BusDrive): Promise<void> 
 
 async function plugCard(context: LiveContext, nic: Nic): Promise<void> {
   const { monitor, network, vmid, netns, running, onTap } = context
-  const { name, bridge, mac, tag, trunks } = nic
+  const { name, bridge, mac, tag, trunks, rate } = nic
   await using undo = new AsyncDisposableStack()
   if (bridge === undefined) await monitor.execute('netdev_add', { type: 'user', id: name })
   else {
-    const place = netns === undefined ? { tag, trunks } : { netns }
+    const place = netns === undefined ? { tag, trunks, rate } : { netns }
     const { tap, fd } = await network.plug({ vmid, nic: name, mac, bridge, ...place })
     undo.defer(() => network.unplug({ vmid, nic: name, ...(netns === undefined ? {} : { netns }) }))
     onTap(name, tap)
@@ -265,8 +265,8 @@ async function unplugCard(context: LiveContext, name: string): Promise<void> {
 }
 
 async function moveCard({ monitor, network, vmid }: LiveContext, nic: Nic): Promise<void> {
-  const { name, mac, bridge = '', tag, trunks } = nic
-  await network.move({ vmid, nic: name, mac, bridge, tag, trunks })
+  const { name, mac, bridge = '', tag, trunks, rate } = nic
+  await network.move({ vmid, nic: name, mac, bridge, tag, trunks, rate })
   await monitor.execute('set_link', { name, up: !nic.isLinkDown })
 }
 

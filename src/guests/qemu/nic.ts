@@ -1,4 +1,5 @@
 /** Network cards: `virtio=BC:24:11:00:00:01,bridge=vmbr0`. */
+import { MiB } from '#base/bytes.ts'
 import type { Errors } from '#base/schema/check.ts'
 import type { Random } from '#base/random.ts'
 import { macAddress } from '#base/random.ts'
@@ -55,6 +56,8 @@ export interface Nic {
   readonly tag: number | undefined
   /** VLANs it may use with their tags, `10;20-30`. */
   readonly trunks: string | undefined
+  /** Bytes a second at most, each way; 0: no limit. */
+  readonly rate: number | undefined
 }
 
 /** `net0`, `net1`, … as present, in numerical order. */
@@ -73,6 +76,7 @@ export function nicOf(name: string, text: string): Nic {
     mtu: typeof values.mtu === 'number' ? values.mtu : undefined,
     tag: typeof values.tag === 'number' ? values.tag : undefined,
     trunks: typeof values.trunks === 'string' ? values.trunks : undefined,
+    rate: typeof values.rate === 'number' ? values.rate * MiB : undefined,
   }
 }
 

@@ -8,7 +8,7 @@ import { invalid } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
 import type { Options } from '#guests/config.ts'
 import { isOwned } from '#guests/config.ts'
-import { rootOf } from '#guests/lxc/idmap.ts'
+import { rootOfMount } from '#guests/lxc/mount-ids.ts'
 import { type Mount, mountOf, printMount, wishOf } from '#guests/lxc/mountpoint.ts'
 import { makeExt4 } from '#host/ext4.ts'
 import type { Host } from '#host/host.ts'
@@ -44,7 +44,7 @@ async function settle(mount: Mount, options: Options, context: MountContext): Pr
     case 'volume':
       return attach(mount, wish.volid, context)
     case 'allocate':
-      return allocate(mount, wish, { ...context, root: rootOf(options) })
+      return allocate(mount, wish, { ...context, root: rootOfMount(options, mount.values.idmap) })
     default:
       return wish satisfies never
   }

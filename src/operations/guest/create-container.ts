@@ -22,6 +22,7 @@ import type { StorageService } from '#storage/service.ts'
 import { operation } from '#tasks/operation.ts'
 import { intoPool, startWhenMade } from './last-steps.ts'
 import { makeMounts } from './container-volumes.ts'
+import { requireMakeable } from './before-making.ts'
 import { aboutOneGuest } from './one-guest.ts'
 import { freeNewVolumes, volumesOf } from './volumes.ts'
 
@@ -52,8 +53,9 @@ export const createContainer = operation<CreateContainer, CreateContainerDeps>('
   .step('reservation', {
     do: async ({ params, deps, task }) => {
       const vmid = asVmid(params.vmid)
-      requireOptions(params.options)
+      const options = requireOptions(params.options)
       await templatePath(deps.storage, params.template)
+      await requireMakeable(deps, { vmid, options, make: mountNames(options) })
       await deps.guests.reserve(vmid, task.upid, 'lxc')
       // Volumes an earlier guest of this id left are not this task's to remove.
       return volumesOf(deps.storage, vmid)

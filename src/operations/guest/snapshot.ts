@@ -4,6 +4,7 @@
  * The content is kept inside the disks, under the snapshot's name; the rest with the guest's configuration. A snapshot
  * is there once the configuration says so; what is in the disks without that is removed.
  */
+import { open } from 'node:fs/promises'
 import { MiB } from '#base/bytes.ts'
 import { type Clock, seconds } from '#base/clock.ts'
 import { Fault, invalid, isFault } from '#base/fault.ts'
@@ -82,6 +83,8 @@ export const snapshotGuest = operation<SnapshotGuest, SnapshotDeps>('qmsnapshot'
       await using monitor = await deps.guests.qmp(vmid, 'long', signal)
       const together = async (save: () => Promise<void>) => {
         if (byStorage.length === 0) return save()
+        // While the guest is halted nothing should be left to write.
+        for (const { volid } of byStorage) await writeOut((await deps.storage.location(volid)).path)
         const { heldMs } = await holdingProcessors(monitor, async () => {
           await save()
           for (const { volid } of byStorage) await take(volid)
@@ -136,6 +139,12 @@ async function snapshotOf(
     description,
     ...(status?.state === 'running' && running ? { memory: { options: running, machine: status.machine } } : {}),
   }
+}
+
+/** What the page cache holds of a file goes to disk. */
+async function writeOut(path: string): Promise<void> {
+  await using file = await open(path, 'r')
+  await file.datasync()
 }
 
 /** What is held outside of QEMU is not in its memory, and the memory cannot be loaded without it. */

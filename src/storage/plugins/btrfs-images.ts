@@ -70,7 +70,10 @@ type WholePart = ImagePart & { readonly links: ImageLinks; readonly snapshots: I
 
 function rawImages(place: Place): WholePart {
   const { layout, storage, host } = place
-  const volumes = new Subvolumes<ImageName>(place, ({ vmid, base }) => join(imageFolder(layout, vmid), base), empty)
+  const volumes = new Subvolumes<ImageName>(place, ({ vmid, base }) => join(imageFolder(layout, vmid), base), {
+    isOpenToGuests: false,
+    empty,
+  })
   const path = (name: ImageName) => diskIn(volumes.home(name))
   const describe = async (name: ImageName) => {
     // One that says it is based on another is none: here they do not refer to one another.

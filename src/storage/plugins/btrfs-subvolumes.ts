@@ -30,19 +30,25 @@ export interface SubvolumePlace {
   readonly host: Host
 }
 
+export interface SubvolumeKind {
+  /** Guests write into the folder itself. */
+  readonly isOpenToGuests: boolean
+  /** Removes what is large in a subvolume that goes: its room comes back at once, the rest when the kernel gets to it. */
+  readonly empty?: (path: string) => Promise<void>
+}
+
 const tagPattern = /^[A-Za-z0-9_-]{1,64}$/
 
 export class Subvolumes<Name extends ImageName | TreeName> {
   readonly #place: SubvolumePlace
   /** The subvolume of a volume. */
   readonly home: (name: Name) => string
-  /** Removes what is large in a subvolume that goes: what it takes comes back at once, the rest when the kernel gets to it. */
-  readonly #empty: (path: string) => Promise<void>
+  readonly #kind: SubvolumeKind
 
-  constructor(place: SubvolumePlace, home: (name: Name) => string, empty: (path: string) => Promise<void>) {
+  constructor(place: SubvolumePlace, home: (name: Name) => string, kind: SubvolumeKind) {
     this.#place = place
     this.home = home
-    this.#empty = empty
+    this.#kind = kind
   }
 
   /** An empty one, filled before it is seen. @throws Fault `conflict` when the name is taken */
@@ -259,6 +265,7 @@ export class Subvolumes<Name extends ImageName | TreeName> {
 
   /** @throws Fault `conflict` when there are subvolumes in it, which a snapshot would not hold */
   async requireWhole(path: string): Promise<void> {
+    if (!this.#kind.isOpenToGuests) return
     const [inside] = await subvolumesIn(this.#place.host, path)
     if (!inside) return
     throw new Fault(
@@ -272,7 +279,7 @@ export class Subvolumes<Name extends ImageName | TreeName> {
 
   /** Gone afterwards. */
   async discard(path: string): Promise<void> {
-    await this.#empty(path)
+    await this.#kind.empty?.(path)
     await removeSubvolume(this.#place.host, path)
   }
 }

@@ -22,7 +22,7 @@ import { noVolume } from './dir-volumes.ts'
 export function btrfsTrees(place: SubvolumePlace): TreePart {
   const { layout, storage, host } = place
   const path = (name: TreeName) => volumePath(layout, name)
-  const volumes = new Subvolumes<TreeName>(place, path, async () => {})
+  const volumes = new Subvolumes<TreeName>(place, path, { isOpenToGuests: true })
   const limited = async (home: string, limitBytes?: number) => {
     if (limitBytes) await limitSubvolume(host, home, limitBytes)
   }

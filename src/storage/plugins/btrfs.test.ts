@@ -77,11 +77,11 @@ suite('a btrfs storage', () => {
     const source = await service.allocate({ storage: 'btr', vmid: asVmid(100), sizeBytes: 48 * MiB, format: 'raw' })
     const { path } = await service.location(source)
     await host.run(['dd', 'if=/dev/urandom', `of=${path}`, 'bs=1M', 'count=48', 'conv=notrunc,fsync'])
-    const before = (await service.status('btr')).availableBytes
     const copy = await service.copy({ source, storage: 'btr', vmid: asVmid(101), format: 'raw' })
     const copied = (await service.location(copy)).path
     assert.deepEqual(await readFile(copied), await readFile(path))
-    assert.ok(before - (await service.status('btr')).availableBytes < 8 * MiB)
+    const { stdout } = await host.run(['btrfs', 'filesystem', 'du', '--raw', '-s', '--', copied])
+    assert.match(stdout, new RegExp(`^\\s*${48 * MiB}\\s+0\\s`, 'm'), 'nothing of it is its own')
     await service.snapshots(source).then(({ take }) => take('then'))
     await writeInto(path, 'raw', 'N')
     const kept = await service.copy({ source, snapshot: 'then', storage: 'btr', vmid: asVmid(102), format: 'qcow2' })
@@ -119,6 +119,31 @@ suite('a btrfs storage', () => {
     await trees.remove(tree)
     assert.deepEqual(await trees.list(), [])
     assert.ok(!(await subvolumesIn(host, large.path)).some(({ path }) => path.endsWith('deep')))
+  })
+
+  test('a tree is given a size, and a larger one, and never less', async () => {
+    await using lab = await smallStorage()
+    const { service } = lab
+    await service.create({ storage: 'btr', type: 'btrfs', path: await place() })
+    const volid = await service.plantTree('btr', asVmid(100), async () => {}, 64 * MiB)
+    await service.resize(volid, 96 * MiB)
+    assert.equal((await service.describe(volid)).sizeBytes, 96 * MiB)
+    await assert.rejects(service.resize(volid, 32 * MiB), (fault: Fault) => {
+      assert.deepEqual(fault.fields, { size: 'shrinking disks is not supported (it has 96.0 MiB)' })
+      return true
+    })
+    const endless = await service.plantTree('btr', asVmid(100), async () => {})
+    await assert.rejects(service.resize(endless, 32 * MiB), (fault: Fault) =>
+      /no size of its own/.test(fault.fields?.size ?? ''),
+    )
+    const plain = await plantedOnFolder(lab)
+    await assert.rejects(service.resize(plain, 32 * MiB), (fault: Fault) =>
+      /no size of its own/.test(fault.fields?.size ?? ''),
+    )
+    await assert.rejects(
+      service.plantTree('plain', asVmid(100), async () => {}, MiB),
+      (fault: Fault) => /to a size/.test(fault.fields?.size ?? ''),
+    )
   })
 
   test('trees go from one storage to another as streams, and a stream that breaks leaves nothing', async () => {

@@ -6,6 +6,7 @@ import { boolean, nothing, optional, string } from '#base/schema/schema.ts'
 import { configDigest } from '#base/schema/standard.ts'
 import type { ConfigChange } from '#guests/config.ts'
 import { optionParams, optionsFrom, optionsToReply } from '#guests/lxc/options.ts'
+import { requireFreeAfter } from '#operations/guest/before-making.ts'
 import { configureContainer } from '#operations/guest/configure-container.ts'
 import { requireSnapshot } from '#operations/guest/snapshot-config.ts'
 import { check, checkAny } from '#rest/endpoint.ts'
@@ -132,6 +133,7 @@ async function changeNow(params: ChangeParams, call: Call): Promise<void> {
   if (removesRootsOwn) requireRoot(call, {}, { lock: '' })
   await guests.config(vmid, 'lxc')
   await guests.requireUnlocked(vmid)
+  await requireFreeAfter(call.services, vmid, options)
   if (await guests.applyChange(vmid, change, { digest: params.digest, kind: 'lxc' })) return
   const task = await call.start(configureContainer, { vmid: params.vmid, change, digest: params.digest })
   const { exitstatus = 'OK' } = await tasks.wait(task, { timeoutMs: answerLimitMs, signal: call.signal })
