@@ -236,6 +236,12 @@ suite('restores of containers', { timeout: 300_000 }, () => {
       log: (line) => void said.push(line),
     })
     assert.match(said.join('\n'), /files, \d+ bytes can be read/)
+    // Without the word there a container has no user namespace, and its files are root's.
+    await remove(101)
+    await back({ vmid: 101, archive, storage: 'local' })
+    assert.equal((await optionsOf(101)).unprivileged, '0')
+    const owners = ['bin/busybox', 'srv', 'srv/data']
+    assert.equal((await host.run(['stat', '-c', '%u', ...owners], { cwd: await rootOf(101) })).stdout, '0\n0\n0\n')
     // One that is cut off is no archive any more.
     const cut = join(world.settings.stateDir, 'vzdump-lxc-300-2026_01_31-12_00_01.tar.zst')
     const whole = await readFile(join(list, file))

@@ -4,10 +4,10 @@ import { join } from 'node:path'
 import { Fault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import { codeOf, makeDirectory } from '#host/files.ts'
-import type { Host } from '#host/host.ts'
-import { bindMount } from '#host/mount.ts'
+import { bindMount } from '#host/bind-mount.ts'
 import type { Options } from '../config.ts'
 import { rootOf } from './idmap.ts'
+import { idsOfMount } from './mount-ids.ts'
 import { type Mount, mountsOf } from './mountpoint.ts'
 import { mountsDirOf } from './volumes.ts'
 
@@ -16,7 +16,7 @@ import { mountsDirOf } from './volumes.ts'
  * the way. Undone by `closeVolumes`.
  */
 export async function joinVolumes(
-  { host, runDir }: { readonly host: Host; readonly runDir: string },
+  { runDir }: { readonly runDir: string },
   vmid: Vmid,
   options: Options,
   places: Readonly<Record<string, string>>,
@@ -27,7 +27,7 @@ export async function joinVolumes(
   await makeDirectory(mountsDirOf(runDir, vmid))
   await makeDirectory(whole)
   const byDepth = mountsOf(options).toSorted((a, b) => depthOf(a) - depthOf(b))
-  for (const { name, path } of byDepth) {
+  for (const { name, path, values } of byDepth) {
     const place = places[name]
     if (place === undefined) continue
     let target = whole
@@ -35,7 +35,7 @@ export async function joinVolumes(
       target = join(target, folder)
       if (await isMade(target)) await chown(target, root, root)
     }
-    await bindMount(host, place, target)
+    await bindMount({ source: place, target, rules: [], ids: idsOfMount(options, values.idmap) })
   }
   return whole
 }

@@ -18,6 +18,17 @@ export function idsOfMount(options: Options, idmap: unknown): IdMap | undefined 
   })
 }
 
+/** What ids inside are on the disk of a mount; undefined where they are the same. */
+export function idsOnDisk(options: Options, idmap: unknown): IdMap | undefined {
+  if (!isUnprivileged(options) || idmap === 'passthrough') return undefined
+  const base = rootOf(options)
+  const own = idsOfMount(options, idmap)
+  return (
+    own?.map(({ kind, inside, outside, count }) => ({ kind, inside: outside - base, outside: inside, count })) ??
+    unprivilegedMap
+  )
+}
+
 /** Who root inside is on the disk of a mount; where he is nobody there, who he is outside. */
 export function rootOfMount(options: Options, idmap: unknown): number {
   const root = rootOf(options)

@@ -7,7 +7,8 @@ import type { ConfigChange, Options } from '../config.ts'
 import { planChange } from './change.ts'
 import { leastUsed, processorsIn } from './limits.ts'
 import { liveNames } from './live.ts'
-import { idsOfMount, rootOfMount } from './mount-ids.ts'
+import { unprivilegedMap } from './idmap.ts'
+import { idsOfMount, idsOnDisk, rootOfMount } from './mount-ids.ts'
 import { mountOf, wishOf } from './mountpoint.ts'
 import { isRootOnly, optionErrors, optionsToReply } from './options.ts'
 import { toldOf } from './told.ts'
@@ -63,6 +64,13 @@ test('ids of a mount that are named are those of the disk, and a kind nobody nam
     { kind: 'gid', inside: 100_000, outside: 100_000, count: 65_536 },
   ])
   assert.equal(idsOfMount({}, undefined), undefined)
+  // The other way round: of whom inside are the ids on the disk.
+  assert.deepEqual(idsOnDisk({}, 'u:1000:33:2'), [
+    { kind: 'uid', inside: 1000, outside: 33, count: 2 },
+    { kind: 'gid', inside: 0, outside: 100_000, count: 65_536 },
+  ])
+  assert.deepEqual(idsOnDisk({}, undefined), unprivilegedMap)
+  assert.deepEqual([idsOnDisk({}, 'passthrough'), idsOnDisk({ unprivileged: '0' }, undefined)], [undefined, undefined])
   assert.deepEqual(
     [rootOfMount({}, 'passthrough'), rootOfMount({}, 'u:0:5:1'), rootOfMount({}, 'u:9:5:1')],
     [0, 5, 100_000],

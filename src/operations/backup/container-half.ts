@@ -13,7 +13,7 @@ import { type TreeNotes, type TreeSource, treeSource } from '#backup/tree/source
 import type { AddedTree } from '#backup/tree/writer.ts'
 import { hostnameOf } from '#guests/config.ts'
 import { isUnprivileged } from '#guests/lxc/features.ts'
-import { idMapOf } from '#guests/lxc/idmap.ts'
+import { idsOnDisk } from '#guests/lxc/mount-ids.ts'
 import { dropEverywhere } from '../guest/snapshot-disks.ts'
 import { markOf } from '../storage/aside.ts'
 import type { FreezeVerdict } from './freeze.ts'
@@ -227,10 +227,10 @@ async function readTrees(
 ): Promise<void> {
   const { config, context } = guest
   const { deps, how, log, progress, signal } = context
-  for (const [number, { name, path }] of included.entries()) {
+  for (const [number, { name, path, mount }] of included.entries()) {
     const source = treeSource({
       root: places[name] ?? '',
-      idMap: idMapOf(config.running ?? config.options),
+      idMap: idsOnDisk(config.running ?? config.options, mount.values.idmap),
       excludes: patternsBelow(path, patternsOf(how)),
     })
     const startedMs = deps.clock.monotonic()

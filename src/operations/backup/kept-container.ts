@@ -6,7 +6,8 @@ import { treesOf } from '#backup/manifest.ts'
 import type { BackupReader } from '#backup/reader.ts'
 import { restoreTree } from '#backup/tree/restore.ts'
 import type { Options } from '#guests/config.ts'
-import { idMapOf } from '#guests/lxc/idmap.ts'
+import { idsOnDisk } from '#guests/lxc/mount-ids.ts'
+import { mountOf } from '#guests/lxc/mountpoint.ts'
 import type { Services } from '#services.ts'
 import { isForeignArchive, isOfContainer } from './archive-file.ts'
 import { storedOptions } from './guest-conf.ts'
@@ -68,7 +69,7 @@ async function keptIn(reader: BackupReader): Promise<KeptContainer> {
           const { entries, writtenBytes, leftOut, attributesLeftOut } = await inRoom(name, () =>
             restoreTree(reader, name, {
               target,
-              idMap: idMapOf(options),
+              idMap: idsOnDisk(options, mountOf(name, options[name] ?? '').values.idmap),
               signal,
               rateBytesPerSecond,
               onProgress: ({ fraction }) => onProgress(name, fraction),

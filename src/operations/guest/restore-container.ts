@@ -132,7 +132,7 @@ async function fillVolumes({ params, deps, log, progress, signal }: Context, pla
   await kept.fill({
     options,
     inPlaces: (act) => deps.guests.withVolumes(vmid, filled, act),
-    inWhole: (act) => deps.guests.withWholeTree(vmid, filled, act),
+    inWhole: (act) => deps.guests.withWholeTree(vmid, { ...filled, unprivileged: options.unprivileged ?? '1' }, act),
     rateBytesPerSecond: params.bwlimit ? params.bwlimit * 1024 : undefined,
     inRoom: (name, work) =>
       inRoom(deps, { vmid, name, text: filled[name] ?? '', dataBytes: kept.trees.get(name) }, work),
