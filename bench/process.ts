@@ -34,7 +34,8 @@ export function compare(commands: Readonly<Record<string, Command>>, rounds: num
   )
 }
 
-function once(name: string, [program, ...args]: Command): Figures {
+/** Runs a command once. */
+export function once(name: string, [program, ...args]: Command): Figures {
   const cpuBefore = childrenCpuMs()
   const began = performance.now()
   const { status, stderr, error } = spawnSync(program, args, { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 })

@@ -14,6 +14,7 @@ import { clusterOptionEndpoints } from './cluster/options.ts'
 import { cpuModelEndpoints } from './cluster/qemu.ts'
 import { clusterResourceEndpoints } from './cluster/resources.ts'
 import { clusterTaskEndpoints } from './cluster/tasks.ts'
+import { backupFileEndpoints } from './hako/backup-files.ts'
 import { backupEndpoints } from './hako/backups.ts'
 import { selfDescription } from './hako/commands.ts'
 import { execEndpoints } from './hako/containers.ts'
@@ -46,6 +47,7 @@ import { nodeStorageEndpoints } from './nodes/storage/storage.ts'
 import { contentEndpoints } from './nodes/storage/content.ts'
 import { downloadEndpoints } from './nodes/storage/download.ts'
 import { importEndpoints } from './nodes/storage/import.ts'
+import { fileRestoreEndpoints } from './nodes/storage/file-restore.ts'
 import { pruneEndpoints } from './nodes/storage/prune.ts'
 import { uploadEndpoints } from './nodes/storage/upload.ts'
 import { taskEndpoints } from './nodes/tasks.ts'
@@ -98,6 +100,7 @@ const endpoints = [
   ...contentEndpoints,
   ...downloadEndpoints,
   ...importEndpoints,
+  ...fileRestoreEndpoints,
   ...pruneEndpoints,
   ...uploadEndpoints,
   ...qemuEndpoints,
@@ -105,6 +108,7 @@ const endpoints = [
   ...taskEndpoints,
   ...vzdumpEndpoints,
   ...backupEndpoints,
+  ...backupFileEndpoints,
   ...drillEndpoints,
   ...evidenceEndpoints,
   ...networkChangeEndpoints,

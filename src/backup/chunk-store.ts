@@ -11,6 +11,7 @@ import type { Clock } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import type { Digest } from '#base/ids.ts'
 import type { Log } from '#base/log.ts'
+import type { Random } from '#base/random.ts'
 import { asFileFault, codeOf, syncDirectory } from '#host/files.ts'
 import { type BackupId, printBackupId } from './backup-id.ts'
 import { encodeBlob } from './blob.ts'
@@ -33,6 +34,7 @@ export interface WriterDeps {
   readonly sweep: () => Promise<unknown>
   readonly clock: Clock
   readonly log: Log
+  readonly random: Random
 }
 
 export class ChunkStore {
@@ -40,6 +42,8 @@ export class ChunkStore {
   readonly #known = new KnownChunks()
   readonly #deps: WriterDeps
   readonly #published = new Set<Digest>()
+  /** Numbers of packs of committed backups that are there and not known to be damaged. */
+  readonly #numbers = new Map<Digest, number>()
   #open: { readonly pack: PackWriter; readonly number: number } | undefined
 
   private constructor(deps: WriterDeps) {
@@ -62,6 +66,14 @@ export class ChunkStore {
     this.#known.add(digest, location)
     if (pack.sizeBytes >= packTargetBytes) await this.#closePack()
     return { location, storedBytes: blob.length }
+  }
+
+  /** Where a chunk lies that an earlier backup has at this place. Nothing when its pack cannot be relied upon. */
+  adopt(digest: Buffer, pack: Digest, offset: number, length: number): Location | undefined {
+    const known = this.#known.find(digest)
+    if (known) return known
+    const number = this.#numbers.get(pack)
+    return number === undefined ? undefined : { pack: number, offset, length }
   }
 
   /** Puts the last pack into place; afterwards every pack in use has a name and survives power loss. */
@@ -110,7 +122,8 @@ export class ChunkStore {
     const seen = new Set<Digest>()
     for (const backup of [...all.filter(isOfGuest), ...all.filter((other) => !isOfGuest(other))]) {
       for (const pack of await this.#packsOf(backup)) {
-        if (this.#known.isFull) return
+        // Past that, what the guest itself has already still counts.
+        if (this.#known.isFull && !isOfGuest(backup)) return
         if (!seen.has(pack)) await this.#learnPack(pack)
         seen.add(pack)
       }
@@ -133,6 +146,7 @@ export class ChunkStore {
     try {
       const entries = await readPackTable(layout.pack(id), `pack ${id}`)
       const pack = this.packs.add(id)
+      this.#numbers.set(id, pack)
       for (const { digest, offset, length } of entries) this.#known.add(digest, { pack, offset, length })
     } catch (cause) {
       if (!(cause instanceof Fault)) throw cause

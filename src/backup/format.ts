@@ -8,6 +8,8 @@ import { GiB, MiB, TiB } from '#base/bytes.ts'
 import { limits } from '#base/limits.ts'
 
 export const formatVersion = 1
+/** Of the manifest of a backup with trees, `docs/formats/backup-tree-v1.md`. The datastore around it is of version 1. */
+export const treesVersion = 2
 
 /** Data is cut at multiples of this, from the start of the disk. Fixed and aligned, because file systems rewrite in place. */
 export const chunkBytes = limits.backup.chunkBytes
@@ -33,6 +35,9 @@ export const knownSlotsMaximum = 2 ** 21
 
 /** Enough for 64 TiB full of data; an index is only ever read piece by piece. */
 export const indexMaximumBytes = 32 * GiB
+
+/** Some hundred million entries; the file of a tree, too, is read segment by segment. */
+export const treeFileMaximumBytes = 16 * GiB
 
 /** Read from a source in one go: enough to keep a disk busy, little enough to hold several. */
 export const readBytes = 1 * MiB

@@ -125,14 +125,18 @@ export class IndexWriter {
   }
 }
 
-/** A chunk that is not zero. */
-export interface IndexEntry {
-  /** Offset on the disk divided by the chunk size. */
-  readonly position: number
+/** A chunk and where its blob lies. */
+export interface StoredChunk {
   readonly digest: Buffer
   readonly pack: Digest
   readonly offset: number
   readonly length: number
+}
+
+/** A chunk of a disk that is not zero. */
+export interface IndexEntry extends StoredChunk {
+  /** Offset on the disk divided by the chunk size. */
+  readonly position: number
 }
 
 export class IndexReader implements AsyncDisposable {

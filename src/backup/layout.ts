@@ -18,6 +18,7 @@ export class Layout {
   readonly backup = (id: BackupId): string => join(this.root, 'backups', printBackupId(id))
   readonly manifest = (id: BackupId): string => join(this.backup(id), 'manifest.json')
   readonly index = (id: BackupId, disk: string): string => join(this.backup(id), `${disk}.index`)
+  readonly tree = (id: BackupId, name: string): string => join(this.backup(id), `${name}.tree`)
   readonly file = (id: BackupId, name: string): string => join(this.backup(id), 'files', name)
   /** Notes and protection of a backup: they change, it does not. */
   readonly marks = (id: BackupId): string => join(this.root, 'marks', `${printBackupId(id)}.json`)

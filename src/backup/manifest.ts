@@ -4,9 +4,17 @@
  */
 import { Fault } from '#base/fault.ts'
 import { checkProperties } from '#base/schema/check.ts'
-import { array, enumOf, integer, object, record, string, type StaticProperties } from '#base/schema/schema.ts'
+import { array, enumOf, integer, object, optional, record, string, type StaticProperties } from '#base/schema/schema.ts'
 import type { Json } from '#store/store.ts'
-import { diskMaximumBytes, disksMaximum, formatVersion, indexMaximumBytes, storedFileMaximumBytes } from './format.ts'
+import {
+  diskMaximumBytes,
+  disksMaximum,
+  formatVersion,
+  indexMaximumBytes,
+  storedFileMaximumBytes,
+  treeFileMaximumBytes,
+  treesVersion,
+} from './format.ts'
 import { seal, unseal } from './sealed.ts'
 
 /** Names of disks and files become file names, so they are strict. */
@@ -32,6 +40,31 @@ const disk = object({
   newStoredBytes: count,
 })
 
+const tree = object({
+  name: string({ pattern: diskNamePattern }),
+  /** Of the catalogue: SHA-256 over the digests of its pieces, in order. It pins every fact and all content. */
+  digest,
+  /** The file `<name>.tree`. */
+  treeSha256: digest,
+  treeBytes: integer({ minimum: 0, maximum: treeFileMaximumBytes }),
+  /** Of the catalogue. */
+  pieces: count,
+  entries: count,
+  files: count,
+  /** Content without holes; that of a file with several names once. */
+  dataBytes: count,
+  /** Chunks no earlier backup had, and what they take in packs. */
+  newChunks: count,
+  newStoredBytes: count,
+  /** Files that were not read, because nothing had changed since an earlier backup. */
+  reusedFiles: count,
+  /** The highest ids inside that anything belongs to: a map has to reach so far. */
+  highestUid: count,
+  highestGid: count,
+  /** The map the ids were read through, `[]` without one: it tells whether access lists can be taken over. */
+  ids: string({ maxLength: 16_384 }),
+})
+
 const storedFile = object({
   name: string({ pattern: storedFilePattern }),
   sha256: digest,
@@ -49,6 +82,8 @@ const properties = {
   /** When the backup was complete, seconds since 1970. */
   finished: integer({ minimum: 0, maximum: 253_402_300_799 }),
   disks: array(disk),
+  /** In format 2, and nowhere else. */
+  trees: optional(array(tree)),
   files: array(storedFile),
   /** What the maker wants to remember: freeze verdict, modes, versions. */
   facts: record(),
@@ -56,6 +91,7 @@ const properties = {
 
 export type Manifest = StaticProperties<typeof properties>
 export type ManifestDisk = Manifest['disks'][number]
+export type ManifestTree = NonNullable<Manifest['trees']>[number]
 export type ManifestFile = Manifest['files'][number]
 
 export function printManifest(manifest: Manifest): string {
@@ -66,8 +102,9 @@ export function printManifest(manifest: Manifest): string {
 export function parseManifest(text: string, name: string): Manifest {
   const value = unseal(text, name)
   if (typeof value !== 'object' || value === null) throw new Fault('damaged', `${name} is damaged: it is no object`)
-  if ('format' in value && typeof value.format === 'number' && value.format !== formatVersion) {
-    throw new Fault('invalid', `${name} has format ${value.format}; this version reads format ${formatVersion}`, {
+  const isOurs = (format: number) => format === formatVersion || format === treesVersion
+  if ('format' in value && typeof value.format === 'number' && !isOurs(value.format)) {
+    throw new Fault('invalid', `${name} has format ${value.format}; this version reads format 1 and 2`, {
       remedy: 'Use the version of Hakobune that wrote it, or a newer one.',
     })
   }
@@ -76,14 +113,26 @@ export function parseManifest(text: string, name: string): Manifest {
     const wrong = Object.entries(checked.errors).map(([field, text_]) => `${field}: ${text_}`)
     throw new Fault('damaged', `${name} is damaged: ${wrong.join('; ')}`)
   }
-  const { disks, files } = checked.values
-  const names = new Set([...disks, ...files].map((part) => part.name))
-  if (disks.length > disksMaximum || files.length > disksMaximum || names.size !== disks.length + files.length) {
+  const { format, disks, files, trees } = checked.values
+  const parts = [...disks, ...files, ...(trees ?? [])]
+  if (parts.length > 3 * disksMaximum || new Set(parts.map((part) => part.name)).size !== parts.length) {
     throw new Fault('damaged', `${name} is damaged: too many disks or files, or two of one name`)
+  }
+  if ((format === treesVersion) !== (trees !== undefined)) {
+    throw new Fault('damaged', `${name} is damaged: format ${format} ${trees ? 'has no' : 'has'} trees`)
   }
   return checked.values
 }
 
+export function treesOf(manifest: Manifest): readonly ManifestTree[] {
+  return manifest.trees ?? []
+}
+
 export function dataBytesOf(manifest: Manifest): number {
-  return manifest.disks.reduce((sum, { dataBytes }) => sum + dataBytes, 0)
+  return [...manifest.disks, ...treesOf(manifest)].reduce((sum, { dataBytes }) => sum + dataBytes, 0)
+}
+
+/** What the backup added to the datastore. */
+export function newStoredBytesOf(manifest: Manifest): number {
+  return [...manifest.disks, ...treesOf(manifest)].reduce((sum, { newStoredBytes }) => sum + newStoredBytes, 0)
 }

@@ -15,7 +15,7 @@ export interface MarkedBackup extends ListedBackup {
 export function markBackups(backups: readonly ListedBackup[], retention: Retention, zone: string): MarkedBackup[] {
   const counted = backups.filter((one) => one.protected !== true && one.damage === undefined)
   const staying = new Set<ListedBackup>()
-  for (const group of Map.groupBy(counted, ({ vmid }) => vmid).values()) {
+  for (const group of Map.groupBy(counted, ({ type, vmid }) => `${type}/${vmid}`).values()) {
     for (const one of kept(group, retention, zone)) staying.add(one)
   }
   const going = new Set(counted.filter((one) => !staying.has(one)))

@@ -18,10 +18,11 @@ import type { BlockSource, Extent } from './block-source.ts'
 import { digestText } from './digest.ts'
 import { chunkBytes } from './format.ts'
 import { HeldFile } from './held-file.ts'
-import { type IndexEntry, IndexReader } from './index-file.ts'
+import { type IndexEntry, IndexReader, type StoredChunk } from './index-file.ts'
 import type { Layout } from './layout.ts'
-import { type Manifest, type ManifestDisk, parseManifest } from './manifest.ts'
+import { type Manifest, type ManifestDisk, parseManifest, treesOf } from './manifest.ts'
 import { damagedPack, readAt } from './pack.ts'
+import { TreeReader } from './tree/reader.ts'
 import { type VerifiedBackup, verifyBackup, type VerifyOptions } from './verify.ts'
 
 export interface ReaderDeps {
@@ -44,6 +45,7 @@ export class BackupReader implements AsyncDisposable {
   readonly #onClose: () => Promise<void>
   readonly #packs = new Map<Digest, Promise<FileHandle>>()
   readonly #disks = new Map<string, DiskReader>()
+  readonly #trees = new Map<string, TreeReader>()
 
   private constructor(
     layout: Layout,
@@ -79,9 +81,10 @@ export class BackupReader implements AsyncDisposable {
       reader = new BackupReader(layout, id, manifest, held, heldPath, deps)
       // Open from the start, so that a removal cannot take them away later.
       for (const disk of manifest.disks) reader.#disks.set(disk.name, await DiskReader.open(reader, disk))
+      for (const tree of treesOf(manifest)) reader.#trees.set(tree.name, await TreeReader.open(reader, tree))
       return reader
     } catch (cause) {
-      for (const disk of reader ? reader.#disks.values() : []) await disk.close()
+      for (const part of reader ? [...reader.#disks.values(), ...reader.#trees.values()] : []) await part.close()
       held.release()
       await rm(heldPath, { force: true })
       throw cause
@@ -93,6 +96,13 @@ export class BackupReader implements AsyncDisposable {
     const disk = this.#disks.get(name)
     if (!disk) throw missing(`disk of backup ${printBackupId(this.id)}`, name)
     return disk
+  }
+
+  /** @throws Fault `missing` */
+  tree(name: string): TreeReader {
+    const tree = this.#trees.get(name)
+    if (!tree) throw missing(`tree of backup ${printBackupId(this.id)}`, name)
+    return tree
   }
 
   /** A file stored with the backup, checked. @throws Fault `missing`, `damaged` */
@@ -111,8 +121,8 @@ export class BackupReader implements AsyncDisposable {
     return content
   }
 
-  /** The chunk an index entry stands for, checked. @throws Fault `damaged` naming the chunk */
-  async chunk(entry: IndexEntry): Promise<Buffer> {
+  /** The chunk, checked. @throws Fault `damaged` naming the chunk */
+  async chunk(entry: StoredChunk): Promise<Buffer> {
     return this.decode(await this.fetch(entry.pack, entry.offset, entry.length), entry)
   }
 
@@ -128,7 +138,7 @@ export class BackupReader implements AsyncDisposable {
   }
 
   /** Checks stored bytes; a pack in which damage is seen is marked, so that no later backup relies on it. */
-  async decode(blob: Buffer, { digest, pack, offset }: IndexEntry): Promise<Buffer> {
+  async decode(blob: Buffer, { digest, pack, offset }: StoredChunk): Promise<Buffer> {
     try {
       return decodeBlob(blob, digest, `pack ${pack} at ${offset}`)
     } catch (cause) {
@@ -143,7 +153,7 @@ export class BackupReader implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const disk of this.#disks.values()) await disk.close()
+    for (const part of [...this.#disks.values(), ...this.#trees.values()]) await part.close()
     for (const pack of this.#packs.values()) await pack.then((handle) => handle.close()).catch(() => {})
     this.#packs.clear()
     this.#held.release()

@@ -10,7 +10,7 @@ import { asVmid, asVolumeId, splitVolumeId, type Vmid, type VolumeId } from '#ba
 import type { Log } from '#base/log.ts'
 import type { Random } from '#base/random.ts'
 import type { Host } from '#host/host.ts'
-import { type BackupId, parseBackupId, printBackupId } from './backup-id.ts'
+import { type BackupId, type BackupType, parseBackupId, printBackupId } from './backup-id.ts'
 import { type BackupInfo, type Datastore, openDatastore } from './datastore.ts'
 import { dataBytesOf, type Manifest } from './manifest.ts'
 import type { BackupReader } from './reader.ts'
@@ -27,8 +27,18 @@ export interface BackupNeeds {
   readonly random: Random
 }
 
+/** Of what: a virtual machine or a container. */
+export type GuestBackupType = Exclude<BackupType, 'host'>
+
+export interface BackupFilter {
+  readonly storage: string
+  readonly vmid?: number | undefined
+  readonly type?: GuestBackupType | undefined
+}
+
 export interface ListedBackup {
   readonly volid: VolumeId
+  readonly type: GuestBackupType
   readonly vmid: Vmid
   /** Seconds since 1970. */
   readonly ctime: number
@@ -55,28 +65,28 @@ export class BackupService {
     this.#needs = needs
   }
 
-  /** Starts a backup of a VM under the time of now. @throws Fault `exhausted`, `invalid` when the storage holds no backups */
-  async begin(storage: string, { vmid }: { readonly vmid: Vmid }): Promise<BegunBackup> {
+  /** Starts a backup of a guest under the time of now. @throws Fault `exhausted`, `invalid` when the storage holds no backups */
+  async begin(
+    storage: string,
+    { vmid, type = 'vm' }: { readonly vmid: Vmid; readonly type?: GuestBackupType },
+  ): Promise<BegunBackup> {
     const datastore = await this.#datastore(storage, { create: true })
-    let id: BackupId = { type: 'vm', id: String(vmid), time: seconds(this.#needs.clock) }
+    let id: BackupId = { type, id: String(vmid), time: seconds(this.#needs.clock) }
     // Two within one second, or a clock that was set back.
     while (await datastore.exists(id)) id = { ...id, time: id.time + 1 }
     return { volid: volidOf(storage, id), writer: await datastore.begin(id) }
   }
 
-  /** Backups of VMs on a storage, oldest first; of one guest where `vmid` is given. Damaged ones are listed as such. */
-  async list({
-    storage,
-    vmid,
-  }: {
-    readonly storage: string
-    readonly vmid?: number | undefined
-  }): Promise<ListedBackup[]> {
+  /** Backups of guests on a storage, oldest first; of one id or type where that is given. Damaged ones are listed as such. */
+  async list({ storage, vmid, type }: BackupFilter): Promise<ListedBackup[]> {
     const path = await this.#needs.storage.datastorePath(storage)
     try {
       const datastore = await openDatastore(path, this.#needs, { sweeps: false })
-      const infos = await datastore.list({ type: 'vm', ...(vmid === undefined ? {} : { id: String(vmid) }) })
-      return infos.filter(({ id }) => /^[1-9]\d{2,8}$/.test(id.id)).map((info) => listed(storage, info))
+      const infos = await datastore.list({
+        ...(type === undefined ? {} : { type }),
+        ...(vmid === undefined ? {} : { id: String(vmid) }),
+      })
+      return infos.flatMap((info) => listed(storage, info) ?? [])
     } catch (cause) {
       // A storage that never held a backup has no datastore yet.
       if (isFault(cause, 'missing')) return []
@@ -172,10 +182,13 @@ function volidOf(storage: string, id: BackupId): VolumeId {
   return asVolumeId(`${storage}:backup/${printBackupId(id)}`)
 }
 
-function listed(storage: string, { id, manifest, marks, damage = marks.damage }: BackupInfo): ListedBackup {
+/** Nothing for a backup of what is no guest. */
+function listed(storage: string, { id, manifest, marks, damage = marks.damage }: BackupInfo): ListedBackup | undefined {
+  if (id.type === 'host' || !/^[1-9]\d{2,8}$/.test(id.id)) return undefined
   const notes = marks.notes === '' ? undefined : marks.notes
   return {
     volid: volidOf(storage, id),
+    type: id.type,
     vmid: asVmid(id.id),
     ctime: id.time,
     sizeBytes: manifest ? dataBytesOf(manifest) : 0,

@@ -1,7 +1,7 @@
 /**
  * Gives back space: of packs no backup refers to, and of what interrupted writers and removes left.
  *
- * Mark: the pack names at the end of every index. Sweep: every other pack. It does nothing while a
+ * Mark: the pack names at the end of every index and tree. Sweep: every other pack. It does nothing while a
  * writer or a reader lives, and nobody can begin to write while it runs. An index that cannot be read
  * might refer to anything, so then no pack is deleted. Rejected: counting references, which one
  * crash makes wrong for ever.
@@ -17,7 +17,8 @@ import { type BackupId, printBackupId } from './backup-id.ts'
 import { HeldFile } from './held-file.ts'
 import { IndexReader } from './index-file.ts'
 import type { Layout } from './layout.ts'
-import { parseManifest } from './manifest.ts'
+import { parseManifest, treesOf } from './manifest.ts'
+import { TreeFileReader } from './tree/tree-file.ts'
 
 export type SweepResult =
   | { readonly state: 'swept'; readonly packs: number }
@@ -86,9 +87,14 @@ export async function packsOf(layout: Layout, id: BackupId): Promise<Set<Digest>
   const packs = new Set<Digest>()
   // Not removed meanwhile, as that needs the lock: it was damaged by other hands.
   if (text === undefined) throw new Fault('damaged', `backup ${name} has no manifest`)
-  for (const disk of parseManifest(text, `the manifest of backup ${name}`).disks) {
+  const manifest = parseManifest(text, `the manifest of backup ${name}`)
+  for (const disk of manifest.disks) {
     await using index = await IndexReader.open(layout.index(id, disk.name), `index ${disk.name} of backup ${name}`)
     for (const pack of index.packs) packs.add(pack)
+  }
+  for (const tree of treesOf(manifest)) {
+    await using file = await TreeFileReader.open(layout.tree(id, tree.name), `tree ${tree.name} of backup ${name}`)
+    for (const pack of file.packs) packs.add(pack)
   }
   return packs
 }

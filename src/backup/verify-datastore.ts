@@ -10,9 +10,10 @@ import { blobHeaderBytes, blobMaximumBytes, decodeBlob } from './blob.ts'
 import type { Datastore } from './datastore.ts'
 import { digestText } from './digest.ts'
 import { packMaximumBytes } from './format.ts'
+import { treesOf } from './manifest.ts'
 import { checkPack, packHeaderBytes } from './pack.ts'
 import { allPacks, packsOf } from './sweep.ts'
-import { checkIndexFile, noting, throwDamages, type VerifyOptions } from './verify.ts'
+import { checkIndexFile, checkTreeFile, noting, throwDamages, type VerifyOptions } from './verify.ts'
 
 export interface VerifiedDatastore {
   readonly backups: number
@@ -37,6 +38,9 @@ export async function verifyDatastore(datastore: Datastore, options: VerifyOptio
       for (const file of reader.manifest.files) await noting(damages, () => reader.file(file.name))
       for (const disk of reader.manifest.disks) {
         await noting(damages, () => checkIndexFile(reader, disk.name, disk.indexSha256))
+      }
+      for (const tree of treesOf(reader.manifest)) {
+        await noting(damages, () => checkTreeFile(reader, tree.name, tree.treeSha256))
       }
     })
   }

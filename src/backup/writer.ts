@@ -1,5 +1,5 @@
 /**
- * Writes one backup: cuts disks into chunks, stores those nobody has yet, and commits by one rename.
+ * Writes one backup: cuts disks (and files, `tree/`) into chunks, stores those nobody has yet, and commits by one rename.
  *
  * Order of durability: packs and indexes are synced and in place before the manifest is written, the
  * manifest is synced before the rename, the directory after it. Cut off anywhere, what is there is
@@ -15,7 +15,14 @@ import { type BackupId, printBackupId } from './backup-id.ts'
 import type { BlockSource } from './block-source.ts'
 import { ChunkStore, type WriterDeps } from './chunk-store.ts'
 import { digestOf, digestText, isZero, TreeDigest } from './digest.ts'
-import { chunkBytes, diskMaximumBytes, disksMaximum, formatVersion, storedFileMaximumBytes } from './format.ts'
+import {
+  chunkBytes,
+  diskMaximumBytes,
+  disksMaximum,
+  formatVersion,
+  storedFileMaximumBytes,
+  treesVersion,
+} from './format.ts'
 import { IndexWriter } from './index-file.ts'
 import {
   diskNamePattern,
@@ -27,6 +34,9 @@ import {
 } from './manifest.ts'
 import { type Marks, writeMarks } from './marks.ts'
 import { type FilledRegion, readSource } from './read-ahead.ts'
+import type { AddTreeOptions, TreeCounts } from './tree/pass.ts'
+import type { TreeSource } from './tree/source.ts'
+import { type AddedTree, TreesWriter } from './tree/writer.ts'
 
 export interface DiskProgress {
   readonly disk: string
@@ -67,6 +77,7 @@ export class BackupWriter implements AsyncDisposable {
   readonly #deps: WriterDeps
   readonly #disks: OpenDisk[] = []
   readonly #files: ManifestFile[] = []
+  readonly #trees: TreesWriter
   #chunks: ChunkStore | undefined
   #state: 'open' | 'committed' | 'aborted' = 'open'
 
@@ -74,6 +85,7 @@ export class BackupWriter implements AsyncDisposable {
   constructor(deps: WriterDeps) {
     this.id = deps.id
     this.#deps = deps
+    this.#trees = new TreesWriter(deps, () => this.#openChunks())
   }
 
   /**
@@ -84,11 +96,11 @@ export class BackupWriter implements AsyncDisposable {
     this.#checkName(name, diskNamePattern)
     const { sizeBytes } = source
     if (sizeBytes > diskMaximumBytes) throw new Fault('too-large', `disk ${name} has ${sizeBytes} bytes, too many`)
-    this.#chunks ??= await ChunkStore.open(this.id, this.#deps)
+    const chunks = await this.#openChunks()
     const index = await IndexWriter.create(join(this.#deps.directory, 'backup', `${name}.index`), sizeBytes)
     try {
       const tree = new TreeDigest(sizeBytes)
-      const counts = await this.#readDisk(name, source, { index, tree, chunks: this.#chunks }, options)
+      const counts = await this.#readDisk(name, source, { index, tree, chunks }, options)
       const facts = { name, sizeBytes, digest: tree.end(), ...counts }
       this.#disks.push({ index, facts })
       return facts
@@ -96,6 +108,24 @@ export class BackupWriter implements AsyncDisposable {
       await index.discard()
       throw cause
     }
+  }
+
+  /**
+   * Reads a tree of files. What has not changed since the guest's last backup, or since `readAheadTree`, is not read.
+   * @throws Fault `exhausted` when the datastore is full, `aborted` by the signal; then `abort` the writer
+   */
+  async addTree(name: string, source: TreeSource, options: AddTreeOptions = {}): Promise<AddedTree> {
+    this.#checkName(name, diskNamePattern)
+    return this.#trees.add(name, source, options)
+  }
+
+  /**
+   * A first pass beside the running guest: its content is stored, so that the `addTree` that follows, under freeze or
+   * after the stop, is short. May be done again; the last one counts.
+   */
+  async readAheadTree(name: string, source: TreeSource, options: AddTreeOptions = {}): Promise<TreeCounts> {
+    this.#checkName(name, diskNamePattern)
+    return this.#trees.readAhead(name, source, options)
   }
 
   /** Stores a small file with the backup: a guest's config, a log. */
@@ -124,14 +154,18 @@ export class BackupWriter implements AsyncDisposable {
       const file = packs && (await index.finish(packs.packs))
       if (file) disks.push({ ...disk, indexSha256: file.sha256, indexBytes: file.sizeBytes })
     }
+    const trees = packs && (await this.#trees.finish(packs.packs))
+    const hasTrees = trees !== undefined && trees.length > 0
     const manifest: Manifest = {
-      format: formatVersion,
+      // Versions that know no trees go on reading what has none.
+      format: hasTrees ? treesVersion : formatVersion,
       type: this.id.type,
       id: this.id.id,
       time: this.id.time,
       pointInTime: new Date(options.pointInTimeMs ?? this.id.time * 1000).toISOString(),
       finished: Math.max(this.id.time, Math.floor(this.#deps.clock.now() / 1000)),
       disks,
+      ...(hasTrees ? { trees } : {}),
       files: this.#files,
       facts,
     }
@@ -153,6 +187,7 @@ export class BackupWriter implements AsyncDisposable {
     this.#state = 'aborted'
     const { directory, held, sweep } = this.#deps
     for (const { index } of this.#disks) await index.discard()
+    await this.#trees.discard()
     await this.#chunks?.discard()
     await rm(join(directory, 'backup'), { recursive: true, force: true })
     held.release()
@@ -161,6 +196,11 @@ export class BackupWriter implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.abort()
+  }
+
+  async #openChunks(): Promise<ChunkStore> {
+    this.#chunks ??= await ChunkStore.open(this.id, this.#deps)
+    return this.#chunks
   }
 
   async #readDisk(
@@ -231,7 +271,8 @@ export class BackupWriter implements AsyncDisposable {
   #checkName(name: string, pattern: RegExp): void {
     if (this.#state !== 'open') throw new Error(`the backup is ${this.#state}`)
     if (!pattern.test(name)) throw new Fault('invalid', `'${name}' cannot be the name of a part of a backup`)
-    const names = [...this.#files.map((file) => file.name), ...this.#disks.map((disk) => disk.facts.name)]
+    const disks = this.#disks.map((disk) => disk.facts.name)
+    const names = [...this.#files.map((file) => file.name), ...disks, ...this.#trees.names]
     if (names.includes(name)) throw new Fault('conflict', `the backup has a part called ${name} already`)
     if (names.length >= disksMaximum) throw new Fault('too-large', `the backup has more than ${disksMaximum} parts`)
   }

@@ -40,8 +40,8 @@ export const localCommands: readonly LocalCommand[] = [
     words: ['lab'],
     usage: 'lab [--exit] [--port N]',
     description: {
-      en: 'From nothing to a proven restore: a node, a VM, its backup, and a drill of that backup.',
-      ja: '何もない状態から復元の証明まで: ノード、VM、バックアップ、その復元訓練。',
+      en: 'From nothing to a proven restore: a node, a VM and a container, their backups, and a drill of each.',
+      ja: '何もない状態から復元の証明まで: ノード、VM とコンテナ、そのバックアップと復元訓練。',
     },
     examples: ['lab', 'lab --exit', 'lab down'],
     run: async (args, terminal) => (await import('#lab/command.ts')).labUp(args, terminal),

@@ -4,10 +4,12 @@ import { Fault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import type { Argv } from '#host/host.ts'
 import { freeze, mountPoints, thaw, writeOut } from '#host/mount.ts'
+import { inNetns } from '#host/netns.ts'
 import { resizeTerminalWithin } from '#host/terminal-size.ts'
 import type { Options } from './config.ts'
 import { ContainerFiles } from './container-files.ts'
 import { closeVolumes, mountedImages, mountsDirOf, openVolumes, type VolumeNeeds } from './lxc/volumes.ts'
+import { joinVolumes } from './lxc/joined-volumes.ts'
 import { GuestMachines } from './machines.ts'
 import type { RegistryNeeds } from './registry.ts'
 
@@ -53,6 +55,31 @@ export class GuestContainers extends GuestMachines {
     } finally {
       await this.closeVolumes(vmid, at)
     }
+  }
+
+  /**
+   * Shows volumes until they are closed: of a running container, where they are mounted for it.
+   * @param how.at as they are in that snapshot, only to be read
+   * @param how.isReadOnly nothing of what is mounted for this is written to
+   */
+  async openVolumes(
+    vmid: Vmid,
+    options: Options,
+    { at, isReadOnly }: { readonly at?: string; readonly isReadOnly?: boolean } = {},
+  ): Promise<Readonly<Record<string, string>>> {
+    try {
+      return await openVolumes(this.#volumeNeeds, vmid, options, at, isReadOnly)
+    } catch (cause) {
+      if (at !== undefined || !(await this.records.running(vmid))) await this.closeVolumes(vmid, at)
+      throw cause
+    }
+  }
+
+  /** As `withVolumes`, all of them in one tree, as the container will see them. They are empty. */
+  async withWholeTree<T>(vmid: Vmid, options: Options, act: (root: string) => Promise<T>): Promise<T> {
+    return this.withVolumes(vmid, options, async (places) =>
+      act(await joinVolumes(this.#volumeNeeds, vmid, options, places)),
+    )
   }
 
   /** For whoever undoes the work of a process that died with volumes open. Idempotent. */
@@ -108,11 +135,12 @@ export class GuestContainers extends GuestMachines {
   /** Runs a program inside to its end. @throws Fault `conflict` 'CT 100 not running', `timeout`, `exhausted` */
   async runInside(vmid: Vmid, { command, ...how }: RunInside): Promise<RanInside> {
     await this.documents.get(vmid, 'lxc')
-    const { options } = await this.lxc.requireRunning(vmid)
+    const { options, netns } = await this.lxc.requireRunning(vmid)
     if (await this.lxc.isFrozen(vmid)) {
       throw new Fault('conflict', `CT ${vmid} is suspended`, { remedy: `Let it go on: hako ct resume ${vmid}.` })
     }
-    return this.#host.run(this.lxc.attachArgv(vmid, command, options), { ...how, okCodes: allCodes, cwd: '/' })
+    const argv = beside(netns, this.lxc.attachArgv(vmid, command, options))
+    return this.#host.run(argv, { ...how, okCodes: allCodes, cwd: '/' })
   }
 
   /** Tells its console how large it is: LXC gives that to several at once, and takes the size of none of them. */
@@ -126,16 +154,21 @@ export class GuestContainers extends GuestMachines {
   /** The command that joins a terminal to the container, in the way its options say. */
   async terminalArgv(vmid: Vmid): Promise<Argv> {
     const { options } = await this.documents.get(vmid, 'lxc')
-    const { options: running } = await this.lxc.requireRunning(vmid)
+    const { options: running, netns } = await this.lxc.requireRunning(vmid)
     switch (options.cmode) {
       case 'shell':
-        return this.lxc.attachArgv(vmid, ['/bin/sh', '-l'], running)
+        return beside(netns, this.lxc.attachArgv(vmid, ['/bin/sh', '-l'], running))
       case 'console':
-        return this.lxc.consoleArgv(vmid, 0)
+        return beside(netns, this.lxc.consoleArgv(vmid, 0))
       default:
-        return this.lxc.consoleArgv(vmid, -1)
+        return beside(netns, this.lxc.consoleArgv(vmid, -1))
     }
   }
+}
+
+/** Where its monitor is: that listens at a socket whose name means nothing in other networks. */
+function beside(netns: string, argv: Argv): Argv {
+  return inNetns(netns === '' ? undefined : netns, argv)
 }
 
 const allCodes = Array.from({ length: 256 }, (_, code) => code)

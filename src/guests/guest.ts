@@ -67,8 +67,10 @@ export interface StartOptions {
   readonly memory?: KeptMemory & { readonly tag: string }
   /** Socket of what is served below a drive whose image is not whole yet, by its name. */
   readonly below?: Readonly<Record<string, string>>
-  /** What cloud-init is told as its name instead of its own, so that it takes the machine for the one it knows. */
+  /** What the system inside is told as its name instead of its own, so that it takes the machine for the one it knows. */
   readonly toldName?: string | undefined
+  /** What a container says on its console is kept, the last of it, in `console.log`; a virtual machine's always is. */
+  readonly keepsConsole?: boolean
   /** Task that starts it; an undo of that task may then stop it. */
   readonly startedBy?: string
   readonly log?: (line: string) => void

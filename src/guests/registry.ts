@@ -49,8 +49,8 @@ export class GuestRegistry {
     return kind === 'lxc' ? this.lxc : this.qemu
   }
 
-  /** What kind of guest it is, by what runs or ran, else by what is configured. */
-  protected async kindOf(vmid: Vmid): Promise<GuestKind> {
+  /** What kind of guest it is, by what runs or ran, else by what is configured; a virtual machine where there is nothing. */
+  async kindOf(vmid: Vmid): Promise<GuestKind> {
     return (await this.records.kindOf(vmid)) ?? (await this.documents.find(vmid))?.kind ?? 'qemu'
   }
 

@@ -84,7 +84,7 @@ async function filesIn(path: string): Promise<string[]> {
 
 export interface Subvolume {
   readonly id: number
-  /** Below the root of the file system. */
+  /** Below the one that was asked about. */
   readonly path: string
 }
 
@@ -179,6 +179,25 @@ export async function countAgain(host: Host, path: string): Promise<void> {
 /** New content of the file is written in place, and without check sums. For an empty file. */
 export async function writeInPlace(host: Host, path: string): Promise<void> {
   await host.run(['chattr', '+C', '--', path])
+}
+
+const FS_IOC_GETFLAGS = 0x8008_6601n
+const FS_NOCOW_FL = 0x0080_0000
+
+/**
+ * True for a file on btrfs of which every block has a check sum. What is written past the page cache may change while
+ * it is summed up, as guests do, and would then be taken for damaged.
+ */
+export async function isSummedUp(path: string): Promise<boolean> {
+  if (!(await isOnBtrfs(path))) return false
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  try {
+    const flags = Buffer.alloc(8)
+    const isKnown = libc().ioctl(fd, FS_IOC_GETFLAGS, flags) === 0
+    return !isKnown || (flags.readUInt32LE(0) & FS_NOCOW_FL) === 0
+  } finally {
+    closeSync(fd)
+  }
 }
 
 function btrfs(host: Host, words: readonly string[], options: RunOptions = {}) {

@@ -56,3 +56,9 @@ export function isAllowed({ outside, count }: IdRange, text: string): boolean {
   ])
   return granted.some(([first = 0, size = 0]) => outside >= first && outside + count <= first + size)
 }
+
+/** The id inside that an id of the machine is, or nothing when it is none of the container's. */
+export function insideId(map: IdMap, kind: IdRange['kind'], id: number): number | undefined {
+  const range = map.find((one) => one.kind === kind && id >= one.outside && id < one.outside + one.count)
+  return range && range.inside + (id - range.outside)
+}

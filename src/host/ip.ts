@@ -148,6 +148,16 @@ export async function setAddress(host: Host, name: string, cidr: string, place: 
   await host.run(ip(place, 'address', 'replace', cidr, 'dev', name))
 }
 
+/** Gives a link an address to one neighbour, who is reached through it whatever network that one is in. Idempotent. */
+export async function setNeighbour(
+  host: Host,
+  name: string,
+  { own, peer }: { readonly own: string; readonly peer: string },
+  place: NetworkPlace = {},
+): Promise<void> {
+  await host.run(ip(place, 'address', 'replace', own, 'peer', `${peer}/32`, 'dev', name))
+}
+
 export async function removeAddress(host: Host, name: string, cidr: string, place: NetworkPlace = {}): Promise<void> {
   await host.run(ip(place, 'address', 'delete', cidr, 'dev', name))
 }

@@ -55,6 +55,11 @@ export async function mountLoop(
   await host.run(['mount', '-o', ['loop', ...options].join(','), image, target])
 }
 
+/** Shows a folder at another place as well. */
+export async function bindMount(host: Host, source: string, target: string): Promise<void> {
+  await host.run(['mount', '--bind', source, target])
+}
+
 export interface Overlay {
   /** Takes what is written. */
   readonly upper: string

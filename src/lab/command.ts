@@ -9,10 +9,13 @@ import type { Settings } from '#settings.ts'
 import { fieldsOf, type LabApi, labApi, requireGood } from './api.ts'
 import { runningPort, startDaemon, stopNode, untilDaemonEnds } from './daemon.ts'
 import { takeDown } from './down.ts'
-import { freshLogin, proveRestore } from './lab.ts'
+import { freshLogin, isThere, proveRestore } from './lab.ts'
+import { labContainer } from './lab-container.ts'
+import { type Lab, step } from './lab-guest.ts'
+import { labMachine } from './lab-machine.ts'
 import { labSettings } from './lab-settings.ts'
 import { checkPackages } from './packages.ts'
-import { type Check, preflight } from './preflight.ts'
+import { type Check, names, preflight } from './preflight.ts'
 import { preflightTable } from './preflight-table.ts'
 import { markAsLab, requireLab } from './mark.ts'
 import type { LabTerminal } from './terminal.ts'
@@ -27,7 +30,7 @@ export async function labUp(args: readonly string[], terminal: LabTerminal): Pro
   await markAsLab(wanted)
   const port = await runningPort(wanted)
   const settings = port === undefined ? wanted : { ...wanted, apiPort: port }
-  await showPreflight(settings, terminal, port !== undefined)
+  const hasContainers = await showPreflight(settings, terminal, port !== undefined)
   let isProven: boolean
   try {
     using api = labApi(settings, terminal.signal)
@@ -36,7 +39,7 @@ export async function labUp(args: readonly string[], terminal: LabTerminal): Pro
     terminal.out(`\n  ${say(terminal.language, 'api')}  https://${settings.apiHost}:${settings.apiPort}`)
     terminal.out(`       ${say(terminal.language, 'login', user, secret)} (${say(terminal.language, 'loginNote')})\n`)
     const tools = { host: machine(), clock: systemClock, random: systemRandom }
-    isProven = await proveRestore({ settings, api, terminal, ...tools })
+    isProven = await proveAll({ settings, api, terminal, ...tools }, hasContainers)
     if (!isToEnd) await untilCtrlC(settings, terminal)
   } catch (error) {
     // Ctrl-C ends the lab wherever it is; any other failure leaves the node up to be looked at.
@@ -45,6 +48,29 @@ export async function labUp(args: readonly string[], terminal: LabTerminal): Pro
   }
   await end(settings, terminal)
   return isProven ? 0 : unproven
+}
+
+/** One after the other. What the container is made of is fetched while the virtual machine has its turn. */
+async function proveAll(lab: Lab, hasContainers: boolean): Promise<boolean> {
+  const { terminal } = lab
+  const given = new AbortController()
+  const quiet: LabTerminal = { ...terminal, signal: AbortSignal.any([terminal.signal, given.signal]) }
+  // Not at once with this: both look for packages, and one of them would be refused.
+  const image = await step(lab, 'image', () => labMachine.prepare(lab))
+  const isWanted = hasContainers && !(await isThere(lab, labContainer))
+  const template = isWanted ? labContainer.prepare({ ...lab, terminal: quiet }) : undefined
+  // Its failure is told where it is waited for.
+  template?.catch(() => {})
+  try {
+    const isMachineProven = await proveRestore(lab, labMachine, image)
+    terminal.out('')
+    if (hasContainers) return (await proveRestore(lab, labContainer, template)) && isMachineProven
+    terminal.show(`  - ${say(terminal.language, 'noContainers')}`)
+    return isMachineProven
+  } finally {
+    given.abort()
+    await template?.catch(() => {})
+  }
 }
 
 function readArguments(args: readonly string[]): { settings: Settings; isToEnd: boolean } {
@@ -62,11 +88,12 @@ function readArguments(args: readonly string[]): { settings: Settings; isToEnd: 
   return { settings: labSettings({ ...process.env, ...(port === undefined ? {} : { HAKO_API_PORT: port }) }), isToEnd }
 }
 
-async function showPreflight(settings: Settings, terminal: LabTerminal, isRunning: boolean): Promise<void> {
+/** @returns whether containers can run here. @throws Fault `unavailable` naming what the lab cannot be without */
+async function showPreflight(settings: Settings, terminal: LabTerminal, isRunning: boolean): Promise<boolean> {
   const checks = await preflight({ host: machine(), settings, clock: systemClock, isRunning })
   terminal.out(`${say(terminal.language, 'preflight')}\n${preflightTable(checks, terminal.language, terminal.width)}\n`)
   const missing = checks.filter(({ state }) => state === 'missing')
-  if (missing.length === 0) return
+  if (missing.length === 0) return checks.some(({ name, state }) => name === names.containers && state === 'ok')
   const words = missing.map(({ name, found }) => `${name[terminal.language]} (${found[terminal.language]})`)
   throw new Fault('unavailable', `this machine lacks: ${words.join('; ')}`, {
     remedy: missing.map(({ means }) => means[terminal.language]).join(' '),
@@ -112,8 +139,9 @@ async function end(settings: Settings, { language, show, out }: LabTerminal): Pr
   using api = labApi(settings, AbortSignal.timeout(endMs))
   try {
     const guests = await api.get('/cluster/resources', { type: 'vm' })
-    for (const { vmid, status } of Array.isArray(guests) ? guests.map(fieldsOf) : []) {
-      if (status === 'running') await powerOff(api, `/nodes/${settings.node}/qemu/${String(vmid)}/status`)
+    for (const { id, status } of Array.isArray(guests) ? guests.map(fieldsOf) : []) {
+      // `qemu/100`, `lxc/101`
+      if (status === 'running') await powerOff(api, `/nodes/${settings.node}/${String(id)}/status`)
     }
   } catch (error) {
     // Without a node there is nobody to ask; `down` finds its guests without it.

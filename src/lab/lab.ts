@@ -5,64 +5,38 @@
  * one was ended, wherever that was.
  */
 import { createHash } from 'node:crypto'
-import { type Clock, waitFor } from '#base/clock.ts'
-import { Fault, isFault } from '#base/fault.ts'
-import { password, type Random } from '#base/random.ts'
-import type { Host } from '#host/host.ts'
-import { httpGet } from '#host/http-probe.ts'
+import { waitFor } from '#base/clock.ts'
+import { Fault } from '#base/fault.ts'
+import { password } from '#base/random.ts'
 import { meanings } from '#recovery/level.ts'
 import { minutesText } from '#recovery/record.ts'
 import type { KeptDrill } from '#recovery/service.ts'
-import { ownBridge, type Settings } from '#settings.ts'
-import { fieldsOf, type LabApi, requireGood } from './api.ts'
-import { ensureGuestImage } from './guest-image.ts'
+import { fieldsOf, requireGood } from './api.ts'
+import { guestLimitMs, type Lab, type LabGuest, pathOf, step, untilPage } from './lab-guest.ts'
 import type { LabTerminal } from './terminal.ts'
-import { say, type SentenceKey } from './text.ts'
+import { say } from './text.ts'
 
-export interface Lab {
-  readonly settings: Settings
-  readonly api: LabApi
-  readonly host: Host
-  readonly clock: Clock
-  readonly random: Random
-  readonly terminal: LabTerminal
-}
-
-export const labVmid = 100
 const labUser = 'lab@pve'
-const knownFile = '/www/known'
-const guestLimitMs = 120_000
 
-/** Steps 3 to 7. @returns whether the backup was proven */
-export async function proveRestore(lab: Lab): Promise<boolean> {
-  await step(lab, 'image', () => ensureImage(lab))
-  await ensureGuest(lab)
-  await step(lab, 'start', () => ensureRunning(lab), String(labVmid))
-  const address = await guestAddress(lab)
-  await step(lab, 'page', () => untilPage(lab, address, '/', /Hakobune lab guest/), `http://${address}/`)
+/**
+ * @param source what the guest is made of, which may still be on its way
+ * @returns whether what was backed up of the guest was proven. @throws Fault when something else went wrong
+ */
+export async function proveRestore(lab: Lab, guest: LabGuest, source?: string | Promise<string>): Promise<boolean> {
+  await ensureGuest(lab, guest, source)
+  await step(lab, guest.says.start, () => ensureRunning(lab, guest), guest.name)
+  const address = await addressOf(lab, guest)
+  const page = new RegExp(RegExp.escape(guest.page))
+  await step(lab, 'page', () => untilPage(lab, address, '/', page), `http://${address}/`)
   const now = () => new Date(lab.clock.now()).toISOString()
   const content = `as of the restore point, ${now()}\n`
-  await step(lab, 'known', () => writeKnown(lab, address, content))
-  await step(lab, 'backup', () => backUp(lab))
-  await step(lab, 'changed', () => writeKnown(lab, address, `changed after the restore point, ${now()}\n`))
-  const drill = await step(lab, 'drill', () => runDrill(lab, content))
+  await step(lab, guest.says.known, () => writeKnown(lab, guest, address, content))
+  await step(lab, 'backup', () => backUp(lab, guest))
+  const changed = `changed after the restore point, ${now()}\n`
+  await step(lab, 'changed', () => writeKnown(lab, guest, address, changed))
+  const drill = await step(lab, 'drill', () => runDrill(lab, guest, content))
   showDrill(lab.terminal, drill)
   return drill.proven
-}
-
-/** Shows what is being done, and afterwards that it was and how long it took. */
-async function step<T>(
-  { terminal, clock }: Lab,
-  key: SentenceKey,
-  work: () => Promise<T>,
-  ...values: readonly string[]
-): Promise<T> {
-  const text = say(terminal.language, key, ...values)
-  const started = clock.monotonic()
-  terminal.show(`  … ${text}`, true)
-  const result = await work()
-  terminal.show(`  ✓ ${text} (${((clock.monotonic() - started) / 1000).toFixed(1)} s)`)
-  return result
 }
 
 /** A user of its own with a password of this run alone: there is no default password anywhere. */
@@ -79,131 +53,58 @@ export async function freshLogin({
   return { user: labUser, secret }
 }
 
-function ensureImage({ settings, host, terminal }: Lab) {
-  const { cacheDir } = settings
-  return ensureGuestImage({
-    host,
-    cacheDir,
-    signal: terminal.signal,
-    say: (line) => terminal.show(`  … ${line}`, true),
-  })
-}
-
-async function ensureGuest(lab: Lab): Promise<void> {
-  const { api, settings, terminal } = lab
-  const guests = await api.get('/cluster/resources', { type: 'vm' })
-  if (Array.isArray(guests) && guests.some((guest) => Number(fieldsOf(guest).vmid) === labVmid)) {
-    terminal.show(`  ✓ ${say(terminal.language, 'created', String(labVmid))}`)
+async function ensureGuest(lab: Lab, guest: LabGuest, source?: string | Promise<string>): Promise<void> {
+  const { api, terminal } = lab
+  const { name } = guest
+  if (await isThere(lab, guest)) {
+    terminal.show(`  ✓ ${say(terminal.language, 'created', name)}`)
     return
   }
-  const image = await ensureImage(lab)
-  await step(
-    lab,
-    'create',
-    async () => {
-      const upid = await api.post(`/nodes/${settings.node}/qemu`, {
-        vmid: labVmid,
-        name: 'lab',
-        memory: 192,
-        cores: 1,
-        agent: '1',
-        serial0: 'socket',
-        scsihw: 'virtio-scsi-pci',
-        scsi0: `local:0,import-from=${image.path}`,
-        net0: `virtio,bridge=${ownBridge(settings)}`,
-        boot: 'order=scsi0',
-        description: 'Made by hako lab.',
-      })
-      requireGood(`creating VM ${labVmid}`, await api.task(upid))
-    },
-    String(labVmid),
-  )
+  const isReady = typeof source === 'string'
+  const made = isReady ? source : await step(lab, 'template', async () => source ?? guest.prepare(lab))
+  const create = async () => requireGood(`creating ${name}`, await api.task(await guest.create(lab, made)))
+  await step(lab, 'create', create, name)
 }
 
-const guestPath = ({ settings }: Lab, rest: string) => `/nodes/${settings.node}/qemu/${labVmid}/${rest}`
+export async function isThere({ api }: Lab, { vmid }: LabGuest): Promise<boolean> {
+  const guests = await api.get('/cluster/resources', { type: 'vm' })
+  return Array.isArray(guests) && guests.some((guest) => Number(fieldsOf(guest).vmid) === vmid)
+}
 
-async function ensureRunning(lab: Lab): Promise<void> {
+async function ensureRunning(lab: Lab, guest: LabGuest): Promise<void> {
   const { api, terminal } = lab
-  const { status } = fieldsOf(await api.get(guestPath(lab, 'status/current')))
+  const { status } = fieldsOf(await api.get(pathOf(lab, guest, 'status/current')))
   if (status !== 'running') {
-    requireGood(`starting VM ${labVmid}`, await api.task(await api.post(guestPath(lab, 'status/start'))))
+    requireGood(`starting ${guest.name}`, await api.task(await api.post(pathOf(lab, guest, 'status/start'))))
   }
-  await waitFor(() => agentAnswers(lab), {
-    what: `the guest agent of VM ${labVmid}`,
-    timeoutMs: guestLimitMs,
-    everyMs: 200,
-    signal: terminal.signal,
-  })
+  const limits = { timeoutMs: guestLimitMs, everyMs: 200, signal: terminal.signal }
+  await waitFor(() => guest.answers(lab), { what: `somebody inside ${guest.name}`, ...limits })
 }
 
-async function agentAnswers(lab: Lab): Promise<boolean> {
-  try {
-    await lab.api.post(guestPath(lab, 'agent/ping'))
-    return true
-  } catch (error) {
-    // While it boots nobody answers; anything else is a failure to be seen.
-    if (isFault(error, 'unavailable') || isFault(error, 'timeout') || isFault(error, 'failed')) return false
-    throw error
-  }
+function addressOf(lab: Lab, guest: LabGuest): Promise<string> {
+  const limits = { timeoutMs: guestLimitMs, everyMs: 200, signal: lab.terminal.signal }
+  return waitFor(() => guest.address(lab), { what: `an address for ${guest.name}`, ...limits })
 }
 
-/** The guest's own word for its address, given by the lab network's DHCP. */
-async function guestAddress(lab: Lab): Promise<string> {
-  return waitFor(
-    async () => {
-      const { result } = fieldsOf(await lab.api.get(guestPath(lab, 'agent/network-get-interfaces')))
-      return addressIn(result)
-    },
-    { what: `an address for VM ${labVmid}`, timeoutMs: guestLimitMs, everyMs: 200, signal: lab.terminal.signal },
-  )
-}
-
-/** The first IPv4 address that is neither loopback nor self-assigned, in the agent's reply. */
-export function addressIn(interfaces: unknown): string | undefined {
-  const list = Array.isArray(interfaces) ? interfaces.map(fieldsOf) : []
-  return list
-    .flatMap((card) => (Array.isArray(card['ip-addresses']) ? card['ip-addresses'].map(fieldsOf) : []))
-    .filter((address) => address['ip-address-type'] === 'ipv4')
-    .map((address) => String(address['ip-address']))
-    .find((address) => !address.startsWith('127.') && !address.startsWith('169.254.'))
-}
-
-/** Asked by this machine, which is part of the lab network. */
-async function untilPage({ host, terminal }: Lab, address: string, path: string, expected: RegExp): Promise<void> {
-  const url = `http://${address}${path}`
-  await waitFor(
-    async () => {
-      try {
-        const { status, body } = await httpGet({ host, url, timeoutMs: 3_000, signal: terminal.signal })
-        return status === 200 && expected.test(body)
-      } catch (error) {
-        if (isFault(error, 'unavailable') || isFault(error, 'timeout')) return false
-        throw error
-      }
-    },
-    { what: `the web page ${url} with ${expected}`, timeoutMs: guestLimitMs, everyMs: 200, signal: terminal.signal },
-  )
-}
-
-async function writeKnown(lab: Lab, address: string, content: string): Promise<void> {
-  await lab.api.post(guestPath(lab, 'agent/file-write'), { file: knownFile, content })
+async function writeKnown(lab: Lab, guest: LabGuest, address: string, content: string): Promise<void> {
+  await guest.write(lab, content)
   await untilPage(lab, address, '/known', new RegExp(`^${RegExp.escape(content)}$`))
 }
 
-async function backUp({ api, settings, terminal }: Lab): Promise<void> {
-  const upid = await api.post(`/nodes/${settings.node}/vzdump`, { vmid: labVmid, storage: 'local', mode: 'snapshot' })
-  requireGood(`backing up VM ${labVmid}`, await api.task(upid, (line) => terminal.show(`  … ${line}`, true)))
+async function backUp({ api, settings, terminal }: Lab, { vmid, name }: LabGuest): Promise<void> {
+  const upid = await api.post(`/nodes/${settings.node}/vzdump`, { vmid, storage: 'local', mode: 'snapshot' })
+  requireGood(`backing up ${name}`, await api.task(upid, (line) => terminal.show(`  … ${line}`, true)))
 }
 
 /** @returns its record, good or bad. @throws Fault when the drill itself could not be carried out */
-async function runDrill({ api, terminal }: Lab, content: string): Promise<KeptDrill> {
+async function runDrill({ api, terminal }: Lab, guest: LabGuest, content: string): Promise<KeptDrill> {
   const sha256 = createHash('sha256').update(content).digest('hex')
   const upid = await api.post('/hako/drills', {
-    vmid: labVmid,
+    vmid: guest.vmid,
     level: 'L6',
-    probe0: `http,path=/,contains=${encodeURIComponent('Hakobune lab guest')}`,
+    probe0: `http,path=/,contains=${encodeURIComponent(guest.page)}`,
     probe1: `http,path=/known,sha256=${sha256}`,
-    probe2: `file,path=${knownFile},sha256=${sha256}`,
+    probe2: `file,path=${guest.knownFile},sha256=${sha256}`,
   })
   const end = await api.task(upid, (line) => terminal.show(`  … ${line}`, true))
   const drills = (await api.get('/hako/drills')) as readonly KeptDrill[]

@@ -22,9 +22,7 @@ function kindOf(deps: JobDeps): JobKind {
 }
 
 async function start(deps: JobDeps, job: BackupJob): Promise<string | undefined> {
-  // Backups know virtual machines alone.
-  const machines = (await deps.guests.list()).filter(({ kind }) => kind === 'qemu')
-  const guests = machines.map(({ vmid }) => Number(vmid))
+  const guests = (await deps.guests.list()).map(({ vmid }) => Number(vmid))
   const request = requestOf(job, guests, await deps.pools.all())
   if (request === undefined) {
     deps.log.info('a backup job covers no guest', { job: job.id })

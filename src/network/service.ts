@@ -19,7 +19,7 @@ import { macAddress, type Random } from '#base/random.ts'
 import { createBridge } from '#host/bridge.ts'
 import * as dnsmasq from '#host/dnsmasq.ts'
 import type { Host } from '#host/host.ts'
-import { addresses, deleteLink, findLink, links, routes } from '#host/ip.ts'
+import { addresses, deleteLink, findLink, links, routes, setNeighbour } from '#host/ip.ts'
 import { createNetns, listNetns, netnsExists, removeNetns } from '#host/netns.ts'
 import { nameServers } from '#host/resolver.ts'
 import type { Store } from '#store/store.ts'
@@ -36,11 +36,13 @@ import {
 import {
   addressIn,
   contains,
+  type GuestAddress,
   formatSubnet,
   netmaskOf,
   overlaps,
   parseAddress,
   parseSubnet,
+  placeBeside,
   type Subnet,
 } from './subnet.ts'
 import { type Cable, moveTap, plugCable, plugTap, type Plugged, unplugTaps } from './taps.ts'
@@ -221,6 +223,18 @@ export class NetworkService {
     const { prefix, range } = rangeOf(parseSubnet(address))
     await dnsmasq.ensureDhcp({ ...this.#dhcpOf({ netns }), bridge, netns, range, netmask: netmaskOf(prefix) })
     return { netns, bridge, cidr: address }
+  }
+
+  /**
+   * Gives an isolated network a place in the network of a guest that has an address of its own, given by nobody here:
+   * it answers whom it finds there, and is not changed for that. The place is its gateway's, when that is known.
+   * Idempotent; gone with the isolated network.
+   */
+  async joinIsolated(netns: string, guest: GuestAddress): Promise<void> {
+    const { bridge, address } = await this.#isolatedIn(netns)
+    const place = placeBeside(guest, parseSubnet(address))
+    if (place !== undefined)
+      await setNeighbour(this.#needs.host, bridge, { own: place, peer: guest.address }, { netns })
   }
 
   /** Removes an isolated network and ends every process inside, guests included. Idempotent. */

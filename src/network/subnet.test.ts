@@ -11,6 +11,7 @@ import {
   overlaps,
   parseAddress,
   parseSubnet,
+  placeBeside,
 } from './subnet.ts'
 
 const address = fc.nat({ max: 2 ** 32 - 1 })
@@ -59,4 +60,20 @@ test('two networks overlap exactly when some address is in both', () => {
       return overlaps(one, other) === shared && overlaps(other, one) === shared
     }),
   )
+})
+
+test('whom a guest can answer stands in its own network, at best where its gateway is', () => {
+  const known = parseSubnet('10.181.255.1/24')
+  const beside = (cidr: string, gateway?: string) => {
+    const [address = '', prefix] = cidr.split('/')
+    return placeBeside({ address, prefix: Number(prefix), gateway }, known)
+  }
+  assert.equal(beside('192.168.1.5/24'), '192.168.1.1')
+  assert.equal(beside('192.168.1.1/24'), '192.168.1.2')
+  assert.equal(beside('192.168.1.5/24', '192.168.1.254'), '192.168.1.254')
+  assert.equal(beside('192.0.2.1/31'), '192.0.2.0')
+  assert.equal(beside('192.0.2.7/32', '198.51.100.1'), '198.51.100.1')
+  assert.equal(beside('192.0.2.7/32'), undefined)
+  assert.equal(beside('10.181.255.60/24'), undefined)
+  assert.equal(beside('no address/24'), undefined)
 })

@@ -53,6 +53,26 @@ export function overlaps(one: Subnet, other: Subnet): boolean {
   return contains(one, other.base) || contains(other, one.base)
 }
 
+/** An address a guest has, and the size of its network. */
+export interface GuestAddress {
+  readonly address: string
+  readonly prefix: number
+  readonly gateway?: string | undefined
+}
+
+/**
+ * Where somebody whom the guest can answer stands: in the place of its gateway, or else another one in its network.
+ * Nothing when it is in the network that is `known`, or alone in its own.
+ */
+export function placeBeside({ address, prefix, gateway }: GuestAddress, known: Subnet): string | undefined {
+  const own = parseAddress(address)
+  if (own === undefined || contains(known, own)) return undefined
+  if (gateway !== undefined && parseAddress(gateway) !== undefined && gateway !== address) return gateway
+  const subnet = parseSubnet(`${address}/${prefix}`)
+  const places = prefix > 31 ? [] : prefix === 31 ? [0, 1] : [1, 2]
+  return places.map((count) => addressIn(subnet, count)).find((place) => place !== address)
+}
+
 function sizeOf(prefix: number): number {
   return 2 ** (32 - prefix)
 }

@@ -29,6 +29,7 @@ import { rollbackContainer, rollbackGuest } from './guest/rollback.ts'
 import { rebootContainer, rebootGuest, shutdownContainer, shutdownGuest } from './guest/shutdown.ts'
 import { snapshotContainer } from './guest/snapshot-container.ts'
 import { snapshotGuest } from './guest/snapshot.ts'
+import { restoreContainer } from './guest/restore-container.ts'
 import { restoreGuest } from './guest/restore.ts'
 import { startContainer, startGuest } from './guest/start.ts'
 import { templateContainer, templateGuest } from './guest/template.ts'
@@ -87,6 +88,7 @@ export const allOperations = operationsByName([
   restartService,
   resizeDisk,
   resizeVolume,
+  restoreContainer,
   restoreGuest,
   resumeContainer,
   resumeGuest,

@@ -100,6 +100,14 @@ test('a probe is read, and judges what came back', () => {
     () => parseProbe('http', 'probe0'),
     (error: Fault) => error.fields?.probe0 !== undefined,
   )
+  assert.deepEqual(parseProbe('tcp,port=25', 'probe0'), { type: 'tcp', path: '', port: 25, status: 200 })
+  for (const odd of ['tcp', 'tcp,port=25,contains=x', 'tcp,port=25,path=/', 'file']) {
+    assert.throws(
+      () => parseProbe(odd, 'probe0'),
+      (error: Fault) => error.fields?.probe0 !== undefined,
+      odd,
+    )
+  }
   assert.throws(
     () => parseProbe('ftp,path=/', 'probe0'),
     (error: Fault) => /enumeration/.test(error.fields?.probe0 ?? ''),

@@ -12,7 +12,7 @@ export const meanings: Readonly<Record<Level, { readonly en: string; readonly ja
   L1: { en: 'every chunk verified', ja: '全チャンクを検証' },
   L2: { en: 'restored', ja: '復元できた' },
   L3: { en: 'boots', ja: '起動する' },
-  L4: { en: 'guest agent answers', ja: 'ゲストエージェントが応答' },
+  L4: { en: 'answers from inside', ja: '内部から応答する' },
   L5: { en: 'network answers', ja: 'ネットワークが応答' },
   L6: { en: 'application answers as at the restore point', ja: 'アプリケーションが復元時点の内容で応答' },
 }

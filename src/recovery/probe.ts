@@ -2,23 +2,29 @@
  * Application checks, declared as property strings so that API, CLI and plans write them alike:
  *
  *   type=http,path=/index.html,contains=hello       the page, asked for inside the isolated network
- *   type=file,path=/srv/canary,sha256=9f86d0…       a file, read through the guest agent
- *   type=exec,path=/usr/bin/pg_isready              a program that must exit with 0, run through the agent
+ *   type=tcp,port=25                                a port that must take a connection, from inside that network
+ *   type=file,path=/srv/canary,sha256=9f86d0…       a file of the guest, read in it
+ *   type=exec,path=/usr/bin/pg_isready              a program of the guest that must exit with 0
  *
  * `contains` is percent-encoded, because a comma ends a part. This file only reads and judges; the drill
  * fetches, because only it knows the guest.
  */
 import { createHash } from 'node:crypto'
-import { Fault } from '#base/fault.ts'
+import { Fault, invalid } from '#base/fault.ts'
 import { readPropertyString } from '#base/schema/property-string.ts'
 import { enumOf, integer, optional, type PropertyFormat, string } from '#base/schema/schema.ts'
 
+const probeTypes = ['http', 'tcp', 'file', 'exec'] as const
+export type ProbeType = (typeof probeTypes)[number]
+
 export const probeFormat: PropertyFormat = {
-  type: { schema: enumOf(['http', 'file', 'exec']), isDefaultKey: true },
+  type: { schema: enumOf(probeTypes), isDefaultKey: true },
   path: {
-    schema: string({ description: 'Path of the page, file or program.', pattern: /\/[^\s,]*/, maxLength: 1024 }),
+    schema: optional(
+      string({ description: 'Path of the page, file or program.', pattern: /\/[^\s,]*/, maxLength: 1024 }),
+    ),
   },
-  port: { schema: optional(integer({ description: 'TCP port of the web server.', minimum: 1, maximum: 65_535 })) },
+  port: { schema: optional(integer({ description: 'TCP port of the service.', minimum: 1, maximum: 65_535 })) },
   status: {
     schema: optional(integer({ description: 'HTTP status that must come back.', minimum: 100, maximum: 599 })),
   },
@@ -31,7 +37,8 @@ export const probeFormat: PropertyFormat = {
 }
 
 export interface Probe {
-  readonly type: 'http' | 'file' | 'exec'
+  readonly type: ProbeType
+  /** Of the page, file or program; empty of a port. */
   readonly path: string
   readonly port: number
   readonly status: number
@@ -42,12 +49,16 @@ export interface Probe {
 /** @throws Fault `invalid` naming `field` */
 export function parseProbe(text: string, field: string): Probe {
   const { type, path, port, status, sha256, contains } = readPropertyString(probeFormat, text, field)
-  if (typeof path !== 'string' || (type !== 'http' && type !== 'file' && type !== 'exec')) {
-    throw new Fault('invalid', 'Parameter verification failed.', { fields: { [field]: 'type and path are needed' } })
-  }
+  const known = probeTypes.find((one) => one === type)
+  if (known === undefined) throw invalid({ [field]: `type is one of ${probeTypes.join(', ')}` })
+  if (known === 'tcp') {
+    if (port === undefined) throw invalid({ [field]: 'a tcp probe needs the port: tcp,port=25' })
+    const odd = Object.entries({ path, status, sha256, contains }).find(([, value]) => value !== undefined)
+    if (odd) throw invalid({ [field]: `a tcp probe only connects: ${odd[0]} says nothing of that` })
+  } else if (path === undefined) throw invalid({ [field]: `a ${known} probe needs a path` })
   return {
-    type,
-    path,
+    type: known,
+    path: typeof path === 'string' ? path : '',
     port: typeof port === 'number' ? port : 80,
     status: typeof status === 'number' ? status : 200,
     ...(typeof sha256 === 'string' ? { sha256 } : {}),

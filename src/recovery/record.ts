@@ -6,7 +6,7 @@ import type { Level } from './level.ts'
 export type PhaseTimes = {
   /** Reading, verifying and decompressing chunks. */
   readonly fetch?: number
-  /** Putting them onto the target storage. */
+  /** Putting them onto the target storage; of file trees the one and the other in one go. */
   readonly write?: number
   /** Power on until the operating system shows itself. */
   readonly boot?: number
@@ -20,8 +20,10 @@ export interface DrillRecord {
   readonly id: string
   readonly node: string
   readonly upid: string
-  /** `vm/100`. */
+  /** `vm/100`, `ct/101`. */
   readonly guest: string
+  /** In the words of the API: `qemu`, `lxc`. Absent in records from before there were containers. */
+  readonly kind?: string
   readonly name?: string
   /** Volume id of the restore point. */
   readonly archive: string

@@ -7,11 +7,12 @@ import { KiB, MiB } from '#base/bytes.ts'
 import type { Fault } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
 import { machine } from '#host/exec.ts'
-import { unmount } from '#host/mount.ts'
+import { checkExt4, growExt4, makeExt4 } from '#host/ext4.ts'
+import { mountImage, unmount } from '#host/mount.ts'
 import type { Options, StorageLab } from './conformance.ts'
 import { leavingRules } from './conformance-leaving.ts'
 import type { StorageDriver, StoragePlugin, TreeLayers, TreePart } from './plugin.ts'
-import type { TreeName } from './volume.ts'
+import type { ImageName, TreeName } from './volume.ts'
 
 const host = machine()
 const vmid = asVmid(100)
@@ -25,6 +26,8 @@ const saying = (text: string) => async (path: string) => {
   await chown(path, root, root)
   await chmod(path, 0o755)
 }
+
+const noteAt = (path: string) => readFile(join(path, 'note'), 'utf8')
 
 /** @param writerToKill starts a process in the middle of making a tree, and returns its end by kill -9 */
 export function treeRules(
@@ -63,6 +66,7 @@ export function treeRules(
     return { part: trees, name: tree, isListed, content: () => readFile(join(trees.path(tree), 'note')) }
   })
 
+  mountedRules(plugin, freshDriver)
   if (snapshots) snapshotRules(freshDriver)
   if (links) linkRules(freshDriver)
   if (limits) limitRules(fresh)
@@ -142,6 +146,41 @@ function comingRules(fresh: (t: TestContext) => Promise<StorageDriver>): void {
   })
 }
 
+/** A raw image is the other place for containers' files. */
+function mountedRules(plugin: StoragePlugin, fresh: (t: TestContext) => Promise<StorageDriver>): void {
+  const image: ImageName = { kind: 'image', vmid, base: 'vm-100-disk-0', format: 'raw' }
+
+  test("a raw image holds a container's files, and grows with its file system", async (t) => {
+    const { images } = await fresh(t)
+    assert.ok(images)
+    const mounted = async (path: string, isReadOnly: boolean, act: (folder: string) => Promise<void>) => {
+      const { stdout } = await host.run(['mktemp', '-d', '--tmpdir', 'hako-image-XXXXXX'])
+      const target = stdout.trim()
+      const options = isReadOnly ? ['noload'] : []
+      {
+        await using mount = await mountImage(host, { image: path, target, isReadOnly, options })
+        await act(mount.target)
+      }
+      await host.run(['rmdir', target])
+    }
+    await images.create(image, { sizeBytes: 24 * MiB, fill: (path) => makeExt4(host, path, root) })
+    await mounted(images.path(image), false, saying('small'))
+    const kept = plugin.features.snapshots.includes('raw') ? images.snapshots : undefined
+    await kept?.take(image, 'then')
+    await images.grow(image, 48 * MiB)
+    await checkExt4(host, images.path(image))
+    await growExt4(host, images.path(image))
+    await mounted(images.path(image), false, async (folder) => {
+      assert.equal(await readFile(join(folder, 'note'), 'utf8'), 'small')
+      await writeFile(join(folder, 'large'), Buffer.alloc(28 * MiB, 7))
+      await saying('large')(folder)
+    })
+    const before = kept?.pathOf?.(image, 'then')
+    if (before === undefined) return
+    await mounted(before, true, async (folder) => assert.deepEqual(await noteAt(folder), 'small'))
+  })
+}
+
 function snapshotRules(fresh: (t: TestContext) => Promise<StorageDriver>): void {
   const made = async (t: TestContext) => {
     const driver = await fresh(t)
@@ -150,8 +189,6 @@ function snapshotRules(fresh: (t: TestContext) => Promise<StorageDriver>): void 
     await trees.create(tree, saying('before'))
     return { driver, trees, snapshots, say: (text: string) => writeFile(join(trees.path(tree), 'note'), text) }
   }
-  const noteAt = (path: string) => readFile(join(path, 'note'), 'utf8')
-
   test('a tree goes back to its snapshots, which can be read and not written', async (t) => {
     const { driver, trees, snapshots, say } = await made(t)
     await snapshots.take(tree, 'z-first')

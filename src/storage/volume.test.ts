@@ -37,6 +37,7 @@ const good = [
   ['backup/vzdump-qemu-100-2026_01_31-12_00_00.vma.zst', 'backup', 'vma.zst', 100],
   ['backup/vzdump-lxc-101-2026_01_31-12_00_00.tgz', 'backup', 'tgz', 101],
   ['backup/vm/100/2026-11-20T10:00:00Z', 'backup', 'hako-vm', 100],
+  ['backup/ct/101/2026-11-20T10:00:00Z', 'backup', 'hako-ct', 101],
 ] as const
 
 suite('names of volumes', () => {

@@ -255,7 +255,7 @@ export function contentOf(name: VolumeName): ContentType {
 export function formatOf(name: VolumeName): string {
   if (name.kind === 'image') return name.format
   if (name.kind === 'tree') return 'subvol'
-  if (name.kind === 'restore-point') return 'hako-vm'
+  if (name.kind === 'restore-point') return name.id.startsWith('ct/') ? 'hako-ct' : 'hako-vm'
   if (name.kind === 'member') return `ova+${name.member.split('.').at(-1)?.toLowerCase()}`
   const ending = name.file.split('.').at(-1)?.toLowerCase() ?? ''
   switch (name.content) {
@@ -280,6 +280,12 @@ export function ownerOf(name: VolumeName): Vmid | undefined {
   if (name.kind !== 'file') return name.vmid
   const digits = name.content === 'backup' ? /^vzdump-(?:qemu|lxc)-(\d+)-/.exec(name.file)?.[1] : undefined
   return digits === undefined ? undefined : asVmid(digits)
+}
+
+/** The kind of guest an archive that was made elsewhere says it is of; nothing for all else. */
+export function archiveKind(volid: VolumeId): 'qemu' | 'lxc' | undefined {
+  const [, kind] = /^[^:]+:backup\/vzdump-(qemu|lxc)-/.exec(volid) ?? []
+  return kind === 'qemu' || kind === 'lxc' ? kind : undefined
 }
 
 /** When an archive says it was made, in seconds since 1970: `vzdump-qemu-100-2026_01_31-12_00_00.vma.zst`, in local time. */

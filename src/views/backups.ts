@@ -2,6 +2,7 @@
 import { isFault } from '#base/fault.ts'
 import type { VolumeId } from '#base/ids.ts'
 import { array, boolean, integer, number, object, optional, record, type Static, string } from '#base/schema/schema.ts'
+import { newStoredBytesOf, treesOf } from '#backup/manifest.ts'
 import type { ListedBackup } from '#backup/service.ts'
 import type { Services } from '#services.ts'
 import { holds, type May, toRead } from './volume-access.ts'
@@ -37,6 +38,16 @@ export const backupDetails = object({
       stored: integer({ description: 'Bytes it added to the datastore.' }),
       changed: number({ description: 'Share of its chunks no earlier backup had, 0 to 1.' }),
       digest: string({ description: 'SHA-256 over the SHA-256s of its 128 KiB chunks.' }),
+    }),
+  ),
+  trees: array(
+    object({
+      name: string({ description: 'Mount, such as rootfs.' }),
+      entries: integer({ description: 'Files, folders, links and the like.' }),
+      files: integer({ description: 'Files among them.' }),
+      data: integer({ description: 'Bytes of data, holes left out.' }),
+      stored: integer({ description: 'Bytes it added to the datastore.' }),
+      digest: string({ description: 'SHA-256 over the SHA-256s of its catalogue.' }),
     }),
   ),
   facts: record({ description: 'How it was made: mode, freeze and its duration, what was left out.' }),
@@ -83,6 +94,14 @@ export async function backupFacts({ backup }: BackupSources, volid: VolumeId): P
       changed: disk.chunks === 0 ? 0 : disk.newChunks / disk.chunks,
       digest: disk.digest,
     })),
+    trees: treesOf(manifest).map(({ name, entries, files, dataBytes, newStoredBytes, digest }) => ({
+      name,
+      entries,
+      files,
+      data: dataBytes,
+      stored: newStoredBytes,
+      digest,
+    })),
     facts: manifest.facts,
   }
 }
@@ -104,7 +123,7 @@ function itemOf({
     name: typeof name === 'string' ? name : undefined,
     pointInTime: manifest?.pointInTime,
     size: sizeBytes,
-    stored: manifest?.disks.reduce((sum, { newStoredBytes }) => sum + newStoredBytes, 0),
+    stored: manifest && newStoredBytesOf(manifest),
     protected: isProtected,
     notes,
     verified,

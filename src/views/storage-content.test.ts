@@ -17,15 +17,16 @@ const only =
   async (path, ...privileges) =>
     privileges.every((privilege) => rights.includes(`${path} ${privilege}`))
 
-const point = (vmid: number, time: string) => ({
-  volid: asVolumeId(`local:backup/vm/${vmid}/${time}`),
+const point = (type: 'vm' | 'ct', vmid: number, time: string) => ({
+  volid: asVolumeId(`local:backup/${type}/${vmid}/${time}`),
+  type,
   vmid,
   ctime: Date.parse(time) / 1000,
   sizeBytes: 64 * MiB,
   notes: 'before the upgrade',
   protected: true,
 })
-const points = [point(100, '2026-11-20T10:00:00Z'), point(101, '2026-11-20T11:00:00Z')]
+const points = [point('vm', 100, '2026-11-20T10:00:00Z'), point('ct', 101, '2026-11-20T11:00:00Z')]
 
 async function sources(): Promise<ContentSources & AsyncDisposable & { lab: SmallStorage }> {
   const lab = await smallStorage()
@@ -55,17 +56,19 @@ suite('the content of a storage', () => {
     await using from = await sources()
     const items = await storageContent(from, { storage: 'local' }, everything)
     assert.deepEqual(volids(items), [
+      'backup/ct/101/2026-11-20T11:00:00Z',
       'backup/vm/100/2026-11-20T10:00:00Z',
-      'backup/vm/101/2026-11-20T11:00:00Z',
       '100/vm-100-disk-0.raw',
       '101/vm-101-disk-0.raw',
       'iso/a.iso',
       'snippets/secret.yaml',
     ])
-    assert.deepEqual(items[0], {
+    assert.deepEqual([items[0]?.format, items[0]?.subtype], ['hako-ct', 'lxc'])
+    assert.deepEqual(items[1], {
       volid: 'local:backup/vm/100/2026-11-20T10:00:00Z',
       content: 'backup',
       format: 'hako-vm',
+      subtype: 'qemu',
       size: 64 * MiB,
       vmid: 100,
       ctime: 1_795_168_800,
@@ -78,7 +81,7 @@ suite('the content of a storage', () => {
     await using from = await sources()
     const of = async (filter: object) => volids(await storageContent(from, { storage: 'local', ...filter }, everything))
     assert.deepEqual(await of({ content: 'iso' }), ['iso/a.iso'])
-    assert.deepEqual(await of({ vmid: 101 }), ['backup/vm/101/2026-11-20T11:00:00Z', '101/vm-101-disk-0.raw'])
+    assert.deepEqual(await of({ vmid: 101 }), ['backup/ct/101/2026-11-20T11:00:00Z', '101/vm-101-disk-0.raw'])
     assert.deepEqual(await of({ content: 'backup', vmid: 100 }), ['backup/vm/100/2026-11-20T10:00:00Z'])
     assert.deepEqual(await of({ content: 'import' }), [])
     assert.deepEqual(await of({ content: 'images' }), ['100/vm-100-disk-0.raw', '101/vm-101-disk-0.raw'])
@@ -108,7 +111,7 @@ suite('the content of a storage', () => {
     assert.deepEqual(await seen('/vms/100 VM.Config.Disk'), ['100/vm-100-disk-0.raw'])
     assert.deepEqual(await seen('/vms/101 VM.Backup'), [], 'a backup also needs space on the storage')
     assert.deepEqual(await seen('/vms/101 VM.Backup', '/storage/local Datastore.AllocateSpace'), [
-      'backup/vm/101/2026-11-20T11:00:00Z',
+      'backup/ct/101/2026-11-20T11:00:00Z',
       'iso/a.iso',
     ])
     assert.equal((await seen('/storage/local Datastore.Allocate')).length, 6)

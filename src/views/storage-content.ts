@@ -4,14 +4,15 @@
  */
 import { missing } from '#base/fault.ts'
 import { asVmid, type VolumeId } from '#base/ids.ts'
-import { type Static, boolean, integer, object, optional, string } from '#base/schema/schema.ts'
+import { type Static, boolean, enumOf, integer, object, optional, string } from '#base/schema/schema.ts'
 import type { StorageService } from '#storage/service.ts'
-import { type ContentType, parseVolumeId, type VolumeInfo } from '#storage/volume.ts'
+import { archiveKind, type ContentType, parseVolumeId, type VolumeInfo } from '#storage/volume.ts'
 import { holds, type May, toRead } from './volume-access.ts'
 
 /** One restore point, as the backup service lists it. */
 export interface RestorePoint {
   readonly volid: VolumeId
+  readonly type: 'vm' | 'ct'
   readonly vmid: number
   /** Seconds since 1970. */
   readonly ctime: number
@@ -38,6 +39,7 @@ export const contentItem = object({
   volid: string({ description: 'Volume, as `storage:name`.' }),
   content: string({ description: 'What it is: images, iso, backup, …' }),
   format: string({ description: 'Its form: raw, qcow2, iso, hako-vm, …' }),
+  subtype: optional(enumOf(['qemu', 'lxc'], { description: 'Of backups: the kind of guest.' })),
   size: integer({ description: 'Size in bytes.' }),
   used: optional(integer({ description: 'Bytes it takes on the storage.' })),
   vmid: optional(integer({ description: 'Guest it belongs to.' })),
@@ -108,20 +110,26 @@ function volumeItem({
   notes,
   protected: isProtected,
 }: VolumeInfo): ContentItem {
-  const facts = { vmid, ctime, parent, notes, protected: isProtected }
+  const subtype = archiveKind(volid)
+  const facts = { subtype, vmid, ctime, parent, notes, protected: isProtected }
   return { volid, content, format, size: sizeBytes, used: usedBytes, ...facts }
 }
 
-function pointItem({ volid, vmid, ctime, sizeBytes, notes, protected: isProtected }: RestorePoint): ContentItem {
-  return { volid, content: 'backup', format: 'hako-vm', size: sizeBytes, vmid, ctime, notes, protected: isProtected }
+function pointItem({ volid, type, vmid, ctime, sizeBytes, notes, protected: isProtected }: RestorePoint): ContentItem {
+  const facts = { format: `hako-${type}`, subtype: kindOf[type], size: sizeBytes, vmid, ctime }
+  return { volid, content: 'backup', ...facts, notes, protected: isProtected }
 }
+
+const kindOf = { vm: 'qemu', ct: 'lxc' } as const
 
 /** What pruning would do with each backup, of those the caller may see. */
 export function visibleMarks(
-  backups: readonly { volid: VolumeId; vmid: number; ctime: number; mark: 'keep' | 'remove' | 'protected' }[],
+  backups: readonly (Pick<RestorePoint, 'volid' | 'type' | 'vmid' | 'ctime'> & {
+    readonly mark: 'keep' | 'remove' | 'protected'
+  })[],
   may: May,
 ) {
-  const items = backups.map(({ volid, vmid, ctime, mark }) => ({ volid, vmid, type: 'qemu' as const, ctime, mark }))
+  const items = backups.map(({ volid, vmid, type, ctime, mark }) => ({ volid, vmid, type: kindOf[type], ctime, mark }))
   return visible(items, may)
 }
 

@@ -52,6 +52,7 @@ describe('an archive that was copied into a storage', () => {
       vmid: 300,
       ctime,
       notes: 'from the old cluster',
+      subtype: 'qemu',
     })
   })
 

@@ -15,7 +15,7 @@ import { type BackupGuests, type BackupRunDeps, backupGuests } from '#operations
 import { PoolService } from '#pools/service.ts'
 import { memoryJournal } from '#tasks/journal.ts'
 import { perform } from '#tasks/perform.ts'
-import { type GuestWorld, guestWorld } from './qemu-world.ts'
+import { type GuestWorld, guestWorld, type WorldOptions } from './qemu-world.ts'
 
 const host = machine()
 export const task = { upid: 'UPID:test', user: 'root@pam', node: 'testnode', startTime: 0 }
@@ -26,8 +26,9 @@ export interface BackupWorld extends GuestWorld {
   readonly run: (params: Partial<BackupGuests> & { vmids: number[] }, log?: string[]) => Promise<VolumeId[]>
 }
 
-export async function backupWorld(): Promise<BackupWorld> {
-  const world = await guestWorld()
+/** @param how.forgetful a store without a disk, for tests that make many guests */
+export async function backupWorld(how: Pick<WorldOptions, 'forgetful'> = {}): Promise<BackupWorld> {
+  const world = await guestWorld(how)
   await world.addStorage()
   const path = join(world.settings.stateDir, 'vault')
   await makeDirectory(path)

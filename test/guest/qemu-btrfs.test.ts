@@ -53,6 +53,8 @@ suite('a virtual machine on btrfs', { timeout: 600_000 }, () => {
 
   test('goes back to a snapshot of disk and memory, and goes on from there', async () => {
     assert.equal(await volume(100), 'btr:100/vm-100-disk-0.raw')
+    // Past the page cache the file system would sum up what the guest is still changing.
+    assert.match(String(await node.api('POST', `${guest}/100/monitor`, { command: 'info block' })), /writeback\r?$/m)
     await say('first')
     await node.sh(100, 'mkdir -p /m; mount -t tmpfs none /m; echo kept > /m/only-in-memory')
     const { log } = await node.task(await node.api('POST', `${guest}/100/snapshot`, { snapname: 'live', vmstate: '1' }))

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { after, suite, test } from 'node:test'
 import { waitFor } from '#base/clock.ts'
 import { machine } from '#host/exec.ts'
+import { httpGet } from '#host/http-probe.ts'
 import { nodeProcesses } from '#lab/daemon.ts'
 import { takeDown } from '#lab/down.ts'
 import { labSettings } from '#lab/lab-settings.ts'
@@ -21,8 +22,15 @@ const names = {
   HAKO_CACHE_DIR: `/var/cache/hakobune-${instance}/lab`,
   HAKO_API_PORT: String(await freePort()),
 }
-const proven =
-  /^VM 100 proven to L6: restored, booted and answering in \d\d:\d\d\.\d; data from \d\d:\d\d:\d\d before now$/m
+const proven = (guest: string) =>
+  new RegExp(
+    `^${guest} proven to L6: restored, booted and answering in \\d\\d:\\d\\d\\.\\d; data from \\d\\d:\\d\\d:\\d\\d before now$`,
+    'm',
+  )
+const guests = [
+  { name: 'VM 100', page: /Hakobune lab guest/, kind: 'qemu' },
+  { name: 'CT 101', page: /comes out of a container/, kind: 'lxc' },
+] as const
 
 interface Ended {
   readonly code: number | null
@@ -44,27 +52,38 @@ suite('the lab', { timeout: 600_000, concurrency: 1 }, () => {
   after(() => takeDown({ settings, host: machine(), alsoShared: true }))
   let before: Trace
 
-  test('from nothing to a proven restore, with the line to quote last and evidence that verifies', async () => {
+  test('from nothing to a proven restore of each guest, with a line to quote and evidence that verifies', async () => {
     before = await trace()
     const { code, out, all } = await hako('lab', '--exit').ended
     assert.equal(code, 0, all)
-    assert.match(out, proven, all)
-    for (const level of ['L0', 'L1', 'L2', 'L3', 'L4', 'L5', 'L6']) assert.match(out, new RegExp(`✓ ${level} `), all)
-    for (const phase of ['fetch', 'write', 'boot', 'ready', 'application'])
-      assert.match(out, new RegExp(`^phases: .*${phase} \\d\\d:`, 'm'))
-    const directory = /^evidence: (\S+)$/m.exec(out)?.[1]
-    assert.ok(directory, out)
-    assert.match(await readFile(join(directory, 'record.json'), 'utf8'), /"reached": "L6"/)
-    const verified = await hako('evidence', 'verify', directory).ended
-    assert.equal(verified.code, 0, verified.all)
+    const levels = [...out.matchAll(/✓ (L\d) /g)].map(([, level]) => level)
+    const all6 = ['L0', 'L1', 'L2', 'L3', 'L4', 'L5', 'L6']
+    assert.deepEqual(levels, [...all6, ...all6], all)
+    for (const phase of ['write', 'boot', 'ready', 'application'])
+      assert.equal(out.match(new RegExp(`^phases: .*${phase} \\d\\d:`, 'gm'))?.length, 2, all)
+    const directories = [...out.matchAll(/^evidence: (\S+)$/gm)].map(([, directory = '']) => directory)
+    for (const [at, { name, kind }] of guests.entries()) {
+      assert.match(out, proven(name), all)
+      const record = await readFile(join(directories[at] ?? '', 'record.json'), 'utf8')
+      assert.match(record, /"reached": "L6"/)
+      assert.match(record, new RegExp(`"kind": "${kind}"`))
+      const verified = await hako('evidence', 'verify', directories[at] ?? '').ended
+      assert.equal(verified.code, 0, verified.all)
+    }
     assert.deepEqual(await nodeProcesses(settings), [])
   })
 
   test('a second run goes on with what is there, serves the login it printed, and ends on Ctrl-C', async () => {
     const { child, said, ended } = hako('lab')
     await waitFor(() => /Ctrl-C/.test(said()) || child.exitCode !== null, { what: 'the lab', timeoutMs: 240_000 })
-    assert.match(said(), /VM 100 is there/)
-    assert.match(said(), proven)
+    const pages = [...said().matchAll(/web page answers at (http\S+)/g)].map(([, url = '']) => url)
+    for (const [at, { name, page }] of guests.entries()) {
+      assert.match(said(), new RegExp(`${name} is there`))
+      assert.match(said(), proven(name))
+      const { status, body } = await httpGet({ host: machine(), url: pages[at] ?? '' })
+      assert.equal(status, 200)
+      assert.match(body, page)
+    }
     const [, username = '', password = ''] = /user (\S+), password (\w{20})/.exec(said()) ?? []
     assert.equal(await login(username, password), 200, said())
     assert.equal(await login(username, `${password}x`), 401)

@@ -85,10 +85,17 @@ export const jobParams = {
   ),
   lockwait: minutes('Minutes to wait for a guest another task holds.', 180),
   stopwait: minutes('Minutes a guest may take to shut down.', 10),
-  'exclude-path': optional(array(string({ maxLength: 4096 }), { description: 'For containers only.' })),
-  stdexcludes: flag('For containers only.', true),
+  'exclude-path': optional(
+    array(string({ maxLength: 4096 }), {
+      description:
+        'Of containers: leave these paths out. Patterns; with a leading slash of the root, else of every folder.',
+    }),
+  ),
+  stdexcludes: flag('Of containers: leave temporary files out.', true),
   'pbs-change-detection-mode': optional(
-    enumOf(['legacy', 'data', 'metadata'], { description: 'For containers only.' }),
+    enumOf(['legacy', 'data', 'metadata'], {
+      description: 'Without effect: a file is read where anything about it has changed.',
+    }),
   ),
   ionice: optional(
     integer({ description: 'Rank among those who want the disks; 8 is last.', minimum: 0, maximum: 8, default: 7 }),
@@ -119,5 +126,5 @@ export const jobParams = {
 /** Of those, what changes nothing here or is refused. */
 export const withoutEffect = [
   'compress', 'zstd', 'pigz', 'quiet', 'remove', 'stop', 'tmpdir', 'dumpdir', 'script', 'notification-mode',
-  'exclude-path', 'stdexcludes', 'pbs-change-detection-mode',
+  'pbs-change-detection-mode',
 ] as const // prettier-ignore

@@ -132,7 +132,7 @@ export const backupJobEndpoints = [
     async handle({ id }, { services }) {
       const [job, guests, pools] = [
         await services.backupJobs.get(id),
-        (await services.guests.list()).filter(({ kind }) => kind === 'qemu'),
+        await services.guests.list(),
         await services.pools.all(),
       ]
       const numbers = guests.map(({ vmid }) => Number(vmid))

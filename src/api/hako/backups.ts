@@ -2,8 +2,10 @@
 import { asVmid, asVolumeId } from '#base/ids.ts'
 import { array, boolean, integer, object, optional, refine, string } from '#base/schema/schema.ts'
 import { storageId, upid, vmid, volumeId } from '#base/schema/standard.ts'
+import { isOfContainer } from '#operations/backup/archive-file.ts'
 import { verifyBackups } from '#operations/backup/verify.ts'
 import { restoreGuest } from '#operations/guest/restore.ts'
+import { restoreContainer } from '#operations/guest/restore-container.ts'
 import { deleteVolume } from '#operations/storage/delete.ts'
 import { anyone, check } from '#rest/endpoint.ts'
 import { backupDetails, backupFacts, backupItem, visibleBackups } from '#views/backups.ts'
@@ -144,8 +146,12 @@ export const backupEndpoints = [
         'restore local:backup/vm/100/2026-01-01T00:00:00Z 101 --unique',
         'restore local:backup/vm/100/2026-01-01T00:00:00Z 100 --force --start',
         'restore /mnt/vzdump-qemu-100-2026_01_01-00_00_00.vma.zst 100 --storage local',
+        'restore local:backup/ct/200/2026-01-01T00:00:00Z 201 --storage fast',
       ],
     },
-    handle: (params, { start }) => start(restoreGuest, { ...params, vmid: asVmid(params.vmid) }),
+    handle: (params, { start }) => {
+      const request = { ...params, vmid: asVmid(params.vmid) }
+      return isOfContainer(params.archive) ? start(restoreContainer, request) : start(restoreGuest, request)
+    },
   }),
 ]

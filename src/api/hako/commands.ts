@@ -6,7 +6,19 @@ import { describe } from '#rest/describe.ts'
 import { anyone, type Endpoint } from '#rest/endpoint.ts'
 import { type Call, endpoint } from '../call.ts'
 
-const branches = ['backups', 'commands', 'containers', 'drills', 'evidence', 'network', 'restore', 'schema', 'verify']
+const branches = [
+  'backup-file',
+  'backup-files',
+  'backups',
+  'commands',
+  'containers',
+  'drills',
+  'evidence',
+  'network',
+  'restore',
+  'schema',
+  'verify',
+]
 
 /** @param endpoints all the others; these stand beside them */
 export function selfDescription(endpoints: readonly Endpoint<Call>[]) {

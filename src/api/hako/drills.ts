@@ -30,7 +30,7 @@ const mayRead = check('Sys.Audit', '/')
 const drillFacts = object(
   {
     id: drillId,
-    guest: string({ description: 'Guest that was drilled, such as vm/100.' }),
+    guest: string({ description: 'Guest that was drilled, such as vm/100 or ct/101.' }),
     proven: boolean({ description: 'The wanted level was reached.' }),
     wanted: enumOf(levels, { description: 'Level asked for.' }),
     reached: optional(enumOf(levels, { description: 'Highest level that held.' })),
@@ -76,7 +76,7 @@ export const drillEndpoints = [
         refine(storageId, { description: 'Look for the newest backup here; `local` when absent.' }),
       ),
       storage: optional(
-        refine(storageId, { description: 'Where the scratch disks go; where the guest’s were when absent.' }),
+        refine(storageId, { description: 'Where the scratch volumes go; where the guest’s were when absent.' }),
       ),
       level: optional(
         enumOf(levels, { description: 'Level that must be reached; when absent L6 with a probe, else L5.' }),
@@ -89,7 +89,7 @@ export const drillEndpoints = [
         10,
         propertyString(probeFormat, {
           description:
-            'Application check for L6: http,path=/,contains=TEXT; file,path=/srv/canary,sha256=HEX; exec,path=/usr/bin/check. Also port=N and status=N for http; TEXT is percent-encoded.',
+            'Application check for L6: http,path=/,contains=TEXT; tcp,port=N; file,path=/srv/canary,sha256=HEX; exec,path=/usr/bin/check. Also port=N and status=N for http; TEXT is percent-encoded.',
           maxLength: 4096,
         }),
       ),
@@ -106,6 +106,7 @@ export const drillEndpoints = [
       examples: [
         'drill run 100',
         'drill run 100 --level L6 --probe0 http,path=/,contains=hello --probe1 exec,path=/usr/bin/pg_isready',
+        'drill run 101 --level L6 --probe0 tcp,port=5432 --probe1 file,path=/srv/canary',
         'drill run --archive local:backup/vm/100/2026-01-01T00:00:00Z',
       ],
     },

@@ -15,10 +15,11 @@ import {
 } from '#base/schema/schema.ts'
 import { splitList } from '#base/schema/formats.ts'
 import { nodeName, storageId, upid, volumeId } from '#base/schema/standard.ts'
-import { isForeignArchive } from '#operations/backup/archive-file.ts'
+import { isForeignArchive, isOfContainer } from '#operations/backup/archive-file.ts'
 import { fleecingFormat, performanceFormat } from '#operations/backup/formats.ts'
 import { readGuestConf } from '#operations/backup/guest-conf.ts'
 import { backupRequest, defaults, idsIn, type VzdumpParams } from '#operations/backup/request.ts'
+import { containerConfText } from '#operations/backup/kept-archive.ts'
 import { foreignConfText } from '#operations/backup/restore-archive.ts'
 import { backupGuests } from '#operations/backup/run.ts'
 import { any, anyone, check } from '#rest/endpoint.ts'
@@ -68,6 +69,13 @@ const decisive = {
       default: defaults.ionice,
     }),
   ),
+  'exclude-path': optional(
+    array(string({ maxLength: 4096 }), {
+      description:
+        'Of containers: leave these paths out. Patterns; with a leading slash of the root, else of every folder.',
+    }),
+  ),
+  stdexcludes: optional(boolean({ description: 'Of containers: leave temporary files out.', default: true })),
   lockwait: minutes('Minutes to wait for a guest another task holds.', defaults.lockwait),
   stopwait: minutes('Minutes a guest may take to shut down.', defaults.stopwait),
   'job-id': optional(string({ description: 'Backup job it is a run of.', pattern: /\S+/, maxLength: 50 })),
@@ -100,10 +108,10 @@ const harmless = {
   zstd: optional(integer({ description: 'Without effect.', minimum: 0, maximum: 1024, default: 1 })),
   pigz: optional(integer({ description: 'Without effect.', minimum: 0, maximum: 1024, default: 0 })),
   'pbs-change-detection-mode': optional(
-    enumOf(['legacy', 'data', 'metadata'], { description: 'For containers only.' }),
+    enumOf(['legacy', 'data', 'metadata'], {
+      description: 'Without effect: a file is read where anything about it has changed.',
+    }),
   ),
-  'exclude-path': optional(array(string({ maxLength: 4096 }), { description: 'For containers only.' })),
-  stdexcludes: optional(boolean({ description: 'For containers only.', default: true })),
   'notification-mode': optional(
     enumOf(['auto', 'legacy-sendmail', 'notification-system'], {
       description: 'Mails are all there is.',
@@ -191,10 +199,11 @@ export const vzdumpEndpoints = [
     },
     returns: string({ description: 'One option a line.' }),
     cli: { command: ['backup', 'config'], positional: ['volume'] },
-    handle: ({ volume }, { services }) =>
-      isForeignArchive(volume)
-        ? foreignConfText(services.storage, volume)
-        : readGuestConf(services.backup, asVolumeId(volume)),
+    async handle({ volume }, { services, signal }) {
+      if (!isForeignArchive(volume)) return readGuestConf(services.backup, asVolumeId(volume))
+      if (isOfContainer(volume)) return containerConfText(services.storage, volume, signal)
+      return foreignConfText(services.storage, volume)
+    },
   }),
 ]
 

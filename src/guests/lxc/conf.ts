@@ -24,6 +24,8 @@ export interface ContainerFacts {
   readonly processors?: string | undefined
   /** Which system calls are refused. */
   readonly seccompFile: string
+  /** Where what it says on its console is kept. */
+  readonly consoleLog?: string | undefined
   readonly hasAppArmor: boolean
   /** Where lxcfs serves, and what. */
   readonly served: { readonly target: string; readonly files: readonly string[]; readonly processors: string }
@@ -76,7 +78,10 @@ export function containerConf(options: Options, facts: ContainerFacts): string {
   return lines.map(([key, value]) => `lxc.${key} = ${value}\n`).join('')
 }
 
-function identity(options: Options, { vmid, rootfs }: ContainerFacts): Line[] {
+/** What is kept of a console that goes on and on; beyond that it begins anew. */
+const consoleLogSize = '1MB'
+
+function identity(options: Options, { vmid, rootfs, consoleLog }: ContainerFacts): Line[] {
   const { arch = 'amd64', entrypoint, env, tty } = options
   const isReadOnly = mountsOf(options).some(({ name, values }) => name === 'rootfs' && values.ro === true)
   return [
@@ -88,7 +93,16 @@ function identity(options: Options, { vmid, rootfs }: ContainerFacts): Line[] {
     ...variablesIn(env).map((variable): Line => ['environment', variable]),
     ['tty.max', isOn(options.console, true) ? (tty ?? '2') : '0'],
     ['pty.max', '1024'],
-    ...(isOn(options.console, true) ? [] : [['console.path', 'none'] as const]),
+    ...consoleLines(isOn(options.console, true), consoleLog),
+  ]
+}
+
+function consoleLines(hasConsole: boolean, log: string | undefined): Line[] {
+  if (!hasConsole) return [['console.path', 'none']]
+  if (log === undefined) return []
+  return [
+    ['console.logfile', log],
+    ['console.size', consoleLogSize],
   ]
 }
 

@@ -122,10 +122,12 @@ export class LxcDriver implements GuestDriver {
     const cables = await this.#plug(vmid, options, how)
     const { runDir: nodeDir } = settings
     const places = await openVolumes({ ...this.#needs, runDir: nodeDir }, vmid, options)
-    await this.#setUp(vmid, options, places.rootfs ?? '')
+    const told = how.toldName === undefined ? options : { ...options, hostname: how.toldName }
+    await this.#setUp(vmid, told, places.rootfs ?? '')
     const sources = await seenVolumes({ runDir: nodeDir }, vmid, { options, places })
     const place = this.#placeOf(vmid)
-    const conf = await this.#confFor(vmid, options, { sources, cables, runDir })
+    const consoleLog = how.keepsConsole === true ? join(runDir, 'console.log') : undefined
+    const conf = await this.#confFor(vmid, told, { sources, cables, runDir, consoleLog })
     await writeFile(configPathOf(place), conf, { mode: 0o600 })
     await writeFile(join(runDir, 'seccomp'), seccompProfile(featuresOf(options)), { mode: 0o600 })
     signal?.throwIfAborted()
@@ -164,6 +166,7 @@ export class LxcDriver implements GuestDriver {
       readonly sources: Readonly<Record<string, string>>
       readonly cables: readonly { readonly nic: string; readonly cable: string }[]
       readonly runDir: string
+      readonly consoleLog: string | undefined
     },
   ): Promise<string> {
     const { host, settings, log } = this.#needs
@@ -180,6 +183,7 @@ export class LxcDriver implements GuestDriver {
       limits: files,
       processors: cores === undefined ? undefined : await this.#processorsFor(vmid, cores),
       seccompFile: join(made.runDir, 'seccomp'),
+      consoleLog: made.consoleLog,
       hasAppArmor: existsSync('/sys/kernel/security/apparmor/profiles'),
       served: { target, files: servedFiles, processors: servedProcessors },
       sources: made.sources,

@@ -19,6 +19,8 @@ export interface TarRules {
   readonly idMap?: IdMap | undefined
   /** Leave devices in, as far as they are not below /dev. */
   readonly keepsDevices: boolean
+  /** Folder whose content is none of the container's: what somebody put in beside its files. */
+  readonly without?: string | undefined
   readonly mostEntries: number
   /** Of the whole archive, unpacked. */
   readonly mostBytes: number
@@ -73,6 +75,36 @@ export async function* checkedTar(
     // Only now the end: whoever unpacks must not think all is well before the last byte was read and found sound.
     while ((await reader.some(outputBytes)) !== undefined);
     yield Buffer.alloc(2 * tarBlock)
+  } finally {
+    await reader.close()
+  }
+}
+
+/** The content of one file of the archive, without a look at what follows; nothing when it has no such file. @throws Fault */
+export async function memberIn(
+  pieces: AsyncIterable<Uint8Array>,
+  path: string,
+  mostBytes: number,
+): Promise<Buffer | undefined> {
+  const reader = new ByteReader(pieces)
+  try {
+    for (;;) {
+      const member = await nextMember(reader)
+      if (member === undefined) return undefined
+      const { kind, name, storedBytes } = member.entry
+      if (!Number.isSafeInteger(storedBytes)) throw damaged(`member '${shown(name)}' has no sound size`)
+      if (kind === 'file' && nameBelow(name) === path) {
+        if (storedBytes > mostBytes) throw tooLarge(`'${path}' in it has ${storedBytes} bytes`)
+        const content = await reader.take(padded(storedBytes))
+        if (content === undefined) throw damaged('it ends in the middle of a member')
+        return Buffer.from(content.subarray(0, storedBytes))
+      }
+      for (let left = padded(storedBytes); left > 0;) {
+        const part = await reader.some(left)
+        if (part === undefined) throw damaged('it ends in the middle of a member')
+        left -= part.length
+      }
+    }
   } finally {
     await reader.close()
   }
@@ -171,7 +203,7 @@ function requireSound(entry: TarEntry, { idMap }: TarRules): string {
 
 function leavesOut({ kind, target }: TarEntry, name: string, rules: TarRules, gone: Set<string>): boolean {
   const isGone = (path: string | undefined) => path !== undefined && (path.startsWith('dev/') || gone.has(path))
-  if (name.startsWith('dev/')) return true
+  if (name.startsWith('dev/') || (rules.without !== undefined && name.startsWith(`${rules.without}/`))) return true
   if (kind === 'hard link') return isGone(nameBelow(target))
   if (kind !== 'device' || rules.keepsDevices) return false
   // Bounded: an archive with more has no use for the links to them either.

@@ -16,7 +16,7 @@ import { filtered } from '#host/filter.ts'
 import type { Argv } from '#host/host.ts'
 import { type IdMap, outsideId } from '#host/id-map.ts'
 import { extractTar } from '#host/tar.ts'
-import { checkedTar, inLargePieces, type TarCounts } from './tar-stream.ts'
+import { checkedTar, inLargePieces, memberIn, type TarCounts } from './tar-stream.ts'
 
 export interface UnpackLimits {
   readonly entries: number
@@ -41,6 +41,8 @@ export interface UnpackTemplate {
   readonly idMap?: IdMap | undefined
   /** Leave in devices, for a privileged container. What is below /dev is always left out. Default: false. */
   readonly keepsDevices?: boolean
+  /** Folder whose content is not unpacked. */
+  readonly without?: string | undefined
   readonly limits?: Partial<UnpackLimits> | undefined
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: ((progress: UnpackProgress) => void) | undefined
@@ -62,6 +64,7 @@ const unpackers: Readonly<Record<string, Argv | undefined>> = {
   '.xz': ['xz', '--decompress', '--stdout', '--quiet', '--memlimit-decompress=256MiB'],
   '.zst': ['zstd', '--decompress', '--stdout', '--quiet', '--memory=256MB'],
   '.bz2': ['bzip2', '--decompress', '--stdout', '--quiet'],
+  '.lzo': ['lzop', '--decompress', '--stdout', '--quiet'],
 }
 
 /**
@@ -69,7 +72,7 @@ const unpackers: Readonly<Record<string, Argv | undefined>> = {
  *   is no room; the reason of the signal
  */
 export async function unpackTemplate(wish: UnpackTemplate): Promise<Unpacked> {
-  const { archive, rootfs, idMap, keepsDevices = false, signal, onProgress } = wish
+  const { archive, rootfs, idMap, keepsDevices = false, without, signal, onProgress } = wish
   const { entries, bytes, timeoutMs } = { ...unpackLimits, ...wish.limits }
   const unpacker = unpackerFor(archive)
   await using file = await openArchive(archive)
@@ -86,7 +89,7 @@ export async function unpackTemplate(wish: UnpackTemplate): Promise<Unpacked> {
     const plain = watched(unpacking(unpacker, file, either), async () => {
       onProgress?.({ fraction: await fractionOf(file, size), entries: counts.entries, bytes: counts.bytes })
     })
-    const rules = { idMap, keepsDevices, mostEntries: entries, mostBytes: bytes }
+    const rules = { idMap, keepsDevices, without, mostEntries: entries, mostBytes: bytes }
     await extractTar(inLargePieces(checkedTar(plain, rules, counts)), { directory: rootfs, idMap, signal: either })
   } finally {
     clearTimeout(timer)
@@ -94,8 +97,34 @@ export async function unpackTemplate(wish: UnpackTemplate): Promise<Unpacked> {
   return { ...counts }
 }
 
+/** Reads an archive to its end and unpacks nothing of it. @throws as `unpackTemplate` */
+export async function checkArchive(
+  archive: string,
+  { signal, onProgress }: { readonly signal: AbortSignal; readonly onProgress: (fraction: number) => void },
+): Promise<Unpacked> {
+  await using file = await openArchive(archive)
+  const { size } = await file.stat()
+  const counts: TarCounts = { entries: 0, bytes: 0, leftOut: 0 }
+  const plain = watched(unpacking(unpackerFor(archive), file, signal), async () =>
+    onProgress(await fractionOf(file, size)),
+  )
+  const { entries: mostEntries, bytes: mostBytes } = unpackLimits
+  for await (const _ of checkedTar(plain, { keepsDevices: true, mostEntries, mostBytes }, counts));
+  return { ...counts }
+}
+
+/** The content of one small file of an archive; nothing when it has no such file. @throws as `unpackTemplate` */
+export async function fileInArchive(
+  archive: string,
+  path: string,
+  { mostBytes, signal }: { readonly mostBytes: number; readonly signal: AbortSignal },
+): Promise<Buffer | undefined> {
+  await using file = await openArchive(archive)
+  return memberIn(unpacking(unpackerFor(archive), file, signal), path, mostBytes)
+}
+
 function unpackerFor(archive: string): Argv {
-  const [isArchive, packed = ''] = /\.tar(\.\w+)?$/.exec(archive.toLowerCase()) ?? []
+  const [isArchive, packed = ''] = /\.tar(\.\w+)?$/.exec(archive.toLowerCase().replace(/\.tgz$/, '.tar.gz')) ?? []
   const unpacker = isArchive === undefined ? undefined : unpackers[packed]
   if (unpacker !== undefined) return unpacker
   throw invalid({ ostemplate: `'${basename(archive)}' must end in .tar, .tar.gz, .tar.xz, .tar.zst or .tar.bz2` })

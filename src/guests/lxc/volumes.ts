@@ -37,6 +37,7 @@ export function mountsDirOf(runDir: string, vmid: Vmid, at?: string): string {
 /**
  * Where each of the guest's mounts is on the node, once that is mounted.
  * @param at as they are in that snapshot, only to be read
+ * @param isReadOnly nothing of what is mounted for this is written to
  * @throws Fault `missing`, `failed`
  */
 export async function openVolumes(
@@ -44,9 +45,11 @@ export async function openVolumes(
   vmid: Vmid,
   options: Options,
   at?: string,
+  isReadOnly = false,
 ): Promise<Readonly<Record<string, string>>> {
   const places: Record<string, string> = {}
-  for (const mount of mountsOf(options)) places[mount.name] = await openVolume(needs, vmid, mount, at)
+  for (const mount of mountsOf(options))
+    places[mount.name] = await openVolume({ ...needs, isReadOnly }, vmid, mount, at)
   return places
 }
 
@@ -64,7 +67,7 @@ export async function seenVolumes(
   return seen
 }
 
-async function openVolume(needs: VolumeNeeds, vmid: Vmid, mount: Mount, at: string | undefined): Promise<string> {
+async function openVolume(needs: Opening, vmid: Vmid, mount: Mount, at: string | undefined): Promise<string> {
   const { storage } = needs
   const wish = wishOf(mount)
   if (wish.kind === 'path') return wish.path
@@ -88,7 +91,11 @@ function isOfTemplate(volid: VolumeId): boolean {
   return (name.kind === 'image' || name.kind === 'tree') && isBase(name)
 }
 
-interface Shown extends VolumeNeeds {
+interface Opening extends VolumeNeeds {
+  readonly isReadOnly: boolean
+}
+
+interface Shown extends Opening {
   readonly target: string
 }
 
@@ -103,7 +110,7 @@ async function openTree({ host, storage, target }: Shown, volid: VolumeId): Prom
 
 /** @param kept the file of a snapshot of the image */
 async function openImage(
-  { host, storage, target }: Shown,
+  { host, storage, target, isReadOnly }: Shown,
   mount: Mount,
   volid: VolumeId,
   kept?: string,
@@ -118,8 +125,8 @@ async function openImage(
     await mountLoop(host, { image: kept ?? path, target, options: ['ro', 'noload', ...named] })
     return target
   }
-  await followImage(host, path, sizeBytes)
-  await mountLoop(host, { image: path, target, options: ['rw', ...named] })
+  if (!isReadOnly) await followImage(host, path, sizeBytes)
+  await mountLoop(host, { image: path, target, options: [isReadOnly ? 'ro' : 'rw', ...named] })
   return target
 }
 

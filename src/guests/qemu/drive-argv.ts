@@ -17,7 +17,7 @@ export interface DriveFile {
   readonly path: string
   /** `raw` or `qcow2`; an ISO image is `raw`. */
   readonly format: string
-  /** False where the file system cannot bypass the page cache (some overlays): then it is used. */
+  /** False where the file system cannot bypass the page cache (some overlays), or must not (btrfs): then it is used. */
   readonly canBypassCache: boolean
   /**
    * What the image is based on, nearest first: open descriptors QEMU inherits. Its own uid may not open these files,

@@ -10,6 +10,7 @@ import { chown, mkdir, open, readFile, rm, stat, writeFile } from 'node:fs/promi
 import { KiB } from '#base/bytes.ts'
 import { waitFor } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
+import { isSummedUp } from '#host/btrfs.ts'
 import { spawnDetached } from '#host/exec.ts'
 import { codeOf, makeDirectory, readForeignFile } from '#host/files.ts'
 import type { Argv } from '#host/host.ts'
@@ -136,12 +137,12 @@ async function refusal(runDir: string, cause?: unknown): Promise<Fault> {
   )
 }
 
-/** Whether the file can be opened past the page cache; some overlay file systems refuse. */
+/** Whether the file can be used past the page cache: some overlay file systems refuse, and btrfs would sum up what changes. */
 export async function canBypassCache(path: string): Promise<boolean> {
   try {
     const file = await open(path, constants.O_RDONLY | constants.O_DIRECT)
     await file.close()
-    return true
+    return !(await isSummedUp(path))
   } catch (cause) {
     if (codeOf(cause) === 'EINVAL') return false
     if (codeOf(cause) === 'ENOENT') throw new Fault('missing', `disk image '${path}' does not exist`, { cause })

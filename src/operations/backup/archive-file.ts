@@ -23,6 +23,14 @@ export function isForeignArchive(archive: string): boolean {
   return archive.startsWith('/') || parseVolumeId(asVolumeId(archive)).name.kind !== 'restore-point'
 }
 
+/** True for the backup of a container, by its name alone. @throws Fault `invalid` when it is the name of no volume */
+export function isOfContainer(archive: string): boolean {
+  if (archive.startsWith('/')) return /\.(?:tar(?:\.\w+)?|tgz)$/.test(archive)
+  const { name } = parseVolumeId(asVolumeId(archive))
+  if (name.kind === 'restore-point') return name.id.startsWith('ct/')
+  return name.kind === 'file' && name.file.startsWith('vzdump-lxc-')
+}
+
 /**
  * Whoever calls with a path has seen to it that it is root who asks.
  * @throws Fault `missing`; `invalid` when it is no archive of a virtual machine; `damaged`

@@ -4,7 +4,9 @@ import fc from 'fast-check'
 import { isFault } from '#base/fault.ts'
 import { parseGuestConf, printGuestConf } from './guest-conf.ts'
 import { disksToBackUp } from './guest-disks.ts'
+import { treesToBackUp } from './guest-trees.ts'
 import { checkNotesTemplate, notesFrom } from './notes-template.ts'
+import { patternsBelow, patternsOf } from './tree-excludes.ts'
 import { backupRequest } from './request.ts'
 
 test('a stored configuration reads back as it was, whatever its values hold', () => {
@@ -42,6 +44,37 @@ test('disks are backed up unless they are excluded; discs are not disks', () => 
       ['sata0', true],
     ],
   )
+})
+
+test('of a container its root is backed up, and the mount points that ask for it', () => {
+  const { included, leftOut } = treesToBackUp({
+    rootfs: 'local:100/subvol-100-disk-0.subvol',
+    mp0: 'local:100/vm-100-disk-1.raw,mp=/srv,backup=1,size=8G',
+    mp1: 'local:100/vm-100-disk-2.raw,mp=/cache,size=8G',
+    mp2: '/data,mp=/data,backup=1',
+  })
+  assert.deepEqual(
+    included.map(({ name, path, volid }) => [name, path, volid]),
+    [
+      ['rootfs', '/', 'local:100/subvol-100-disk-0.subvol'],
+      ['mp0', '/srv', 'local:100/vm-100-disk-1.raw'],
+    ],
+  )
+  assert.deepEqual(leftOut, [
+    { mount: 'mp1', path: '/cache', reason: 'disabled' },
+    { mount: 'mp2', path: '/data', reason: 'not a volume' },
+  ])
+})
+
+test('what is to be left out is told to each tree in its own terms', () => {
+  const patterns = ['/srv/logs', '/srv', '/var/cache', '*.o', '/s*/x/y', '/']
+  assert.deepEqual(patternsBelow('/', ['/srv/logs', '*.o', 'a/b']), ['/srv/logs', '*.o', 'a/b'])
+  assert.deepEqual(patternsBelow('/srv', patterns), ['/logs', '/*', '*.o', '/x/y', '/*'])
+  assert.deepEqual(patternsBelow('/srv/deep', ['/srv/other', '/srv', '/srv/deep/a']), ['/*', '/a'])
+  assert.deepEqual(patternsOf({ storage: 'vault', mode: 'stop', excludePaths: ['/x'], excludesTemporary: false }), [
+    '/x',
+  ])
+  assert.deepEqual(patternsOf({ storage: 'vault', mode: 'stop' })[0], '/tmp/?*')
 })
 
 test('notes come from a template', () => {
@@ -85,6 +118,9 @@ test('a request names guests and what it cannot mean here', () => {
   ]) {
     assert.deepEqual(fieldsOf({ vmid: '100', mailto }).slice(0, 1), ['mailto'], mailto)
   }
+  for (const path of ['', '/', '//etc', '/a/../b', './x', 'a\0']) {
+    assert.deepEqual(fieldsOf({ vmid: '100', 'exclude-path': [path] }), ['exclude-path'], path)
+  }
   assert.deepEqual(fieldsOf({ vmid: '100', fleecing: 'enabled=1,path=/x' }), ['fleecing'])
   assert.deepEqual(fieldsOf({ vmid: '100', 'notes-template': '{{nope}}' }), ['notes-template'])
 })
@@ -100,16 +136,17 @@ test('what tunes a backup is taken, and what has no effect is told', () => {
     compress: 'lzo',
     pigz: 4,
     zstd: 1,
-    stdexcludes: true,
-    'exclude-path': ['/tmp'],
+    stdexcludes: false,
+    'exclude-path': ['/tmp', '*.o'],
     quiet: false,
   })
   assert.equal(request.ioPriority, 8)
   assert.equal(request.readsAhead, 32)
+  assert.deepEqual([request.excludePaths, request.excludesTemporary], [['/tmp', '*.o'], false])
   assert.deepEqual(request.notify, { mailTo: ['ops@example.org', 'a.b+c@example.org'], on: 'failure' })
   assert.deepEqual(
     request.remarks?.map((line) => line.split(' ')[0]),
-    ['compress', 'pigz', 'exclude-path'],
+    ['compress', 'pigz'],
   )
   assert.deepEqual(backupRequest({ vmid: '100', compress: 'zstd' }).remarks, [])
 })

@@ -5,13 +5,14 @@
 import { Fault, isFault, messageOf } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
 import { keepsAll } from '#base/retention.ts'
-import { nameOf } from '#guests/config.ts'
 import { setIoPriority } from '#host/io-priority.ts'
 import { acquireLocks, releaseLocks } from '#tasks/lock.ts'
 import type { StepContext } from '#tasks/operation.ts'
-import { type Hook, hookOf } from './hook-script.ts'
+import { type Hook, type HookAbout, hookOf } from './hook-script.ts'
 import { clockTime, commandOf, wallTime } from './job-log.ts'
-import { backUpGuest, type StopPhase } from './one-guest.ts'
+import type { StopPhase } from './half.ts'
+import { halfFor } from './halves.ts'
+import { backUpGuest } from './one-guest.ts'
 import { requireProtectable, unlimited } from './protect.ts'
 import { carryOut, planPruning, retentionText, type Telling } from './prune.ts'
 import { reportJob } from './report.ts'
@@ -69,23 +70,24 @@ async function oneGuest(vmid: number, context: JobContext, hook: Hook, says: Say
   const { params, deps, signal, task } = context
   const { info } = says
   const startedMs = deps.clock.monotonic()
-  info(`Starting Backup of VM ${vmid} (qemu)`)
+  const half = halfFor(await deps.guests.kindOf(asVmid(vmid)))
+  info(`Starting Backup of VM ${vmid} (${half.kind})`)
   info(`Backup started at ${wallTime(deps.clock.now())}`)
-  const about = { mode: params.mode, vmid, name: `VM ${vmid}` }
+  const about = { mode: params.mode, vmid, type: half.kind, name: `VM ${vmid}` }
   try {
-    if (params.protected) await requireProtectable(deps, { storage: params.storage, vmid }, unlimited)
+    if (params.protected) await requireProtectable(deps, { storage: params.storage, vmid, type: half.type }, unlimited)
     await acquireLocks(deps.store, [`guest/${vmid}`], task.upid, {
       signal,
       clock: deps.clock,
       timeoutMs: (params.lockWait ?? 180) * 60_000,
       onWait: ({ upid }) => info(`VM ${vmid} is held by task ${upid}; waiting`),
     })
-    about.name = nameOf((await deps.guests.config(asVmid(vmid))).options, vmid)
+    about.name = half.nameOf((await deps.guests.config(asVmid(vmid), half.kind)).options, asVmid(vmid))
     await hook.guest('backup-start', about)
     const onPhase = (phase: StopPhase) => hook.guest(phase, about)
-    const volid = await backUpGuest(vmid, { ...context, log: info, how: params, onPhase })
+    const volid = await backUpGuest(vmid, { ...context, upid: task.upid, log: info, how: params, onPhase })
     await hook.guest('backup-end', { ...about, target: volid })
-    await pruneAfter(vmid, params, deps, { log: info, warn: context.warn, signal })
+    await pruneAfter(about, params, deps, { log: info, warn: context.warn, signal })
     await releaseLocks(deps.store, (holder) => holder === task.upid)
     info(`Finished Backup of VM ${vmid} (${clockTime(deps.clock.monotonic() - startedMs)})`)
     info(`Backup finished at ${wallTime(deps.clock.now())}`)
@@ -140,10 +142,15 @@ async function quietly({ info }: Says, work: () => Promise<void>): Promise<void>
 }
 
 /** The new backup is there whatever becomes of the old ones, so a failure here is a warning. */
-async function pruneAfter(vmid: number, params: BackupGuests, deps: BackupRunDeps, telling: Telling): Promise<void> {
+async function pruneAfter(
+  { vmid, type }: Pick<HookAbout, 'vmid' | 'type'>,
+  params: BackupGuests,
+  deps: BackupRunDeps,
+  telling: Telling,
+): Promise<void> {
   if (params.prunes === false) return
   try {
-    const plan = await planPruning(deps, { storage: params.storage, vmid, keep: params.keep })
+    const plan = await planPruning(deps, { storage: params.storage, vmid, type, keep: params.keep })
     if (keepsAll(plan.retention)) return
     telling.log(`prune older backups by ${retentionText(plan.retention)}`)
     const removed = await carryOut(deps, plan, telling)

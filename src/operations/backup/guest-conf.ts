@@ -1,16 +1,17 @@
 /**
  * A guest's configuration as it is stored with a backup: one `name: value` a line, as Proxmox VE writes
- * `qemu-server/100.conf`, so that a person can read it with any tool. What would break a line is
+ * `qemu-server/100.conf` and `lxc/101.conf`, so that a person can read it with any tool. What would break a line is
  * percent-encoded.
  */
 import { Fault } from '#base/fault.ts'
 import type { VolumeId } from '#base/ids.ts'
+import type { BackupReader } from '#backup/reader.ts'
 import type { BackupService } from '#backup/service.ts'
 import { withoutSecrets } from '#guests/cloud-init/options.ts'
 import type { Options } from '#guests/config.ts'
 
-/** Name of that file in the backup. */
-export const guestConfName = 'qemu-server.conf'
+/** Name of that file in a backup of this type. */
+export const guestConfNames = { vm: 'qemu-server.conf', ct: 'pct.conf' } as const
 
 export function printGuestConf(options: Options): string {
   const names = Object.keys(options).toSorted()
@@ -34,7 +35,14 @@ export function parseGuestConf(text: string): Record<string, string> {
 /** The text stored in a backup, for a person to read: without a password. @throws Fault `missing`, `damaged` */
 export async function readGuestConf(backup: BackupService, volid: VolumeId): Promise<string> {
   await using reader = await backup.open(volid)
-  return printGuestConf(withoutSecrets(parseGuestConf((await reader.file(guestConfName)).toString('utf8'))))
+  return printGuestConf(withoutSecrets(await storedOptions(reader)))
+}
+
+/** The guest's configuration as it was backed up. @throws Fault `damaged` */
+export async function storedOptions(reader: BackupReader): Promise<Record<string, string>> {
+  const { type } = reader.manifest
+  if (type === 'host') throw new Fault('invalid', `the backup is of a host, and of no guest`)
+  return parseGuestConf((await reader.file(guestConfNames[type])).toString('utf8'))
 }
 
 function encode(value: string): string {

@@ -2,6 +2,7 @@
  * A program of root's that is told when a backup begins and ends, as with Proxmox VE: it gets the phase and, for a
  * guest, the mode and the guest's number; the rest is in its environment. See docs/decisions/backup-hook-scripts.md.
  */
+import type { GuestKind } from '#guests/kind.ts'
 import type { Host } from '#host/host.ts'
 import { rootsProgram } from '#host/trusted-program.ts'
 
@@ -18,6 +19,7 @@ export type GuestPhase =
 export interface HookAbout {
   readonly mode: string
   readonly vmid: number
+  readonly type: GuestKind
   readonly name: string
   /** Volume id of the backup, as far as it is known. */
   readonly target?: string | undefined
@@ -48,9 +50,9 @@ export function hookOf(
   }
   return {
     job: (phase) => run([phase], {}),
-    guest: (phase, { mode, vmid, name, target }) =>
+    guest: (phase, { mode, vmid, type, name, target }) =>
       run([phase, mode, String(vmid)], {
-        VMTYPE: 'qemu',
+        VMTYPE: type,
         HOSTNAME: name,
         ...(target === undefined ? {} : { TARGET: target, TARFILE: target }),
       }),

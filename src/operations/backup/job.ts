@@ -2,9 +2,12 @@
 import { invalid } from '#base/fault.ts'
 import { splitList } from '#base/schema/formats.ts'
 import type { BackupJob, JobOptions } from '#cluster/backup-jobs.ts'
+import type { Options } from '#guests/config.ts'
 import type { GuestSummary } from '#guests/guest.ts'
+import { mountsOf } from '#guests/lxc/mountpoint.ts'
 import { drivesOf } from '#guests/qemu/drive.ts'
 import { type Pools, requirePool } from '#pools/pool.ts'
+import { treesToBackUp } from './guest-trees.ts'
 import { backupRequest, idsIn, type VzdumpParams } from './request.ts'
 import type { BackupGuests } from './run.ts'
 
@@ -55,21 +58,40 @@ function paramsOf({ id, options }: BackupJob, vmid: string): VzdumpParams {
   return { ...Object.fromEntries(others), vmid, 'job-id': id }
 }
 
-/** Drives of each covered guest, and whether a backup holds them. */
+/** Disks and mount points of each covered guest, and whether a backup holds them. */
 export function includedVolumes(guests: readonly GuestSummary[], covered: readonly number[]) {
   return guests
     .filter(({ vmid }) => covered.includes(vmid))
-    .map(({ vmid, name, options }) => ({
+    .map(({ vmid, name, kind, options }) => ({
       id: Number(vmid),
       name,
-      type: 'qemu' as const,
-      children: drivesOf(options)
-        .filter(({ isCdrom }) => !isCdrom)
-        .map(({ name: id, file, values }) => {
-          const isIncluded = values.backup !== false
-          return { id, name: file, included: isIncluded, reason: `backup=${isIncluded ? 'yes' : 'no'}` }
-        }),
+      type: kind,
+      children: kind === 'lxc' ? includedMounts(options) : includedDisks(options),
     }))
+}
+
+interface IncludedVolume {
+  readonly id: string
+  readonly name: string
+  readonly included: boolean
+  readonly reason: string
+}
+
+function includedDisks(options: Options): IncludedVolume[] {
+  return drivesOf(options)
+    .filter(({ isCdrom }) => !isCdrom)
+    .map(({ name: id, file, values }) => {
+      const isIncluded = values.backup !== false
+      return { id, name: file, included: isIncluded, reason: `backup=${isIncluded ? 'yes' : 'no'}` }
+    })
+}
+
+function includedMounts(options: Options): IncludedVolume[] {
+  const { leftOut } = treesToBackUp(options)
+  return mountsOf(options).map(({ name: id, values }) => {
+    const why = leftOut.find(({ mount }) => mount === id)?.reason
+    return { id, name: String(values.volume), included: why === undefined, reason: why ?? 'backup=yes' }
+  })
 }
 
 /** The day and time of older clients as a calendar event. @throws Fault `invalid` */

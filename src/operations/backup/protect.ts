@@ -1,5 +1,5 @@
 /** How many backups of a guest may be protected: what is protected is never pruned, and fills its storage. */
-import type { BackupService } from '#backup/service.ts'
+import type { BackupService, GuestBackupType } from '#backup/service.ts'
 import { Fault } from '#base/fault.ts'
 import type { VolumeId } from '#base/ids.ts'
 import { parseVolumeId } from '#storage/volume.ts'
@@ -17,6 +17,7 @@ export const unlimited = -1
 interface BackupPlace {
   readonly storage: string
   readonly vmid: number
+  readonly type?: GuestBackupType | undefined
   /** Does not count: it is the one to be protected. */
   readonly besides?: string
 }
@@ -24,7 +25,9 @@ interface BackupPlace {
 /** @throws Fault `invalid` for any other volume */
 export function backupAt(volid: VolumeId): BackupPlace {
   const { storage, name } = parseVolumeId(volid)
-  if (name.kind === 'restore-point') return { storage, vmid: name.vmid, besides: volid }
+  if (name.kind === 'restore-point') {
+    return { storage, vmid: name.vmid, type: name.id.startsWith('ct/') ? 'ct' : 'vm', besides: volid }
+  }
   throw new Fault('invalid', `volume '${volid}' is no backup of this node's making, and cannot be protected`)
 }
 
@@ -34,12 +37,12 @@ export function backupAt(volid: VolumeId): BackupPlace {
  */
 export async function requireProtectable(
   { storage, backup }: ProtectDeps,
-  { storage: name, vmid, besides }: BackupPlace,
+  { storage: name, vmid, type, besides }: BackupPlace,
   most: number,
 ): Promise<void> {
   const { maxProtectedBackups: limit = most } = await storage.get(name)
   if (limit === unlimited) return
-  const backups = (await backup.list({ storage: name, vmid })).filter((one) => one.protected === true)
+  const backups = (await backup.list({ storage: name, vmid, type })).filter((one) => one.protected === true)
   if (backups.filter(({ volid }) => volid !== besides).length < limit) return
   throw new Fault(
     'conflict',

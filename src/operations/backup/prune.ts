@@ -9,17 +9,19 @@ import type { BackupService } from '#backup/service.ts'
 import { Fault, isFault, messageOf } from '#base/fault.ts'
 import { keepOptions, keepsAll, readRetention, type Retention } from '#base/retention.ts'
 import type { MachineFiles } from '#cluster/machine-files.ts'
+import type { GuestKind } from '#guests/kind.ts'
 import type { StorageService } from '#storage/service.ts'
 import { operation } from '#tasks/operation.ts'
 import { giveBackSpace } from './give-back.ts'
+import { halfFor } from './halves.ts'
 
 export type PruneBackups = {
   readonly storage: string
   readonly vmid?: number | undefined
   /** Which are kept; what the storage says when absent. */
   readonly keep?: string | undefined
-  /** Containers have no backups yet. */
-  readonly type?: 'qemu' | 'lxc' | undefined
+  /** Only those of this kind of guest: an id may have been of both. */
+  readonly type?: GuestKind | undefined
 }
 
 export interface PruneDeps {
@@ -37,7 +39,7 @@ export interface PrunePlan {
 export async function planPruning(deps: PruneDeps, { storage, vmid, keep, type }: PruneBackups): Promise<PrunePlan> {
   const { pruneBackups } = await deps.storage.get(storage)
   const retention = readRetention(keep ?? pruneBackups ?? '')
-  const backups = type === 'lxc' ? [] : await deps.backup.list({ storage, vmid })
+  const backups = await deps.backup.list({ storage, vmid, type: type && halfFor(type).type })
   const byGuest = backups.toSorted((a, b) => a.vmid - b.vmid || a.ctime - b.ctime)
   return { retention, backups: markBackups(byGuest, retention, await deps.machine.timeZone()) }
 }

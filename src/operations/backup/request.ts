@@ -8,7 +8,7 @@ import { readRetention } from '#base/retention.ts'
 import { splitList } from '#base/schema/formats.ts'
 import { readPropertyString } from '#base/schema/property-string.ts'
 import { fleecingFormat, performanceFormat } from './formats.ts'
-import type { BackupMode } from './one-guest.ts'
+import type { BackupMode } from './half.ts'
 import { checkNotesTemplate } from './notes-template.ts'
 import type { Notify } from './report.ts'
 import type { BackupGuests } from './run.ts'
@@ -29,6 +29,8 @@ export interface VzdumpParams {
   readonly performance?: string | undefined
   readonly script?: string | undefined
   readonly ionice?: number | undefined
+  readonly 'exclude-path'?: readonly string[] | undefined
+  readonly stdexcludes?: boolean | undefined
   readonly 'job-id'?: string | undefined
   readonly mailto?: string | undefined
   readonly mailnotification?: 'always' | 'failure' | undefined
@@ -63,9 +65,7 @@ const withoutEffect: Readonly<Record<string, string>> = {
   compress: 'backups are always compressed by zstd, chunk by chunk',
   zstd: 'backups are compressed by one thread',
   pigz: 'backups are compressed by zstd',
-  'exclude-path': 'it is for containers',
-  stdexcludes: 'it is for containers',
-  'pbs-change-detection-mode': 'it is for containers',
+  'pbs-change-detection-mode': 'of a container every file is looked at, and read where anything about it has changed',
   tmpdir: 'nothing is kept in temporary files',
   quiet: 'the log of a task is always written',
 }
@@ -73,13 +73,13 @@ const usual: Readonly<Record<string, readonly unknown[]>> = {
   compress: ['zstd', '1'],
   zstd: [0, 1],
   pigz: [0],
-  stdexcludes: [true],
   quiet: [false],
 }
 
 /** More readers take memory and make nothing faster. */
 const readersMaximum = 32
 const recipientsMaximum = 50
+const patternsMaximum = 1_000
 
 /** @throws Fault `invalid` naming each field */
 export function backupRequest(params: VzdumpParams): BackupGuests {
@@ -111,6 +111,8 @@ export function backupRequest(params: VzdumpParams): BackupGuests {
     readsAhead: readersIn(params.performance),
     lockWait: params.lockwait,
     stopWait: params.stopwait,
+    excludePaths: excludedIn(params),
+    excludesTemporary: params.stdexcludes,
     jobId: params['job-id'],
     script: params.script,
     ioPriority: params.ionice ?? defaults.ionice,
@@ -123,6 +125,21 @@ export function backupRequest(params: VzdumpParams): BackupGuests {
 
 export function idsIn(list: string | undefined): number[] {
   return splitList(list ?? '').map(Number)
+}
+
+/** @throws Fault `invalid` for what would exclude everything, or nothing */
+function excludedIn({ 'exclude-path': paths }: VzdumpParams): readonly string[] | undefined {
+  if (paths && paths.length > patternsMaximum) {
+    throw invalid({ 'exclude-path': `there are more than ${patternsMaximum} patterns` })
+  }
+  const wrong = paths?.find(
+    (path) =>
+      !/^\/?[^/]/.test(path) || path.includes('\0') || path.split('/').some((part) => part === '.' || part === '..'),
+  )
+  if (wrong !== undefined) {
+    throw invalid({ 'exclude-path': `'${wrong.slice(0, 80)}' is no path or pattern, such as /var/cache or *.tmp` })
+  }
+  return paths
 }
 
 /** Fleecing is always on, so only where it goes is of interest. */

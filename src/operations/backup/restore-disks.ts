@@ -18,7 +18,7 @@ import { driveNameParts, driveOf, isCdrom, isOnBus, printDrive, volumeIn } from 
 import { openImage } from '#host/nbd-server.ts'
 import { namingFullStorage, type Writing } from '#storage/full.ts'
 import type { Services } from '#services.ts'
-import { guestConfName, parseGuestConf } from './guest-conf.ts'
+import { storedOptions } from './guest-conf.ts'
 
 export type RestoreDeps = Pick<Services, 'settings' | 'host' | 'storage'>
 
@@ -87,11 +87,6 @@ export async function restoreDisks(request: RestoreDisksRequest): Promise<Restor
     log(`${name}: restored as ${volid} (${formatSize(result.writtenBytes)} of ${formatSize(sizeBytes)} written)`)
   }
   return { disks: restored, later, fetchMs: Math.round(fetchMs), writeMs: Math.round(writeMs) }
-}
-
-/** The guest's configuration as it was backed up. @throws Fault `damaged` */
-export async function storedOptions(reader: BackupReader): Promise<Record<string, string>> {
-  return parseGuestConf((await reader.file(guestConfName)).toString('utf8'))
 }
 
 /**

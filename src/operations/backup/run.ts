@@ -11,8 +11,8 @@ import { operation } from '#tasks/operation.ts'
 import { heldLocks } from '#tasks/lock.ts'
 import { backUpEveryGuest } from './every-guest.ts'
 import { giveBackSpace } from './give-back.ts'
-import { leaveGuest } from './guest-source.ts'
-import type { BackupDeps, BackupHow } from './one-guest.ts'
+import type { BackupDeps, BackupHow } from './half.ts'
+import { halfFor } from './halves.ts'
 import type { PruneDeps } from './prune.ts'
 import type { Notify } from './report.ts'
 
@@ -57,14 +57,15 @@ export const backupGuests = operation<BackupGuests, BackupRunDeps>('vzdump', {
   .step('backups', {
     do: (context) => {
       const { params, deps, done } = context
-      const restoreState = (vmid: number) => restoreGuestState({ params, deps, running: done.guests.running, vmid })
+      const restoreState = (vmid: number) =>
+        restoreGuestState({ params, deps, upid: context.task.upid, running: done.guests.running, vmid })
       return backUpEveryGuest({ ...context, chosen: done.guests, restoreState })
     },
     async undo({ params, deps, done, task, log }) {
       for (const { name, upid } of await heldLocks(deps.store)) {
         const vmid = Number(/^guest\/(\d+)$/.exec(name)?.[1])
         if (upid !== task.upid || !done.guests?.vmids.includes(vmid)) continue
-        await restoreGuestState({ params, deps, running: done.guests.running, vmid })
+        await restoreGuestState({ params, deps, upid: task.upid, running: done.guests.running, vmid })
       }
       // A fleecing image may have been half made.
       await deps.storage.sweep()
@@ -76,13 +77,14 @@ export const backupGuests = operation<BackupGuests, BackupRunDeps>('vzdump', {
 async function restoreGuestState(about: {
   readonly params: BackupGuests
   readonly deps: BackupDeps
+  readonly upid: string
   readonly running: readonly number[]
   readonly vmid: number
 }): Promise<void> {
-  const { params, deps, running, vmid } = about
+  const { params, deps, upid, running, vmid } = about
   const guest = asVmid(vmid)
   if (!(await deps.guests.exists(guest))) return
-  await leaveGuest(deps, guest)
+  await halfFor(await deps.guests.kindOf(guest)).leave(deps, guest, upid)
   const isStoppedByUs = params.mode === 'stop' && running.includes(vmid)
   if (isStoppedByUs && !(await deps.guests.isRunning(guest))) await deps.guests.start(guest)
 }
@@ -90,9 +92,7 @@ async function restoreGuestState(about: {
 /** One that does not exist fails when its turn comes; the others are backed up. */
 async function chosen({ vmids, all, exclude = [] }: BackupGuests, deps: BackupDeps): Promise<number[]> {
   if (!all) return [...new Set(vmids)]
-  // Backups know virtual machines alone; a container that is named fails when its turn comes.
-  const guests = (await deps.guests.list()).filter(({ kind }) => kind === 'qemu')
-  return guests.map(({ vmid }) => Number(vmid)).filter((vmid) => !exclude.includes(vmid))
+  return (await deps.guests.list()).map(({ vmid }) => Number(vmid)).filter((vmid) => !exclude.includes(vmid))
 }
 
 async function isRunning(deps: BackupDeps, vmid: number): Promise<boolean> {

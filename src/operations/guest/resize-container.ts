@@ -87,7 +87,9 @@ export const resizeVolume = operation<ResizeVolume, ResizeVolumeDeps>('vzresize'
       } catch (fault) {
         if (!isFault(fault, 'failed')) throw fault
         // Not every node may grow what is mounted: that takes a right of its own.
-        warn(`the file system of ${params.disk} grows when the container starts next: ${fault.message}`)
+        warn(
+          `the image has its new size; the file system of ${params.disk} grows when the container starts next, because this node may not grow what is mounted: ${fault.message}`,
+        )
       }
     },
   })

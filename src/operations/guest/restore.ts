@@ -4,14 +4,12 @@
  * The backup is one of a datastore, or an archive another platform made.
  *
  * Nothing of an existing guest is touched before the new disks are whole. Then the disks they replace are
- * set aside, and erased once the task has succeeded; until then everything can be taken back. Disks the
- * backup does not hold are kept, as unused ones. Snapshots go with the configuration they belong to: what
- * disks that are kept hold of them is dropped last of all.
+ * set aside, and erased once the task has succeeded; until then everything can be taken back. What becomes of the rest
+ * of that guest is in `replaced-guest.ts`.
  */
-import { Fault, invalid, messageOf } from '#base/fault.ts'
+import { type Fault, invalid, messageOf } from '#base/fault.ts'
 import { asVmid, asVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
-import { isProtected, isTemplate, type Options, type Snapshots } from '#guests/config.ts'
-import { isOwned } from '#guests/config.ts'
+import { isTemplate, type Options } from '#guests/config.ts'
 import { volumesIn } from '#guests/qemu/drive.ts'
 import { mappingOf } from '#guests/qemu/mapped.ts'
 import { completed, qemuVersion, requireOptions, unique } from '#guests/qemu/new-guest.ts'
@@ -22,12 +20,21 @@ import { isForeignArchive } from '../backup/archive-file.ts'
 import type { RestoredDrive } from '../backup/foreign-options.ts'
 import { fillWhileRunning, forgetServed } from '../backup/live-disks.ts'
 import { restoreArchive } from '../backup/restore-archive.ts'
-import { optionsWithVolumes, restoreDisks, storedOptions } from '../backup/restore-disks.ts'
+import { storedOptions } from '../backup/guest-conf.ts'
+import { optionsWithVolumes, restoreDisks } from '../backup/restore-disks.ts'
 import { goneCloudInits, ownCloudInits } from './cloud-init-drive.ts'
 import { sayMissingBridges } from './missing-bridges.ts'
 import { aboutOneGuest } from './one-guest.ts'
-import { dropEverywhere } from './snapshot-disks.ts'
-import { bringBackAll, eraseAll, freeNewVolumes, heldVolumes, setAsideAll, volumesOf } from './volumes.ts'
+import {
+  backIntoPool,
+  bringBackConfig,
+  dropForgotten,
+  keptOf,
+  type ReplacedGuest,
+  takePlace,
+  withKept,
+} from './replaced-guest.ts'
+import { bringBackAll, eraseAll, freeNewVolumes, setAsideAll } from './volumes.ts'
 
 export interface RestoreGuest {
   readonly vmid: number
@@ -60,17 +67,8 @@ export type RestoreGuestDeps = Pick<
 
 export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore', aboutOneGuest)
   .step('reservation', {
-    async do({ params, deps, task }) {
-      const vmid = asVmid(params.vmid)
-      const before: string[] = await volumesOf(deps.storage, vmid)
-      if (!(await deps.guests.exists(vmid)) || !params.force) {
-        await deps.guests.reserve(vmid, task.upid) // Says who has the id when it is taken.
-        return { before, old: null, snapshots: {}, pool: null }
-      }
-      await requireReplaceable(deps, vmid)
-      const { options, snapshots = {} } = await deps.guests.config(vmid)
-      return { before, old: { ...options }, snapshots: { ...snapshots }, pool: (await deps.pools.poolOf(vmid)) ?? null }
-    },
+    do: ({ params, deps, task }) =>
+      takePlace(deps, { vmid: asVmid(params.vmid), kind: 'qemu', force: params.force, upid: task.upid }),
     // Only what this task reserved: a guest that was there stays.
     undo: ({ params, deps, task }) => deps.guests.release(asVmid(params.vmid), task.upid),
   })
@@ -79,7 +77,8 @@ export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore
     // After success this is the deed itself. After a failure nothing is set aside any more, and the guest has its snapshots.
     async undo({ params, deps, done, task }) {
       await eraseAll(deps.storage, replacedIn(done), task.upid)
-      await dropForgotten(deps, asVmid(params.vmid), done)
+      const vmid = asVmid(params.vmid)
+      await dropForgotten(deps, vmid, done.reservation ?? {}, keptIn(vmid, done))
     },
     always: true,
   })
@@ -120,21 +119,11 @@ export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore
       const names = Object.keys(done.reservation.snapshots)
       if (names.length > 0) log(`snapshots of the guest as it was are removed: ${names.join(', ')}`)
     },
-    // A new guest's configuration goes with its reservation.
-    async undo({ params, deps, done }) {
-      const { old, snapshots = {} } = done.reservation ?? {}
-      if (!old || !(await deps.guests.exists(asVmid(params.vmid)))) return
-      await deps.guests.changeSnapshots(asVmid(params.vmid), () => ({ options: old, snapshots }))
-    },
+    undo: ({ params, deps, done }) => bringBackConfig(deps, asVmid(params.vmid), done.reservation ?? {}),
   })
   .step('pool', {
     do: ({ params, deps }) => (params.pool === undefined ? undefined : deps.pools.put(params.vmid, params.pool)),
-    async undo({ params, deps, done }) {
-      if (params.pool === undefined || !done.reservation) return
-      const { pool } = done.reservation
-      if (pool === null) await deps.pools.takeOut(params.vmid)
-      else await deps.pools.put(params.vmid, pool)
-    },
+    undo: ({ params, deps, done }) => backIntoPool(deps.pools, params, done.reservation),
   })
   .step('start', {
     async do(context) {
@@ -164,6 +153,9 @@ type Restored = {
 
 async function fromBackup({ params, deps, log, warn, progress, signal }: RestoreContext): Promise<Restored> {
   await using reader = await deps.backup.open(asVolumeId(params.archive))
+  if (reader.manifest.type !== 'vm') {
+    throw invalid({ archive: `'${params.archive}' is the backup of a container, not of a virtual machine` })
+  }
   log(`restoring ${params.archive} (data from ${reader.manifest.pointInTime})`)
   const {
     disks: whole,
@@ -230,7 +222,7 @@ function rateOf({ bwlimit }: RestoreGuest): number | undefined {
 }
 
 interface SoFar {
-  readonly reservation?: { readonly old: Options | null; readonly snapshots: Snapshots }
+  readonly reservation?: ReplacedGuest
   readonly disks?: { readonly disks: readonly RestoredDrive[]; readonly cloudInit: Options }
 }
 
@@ -242,45 +234,9 @@ function replacedIn({ reservation, disks }: SoFar): VolumeId[] {
   return disks ? [...replaced, ...goneCloudInits(old, disks.cloudInit)] : replaced
 }
 
-/** Old disks of which the backup knows nothing, those among them that only a snapshot had. */
+/** Old disks of which the backup knows nothing. */
 function keptIn(vmid: Vmid, done: SoFar): VolumeId[] {
-  const { old, snapshots = {} } = done.reservation ?? {}
-  const replaced = new Set(replacedIn(done))
-  const named = new Set(volumesIn(old ?? {}).map(({ volid }) => volid))
-  const all = heldVolumes({ options: old ?? {}, snapshots })
-  return all.filter((volid) => !replaced.has(volid) && (named.has(volid) || isOwned(volid, vmid)))
-}
-
-/** What kept disks hold of snapshots the guest no longer has. Which it has is asked of the guest. */
-async function dropForgotten(deps: RestoreGuestDeps, vmid: Vmid, done: SoFar): Promise<void> {
-  const before = Object.keys(done.reservation?.snapshots ?? {})
-  if (before.length === 0 || !(await deps.guests.exists(vmid))) return
-  const { snapshots = {} } = await deps.guests.config(vmid)
-  for (const name of before.filter((one) => snapshots[one] === undefined)) {
-    await dropEverywhere(deps, vmid, keptIn(vmid, done), name)
-  }
-}
-
-function withKept(options: Options, kept: readonly VolumeId[]): Options {
-  const result: Record<string, string> = { ...options }
-  let number = 0
-  for (const volid of kept) {
-    while (result[`unused${number}`] !== undefined) number += 1
-    result[`unused${number}`] = volid
-  }
-  return result
-}
-
-async function requireReplaceable({ guests }: RestoreGuestDeps, vmid: Vmid): Promise<void> {
-  await guests.requireUnlocked(vmid)
-  if (isProtected((await guests.config(vmid)).options)) {
-    throw new Fault('conflict', `unable to restore VM ${vmid} - protection mode enabled`, {
-      remedy: 'Set protection to 0 first.',
-    })
-  }
-  if (await guests.isRunning(vmid)) {
-    throw new Fault('conflict', `unable to restore VM ${vmid} - VM is running`, { remedy: 'Stop it first.' })
-  }
+  return keptOf(vmid, done.reservation ?? {}, { replaced: replacedIn(done), volumesIn })
 }
 
 /** What root alone may set, and what takes a right to use, must not come to a guest by way of a restore. */

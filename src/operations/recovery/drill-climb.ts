@@ -1,6 +1,6 @@
 /**
- * The rungs of a drill, each asking the world: the datastore, the disks, the guest's console, its agent,
- * its network, its application. The order and the meaning of a miss are `recovery/ladder.ts`'s.
+ * The rungs of a drill, each asking the world: the datastore, what was restored, the guest's console, somebody inside
+ * it, its network, its application. The order and the meaning of a miss are `recovery/ladder.ts`'s.
  */
 import type { BackupReader } from '#backup/reader.ts'
 import type { VerifiedBackup, VerifyOptions } from '#backup/verify.ts'
@@ -9,11 +9,10 @@ import { asVmid, asVolumeId, type Vmid } from '#base/ids.ts'
 import { climb, type Rung } from '#recovery/ladder.ts'
 import { type Level, meanings } from '#recovery/level.ts'
 import type { PhaseTimes } from '#recovery/record.ts'
-import type { ClimbContext, DrillDeps, DrillOutcome } from './drill-facts.ts'
-import { waitForAddress, waitForAgent, waitForBoot } from './drill-guest.ts'
-import { photograph } from './exhibits.ts'
+import type { ClimbContext, DrillDeps, DrillOutcome, RestoredScratch, Scratch } from './drill-facts.ts'
+import { waitForAddress } from './drill-network.ts'
 import { runProbes } from './drill-probes.ts'
-import { restoreScratch, type RestoredScratch } from './drill-restore.ts'
+import { drilledOf } from './kinds.ts'
 
 /** What the rungs learn from one another on the way up. */
 interface Findings {
@@ -32,9 +31,9 @@ export async function climbLadder(context: ClimbContext): Promise<DrillOutcome> 
       onVerdict: ({ level, held, found, tookMs }) =>
         log(`${level} ${held ? 'ok  ' : 'FAIL'} ${meanings[level].en}: ${found} (${(tookMs / 1000).toFixed(1)} s)`),
     })
-    await photograph(deps, asVmid(done.point.scratch)).catch((error: unknown) =>
-      context.warn(`no picture of the screen: ${messageOf(error)}`),
-    )
+    await drilledOf(done.point.guest)
+      .photograph?.(deps, asVmid(done.point.scratch))
+      .catch((error: unknown) => context.warn(`no picture of the screen: ${messageOf(error)}`))
     const manifest = findings.reader?.manifest
     return {
       reached: reached ?? null,
@@ -43,7 +42,7 @@ export async function climbLadder(context: ClimbContext): Promise<DrillOutcome> 
       pointInTime: manifest?.pointInTime ?? null,
       name: findings.restored?.name ?? null,
       config: findings.restored?.config ?? null,
-      disks: findings.restored?.disks ?? [],
+      parts: findings.restored?.parts ?? [],
     }
   } finally {
     await findings.reader?.[Symbol.asyncDispose]()
@@ -53,7 +52,12 @@ export async function climbLadder(context: ClimbContext): Promise<DrillOutcome> 
 function rungsOf(context: ClimbContext, findings: Findings): Record<Level, Rung> {
   const { params, deps, done, progress, signal } = context
   const scratch: Vmid = asVmid(done.point.scratch)
-  const boot = { deps, scratch, netns: done.network.netns, timeoutMs: params.bootTimeoutSeconds * 1000, signal }
+  const drilled = drilledOf(done.point.guest)
+  const booted = (): Scratch => {
+    const { config, toldName } = known(findings.restored)
+    const timeoutMs = params.bootTimeoutSeconds * 1000
+    return { deps, scratch, config, toldName, netns: done.network.netns, timeoutMs, signal }
+  }
   const timed = async <T>(phase: keyof PhaseTimes, work: () => Promise<T>): Promise<T> => {
     progress(phase)
     const began = deps.clock.monotonic()
@@ -64,8 +68,7 @@ function rungsOf(context: ClimbContext, findings: Findings): Record<Level, Rung>
   return {
     L0: async () => {
       findings.reader = await deps.backup.open(asVolumeId(done.point.archive))
-      const { disks, pointInTime } = findings.reader.manifest
-      return `${disks.length} disk(s) as of ${pointInTime}`
+      return drilled.contents(findings.reader.manifest)
     },
     L1: async () => {
       const { chunks } = await checked(deps, done.point.archive, known(findings.reader), {
@@ -75,9 +78,10 @@ function rungsOf(context: ClimbContext, findings: Findings): Record<Level, Rung>
       return `${chunks} chunks match their digests`
     },
     L2: async () => {
-      findings.restored = await restoreScratch(context, known(findings.reader))
-      Object.assign(findings.phases, findings.restored.phases)
-      return findings.restored.disks.map(({ drive, digest }) => `${drive} ${digest.slice(0, 12)}…`).join(', ')
+      findings.restored = await drilled.restore(context, known(findings.reader))
+      const { phases, parts } = findings.restored
+      Object.assign(findings.phases, phases)
+      return parts.map((part) => `${'drive' in part ? part.drive : part.name} ${part.digest.slice(0, 12)}…`).join(', ')
     },
     L3: () =>
       timed('boot', async () => {
@@ -86,19 +90,20 @@ function rungsOf(context: ClimbContext, findings: Findings): Record<Level, Rung>
           bridge: done.network.bridge,
           startedBy: context.task.upid,
           toldName: known(findings.restored).toldName,
+          keepsConsole: true,
           signal,
         })
-        return waitForBoot({ ...boot, hasAgent: known(findings.restored).hasAgent })
+        return drilled.untilUp(booted())
       }),
-    L4: () => timed('ready', () => waitForAgent({ ...boot, hasAgent: known(findings.restored).hasAgent })),
+    L4: () => timed('ready', () => drilled.untilAnswering(booted())),
     L5: () =>
       timed('ready', async () => {
-        const { address, found } = await waitForAddress(boot)
+        const { address, found } = await waitForAddress(booted(), done.network, drilled)
         findings.address = address
         return found
       }),
     L6: () =>
-      timed('application', () => runProbes({ ...boot, probes: params.probes, address: known(findings.address) })),
+      timed('application', () => runProbes({ ...booted(), drilled, address: known(findings.address) }, params.probes)),
   }
 }
 

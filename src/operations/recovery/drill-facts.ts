@@ -1,5 +1,6 @@
 /** What a drill is asked to do, what it works with, and what it finds: values only, for all of its files. */
 import type { Vmid } from '#base/ids.ts'
+import type { Options } from '#guests/config.ts'
 import type { LevelVerdict } from '#recovery/ladder.ts'
 import type { Level } from '#recovery/level.ts'
 import type { PhaseTimes } from '#recovery/record.ts'
@@ -27,7 +28,7 @@ export type DrillDeps = Pick<
 
 export type DrillPoint = {
   readonly archive: string
-  /** `vm/100`. */
+  /** `vm/100`, `ct/101`. */
   readonly guest: string
   readonly scratch: number
   /** Name of the isolated network. */
@@ -42,8 +43,8 @@ export type DrillOutcome = {
   readonly pointInTime: string | null
   readonly name: string | null
   /** Configuration the scratch guest booted with; null when it came to no restore. */
-  readonly config: Readonly<Record<string, string>> | null
-  readonly disks: readonly RestoredDiskFacts[]
+  readonly config: Options | null
+  readonly parts: readonly RestoredPart[]
 }
 
 /** Holes cost nothing this way; docs/formats/backup-v1.md has the details. */
@@ -59,6 +60,23 @@ export type RestoredDiskFacts = {
   readonly digestKind: typeof diskDigestKind
 }
 
+export type RestoredTreeFacts = {
+  /** `rootfs`, `mp0` */
+  readonly name: string
+  readonly entries: number
+  /** Of the content of its files. */
+  readonly sizeBytes: number
+  /** Of the tree as it was restored, see `digestKind`. */
+  readonly digest: string
+  /** How the digest is made, for whoever checks the evidence later. */
+  readonly digestKind: string
+  /** Digest of the catalogue in the backup, which pins all facts and all content. */
+  readonly catalogue: string
+}
+
+/** What was restored, one entry for each: disks of a virtual machine, file trees of a container. */
+export type RestoredPart = RestoredDiskFacts | RestoredTreeFacts
+
 export interface IsolatedNetwork {
   readonly netns: string
   readonly bridge: string
@@ -70,10 +88,22 @@ export type ClimbContext = StepContext<
   { readonly point: DrillPoint; readonly network: IsolatedNetwork }
 >
 
+export interface RestoredScratch {
+  readonly name: string | null
+  /** What the system inside takes for its name. */
+  readonly toldName: string
+  /** What the scratch guest boots with, without secrets. */
+  readonly config: Options
+  readonly parts: readonly RestoredPart[]
+  readonly phases: Pick<PhaseTimes, 'fetch' | 'write'>
+}
+
 /** A restored guest that is waited for. */
 export interface Scratch {
   readonly deps: DrillDeps
   readonly scratch: Vmid
+  readonly config: Options
+  readonly toldName: string
   readonly netns: string
   /** Deadline of each single wait. */
   readonly timeoutMs: number

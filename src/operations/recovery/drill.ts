@@ -15,6 +15,7 @@ import { parseUpid } from '#tasks/upid.ts'
 import { climbLadder } from './drill-climb.ts'
 import type { DrillDeps, DrillGuest, DrillOutcome, DrillPoint } from './drill-facts.ts'
 import { gatherExhibits } from './exhibits.ts'
+import { drilledOf } from './kinds.ts'
 
 /**
  * Scratch guests live up there, far from ids people give. The offset is the task's pid, which no other
@@ -27,7 +28,7 @@ function scratchOf(upid: string): Vmid {
 }
 
 export const drillGuest = operation<DrillGuest, DrillDeps>('hakodrill', {
-  id: ({ vmid, archive }) => vmid ?? /vm\/(\d+)\//.exec(archive ?? '')?.[1] ?? '',
+  id: ({ vmid, archive }) => vmid ?? /(?:vm|ct)\/(\d+)\//.exec(archive ?? '')?.[1] ?? '',
 })
   .step('point', {
     async do({ params, deps, task, log }) {
@@ -35,8 +36,7 @@ export const drillGuest = operation<DrillGuest, DrillDeps>('hakodrill', {
         params.archive === undefined
           ? await newestPoint(deps, params.backupStorage, params.vmid)
           : await knownPoint(deps, params.archive)
-      const guest = /backup\/((?:vm|ct)\/\d+)\//.exec(archive)?.[1]
-      if (guest === undefined) throw new Fault('invalid', `'${archive}' is no restore point that can be drilled`)
+      const guest = guestIn(archive)
       const scratch = scratchOf(task.upid)
       log(`restore point ${archive}, scratch guest ${scratch}`)
       return {
@@ -49,23 +49,27 @@ export const drillGuest = operation<DrillGuest, DrillDeps>('hakodrill', {
     },
   })
   .step('scratch', {
-    do: ({ deps, task }) => deps.guests.reserve(scratchOf(task.upid), task.upid),
+    do: ({ deps, task, done }) =>
+      deps.guests.reserve(scratchOf(task.upid), task.upid, drilledOf(done.point.guest).kind),
     always: true,
-    async undo({ deps, task, log }) {
+    async undo({ deps, task, done, log }) {
       const scratch = scratchOf(task.upid)
       // Somebody else's guest of that id, or nothing at all, is not this drill's to remove.
       if (!(await deps.guests.isMadeBy(scratch, task.upid))) return
-      if (await deps.guests.isRunning(scratch)) await deps.guests.stop(scratch)
+      await switchOff(deps, scratch)
       await deps.storage.freeOwnedBy(scratch)
       await deps.guests.release(scratch, task.upid)
-      log(`scratch guest ${scratch} removed, with its disks`)
+      log(`scratch guest ${scratch} removed, with its ${done.point ? drilledOf(done.point.guest).volumes : 'volumes'}`)
     },
   })
   .step('network', {
     do: async ({ deps, done }) => ({ ...(await deps.network.createIsolated(done.point.network)) }),
     always: true,
-    async undo({ deps, done, log }) {
+    async undo({ deps, done, task, log }) {
       if (!done.point) return
+      // What leads a container is in its network, and must put away what it made before that goes.
+      const scratch = scratchOf(task.upid)
+      if (await deps.guests.isMadeBy(scratch, task.upid)) await switchOff(deps, scratch)
       await deps.network.removeIsolated(done.point.network)
       log('isolated network removed')
     },
@@ -83,7 +87,9 @@ export const drillGuest = operation<DrillGuest, DrillDeps>('hakodrill', {
         node: deps.settings.node,
         now: deps.clock.now(),
       })
-      const directory = await deps.recovery.keep(record, await gatherExhibits(deps, done.point.scratch, done.climb))
+      const drilled = drilledOf(done.point.guest)
+      const exhibits = await gatherExhibits(deps, drilled, done.point.scratch, done.climb)
+      const directory = await deps.recovery.keep(record, exhibits)
       log(record.quote)
       log(`evidence: ${directory}`)
       return { id: record.id, quote: record.quote, proven: record.proven }
@@ -96,6 +102,14 @@ export const drillGuest = operation<DrillGuest, DrillDeps>('hakodrill', {
       if (!done.evidence.proven) throw new Fault('unproven', done.evidence.quote)
     },
   })
+
+/** Nothing of it runs or is mounted afterwards. May be called again. */
+async function switchOff({ guests }: DrillDeps, scratch: Vmid): Promise<void> {
+  if (await guests.isRunning(scratch)) await guests.stop(scratch)
+  await guests.reap(scratch)
+  // Of one that was never started: a restore may have died while it wrote.
+  await guests.closeVolumes(scratch)
+}
 
 /** A restore point that does not exist proves nothing about the guest. @throws Fault `missing` */
 async function knownPoint(deps: DrillDeps, archive: string): Promise<string> {
@@ -113,13 +127,28 @@ async function newestPoint(deps: DrillDeps, storage: string, vmid: number | unde
     throw new Fault('invalid', 'Parameter verification failed.', {
       fields: { vmid: 'name a guest or a restore point (archive)' },
     })
-  const points = await deps.backup.list({ storage, vmid: asVmid(vmid) })
+  const points = await pointsOf(deps, storage, asVmid(vmid))
   const newest = points.toSorted((a, b) => b.ctime - a.ctime)[0]
   if (!newest)
     throw missing('restore point of guest', vmid, {
       remedy: `Make one with: hako backup now ${vmid} --storage ${storage}`,
     })
   return asVolumeId(newest.volid)
+}
+
+/** `ct/101`, of the volume id of a restore point. */
+function guestIn(archive: string): string {
+  const guest = /backup\/((?:vm|ct)\/\d+)\//.exec(archive)?.[1]
+  if (guest === undefined) throw new Fault('invalid', `'${archive}' is no restore point that can be drilled`)
+  return guest
+}
+
+/** An id may have been another guest's before: what was backed up of a virtual machine proves nothing of a container. */
+async function pointsOf({ backup, guests }: DrillDeps, storage: string, vmid: Vmid) {
+  const points = await backup.list({ storage, vmid })
+  if (!(await guests.exists(vmid))) return points
+  const { kind } = await guests.status(vmid)
+  return points.filter(({ volid }) => drilledOf(guestIn(volid)).kind === kind)
 }
 
 interface RecordFacts {
@@ -144,6 +173,7 @@ export function recordOf({ params, point, outcome, task, node, now }: RecordFact
     node,
     upid: task.upid,
     guest: point.guest,
+    kind: drilledOf(point.guest).kind,
     ...(name === null ? {} : { name }),
     archive: point.archive,
     ...(pointInTime === null ? {} : { pointInTime, dataAgeMs: Date.parse(point.started) - Date.parse(pointInTime) }),

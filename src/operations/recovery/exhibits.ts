@@ -1,35 +1,33 @@
 /**
- * What goes into a drill's evidence beside its record: configuration, digests of the restored disks, what
- * the guest said and showed, and the versions of everything that took part.
+ * What goes into a drill's evidence beside its record: configuration, digests of what was restored, what the guest said
+ * and showed, and the versions of everything that took part.
  */
 import { release } from 'node:os'
 import { join } from 'node:path'
 import { asVmid, type Vmid } from '#base/ids.ts'
 import { limits } from '#base/limits.ts'
-import { isHeadless } from '#guests/qemu/vga.ts'
-import { readForeignFile } from '#host/files.ts'
-import { accelerator } from '#host/kvm.ts'
 import { productVersion } from '#base/product.ts'
+import { readForeignFile } from '#host/files.ts'
 import type { DrillDeps, DrillOutcome } from './drill-facts.ts'
-import { logOf } from './drill-guest.ts'
+import type { Drilled } from './drilled.ts'
 
 export const screenName = 'screen.png'
+/** The end of a log says how a boot went; a guest that prints for ever must fill neither memory nor disk. */
+const logBytes = 1024 * 1024
 
 /** Name to content; a guest that never started leaves no console and no screen. */
 export async function gatherExhibits(
   deps: DrillDeps,
+  drilled: Drilled,
   scratchId: number,
   outcome: DrillOutcome,
 ): Promise<Map<string, string | Uint8Array>> {
   const scratch = asVmid(scratchId)
   const exhibits = new Map<string, string | Uint8Array>()
-  exhibits.set('environment.json', `${JSON.stringify(await environment(deps), null, 2)}\n`)
-  if (outcome.config !== null) exhibits.set('guest-config.json', `${JSON.stringify(outcome.config, null, 2)}\n`)
-  exhibits.set('disks.json', `${JSON.stringify(outcome.disks, null, 2)}\n`)
-  for (const [file, name] of [
-    ['serial.log', 'console.txt'],
-    ['firmware.log', 'firmware.txt'],
-  ] as const) {
+  exhibits.set('environment.json', asText(await environment(deps, drilled)))
+  if (outcome.config !== null) exhibits.set('guest-config.json', asText(outcome.config))
+  exhibits.set(drilled.partsExhibit, asText(outcome.parts))
+  for (const [file, name] of drilled.logs) {
     const text = await logOf(deps, scratch, file)
     if (text !== '') exhibits.set(name, text)
   }
@@ -38,16 +36,19 @@ export async function gatherExhibits(
   return exhibits
 }
 
+/** What the guest wrote into a log of its run directory, the end of it; empty when there is none. */
+export async function logOf(deps: Pick<DrillDeps, 'guests'>, scratch: Vmid, name: string): Promise<string> {
+  const content = await readForeignFile(join(deps.guests.runDirOf(scratch), name), logBytes)
+  return content?.toString('utf8') ?? ''
+}
+
 /** What the times were measured on: without it they mean little. */
-async function environment({ host, settings, node }: DrillDeps): Promise<Record<string, string | number>> {
-  const { stdout } = await host.run(['qemu-system-x86_64', '--version'])
-  const { accelerator: kind, reason } = await accelerator({ host, cacheDir: settings.cacheDir })
-  const { model, threads } = await node.processor()
+async function environment(deps: DrillDeps, { kind, programs }: Drilled): Promise<Record<string, string | number>> {
+  const { model, threads } = await deps.node.processor()
   return {
     hakobune: productVersion,
-    qemu: stdout.split('\n')[0] ?? '',
-    accelerator: kind,
-    acceleratorReason: reason,
+    kind,
+    ...(await programs(deps)),
     processor: model,
     processorThreads: threads,
     kernel: release(),
@@ -55,10 +56,4 @@ async function environment({ host, settings, node }: DrillDeps): Promise<Record<
   }
 }
 
-/** Photographs the guest's screen into its run directory. A guest that never started, or is headless, has none. */
-export async function photograph({ guests }: Pick<DrillDeps, 'guests'>, scratch: Vmid): Promise<void> {
-  const { running } = await guests.config(scratch)
-  if (!running || isHeadless(running)) return
-  await using qmp = await guests.qmp(scratch)
-  await qmp.execute('screendump', { filename: join(guests.runDirOf(scratch), screenName), format: 'png' })
-}
+const asText = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`

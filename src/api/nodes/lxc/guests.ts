@@ -8,10 +8,12 @@ import { createParams, optionParams, optionsFrom } from '#guests/lxc/options.ts'
 import { cryptPassword } from '#host/crypt.ts'
 import { createContainer } from '#operations/guest/create-container.ts'
 import { destroyContainer } from '#operations/guest/destroy.ts'
+import { restoreContainer } from '#operations/guest/restore-container.ts'
 import { any, anyone, check, mayModify, type Permission, rootOnly } from '#rest/endpoint.ts'
 import { containerItemOf, containerItems, visibleGuests } from '#views/guest-list.ts'
 import type { Call } from '../../call.ts'
 import { endpoint } from '../../call.ts'
+import { toRestore } from '../backup-rights.ts'
 import { guestAt } from '../qemu/at.ts'
 import { toReadVolume } from '../qemu/rights.ts'
 import { optionRightsSay, requireRoot, rightsToSet } from './rights.ts'
@@ -59,16 +61,19 @@ export const containerGuestEndpoints = [
   endpoint({
     method: 'POST',
     path: '/nodes/{node}/lxc',
-    description: 'Create a container from a template.',
+    description: 'Create a container from a template, or restore one from a backup.',
     proxyTo: 'node',
     params: {
       ...guestAt,
       ...optionParams,
       unprivileged: createParams.unprivileged,
-      ostemplate: string({ description: 'Template: a volume, or for root the path of an archive.', maxLength: 255 }),
+      ostemplate: string({
+        description: 'Template, or with restore the backup: a volume, or for root the path of an archive.',
+        maxLength: 255,
+      }),
       storage: optional({
         ...storageId,
-        description: 'Where the root goes when rootfs does not say.',
+        description: 'Where the root goes when rootfs does not say; with restore, where all volumes go.',
         default: defaultStorage,
       }),
       password: optional(
@@ -79,13 +84,13 @@ export const containerGuestEndpoints = [
       ),
       bwlimit: optional(
         number({
-          description: 'Ignored: a template is unpacked as fast as it can be read.',
+          description: 'KiB per second when restoring; a template is unpacked as fast as it can be read.',
           minimum: 0,
           maximum: 2 ** 40,
         }),
       ),
-      force: optional(boolean({ description: 'Refused: replace an existing guest.' })),
-      restore: optional(boolean({ description: 'Refused: the template is a backup.' })),
+      force: optional(boolean({ description: 'Replace the stopped container that has this id; with restore only.' })),
+      restore: optional(boolean({ description: 'The template is a backup: restore it.' })),
       'ignore-unpack-errors': optional(boolean({ description: 'Refused: keep what a damaged template holds.' })),
       unique: optional(boolean({ description: 'Give new MAC addresses.', requires: 'restore' })),
       template: optional(boolean({ description: 'Refused: make a template at once.', default: false })),
@@ -94,23 +99,31 @@ export const containerGuestEndpoints = [
     },
     permission: any(check('VM.Allocate', '/vms/{vmid}'), check('VM.Allocate', '/pool/{pool}')),
     alsoNeeds: {
-      says: `${optionRightsSay}; the right to read the template; with a pool, rights on it do as well as those on the guest, and the right to change its permissions`,
+      says: `${optionRightsSay}; the right to read the template or backup, and to restore Datastore.AllocateSpace where volumes go; with a pool, rights on it do as well as those on the guest, and the right to change its permissions`,
       of: (params) => [
-        ...orThroughPool(rightsToSet(params.vmid, withRoot(params)), params),
-        params.ostemplate.startsWith('/') ? rootOnly : toReadVolume(params.ostemplate),
+        ...orThroughPool(
+          rightsToSet(params.vmid, params.restore === true ? optionsFrom(params) : withRoot(params)),
+          params,
+        ),
+        ...(params.restore === true
+          ? toRestore({ archive: params.ostemplate, storage: params.storage })
+          : [params.ostemplate.startsWith('/') ? rootOnly : toReadVolume(params.ostemplate)]),
         ...(params.pool === undefined ? [] : [mayModify(`/pool/${params.pool}`)]),
       ],
     },
     returns: upid,
     cli: {
       command: ['ct', 'create'],
+      destroys: 'vmid',
+      destroysWhen: 'force',
       positional: ['vmid', 'ostemplate'],
       examples: [
         'ct create 200 local:vztmpl/debian-12.tar.zst --hostname web --rootfs local:8 --memory 512 --net0 name=eth0,bridge=vmbr0,ip=dhcp',
         'ct create 201 local:vztmpl/alpine.tar.xz --rootfs local:0 --start 1',
+        'ct create 202 local:backup/ct/200/2026-01-01T00:00:00Z --restore 1 --unique 1',
       ],
     },
-    handle: create,
+    handle: (params, call) => (params.restore === true ? restore(params, call) : create(params, call)),
   }),
   endpoint({
     method: 'GET',
@@ -168,6 +181,9 @@ interface Wish {
   readonly pool?: string | undefined
   readonly start?: boolean | undefined
   readonly rootfs?: string | undefined
+  readonly restore?: boolean | undefined
+  readonly unique?: boolean | undefined
+  readonly bwlimit?: number | undefined
 }
 
 /** The options of the wish, with the root nobody asked for: every container has one. */
@@ -187,14 +203,34 @@ function orThroughPool(
   )
 }
 
-const refused = ['force', 'restore', 'template', 'ignore-unpack-errors'] as const
+const refused = ['force', 'template', 'ignore-unpack-errors'] as const
+type Refused = { readonly [K in (typeof refused)[number]]?: boolean | undefined }
 
-async function create(params: Wish & { readonly [K in (typeof refused)[number]]?: boolean | undefined }, call: Call) {
+/** Options are those of the backup, but for the ones that are given. */
+async function restore(params: Wish & Refused, call: Call) {
+  const { vmid, ostemplate: archive, storage, unprivileged, force, unique, bwlimit, pool, start } = params
+  const given = optionsFrom({ ...params })
+  requireRoot(call, params, given)
+  const errors: Record<string, string> = {}
+  if (params.password !== undefined) errors.password = 'a restored container has the passwords it had'
+  if (params['ssh-public-keys'] !== undefined) errors['ssh-public-keys'] = 'a restored container has the keys it had'
+  if (params.template === true) errors.template = 'restore it first, and make a template of it then'
+  if (params['ignore-unpack-errors'] === true) errors['ignore-unpack-errors'] = 'what is damaged is not restored'
+  if (Object.keys(errors).length > 0) throw invalid(errors)
+  const { guests, pools } = call.services
+  if (pool !== undefined) await pools.get(pool)
+  if (force !== true) await guests.requireFree(asVmid(vmid))
+  const overrides = unprivileged === undefined ? given : { ...given, unprivileged: unprivileged ? '1' : '0' }
+  return call.start(restoreContainer, { vmid, archive, storage, force, unique, pool, start, bwlimit, overrides })
+}
+
+async function create(params: Wish & Refused, call: Call) {
   const { vmid, ostemplate: template, unprivileged = true, password, 'ssh-public-keys': sshKeys, pool, start } = params
   const given = withRoot(params)
   requireRoot(call, params, given)
+  if (params.force === true) throw invalid({ force: "only with 'restore': a template replaces no container" })
   const without = refused.find((name) => params[name] === true)
-  if (without !== undefined) throw invalid({ [without]: 'this release makes containers from templates alone' })
+  if (without !== undefined) throw invalid({ [without]: 'this release makes containers from whole templates alone' })
   const { guests, host, pools } = call.services
   if (pool !== undefined) await pools.get(pool)
   await guests.requireFree(asVmid(vmid))

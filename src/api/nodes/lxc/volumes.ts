@@ -30,7 +30,8 @@ export const volumeEndpoints = [
   endpoint({
     method: 'PUT',
     path: '/nodes/{node}/lxc/{vmid}/resize',
-    description: 'Make a volume of a container larger, also while it runs.',
+    description:
+      'Make a volume of a container larger, also while it runs. The file system in an image follows at once where the node may grow what is mounted, and else when the container starts next.',
     proxyTo: 'node',
     params: {
       ...guestAt,

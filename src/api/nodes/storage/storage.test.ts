@@ -12,6 +12,7 @@ import { createDispatcher } from '#rest/dispatch.ts'
 import type { Judge } from '#rest/endpoint.ts'
 import type { NodeServices } from '#services.ts'
 import { smallStorage } from '#storage/small-storage.ts'
+import { btrfsDisk } from '../../../../test/fixtures/btrfs-disk.ts'
 import type { Call } from '../../call.ts'
 import { storageEndpoints } from '../../storage/storage.ts'
 import { versionEndpoints } from '../../version.ts'
@@ -40,6 +41,7 @@ async function world() {
     settings,
     storage: lab.service,
     backup,
+    guests: { containers: async () => new Set() },
     node: new NodeFacts({ clock: systemClock }),
   } as unknown as NodeServices
   const ask = async (rights: Rights | 'root', method: string, path: string, params: Record<string, unknown> = {}) => {
@@ -114,6 +116,22 @@ test('a storage is added, shown, changed and forgotten', async () => {
   assert.deepEqual(await at.ask('root', 'DELETE', '/storage/fast'), { status: 200, reason: 'OK', data: null })
   const gone = await at.ask('root', 'GET', '/storage/fast')
   assert.deepEqual([gone.status, gone.reason], [500, "storage 'fast' does not exist"])
+})
+
+test('a storage on btrfs is not added where there is none, nor with options of another type', async () => {
+  await using at = await world()
+  const path = join(at.lab.folder, 'tank')
+  const refused = async (input: object) => {
+    const answer = await at.ask('root', 'POST', '/storage', { storage: 'tank', path, ...input })
+    return [answer.status, Object.entries(answer.errors ?? {})]
+  }
+  assert.deepEqual(await refused({ type: 'btrfs' }), [400, [['path', `'${path}' is not on a btrfs file system`]]])
+  assert.equal((await refused({ type: 'dir', nocow: 1 }))[0], 400)
+  await using disk = await btrfsDisk(256 * MiB)
+  const input = { storage: 'tank', type: 'btrfs', path: join(disk.path, 'guests'), nocow: 1 }
+  assert.deepEqual((await at.ask('root', 'POST', '/storage', input)).data, { storage: 'tank', type: 'btrfs' })
+  const { digest: _, ...shown } = (await at.ask('root', 'GET', '/storage/tank')).data as Record<string, unknown>
+  assert.deepEqual(shown, { ...input, content: 'images,rootdir' })
 })
 
 test('the storage every node has can be changed, and removed it is as a new node has it', async () => {
@@ -253,6 +271,7 @@ test('lists tell each caller of what that caller may use', async () => {
   assert.deepEqual((await at.ask(user, 'GET', '/nodes/lab/storage/local')).data, [
     { subdir: 'content' },
     { subdir: 'download-url' },
+    { subdir: 'file-restore' },
     { subdir: 'identity' },
     { subdir: 'import-metadata' },
     { subdir: 'oci-registry-pull' },

@@ -48,6 +48,7 @@ export const nodeStorageEndpoints = [
       [
         'content',
         'download-url',
+        'file-restore',
         'identity',
         'import-metadata',
         'oci-registry-pull',

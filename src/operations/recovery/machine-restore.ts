@@ -1,26 +1,15 @@
 /**
- * Restores a restore point as a scratch guest: its disks as volumes of the scratch id, its configuration
+ * Restores a virtual machine as a scratch guest: its disks as volumes of the scratch id, its configuration
  * cut down to what may boot beside the original.
  */
 import { asVmid } from '#base/ids.ts'
 import type { BackupReader } from '#backup/reader.ts'
 import { withoutSecrets } from '#guests/cloud-init/options.ts'
 import type { Options } from '#guests/config.ts'
-import { agentOf } from '#guests/qemu/agent.ts'
-import type { PhaseTimes } from '#recovery/record.ts'
-import { optionsWithVolumes, restoreDisks, storedOptions } from '../backup/restore-disks.ts'
+import { storedOptions } from '../backup/guest-conf.ts'
+import { optionsWithVolumes, restoreDisks } from '../backup/restore-disks.ts'
 import { ownCloudInits } from '../guest/cloud-init-drive.ts'
-import { type ClimbContext, diskDigestKind, type RestoredDiskFacts } from './drill-facts.ts'
-
-export interface RestoredScratch {
-  readonly name: string | null
-  /** What cloud-init in the guest takes for its name. */
-  readonly toldName: string
-  readonly config: Options
-  readonly hasAgent: boolean
-  readonly disks: readonly RestoredDiskFacts[]
-  readonly phases: Required<Pick<PhaseTimes, 'fetch' | 'write'>>
-}
+import { type ClimbContext, diskDigestKind, type RestoredScratch } from './drill-facts.ts'
 
 /** Options that reach beyond the guest, or would act on the original. */
 const leftOut: readonly RegExp[] = [
@@ -34,7 +23,7 @@ const leftOut: readonly RegExp[] = [
   /^(ivshmem|affinity|hugepages|keephugepages)$/,
 ]
 
-export async function restoreScratch(context: ClimbContext, reader: BackupReader): Promise<RestoredScratch> {
+export async function restoreMachine(context: ClimbContext, reader: BackupReader): Promise<RestoredScratch> {
   const { params, deps, done, task, progress, signal, log } = context
   const vmid = asVmid(done.point.scratch)
   const restored = await restoreDisks({
@@ -55,8 +44,7 @@ export async function restoreScratch(context: ClimbContext, reader: BackupReader
     name: stored.name ?? null,
     toldName: stored.name ?? `VM${done.point.guest.split('/')[1]}`,
     config: withoutSecrets(config),
-    hasAgent: agentOf(config).isEnabled,
-    disks: restored.disks.map(({ drive, sizeBytes, digest }) => ({
+    parts: restored.disks.map(({ drive, sizeBytes, digest }) => ({
       drive,
       sizeBytes,
       digest,

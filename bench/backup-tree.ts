@@ -1,0 +1,13 @@
+/** One backup of a tree into a datastore, as a process of its own: what `bench/file-backup.ts` measures. */
+import { systemClock } from '#base/clock.ts'
+import { silentLog } from '#base/log.ts'
+import { systemRandom } from '#base/random.ts'
+import { openDatastore } from '#backup/datastore.ts'
+import { treeSource } from '#backup/tree/source.ts'
+
+const [path = '', root = '', time = '0'] = process.argv.slice(2)
+const deps = { clock: systemClock, random: systemRandom, log: silentLog }
+const datastore = await openDatastore(path, deps, { create: true })
+await using writer = await datastore.begin({ type: 'ct', id: '100', time: 1_795_000_000 + Number(time) })
+await writer.addTree('rootfs', treeSource({ root }))
+await writer.commit()

@@ -1,0 +1,104 @@
+/** Backups of virtual machines: their disks, as blocks. */
+import { formatSize, humanSize, MiB } from '#base/bytes.ts'
+import type { BackupWriter } from '#backup/writer.ts'
+import { nameOf } from '#guests/config.ts'
+import { disksToBackUp, type GuestDisk, type LeftOutDisk } from './guest-disks.ts'
+import { guestConfNames } from './guest-conf.ts'
+import { type GuestMoment, leaveGuest, type MomentOptions, runningMoment, stoppedMoment } from './guest-source.ts'
+import type { BackupDeps, BackupHalf, BackupMode, GuestToBackUp, ReadableGuest } from './half.ts'
+import { whileDown } from './while-down.ts'
+
+export const machineHalf: BackupHalf = {
+  kind: 'qemu',
+  type: 'vm',
+  confName: guestConfNames.vm,
+  nameOf,
+  modeFor: async ({ wasRunning, context }) => (wasRunning ? context.how.mode : 'stop'),
+  open,
+  leave: leaveGuest,
+}
+
+async function open(guest: GuestToBackUp, mode: BackupMode): Promise<ReadableGuest> {
+  const { vmid, config, wasRunning, context } = guest
+  const { deps, how, log, warn, signal } = context
+  const options = config.running ?? config.options
+  const { included: disks, leftOut } = disksToBackUp(options)
+  for (const { drive, volid } of disks) {
+    const { sizeBytes } = await deps.storage.describe(volid)
+    log(`include disk '${drive}' '${volid}' ${formatSize(sizeBytes)}`)
+  }
+  for (const { drive, reason, isSurprising } of leftOut)
+    (isSurprising ? warn : log)(`exclude disk '${drive}' (${reason})`)
+  if (disks.length === 0) warn(`VM ${vmid} has no disk to back up; the backup holds its configuration only`)
+  const request: MomentOptions = { vmid, disks, options, fleecingStorage: how.fleecingStorage, signal }
+  const readable = async (moment: GuestMoment): Promise<ReadableGuest> => ({
+    neededBytes: await sizeOf(disks, deps),
+    async read(writer) {
+      await readDisks(writer, { ...moment, disks }, guest)
+      return { takenMs: moment.takenMs, facts: factsOf(guest, moment, leftOut) }
+    },
+    [Symbol.asyncDispose]: () => moment[Symbol.asyncDispose](),
+  })
+  const stopped = async () => readable(say(stoppedMoment(deps, request), guest, false))
+  if (!wasRunning) return stopped()
+  if (mode === 'stop') return whileDown(guest, stopped)
+  return readable(say(await runningMoment(deps, { ...request, holds: mode === 'suspend' }), guest, true))
+}
+
+async function sizeOf(disks: readonly GuestDisk[], { storage }: BackupDeps): Promise<number> {
+  const sizes = await Promise.all(disks.map(async ({ volid }) => (await storage.describe(volid)).sizeBytes))
+  return sizes.reduce((sum, size) => sum + size, 0)
+}
+
+function factsOf({ wasRunning, context }: GuestToBackUp, moment: GuestMoment, leftOut: readonly LeftOutDisk[]) {
+  const { deps, how } = context
+  return {
+    mode: how.mode,
+    wasRunning,
+    node: deps.settings.node,
+    freeze: { ...moment.freeze },
+    heldMs: moment.heldMs,
+    leftOut: leftOut.map(({ drive, reason }) => ({ drive, reason })),
+  }
+}
+
+function say(moment: GuestMoment, { context: { log, warn } }: GuestToBackUp, isRunning: boolean): GuestMoment {
+  const { freeze, heldMs } = moment
+  if (freeze.state === 'frozen') {
+    log(`${freeze.fileSystems} file systems were frozen for ${freeze.durationMs} ms`)
+  } else if (isRunning) {
+    // With an agent that ought to answer it is worth a warning; without one the owner knows.
+    const tell = freeze.reason === 'the guest agent is not enabled for this' ? log : warn
+    tell(`file systems were not frozen (${freeze.reason}): the backup is as after a power cut`)
+  }
+  if (heldMs > 0) log(`the processors were held for ${heldMs} ms, so that all disks are of one moment`)
+  return moment
+}
+
+async function readDisks(
+  writer: BackupWriter,
+  { disks, open: sourceOf }: Pick<GuestMoment, 'open'> & { readonly disks: readonly GuestDisk[] },
+  { context }: GuestToBackUp,
+): Promise<void> {
+  const { deps, how, log, progress, signal } = context
+  const rateBytesPerSecond = how.bwlimit ? how.bwlimit * 1024 : undefined
+  for (const [number, { drive }] of disks.entries()) {
+    await using source = await sourceOf(drive)
+    const startedMs = deps.clock.monotonic()
+    const disk = await writer.addDisk(drive, source, {
+      signal,
+      rateBytesPerSecond,
+      readsAhead: how.readsAhead,
+      onProgress: ({ doneBytes, sizeBytes }) => {
+        const fraction = (number + doneBytes / Math.max(1, sizeBytes)) / disks.length
+        progress(`read ${drive}`, fraction)
+      },
+    })
+    const tookSeconds = Math.max(0.001, (deps.clock.monotonic() - startedMs) / 1000)
+    const rate = (disk.dataBytes / MiB / tookSeconds).toFixed(0)
+    log(
+      `${drive}: ${humanSize(disk.sizeBytes)}, ${humanSize(disk.dataBytes)} of data, ` +
+        `${humanSize(disk.newStoredBytes)} stored anew, ${tookSeconds.toFixed(1)} s (${rate} MiB/s)`,
+    )
+  }
+}

@@ -1,0 +1,71 @@
+/** The files in a backup in the shape of Proxmox VE's file restore: one archive, with everything in it. */
+import { invalid } from '#base/fault.ts'
+import type { VolumeId } from '#base/ids.ts'
+import { boolean, integer, object, optional, type Static, string } from '#base/schema/schema.ts'
+import { dataBytesOf } from '#backup/manifest.ts'
+import type { EntryKind } from '#backup/tree/record.ts'
+import { textOf } from '#backup/tree/reader.ts'
+import { type BackupFile, filesAt, requireFiles } from './backup-files.ts'
+import type { BackupSources } from './backups.ts'
+
+/** What people who come from there find at the top. */
+const archive = 'root.pxar.didx'
+
+export const restoreItem = object({
+  filepath: string({ description: 'Path of the entry, in base64.' }),
+  leaf: boolean({ description: 'There is nothing below it.' }),
+  mtime: optional(integer({ description: 'When its content changed last.' })),
+  size: optional(integer({ description: 'Bytes.' })),
+  text: string({ description: 'Name.' }),
+  type: string({ description: 'One letter: d, f, l, h, p, s, c or b.' }),
+})
+
+const letters: Readonly<Record<EntryKind, string>> = {
+  file: 'f',
+  directory: 'd',
+  'symbolic link': 'l',
+  'hard link': 'h',
+  pipe: 'p',
+  socket: 's',
+  'character device': 'c',
+  'block device': 'b',
+}
+
+/** The path inside the container that a client means; nothing for the list of archives. @throws Fault `invalid` */
+export function pathMeant(filepath: string): string | undefined {
+  if (filepath === '/') return undefined
+  if (!/^[A-Za-z0-9+/_-]+={0,2}$/.test(filepath))
+    throw invalid({ filepath: 'invalid format - it is / or a path in base64' })
+  const path = Buffer.from(filepath, 'base64').toString('latin1')
+  if (path === '/') return undefined
+  const [, first = '', rest = ''] = /^\/?([^/]+)(\/.*)?$/s.exec(path) ?? []
+  if (first !== archive) throw invalid({ filepath: `the backup has no archive '${textOf(first)}': it has ${archive}` })
+  return rest === '' ? '/' : rest
+}
+
+/** @throws Fault `missing`, `invalid` */
+export async function listedAt(
+  sources: BackupSources,
+  volid: VolumeId,
+  filepath: string,
+): Promise<Static<typeof restoreItem>[]> {
+  const path = pathMeant(filepath)
+  if (path !== undefined) return (await filesAt(sources, volid, path)).map(itemOf)
+  const { manifest } = await sources.backup.describe(volid)
+  requireFiles(manifest, volid)
+  return [{ filepath: encoded(`/${archive}`), leaf: false, size: dataBytesOf(manifest), text: archive, type: 'd' }]
+}
+
+function itemOf({ path, name, entry }: BackupFile): Static<typeof restoreItem> {
+  const isFolder = entry.kind === 'directory'
+  return {
+    filepath: encoded(`/${archive}${path}`),
+    leaf: !isFolder,
+    mtime: Math.max(0, entry.modified.seconds),
+    ...(entry.kind === 'file' ? { size: entry.sizeBytes } : {}),
+    text: textOf(name),
+    type: letters[entry.kind],
+  }
+}
+
+const encoded = (path: string) => Buffer.from(path, 'latin1').toString('base64')
