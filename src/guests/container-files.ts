@@ -20,6 +20,7 @@ import {
   writeInside,
   type WrittenFile,
 } from '#host/inside/inside.ts'
+import { inNetns } from '#host/netns.ts'
 import { openWithin } from '#host/open-within.ts'
 import { printed } from '#host/printed.ts'
 import type { Options } from './config.ts'
@@ -84,11 +85,12 @@ export class ContainerFiles {
   async #attached(vmid: Vmid, command: readonly string[]) {
     const { lxc, documents } = this.#needs
     await documents.get(vmid, 'lxc')
-    const { options } = await lxc.requireRunning(vmid)
+    const { options, netns } = await lxc.requireRunning(vmid)
     if (await lxc.isFrozen(vmid)) {
       throw new Fault('conflict', `CT ${vmid} is suspended`, { remedy: `Let it go on: hako ct resume ${vmid}.` })
     }
-    return lxc.attachArgv(vmid, command, options)
+    // Its monitor listens at a socket whose name means nothing in other networks.
+    return inNetns(netns === '' ? undefined : netns, lxc.attachArgv(vmid, command, options))
   }
 
   async #at<T>(vmid: Vmid, path: string, act: (place: InsidePlace, path: string) => Promise<T>): Promise<T> {
