@@ -38,8 +38,9 @@ suite('trees of templates', () => {
     const log: Log = { ...silentLog, warn: (line, facts) => void warnings.push(`${line} ${JSON.stringify(facts)}`) }
     const directory = await place('kept')
     const trees = new KeptTrees({ host, clock: systemClock, random: systemRandom, log, directory })
-    const fill = async (archive: string) => {
+    const fill = async (archive: string, prepare?: (rootfs: string) => Promise<void>) => {
       const rootfs = await place('rootfs')
+      await prepare?.(rootfs)
       const result = await trees.fill({ archive, rootfs, idMap })
       return { rootfs, result }
     }
@@ -86,6 +87,22 @@ suite('trees of templates', () => {
     const { rootfs } = await fill(archive)
     assert.deepEqual(treeManifest(rootfs), treeManifest(whole))
     assert.match(warnings.join(), /could not be copied/)
+  })
+
+  test('have nothing of the file system they were unpacked in', async () => {
+    const archive = await archiveOf(everyKind())
+    const plain = await place('plain')
+    await unpackTemplate({ archive, rootfs: plain, idMap })
+    const { fill, stored, warnings } = await kept()
+    const mounted = async (rootfs: string) => {
+      await host.run(['mount', '-t', 'tmpfs', '-o', 'mode=0755', 'hako-test', rootfs])
+      await mkdir(join(rootfs, 'lost+found'))
+    }
+    for (let round = 0; round < 2; round += 1) await host.run(['umount', (await fill(archive, mounted)).rootfs])
+    assert.equal((await stored()).length, 1)
+    const { rootfs } = await fill(archive)
+    assert.deepEqual(treeManifest(rootfs), treeManifest(plain))
+    assert.deepEqual(warnings, [])
   })
 
   test('are few, and those that were used last', async () => {

@@ -5,8 +5,8 @@
  * thing in one of the two. Files with several names stay together. All are copied into one place: whoever of the two
  * leaves a shared folder last gives it its times and owner.
  */
-import { lstat, mkdir, readdir, rename } from 'node:fs/promises'
-import { join } from 'node:path'
+import { lstat, mkdir, readdir, rename, rmdir, stat } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { KiB } from '#base/bytes.ts'
 import { copyTree, packFolders, unpackFolders } from '#host/copy-tree.ts'
 import type { Host } from '#host/host.ts'
@@ -31,11 +31,13 @@ export interface Unit {
 
 /** Copies `tree` into `place`, an empty folder, as halves. */
 export async function keepHalves(host: Host, tree: string, place: string): Promise<void> {
-  const { folders, units } = partsOf(await weighed(tree, ''))
   const [first, second] = [join(place, halves[0]), join(place, halves[1])]
+  await copyTree(host, { source: tree, target: first })
+  // What an image of ext4 has of its own belongs to no tree.
+  if ((await stat(tree)).dev !== (await stat(dirname(tree))).dev) await rmdir(join(first, 'lost+found')).catch(() => {})
+  const { folders, units } = partsOf(await weighed(first, ''))
   const archive = join(place, `${shared}.tar`)
   await packFolders(host, { source: tree, folders, archive })
-  await copyTree(host, { source: tree, target: first })
   for (const target of [join(place, shared), second]) {
     await mkdir(target)
     await unpackFolders(host, { archive, target })
