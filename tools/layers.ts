@@ -9,6 +9,7 @@ const nouns = [
   'backup',
   'cluster',
   'consoles',
+  'datastore',
   'disks',
   'guests',
   'network',
@@ -33,6 +34,7 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
   network: floor1,
   guests: [...floor1, 'storage', 'network'],
   backup: floor1,
+  datastore: [...floor1, 'backup'],
   pools: floor1,
   observe: floor1,
   recovery: floor1,
@@ -42,7 +44,7 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
   rest: ['base'],
   api: [...floor1, ...nouns, 'rest', 'operations', 'views'],
   http: ['base', 'host', 'rest'],
-  cli: ['base', 'rest', 'http', 'api', 'lab', 'recovery', 'host'],
+  cli: ['base', 'rest', 'http', 'api', 'lab', 'recovery', 'host', 'datastore', 'backup'],
   lab: ['base', 'host', 'rest', 'network', 'store', 'guests', 'http', 'recovery'],
 }
 

@@ -7,6 +7,7 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { MiB } from '#base/bytes.ts'
 import type { Digest } from '#base/ids.ts'
 import { asDigest } from '#base/ids.ts'
+import { letGo } from '#base/let-go.ts'
 import { asFileFault } from '#host/files.ts'
 
 const bufferedBytes = 1 * MiB
@@ -19,15 +20,21 @@ export class AppendFile {
   #waitingBytes = 0
   #sizeBytes = 0
 
-  private constructor(path: string, handle: FileHandle) {
+  readonly #takesOver: boolean
+
+  private constructor(path: string, handle: FileHandle, takesOver: boolean) {
     this.path = path
     this.#handle = handle
+    this.#takesOver = takesOver
   }
 
-  /** @throws Fault when the file exists or cannot be made */
-  static async create(path: string): Promise<AppendFile> {
+  /**
+   * @param options.takesOver what is appended is nobody's afterwards: its memory is given back when it is written
+   * @throws Fault when the file exists or cannot be made
+   */
+  static async create(path: string, options: { readonly takesOver?: boolean } = {}): Promise<AppendFile> {
     try {
-      return new AppendFile(path, await open(path, 'wx', 0o600))
+      return new AppendFile(path, await open(path, 'wx', 0o600), options.takesOver === true)
     } catch (cause) {
       throw asFileFault(cause, path)
     }
@@ -68,11 +75,16 @@ export class AppendFile {
   }
 
   async #flush(): Promise<void> {
-    const bytes = Buffer.concat(this.#waiting)
+    const pieces = this.#waiting
+    const bytes = this.#waitingBytes
     this.#waiting = []
     this.#waitingBytes = 0
+    if (bytes === 0) return
     try {
-      await this.#handle.writeFile(bytes)
+      const { bytesWritten } = await this.#handle.writev(pieces)
+      // Cut short, by a signal or where the file system is nearly full.
+      if (bytesWritten < bytes) await this.#handle.writeFile(Buffer.concat(pieces).subarray(bytesWritten))
+      if (this.#takesOver) for (const piece of pieces) letGo(piece)
     } catch (cause) {
       throw asFileFault(cause, this.path)
     }

@@ -10,9 +10,13 @@ export interface FilledRegion {
   readonly bytes: Buffer
 }
 
-export async function* readSource(source: BlockSource, ahead: number = readsAhead): AsyncGenerator<FilledRegion> {
+export async function* readSource(
+  source: BlockSource,
+  ahead: number = readsAhead,
+  cutBytes?: number,
+): AsyncGenerator<FilledRegion> {
   const free = Array.from({ length: ahead + 1 }, () => Buffer.allocUnsafe(readBytes))
-  const regions = dataRegions(source.extents(), source.sizeBytes)
+  const regions = dataRegions(source.extents(), source.sizeBytes, cutBytes)
   const filled = window(regions, ahead, async ({ offset, length }) => {
     const buffer = free.pop()
     if (!buffer) throw new Error('more reads are on the way than there are buffers')

@@ -14,8 +14,12 @@ export interface Region {
   readonly length: number
 }
 
-/** @throws Fault `failed` when the extents overlap, go back or leave the disk. */
-export async function* dataRegions(extents: AsyncIterable<Extent>, sizeBytes: number): AsyncGenerator<Region> {
+/** @param cutBytes size of a chunk. @throws Fault `failed` when the extents overlap, go back or leave the disk. */
+export async function* dataRegions(
+  extents: AsyncIterable<Extent>,
+  sizeBytes: number,
+  cutBytes: number = chunkBytes,
+): AsyncGenerator<Region> {
   let end = 0 // of what the source has described
   let open: { from: number; to: number } | undefined
   for await (const { offset, length, isZero } of extents) {
@@ -24,8 +28,8 @@ export async function* dataRegions(extents: AsyncIterable<Extent>, sizeBytes: nu
     }
     end = offset + length
     if (isZero) continue
-    const from = floorToChunk(offset)
-    const to = Math.min(sizeBytes, floorToChunk(end + chunkBytes - 1))
+    const from = floorTo(cutBytes, offset)
+    const to = Math.min(sizeBytes, floorTo(cutBytes, end + cutBytes - 1))
     if (open && from <= open.to) open.to = to
     else {
       if (open) yield* cut(open.from, open.to)
@@ -45,6 +49,6 @@ function* cut(from: number, to: number): Generator<Region> {
   for (let offset = from; offset < to; offset += readBytes) yield { offset, length: Math.min(readBytes, to - offset) }
 }
 
-function floorToChunk(offset: number): number {
-  return offset - (offset % chunkBytes)
+function floorTo(cutBytes: number, offset: number): number {
+  return offset - (offset % cutBytes)
 }

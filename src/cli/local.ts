@@ -6,14 +6,23 @@ import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Fault } from '#base/fault.ts'
 import type { EvidenceManifest } from '#recovery/evidence.ts'
+import { datastoreCommands } from './datastore/commands.ts'
 import { exitCodes } from './exit.ts'
 import type { Terminal } from './terminal.ts'
 import { type Language, say } from './text.ts'
+
+export interface LocalOption {
+  readonly en: string
+  readonly ja: string
+  /** Takes no value. */
+  readonly isFlag?: boolean
+}
 
 export interface LocalCommand {
   readonly words: readonly string[]
   readonly usage: string
   readonly description: { readonly en: string; readonly ja: string }
+  readonly options?: Readonly<Record<string, LocalOption>>
   readonly examples: readonly string[]
   /** @returns the exit code */
   readonly run: (args: readonly string[], terminal: Terminal) => Promise<number>
@@ -87,6 +96,7 @@ export const localCommands: readonly LocalCommand[] = [
       return exitCodes.ok
     },
   },
+  ...datastoreCommands,
   {
     words: ['completion'],
     usage: 'completion bash|zsh',

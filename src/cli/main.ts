@@ -242,9 +242,17 @@ async function showCommandHelp(command: Command, terminal: Terminal): Promise<nu
 
 function showLocalHelp(local: (typeof localCommands)[number], terminal: Terminal): number {
   const { language } = terminal
-  terminal.out(
-    `${local.description[language]}\n\n${say(language, 'usage')}: hako ${local.usage}\n\n${say(language, 'examples')}:\n${local.examples.map((example) => `  hako ${example}`).join('\n')}`,
-  )
+  const options = Object.entries(local.options ?? {}).map(([name, option]) => {
+    const shown = `--${name}${option.isFlag ? '' : ` <${name.split('-').at(-1)}>`}`
+    return `  ${shown.padEnd(30)}  ${option[language]}`
+  })
+  const paragraphs = [
+    local.description[language],
+    `${say(language, 'usage')}: hako ${local.usage}`,
+    ...(options.length > 0 ? [`${say(language, 'options')}:\n${options.join('\n')}`] : []),
+    `${say(language, 'examples')}:\n${local.examples.map((example) => `  hako ${example}`).join('\n')}`,
+  ]
+  terminal.out(paragraphs.join('\n\n'))
   return exitCodes.ok
 }
 

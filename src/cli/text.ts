@@ -34,6 +34,21 @@ const sentences = {
     en: 'Run it as root (sudo hako …), or let root add the user: hako user create {0}@pam.',
     ja: 'root で実行する (sudo hako …) か、root に登録してもらってください: hako user create {0}@pam',
   },
+  askPassphrase: { en: 'Passphrase of the datastore:', ja: 'データストアのパスフレーズ:' },
+  askAgain: { en: 'Once more:', ja: 'もう一度:' },
+  askRecoveryKey: {
+    en: 'Type the recovery key, to show that you have it:',
+    ja: '確認のため回復キーを入力してください:',
+  },
+  recoveryKeyIs: {
+    en: 'This is the recovery key of {0}. Print it and keep it apart from this machine: it is not shown again, and without it a lost passphrase loses every backup. Then: hako datastore key confirm {0}',
+    ja: '{0} の回復キーです。印刷してこのマシンとは別の場所に保管してください。二度と表示されません。パスフレーズを失うと、これなしでは全バックアップを失います。保管したら: hako datastore key confirm {0}',
+  },
+  recoveryKeyConfirmed: {
+    en: 'The recovery key is confirmed: the datastore takes backups.',
+    ja: '回復キーを確認しました。バックアップを受け付けます。',
+  },
+  collecting: { en: 'collecting garbage: {0}', ja: '不要領域の回収: {0}' },
   left: { en: '{0} left', ja: '残り {0}' },
   pending: {
     en: 'The running guest does not have these yet: {0}. They hold from its next start.',

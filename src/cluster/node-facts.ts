@@ -52,6 +52,17 @@ export interface DiskUse {
   readonly availableBytes: number
 }
 
+export interface NodeMeasures {
+  readonly usage: Usage
+  /** Processes that ran or waited, over 1, 5 and 15 minutes. */
+  readonly load: readonly [number, number, number]
+  readonly memory: MemoryUse
+  /** The root file system. */
+  readonly disk: DiskUse
+  readonly processor: ProcessorFacts
+  readonly uptimeSeconds: number
+}
+
 export interface KernelFacts {
   readonly sysname: string
   readonly release: string
@@ -105,6 +116,19 @@ export class NodeFacts {
     const { blocks, bfree, bavail, bsize } = statfsSync('/')
     const [totalBytes, freeBytes] = [blocks * bsize, bfree * bsize]
     return { totalBytes, usedBytes: totalBytes - freeBytes, freeBytes, availableBytes: bavail * bsize }
+  }
+
+  /** How busy and how full it is, all at once. */
+  async measures(): Promise<NodeMeasures> {
+    const [usage, load, memory, disk, processor, uptimeSeconds] = await Promise.all([
+      this.usage(),
+      this.load(),
+      this.memory(),
+      this.rootDisk(),
+      this.processor(),
+      this.uptime(),
+    ])
+    return { usage, load, memory, disk, processor, uptimeSeconds }
   }
 
   kernel(): KernelFacts {

@@ -52,14 +52,7 @@ export class Observer {
   }
 
   async #ofNode(): Promise<Measurement> {
-    const { node } = this.#deps
-    const [usage, [load], memory, disk, processor] = await Promise.all([
-      node.usage(),
-      node.load(),
-      node.memory(),
-      node.rootDisk(),
-      node.processor(),
-    ])
+    const { usage, load, memory, disk, processor } = await this.#deps.node.measures()
     const [moved, cpu, io, waiting] = await Promise.all([
       networkBytes(),
       pressureOf('cpu'),
@@ -69,7 +62,7 @@ export class Observer {
     return {
       cpu: usage.busy,
       iowait: usage.wait,
-      loadavg: load,
+      loadavg: load[0],
       maxcpu: processor.threads,
       memtotal: memory.totalBytes,
       memused: memory.usedBytes,

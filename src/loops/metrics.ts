@@ -72,20 +72,14 @@ async function samplesOf(deps: MetricDeps): Promise<Sample[]> {
 }
 
 async function nodeSample({ settings, node }: MetricDeps): Promise<Sample> {
-  const [usage, [avg1, avg5, avg15], memory, disk, processor, uptime, nics] = await Promise.all([
-    node.usage(),
-    node.load(),
-    node.memory(),
-    node.rootDisk(),
-    node.processor(),
-    node.uptime(),
-    cardBytes(),
-  ])
+  const [measures, nics] = await Promise.all([node.measures(), cardBytes()])
+  const { usage, load, memory, disk, processor, uptimeSeconds } = measures
+  const [avg1, avg5, avg15] = load
   return {
     kind: 'nodes',
     node: settings.node,
     id: settings.node,
-    values: { uptime },
+    values: { uptime: uptimeSeconds },
     groups: {
       cpustat: { cpu: usage.busy, wait: usage.wait, cpus: processor.threads, avg1, avg5, avg15 },
       memory: {

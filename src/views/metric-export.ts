@@ -24,7 +24,7 @@ export interface Metric {
 export interface ExportDeps {
   readonly settings: { readonly node: string }
   readonly clock: Clock
-  readonly node: Pick<NodeFacts, 'usage' | 'load' | 'memory' | 'rootDisk' | 'processor' | 'uptime'>
+  readonly node: Pick<NodeFacts, 'measures'>
   readonly guests: Pick<GuestService, 'list'>
   readonly storage: Pick<StorageService, 'list' | 'status'>
   readonly history: Pick<History, 'rows'>
@@ -116,17 +116,11 @@ function metricsOf(id: string, type: Metric['type'], timestamp: number, values: 
 }
 
 async function ofNode({ settings, node }: ExportDeps): Promise<Subject> {
-  const [usage, [avg1, avg5, avg15], memory, disk, processor, uptime, moved] = await Promise.all([
-    node.usage(),
-    node.load(),
-    node.memory(),
-    node.rootDisk(),
-    node.processor(),
-    node.uptime(),
-    networkBytes(),
-  ])
+  const [measures, moved] = await Promise.all([node.measures(), networkBytes()])
+  const { usage, load, memory, disk, processor, uptimeSeconds } = measures
+  const [avg1, avg5, avg15] = load
   const gauges = {
-    uptime,
+    uptime: uptimeSeconds,
     cpu_current: usage.busy,
     cpu_iowait: usage.wait,
     cpu_max: processor.threads,

@@ -26,12 +26,7 @@ export const nodeItem = object({
 export async function nodeList(facts: NodeFacts, node: string, may: May): Promise<Static<typeof nodeItem>[]> {
   const known = { node, type: 'node', id: `node/${node}`, status: 'online', level: '' } as const
   if (!(await may(`/nodes/${node}`, 'Sys.Audit'))) return [known]
-  const [usage, memory, disk, processor] = await Promise.all([
-    facts.usage(),
-    facts.memory(),
-    facts.rootDisk(),
-    facts.processor(),
-  ])
+  const { usage, memory, disk, processor, uptimeSeconds } = await facts.measures()
   return [
     {
       ...known,
@@ -41,7 +36,7 @@ export async function nodeList(facts: NodeFacts, node: string, may: May): Promis
       maxmem: memory.totalBytes,
       disk: disk.usedBytes,
       maxdisk: disk.totalBytes,
-      uptime: await facts.uptime(),
+      uptime: uptimeSeconds,
     },
   ]
 }
@@ -81,13 +76,13 @@ export const nodeStatus = object({
 })
 
 export async function statusOfNode(facts: NodeFacts): Promise<Static<typeof nodeStatus>> {
-  const [usage, load, memory, disk] = await Promise.all([facts.usage(), facts.load(), facts.memory(), facts.rootDisk()])
-  const [processor, merged, boot] = await Promise.all([facts.processor(), facts.mergedBytes(), facts.boot()])
+  const [measures, merged, boot] = await Promise.all([facts.measures(), facts.mergedBytes(), facts.boot()])
+  const { usage, load, memory, disk, processor, uptimeSeconds } = measures
   const kernel = facts.kernel()
   const { model, sockets, cores, threads, mhz, flags, hasVirtualization } = processor
   const { totalBytes, usedBytes, freeBytes, availableBytes, swapTotalBytes, swapFreeBytes } = memory
   return {
-    uptime: await facts.uptime(),
+    uptime: uptimeSeconds,
     cpu: usage.busy,
     wait: usage.wait,
     idle: Math.max(0, 1 - usage.busy - usage.wait),

@@ -1,5 +1,5 @@
 /** Schemas the access endpoints share. */
-import { boolean, integer, object, optional, string } from '#base/schema/schema.ts'
+import { boolean, integer, object, optional, record, string } from '#base/schema/schema.ts'
 import { userId } from '#base/schema/standard.ts'
 
 export const comment = optional(string({ description: 'Note for people.', maxLength: 2048 }))
@@ -52,3 +52,13 @@ export const tokenFacts = {
 }
 export const tokenInfo = object(tokenFacts)
 export const user = userId
+
+/** What whoever logs in gets; with `NeedTFA` it is half of a log-in. */
+export const loggedIn = object({
+  username: string(),
+  ticket: optional(string()),
+  CSRFPreventionToken: optional(string()),
+  cap: optional(record()),
+  clustername: optional(string()),
+  NeedTFA: optional(integer()),
+})

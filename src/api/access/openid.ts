@@ -1,7 +1,8 @@
 /** `/access/openid`: logging in through an OpenID provider. */
-import { array, integer, object, optional, record, string } from '#base/schema/schema.ts'
+import { array, object, string } from '#base/schema/schema.ts'
 import { anyone, world } from '#rest/endpoint.ts'
 import { endpoint } from '../call.ts'
+import { loggedIn } from './fields.ts'
 
 const redirectUrl = string({
   description: 'Address of the client the provider sends its user back to: https, or http to localhost.',
@@ -49,14 +50,7 @@ export const openidEndpoints = [
       'redirect-url': redirectUrl,
     },
     permission: world,
-    returns: object({
-      username: string(),
-      ticket: optional(string()),
-      CSRFPreventionToken: optional(string()),
-      cap: optional(record()),
-      clustername: optional(string()),
-      NeedTFA: optional(integer()),
-    }),
+    returns: loggedIn,
     cli: { command: ['realm', 'login'], positional: ['redirect-url', 'state'] },
     handle: ({ state, code, 'redirect-url': back }, { services, remoteAddress }) =>
       services.access.openIdLogin({ state, code, redirectUrl: back, address: remoteAddress }),

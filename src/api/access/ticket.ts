@@ -1,8 +1,9 @@
 /** `/access/ticket`: logging in. */
 import { world } from '#rest/endpoint.ts'
 import { splitList } from '#base/schema/formats.ts'
-import { boolean, integer, nothing, object, optional, record, string } from '#base/schema/schema.ts'
+import { boolean, integer, nothing, optional, string } from '#base/schema/schema.ts'
 import { endpoint } from '../call.ts'
+import { loggedIn } from './fields.ts'
 
 export const ticketEndpoints = [
   endpoint({
@@ -47,14 +48,7 @@ export const ticketEndpoints = [
     },
     permission: world,
     refusesTokens: true,
-    returns: object({
-      username: string(),
-      ticket: optional(string()),
-      CSRFPreventionToken: optional(string()),
-      cap: optional(record()),
-      clustername: optional(string()),
-      NeedTFA: optional(integer()),
-    }),
+    returns: loggedIn,
     handle: (
       { username, password, realm, path, privs, otp, 'tfa-challenge': tfaChallenge },
       { services, remoteAddress, signal },

@@ -9,7 +9,6 @@ import { asFileFault } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
 import { mapImage } from '#host/qemu-img.ts'
 import type { BlockSource, Extent } from '../block-source.ts'
-import { readAt } from '../pack.ts'
 
 /**
  * @param host runs `qemu-img`; without it the whole file counts as data
@@ -28,8 +27,11 @@ export async function fileSource(path: string, host?: Host): Promise<BlockSource
       else yield* clip(await mapImage(host, path, 'raw', { offset: 0, length: sizeBytes }), sizeBytes)
     },
     async read(offset, into) {
-      const bytes = await readAt(handle, offset, into.length)
-      into.set(bytes)
+      for (let done = 0; done < into.length;) {
+        const { bytesRead } = await handle.read(into, done, into.length - done, offset + done)
+        if (bytesRead === 0) throw new Error(`'${path}' ends ${into.length - done} bytes early`)
+        done += bytesRead
+      }
     },
     [Symbol.asyncDispose]: () => handle.close(),
   }

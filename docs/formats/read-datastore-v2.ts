@@ -1,0 +1,288 @@
+#!/usr/bin/env node
+/**
+ * Reads a datastore of version 2 with nothing but Node: for the day on which there is no Hakobune to do it.
+ *
+ *     node read-datastore-v2.ts <dir> list
+ *     node read-datastore-v2.ts <dir> show <backup>                     (host/web/2026-01-01T00:00:00Z)
+ *     node read-datastore-v2.ts <dir> restore <backup> <disk or file> <new file>
+ *
+ * The first line of standard input is the passphrase, or the recovery key as it was printed. The format is described in
+ * datastore-v2.md beside this file; this is that page as a program, and shares no code with the product.
+ */
+import {
+  argon2Sync,
+  createDecipheriv,
+  createHash,
+  createHmac,
+  createPrivateKey,
+  createPublicKey,
+  diffieHellman,
+  hkdfSync,
+  verify,
+} from 'node:crypto'
+import { closeSync, openSync, readdirSync, readFileSync, readSync, statSync, ftruncateSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import { zstdDecompressSync } from 'node:zlib'
+
+// Sealed and signed by the product, and looked at by nobody else: this is no place for schemas.
+// oxlint-disable-next-line typescript/no-explicit-any
+type Json = any
+
+const [dir = '', verb = '', backup = '', part = '', target = ''] = process.argv.slice(2)
+const base64 = (text: string) => Buffer.from(text, 'base64')
+const fail = (text: string): never => {
+  console.error(text)
+  process.exit(1)
+}
+
+/** `{"sha256":…,"value":…}` on one line. */
+function sealedJson(path: string): Json {
+  const text = readFileSync(path, 'utf8')
+  const { sha256, value } = JSON.parse(text)
+  if (createHash('sha256').update(JSON.stringify(value)).digest('hex') !== sha256) fail(`${path} is damaged`)
+  return value
+}
+
+function gcm(key: Uint8Array, nonce: Uint8Array, about: Uint8Array, sealed: Buffer): Buffer | undefined {
+  const opening = createDecipheriv('aes-256-gcm', key, nonce)
+  opening.setAAD(about)
+  opening.setAuthTag(sealed.subarray(-16))
+  const text = opening.update(sealed.subarray(0, -16))
+  try {
+    opening.final()
+    return text
+  } catch {
+    return undefined
+  }
+}
+
+const hkdf = (key: Uint8Array, salt: Uint8Array, info: string) => Buffer.from(hkdfSync('sha256', key, salt, info, 32))
+const privateX25519 = (key: Buffer) =>
+  createPrivateKey({
+    key: Buffer.concat([Buffer.from('302e020100300506032b656e04220420', 'hex'), key]),
+    format: 'der',
+    type: 'pkcs8',
+  })
+const publicX25519 = (key: Buffer) =>
+  createPublicKey({
+    key: Buffer.concat([Buffer.from('302a300506032b656e032100', 'hex'), key]),
+    format: 'der',
+    type: 'spki',
+  })
+
+/** Base32 of the key and three bytes of its SHA-256; what is between the letters does not count. */
+function recoveryKey(text: string): Buffer | undefined {
+  const letters = text.toUpperCase().replace(/[^A-Z2-7]/g, '')
+  if (letters.length !== 56) return undefined
+  const bits = letters
+    .split('')
+    .map((letter) => 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'.indexOf(letter).toString(2).padStart(5, '0'))
+    .join('')
+  const bytes = Buffer.from((bits.match(/.{8}/g) ?? []).map((byte) => parseInt(byte, 2)))
+  const check = createHash('sha256').update(bytes.subarray(0, 32)).digest().subarray(0, 3)
+  return check.equals(bytes.subarray(32, 35)) ? bytes.subarray(0, 32) : undefined
+}
+
+function keyring(secret: string): Json {
+  const newest = readdirSync(join(dir, 'keys'))
+    .filter((name) => /^\d{8}$/.test(name))
+    .sort()
+    .at(-1)
+  const { datastore, ring, slots } = sealedJson(join(dir, 'keys', newest ?? fail('there are no keys')))
+  for (const { id, kind, kdf, public: publicKey, wrapped } of slots) {
+    const own =
+      kind === 'recovery'
+        ? recoveryKey(secret)
+        : kind === 'passphrase'
+          ? argon2Sync('argon2id', {
+              message: secret.normalize('NFC'),
+              nonce: base64(kdf.salt),
+              memory: kdf.memoryKiB,
+              passes: kdf.passes,
+              parallelism: kdf.lanes,
+              tagLength: 32,
+            })
+          : undefined
+    if (!own) continue
+    const [ephemeral, sealed] = [base64(wrapped).subarray(0, 32), base64(wrapped).subarray(32)]
+    const shared = diffieHellman({ privateKey: privateX25519(Buffer.from(own)), publicKey: publicX25519(ephemeral) })
+    const key = hkdf(shared, Buffer.concat([ephemeral, base64(publicKey)]), `hakobune slot ${id}`)
+    const root = gcm(key, Buffer.alloc(12), Buffer.from(id), sealed)
+    const text =
+      root &&
+      gcm(root, base64(ring).subarray(0, 12), Buffer.from(`hakobune keyring ${datastore}`), base64(ring).subarray(12))
+    if (text) return JSON.parse(text.toString('utf8'))
+  }
+  return fail('neither passphrase nor recovery key of this datastore')
+}
+
+interface Place {
+  readonly path: string
+  readonly key: Buffer
+  readonly number: number
+  readonly id: Buffer
+  readonly offset: number
+  readonly length: number
+  readonly plain: number
+  readonly flags: number
+}
+
+function bytesAt(path: string, offset: number, length: number): Buffer {
+  const file = openSync(path, 'r')
+  const bytes = Buffer.alloc(length)
+  if (readSync(file, bytes, 0, length, offset) !== length) fail(`${path} is cut off`)
+  closeSync(file)
+  return bytes
+}
+
+const nonceOf = (number: bigint) => {
+  const nonce = Buffer.alloc(12)
+  nonce.writeBigUInt64LE(number)
+  return nonce
+}
+
+/** Where every chunk is, from the tables of the packs; segments only say the same faster. */
+function chunksOfPacks(packKeys: Buffer[]): Map<string, Place> {
+  const places = new Map<string, Place>()
+  for (const entry of readdirSync(join(dir, 'packs'), { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile()) continue
+    const path = join(entry.parentPath, entry.name)
+    const { size } = statSync(path)
+    const [header, footer] = [bytesAt(path, 0, 48), bytesAt(path, size - 24, 24)]
+    const epoch = packKeys[header.readUInt32LE(8)]
+    const tableAt = Number(footer.readBigUInt64LE(0))
+    const key = epoch && hkdf(epoch, header.subarray(16), 'hakobune pack')
+    const table =
+      key && gcm(key, nonceOf(2n ** 64n - 1n), Buffer.from('HAKOPAK2'), bytesAt(path, tableAt, size - 24 - tableAt))
+    if (!table) {
+      console.error(`pack ${entry.name} cannot be read and is left out`)
+      continue
+    }
+    for (let at = 0, number = 0; at < table.length; at += 48, number += 1) {
+      const [offset, length, plain, flags] = [32, 36, 40, 44].map((column) => table.readUInt32LE(at + column)) as [
+        number,
+        number,
+        number,
+        number,
+      ]
+      places.set(table.toString('hex', at, at + 16), {
+        path,
+        key,
+        number,
+        id: table.subarray(at, at + 32),
+        offset,
+        length,
+        plain,
+        flags,
+      })
+    }
+  }
+  return places
+}
+
+/** @param id 16 bytes or more, in hexadecimal */
+function chunk(places: Map<string, Place>, id: string): { content: Buffer; flags: number } {
+  const place = places.get(id.slice(0, 32)) ?? fail(`chunk ${id} is in no pack`)
+  const flags = Buffer.alloc(4)
+  flags.writeUInt32LE(place.flags)
+  const stored =
+    gcm(
+      place.key,
+      nonceOf(BigInt(place.number)),
+      Buffer.concat([place.id, flags]),
+      bytesAt(place.path, place.offset, place.length),
+    ) ?? fail(`chunk ${id} in ${place.path} is damaged`)
+  const content =
+    (place.flags & 15) === 1 ? zstdDecompressSync(stored, { maxOutputLength: Math.max(1, place.plain) }) : stored
+  return { content, flags: place.flags }
+}
+
+/** The ids of a piece: the list itself, or what differs from another. */
+function piece(places: Map<string, Place>, id: string): Buffer {
+  const { content, flags } = chunk(places, id)
+  if ((flags & 256) === 0) return content
+  const ids = Buffer.from(piece(places, content.toString('hex', 0, 16)))
+  for (let at = 20; at < content.length; at += 18) content.copy(ids, content.readUInt16LE(at) * 16, at + 2, at + 18)
+  return ids
+}
+
+const isZero = (id: string) => /^0*$/.test(id)
+
+function restoreDisk(places: Map<string, Place>, chunkId: Buffer, chunkBytes: number, disk: Json): void {
+  const root = Buffer.concat(disk.root.map((id: string) => chunk(places, id).content))
+  const size = Buffer.alloc(8)
+  size.writeBigUInt64LE(BigInt(disk.sizeBytes))
+  if (createHmac('sha256', chunkId).update(size).update(root).digest('hex') !== disk.digest)
+    fail('the map of the disk is damaged')
+  const file = openSync(target, 'wx', 0o600)
+  ftruncateSync(file, disk.sizeBytes)
+  for (let at = 0; at < root.length; at += 16) {
+    const pieceId = root.toString('hex', at, at + 16)
+    if (isZero(pieceId)) continue
+    const ids = piece(places, pieceId)
+    const made = createHmac('sha256', chunkId)
+      .update(Buffer.from([1]))
+      .update(ids)
+      .digest('hex')
+    if (!made.startsWith(pieceId)) fail(`piece ${at / 16} of the map is damaged`)
+    for (let position = 0; position < ids.length / 16; position += 1) {
+      const id = ids.toString('hex', position * 16, position * 16 + 16)
+      if (isZero(id)) continue
+      const { content } = chunk(places, id)
+      if (
+        !createHmac('sha256', chunkId)
+          .update(Buffer.from([0]))
+          .update(content)
+          .digest('hex')
+          .startsWith(id)
+      )
+        fail(`chunk ${id} is damaged`)
+      writeSync(file, content, 0, content.length, ((at / 16) * 4096 + position) * chunkBytes)
+    }
+  }
+  closeSync(file)
+}
+
+function manifestPath(): string {
+  const parts = backup.split('/')
+  return join(dir, 'backups', ...(parts.length === 3 ? ['_', ...parts] : parts))
+}
+
+const format = sealedJson(join(dir, 'format'))
+if (format.version !== 2) fail(`version ${format.version} is not read by this`)
+if (verb === 'list') {
+  for (const entry of readdirSync(join(dir, 'backups'), { recursive: true, withFileTypes: true })) {
+    const path = join(entry.parentPath, entry.name)
+    if (entry.isFile()) console.log(path.slice(join(dir, 'backups').length + 1).replace(/^_\//, ''))
+  }
+} else if (verb === 'show' || verb === 'restore') {
+  const secret = readFileSync(0, 'utf8').split(/\r?\n/, 1)[0] ?? ''
+  const { chunkId, packs } = keyring(secret)
+  const { signature, ...signed } = sealedJson(manifestPath())
+  const signer = createPublicKey({
+    key: Buffer.concat([Buffer.from('302a300506032b6570032100', 'hex'), base64(format.signer)]),
+    format: 'der',
+    type: 'spki',
+  })
+  if (!verify(null, Buffer.from(JSON.stringify(signed)), signer, base64(signature)))
+    fail('the manifest is not signed by this datastore')
+  const { namespace, type, id, time, body } = signed
+  const about = `${namespace === '' ? '_' : namespace}/${type}/${id}/${new Date(time * 1000).toISOString().slice(0, 19)}Z`
+  const manifestKey = hkdf(base64(chunkId), Buffer.alloc(0), 'hakobune manifest')
+  const text =
+    gcm(manifestKey, base64(body).subarray(0, 12), Buffer.from(about), base64(body).subarray(12)) ??
+    fail('the manifest is damaged')
+  const { disks, files, facts } = JSON.parse(zstdDecompressSync(text).toString('utf8'))
+  if (verb === 'show') console.log(JSON.stringify({ disks, files, facts }, null, 2))
+  else {
+    const places = chunksOfPacks(packs.map(base64))
+    const disk = disks.find(({ name }: Json) => name === part)
+    const file = files.find(({ name }: Json) => name === part)
+    if (disk) restoreDisk(places, base64(chunkId), format.chunkBytes, disk)
+    else if (file) {
+      const out = openSync(target, 'wx', 0o600)
+      for (const one of file.chunks) writeSync(out, chunk(places, one).content)
+      closeSync(out)
+    } else fail(`the backup has no part called ${part}`)
+  }
+} else fail('usage: read-datastore-v2.ts <dir> list | show <backup> | restore <backup> <part> <new file>')

@@ -1,0 +1,289 @@
+/** What `hako datastore` does with backups, once the command line is read. */
+import { open as openFile, rm, stat } from 'node:fs/promises'
+import { basename, resolve } from 'node:path'
+import { humanSize } from '#base/bytes.ts'
+import { seconds } from '#base/clock.ts'
+import { Fault, missing } from '#base/fault.ts'
+import { keepOptions, kept, readRetention } from '#base/retention.ts'
+import { isSameGuest, parsePoint, printPoint, type RestorePoint } from '#datastore/point.ts'
+import type { Datastore, ListedPoint } from '#datastore/datastore.ts'
+import { collectGarbage } from '#datastore/garbage.ts'
+import { repairIndex } from '#datastore/repair.ts'
+import { restoreDisk } from '#datastore/restore.ts'
+import { syncDatastore } from '#datastore/sync.ts'
+import { verifyBackup, verifyPacks } from '#datastore/verify.ts'
+import { asFileFault, codeOf } from '#host/files.ts'
+import type { Parsed } from '../arguments.ts'
+import type { Terminal } from '../terminal.ts'
+import { say } from '../text.ts'
+import { deps, placeAt, withDatastore, withKeys } from './opening.ts'
+import { type ImageFormat, sourceAt } from './source.ts'
+
+const textOf = (value: string | string[] | undefined) => (typeof value === 'string' ? value : undefined)
+
+export interface BackupResult {
+  readonly backup: string
+  readonly size: number
+  readonly data: number
+  readonly 'new-data': number
+  readonly seconds: number
+}
+
+/** Backs up an image as disk `drive0`, or more of them as `drive1` and so on. */
+export async function backUp(
+  directory: string,
+  paths: readonly string[],
+  parsed: Parsed,
+  terminal: Terminal,
+): Promise<BackupResult> {
+  const { params } = parsed
+  const [first = ''] = paths
+  const id =
+    textOf(params.id) ??
+    basename(first)
+      .replace(/\.(raw|img|qcow2)$/, '')
+      .replace(/[^A-Za-z0-9._-]/g, '-')
+  const type = typeOf(textOf(params.type) ?? 'host')
+  const startedMs = deps.clock.monotonic()
+  return withKeys(directory, parsed, terminal, async (open) => {
+    const point = { namespace: textOf(params.namespace) ?? '', type, id, time: seconds(deps.clock) }
+    while ((await open.datastore.points()).some((one) => printPoint(one) === printPoint(point))) point.time += 1
+    await using writer = await open.begin(point, { level: levelOf(params) })
+    for (const [number, path] of paths.entries()) {
+      await using source = await sourceAt(path, formatOf(params))
+      await writer.addDisk(`drive${number}`, source, {
+        signal: terminal.signal,
+        rateBytesPerSecond: rateOf(params),
+        onProgress: ({ doneBytes, sizeBytes }) => showProgress(terminal, basename(path), doneBytes, sizeBytes),
+      })
+    }
+    const body = await writer.commit({ facts: { paths: paths.map((path) => resolve(path)) } })
+    const sum = (of: (disk: (typeof body.disks)[number]) => number) =>
+      body.disks.reduce((total, one) => total + of(one), 0)
+    return {
+      backup: printPoint(point),
+      size: sum(({ sizeBytes }) => sizeBytes),
+      data: sum(({ dataBytes }) => dataBytes),
+      'new-data': sum(({ newStoredBytes }) => newStoredBytes),
+      seconds: Math.round((deps.clock.monotonic() - startedMs) / 100) / 10,
+    }
+  })
+}
+
+function typeOf(text: string): RestorePoint['type'] {
+  if (text === 'vm' || text === 'ct' || text === 'host') return text
+  throw new Fault('invalid', `'${text}' is no type of backup`, { remedy: 'It is one of: vm, ct, host.' })
+}
+
+function formatOf(params: Parsed['params']): ImageFormat | undefined {
+  const format = textOf(params.format)
+  if (format === undefined || format === 'raw' || format === 'qcow2') return format
+  throw new Fault('invalid', `'${format}' is no format of images that can be read`, { remedy: 'It is raw or qcow2.' })
+}
+
+function levelOf(params: Parsed['params']): number {
+  const level = Number(textOf(params.level) ?? 1)
+  if (Number.isInteger(level) && level >= 1 && level <= 19) return level
+  throw new Fault('invalid', `level: '${String(params.level)}' is no level of compression`, {
+    remedy: 'It is 1 to 19.',
+  })
+}
+
+/** KiB per second, as `bwlimit` everywhere. */
+function rateOf(params: Parsed['params']): number | undefined {
+  const text = textOf(params.bwlimit)
+  if (text === undefined) return undefined
+  const limit = Number(text)
+  if (Number.isInteger(limit) && limit >= 0) return limit === 0 ? undefined : limit * 1024
+  throw new Fault('invalid', `bwlimit: '${text}' is no number of KiB per second`)
+}
+
+function showProgress(terminal: Terminal, what: string, done: number, all: number): void {
+  terminal.show(
+    `${what}: ${humanSize(done)} / ${humanSize(all)} (${Math.floor((done / Math.max(1, all)) * 100)} %)`,
+    true,
+  )
+}
+
+export async function listRows(directory: string) {
+  return withDatastore(directory, async (datastore) =>
+    (await datastore.list()).map(({ point, marks, head, damage }) => ({
+      backup: printPoint(point),
+      time: point.time,
+      finished: head?.finished,
+      verified: marks.verified,
+      protected: marks.protected ?? false,
+      damage,
+      notes: marks.notes,
+    })),
+  )
+}
+
+/** Disks and files of one backup. */
+export async function showRows(directory: string, name: string, parsed: Parsed, terminal: Terminal) {
+  return withKeys(directory, parsed, terminal, async (open) => {
+    const { disks, files } = await open.body(await pointNamed(open.datastore, name))
+    return [
+      ...disks.map((disk) => ({
+        part: disk.name,
+        size: disk.sizeBytes,
+        data: disk.dataBytes,
+        'new-data': disk.newStoredBytes,
+      })),
+      ...files.map((file) => ({ part: file.name, size: file.sizeBytes, data: file.sizeBytes, 'new-data': undefined })),
+    ]
+  })
+}
+
+/** By its whole name, or the newest of a guest by `host/web` or `vm/100`. @throws Fault `missing` */
+export async function pointNamed(datastore: Datastore, name: string): Promise<RestorePoint> {
+  const points = await datastore.points()
+  const found =
+    points.find((point) => printPoint(point) === name) ?? points.findLast((point) => groupOf(point) === name)
+  if (found) return found
+  if (points.some((point) => printPoint(point).startsWith(name))) parsePoint(name)
+  throw missing('backup', name, { remedy: 'See which there are: hako datastore list.' })
+}
+
+function groupOf({ namespace, type, id }: RestorePoint): string {
+  return `${namespace === '' ? '' : `${namespace}/`}${type}/${id}`
+}
+
+export async function verify(directory: string, names: readonly string[], parsed: Parsed, terminal: Terminal) {
+  if (parsed.params.packs === '1') {
+    return withDatastore(directory, async (datastore) => {
+      const { packs, bytes, damaged } = await verifyPacks(datastore, {
+        signal: terminal.signal,
+        onProgress: (done, all) => showProgress(terminal, 'packs', done, all),
+      })
+      return { rows: { packs, size: bytes, damaged }, isWhole: damaged.length === 0 }
+    })
+  }
+  return withKeys(directory, parsed, terminal, async (open) => {
+    const all = names.length === 0 ? await open.datastore.points() : []
+    const points = [...all, ...(await Promise.all(names.map((name) => pointNamed(open.datastore, name))))]
+    const rows = []
+    for (const point of points) {
+      try {
+        const { chunks, bytes } = await verifyBackup(open, point, {
+          signal: terminal.signal,
+          onProgress: (done, sum) => showProgress(terminal, printPoint(point), done, sum),
+        })
+        rows.push({ backup: printPoint(point), verdict: 'whole', chunks, size: bytes })
+      } catch (fault) {
+        if (!(fault instanceof Fault) || fault.kind === 'aborted') throw fault
+        rows.push({ backup: printPoint(point), verdict: 'damaged', why: fault.message })
+      }
+    }
+    return { rows, isWhole: rows.every(({ verdict }) => verdict === 'whole') }
+  })
+}
+
+/** Writes a disk to a new file. What is there already is left alone. */
+export async function restore(directory: string, name: string, target: string, parsed: Parsed, terminal: Terminal) {
+  const path = resolve(target)
+  return withKeys(directory, parsed, terminal, async (open) => {
+    const point = await pointNamed(open.datastore, name)
+    await using reader = await open.open(point)
+    const disk = textOf(parsed.params.disk) ?? reader.body.disks[0]?.name
+    if (disk === undefined) throw new Fault('invalid', `backup ${printPoint(point)} has no disk`)
+    const { sizeBytes } = reader.disk(disk)
+    const isDevice = (await stat(path).catch(() => undefined))?.isBlockDevice() ?? false
+    if (isDevice) throw new Fault('invalid', `'${path}' is a block device: restore to a file, and write that there`)
+    const file = await openFile(path, 'wx', 0o600).catch((cause: unknown) => {
+      if (codeOf(cause) !== 'EEXIST') throw asFileFault(cause, path)
+      throw new Fault('conflict', `'${path}' is there already`, { remedy: 'Name a file that is not, or remove it.' })
+    })
+    try {
+      await file.truncate(sizeBytes)
+      const written = await restoreDisk(reader, disk, path, {
+        signal: terminal.signal,
+        rateBytesPerSecond: rateOf(parsed.params),
+        onProgress: ({ doneBytes }) => showProgress(terminal, disk, doneBytes, sizeBytes),
+      })
+      return { backup: printPoint(point), disk, target: path, size: sizeBytes, data: written }
+    } catch (fault) {
+      // Half a disk is worse than none: somebody might start it.
+      await rm(path, { force: true })
+      throw fault
+    } finally {
+      await file.close()
+    }
+  })
+}
+
+/** Which backups outlast `--keep-*`; removes the others unless it is only asked. Space comes back with `gc`. */
+export async function prune(directory: string, { params }: Parsed) {
+  const given = keepOptions.flatMap((name) => (params[name] === undefined ? [] : [`${name}=${String(params[name])}`]))
+  if (given.length === 0) {
+    throw new Fault('invalid', 'nothing says what is kept', { remedy: `Give one of: --${keepOptions.join(', --')}.` })
+  }
+  const retention = readRetention(given.join(','), 'keep')
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone
+  return withDatastore(directory, async (datastore) => {
+    const all = await datastore.list()
+    const counted = all.filter(({ marks, damage }) => marks.protected !== true && damage === undefined)
+    const staying = new Set<ListedPoint>()
+    for (const group of groups(counted)) {
+      const dated = group.map((one) => ({ one, ctime: one.point.time }))
+      for (const { one } of kept(dated, retention, zone)) staying.add(one)
+    }
+    const going = counted.filter((one) => !staying.has(one))
+    if (params['dry-run'] !== '1') for (const { point } of going) await datastore.remove(point)
+    return all.map((one) => ({
+      backup: printPoint(one.point),
+      time: one.point.time,
+      mark: one.marks.protected === true ? 'protected' : going.includes(one) ? 'remove' : 'keep',
+    }))
+  })
+}
+
+function groups(points: readonly ListedPoint[]): ListedPoint[][] {
+  const found: ListedPoint[][] = []
+  for (const one of points) {
+    const group = found.find(([first]) => first !== undefined && isSameGuest(first.point, one.point))
+    if (group) group.push(one)
+    else found.push([one])
+  }
+  return found
+}
+
+export async function gc(directory: string, parsed: Parsed, terminal: Terminal) {
+  const grace = Number(textOf(parsed.params.grace) ?? 0)
+  if (!Number.isInteger(grace) || grace < 0) throw new Fault('invalid', `grace: '${grace}' is no number of seconds`)
+  return withKeys(directory, parsed, terminal, async (open) => {
+    const { freedBytes, ...counts } = await collectGarbage(open, {
+      graceSeconds: grace,
+      signal: terminal.signal,
+      onPhase: (phase) => terminal.show(say(terminal.language, 'collecting', phase), true),
+    })
+    return { ...counts, freed: freedBytes }
+  })
+}
+
+/** Makes, or brings up to date, a copy in another directory. */
+export async function sync(from: string, to: string, { params }: Parsed, terminal: Terminal) {
+  return withDatastore(from, async (source) => {
+    await using place = placeAt(to)
+    await place.prepare()
+    return await syncDatastore(source, place, deps, {
+      namespace: textOf(params.namespace),
+      removesVanished: params['remove-vanished'] === '1',
+      rateBytesPerSecond: rateOf(params),
+      signal: terminal.signal,
+      onProgress: (done, all) => showProgress(terminal, 'packs', done, all),
+    })
+  })
+}
+
+export async function repair(directory: string, parsed: Parsed, terminal: Terminal) {
+  return withKeys(directory, parsed, terminal, async (open) => {
+    const rows = await repairIndex(open, terminal.signal)
+    return { rows, isWhole: rows.damaged.length === 0 }
+  })
+}
+
+/** Removes a backup at once; its space comes back with `gc`. */
+export async function remove(directory: string, name: string): Promise<void> {
+  await withDatastore(directory, async (datastore) => datastore.remove(parsePoint(name)))
+}

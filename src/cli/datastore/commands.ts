@@ -1,0 +1,287 @@
+/**
+ * `hako datastore …`: the backup engine by itself, without a node. Each command loads the engine only when it is called.
+ */
+import { Fault } from '#base/fault.ts'
+import type { Parsed } from '../arguments.ts'
+import { exitCodes } from '../exit.ts'
+import type { LocalCommand, LocalOption } from '../local.ts'
+import type { Terminal } from '../terminal.ts'
+
+/** How a datastore is opened; without any of them its passphrase is asked for. */
+const opening: Readonly<Record<string, LocalOption>> = {
+  'passphrase-file': {
+    en: 'File whose first line is the passphrase; - for standard input.',
+    ja: '1 行目がパスフレーズのファイル。- は標準入力。',
+  },
+  'key-file': { en: 'File of 32 bytes that opens the datastore.', ja: 'データストアを開く 32 バイトの鍵ファイル。' },
+  'recovery-key-file': { en: 'File with the printed recovery key.', ja: '印刷した回復キーを書いたファイル。' },
+}
+
+const rate: LocalOption = { en: 'At most so many KiB per second.', ja: '転送の上限 (KiB/秒)。' }
+const keep = Object.fromEntries(
+  (['last', 'hourly', 'daily', 'weekly', 'monthly', 'yearly'] as const).map((period): [string, LocalOption] => [
+    `keep-${period}`,
+    period === 'last'
+      ? { en: 'How many of the latest.', ja: '最新から残す個数。' }
+      : { en: 'Of how many such periods the last one.', ja: 'この周期ごとに最後の 1 つを残す数。' },
+  ]),
+)
+
+interface Line {
+  readonly words: readonly string[]
+  /** Plain arguments after the words; a last one of `…` takes any number. */
+  readonly takes: readonly string[]
+  readonly en: string
+  readonly ja: string
+  readonly options?: Readonly<Record<string, LocalOption>>
+  readonly examples: readonly string[]
+  /** Columns of a table, where what comes back is one. */
+  readonly columns?: readonly string[]
+  readonly id?: string
+  readonly act: (given: readonly string[], parsed: Parsed, terminal: Terminal) => Promise<Outcome | void>
+}
+
+interface Outcome {
+  readonly rows: unknown
+  /** False: something was looked for and found wanting. */
+  readonly isWhole?: boolean
+}
+
+const lines: readonly Line[] = [
+  {
+    words: ['init'],
+    takes: ['dir'],
+    en: 'Make an encrypted datastore in an empty directory; prints its recovery key.',
+    ja: '空のディレクトリに暗号化データストアを作る。回復キーを出力する。',
+    options: {
+      ...opening,
+      'chunk-size': { en: '64K, 128K (when absent) or 256K.', ja: '64K、128K (省略時)、256K のいずれか。' },
+    },
+    examples: ['datastore init /srv/backups', 'datastore init /srv/backups --passphrase-file /root/pass'],
+    act: async ([dir = ''], parsed, terminal) => (await import('./making.ts')).init(dir, parsed, terminal),
+  },
+  {
+    words: ['backup'],
+    takes: ['dir', 'image…'],
+    en: 'Back up raw or qcow2 images, or block devices, that nobody writes to meanwhile.',
+    ja: '書き込まれていない raw / qcow2 イメージやブロックデバイスをバックアップする。',
+    options: {
+      ...opening,
+      id: { en: 'What it is of; the name of the file when absent.', ja: '対象の名前。省略時はファイル名。' },
+      type: { en: 'vm, ct or host (when absent).', ja: 'vm、ct、host (省略時) のいずれか。' },
+      namespace: { en: 'office.servers, to keep apart what is not one.', ja: '名前空間。例: office.servers' },
+      format: { en: 'raw or qcow2.', ja: 'raw または qcow2。' },
+      level: { en: 'Of compression, 1 (when absent) to 19.', ja: '圧縮レベル。1 (省略時) から 19。' },
+      bwlimit: rate,
+    },
+    examples: ['datastore backup /srv/backups disk.raw --id web', 'datastore backup /srv/backups /dev/vg0/data'],
+    columns: ['backup', 'size', 'data', 'new-data', 'seconds'],
+    id: 'backup',
+    act: async ([dir = '', ...images], parsed, terminal) => ({
+      rows: await (await import('./acts.ts')).backUp(dir, images, parsed, terminal),
+    }),
+  },
+  {
+    words: ['list'],
+    takes: ['dir'],
+    en: 'Backups in a datastore, oldest first; needs no key.',
+    ja: 'データストアのバックアップ一覧 (古い順)。鍵は不要。',
+    examples: ['datastore list /srv/backups', 'datastore list /srv/backups -o json'],
+    columns: ['backup', 'finished', 'verified', 'protected', 'damage', 'notes'],
+    id: 'backup',
+    act: async ([dir = '']) => ({ rows: await (await import('./acts.ts')).listRows(dir) }),
+  },
+  {
+    words: ['show'],
+    takes: ['dir', 'backup'],
+    en: 'Disks and files of a backup; host/web means the newest of it.',
+    ja: 'バックアップの中身。host/web のように書くと最新のもの。',
+    options: opening,
+    examples: ['datastore show /srv/backups host/web'],
+    columns: ['part', 'size', 'data', 'new-data'],
+    id: 'part',
+    act: async ([dir = '', name = ''], parsed, terminal) => ({
+      rows: await (await import('./acts.ts')).showRows(dir, name, parsed, terminal),
+    }),
+  },
+  {
+    words: ['verify'],
+    takes: ['dir', 'backup…?'],
+    en: 'Read everything a restore would need; with --packs, compare all files with their names, without a key.',
+    ja: '復元に必要なものをすべて読んで検証する。--packs は鍵なしで全ファイルを名前と照合する。',
+    options: { ...opening, packs: { en: 'Needs no key.', ja: '鍵は不要。', isFlag: true } },
+    examples: ['datastore verify /srv/backups', 'datastore verify /srv/backups --packs'],
+    columns: ['backup', 'verdict', 'chunks', 'size', 'why'],
+    id: 'backup',
+    act: async ([dir = '', ...names], parsed, terminal) =>
+      (await import('./acts.ts')).verify(dir, names, parsed, terminal),
+  },
+  {
+    words: ['restore'],
+    takes: ['dir', 'backup', 'file'],
+    en: 'Write a disk of a backup to a new raw file.',
+    ja: 'バックアップのディスクを新しい raw ファイルに書き出す。',
+    options: {
+      ...opening,
+      disk: { en: 'Which; the first when absent.', ja: 'ディスク名。省略時は最初のもの。' },
+      bwlimit: rate,
+    },
+    examples: ['datastore restore /srv/backups host/web web.raw'],
+    columns: ['backup', 'disk', 'target', 'size', 'data'],
+    act: async ([dir = '', name = '', file = ''], parsed, terminal) => ({
+      rows: await (await import('./acts.ts')).restore(dir, name, file, parsed, terminal),
+    }),
+  },
+  {
+    words: ['prune'],
+    takes: ['dir'],
+    en: 'Remove the backups that --keep-* options leave none of; a protected or damaged one stays.',
+    ja: '--keep-* で残らないバックアップを削除する。保護中と破損したものは残る。',
+    options: { ...keep, 'dry-run': { en: 'Only say what would go.', ja: '削除対象を示すだけ。', isFlag: true } },
+    examples: ['datastore prune /srv/backups --keep-daily 7 --keep-weekly 4 --dry-run'],
+    columns: ['backup', 'time', 'mark'],
+    id: 'backup',
+    act: async ([dir = ''], parsed) => ({ rows: await (await import('./acts.ts')).prune(dir, parsed) }),
+  },
+  {
+    words: ['remove'],
+    takes: ['dir', 'backup'],
+    en: 'Remove one backup, by its whole name; its space comes back with gc.',
+    ja: 'バックアップを 1 つ、正式な名前で削除する。容量は gc で戻る。',
+    examples: ['datastore remove /srv/backups host/web/2026-01-01T00:00:00Z'],
+    act: async ([dir = '', name = '']) => (await import('./acts.ts')).remove(dir, name),
+  },
+  {
+    words: ['gc'],
+    takes: ['dir'],
+    en: 'Give back the space no backup needs; others may read and write meanwhile.',
+    ja: 'どのバックアップも使わない領域を返す。読み書きと並行できる。',
+    options: {
+      ...opening,
+      grace: { en: 'Seconds between condemning and removing; 0 when absent.', ja: '猶予 (秒)。省略時は 0。' },
+    },
+    examples: ['datastore gc /srv/backups'],
+    act: async ([dir = ''], parsed, terminal) => ({
+      rows: await (await import('./acts.ts')).gc(dir, parsed, terminal),
+    }),
+  },
+  {
+    words: ['sync'],
+    takes: ['dir', 'copy'],
+    en: 'Make a copy in another directory, or bring it up to date; needs no key, and goes on where it was cut off.',
+    ja: '別のディレクトリに複製を作る、または最新にする。鍵は不要。中断しても続きから再開する。',
+    options: {
+      namespace: { en: 'Only what is in it, and below.', ja: 'この名前空間とその下だけ。' },
+      'remove-vanished': { en: 'Remove what is gone at the source.', ja: '元にないものを削除する。', isFlag: true },
+      bwlimit: rate,
+    },
+    examples: [
+      'datastore sync /srv/backups /mnt/usb/backups',
+      'datastore sync /srv/backups /mnt/usb/backups --bwlimit 51200',
+    ],
+    act: async ([dir = '', copy = ''], parsed, terminal) => ({
+      rows: await (await import('./acts.ts')).sync(dir, copy, parsed, terminal),
+    }),
+  },
+  {
+    words: ['repair'],
+    takes: ['dir'],
+    en: 'Make the index anew from the packs, when a part of it is lost or damaged.',
+    ja: '索引の一部が失われたり壊れたりしたとき、パックから作り直す。',
+    options: opening,
+    examples: ['datastore repair /srv/backups'],
+    act: async ([dir = ''], parsed, terminal) => (await import('./acts.ts')).repair(dir, parsed, terminal),
+  },
+  {
+    words: ['key', 'list'],
+    takes: ['dir'],
+    en: 'What opens a datastore; needs no key.',
+    ja: 'データストアを開く手段の一覧。鍵は不要。',
+    examples: ['datastore key list /srv/backups'],
+    columns: ['id', 'kind', 'created', 'confirmed', 'comment'],
+    id: 'id',
+    act: async ([dir = '']) => ({ rows: await (await import('./making.ts')).keyRows(dir) }),
+  },
+  {
+    words: ['key', 'confirm'],
+    takes: ['dir'],
+    en: 'Show that you have the recovery key; no backup is taken before.',
+    ja: '回復キーを持っていることを示す。確認が済むまでバックアップはできない。',
+    options: { 'recovery-key-file': opening['recovery-key-file'] ?? { en: '', ja: '' } },
+    examples: ['datastore key confirm /srv/backups'],
+    act: async ([dir = ''], parsed, terminal) => (await import('./making.ts')).confirmCommand(dir, parsed, terminal),
+  },
+  {
+    words: ['key', 'add'],
+    takes: ['dir'],
+    en: 'Another way in: a passphrase (asked for), a key file, or a recovery key.',
+    ja: '開く手段を追加する: パスフレーズ (入力)、鍵ファイル、回復キー。',
+    options: {
+      ...opening,
+      'new-passphrase-file': {
+        en: 'File whose first line is the new passphrase.',
+        ja: '1 行目が新しいパスフレーズのファイル。',
+      },
+      'new-key-file': { en: 'File of 32 bytes that opens it, too.', ja: '追加する 32 バイトの鍵ファイル。' },
+      recovery: { en: 'Print a new recovery key.', ja: '新しい回復キーを出力する。', isFlag: true },
+      comment: { en: 'For people.', ja: 'メモ。' },
+    },
+    examples: ['datastore key add /srv/backups --comment "night shift"', 'datastore key add /srv/backups --recovery'],
+    act: async ([dir = ''], parsed, terminal) => (await import('./making.ts')).addKey(dir, parsed, terminal),
+  },
+  {
+    words: ['key', 'remove'],
+    takes: ['dir', 'id'],
+    en: 'Take a way in away; what is stored from then on is sealed with a new key.',
+    ja: '開く手段を取り除く。以後の保存には新しい鍵を使う。',
+    options: opening,
+    examples: ['datastore key remove /srv/backups 0b0e4f8c-5a07-4a35-9e57-6a3c2f0b7c11'],
+    act: async ([dir = '', id = ''], parsed, terminal) =>
+      (await import('./making.ts')).removeKey(dir, id, parsed, terminal),
+  },
+  {
+    words: ['key', 'rotate'],
+    takes: ['dir'],
+    en: 'Seal what is stored from now on with a new key; nothing is written anew.',
+    ja: '以後の保存に新しい鍵を使う。既存のデータは書き直さない。',
+    options: opening,
+    examples: ['datastore key rotate /srv/backups'],
+    act: async ([dir = ''], parsed, terminal) => (await import('./making.ts')).rotateKeys(dir, parsed, terminal),
+  },
+]
+
+export const datastoreCommands: readonly LocalCommand[] = lines.map((line) => ({
+  words: ['datastore', ...line.words],
+  usage: usageOf(line),
+  description: { en: line.en, ja: line.ja },
+  options: line.options ?? {},
+  examples: line.examples,
+  run: (args, terminal) => run(line, args, terminal),
+}))
+
+function usageOf({ words, takes, options = {} }: Line): string {
+  const plain = takes.map((name) => (name.endsWith('?') ? `[<${name.slice(0, -1)}>]` : `<${name}>`))
+  return ['datastore', ...words, ...plain, ...(Object.keys(options).length > 0 ? ['[options]'] : [])].join(' ')
+}
+
+async function run(line: Line, args: readonly string[], terminal: Terminal): Promise<number> {
+  const [{ parseFor }, { printed }] = await Promise.all([import('../arguments.ts'), import('../print.ts')])
+  const { options = {}, takes } = line
+  const described = Object.entries(options).map(([name, { en, isFlag }]) => {
+    const type = isFlag ? 'boolean' : 'string'
+    return [name, { type, description: en, required: false, multiple: false, isSecret: false }] as const
+  })
+  const parsed = parseFor({ positional: [], options: Object.fromEntries(described) }, args)
+  const least = takes.filter((name) => !name.endsWith('?')).length
+  const isOpen = takes.at(-1)?.includes('…') ?? false
+  const { positionals, global } = parsed
+  if (positionals.length < least || (!isOpen && positionals.length > takes.length)) {
+    throw new Fault('invalid', `it takes ${least === 0 ? 'nothing' : takes.join(', ')}: hako ${usageOf(line)}`)
+  }
+  const outcome = await line.act(positionals, parsed, terminal)
+  if (!outcome) return exitCodes.ok
+  const { columns, id } = line
+  const { language, width } = terminal
+  terminal.out(await printed(outcome.rows, { format: global.output, columns, id, language, width }))
+  return outcome.isWhole === false ? exitCodes.failed : exitCodes.ok
+}

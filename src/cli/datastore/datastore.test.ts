@@ -1,0 +1,112 @@
+/** `hako datastore`, as somebody types it: from nothing to a restored disk, without a node. */
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, test } from 'node:test'
+import { MiB } from '#base/bytes.ts'
+import { machine } from '#host/exec.ts'
+
+const home = await mkdtemp(join(tmpdir(), 'hako-datastore-cli-'))
+after(() => rm(home, { recursive: true }))
+const [store, passphrase, image] = [join(home, 'store'), join(home, 'passphrase'), join(home, 'web.raw')]
+const opening = ['--passphrase-file', passphrase]
+
+function hako(...args: readonly string[]): { code: number | null; out: string; err: string } {
+  const program = join(import.meta.dirname, '../main.ts')
+  const flags = ['--disable-warning=ExperimentalWarning', program, 'datastore', ...args]
+  const { status, stdout, stderr } = spawnSync(process.execPath, flags, { input: '' })
+  return { code: status, out: stdout.toString(), err: stderr.toString() }
+}
+
+function good(...args: readonly string[]): string {
+  const { code, out, err } = hako(...args)
+  assert.equal(code, 0, `${args.join(' ')}: ${err}`)
+  return out
+}
+
+test('a datastore takes no backup before its recovery key was confirmed, and opens with that key alone', async () => {
+  await writeFile(passphrase, 'correct horse battery\n')
+  const content = Buffer.concat([randomBytes(3 * MiB), Buffer.alloc(2 * MiB), randomBytes(1_000)])
+  await writeFile(image, content)
+  const printed = good('init', store, ...opening).trim()
+  assert.match(printed, /^(?:[A-Z2-7]{7}-){7}[A-Z2-7]{7}$/)
+  const refused = hako('backup', store, image, ...opening)
+  assert.equal(refused.code, 5)
+  assert.match(refused.err, /nobody has confirmed the recovery key/)
+  const recovery = join(home, 'recovery')
+  await writeFile(recovery, `${printed.slice(0, -1)}${printed.endsWith('A') ? 'B' : 'A'}\n`)
+  assert.match(hako('key', 'confirm', store, '--recovery-key-file', recovery).err, /a letter in it is wrong/)
+  await writeFile(recovery, `${printed.toLowerCase().replaceAll('-', ' ')}\n`)
+  good('key', 'confirm', store, '--recovery-key-file', recovery)
+  const first = good('backup', store, image, ...opening, '-o', 'id').trim()
+  assert.match(first, /^host\/web\/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/)
+  good('restore', store, first, join(home, 'restored.raw'), '--recovery-key-file', recovery)
+  assert.ok((await readFile(join(home, 'restored.raw'))).equals(content))
+  // What is there is not written over.
+  assert.equal(hako('restore', store, first, join(home, 'restored.raw'), ...opening).code, 5)
+})
+
+test('the second backup stores only what changed; a wrong passphrase opens nothing', async () => {
+  const content = await readFile(image)
+  content.set(randomBytes(100), MiB)
+  await writeFile(image, content)
+  const [{ 'new-data': stored } = { 'new-data': 0 }] = JSON.parse(
+    `[${good('backup', store, image, ...opening, '-o', 'json')}]`,
+  ) as { 'new-data': number }[]
+  assert.ok(stored > 0 && stored < 200_000, String(stored))
+  const wrong = join(home, 'wrong')
+  await writeFile(wrong, 'correct horse\n')
+  const denied = hako('show', store, 'host/web', '--passphrase-file', wrong)
+  assert.equal(denied.code, 4)
+  assert.match(denied.err, /does not open the datastore[^]*It opens by: passphrase, recovery key/)
+  assert.match(good('verify', store, '--packs'), /damaged: \[\]/)
+  assert.equal((JSON.parse(good('verify', store, ...opening, '-o', 'json')) as unknown[]).length, 2)
+})
+
+test('an image of another format is read as what it is', async () => {
+  const qcow2 = join(home, 'disk.qcow2')
+  await machine().run(['qemu-img', 'convert', '-f', 'raw', '-O', 'qcow2', image, qcow2])
+  const name = good('backup', store, qcow2, ...opening, '--id', 'from-qcow2', '-o', 'id').trim()
+  good('restore', store, name, join(home, 'from-qcow2.raw'), ...opening)
+  const restored = await readFile(join(home, 'from-qcow2.raw'))
+  const wanted = await readFile(image)
+  // A qcow2 image ends with a whole sector.
+  assert.ok(restored.subarray(0, wanted.length).equals(wanted))
+  const renamed = join(home, 'guess.raw')
+  await writeFile(renamed, await readFile(qcow2))
+  assert.match(hako('backup', store, renamed, ...opening).err, /looks like a qcow2 image/)
+})
+
+test('ways in come and go; what was sealed before a rotation still opens', async () => {
+  const keyFile = join(home, 'key')
+  await writeFile(keyFile, randomBytes(32))
+  good('key', 'add', store, ...opening, '--new-key-file', keyFile, '--comment', 'night shift')
+  good('key', 'rotate', store, '--key-file', keyFile)
+  good('backup', store, image, '--key-file', keyFile)
+  const keys = JSON.parse(good('key', 'list', store, '-o', 'json')) as { id: string; kind: string; comment: string }[]
+  assert.deepEqual(keys.map(({ kind }) => kind).toSorted(), ['key', 'passphrase', 'recovery'])
+  const idOf = (kind: string) => keys.find((key) => key.kind === kind)?.id ?? ''
+  const last = hako('key', 'remove', store, idOf('recovery'), ...opening)
+  assert.match(last.err, /the last recovery key somebody has confirmed/)
+  good('key', 'remove', store, idOf('key'), ...opening)
+  assert.equal(hako('show', store, 'host/web', '--key-file', keyFile).code, 4)
+  assert.match(good('verify', store, ...opening), /whole/)
+})
+
+test('pruning says what it would do, does it, and the space comes back', async () => {
+  const before = (JSON.parse(good('list', store, '-o', 'json')) as unknown[]).length
+  const plan = JSON.parse(good('prune', store, '--keep-last', '1', '--dry-run', '-o', 'json')) as { mark: string }[]
+  assert.equal((JSON.parse(good('list', store, '-o', 'json')) as unknown[]).length, before)
+  good('prune', store, '--keep-last', '1')
+  const left = (JSON.parse(good('list', store, '-o', 'json')) as unknown[]).length
+  assert.equal(left, plan.filter(({ mark }) => mark === 'keep').length)
+  assert.ok(left < before)
+  const { removedChunks } = JSON.parse(good('gc', store, ...opening, '-o', 'json')) as { removedChunks: number }
+  assert.ok(removedChunks > 0)
+  assert.match(hako('prune', store).err, /nothing says what is kept/)
+  good('restore', store, 'host/web', join(home, 'last.raw'), ...opening)
+  assert.ok((await readFile(join(home, 'last.raw'))).equals(await readFile(image)))
+})

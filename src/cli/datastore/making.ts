@@ -1,0 +1,164 @@
+/** `hako datastore init` and `hako datastore key …`: the ways to the keys. */
+import { readdir } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import { parseSize } from '#base/bytes.ts'
+import { seconds } from '#base/clock.ts'
+import { Fault } from '#base/fault.ts'
+import { systemRandom } from '#base/random.ts'
+import { createDatastore, type Datastore } from '#datastore/datastore.ts'
+import {
+  type KeyFile,
+  type Unlocked,
+  unlock,
+  withConfirmed,
+  withoutSlot,
+  withSecrets,
+  withSlot,
+} from '#datastore/key-file.ts'
+import { rotated } from '#datastore/keyring.ts'
+import { printRecoveryKey, type SlotSecret } from '#datastore/slot.ts'
+import { codeOf } from '#host/files.ts'
+import type { Parsed } from '../arguments.ts'
+import type { Terminal } from '../terminal.ts'
+import { say } from '../text.ts'
+import { asked, deps, placeAt, secretFrom, withDatastore } from './opening.ts'
+
+/** Makes a datastore, prints its recovery key, and has it confirmed where somebody is there to do so. */
+export async function init(directory: string, { params }: Parsed, terminal: Terminal): Promise<void> {
+  const path = resolve(directory)
+  const names: string[] = await readdir(path).catch((cause: unknown) => {
+    if (codeOf(cause) === 'ENOENT') return []
+    throw cause
+  })
+  if (names.length > 0 && !names.includes('format')) {
+    throw new Fault('conflict', `directory '${path}' is not empty`, { remedy: 'Name one that is empty, or not there.' })
+  }
+  const secret = await newSecret(params, terminal)
+  const text = printRecoveryKey(Buffer.from(systemRandom.bytes(32)))
+  const created = seconds(deps.clock)
+  const ways = [
+    { secret, created, confirmed: true },
+    { secret: { kind: 'recovery', text }, created, confirmed: false } as const,
+  ]
+  const size = params['chunk-size']
+  await using place = placeAt(path)
+  await place.prepare()
+  await createDatastore(place, deps, { ways, ...(typeof size === 'string' && { chunkBytes: parseSize(size) }) })
+  terminal.out(text)
+  terminal.show(say(terminal.language, 'recoveryKeyIs', path))
+  if (process.stdin.isTTY) await confirm(path, { kind: 'recovery', text: await askedKey(terminal) }, terminal)
+}
+
+async function askedKey(terminal: Terminal): Promise<string> {
+  return asked(say(terminal.language, 'askRecoveryKey'), terminal)
+}
+
+/** Of a new datastore, or a new way: a passphrase is asked for twice. */
+async function newSecret(params: Readonly<Record<string, string | string[]>>, terminal: Terminal): Promise<SlotSecret> {
+  const secret = await secretFrom(params, terminal)
+  if (secret.kind !== 'passphrase') return secret
+  if (secret.passphrase.length < 8) throw new Fault('invalid', 'the passphrase has fewer than 8 characters')
+  const isTyped = params['passphrase-file'] === undefined
+  if (isTyped && (await asked(say(terminal.language, 'askAgain'), terminal)) !== secret.passphrase) {
+    throw new Fault('invalid', 'the two passphrases differ')
+  }
+  return secret
+}
+
+/** The owner shows that they have the recovery key: only then backups are taken. */
+export async function confirm(directory: string, secret: SlotSecret, terminal: Terminal): Promise<void> {
+  await withDatastore(directory, async (datastore) => {
+    const unlocked = await unlock(await datastore.keyFile(), secret)
+    if (unlocked.slot.kind !== 'recovery') throw new Fault('invalid', 'only a recovery key is confirmed')
+    if (!unlocked.slot.confirmed) await put(datastore, withConfirmed(unlocked))
+    terminal.show(say(terminal.language, 'recoveryKeyConfirmed'))
+  })
+}
+
+export async function confirmCommand(directory: string, { params }: Parsed, terminal: Terminal): Promise<void> {
+  const given = params['recovery-key-file'] !== undefined
+  const secret: SlotSecret = given
+    ? await secretFrom(params, terminal)
+    : { kind: 'recovery', text: await askedKey(terminal) }
+  await confirm(directory, secret, terminal)
+}
+
+export interface KeyRow {
+  readonly id: string
+  readonly kind: string
+  readonly created: number
+  readonly confirmed: boolean
+  readonly comment: string
+}
+
+/** Needs no key itself. */
+export async function keyRows(directory: string): Promise<KeyRow[]> {
+  return withDatastore(directory, async (datastore) =>
+    (await datastore.keyFile()).slots.map(({ id, kind, created, confirmed, comment }) => ({
+      id,
+      kind,
+      created,
+      confirmed,
+      comment,
+    })),
+  )
+}
+
+/** A further passphrase, key file or recovery key. The new one is given by `--new-passphrase-file` and so on. */
+export async function addKey(directory: string, parsed: Parsed, terminal: Terminal): Promise<void> {
+  const { params } = parsed
+  const comment = typeof params.comment === 'string' ? params.comment : ''
+  await changed(directory, parsed, terminal, async (unlocked) => {
+    const isRecovery = params.recovery === '1'
+    const text = isRecovery ? printRecoveryKey(Buffer.from(systemRandom.bytes(32))) : ''
+    const secret: SlotSecret = isRecovery ? { kind: 'recovery', text } : await newSecret(renamed(params), terminal)
+    const way = { secret, comment, confirmed: !isRecovery, created: seconds(deps.clock) }
+    const file = await withSlot(systemRandom, unlocked, way)
+    if (isRecovery) {
+      terminal.out(text)
+      terminal.show(say(terminal.language, 'recoveryKeyIs', resolve(directory)))
+    }
+    return file
+  })
+}
+
+/** `--new-key-file` is to the new way what `--key-file` is to the one that is there. */
+function renamed(params: Parsed['params']): Parsed['params'] {
+  const isNew = ([name]: readonly [string, unknown]) => name.startsWith('new-')
+  return Object.fromEntries(
+    Object.entries(params)
+      .filter(isNew)
+      .map(([name, value]) => [name.slice('new-'.length), value]),
+  )
+}
+
+/** Who had it reads nothing that is sealed from now on; what they read or kept before is theirs. */
+export async function removeKey(directory: string, id: string, parsed: Parsed, terminal: Terminal): Promise<void> {
+  await changed(directory, parsed, terminal, async (unlocked) =>
+    withoutSlot(systemRandom, unlocked, id, rotated(unlocked.keyring.secrets, systemRandom)),
+  )
+}
+
+/** What is sealed from now on has a new key. */
+export async function rotateKeys(directory: string, parsed: Parsed, terminal: Terminal): Promise<void> {
+  await changed(directory, parsed, terminal, async (unlocked) =>
+    withSecrets(systemRandom, unlocked, rotated(unlocked.keyring.secrets, systemRandom)),
+  )
+}
+
+async function changed(
+  directory: string,
+  { params }: Parsed,
+  terminal: Terminal,
+  change: (unlocked: Unlocked) => Promise<KeyFile>,
+): Promise<void> {
+  await withDatastore(directory, async (datastore) => {
+    const unlocked = await unlock(await datastore.keyFile(), await secretFrom(params, terminal))
+    await put(datastore, await change(unlocked))
+  })
+}
+
+async function put(datastore: Datastore, file: KeyFile): Promise<void> {
+  await datastore.putKeyFile(file)
+  await datastore.removeOldKeyFiles()
+}

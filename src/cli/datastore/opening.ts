@@ -1,0 +1,70 @@
+/** How a command of `hako datastore` gets to its datastore: the folder, and what opens it. */
+import { readFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import { systemClock } from '#base/clock.ts'
+import { Fault } from '#base/fault.ts'
+import { silentLog } from '#base/log.ts'
+import { systemRandom } from '#base/random.ts'
+import { type Datastore, openDatastore, type OpenDatastore } from '#datastore/datastore.ts'
+import { FolderPlace } from '#datastore/folder-place.ts'
+import type { SlotSecret } from '#datastore/slot.ts'
+import { asFileFault } from '#host/files.ts'
+import type { Parsed } from '../arguments.ts'
+import type { Terminal } from '../terminal.ts'
+import { say } from '../text.ts'
+
+export const deps = { clock: systemClock, random: systemRandom, log: silentLog }
+
+export function placeAt(directory: string): FolderPlace {
+  return new FolderPlace(resolve(directory), systemRandom)
+}
+
+/** Runs `act` on the datastore in a folder, without its keys. */
+export async function withDatastore<T>(directory: string, act: (datastore: Datastore) => Promise<T>): Promise<T> {
+  await using place = placeAt(directory)
+  return await act(await openDatastore(place, deps))
+}
+
+/** As `withDatastore`, with its keys. */
+export async function withKeys<T>(
+  directory: string,
+  parsed: Parsed,
+  terminal: Terminal,
+  act: (open: OpenDatastore) => Promise<T>,
+): Promise<T> {
+  return withDatastore(directory, async (datastore) =>
+    act(await datastore.unlock(await secretFrom(parsed.params, terminal))),
+  )
+}
+
+export async function secretFrom(
+  params: Readonly<Record<string, string | string[]>>,
+  terminal: Terminal,
+): Promise<SlotSecret> {
+  const { 'passphrase-file': passphrase, 'key-file': key, 'recovery-key-file': recovery } = params
+  const given = [passphrase, key, recovery].filter((one) => one !== undefined)
+  if (given.length > 1) throw new Fault('invalid', 'name one way to open the datastore, not several')
+  if (typeof key === 'string') return { kind: 'key', key: await read(key) }
+  if (typeof recovery === 'string') return { kind: 'recovery', text: await firstLine(recovery, terminal) }
+  if (typeof passphrase === 'string') return { kind: 'passphrase', passphrase: await firstLine(passphrase, terminal) }
+  return { kind: 'passphrase', passphrase: await asked(say(terminal.language, 'askPassphrase'), terminal) }
+}
+
+/** @throws Fault `invalid` when nobody is there to ask */
+export async function asked(question: string, terminal: Terminal): Promise<string> {
+  if (process.stdin.isTTY) return terminal.readSecret(`${question} `)
+  throw new Fault('invalid', 'the datastore is locked, and nobody can be asked for its passphrase here', {
+    remedy: 'Name a file with --passphrase-file, --key-file or --recovery-key-file.',
+  })
+}
+
+async function firstLine(path: string, terminal: Terminal): Promise<string> {
+  const text = path === '-' ? await terminal.readSecret('') : (await read(path)).toString('utf8')
+  return text.split(/\r?\n/, 1)[0] ?? ''
+}
+
+async function read(path: string): Promise<Buffer> {
+  return readFile(path).catch((cause: unknown) => {
+    throw asFileFault(cause, path)
+  })
+}

@@ -1,0 +1,146 @@
+/**
+ * Where every chunk of a datastore lies: all its segments together.
+ *
+ * Segments come and go while others work (writers add, merges replace several by one), so whoever misses one, or a chunk,
+ * looks again at what is there.
+ */
+import { Fault, isFault } from '#base/fault.ts'
+import type { Log } from '#base/log.ts'
+import { shortIdBytes } from './format.ts'
+import { IdList } from './id-list.ts'
+import type { Place } from './place.ts'
+import { type Location, Segment } from './segment.ts'
+
+export const condemnedFolder = 'condemned/'
+/** Empty objects with the names of packs in which damage was seen. */
+export const suspectsFolder = 'suspects/'
+const condemnedMagic = Buffer.from('HAKOCON2', 'latin1')
+const condemnedMaximumBytes = 1024 * 1024 * 1024
+const attempts = 8
+
+export class ChunkIndex {
+  readonly #place: Place
+  readonly #log: Log
+  #segments: Segment[] = []
+  #condemned: readonly IdList[] = []
+  /** Packs in which damage was seen, and such that are gone. */
+  #suspects: ReadonlySet<string> = new Set()
+  readonly #gone = new Set<string>()
+
+  private constructor(place: Place, log: Log) {
+    this.#place = place
+    this.#log = log
+  }
+
+  static async open(place: Place, log: Log): Promise<ChunkIndex> {
+    const index = new ChunkIndex(place, log)
+    await index.reload()
+    return index
+  }
+
+  get segments(): readonly Segment[] {
+    return this.#segments
+  }
+
+  /** Sees what others did since. A segment that cannot be read is left out, and said. */
+  async reload(): Promise<void> {
+    const known = new Map(this.#segments.map((segment) => [segment.name, segment]))
+    const found: Segment[] = []
+    for await (const { name } of this.#place.list('segments/')) {
+      const segment = known.get(name) ?? (await this.#opened(name))
+      if (segment) found.push(segment)
+    }
+    // Large ones first: most of what is asked for lies there.
+    this.#segments = found.toSorted((a, b) => b.count - a.count)
+    const lists: IdList[] = []
+    for await (const { name } of this.#place.list(condemnedFolder)) {
+      if (name.includes('.at-')) continue
+      const list = await readCondemned(this.#place, name)
+      if (list) lists.push(list)
+    }
+    this.#condemned = lists
+    const suspects = new Set<string>()
+    for await (const { name } of this.#place.list(suspectsFolder)) suspects.add(name.slice(suspectsFolder.length))
+    this.#suspects = suspects
+  }
+
+  get hasSuspects(): boolean {
+    return this.#suspects.size > 0
+  }
+
+  /** Its chunks are better looked for elsewhere. */
+  isBad(pack: string): boolean {
+    return this.#suspects.has(pack) || this.#gone.has(pack)
+  }
+
+  /** Its chunks are looked for elsewhere from now on. */
+  missPack(pack: string): void {
+    this.#gone.add(pack)
+  }
+
+  async #opened(name: string): Promise<Segment | undefined> {
+    try {
+      return await Segment.open(this.#place, name)
+    } catch (fault) {
+      if (isFault(fault, 'missing')) return undefined
+      if (!(fault instanceof Fault)) throw fault
+      this.#log.warn('a damaged part of the index is not used', { segment: name, cause: fault })
+      return undefined
+    }
+  }
+
+  /** As soon as it is there: what a writer stored can be found by itself. */
+  async add(name: string): Promise<void> {
+    const segment = await this.#opened(name)
+    if (segment) this.#segments.push(segment)
+  }
+
+  /** Whether a writer may rely on the chunk: it is there and whole, and nobody is about to remove it. */
+  async has(id: Buffer): Promise<boolean> {
+    if (this.isCondemned(id)) return false
+    return (await this.#find(id, (pack) => this.isBad(pack))) !== undefined
+  }
+
+  isCondemned(id: Buffer): boolean {
+    return this.#condemned.some((list) => list.has(id))
+  }
+
+  /** Rather where no damage was seen. */
+  async find(id: Buffer): Promise<Location | undefined> {
+    const isGone = (pack: string) => this.#gone.has(pack)
+    const best = await this.#find(id, (pack) => this.isBad(pack))
+    return best ?? (this.hasSuspects ? this.#find(id, isGone) : undefined)
+  }
+
+  async #find(id: Buffer, isBad: (pack: string) => boolean): Promise<Location | undefined> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        for (const segment of this.#segments) {
+          const location = await segment.find(id)
+          if (location && !isBad(location.pack)) return location
+        }
+        return undefined
+      } catch (fault) {
+        // A merge took it away.
+        if (!isFault(fault, 'missing') || attempt === attempts) throw fault
+        await this.reload()
+      }
+    }
+  }
+}
+
+/** @param ids sorted */
+export function printCondemned(ids: IdList): Buffer {
+  return Buffer.concat([condemnedMagic, ids.bytes])
+}
+
+/** Nothing when it has gone meanwhile. @throws Fault `damaged` */
+export async function readCondemned(place: Place, name: string): Promise<IdList | undefined> {
+  const content = await place.get(name, condemnedMaximumBytes)
+  if (!content) return undefined
+  const ids = content.subarray(condemnedMagic.length)
+  if (!content.subarray(0, condemnedMagic.length).equals(condemnedMagic) || ids.length % shortIdBytes !== 0) {
+    throw new Fault('damaged', `${name} is damaged: it is no list of chunks`)
+  }
+  return new IdList(ids)
+}

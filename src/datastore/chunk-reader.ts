@@ -1,0 +1,187 @@
+/**
+ * Chunks by their ids. What comes back was sealed under that id by somebody who had the keys, or a fault says which pack
+ * is damaged.
+ *
+ * A pack that is gone was written anew by somebody who collected garbage; then the index knows where its chunks are now.
+ */
+import { Fault, isFault } from '#base/fault.ts'
+import type { ChunkIndex } from './chunk-index.ts'
+import { type ChunkKind, deltaFlag, kindOf, kinds, shortIdBytes } from './format.ts'
+import type { Keyring } from './keyring.ts'
+import { letGo } from '#base/let-go.ts'
+import { damagedPack, type OpenPack, openPack, packName, type PackEntry, unseal } from './pack.ts'
+import type { Place } from './place.ts'
+import type { Location } from './segment.ts'
+import { contentOf } from './stored-form.ts'
+
+/** Tables of packs kept, some 12 KiB each. */
+const packsKept = 256
+const packsAtHand = 4
+const attempts = 4
+
+export interface ReadChunk {
+  readonly content: Buffer
+  readonly flags: number
+}
+
+export class ChunkReader {
+  readonly place: Place
+  readonly keyring: Keyring
+  readonly index: ChunkIndex
+  readonly #packs = new Map<string, Promise<OpenPack>>()
+  /** What was read from last, the latest first. */
+  #lately: readonly { readonly pack: string; readonly table: ReadonlyMap<string, PackEntry> }[] = []
+
+  constructor(needs: { readonly place: Place; readonly keyring: Keyring; readonly index: ChunkIndex }) {
+    this.place = needs.place
+    this.keyring = needs.keyring
+    this.index = needs.index
+  }
+
+  /** @throws Fault `damaged` when no pack has it */
+  async locate(id: Buffer): Promise<Location> {
+    const location = this.#besideLast(id) ?? (await this.index.find(id))
+    if (location) return location
+    await this.index.reload()
+    const found = await this.index.find(id)
+    if (found) return found
+    throw new Fault('damaged', `chunk ${shown(id)} is in no pack of the datastore`, {
+      remedy: 'Verify the datastore to see which backups are hit, and back up those guests again.',
+    })
+  }
+
+  /** Most chunks lie in the pack the last one lay in: its table is at hand, and spares a look at the index. */
+  #besideLast(id: Buffer): Location | undefined {
+    const key = id.toString('latin1', 0, shortIdBytes)
+    for (const { pack, table } of this.#lately) {
+      const entry = table.get(key)
+      if (entry && !this.index.isBad(pack)) return { ...entry, pack }
+    }
+    return undefined
+  }
+
+  /** @param id 16 bytes or more. @throws Fault `damaged` naming chunk and pack */
+  async read(id: Buffer, kind: ChunkKind): Promise<ReadChunk> {
+    for (let attempt = 1; ; attempt += 1) {
+      const location = await this.locate(id)
+      try {
+        const [chunk] = await this.readRun([{ id, location }], kind)
+        if (chunk) return chunk
+      } catch (fault) {
+        if (!isFault(fault, 'missing')) throw fault
+        if (attempt === attempts) throw goneFault(location.pack, fault)
+        await this.miss(location.pack)
+      }
+    }
+  }
+
+  /**
+   * Chunks one behind another in one pack, by one read.
+   * @throws Fault `missing` when the pack is gone: look where they are now; `damaged` naming chunk and pack
+   */
+  async readRun(
+    run: readonly { readonly id: Buffer; readonly location: Location }[],
+    kind: ChunkKind,
+  ): Promise<ReadChunk[]> {
+    const [first, last] = [run[0]?.location, run.at(-1)?.location]
+    if (!first || !last) return []
+    const pack = await this.#pack(first.pack)
+    this.#remember(first.pack, pack)
+    const bytes = await this.place.read(packName(first.pack), first.offset, last.offset + last.length - first.offset)
+    const chunks = run.map(({ id, location: { offset, length } }) => {
+      const entry = entryAt(pack, offset)
+      if (!entry || entry.length !== length || entry.id.compare(id, 0, shortIdBytes, 0, shortIdBytes) !== 0) {
+        throw damagedPack(first.pack, `chunk ${shown(id)} is not where the index says`)
+      }
+      const from = offset - first.offset
+      return this.#opened(pack, first.pack, entry, bytes.subarray(from, from + length), kind)
+    })
+    letGo(bytes)
+    return chunks
+  }
+
+  #opened(pack: OpenPack, packId: string, entry: PackEntry, sealed: Buffer, kind: ChunkKind): ReadChunk {
+    const damaged = (how: string, cause?: unknown) => damagedPack(packId, `chunk ${shown(entry.id)}: ${how}`, cause)
+    const stored = unseal(pack, entry, sealed)
+    if (!stored) throw damaged('its seal is broken')
+    if (kindOf(entry.flags) !== kind) throw damaged(`it is of kind ${kindOf(entry.flags)} instead of ${kind}`)
+    try {
+      const content = contentOf(stored, entry.flags, entry.plainBytes)
+      if (content !== stored) letGo(stored)
+      return { content, flags: entry.flags }
+    } catch (cause) {
+      throw damaged('it cannot be decompressed', cause)
+    }
+  }
+
+  /** Chunks of a pack in their stored form, to be written into another. @throws Fault `damaged` naming the pack */
+  async storedIn(
+    packId: string,
+    isWanted: (id: Buffer) => boolean,
+  ): Promise<{ readonly id: Buffer; readonly stored: Buffer; readonly plainBytes: number; readonly flags: number }[]> {
+    const pack = await this.#pack(packId)
+    const found = []
+    for (const entry of pack.entries.filter(({ id }) => isWanted(id))) {
+      const sealed = await this.place.read(packName(packId), entry.offset, entry.length)
+      const stored = unseal(pack, entry, sealed)
+      if (!stored) throw damagedPack(packId, `chunk ${shown(entry.id)}: its seal is broken`)
+      found.push({ ...entry, stored })
+    }
+    return found
+  }
+
+  /** @throws Fault `damaged` when the content does not make the id */
+  check(id: Buffer, { content, flags }: ReadChunk): void {
+    // The id of a delta is that of what it comes to.
+    if (flags & deltaFlag) return
+    const kind = kindOf(flags)
+    const made =
+      kind === kinds.map || kind === kinds.tree || kind === kinds.content ? this.keyring.idOf(kind, content) : id
+    if (made.compare(id, 0, shortIdBytes, 0, shortIdBytes) !== 0) {
+      throw new Fault('damaged', `chunk ${shown(id)} holds what belongs to id ${shown(made)}`)
+    }
+  }
+
+  #remember(id: string, pack: OpenPack): void {
+    if (this.#lately.some((one) => one.pack === id)) return
+    const table = new Map(pack.entries.map((entry) => [entry.id.toString('latin1', 0, shortIdBytes), entry]))
+    this.#lately = [{ pack: id, table }, ...this.#lately.slice(0, packsAtHand - 1)]
+  }
+
+  async #pack(id: string): Promise<OpenPack> {
+    const known = this.#packs.get(id)
+    if (known) {
+      // Put last again: the first is the one to go.
+      this.#packs.delete(id)
+      this.#packs.set(id, known)
+      return known
+    }
+    const opening = openPack(this.place, this.keyring, id)
+    opening.catch(() => this.#packs.delete(id))
+    this.#packs.set(id, opening)
+    const [oldest] = this.#packs.keys()
+    if (this.#packs.size > packsKept && oldest !== undefined) this.#packs.delete(oldest)
+    return opening
+  }
+
+  /** A pack is gone: its chunks lie elsewhere now. */
+  async miss(pack: string): Promise<void> {
+    this.#packs.delete(pack)
+    this.#lately = this.#lately.filter((one) => one.pack !== pack)
+    this.index.missPack(pack)
+    await this.index.reload()
+  }
+}
+
+function entryAt(pack: OpenPack, offset: number): PackEntry | undefined {
+  const number = pack.numberAt.get(offset)
+  return number === undefined ? undefined : pack.entries[number]
+}
+
+function goneFault(pack: string, cause: unknown): Fault {
+  return damagedPack(pack, 'it is not there', cause)
+}
+
+export function shown(id: Buffer): string {
+  return id.toString('hex', 0, shortIdBytes)
+}

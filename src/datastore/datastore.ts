@@ -1,0 +1,320 @@
+/**
+ * A datastore: sealed, deduplicated, and nothing in it is ever changed.
+ *
+ * Who may work beside whom: everybody, on any number of machines. Writers add packs, then a segment, then a manifest, and
+ * rely on chunks they find. Readers look again when something has moved. Prune removes manifests. Only the collector
+ * removes packs, in two steps: it first condemns chunks nobody needs, which no writer then takes for there; later, when
+ * no writer from before is left and still no manifest needs them, it removes them (`garbage.ts`).
+ */
+import { rm } from 'node:fs/promises'
+import { hostname } from 'node:os'
+import { type Clock, seconds } from '#base/clock.ts'
+import { Fault, missing } from '#base/fault.ts'
+import type { Log } from '#base/log.ts'
+import type { Random } from '#base/random.ts'
+import { checkProperties } from '#base/schema/check.ts'
+import { enumOf, integer, string } from '#base/schema/schema.ts'
+import { seal, unseal } from '#backup/sealed.ts'
+import { BackupReader } from './backup-reader.ts'
+import { BackupWriter } from './backup-writer.ts'
+import { ChunkIndex } from './chunk-index.ts'
+import { ChunkReader } from './chunk-reader.ts'
+import { chunkSizes, defaultChunkBytes, formatVersion } from './format.ts'
+import {
+  firstKeyFile,
+  isConfirmed,
+  type KeyFile,
+  keyFileName,
+  parseKeyFile,
+  printKeyFile,
+  type Unlocked,
+  unlock,
+} from './key-file.ts'
+import { Keyring, newSecrets } from './keyring.ts'
+import { Lease, type LeaseKind } from './lease.ts'
+import {
+  manifestName,
+  openManifest,
+  parseManifest,
+  type ManifestBody,
+  type ManifestHead,
+  type SealedManifest,
+} from './manifest.ts'
+import { type Marks, marksName, parseMarks, printMarks } from './marks.ts'
+import type { Place } from './place.ts'
+import { pathOfPoint, pointOfPath, printPoint, type RestorePoint } from './point.ts'
+import type { NewSlot, SlotSecret } from './slot.ts'
+
+export interface DatastoreDeps {
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+}
+
+const formatMaximumBytes = 64 * 1024
+const keyFileMaximumBytes = 4 * 1024 * 1024
+const manifestFileMaximumBytes = 96 * 1024 * 1024
+
+const formatProperties = {
+  format: enumOf(['hakobune-datastore']),
+  version: integer({ minimum: 1, maximum: 65_535 }),
+  id: string({ maxLength: 36 }),
+  created: integer({ minimum: 0, maximum: 253_402_300_799 }),
+  chunkBytes: integer({ minimum: chunkSizes[0], maximum: chunkSizes[2] }),
+  signer: string({ maxLength: 44 }),
+}
+
+export interface DatastoreFacts {
+  readonly id: string
+  readonly created: number
+  readonly chunkBytes: number
+  /** Public key manifests are signed with, 32 bytes. */
+  readonly signer: Buffer
+}
+
+/** One line of a list. A manifest that cannot be read is listed with its damage. */
+export interface ListedPoint {
+  readonly point: RestorePoint
+  readonly marks: Marks
+  readonly head?: ManifestHead
+  readonly damage?: string
+}
+
+export interface NewDatastore {
+  readonly ways: readonly NewSlot[]
+  readonly chunkBytes?: number
+}
+
+/** @throws Fault `conflict` when there is one already */
+export async function createDatastore(
+  place: Place,
+  deps: DatastoreDeps,
+  { ways, chunkBytes = defaultChunkBytes }: NewDatastore,
+): Promise<Datastore> {
+  if (!chunkSizes.some((size) => size === chunkBytes)) {
+    throw new Fault('invalid', `chunks cannot have ${chunkBytes} bytes`, { remedy: `Choose ${chunkSizes.join(', ')}.` })
+  }
+  const id = deps.random.uuid()
+  const secrets = newSecrets(deps.random)
+  const facts = { id, created: seconds(deps.clock), chunkBytes, signer: new Keyring(secrets).signer }
+  if (await place.get('format', formatMaximumBytes)) throw alreadyThere(place)
+  await place.put(keyFileName(1), Buffer.from(printKeyFile(await firstKeyFile(deps.random, id, secrets, ways))))
+  const format = {
+    format: 'hakobune-datastore',
+    version: formatVersion,
+    ...facts,
+    signer: facts.signer.toString('base64'),
+  }
+  // Last, for with it the datastore exists.
+  if (!(await place.put('format', Buffer.from(seal(format))))) throw alreadyThere(place)
+  return new Datastore(place, deps, facts)
+}
+
+function alreadyThere(place: Place): Fault {
+  return new Fault('conflict', `there is a datastore in '${place.label}' already`)
+}
+
+/** @throws Fault `missing`, `damaged`, or `invalid` for a format this version does not know */
+export async function openDatastore(place: Place, deps: DatastoreDeps): Promise<Datastore> {
+  const text = await place.get('format', formatMaximumBytes)
+  if (!text) throw missing('datastore', place.label)
+  const name = `'format' of the datastore '${place.label}'`
+  const value = Object(unseal(text.toString('utf8'), name)) as Record<string, unknown>
+  if (value.format === 'hakobune-datastore' && value.version !== formatVersion) {
+    throw new Fault(
+      'invalid',
+      `the datastore '${place.label}' has format version ${String(value.version)}; this program reads version ${formatVersion}`,
+      { remedy: 'Use the version of Hakobune that wrote it.' },
+    )
+  }
+  const checked = checkProperties(formatProperties, value)
+  if (!checked.ok || !chunkSizes.some((size) => size === checked.values.chunkBytes)) {
+    throw new Fault('damaged', `${name} does not describe a datastore`)
+  }
+  const { id, created, chunkBytes, signer } = checked.values
+  return new Datastore(place, deps, { id, created, chunkBytes, signer: Buffer.from(signer, 'base64') })
+}
+
+/** What can be done without a key. */
+export class Datastore {
+  readonly place: Place
+  readonly deps: DatastoreDeps
+  readonly facts: DatastoreFacts
+
+  constructor(place: Place, deps: DatastoreDeps, facts: DatastoreFacts) {
+    this.place = place
+    this.deps = deps
+    this.facts = facts
+  }
+
+  /** How the keys are locked now. @throws Fault `damaged` */
+  async keyFile(): Promise<KeyFile> {
+    const names: string[] = []
+    for await (const { name } of this.place.list('keys/')) if (/^keys\/\d{8}$/.test(name)) names.push(name)
+    const newest = names.toSorted().at(-1)
+    const text = newest === undefined ? undefined : await this.place.get(newest, keyFileMaximumBytes)
+    if (newest === undefined || !text) throw new Fault('damaged', `the datastore '${this.place.label}' has no keys`)
+    const file = parseKeyFile(text.toString('utf8'), `'${newest}'`)
+    if (file.datastore === this.facts.id) return file
+    throw new Fault('damaged', `'${newest}' holds the keys of another datastore`)
+  }
+
+  /** @throws Fault `conflict` when somebody else changed the keys meanwhile */
+  async putKeyFile(file: KeyFile): Promise<void> {
+    if (await this.place.put(keyFileName(file.generation), Buffer.from(printKeyFile(file)))) return
+    throw new Fault('conflict', 'the keys were changed by somebody else at the same moment', { remedy: 'Try again.' })
+  }
+
+  /** Old ways to the keys must not stay open: what somebody can still undo is no removal. */
+  async removeOldKeyFiles(): Promise<void> {
+    const { generation } = await this.keyFile()
+    const current = keyFileName(generation)
+    for await (const { name } of this.place.list('keys/')) if (name < current) await this.place.remove(name)
+  }
+
+  /** @throws Fault `denied` */
+  async unlock(secret: SlotSecret): Promise<OpenDatastore> {
+    const unlocked = await unlock(await this.keyFile(), secret)
+    if (!unlocked.keyring.signer.equals(this.facts.signer)) {
+      throw new Fault('damaged', `the keys of the datastore '${this.place.label}' are not those it was made with`)
+    }
+    const index = await ChunkIndex.open(this.place, this.deps.log)
+    return new OpenDatastore(this, unlocked, index)
+  }
+
+  /** Names of all backups, oldest first, without reading any. */
+  async points(): Promise<RestorePoint[]> {
+    const points: RestorePoint[] = []
+    for await (const { name } of this.place.list('backups/')) {
+      const point = pointOfPath(name.slice('backups/'.length))
+      if (point) points.push(point)
+    }
+    return points.toSorted((a, b) => a.time - b.time || printPoint(a).localeCompare(printPoint(b)))
+  }
+
+  /** @throws Fault `missing`, `damaged` */
+  async manifest(point: RestorePoint): Promise<SealedManifest> {
+    const text = await this.place.get(manifestName(point), manifestFileMaximumBytes)
+    if (!text) throw missing('backup', printPoint(point))
+    return parseManifest(text.toString('utf8'), point)
+  }
+
+  async list(): Promise<ListedPoint[]> {
+    const found: ListedPoint[] = []
+    for (const point of await this.points()) {
+      try {
+        const [manifest, marks] = [await this.manifest(point), await this.marks(point)]
+        const isForged = !manifest.isSigned(this.facts.signer)
+        const { pointInTime, finished } = manifest
+        const damage = isForged ? 'it is not signed by this datastore' : marks.damage
+        found.push({
+          point,
+          marks,
+          head: { point, pointInTime, finished },
+          ...(damage === undefined ? {} : { damage }),
+        })
+      } catch (fault) {
+        if (!(fault instanceof Fault)) throw fault
+        // Removed while we listed.
+        if (fault.kind !== 'missing') found.push({ point, marks: {}, damage: fault.message })
+      }
+    }
+    return found
+  }
+
+  async marks(point: RestorePoint): Promise<Marks> {
+    const text = await this.place.get(marksName(point), formatMaximumBytes)
+    return text ? parseMarks(text.toString('utf8'), printPoint(point)) : {}
+  }
+
+  /** Changes notes, protection or what the last check found; what is not named stays. @throws Fault `missing` */
+  async mark(point: RestorePoint, change: Marks): Promise<void> {
+    await this.manifest(point)
+    const marks = { ...(await this.marks(point)), ...change }
+    await this.place.replace(marksName(point), Buffer.from(printMarks(marks)))
+  }
+
+  /** The backup vanishes at once; its space comes back by collecting garbage. @throws Fault `missing`, `conflict` */
+  async remove(point: RestorePoint): Promise<void> {
+    if ((await this.marks(point)).protected) {
+      throw new Fault('conflict', `backup ${printPoint(point)} is protected`, {
+        remedy: 'Remove the protection first.',
+      })
+    }
+    if (!(await this.place.remove(manifestName(point)))) throw missing('backup', printPoint(point))
+    await this.place.remove(marksName(point))
+  }
+
+  lease(kind: LeaseKind): Promise<Lease> {
+    return Lease.begin({ place: this.place, ...this.deps }, kind, `${hostname()} ${process.pid}`)
+  }
+
+  /** Clears away what was being written by those who are gone. Only while nobody writes. */
+  async clearStaging(): Promise<void> {
+    for await (const { name } of this.place.list('tmp/'))
+      await rm(`${this.place.stagingDir}/${name.slice(4)}`, { force: true })
+  }
+}
+
+/** With its keys. */
+export class OpenDatastore {
+  readonly datastore: Datastore
+  readonly unlocked: Unlocked
+  readonly index: ChunkIndex
+  readonly chunks: ChunkReader
+
+  constructor(datastore: Datastore, unlocked: Unlocked, index: ChunkIndex) {
+    this.datastore = datastore
+    this.unlocked = unlocked
+    this.index = index
+    this.chunks = new ChunkReader({ place: datastore.place, keyring: unlocked.keyring, index })
+  }
+
+  get keyring(): Keyring {
+    return this.unlocked.keyring
+  }
+
+  /** What a backup consists of. @throws Fault `missing`, `damaged`, `denied` */
+  async body(point: RestorePoint): Promise<ManifestBody> {
+    return openManifest(this.keyring, await this.datastore.manifest(point))
+  }
+
+  /**
+   * Starts a backup. Nothing of it is visible before its `commit`.
+   * @throws Fault `conflict` when it exists, or while nobody has confirmed the recovery key
+   */
+  async begin(point: RestorePoint, { level = 1 }: { readonly level?: number } = {}): Promise<BackupWriter> {
+    pathOfPoint(point)
+    if (!isConfirmed(await this.datastore.keyFile())) {
+      throw new Fault(
+        'conflict',
+        `nobody has confirmed the recovery key of the datastore '${this.datastore.place.label}'`,
+        {
+          remedy:
+            'Show that you have it: hako datastore key confirm. Without it, a lost passphrase loses every backup.',
+        },
+      )
+    }
+    const lease = await this.datastore.lease('write')
+    try {
+      // What others stored and condemned before our lease was there.
+      await this.index.reload()
+      return await BackupWriter.begin(this, point, { lease, level })
+    } catch (fault) {
+      await lease[Symbol.asyncDispose]()
+      throw fault
+    }
+  }
+
+  /** The caller disposes of the reader. @throws Fault `missing`, `damaged`, `denied` */
+  async open(point: RestorePoint): Promise<BackupReader> {
+    const lease = await this.datastore.lease('read')
+    try {
+      const manifest = await this.datastore.manifest(point)
+      return new BackupReader(this, manifest, openManifest(this.keyring, manifest), lease)
+    } catch (fault) {
+      await lease[Symbol.asyncDispose]()
+      throw fault
+    }
+  }
+}

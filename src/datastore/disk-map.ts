@@ -1,0 +1,224 @@
+/**
+ * The map of a disk: for each chunk its id, in pieces that are chunks themselves, so that what did not change costs
+ * nothing. Where little of a piece changed, only that is stored.
+ */
+import { isZero } from '#backup/digest.ts'
+import { Fault } from '#base/fault.ts'
+import type { ChunkReader } from './chunk-reader.ts'
+import type { ChunkWriter } from './chunk-writer.ts'
+import {
+  coding,
+  deltaDepthMaximum,
+  deltaFlag,
+  kinds,
+  pieceBytes,
+  pieceEntries,
+  rootEntries,
+  shortIdBytes,
+} from './format.ts'
+import type { Keyring } from './keyring.ts'
+
+const zeroId = Buffer.alloc(shortIdBytes)
+const deltaHeaderBytes = shortIdBytes + 4
+const deltaEntryBytes = 2 + shortIdBytes
+/** A delta that is not a good deal smaller than the piece is not worth following. */
+const deltaMaximumBytes = pieceBytes / 3
+
+export function isZeroId(id: Buffer): boolean {
+  return id.compare(zeroId, 0, shortIdBytes, 0, shortIdBytes) === 0
+}
+
+/** A map that is stored. */
+export class DiskMap {
+  readonly chunks: number
+  /** Ids of all pieces, one after another. */
+  readonly root: Buffer
+  readonly #reader: ChunkReader
+  #held: { readonly piece: number; readonly ids: Buffer; readonly depth: number } | undefined
+
+  private constructor(reader: ChunkReader, chunks: number, root: Buffer) {
+    this.#reader = reader
+    this.chunks = chunks
+    this.root = root
+  }
+
+  /** @throws Fault `damaged` */
+  static async open(reader: ChunkReader, chunks: number, rootChunks: readonly Buffer[]): Promise<DiskMap> {
+    const parts: Buffer[] = []
+    for (const id of rootChunks) {
+      const chunk = await reader.read(id, kinds.map)
+      reader.check(id, chunk)
+      parts.push(chunk.content)
+    }
+    const root = Buffer.concat(parts)
+    if (root.length !== Math.ceil(chunks / pieceEntries) * shortIdBytes) {
+      throw new Fault('damaged', `the map of a disk has ${root.length / shortIdBytes} pieces for ${chunks} chunks`)
+    }
+    return new DiskMap(reader, chunks, root)
+  }
+
+  pieceId(piece: number): Buffer {
+    return this.root.subarray(piece * shortIdBytes, (piece + 1) * shortIdBytes)
+  }
+
+  get pieces(): number {
+    return this.root.length / shortIdBytes
+  }
+
+  /** Ids of the chunks of a piece, and how many deltas it is made of. The last piece looked at is kept. */
+  async piece(piece: number): Promise<{ readonly ids: Buffer; readonly depth: number }> {
+    if (this.#held?.piece === piece) return this.#held
+    const count = Math.min(pieceEntries, this.chunks - piece * pieceEntries)
+    const id = this.pieceId(piece)
+    const found = isZeroId(id)
+      ? { ids: Buffer.alloc(count * shortIdBytes), depth: 0 }
+      : await readPiece(this.#reader, id, count)
+    this.#held = { piece, ...found }
+    return this.#held
+  }
+
+  /** Every chunk that is not zero, in order. */
+  async *entries(): AsyncGenerator<{ readonly position: number; readonly id: Buffer }> {
+    for (let piece = 0; piece < this.pieces; piece += 1) {
+      if (isZeroId(this.pieceId(piece))) continue
+      const { ids } = await this.piece(piece)
+      for (let at = 0; at < ids.length; at += shortIdBytes) {
+        const id = ids.subarray(at, at + shortIdBytes)
+        if (!isZeroId(id)) yield { position: piece * pieceEntries + at / shortIdBytes, id }
+      }
+    }
+  }
+}
+
+/** @throws Fault `damaged` when what it comes to is not what its id was made of */
+async function readPiece(reader: ChunkReader, id: Buffer, count: number): Promise<{ ids: Buffer; depth: number }> {
+  const { ids, depth } = await resolve(reader, id, count, deltaDepthMaximum)
+  if (reader.keyring.idOf(kinds.map, ids).compare(id, 0, shortIdBytes, 0, shortIdBytes) !== 0) {
+    throw new Fault('damaged', `piece ${id.toString('hex')} of a map does not come to its id`)
+  }
+  return { ids, depth }
+}
+
+async function resolve(
+  reader: ChunkReader,
+  id: Buffer,
+  count: number,
+  deltasLeft: number,
+): Promise<{ ids: Buffer; depth: number }> {
+  const { content, flags } = await reader.read(id, kinds.map)
+  const damaged = (how: string) => new Fault('damaged', `piece ${id.toString('hex')} of a map is damaged: ${how}`)
+  if ((flags & deltaFlag) === 0) {
+    if (content.length !== count * shortIdBytes) throw damaged(`it has ${content.length} bytes`)
+    return { ids: content, depth: 0 }
+  }
+  const changes = content.length - deltaHeaderBytes
+  if (deltasLeft === 0 || changes < 0 || changes % deltaEntryBytes !== 0) throw damaged('it is no delta')
+  const base = await resolve(reader, content.subarray(0, shortIdBytes), count, deltasLeft - 1)
+  const ids = Buffer.from(base.ids)
+  for (let at = deltaHeaderBytes; at < content.length; at += deltaEntryBytes) {
+    const position = content.readUInt16LE(at)
+    if (position >= count) throw damaged('it changes what is not there')
+    content.copy(ids, position * shortIdBytes, at + 2, at + deltaEntryBytes)
+  }
+  return { ids, depth: base.depth + 1 }
+}
+
+/** Ids of the chunks the stored form of a piece refers to besides those in it: what it is a delta of. */
+export async function basesOf(reader: ChunkReader, id: Buffer): Promise<Buffer[]> {
+  const bases: Buffer[] = []
+  let at = id
+  while (bases.length <= deltaDepthMaximum) {
+    const { content, flags } = await reader.read(at, kinds.map)
+    if ((flags & deltaFlag) === 0) break
+    at = Buffer.from(content.subarray(0, shortIdBytes))
+    bases.push(at)
+  }
+  return bases
+}
+
+/** Writes the map of a disk, piece by piece from its start. */
+export class MapWriter {
+  readonly #keyring: Keyring
+  readonly #chunks: ChunkWriter
+  readonly #count: number
+  readonly #before: DiskMap | undefined
+  readonly #root: Buffer
+  #piece = 0
+  #ids: Buffer
+
+  /** @param before of the last backup of the disk */
+  constructor(keyring: Keyring, chunks: ChunkWriter, count: number, before?: DiskMap) {
+    this.#keyring = keyring
+    this.#chunks = chunks
+    this.#count = count
+    this.#before = before
+    this.#root = Buffer.alloc(Math.ceil(count / pieceEntries) * shortIdBytes)
+    this.#ids = Buffer.alloc(this.#bytesOf(0))
+  }
+
+  /** Positions only go up; those left out are zero. */
+  async set(position: number, id: Buffer): Promise<void> {
+    await this.#turnTo(Math.floor(position / pieceEntries))
+    id.copy(this.#ids, (position % pieceEntries) * shortIdBytes, 0, shortIdBytes)
+  }
+
+  /** Takes over as it was what lies between, piece by piece where nothing in it is set. */
+  async #turnTo(piece: number): Promise<void> {
+    if (piece === this.#piece) return
+    await this.#end()
+    this.#piece = piece
+    this.#ids = Buffer.alloc(this.#bytesOf(piece))
+  }
+
+  #bytesOf(piece: number): number {
+    return Math.min(pieceEntries, Math.max(0, this.#count - piece * pieceEntries)) * shortIdBytes
+  }
+
+  async #end(): Promise<void> {
+    const ids = this.#ids
+    if (isZero(ids)) return
+    const id = this.#keyring.idOf(kinds.map, ids)
+    id.copy(this.#root, this.#piece * shortIdBytes, 0, shortIdBytes)
+    if (await this.#chunks.has(id)) return
+    const delta = await this.#deltaOf(ids)
+    if (delta) await this.#chunks.store(id, delta, delta.length, coding.raw | (kinds.map << 4) | deltaFlag)
+    // Ids look like chance: there is nothing to compress, but for runs of zeros.
+    else await this.#chunks.put(id, kinds.map, ids)
+  }
+
+  async #deltaOf(ids: Buffer): Promise<Buffer | undefined> {
+    const before = this.#before
+    if (!before || this.#piece >= before.pieces) return undefined
+    const base = before.pieceId(this.#piece)
+    if (isZeroId(base) || !(await this.#chunks.has(base))) return undefined
+    const old = await before.piece(this.#piece)
+    if (old.ids.length !== ids.length || old.depth >= deltaDepthMaximum) return undefined
+    const entries: Buffer[] = []
+    const header = Buffer.alloc(deltaHeaderBytes)
+    base.copy(header)
+    header.writeUInt32LE(old.depth + 1, shortIdBytes)
+    for (let at = 0; at < ids.length; at += shortIdBytes) {
+      if (ids.compare(old.ids, at, at + shortIdBytes, at, at + shortIdBytes) === 0) continue
+      if ((entries.length + 1) * deltaEntryBytes > deltaMaximumBytes) return undefined
+      const entry = Buffer.allocUnsafe(deltaEntryBytes)
+      entry.writeUInt16LE(at / shortIdBytes)
+      ids.copy(entry, 2, at, at + shortIdBytes)
+      entries.push(entry)
+    }
+    return Buffer.concat([header, ...entries])
+  }
+
+  /** @returns the map's root, and the ids of the chunks it is stored in */
+  async finish(): Promise<{ readonly root: Buffer; readonly chunks: readonly Buffer[] }> {
+    await this.#end()
+    const chunks: Buffer[] = []
+    const step = rootEntries * shortIdBytes
+    for (let at = 0; at < this.#root.length; at += step) {
+      const part = this.#root.subarray(at, at + step)
+      const id = this.#keyring.idOf(kinds.map, part)
+      await this.#chunks.put(id, kinds.map, part)
+      chunks.push(id)
+    }
+    return { root: this.#root, chunks }
+  }
+}

@@ -1,0 +1,234 @@
+/** A datastore in a folder of this machine, or one several machines mount. */
+import { link, type FileHandle, mkdir, open, opendir, rename, rm, stat, unlink } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { dirname, join, sep } from 'node:path'
+import { Fault, missing } from '#base/fault.ts'
+import type { Random } from '#base/random.ts'
+import { asFileFault, codeOf, syncDirectory, writeFileAtomic } from '#host/files.ts'
+import { HeldFile } from '#backup/held-file.ts'
+import type { Hold, Place, PlacedObject } from './place.ts'
+
+/** Names are ours, but the folder is open to many hands: nothing outside is ever touched. */
+const nameShape = /^(?!.*(?:^|\/)\.{1,2}(?:\/|$))[A-Za-z0-9][A-Za-z0-9._:/-]{0,400}$/
+const openFiles = 16
+
+export class FolderPlace implements Place {
+  readonly label: string
+  readonly stagingDir: string
+  readonly #files = new OpenFiles()
+
+  readonly #random: Random
+
+  constructor(root: string, random: Random) {
+    this.label = root
+    this.#random = random
+    this.stagingDir = join(root, 'tmp')
+  }
+
+  /** Makes the folders. */
+  async prepare(): Promise<void> {
+    const folders = ['keys', 'packs', 'segments', 'backups', 'marks', 'leases', 'condemned', 'suspects', 'tmp']
+    try {
+      for (const folder of folders) await mkdir(join(this.label, folder), { recursive: true, mode: 0o700 })
+      await syncDirectory(this.label)
+    } catch (cause) {
+      throw asFileFault(cause, this.label)
+    }
+  }
+
+  async putFile(name: string, path: string): Promise<boolean> {
+    const target = this.#pathOf(name)
+    try {
+      if (existsSync(target)) {
+        await rm(path, { force: true })
+        return false
+      }
+      await mkdir(dirname(target), { recursive: true, mode: 0o700 })
+      await rename(path, target)
+      await makeDurable(dirname(target), this.label)
+      return true
+    } catch (cause) {
+      throw asFileFault(cause, target)
+    }
+  }
+
+  async put(name: string, content: Uint8Array): Promise<boolean> {
+    const target = this.#pathOf(name)
+    const staged = join(this.stagingDir, `put-${this.#random.uuid()}`)
+    await writeFileAtomic(staged, content)
+    try {
+      await mkdir(dirname(target), { recursive: true, mode: 0o700 })
+      // A link, and not a rename: of two who come at the same moment one finds the name taken.
+      await link(staged, target)
+      await makeDurable(dirname(target), this.label)
+      return true
+    } catch (cause) {
+      if (codeOf(cause) === 'EEXIST') return false
+      throw asFileFault(cause, target)
+    } finally {
+      await rm(staged, { force: true })
+    }
+  }
+
+  async replace(name: string, content: Uint8Array): Promise<void> {
+    const target = this.#pathOf(name)
+    await mkdir(dirname(target), { recursive: true, mode: 0o700 })
+    await writeFileAtomic(target, content)
+    await makeDurable(dirname(target), this.label)
+  }
+
+  async get(name: string, maximumBytes: number): Promise<Buffer | undefined> {
+    const path = this.#pathOf(name)
+    try {
+      await using file = await open(path, 'r')
+      const { size } = await file.stat()
+      if (size > maximumBytes) throw new Fault('too-large', `'${path}' has ${size} bytes, too many`)
+      return await readFully(file, 0, size, path)
+    } catch (cause) {
+      if (codeOf(cause) === 'ENOENT' || codeOf(cause) === 'ENOTDIR') return undefined
+      throw cause instanceof Fault ? cause : asFileFault(cause, path)
+    }
+  }
+
+  async read(name: string, offset: number, length: number): Promise<Buffer> {
+    const path = this.#pathOf(name)
+    return this.#files.during(path, name, (file) => readFully(file, offset, length, path))
+  }
+
+  async sizeOf(name: string): Promise<number> {
+    const path = this.#pathOf(name)
+    const facts = await stat(path).catch((cause: unknown) => {
+      throw codeOf(cause) === 'ENOENT' ? missing('object', name) : asFileFault(cause, path)
+    })
+    return facts.size
+  }
+
+  list(folder: string): AsyncIterable<PlacedObject> {
+    return walk(this.label, folder.replace(/\/$/, ''))
+  }
+
+  async remove(name: string): Promise<boolean> {
+    const path = this.#pathOf(name)
+    this.#files.forget(path)
+    try {
+      await unlink(path)
+      return true
+    } catch (cause) {
+      if (codeOf(cause) === 'ENOENT') return false
+      throw asFileFault(cause, path)
+    }
+  }
+
+  hold(name: string): Hold {
+    const held = HeldFile.tryHold(this.#pathOf(name))
+    if (!held) throw new Fault('conflict', `'${this.#pathOf(name)}' is held by somebody else`)
+    return held
+  }
+
+  isHeld(name: string): boolean {
+    const path = this.#pathOf(name)
+    if (!existsSync(path)) return false
+    using free = HeldFile.tryHold(path)
+    return free === undefined
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#files.closeAll()
+  }
+
+  #pathOf(name: string): string {
+    if (!nameShape.test(name)) throw new Error(`'${name}' cannot be the name of an object`)
+    return join(this.label, name)
+  }
+}
+
+async function* walk(root: string, folder: string): AsyncGenerator<PlacedObject> {
+  const path = join(root, folder)
+  let entries
+  try {
+    entries = await opendir(path)
+  } catch (cause) {
+    if (codeOf(cause) === 'ENOENT' || codeOf(cause) === 'ENOTDIR') return
+    throw asFileFault(cause, path)
+  }
+  for await (const entry of entries) {
+    const name = `${folder}/${entry.name}`
+    if (entry.isDirectory()) yield* walk(root, name)
+    else if (entry.isFile() && nameShape.test(name)) {
+      const facts = await stat(join(root, name)).catch(() => undefined)
+      // Removed while we listed.
+      if (facts) yield { name: name.replaceAll(sep, '/'), sizeBytes: facts.size }
+    }
+  }
+}
+
+/** Every folder on the way down is there after power loss, too. */
+async function makeDurable(path: string, root: string): Promise<void> {
+  for (let at = path; at.startsWith(root); at = dirname(at)) await syncDirectory(at)
+}
+
+async function readFully(file: FileHandle, offset: number, length: number, path: string): Promise<Buffer> {
+  const bytes = Buffer.allocUnsafe(length)
+  let done = 0
+  while (done < length) {
+    const { bytesRead } = await file.read(bytes, done, length - done, offset + done)
+    if (bytesRead === 0) throw new Fault('damaged', `'${path}' ends ${length - done} bytes early`)
+    done += bytesRead
+  }
+  return bytes
+}
+
+/** Files that are read in many places, kept open for a while. */
+class OpenFiles {
+  readonly #files = new Map<string, OpenFile>()
+
+  async during<T>(path: string, name: string, work: (file: FileHandle) => Promise<T>): Promise<T> {
+    const file = this.#files.get(path) ?? this.#open(path, name)
+    file.users += 1
+    try {
+      return await work(await file.handle)
+    } finally {
+      file.users -= 1
+      await closeUnused(file)
+    }
+  }
+
+  #open(path: string, name: string): OpenFile {
+    const handle = open(path, 'r').catch((cause: unknown) => {
+      this.#files.delete(path)
+      throw codeOf(cause) === 'ENOENT' ? missing('object', name) : asFileFault(cause, path)
+    })
+    const file: OpenFile = { handle, users: 0, isForgotten: false }
+    this.#files.set(path, file)
+    const [oldest] = this.#files.keys()
+    if (this.#files.size > openFiles && oldest !== undefined) this.forget(oldest)
+    return file
+  }
+
+  forget(path: string): void {
+    const file = this.#files.get(path)
+    if (!file) return
+    this.#files.delete(path)
+    file.isForgotten = true
+    closeUnused(file).catch(() => {})
+  }
+
+  async closeAll(): Promise<void> {
+    const files = [...this.#files.values()]
+    this.#files.clear()
+    for (const file of files) {
+      file.isForgotten = true
+      await closeUnused(file).catch(() => {})
+    }
+  }
+}
+
+interface OpenFile {
+  readonly handle: Promise<FileHandle>
+  users: number
+  isForgotten: boolean
+}
+
+async function closeUnused(file: OpenFile): Promise<void> {
+  if (file.isForgotten && file.users === 0) await (await file.handle).close()
+}

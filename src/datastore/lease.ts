@@ -1,0 +1,123 @@
+/**
+ * A sign that somebody is at work, so that nobody removes what they rely on.
+ *
+ * It is renewed while its owner lives. Where the place can hold a mark for a process, the death of the owner is seen at
+ * once; elsewhere a lease is over some minutes after it was last renewed.
+ */
+import type { Clock } from '#base/clock.ts'
+import { seconds } from '#base/clock.ts'
+import type { Random } from '#base/random.ts'
+import { checkProperties } from '#base/schema/check.ts'
+import { enumOf, integer, string } from '#base/schema/schema.ts'
+import { seal, unseal } from '#backup/sealed.ts'
+import type { Hold, Place } from './place.ts'
+
+export type LeaseKind = 'write' | 'read' | 'collect'
+
+const renewedEveryMs = 60_000
+export const leaseSeconds = 10 * 60
+const leaseMaximumBytes = 4_096
+
+const properties = {
+  kind: enumOf(['write', 'read', 'collect']),
+  began: integer({ minimum: 0, maximum: 253_402_300_799 }),
+  renewed: integer({ minimum: 0, maximum: 253_402_300_799 }),
+  by: string({ maxLength: 256 }),
+}
+
+export interface LeaseNeeds {
+  readonly place: Place
+  readonly clock: Clock
+  readonly random: Random
+}
+
+export class Lease implements AsyncDisposable {
+  readonly #needs: LeaseNeeds
+  readonly #name: string
+  readonly #kind: LeaseKind
+  readonly #by: string
+  readonly #hold: Hold | undefined
+  readonly #ended = new AbortController()
+  readonly #renewing: Promise<void>
+  /** Seconds since 1970. */
+  readonly began: number
+
+  private constructor(needs: LeaseNeeds, kind: LeaseKind, by: string, began: number) {
+    this.#needs = needs
+    this.#kind = kind
+    this.#by = by.slice(0, 256)
+    this.began = began
+    this.#name = `leases/${needs.random.uuid()}`
+    this.#hold = needs.place.hold?.(heldName(this.#name))
+    this.#renewing = this.#keepRenewing()
+  }
+
+  /** @param by who, for people: a host and a process */
+  static async begin(needs: LeaseNeeds, kind: LeaseKind, by: string): Promise<Lease> {
+    const lease = new Lease(needs, kind, by, seconds(needs.clock))
+    await lease.#put()
+    return lease
+  }
+
+  #put(): Promise<void> {
+    const value = { kind: this.#kind, began: this.began, renewed: seconds(this.#needs.clock), by: this.#by }
+    return this.#needs.place.replace(this.#name, Buffer.from(seal(value)))
+  }
+
+  async #keepRenewing(): Promise<void> {
+    const { signal } = this.#ended
+    while (!signal.aborted) {
+      await this.#needs.clock.sleep(renewedEveryMs, signal).catch(() => {})
+      // A place that is away for a while is tried again; whoever writes there finds out by themselves.
+      if (!signal.aborted) await this.#put().catch(() => {})
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#ended.abort()
+    await this.#renewing
+    await this.#needs.place.remove(this.#name)
+    this.#hold?.release()
+    await this.#needs.place.remove(heldName(this.#name))
+  }
+}
+
+function heldName(name: string): string {
+  return `${name}.held`
+}
+
+export interface LiveLease {
+  readonly kind: LeaseKind
+  readonly began: number
+  readonly by: string
+}
+
+/** Leases that hold; what others left is cleared away. */
+export async function liveLeases({ place, clock }: Omit<LeaseNeeds, 'random'>): Promise<LiveLease[]> {
+  const live: LiveLease[] = []
+  for await (const { name } of place.list('leases/')) {
+    if (name.endsWith('.held')) continue
+    const content = await place.get(name, leaseMaximumBytes)
+    if (!content) continue
+    const checked = checkProperties(properties, Object(readable(content, name)) as Record<string, unknown>)
+    const lease = checked.ok ? checked.values : undefined
+    const isHeld = place.isHeld?.(heldName(name))
+    // A clock that was set back makes an old lease look young, never a young one old.
+    const isFresh = lease !== undefined && seconds(clock) - lease.renewed <= leaseSeconds
+    // Whoever lives but left something unreadable may rely on anything.
+    if (isHeld ?? isFresh) live.push(lease ?? { kind: 'write', began: 0, by: 'unknown' })
+    else {
+      await place.remove(name)
+      await place.remove(heldName(name))
+    }
+  }
+  return live
+}
+
+function readable(content: Buffer, name: string): unknown {
+  try {
+    return unseal(content.toString('utf8'), name)
+  } catch {
+    return undefined
+  }
+}

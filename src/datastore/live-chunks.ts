@@ -1,0 +1,111 @@
+/**
+ * Which chunks backups need: a bit for each chunk of the index.
+ *
+ * A piece of a map is looked at once, however many backups share it. What a delta is based on is kept, but not what that
+ * named, unless somebody still needs it.
+ */
+import { Fault } from '#base/fault.ts'
+import type { OpenDatastore } from './datastore.ts'
+import { basesOf, DiskMap, isZeroId } from './disk-map.ts'
+import { shortIdBytes } from './format.ts'
+import { IdList } from './id-list.ts'
+import type { ManifestBody } from './manifest.ts'
+import { mergedEntries } from './merge.ts'
+import type { Segment } from './segment.ts'
+
+export class LiveChunks {
+  readonly #ids: Buffer
+  readonly #bits: Uint8Array
+  #live = 0
+
+  private constructor(ids: Buffer) {
+    this.#ids = ids
+    this.#bits = new Uint8Array(Math.ceil(ids.length / shortIdBytes / 8))
+  }
+
+  static async of(segments: readonly Segment[]): Promise<LiveChunks> {
+    const most = segments.reduce((sum, { count }) => sum + count, 0)
+    const ids = Buffer.allocUnsafe(most * shortIdBytes)
+    let filled = 0
+    for await (const { id } of mergedEntries(segments)) {
+      id.copy(ids, filled)
+      filled += shortIdBytes
+    }
+    return new LiveChunks(ids.subarray(0, filled))
+  }
+
+  get count(): number {
+    return this.#ids.length / shortIdBytes
+  }
+
+  get live(): number {
+    return this.#live
+  }
+
+  /** @throws Fault `damaged` when something the backup needs cannot be found: then nobody may collect anything */
+  async mark(open: OpenDatastore, body: ManifestBody): Promise<void> {
+    for (const { chunks } of body.files) for (const id of chunks) this.#mark(Buffer.from(id, 'hex'))
+    for (const disk of body.disks) {
+      const root = disk.root.map((id) => Buffer.from(id, 'hex'))
+      // A root that was seen is that of an equal disk, whose pieces were seen, too.
+      if (root.map((id) => this.#mark(id)).every((isNew) => !isNew) && root.length > 0) continue
+      const map = await DiskMap.open(open.chunks, Math.ceil(disk.sizeBytes / open.datastore.facts.chunkBytes), root)
+      for (let piece = 0; piece < map.pieces; piece += 1) await this.#markPiece(open, map, piece)
+    }
+  }
+
+  async #markPiece(open: OpenDatastore, map: DiskMap, piece: number): Promise<void> {
+    const id = map.pieceId(piece)
+    if (isZeroId(id) || !this.#mark(id)) return
+    for (const base of await basesOf(open.chunks, id)) this.#mark(base)
+    const { ids } = await map.piece(piece)
+    for (let at = 0; at < ids.length; at += shortIdBytes) {
+      const chunk = ids.subarray(at, at + shortIdBytes)
+      if (!isZeroId(chunk)) this.#mark(chunk)
+    }
+  }
+
+  /** Ids nobody marked. */
+  dead(): IdList {
+    const dead = Buffer.allocUnsafe((this.count - this.#live) * shortIdBytes)
+    let filled = 0
+    for (let ordinal = 0; ordinal < this.count; ordinal += 1) {
+      if (((this.#bits[ordinal >> 3] ?? 0) & (1 << (ordinal & 7))) !== 0) continue
+      this.#ids.copy(dead, filled, ordinal * shortIdBytes, (ordinal + 1) * shortIdBytes)
+      filled += shortIdBytes
+    }
+    return new IdList(dead.subarray(0, filled))
+  }
+
+  /** @returns whether it was not marked before */
+  #mark(id: Buffer): boolean {
+    const ordinal = this.#ordinalOf(id)
+    if (ordinal === undefined) {
+      throw new Fault(
+        'damaged',
+        `chunk ${id.toString('hex', 0, shortIdBytes)} of a backup is in no pack of the datastore`,
+        {
+          remedy: 'Verify the datastore, and remove the backups that are hit; nothing is collected before.',
+        },
+      )
+    }
+    const [at, bit] = [ordinal >> 3, 1 << (ordinal & 7)]
+    if (((this.#bits[at] ?? 0) & bit) !== 0) return false
+    this.#bits[at] = (this.#bits[at] ?? 0) | bit
+    this.#live += 1
+    return true
+  }
+
+  #ordinalOf(id: Buffer): number | undefined {
+    let [low, high] = [0, this.count - 1]
+    while (low <= high) {
+      const middle = (low + high) >> 1
+      const at = middle * shortIdBytes
+      const order = this.#ids.compare(id, 0, shortIdBytes, at, at + shortIdBytes)
+      if (order === 0) return middle
+      if (order < 0) low = middle + 1
+      else high = middle - 1
+    }
+    return undefined
+  }
+}

@@ -1,0 +1,155 @@
+/**
+ * What a backup consists of. With its manifest a backup exists; it is put last and never changed.
+ *
+ * Who it is of and when stands in the clear, so that lists and retention need no key; everything else is sealed. It is
+ * signed, so that a copy can be told from a forgery without a key, too.
+ */
+import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
+import { Fault } from '#base/fault.ts'
+import type { Random } from '#base/random.ts'
+import { checkProperties } from '#base/schema/check.ts'
+import { array, enumOf, integer, object, record, string, type StaticProperties } from '#base/schema/schema.ts'
+import { diskNamePattern, storedFilePattern } from '#backup/manifest.ts'
+import { seal, unseal } from '#backup/sealed.ts'
+import type { Json } from '#store/store.ts'
+import { nonceBytes, openBox, sealBox } from './box.ts'
+import { diskMaximumBytes, fileMaximumBytes, formatVersion, manifestMaximumBytes, partsMaximum } from './format.ts'
+import { isSigned, type Keyring } from './keyring.ts'
+import { pathOfPoint, printPoint, type RestorePoint } from './point.ts'
+
+const id = string({ pattern: /[0-9a-f]{64}/ })
+const count = integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
+const latest = 253_402_300_799
+
+const disk = object({
+  name: string({ pattern: diskNamePattern }),
+  sizeBytes: integer({ minimum: 0, maximum: diskMaximumBytes }),
+  digest: id,
+  root: array(id),
+  chunks: count,
+  dataBytes: count,
+  newChunks: count,
+  newStoredBytes: count,
+})
+
+const file = object({
+  name: string({ pattern: storedFilePattern }),
+  sizeBytes: integer({ minimum: 0, maximum: fileMaximumBytes }),
+  chunks: array(id),
+})
+
+const bodyProperties = { disks: array(disk), files: array(file), facts: record() }
+const outerProperties = {
+  version: integer({ minimum: 1, maximum: 65_535 }),
+  namespace: string({ maxLength: 300 }),
+  type: enumOf(['vm', 'ct', 'host']),
+  id: string({ maxLength: 63 }),
+  time: integer({ minimum: 0, maximum: latest }),
+  pointInTime: string({ pattern: /\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z/ }),
+  finished: integer({ minimum: 0, maximum: latest }),
+  body: string({ maxLength: manifestMaximumBytes }),
+  signature: string({ maxLength: 88 }),
+}
+
+export type ManifestBody = StaticProperties<typeof bodyProperties>
+export type ManifestDisk = ManifestBody['disks'][number]
+export type ManifestFile = ManifestBody['files'][number]
+
+/** What can be read without a key. */
+export interface ManifestHead {
+  readonly point: RestorePoint
+  readonly pointInTime: string
+  /** Seconds since 1970. */
+  readonly finished: number
+}
+
+/** A manifest as it was read: its body still sealed. */
+export interface SealedManifest extends ManifestHead {
+  readonly body: Buffer
+  readonly isSigned: (signer: Buffer) => boolean
+}
+
+export function manifestName(point: RestorePoint): string {
+  return `backups/${pathOfPoint(point)}`
+}
+
+export function printManifest(keyring: Keyring, random: Random, head: ManifestHead, body: ManifestBody): string {
+  const { point, pointInTime, finished } = head
+  const nonce = Buffer.from(random.bytes(nonceBytes))
+  const text = zstdCompressSync(Buffer.from(JSON.stringify(body)))
+  const sealed = Buffer.concat([nonce, sealBox(keyring.manifests, nonce, aboutBody(point), text)])
+  const { namespace, type, id: guest, time } = point
+  const facts = { version: formatVersion, namespace, type, id: guest, time, pointInTime, finished }
+  const unsigned = { ...facts, body: sealed.toString('base64') }
+  return seal({ ...unsigned, signature: keyring.sign(JSON.stringify(unsigned)).toString('base64') })
+}
+
+/** @throws Fault `damaged` naming the manifest; `invalid` when a newer version wrote it */
+export function parseManifest(text: string, expected: RestorePoint): SealedManifest {
+  const name = nameOf(expected)
+  const value = Object(unseal(text, name)) as Record<string, unknown>
+  if (typeof value.version === 'number' && value.version !== formatVersion) {
+    throw new Fault('invalid', `${name} has version ${value.version}; this program reads version ${formatVersion}`, {
+      remedy: 'Use the version of Hakobune that wrote it, or a newer one.',
+    })
+  }
+  const checked = checkProperties(outerProperties, value)
+  if (!checked.ok) throw damaged(name, checked.errors)
+  const { namespace, type, id: guest, time, pointInTime, finished, body, signature } = checked.values
+  const point = { namespace, type, id: guest, time }
+  // A manifest put under another name is a forgery, however well it is signed.
+  if (printPoint(point) !== printPoint(expected)) {
+    throw new Fault('damaged', `${name} is damaged: it is that of ${printPoint(point)}`)
+  }
+  const { signature: _, ...unsigned } = value
+  return {
+    point,
+    pointInTime,
+    finished,
+    body: Buffer.from(body, 'base64'),
+    isSigned: (signer) => isSigned(JSON.stringify(unsigned), Buffer.from(signature, 'base64'), signer),
+  }
+}
+
+/** @throws Fault `damaged`; `denied` when it is signed by somebody else */
+export function openManifest(keyring: Keyring, manifest: SealedManifest): ManifestBody {
+  const name = nameOf(manifest.point)
+  if (!manifest.isSigned(keyring.signer)) {
+    throw new Fault('denied', `${name} is not signed by this datastore`, { remedy: 'Somebody else has put it there.' })
+  }
+  const [nonce, sealed] = [manifest.body.subarray(0, nonceBytes), manifest.body.subarray(nonceBytes)]
+  const text = openBox(keyring.manifests, nonce, aboutBody(manifest.point), sealed)
+  if (!text) throw new Fault('damaged', `${name} is damaged: its seal is broken`)
+  const checked = checkProperties(bodyProperties, readBody(text, name))
+  if (!checked.ok) throw damaged(name, checked.errors)
+  const { disks, files } = checked.values
+  const names = new Set([...disks, ...files].map((part) => part.name))
+  if (names.size !== disks.length + files.length || names.size > partsMaximum) {
+    throw new Fault('damaged', `${name} is damaged: too many disks or files, or two of one name`)
+  }
+  return checked.values
+}
+
+function readBody(text: Buffer, name: string): Record<string, unknown> {
+  try {
+    const plain = zstdDecompressSync(text, { maxOutputLength: manifestMaximumBytes })
+    return Object(JSON.parse(plain.toString('utf8'))) as Record<string, unknown>
+  } catch (cause) {
+    throw new Fault('damaged', `${name} is damaged: it cannot be read`, { cause })
+  }
+}
+
+function aboutBody(point: RestorePoint): Buffer {
+  return Buffer.from(pathOfPoint(point))
+}
+
+function nameOf(point: RestorePoint): string {
+  return `the manifest of backup ${printPoint(point)}`
+}
+
+function damaged(name: string, errors: Readonly<Record<string, string>>): Fault {
+  const wrong = Object.entries(errors).map(([field, text]) => `${field}: ${text}`)
+  return new Fault('damaged', `${name} is damaged: ${wrong.join('; ')}`)
+}
+
+export type Facts = { readonly [key: string]: Json | undefined }

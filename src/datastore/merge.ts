@@ -1,0 +1,77 @@
+/**
+ * Segments grow in number with every backup; a few of like size become one, so that a look-up asks few of them and each
+ * entry is rewritten only some ten times in its life.
+ */
+import { isFault } from '#base/fault.ts'
+import type { ChunkIndex } from './chunk-index.ts'
+import type { Segment, SegmentEntry, SegmentNeeds } from './segment.ts'
+import { writeSegment } from './segment.ts'
+
+/** As many of like size make one of the next. */
+const likeSized = 8
+const tierOf = (count: number) => Math.floor(Math.log2(Math.max(1, count)) / 3)
+
+/** Harmless wherever it is cut off: an entry may stand in two segments. */
+export async function mergeSegments(needs: SegmentNeeds, index: ChunkIndex): Promise<void> {
+  await index.reload()
+  const tiers = Map.groupBy(index.segments, ({ count }) => tierOf(count))
+  for (const tier of [...tiers.keys()].toSorted((a, b) => a - b)) {
+    const segments = tiers.get(tier) ?? []
+    if (segments.length < likeSized) continue
+    try {
+      await replaceSegments(needs, segments, () => true)
+    } catch (fault) {
+      // Somebody else merges them at this moment.
+      if (!isFault(fault, 'missing')) throw fault
+    }
+  }
+  await index.reload()
+}
+
+/** One segment in the place of several. @returns its name; nothing when nothing is left */
+export async function replaceSegments(
+  needs: SegmentNeeds,
+  segments: readonly Segment[],
+  keeps: (entry: SegmentEntry) => boolean,
+): Promise<string | undefined> {
+  let count = 0
+  const packs = new Set<string>()
+  for await (const entry of mergedEntries(segments)) {
+    if (!keeps(entry)) continue
+    count += 1
+    packs.add(entry.pack)
+  }
+  const name = await writeSegment(needs, count, only(mergedEntries(segments), keeps), [...packs])
+  for (const segment of segments) if (segment.name !== `segments/${name}`) await needs.place.remove(segment.name)
+  return name
+}
+
+async function* only(
+  entries: AsyncIterable<SegmentEntry>,
+  keeps: (entry: SegmentEntry) => boolean,
+): AsyncGenerator<SegmentEntry> {
+  for await (const entry of entries) if (keeps(entry)) yield entry
+}
+
+/** In order of their ids, each id once: as the first of the segments has it. */
+export async function* mergedEntries(segments: readonly Segment[]): AsyncGenerator<SegmentEntry> {
+  const cursors = await Promise.all(
+    segments.map(async (segment) => {
+      const entries = segment.entries()
+      return { entries, next: await entries.next() }
+    }),
+  )
+  let last: Buffer | undefined
+  for (;;) {
+    let least: (typeof cursors)[number] | undefined
+    for (const cursor of cursors) {
+      if (cursor.next.done) continue
+      if (!least || least.next.done || cursor.next.value.id.compare(least.next.value.id) < 0) least = cursor
+    }
+    if (!least || least.next.done) return
+    const entry = least.next.value
+    if (!last?.equals(entry.id)) yield entry
+    last = entry.id
+    least.next = await least.entries.next()
+  }
+}

@@ -1,0 +1,198 @@
+/**
+ * A pack: sealed chunks one after another and a sealed table of them, called by the SHA-256 of the whole file.
+ *
+ * Each pack has a key of its own, so the number of a chunk in it is a nonce that cannot repeat. The name alone proves the
+ * file, without any key.
+ */
+import { createCipheriv } from 'node:crypto'
+import { Fault } from '#base/fault.ts'
+import type { Random } from '#base/random.ts'
+import { AppendFile } from '#backup/append-file.ts'
+import { nonceBytes, openBox, sealBox, tagBytes } from './box.ts'
+import { idBytes, metadataMaximumBytes, packMaximumBytes } from './format.ts'
+import type { Keyring } from './keyring.ts'
+import type { Place } from './place.ts'
+
+const magic = Buffer.from('HAKOPAK2', 'latin1')
+const endMagic = Buffer.from('HAKOPEN2', 'latin1')
+export const packHeaderBytes = 48
+const footerBytes = 24
+const entryBytes = idBytes + 16
+const saltBytes = 32
+
+/** A chunk in a pack. */
+export interface PackEntry {
+  readonly id: Buffer
+  readonly offset: number
+  /** Of the sealed chunk, its tag included. */
+  readonly length: number
+  /** Of the content. */
+  readonly plainBytes: number
+  readonly flags: number
+}
+
+export function packName(id: string): string {
+  return `packs/${id.slice(0, 2)}/${id}`
+}
+
+export class PackWriter {
+  readonly #file: AppendFile
+  readonly #key: Buffer
+  readonly entries: PackEntry[] = []
+
+  private constructor(file: AppendFile, key: Buffer) {
+    this.#file = file
+    this.#key = key
+  }
+
+  /** @param path where nothing is yet */
+  static async create(
+    path: string,
+    {
+      keyring,
+      random,
+      isMetadata,
+    }: { readonly keyring: Keyring; readonly random: Random; readonly isMetadata: boolean },
+  ): Promise<PackWriter> {
+    const file = await AppendFile.create(path, { takesOver: true })
+    const salt = Buffer.from(random.bytes(saltBytes))
+    const header = Buffer.alloc(packHeaderBytes)
+    magic.copy(header)
+    header.writeUInt32LE(keyring.epoch, 8)
+    header.writeUInt32LE(isMetadata ? 1 : 0, 12)
+    salt.copy(header, 16)
+    await file.append(header)
+    return new PackWriter(file, keyring.packKey(keyring.epoch, salt))
+  }
+
+  get path(): string {
+    return this.#file.path
+  }
+
+  get sizeBytes(): number {
+    return this.#file.sizeBytes
+  }
+
+  /** @param stored the content in its stored form; may be changed afterwards */
+  async append(id: Buffer, stored: Uint8Array, plainBytes: number, flags: number): Promise<PackEntry> {
+    const cipher = createCipheriv('aes-256-gcm', this.#key, nonceOf(BigInt(this.entries.length)))
+    cipher.setAAD(about(id, flags))
+    const offset = this.#file.sizeBytes
+    const entry = { id, offset, length: stored.length + tagBytes, plainBytes, flags }
+    this.entries.push(entry)
+    // What comes out of `update` is a buffer of its own.
+    await this.#file.append(cipher.update(stored))
+    cipher.final()
+    await this.#file.append(cipher.getAuthTag())
+    return entry
+  }
+
+  /** Adds the table and syncs. Returns the pack's name. */
+  async finish(): Promise<string> {
+    const table = Buffer.alloc(this.entries.length * entryBytes)
+    for (const [number, { id, offset, length, plainBytes, flags }] of this.entries.entries()) {
+      const at = number * entryBytes
+      id.copy(table, at)
+      table.writeUInt32LE(offset, at + 32)
+      table.writeUInt32LE(length, at + 36)
+      table.writeUInt32LE(plainBytes, at + 40)
+      table.writeUInt32LE(flags, at + 44)
+    }
+    const footer = Buffer.alloc(footerBytes)
+    footer.writeBigUInt64LE(BigInt(this.#file.sizeBytes), 0)
+    footer.writeUInt32LE(this.entries.length, 8)
+    endMagic.copy(footer, 16)
+    await this.#file.append(sealBox(this.#key, tableNonce, magic, table))
+    await this.#file.append(footer)
+    return this.#file.finish()
+  }
+
+  discard(): Promise<void> {
+    return this.#file.discard()
+  }
+}
+
+/** Chunks are numbered from 0, and no pack has that many. */
+const tableNonce = nonceOf(2n ** 64n - 1n)
+
+function nonceOf(number: bigint): Buffer {
+  const nonce = Buffer.alloc(nonceBytes)
+  nonce.writeBigUInt64LE(number)
+  return nonce
+}
+
+function about(id: Uint8Array, flags: number): Buffer {
+  const bytes = Buffer.allocUnsafe(idBytes + 4)
+  bytes.set(id)
+  bytes.writeUInt32LE(flags, idBytes)
+  return bytes
+}
+
+/** A pack that was opened: its key, and its table. */
+export interface OpenPack {
+  readonly key: Buffer
+  readonly entries: readonly PackEntry[]
+  /** Number of the chunk at an offset, which its nonce is made of. */
+  readonly numberAt: ReadonlyMap<number, number>
+  readonly isMetadata: boolean
+}
+
+/** @throws Fault `missing`; `damaged` naming the pack; `denied` when the keyring is too old */
+export async function openPack(place: Place, keyring: Keyring, id: string): Promise<OpenPack> {
+  const name = packName(id)
+  const size = await place.sizeOf(name)
+  if (size < packHeaderBytes + tagBytes + footerBytes || size > packMaximumBytes) {
+    throw damagedPack(id, `it is ${size} bytes long`)
+  }
+  const header = await place.read(name, 0, packHeaderBytes)
+  const footer = await place.read(name, size - footerBytes, footerBytes)
+  if (!header.subarray(0, 8).equals(magic) || !footer.subarray(16).equals(endMagic)) {
+    throw damagedPack(id, 'it has no beginning or no end')
+  }
+  const key = keyring.packKey(header.readUInt32LE(8), header.subarray(16))
+  const [tableAt, count] = [Number(footer.readBigUInt64LE(0)), footer.readUInt32LE(8)]
+  if (tableAt < packHeaderBytes || tableAt + count * entryBytes + tagBytes + footerBytes !== size) {
+    throw damagedPack(id, 'its table has another size than its end says')
+  }
+  const sealed = await place.read(name, tableAt, count * entryBytes + tagBytes)
+  const table = openBox(key, tableNonce, magic, sealed)
+  if (!table) throw damagedPack(id, 'the seal of its table is broken')
+  const entries = parseTable(table, id, tableAt)
+  const numberAt = new Map(entries.map(({ offset }, number) => [offset, number]))
+  return { key, entries, numberAt, isMetadata: header.readUInt32LE(12) === 1 }
+}
+
+function parseTable(table: Buffer, pack: string, tableAt: number): PackEntry[] {
+  const entries: PackEntry[] = []
+  let end = packHeaderBytes
+  for (let at = 0; at < table.length; at += entryBytes) {
+    const entry: PackEntry = {
+      id: table.subarray(at, at + idBytes),
+      offset: table.readUInt32LE(at + 32),
+      length: table.readUInt32LE(at + 36),
+      plainBytes: table.readUInt32LE(at + 40),
+      flags: table.readUInt32LE(at + 44),
+    }
+    if (entry.offset !== end || entry.length < tagBytes || entry.plainBytes > metadataMaximumBytes) {
+      throw damagedPack(pack, 'its table describes chunks that cannot be')
+    }
+    end += entry.length
+    entries.push(entry)
+  }
+  if (end !== tableAt) throw damagedPack(pack, 'its table leaves bytes of it out')
+  return entries
+}
+
+/** The stored form of a chunk. Nothing when the seal is broken. */
+export function unseal(pack: OpenPack, { id, offset, flags }: PackEntry, sealed: Buffer): Buffer | undefined {
+  const number = pack.numberAt.get(offset)
+  if (number === undefined) return undefined
+  return openBox(pack.key, nonceOf(BigInt(number)), about(id, flags), sealed)
+}
+
+export function damagedPack(id: string, how: string, cause?: unknown): Fault {
+  return new Fault('damaged', `pack ${id} is damaged: ${how}`, {
+    cause,
+    remedy: 'Verify the datastore to see which backups are hit, and back up those guests again.',
+  })
+}

@@ -1,0 +1,85 @@
+/** Writes a disk of a backup to a target that reads as zeros. */
+import { systemClock } from '#base/clock.ts'
+import { Fault } from '#base/fault.ts'
+import { type BlockTarget, fileTarget } from '#backup/block-target.ts'
+import { readAhead } from '#backup/window.ts'
+import { letGo } from '#base/let-go.ts'
+import type { BackupReader, DiskPart } from './backup-reader.ts'
+
+const runsAhead = 4
+
+export interface RestoreProgress {
+  readonly disk: string
+  readonly doneBytes: number
+  readonly sizeBytes: number
+}
+
+export interface RestoreOptions {
+  readonly onProgress?: ((progress: RestoreProgress) => void) | undefined
+  /** Upper bound of what is written. */
+  readonly rateBytesPerSecond?: number | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+/**
+ * @param target a raw image file or block device that exists and reads as zeros, or any target
+ * @returns bytes written; the rest is zero
+ * @throws Fault `damaged` naming pack and chunk, `exhausted` when the target is full, `aborted`
+ */
+export async function restoreDisk(
+  reader: BackupReader,
+  name: string,
+  target: string | BlockTarget,
+  options: RestoreOptions = {},
+): Promise<number> {
+  const { sizeBytes } = reader.disk(name)
+  if (typeof target !== 'string') return restoreTo(reader, name, target, options)
+  await using file = await fileTarget(target, sizeBytes)
+  return await restoreTo(reader, name, file, options)
+}
+
+async function restoreTo(
+  reader: BackupReader,
+  name: string,
+  target: BlockTarget,
+  { onProgress, rateBytesPerSecond, signal }: RestoreOptions,
+): Promise<number> {
+  const { sizeBytes } = reader.disk(name)
+  if (target.sizeBytes < sizeBytes) throw new Fault('invalid', `the target is smaller than disk ${name} of the backup`)
+  const startedMs = systemClock.monotonic()
+  let written = 0
+  for await (const parts of readAhead(reader.runs(name), runsAhead, (read) => read())) {
+    if (signal?.aborted) throw new Fault('aborted', `the restore of disk ${name} was interrupted`)
+    const writes = joined(parts)
+    for (const { offset, content } of writes) {
+      await target.write(offset, content)
+      written += content.length
+      onProgress?.({ disk: name, doneBytes: offset + content.length, sizeBytes })
+      letGo(content)
+    }
+    for (const { content } of parts) letGo(content)
+    const aheadMs = rateBytesPerSecond
+      ? (written / rateBytesPerSecond) * 1000 - (systemClock.monotonic() - startedMs)
+      : 0
+    if (aheadMs > 0) await systemClock.sleep(aheadMs, signal)
+  }
+  await target.flush()
+  onProgress?.({ disk: name, doneBytes: sizeBytes, sizeBytes })
+  return written
+}
+
+/** Parts next to each other on the disk become one write. */
+function joined(parts: readonly DiskPart[]): DiskPart[] {
+  const writes: { offset: number; parts: Buffer[]; end: number }[] = []
+  for (const { offset, content } of parts) {
+    const last = writes.at(-1)
+    if (last?.end === offset) {
+      last.parts.push(content)
+      last.end += content.length
+    } else writes.push({ offset, parts: [content], end: offset + content.length })
+  }
+  return writes.map(({ offset, parts: buffers }) => ({
+    offset,
+    content: buffers.length === 1 ? (buffers[0] ?? Buffer.alloc(0)) : Buffer.concat(buffers),
+  }))
+}

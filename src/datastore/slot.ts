@@ -1,0 +1,187 @@
+/**
+ * A way to the keys of a datastore: somebody who knows a passphrase, has the printed recovery key, or a key file.
+ *
+ * Each is a pair of X25519 keys. The public half stands in the clear, so the root key can be locked for everybody anew
+ * (after a rotation, say) without asking anybody for a secret.
+ */
+import {
+  argon2,
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  diffieHellman,
+  generateKeyPairSync,
+  type KeyObject,
+} from 'node:crypto'
+import { promisify } from 'node:util'
+import { readBase32, writeBase32 } from '#base/base32.ts'
+import { invalid } from '#base/fault.ts'
+import type { Random } from '#base/random.ts'
+import {
+  array,
+  boolean,
+  enumOf,
+  integer,
+  object,
+  optional,
+  string,
+  type StaticProperties,
+} from '#base/schema/schema.ts'
+import { nonceBytes, openBox, sealBox } from './box.ts'
+import { derived } from './keyring.ts'
+
+const keyBytes = 32
+const checkBytes = 3
+const derive = promisify(argon2)
+/** RFC 9106, second recommended option. What a file asks for is bounded, or a hostile one costs all memory. */
+const cost = { memoryKiB: 64 * 1024, passes: 3, lanes: 4 }
+
+export const slotProperties = {
+  id: string({ maxLength: 36 }),
+  kind: enumOf(['passphrase', 'recovery', 'key']),
+  created: integer({ minimum: 0, maximum: 253_402_300_799 }),
+  comment: string({ maxLength: 256 }),
+  /** Its owner has shown that they have it. */
+  confirmed: boolean(),
+  public: string({ maxLength: 44 }),
+  kdf: optional(
+    object({
+      memoryKiB: integer({ minimum: 8, maximum: 1024 * 1024 }),
+      passes: integer({ minimum: 1, maximum: 64 }),
+      lanes: integer({ minimum: 1, maximum: 64 }),
+      salt: string({ maxLength: 44 }),
+    }),
+  ),
+  wrapped: string({ maxLength: 128 }),
+} as const
+export const slotList = array(object(slotProperties))
+
+export type Slot = StaticProperties<typeof slotProperties>
+export type SlotKind = Slot['kind']
+
+/** What its owner has. */
+export type SlotSecret =
+  | { readonly kind: 'passphrase'; readonly passphrase: string }
+  | { readonly kind: 'recovery'; readonly text: string }
+  | { readonly kind: 'key'; readonly key: Buffer }
+
+export interface NewSlot {
+  readonly secret: SlotSecret
+  readonly comment?: string
+  readonly confirmed: boolean
+  /** Seconds since 1970. */
+  readonly created: number
+}
+
+/** @throws Fault `invalid` */
+export async function newSlot(random: Random, root: Buffer, slot: NewSlot): Promise<Slot> {
+  const { secret, comment = '', confirmed, created } = slot
+  const kdf =
+    secret.kind === 'passphrase' ? { ...cost, salt: Buffer.from(random.bytes(16)).toString('base64') } : undefined
+  const id = random.uuid()
+  const publicKey = publicOf(await privateOf(secret, kdf))
+  const facts = { id, kind: secret.kind, created, comment, confirmed, public: publicKey.toString('base64') }
+  return { ...facts, ...(kdf && { kdf }), wrapped: wrap(root, id, publicKey).toString('base64') }
+}
+
+/** The same slot, for another root key. */
+export function rewrapped(slot: Slot, root: Buffer): Slot {
+  return { ...slot, wrapped: wrap(root, slot.id, Buffer.from(slot.public, 'base64')).toString('base64') }
+}
+
+/** The root key; nothing when the secret is another's. */
+export async function opened(slot: Slot, secret: SlotSecret): Promise<Buffer | undefined> {
+  if (slot.kind !== secret.kind) return undefined
+  const own = await privateOf(secret, slot.kdf)
+  const publicKey = publicOf(own)
+  if (publicKey.toString('base64') !== slot.public) return undefined
+  const wrapped = Buffer.from(slot.wrapped, 'base64')
+  const [ephemeral, sealed] = [wrapped.subarray(0, keyBytes), wrapped.subarray(keyBytes)]
+  if (ephemeral.length !== keyBytes) return undefined
+  const shared = diffieHellman({ privateKey: own, publicKey: asPublic(ephemeral) })
+  const key = derived(shared, Buffer.concat([ephemeral, publicKey]), `hakobune slot ${slot.id}`)
+  return openBox(key, Buffer.alloc(nonceBytes), Buffer.from(slot.id), sealed)
+}
+
+/** A nonce of zeros will do: the key is made for this one text. */
+function wrap(root: Buffer, id: string, publicKey: Buffer): Buffer {
+  const pair = generateKeyPairSync('x25519')
+  const ephemeral = rawPublic(pair.publicKey)
+  const shared = diffieHellman({ privateKey: pair.privateKey, publicKey: asPublic(publicKey) })
+  const key = derived(shared, Buffer.concat([ephemeral, publicKey]), `hakobune slot ${id}`)
+  return Buffer.concat([ephemeral, sealBox(key, Buffer.alloc(nonceBytes), Buffer.from(id), root)])
+}
+
+/** As it is printed: 56 letters in groups of seven. */
+export function printRecoveryKey(key: Buffer): string {
+  const letters = writeBase32(Buffer.concat([key, checkOf(key)]))
+  return letters.match(/.{7}/g)?.join('-') ?? ''
+}
+
+/** As somebody types it. @throws Fault `invalid` saying whether letters are missing or wrong */
+export function parseRecoveryKey(text: string): Buffer {
+  const letters = text.toUpperCase().replace(/[^A-Z0-9]/g, '')
+  const wanted = ((keyBytes + checkBytes) * 8) / 5
+  if (letters.length !== wanted) {
+    throw invalid({ 'recovery-key': `it has ${letters.length} letters; a recovery key has ${wanted}` })
+  }
+  const bytes = readBase32(letters)
+  const key = bytes?.subarray(0, keyBytes)
+  if (!key || !bytes?.subarray(keyBytes).equals(checkOf(key))) {
+    throw invalid({ 'recovery-key': 'a letter in it is wrong: its check does not match' })
+  }
+  return Buffer.from(key)
+}
+
+function checkOf(key: Buffer): Buffer {
+  return createHash('sha256').update(key).digest().subarray(0, checkBytes)
+}
+
+async function privateOf(secret: SlotSecret, kdf: Slot['kdf']): Promise<KeyObject> {
+  switch (secret.kind) {
+    case 'recovery':
+      return asPrivate(parseRecoveryKey(secret.text))
+    case 'key':
+      if (secret.key.length !== keyBytes) throw invalid({ 'key-file': `a key has ${keyBytes} bytes` })
+      return asPrivate(secret.key)
+    case 'passphrase':
+      return asPrivate(await fromPassphrase(secret.passphrase, kdf))
+    default:
+      return secret satisfies never
+  }
+}
+
+async function fromPassphrase(passphrase: string, kdf: Slot['kdf']): Promise<Buffer> {
+  if (passphrase === '') throw invalid({ passphrase: 'it is empty' })
+  if (!kdf) throw invalid({ passphrase: 'this way to the keys has no passphrase' })
+  return Buffer.from(
+    await derive('argon2id', {
+      message: passphrase.normalize('NFC'),
+      nonce: Buffer.from(kdf.salt, 'base64'),
+      memory: kdf.memoryKiB,
+      passes: kdf.passes,
+      parallelism: kdf.lanes,
+      tagLength: keyBytes,
+    }),
+  )
+}
+
+/** What comes before the 32 bytes of a key in its DER form (RFC 8410). */
+const x25519Private = Buffer.from('302e020100300506032b656e04220420', 'hex')
+const x25519Public = Buffer.from('302a300506032b656e032100', 'hex')
+
+function asPrivate(key: Buffer): KeyObject {
+  return createPrivateKey({ key: Buffer.concat([x25519Private, key]), format: 'der', type: 'pkcs8' })
+}
+
+function asPublic(key: Buffer): KeyObject {
+  return createPublicKey({ key: Buffer.concat([x25519Public, key]), format: 'der', type: 'spki' })
+}
+
+function publicOf(key: KeyObject): Buffer {
+  return rawPublic(createPublicKey(key))
+}
+
+function rawPublic(key: KeyObject): Buffer {
+  return Buffer.from(key.export({ format: 'der', type: 'spki' }).subarray(-keyBytes))
+}

@@ -1,0 +1,118 @@
+/**
+ * Finds what is damaged before somebody needs it. Packs are proven by their names, without a key; backups by reading all
+ * they need. What is damaged is marked, so that the next backup stores anew what the guest still has of it.
+ */
+import { createHash } from 'node:crypto'
+import { seconds } from '#base/clock.ts'
+import { Fault, isFault } from '#base/fault.ts'
+import { suspectsFolder } from './chunk-index.ts'
+import type { Datastore, OpenDatastore } from './datastore.ts'
+import { kinds } from './format.ts'
+import { goOn } from './go-on.ts'
+import { letGo } from '#base/let-go.ts'
+import { packName } from './pack.ts'
+import { printPoint, type RestorePoint } from './point.ts'
+
+const step = 4 * 1024 * 1024
+
+export interface VerifyOptions {
+  readonly signal?: AbortSignal | undefined
+  readonly onProgress?: ((done: number, all: number) => void) | undefined
+}
+
+export interface VerifiedPacks {
+  readonly packs: number
+  readonly bytes: number
+  /** Names of packs that are not what they were. */
+  readonly damaged: readonly string[]
+}
+
+/** Reads every pack. Needs no key, so a copy can be checked where nobody may read it. */
+export async function verifyPacks(datastore: Datastore, options: VerifyOptions = {}): Promise<VerifiedPacks> {
+  const { place } = datastore
+  const packs: { name: string; sizeBytes: number }[] = []
+  for await (const pack of place.list('packs/')) packs.push(pack)
+  const all = packs.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
+  const damaged: string[] = []
+  let done = 0
+  for (const { name, sizeBytes } of packs) {
+    goOn(options.signal)
+    const id = name.slice(-64)
+    const isWhole = await isAsNamed(datastore, name, sizeBytes).catch((fault: unknown) => {
+      if (isFault(fault, 'missing')) return true
+      throw fault
+    })
+    if (isWhole) await place.remove(`${suspectsFolder}${id}`)
+    else {
+      damaged.push(id)
+      await place.put(`${suspectsFolder}${id}`, Buffer.alloc(0))
+    }
+    done += sizeBytes
+    options.onProgress?.(done, all)
+  }
+  return { packs: packs.length, bytes: all, damaged }
+}
+
+async function isAsNamed({ place }: Datastore, name: string, sizeBytes: number): Promise<boolean> {
+  const hash = createHash('sha256')
+  for (let at = 0; at < sizeBytes; at += step) {
+    const bytes = await place.read(name, at, Math.min(step, sizeBytes - at))
+    hash.update(bytes)
+    letGo(bytes)
+  }
+  return name === packName(hash.digest('hex'))
+}
+
+export interface VerifiedBackup {
+  readonly chunks: number
+  readonly bytes: number
+}
+
+/**
+ * Reads all a restore would need, and more: every chunk is checked against its id.
+ * @throws Fault `damaged` naming what; it is kept with the backup
+ */
+export async function verifyBackup(
+  open: OpenDatastore,
+  point: RestorePoint,
+  options: VerifyOptions = {},
+): Promise<VerifiedBackup> {
+  const { datastore } = open
+  const verified = seconds(datastore.deps.clock)
+  try {
+    const result = await readAll(open, point, options)
+    await datastore.mark(point, { verified, damage: undefined })
+    return result
+  } catch (fault) {
+    if (isFault(fault, 'damaged')) {
+      await datastore.mark(point, { verified, damage: fault.message.slice(0, 1_000) }).catch(() => {})
+      const pack = /^pack ([0-9a-f]{64}) /.exec(fault.message)?.[1]
+      if (pack) await datastore.place.put(`${suspectsFolder}${pack}`, Buffer.alloc(0))
+    }
+    throw fault
+  }
+}
+
+async function readAll(open: OpenDatastore, point: RestorePoint, options: VerifyOptions): Promise<VerifiedBackup> {
+  await using reader = await open.open(point)
+  const all = reader.body.disks.reduce((sum, { dataBytes }) => sum + dataBytes, 0)
+  let [chunks, bytes] = [0, 0]
+  for (const { name } of reader.body.files) bytes += (await reader.file(name)).length
+  for (const { name, sizeBytes } of reader.body.disks) {
+    const map = await reader.mapOf(name)
+    for await (const { position, id } of map.entries()) {
+      goOn(options.signal)
+      const chunk = await open.chunks.read(id, kinds.content)
+      open.chunks.check(id, chunk)
+      const wanted = Math.min(reader.chunkBytes, sizeBytes - position * reader.chunkBytes)
+      if (chunk.content.length !== wanted) {
+        throw new Fault('damaged', `chunk ${position} of disk ${name} of backup ${printPoint(point)} has another size`)
+      }
+      chunks += 1
+      bytes += chunk.content.length
+      letGo(chunk.content)
+      if (chunks % 64 === 0) options.onProgress?.(bytes, all)
+    }
+  }
+  return { chunks, bytes }
+}
