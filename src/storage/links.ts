@@ -99,11 +99,13 @@ export async function copyImage(
   const isOpen = request.isOpen === true && (request.snapshot === undefined || snapshot !== undefined)
   const how = { layers, snapshot, isOpen, isTargetZero, limitKiB, onProgress, signal }
   const [{ path: source, format: from }, ...below] = layers
-  const isOneRaw = from === 'raw' && format === 'raw' && below.length === 0 && !isOpen
+  // Who lays out images in advance wants room that is theirs alone.
+  const isLaidOut = ['falloc', 'full'].includes(String(open.config.options['preallocation']))
+  const isShared = from === 'raw' && format === 'raw' && below.length === 0 && !isOpen && !isLaidOut
   return makeImage(open, request, {
     sizeBytes,
     fill: async (path) => {
-      if (isOneRaw && (await shareContent(source, path))) return
+      if (isShared && (await shareContent(source, path))) return
       await convertLayers(host, { ...how, target: { path, format } })
     },
   })

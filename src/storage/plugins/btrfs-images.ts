@@ -16,7 +16,7 @@ import type { ImageLinks, ImagePart, ImageSnapshots, NewVolume, VolumeFacts } fr
 import { filesIn, newUnfinished, sweepUnfinished } from '../unfinished.ts'
 import { type ImageName, isBase, parseVolumeName } from '../volume.ts'
 import { type SubvolumePlace, Subvolumes } from './btrfs-subvolumes.ts'
-import { dirImages, requirePassable, syncFile } from './dir-images.ts'
+import { dirImages, giveFileTo, syncFile } from './dir-images.ts'
 import { imageFolder } from './dir-paths.ts'
 import { factsAt, noVolume } from './dir-volumes.ts'
 
@@ -81,8 +81,42 @@ function rawImages(place: Place): WholePart {
     if (!facts) throw noVolume(storage, name)
     return facts
   }
+  return {
+    ...volumes.leaving(),
+    path,
+    describe,
+    ...rawContent(place, volumes),
+    async list(vmid) {
+      const found: VolumeFacts<ImageName>[] = []
+      for (const name of await namesIn(place, vmid)) {
+        const facts = await factsAt(path(name), name)
+        if (facts) found.push(facts)
+      }
+      return found
+    },
+    async grow(name, sizeBytes) {
+      await describe(name)
+      await growImage(host, path(name), 'raw', sizeBytes)
+      await syncFile(path(name))
+    },
+    async giveTo(name, uid) {
+      await describe(name)
+      await giveFileTo(path(name), uid)
+    },
+    snapshots: {
+      list: (name) => volumes.tags(name),
+      take: (name, tag) => volumes.take(name, tag),
+      rollBack: (name, tag) => volumes.rollBack(name, tag),
+      drop: (name, tag) => volumes.drop(name, tag),
+      pathOf: (name, tag) => diskIn(volumes.tagged(name, tag)),
+    },
+    links: rawLinks(volumes, describe),
+  }
+}
+
+function rawContent(place: Place, volumes: Subvolumes<ImageName>): Pick<ImagePart, 'create' | 'replace'> {
+  const { host, preallocation, isInPlace } = place
   const make = async (disk: string, { sizeBytes, fill }: NewVolume) => {
-    const { preallocation, isInPlace } = place
     if (isInPlace) await writeInPlace(host, disk)
     await createImage(host, { path: disk, format: 'raw', sizeBytes, preallocation })
     await fill?.(disk)
@@ -95,51 +129,21 @@ function rawImages(place: Place): WholePart {
       await make(diskIn(home), volume)
     })
   return {
-    ...volumes.leaving(),
-    path,
-    describe,
     create,
-    async list(vmid) {
-      const found: VolumeFacts<ImageName>[] = []
-      for (const name of await namesIn(place, vmid)) {
-        const facts = await factsAt(path(name), name)
-        if (facts) found.push(facts)
-      }
-      return found
-    },
     async replace(name, volume) {
       const home = volumes.home(name)
       if (!(await isSubvolume(home))) return create(name, volume)
       const unfinished = await newUnfinished(home, '.raw')
       try {
         await make(unfinished, volume)
-        await rename(unfinished, path(name))
+        await rename(unfinished, diskIn(home))
         await syncDirectory(home)
       } catch (cause) {
-        throw asFileFault(cause, path(name))
+        throw asFileFault(cause, diskIn(home))
       } finally {
         await rm(unfinished, { force: true })
       }
     },
-    async grow(name, sizeBytes) {
-      await describe(name)
-      await growImage(host, path(name), 'raw', sizeBytes)
-      await syncFile(path(name))
-    },
-    async giveTo(name, uid) {
-      await describe(name)
-      if (uid !== 0) await requirePassable(path(name))
-      await chmod(path(name), 0o600)
-      await chown(path(name), uid, uid)
-    },
-    snapshots: {
-      list: (name) => volumes.tags(name),
-      take: (name, tag) => volumes.take(name, tag),
-      rollBack: (name, tag) => volumes.rollBack(name, tag),
-      drop: (name, tag) => volumes.drop(name, tag),
-      pathOf: (name, tag) => diskIn(volumes.tagged(name, tag)),
-    },
-    links: rawLinks(volumes, describe),
   }
 }
 

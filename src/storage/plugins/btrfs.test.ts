@@ -82,6 +82,18 @@ suite('a btrfs storage', () => {
     assert.deepEqual(await readFile(copied), await readFile(path))
     const { stdout } = await host.run(['btrfs', 'filesystem', 'du', '--raw', '-s', '--', copied])
     assert.match(stdout, new RegExp(`^\\s*${48 * MiB}\\s+0\\s`, 'm'), 'nothing of it is its own')
+    await service.update('btr', { set: { preallocation: 'falloc' } })
+    const laidOut = await service.copy({ source, storage: 'btr', vmid: asVmid(103), format: 'raw' })
+    const own = await host.run([
+      'btrfs',
+      'filesystem',
+      'du',
+      '--raw',
+      '-s',
+      '--',
+      (await service.location(laidOut)).path,
+    ])
+    assert.match(own.stdout, new RegExp(`^\\s*${48 * MiB}\\s+${48 * MiB}\\s`, 'm'), 'all of it is its own')
     await service.snapshots(source).then(({ take }) => take('then'))
     await writeInto(path, 'raw', 'N')
     const kept = await service.copy({ source, snapshot: 'then', storage: 'btr', vmid: asVmid(102), format: 'qcow2' })

@@ -89,9 +89,7 @@ export function dirImages(
     },
     async giveTo(name, uid) {
       await describe(name)
-      if (uid !== 0) await requirePassable(path(name))
-      await chmod(path(name), 0o600)
-      await chown(path(name), uid, uid)
+      await giveFileTo(path(name), uid)
     },
   }
 }
@@ -189,8 +187,15 @@ export async function syncFile(path: string): Promise<void> {
   await file.sync()
 }
 
+/** Makes an image readable and writable by this user alone. */
+export async function giveFileTo(path: string, uid: number): Promise<void> {
+  if (uid !== 0) await requirePassable(path)
+  await chmod(path, 0o600)
+  await chown(path, uid, uid)
+}
+
 /** A guest's user must be able to pass every folder above its disk; QEMU would only say "Permission denied". */
-export async function requirePassable(path: string): Promise<void> {
+async function requirePassable(path: string): Promise<void> {
   for (let folder = dirname(path); folder !== '/'; folder = dirname(folder)) {
     const { mode } = await lstat(folder)
     if ((mode & 0o001) !== 0) continue
