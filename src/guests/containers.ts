@@ -4,6 +4,7 @@ import { Fault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import type { Argv } from '#host/host.ts'
 import { freeze, mountPoints, thaw, writeOut } from '#host/mount.ts'
+import { resizeTerminalWithin } from '#host/terminal-size.ts'
 import type { Options } from './config.ts'
 import { ContainerFiles } from './container-files.ts'
 import { closeVolumes, mountedImages, mountsDirOf, openVolumes, type VolumeNeeds } from './lxc/volumes.ts'
@@ -138,6 +139,14 @@ export class GuestContainers extends GuestMachines {
       throw new Fault('conflict', `CT ${vmid} is suspended`, { remedy: `Let it go on: hako ct resume ${vmid}.` })
     }
     return this.#host.run(this.lxc.attachArgv(vmid, command, options), { ...how, okCodes: allCodes, cwd: '/' })
+  }
+
+  /** Tells its console how large it is: LXC gives that to several at once, and takes the size of none of them. */
+  async resizeConsole(vmid: Vmid, columns: number, rows: number): Promise<void> {
+    const { options } = await this.documents.get(vmid, 'lxc')
+    if (options.cmode !== 'console') return
+    const init = await this.lxc.initPid(vmid)
+    resizeTerminalWithin(`/proc/${init}/root`, '/dev/console', { columns, rows })
   }
 
   /** The command that joins a terminal to the container, in the way its options say. */

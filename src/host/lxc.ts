@@ -84,7 +84,9 @@ export function attachArgv({ directory, name }: ContainerPlace, { command, env =
 
 /** The command that is joined to one of the container's terminals; 0 is its console, -1 any that is free. */
 export function consoleArgv({ directory, name }: ContainerPlace, tty: number): Argv {
-  return ['lxc-console', '-n', name, '-P', directory, '-t', String(tty), '-e', '-1']
+  // Any is what it takes when nobody says which; a number that is none it does not read.
+  const which = tty < 0 ? [] : ['-t', String(tty)]
+  return ['lxc-console', '-n', name, '-P', directory, ...which, '-e', '-1']
 }
 
 const initSignals = { realTimeMin3: 37, power: 30, user2: 12 } as const

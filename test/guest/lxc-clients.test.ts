@@ -8,7 +8,7 @@ import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { writeTemplate } from '../fixtures/containers/template.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
-import { type Opened, rootSession } from './console-client.ts'
+import { type Opened, rootSession, terminalAt } from './console-client.ts'
 import { screenAt } from './screen-client.ts'
 
 const template = 'local:vztmpl/busybox.tar.gz'
@@ -22,7 +22,14 @@ suite('a container’s clients', { timeout: 120_000 }, () => {
     const folder = join(node.settings.stateDir, 'storage/local/template/cache')
     await mkdir(folder, { recursive: true })
     await writeTemplate(join(folder, 'busybox.tar.gz'))
-    const options = { memory: '64', cmode: 'shell', rootfs: 'local:0', mp0: 'local:0,mp=/srv/more', start: '1' }
+    const options = {
+      memory: '64',
+      hostname: 'first',
+      cmode: 'shell',
+      rootfs: 'local:0',
+      mp0: 'local:0,mp=/srv/more',
+      start: '1',
+    }
     await node.task(await node.api('POST', lxc, { vmid: '100', ostemplate: template, ...options }))
     setDefaultCACertificates([await readFile(join(node.settings.stateDir, 'keys/tls.pem'), 'utf8')])
   })
@@ -63,6 +70,36 @@ suite('a container’s clients', { timeout: 120_000 }, () => {
     screen.close()
     await node.task(opened.upid)
   })
+
+  for (const [cmode, device] of [
+    ['console', '/dev/console'],
+    ['tty', '/dev/tty1'],
+  ] as const) {
+    test(`are joined to its ${cmode} where its configuration says so, in the size of their window`, async () => {
+      await node.api('PUT', `${lxc}/100/config`, { cmode })
+      const session = await rootSession(node)
+      const opened = (await node.api('POST', `${lxc}/100/termproxy`)) as Opened
+      const place = `${node.url.replace('https', 'wss')}/api2/json${lxc}/100/vncwebsocket?port=${opened.port}&vncticket=${encodeURIComponent(opened.ticket)}`
+      const terminal = await terminalAt(place, session.ticket, opened)
+      await terminal.until(/^OK/)
+      // What is said before it is joined nobody hears.
+      await waitFor(
+        async () => {
+          await run(100, '/bin/sh', '-c', `echo said on $(hostname) > ${device}`)
+          return /said on first/.test(terminal.text())
+        },
+        { what: 'what was said', timeoutMs: 20_000, everyMs: 200 },
+      )
+      terminal.send('1:101:33:')
+      const size = async () => (await run(100, '/bin/sh', '-c', `stty size < ${device}`))['out-data']
+      await waitFor(async () => (await size()) === '33 101\n', {
+        what: 'the size',
+        timeoutMs: 10_000,
+        everyMs: 50,
+      })
+      terminal.close()
+    })
+  }
 
   test('hear at once of a container that does not run', async () => {
     await node.task(await node.api('POST', lxc, { vmid: '101', ostemplate: template, rootfs: 'local:0' }))

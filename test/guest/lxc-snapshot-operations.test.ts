@@ -35,8 +35,6 @@ suite('operations on what containers are made of', { timeout: 300_000 }, () => {
     world = await containerWorld({ withPool: true })
     live = await world.make(100, { rootfs: 'pool:0' })
     await world.guests.start(live)
-    await world.make(110, { mp0: 'local:0,mp=/srv' })
-    await run(templateContainer, { vmid: 110 })
   })
   after(() => world[Symbol.asyncDispose]())
 
@@ -105,7 +103,7 @@ suite('operations on what containers are made of', { timeout: 300_000 }, () => {
 
   let noted: Vmid
   before(async () => {
-    noted = await world.make(101, { rootfs: 'pool:0', mp0: 'pool:0,mp=/srv' })
+    noted = await world.make(101, { rootfs: 'pool:0' })
   })
   const changedSince = async () => {
     const note = join(await rootOf(noted), 'note')
@@ -124,25 +122,22 @@ suite('operations on what containers are made of', { timeout: 300_000 }, () => {
   })
 
   suite('on a folder', () => {
+    /** Only a success leaves another one than it was. */
     const made = async () => {
-      await world.remove(102)
-      await world.make(102, { mp0: 'local:0,mp=/srv' })
+      for (const [number, options] of [[102, { mp0: 'local:0,mp=/srv' }] as const, [105, {}] as const]) {
+        const vmid = world.id(number)
+        const now = (await world.guests.exists(vmid)) ? (await world.guests.config(vmid, 'lxc')).options : undefined
+        const isAsMade =
+          now?.template === undefined &&
+          now?.mp2 === undefined &&
+          now?.mp0?.split(':')[0] === options.mp0?.split(':')[0]
+        if (now && isAsMade) continue
+        await world.remove(number)
+        await world.make(number, options)
+      }
     }
     everyStepFails(templateContainer, place({ vmid: 102 }, made), without)
-    everyStepFails(
-      cloneContainer,
-      place({ vmid: 110, newid: 103, hostname: 'linked' }, () => world.remove(103)),
-      without,
-    )
-    everyStepFails(
-      reassignVolume,
-      place({ vmid: 102, volume: 'mp0', target: 105, targetVolume: 'mp2' }, async () => {
-        await made()
-        await world.remove(105)
-        await world.make(105)
-      }),
-      without,
-    )
+    everyStepFails(reassignVolume, place({ vmid: 102, volume: 'mp0', target: 105, targetVolume: 'mp2' }, made), without)
     everyStepFails(moveVolume, place({ vmid: 102, volume: 'mp0', storage: 'pool', delete: true }, made), without)
   })
 

@@ -58,11 +58,20 @@ export async function openContainerTerminal(
   viewer: Viewer,
 ): Promise<OpenedConsole> {
   const argv = await services.guests.terminalArgv(vmid)
+  const connect = async () => {
+    const pty = await startOnPty(argv)
+    const resize = (columns: number, rows: number) => {
+      pty.resize(columns, rows)
+      // It may end at this moment; then its stream does as well.
+      services.guests.resizeConsole(vmid, columns, rows).catch(() => {})
+    }
+    return { stream: pty.stream, resize }
+  }
   return openConsole(services, {
     ...consoleOf(vmid),
     viewer,
     says: `a terminal of CT ${vmid}`,
-    serve: (client, { user, ticket }) => serveTerminal(client, { user, ticket, connect: () => startOnPty(argv) }),
+    serve: (client, { user, ticket }) => serveTerminal(client, { user, ticket, connect }),
   })
 }
 
