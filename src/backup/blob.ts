@@ -8,6 +8,7 @@
  */
 import { constants, crc32, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { Fault } from '#base/fault.ts'
+import { letGo } from '#base/let-go.ts'
 import { chunkBytes } from './format.ts'
 import { digestBytes, digestOf, textOf } from './digest.ts'
 
@@ -35,6 +36,8 @@ export function encodeBlob(plain: Uint8Array, digest: Uint8Array): Buffer {
   blob.writeUInt32LE(payload.length, 12)
   blob.set(digest, 16)
   blob.set(payload, blobHeaderBytes)
+  // All of the room there was for it; and never that which small buffers have in common.
+  if (packed.buffer.byteLength === compression.chunkSize) letGo(new Uint8Array(packed.buffer))
   blob.writeUInt32LE(checkOf(blob), 48)
   return blob
 }

@@ -62,10 +62,11 @@ export class ChunkStore {
     if (known) return { location: known, storedBytes: 0 }
     const blob = encodeBlob(plain, digest)
     const { pack, number } = await this.#openPack()
-    const location: Location = { pack: number, offset: await pack.append(blob, digest), length: blob.length }
+    const { length } = blob
+    const location: Location = { pack: number, offset: await pack.append(blob, digest), length }
     this.#known.add(digest, location)
     if (pack.sizeBytes >= packTargetBytes) await this.#closePack()
-    return { location, storedBytes: blob.length }
+    return { location, storedBytes: length }
   }
 
   /** Where a chunk lies that an earlier backup has at this place. Nothing when its pack cannot be relied upon. */

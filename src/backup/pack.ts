@@ -44,7 +44,7 @@ export class PackWriter {
   }
 
   static async create(path: string): Promise<PackWriter> {
-    const file = await AppendFile.create(path)
+    const file = await AppendFile.create(path, { takesOver: true })
     const header = Buffer.alloc(packHeaderBytes)
     magic.copy(header)
     header.writeUInt32LE(formatVersion, 8)
@@ -60,13 +60,14 @@ export class PackWriter {
     return this.#file.sizeBytes
   }
 
-  /** Returns the blob's offset. */
+  /** Takes the blob over, and returns its offset. */
   async append(blob: Buffer, digest: Uint8Array): Promise<number> {
+    const { length } = blob
     const offset = await this.#file.append(blob)
     const entry = Buffer.alloc(entryBytes)
     entry.set(digest)
     entry.writeUInt32LE(offset, digestBytes)
-    entry.writeUInt32LE(blob.length, digestBytes + 4)
+    entry.writeUInt32LE(length, digestBytes + 4)
     this.#table.push(entry)
     return offset
   }
@@ -75,11 +76,11 @@ export class PackWriter {
   async finish(): Promise<Digest> {
     const table = Buffer.concat(this.#table)
     const footer = Buffer.alloc(footerBytes)
-    footer.writeBigUInt64LE(BigInt(await this.#file.append(table)), 0)
     footer.writeUInt32LE(this.#table.length, 8)
     footer.writeUInt32LE(crc32(table), 12)
     digestOf(table).copy(footer, 16)
     endMagic.copy(footer, 48)
+    footer.writeBigUInt64LE(BigInt(await this.#file.append(table)), 0)
     await this.#file.append(footer)
     return this.#file.finish()
   }

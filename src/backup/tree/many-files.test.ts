@@ -11,6 +11,7 @@ import { machine } from '#host/exec.ts'
 import { removeTree } from '#host/remove-tree.ts'
 import { temporaryDatastore } from '../../../test/fixtures/datastore.ts'
 import { makeEveryEntry, makeManyFiles, thereAndBack } from '../../../test/fixtures/every-entry.ts'
+import { verifyDatastore } from '../verify-datastore.ts'
 import { type EntryKind, identityBytes } from './record.ts'
 import type { TreeSource } from './source.ts'
 
@@ -24,6 +25,7 @@ test('10,000 files and every kind of entry come back from an unprivileged contai
     mkdirSync(join(tree, 'every'))
     await makeEveryEntry(join(tree, 'every'), { withDevices: false })
     assert.deepEqual(await thereAndBack(temporary.datastore, tree, home), [])
+    await verifyDatastore(temporary.datastore)
   } finally {
     await removeTree(machine(), home)
   }
