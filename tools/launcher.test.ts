@@ -7,6 +7,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readFileSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -132,4 +133,15 @@ test('an npm that fails shows its words, and the next run tries again', (t) => {
 test('another processor or system is named', (t) => {
   const { run } = tree(t, { uname: '[ "$1" = -s ] && echo Linux || echo riscv64' }, true)
   assert.match(run(['lab']).text, /Linux on riscv64; Hakobune runs on Linux on x86_64 or aarch64/)
+})
+
+test('packages behind a link are not touched: npm would empty what another tree needs', (t) => {
+  const { path, run } = tree(t, { 'dpkg-query': allInstalled, npm: 'exit 0' })
+  const theirs = mkdtempSync(join(tmpdir(), 'hako-launcher-theirs-'))
+  t.after(() => rmSync(theirs, { recursive: true }))
+  symlinkSync(theirs, join(path, 'node_modules'))
+  const { status, text } = run(['lab'])
+  assert.equal(status, 1)
+  assert.match(text, /node_modules is a link, and what it leads to does not fit this tree/)
+  assert.equal(existsSync(join(path, 'calls')) && readFileSync(join(path, 'calls'), 'utf8').includes('npm ci'), false)
 })
