@@ -224,8 +224,9 @@ export class BackupWriter implements AsyncDisposable {
     const text = printManifest(this.#open.keyring, deps.random, head, body)
     if (!(await place.put(manifestName(this.point), Buffer.from(text)))) throw existsAlready(this.point)
     this.#state = 'committed'
-    await mergeSegments({ place, keyring: this.#open.keyring, random: deps.random }, this.#open.index)
     await this.#lease[Symbol.asyncDispose]()
+    await using tidy = await this.#open.datastore.tryTidy()
+    if (tidy) await mergeSegments({ place, keyring: this.#open.keyring, random: deps.random }, this.#open.index)
     return body
   }
 

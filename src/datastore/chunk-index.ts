@@ -6,23 +6,19 @@
  */
 import { Fault, isFault } from '#base/fault.ts'
 import type { Log } from '#base/log.ts'
-import { shortIdBytes } from './format.ts'
-import { IdList } from './id-list.ts'
+import { type CondemnedList, condemnedLists } from './condemned.ts'
 import type { Place } from './place.ts'
 import { type Location, Segment } from './segment.ts'
 
-export const condemnedFolder = 'condemned/'
 /** Empty objects with the names of packs in which damage was seen. */
 export const suspectsFolder = 'suspects/'
-const condemnedMagic = Buffer.from('HAKOCON2', 'latin1')
-const condemnedMaximumBytes = 1024 * 1024 * 1024
 const attempts = 8
 
 export class ChunkIndex {
   readonly #place: Place
   readonly #log: Log
   #segments: Segment[] = []
-  #condemned: readonly IdList[] = []
+  #condemned: readonly CondemnedList[] = []
   /** Packs in which damage was seen, and such that are gone. */
   #suspects: ReadonlySet<string> = new Set()
   readonly #gone = new Set<string>()
@@ -44,6 +40,8 @@ export class ChunkIndex {
 
   /** Sees what others did since. A segment that cannot be read is left out, and said. */
   async reload(): Promise<void> {
+    // Lists first: the collector drops entries before it removes the list that named them.
+    this.#condemned = await condemnedLists(this.#place)
     const known = new Map(this.#segments.map((segment) => [segment.name, segment]))
     const found: Segment[] = []
     for await (const { name } of this.#place.list('segments/')) {
@@ -52,13 +50,6 @@ export class ChunkIndex {
     }
     // Large ones first: most of what is asked for lies there.
     this.#segments = found.toSorted((a, b) => b.count - a.count)
-    const lists: IdList[] = []
-    for await (const { name } of this.#place.list(condemnedFolder)) {
-      if (name.includes('.at-')) continue
-      const list = await readCondemned(this.#place, name)
-      if (list) lists.push(list)
-    }
-    this.#condemned = lists
     const suspects = new Set<string>()
     for await (const { name } of this.#place.list(suspectsFolder)) suspects.add(name.slice(suspectsFolder.length))
     this.#suspects = suspects
@@ -127,20 +118,4 @@ export class ChunkIndex {
       }
     }
   }
-}
-
-/** @param ids sorted */
-export function printCondemned(ids: IdList): Buffer {
-  return Buffer.concat([condemnedMagic, ids.bytes])
-}
-
-/** Nothing when it has gone meanwhile. @throws Fault `damaged` */
-export async function readCondemned(place: Place, name: string): Promise<IdList | undefined> {
-  const content = await place.get(name, condemnedMaximumBytes)
-  if (!content) return undefined
-  const ids = content.subarray(condemnedMagic.length)
-  if (!content.subarray(0, condemnedMagic.length).equals(condemnedMagic) || ids.length % shortIdBytes !== 0) {
-    throw new Fault('damaged', `${name} is damaged: it is no list of chunks`)
-  }
-  return new IdList(ids)
 }

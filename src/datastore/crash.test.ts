@@ -76,7 +76,7 @@ test('killed at any moment, every backup that is there is whole and nothing is l
 
 test('two write, remove and collect at once; one is killed, and nothing either made is lost', async () => {
   await using temporary = await temporaryDatastore()
-  for (let round = 0; round < 3; round += 1) {
+  for (let round = 0; round < 6; round += 1) {
     await Promise.all([
       killAfter(temporary.path, round * 1_000, randomInt(2), '100'),
       killAfter(temporary.path, round * 1_000, 2 + randomInt(2), '101'),

@@ -6,7 +6,6 @@
  * removes packs, in two steps: it first condemns chunks nobody needs, which no writer then takes for there; later, when
  * no writer from before is left and still no manifest needs them, it removes them (`garbage.ts`).
  */
-import { rm } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { type Clock, seconds } from '#base/clock.ts'
 import { Fault, missing } from '#base/fault.ts'
@@ -31,7 +30,7 @@ import {
   unlock,
 } from './key-file.ts'
 import { Keyring, newSecrets } from './keyring.ts'
-import { Lease, type LeaseKind } from './lease.ts'
+import { Lease, type LeaseKind, liveLeases } from './lease.ts'
 import {
   manifestName,
   openManifest,
@@ -249,10 +248,18 @@ export class Datastore {
     return Lease.begin({ place: this.place, ...this.deps }, kind, `${hostname()} ${process.pid}`)
   }
 
-  /** Clears away what was being written by those who are gone. Only while nobody writes. */
-  async clearStaging(): Promise<void> {
-    for await (const { name } of this.place.list('tmp/'))
-      await rm(`${this.place.stagingDir}/${name.slice(4)}`, { force: true })
+  /** The right to drop and merge parts of the index: one at a time has it. Nothing when somebody else does. */
+  async tryTidy(): Promise<Lease | undefined> {
+    const needs = { place: this.place, ...this.deps }
+    const isFree = async (own: number) => {
+      return (await liveLeases(needs)).filter(({ kind }) => kind === 'collect').length === own
+    }
+    if (!(await isFree(0))) return undefined
+    const lease = await this.lease('collect')
+    // Two who came at the same moment both step back.
+    if (await isFree(1)) return lease
+    await lease[Symbol.asyncDispose]()
+    return undefined
   }
 }
 

@@ -3,14 +3,16 @@ import { link, type FileHandle, mkdir, open, opendir, rename, rm, stat, unlink }
 import { existsSync } from 'node:fs'
 import { dirname, join, sep } from 'node:path'
 import { Fault, missing } from '#base/fault.ts'
+import { systemClock } from '#base/clock.ts'
 import type { Random } from '#base/random.ts'
-import { asFileFault, codeOf, syncDirectory, writeFileAtomic } from '#host/files.ts'
+import { asFileFault, codeOf, syncDirectory } from '#host/files.ts'
 import { HeldFile } from '#backup/held-file.ts'
 import type { Hold, Place, PlacedObject } from './place.ts'
 
 /** Names are ours, but the folder is open to many hands: nothing outside is ever touched. */
 const nameShape = /^(?!.*(?:^|\/)\.{1,2}(?:\/|$))[A-Za-z0-9][A-Za-z0-9._:/-]{0,400}$/
 const openFiles = 16
+const attempts = 4
 
 export class FolderPlace implements Place {
   readonly label: string
@@ -52,29 +54,47 @@ export class FolderPlace implements Place {
     }
   }
 
-  async put(name: string, content: Uint8Array): Promise<boolean> {
-    const target = this.#pathOf(name)
-    const staged = join(this.stagingDir, `put-${this.#random.uuid()}`)
-    await writeFileAtomic(staged, content)
-    try {
-      await mkdir(dirname(target), { recursive: true, mode: 0o700 })
-      // A link, and not a rename: of two who come at the same moment one finds the name taken.
-      await link(staged, target)
-      await makeDurable(dirname(target), this.label)
-      return true
-    } catch (cause) {
-      if (codeOf(cause) === 'EEXIST') return false
-      throw asFileFault(cause, target)
-    } finally {
-      await rm(staged, { force: true })
-    }
+  put(name: string, content: Uint8Array): Promise<boolean> {
+    return this.#place(name, content, async (staged, target) => {
+      try {
+        // A link, and not a rename: of two who come at the same moment one finds the name taken.
+        await link(staged, target)
+        return true
+      } catch (cause) {
+        if (codeOf(cause) === 'EEXIST') return false
+        throw cause
+      }
+    })
   }
 
   async replace(name: string, content: Uint8Array): Promise<void> {
+    await this.#place(name, content, async (staged, target) => {
+      await rename(staged, target)
+      return true
+    })
+  }
+
+  async #place(
+    name: string,
+    content: Uint8Array,
+    act: (staged: string, target: string) => Promise<boolean>,
+  ): Promise<boolean> {
     const target = this.#pathOf(name)
-    await mkdir(dirname(target), { recursive: true, mode: 0o700 })
-    await writeFileAtomic(target, content)
-    await makeDurable(dirname(target), this.label)
+    for (let attempt = 1; ; attempt += 1) {
+      const staged = join(this.stagingDir, `small-${this.#random.uuid()}`)
+      try {
+        await mkdir(dirname(target), { recursive: true, mode: 0o700 })
+        await writeSynced(staged, content)
+        const isPlaced = await act(staged, target)
+        if (isPlaced) await makeDurable(dirname(target), this.label)
+        return isPlaced
+      } catch (cause) {
+        // Taken for a leftover by whoever tidies up.
+        if (codeOf(cause) !== 'ENOENT' || attempt === attempts) throw asFileFault(cause, target)
+      } finally {
+        await rm(staged, { force: true })
+      }
+    }
   }
 
   async get(name: string, maximumBytes: number): Promise<Buffer | undefined> {
@@ -119,10 +139,10 @@ export class FolderPlace implements Place {
     }
   }
 
-  hold(name: string): Hold {
-    const held = HeldFile.tryHold(this.#pathOf(name))
-    if (!held) throw new Fault('conflict', `'${this.#pathOf(name)}' is held by somebody else`)
-    return held
+  hold(name: string): Promise<Hold> {
+    const path = this.#pathOf(name)
+    // Whoever looks whether it is held holds it for that moment.
+    return HeldFile.hold(path, 'the mark of a lease', { timeoutMs: 5_000, clock: systemClock })
   }
 
   isHeld(name: string): boolean {
@@ -130,6 +150,14 @@ export class FolderPlace implements Place {
     if (!existsSync(path)) return false
     using free = HeldFile.tryHold(path)
     return free === undefined
+  }
+
+  async removeFree(name: string, isWanted: () => Promise<boolean>): Promise<void> {
+    const path = this.#pathOf(name)
+    if (!existsSync(path)) return
+    using held = HeldFile.tryHold(path)
+    // Held meanwhile, so nobody begins to rely on what is about to go.
+    if (held && !(await isWanted())) await rm(path, { force: true })
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -140,6 +168,12 @@ export class FolderPlace implements Place {
     if (!nameShape.test(name)) throw new Error(`'${name}' cannot be the name of an object`)
     return join(this.label, name)
   }
+}
+
+async function writeSynced(path: string, content: Uint8Array): Promise<void> {
+  await using file = await open(path, 'wx', 0o600)
+  await file.writeFile(content)
+  await file.datasync()
 }
 
 async function* walk(root: string, folder: string): AsyncGenerator<PlacedObject> {
@@ -154,7 +188,8 @@ async function* walk(root: string, folder: string): AsyncGenerator<PlacedObject>
   for await (const entry of entries) {
     const name = `${folder}/${entry.name}`
     if (entry.isDirectory()) yield* walk(root, name)
-    else if (entry.isFile() && nameShape.test(name)) {
+    // What is written in one act has a name with a dot in front until it is there.
+    else if (entry.isFile() && !entry.name.startsWith('.') && nameShape.test(name)) {
       const facts = await stat(join(root, name)).catch(() => undefined)
       // Removed while we listed.
       if (facts) yield { name: name.replaceAll(sep, '/'), sizeBytes: facts.size }

@@ -6,6 +6,7 @@
  */
 import type { Clock } from '#base/clock.ts'
 import { seconds } from '#base/clock.ts'
+import { Fault } from '#base/fault.ts'
 import type { Random } from '#base/random.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import { enumOf, integer, string } from '#base/schema/schema.ts'
@@ -17,6 +18,8 @@ export type LeaseKind = 'write' | 'read' | 'collect'
 const renewedEveryMs = 60_000
 export const leaseSeconds = 10 * 60
 const leaseMaximumBytes = 4_096
+const heldEnding = '.held'
+const attempts = 8
 
 const properties = {
   kind: enumOf(['write', 'read', 'collect']),
@@ -42,21 +45,33 @@ export class Lease implements AsyncDisposable {
   /** Seconds since 1970. */
   readonly began: number
 
-  private constructor(needs: LeaseNeeds, kind: LeaseKind, by: string, began: number) {
+  private constructor(needs: LeaseNeeds, facts: { kind: LeaseKind; by: string; name: string; hold: Hold | undefined }) {
     this.#needs = needs
-    this.#kind = kind
-    this.#by = by.slice(0, 256)
-    this.began = began
-    this.#name = `leases/${needs.random.uuid()}`
-    this.#hold = needs.place.hold?.(heldName(this.#name))
+    this.#kind = facts.kind
+    this.#by = facts.by.slice(0, 256)
+    this.#name = facts.name
+    this.#hold = facts.hold
+    this.began = seconds(needs.clock)
     this.#renewing = this.#keepRenewing()
   }
 
-  /** @param by who, for people: a host and a process */
+  /** @param by who, for people: a host and a process. @throws Fault `unavailable` */
   static async begin(needs: LeaseNeeds, kind: LeaseKind, by: string): Promise<Lease> {
-    const lease = new Lease(needs, kind, by, seconds(needs.clock))
-    await lease.#put()
-    return lease
+    const { place, random } = needs
+    for (let attempt = 0; attempt < attempts; attempt += 1) {
+      const name = `leases/${random.uuid()}`
+      const lease = new Lease(needs, { kind, by, name, hold: await place.hold?.(heldName(name)) })
+      try {
+        await lease.#put()
+        // Between being made and being held, somebody may have taken the mark for a leftover.
+        if (!place.isHeld || place.isHeld(heldName(name))) return lease
+      } catch (fault) {
+        await lease[Symbol.asyncDispose]()
+        throw fault
+      }
+      await lease[Symbol.asyncDispose]()
+    }
+    throw new Fault('unavailable', `no lease can be held in '${place.label}'`)
   }
 
   #put(): Promise<void> {
@@ -83,7 +98,7 @@ export class Lease implements AsyncDisposable {
 }
 
 function heldName(name: string): string {
-  return `${name}.held`
+  return `${name}${heldEnding}`
 }
 
 export interface LiveLease {
@@ -96,7 +111,12 @@ export interface LiveLease {
 export async function liveLeases({ place, clock }: Omit<LeaseNeeds, 'random'>): Promise<LiveLease[]> {
   const live: LiveLease[] = []
   for await (const { name } of place.list('leases/')) {
-    if (name.endsWith('.held')) continue
+    if (name.endsWith(heldEnding)) {
+      // Of somebody who died before the lease was there.
+      const lease = name.slice(0, -heldEnding.length)
+      await place.removeFree?.(name, async () => (await place.get(lease, leaseMaximumBytes)) !== undefined)
+      continue
+    }
     const content = await place.get(name, leaseMaximumBytes)
     if (!content) continue
     const checked = checkProperties(properties, Object(readable(content, name)) as Record<string, unknown>)

@@ -8,7 +8,6 @@ import { Fault } from '#base/fault.ts'
 import type { OpenDatastore } from './datastore.ts'
 import { basesOf, DiskMap, isZeroId } from './disk-map.ts'
 import { shortIdBytes } from './format.ts'
-import { IdList } from './id-list.ts'
 import type { ManifestBody } from './manifest.ts'
 import { mergedEntries } from './merge.ts'
 import type { Segment } from './segment.ts'
@@ -44,11 +43,13 @@ export class LiveChunks {
 
   /** @throws Fault `damaged` when something the backup needs cannot be found: then nobody may collect anything */
   async mark(open: OpenDatastore, body: ManifestBody): Promise<void> {
-    for (const { chunks } of body.files) for (const id of chunks) this.#mark(Buffer.from(id, 'hex'))
+    for (const { chunks } of body.files) for (const id of chunks) await this.#needed(open, Buffer.from(id, 'hex'))
     for (const disk of body.disks) {
       const root = disk.root.map((id) => Buffer.from(id, 'hex'))
       // A root that was seen is that of an equal disk, whose pieces were seen, too.
-      if (root.map((id) => this.#mark(id)).every((isNew) => !isNew) && root.length > 0) continue
+      let isNew = false
+      for (const id of root) isNew = (await this.#needed(open, id)) || isNew
+      if (!isNew && root.length > 0) continue
       const map = await DiskMap.open(open.chunks, Math.ceil(disk.sizeBytes / open.datastore.facts.chunkBytes), root)
       for (let piece = 0; piece < map.pieces; piece += 1) await this.#markPiece(open, map, piece)
     }
@@ -56,39 +57,45 @@ export class LiveChunks {
 
   async #markPiece(open: OpenDatastore, map: DiskMap, piece: number): Promise<void> {
     const id = map.pieceId(piece)
-    if (isZeroId(id) || !this.#mark(id)) return
-    for (const base of await basesOf(open.chunks, id)) this.#mark(base)
+    if (isZeroId(id) || !(await this.#needed(open, id))) return
+    for (const base of await basesOf(open.chunks, id)) await this.#needed(open, base)
     const { ids } = await map.piece(piece)
     for (let at = 0; at < ids.length; at += shortIdBytes) {
       const chunk = ids.subarray(at, at + shortIdBytes)
-      if (!isZeroId(chunk)) this.#mark(chunk)
+      if (!isZeroId(chunk) && this.#mark(chunk) === undefined) await this.#needed(open, chunk)
     }
   }
 
-  /** Ids nobody marked. */
-  dead(): IdList {
-    const dead = Buffer.allocUnsafe((this.count - this.#live) * shortIdBytes)
-    let filled = 0
-    for (let ordinal = 0; ordinal < this.count; ordinal += 1) {
-      if (((this.#bits[ordinal >> 3] ?? 0) & (1 << (ordinal & 7))) !== 0) continue
-      this.#ids.copy(dead, filled, ordinal * shortIdBytes, (ordinal + 1) * shortIdBytes)
-      filled += shortIdBytes
-    }
-    return new IdList(dead.subarray(0, filled))
-  }
-
-  /** @returns whether it was not marked before */
-  #mark(id: Buffer): boolean {
+  /** Whether a backup needs it. What came later is none of ours to judge. */
+  has(id: Buffer): boolean {
     const ordinal = this.#ordinalOf(id)
-    if (ordinal === undefined) {
-      throw new Fault(
-        'damaged',
-        `chunk ${id.toString('hex', 0, shortIdBytes)} of a backup is in no pack of the datastore`,
-        {
-          remedy: 'Verify the datastore, and remove the backups that are hit; nothing is collected before.',
-        },
-      )
-    }
+    return ordinal === undefined || ((this.#bits[ordinal >> 3] ?? 0) & (1 << (ordinal & 7))) !== 0
+  }
+
+  /**
+   * @returns whether it was not marked before; false for what was stored after the index was looked at
+   * @throws Fault `damaged` when it is nowhere
+   */
+  async #needed(open: OpenDatastore, id: Buffer): Promise<boolean> {
+    const isNew = this.#mark(id)
+    if (isNew !== undefined) return isNew
+    // Whether it is there now; and then nobody thinks of removing it.
+    if (await open.index.find(id)) return true
+    await open.index.reload()
+    if (await open.index.find(id)) return true
+    throw new Fault(
+      'damaged',
+      `chunk ${id.toString('hex', 0, shortIdBytes)} of a backup is in no pack of the datastore`,
+      {
+        remedy: 'Verify the datastore, and remove the backups that are hit; nothing is collected before.',
+      },
+    )
+  }
+
+  /** @returns whether it was not marked before; nothing when it is not in the index that is looked at */
+  #mark(id: Buffer): boolean | undefined {
+    const ordinal = this.#ordinalOf(id)
+    if (ordinal === undefined) return undefined
     const [at, bit] = [ordinal >> 3, 1 << (ordinal & 7)]
     if (((this.#bits[at] ?? 0) & bit) !== 0) return false
     this.#bits[at] = (this.#bits[at] ?? 0) | bit

@@ -2,7 +2,6 @@
  * Segments grow in number with every backup; a few of like size become one, so that a look-up asks few of them and each
  * entry is rewritten only some ten times in its life.
  */
-import { isFault } from '#base/fault.ts'
 import type { ChunkIndex } from './chunk-index.ts'
 import type { Segment, SegmentEntry, SegmentNeeds } from './segment.ts'
 import { writeSegment } from './segment.ts'
@@ -11,39 +10,37 @@ import { writeSegment } from './segment.ts'
 const likeSized = 8
 const tierOf = (count: number) => Math.floor(Math.log2(Math.max(1, count)) / 3)
 
-/** Harmless wherever it is cut off: an entry may stand in two segments. */
+/**
+ * Harmless wherever it is cut off: an entry may stand in two segments. Only for who tidies alone: what is merged while
+ * garbage is collected would bring back what was dropped.
+ */
 export async function mergeSegments(needs: SegmentNeeds, index: ChunkIndex): Promise<void> {
   await index.reload()
   const tiers = Map.groupBy(index.segments, ({ count }) => tierOf(count))
   for (const tier of [...tiers.keys()].toSorted((a, b) => a - b)) {
     const segments = tiers.get(tier) ?? []
     if (segments.length < likeSized) continue
-    try {
-      await replaceSegments(needs, segments, () => true)
-    } catch (fault) {
-      // Somebody else merges them at this moment.
-      if (!isFault(fault, 'missing')) throw fault
-    }
+    await replaceSegments(needs, segments, () => true)
   }
   await index.reload()
 }
 
-/** One segment in the place of several. @returns its name; nothing when nothing is left */
+/** One segment in the place of several. @returns the packs it names */
 export async function replaceSegments(
   needs: SegmentNeeds,
   segments: readonly Segment[],
   keeps: (entry: SegmentEntry) => boolean,
-): Promise<string | undefined> {
+): Promise<ReadonlySet<string>> {
   let count = 0
   const packs = new Set<string>()
-  for await (const entry of mergedEntries(segments)) {
-    if (!keeps(entry)) continue
+  // A copy that goes must not hide one that stays.
+  for await (const entry of once(only(allEntries(segments), keeps))) {
     count += 1
     packs.add(entry.pack)
   }
-  const name = await writeSegment(needs, count, only(mergedEntries(segments), keeps), [...packs])
+  const name = await writeSegment(needs, count, once(only(allEntries(segments), keeps)), [...packs])
   for (const segment of segments) if (segment.name !== `segments/${name}`) await needs.place.remove(segment.name)
-  return name
+  return packs
 }
 
 async function* only(
@@ -55,13 +52,25 @@ async function* only(
 
 /** In order of their ids, each id once: as the first of the segments has it. */
 export async function* mergedEntries(segments: readonly Segment[]): AsyncGenerator<SegmentEntry> {
+  yield* once(allEntries(segments))
+}
+
+async function* once(entries: AsyncIterable<SegmentEntry>): AsyncGenerator<SegmentEntry> {
+  let last: Buffer | undefined
+  for await (const entry of entries) {
+    if (!last?.equals(entry.id)) yield entry
+    last = entry.id
+  }
+}
+
+/** In order of their ids, every copy of each. */
+export async function* allEntries(segments: readonly Segment[]): AsyncGenerator<SegmentEntry> {
   const cursors = await Promise.all(
     segments.map(async (segment) => {
       const entries = segment.entries()
       return { entries, next: await entries.next() }
     }),
   )
-  let last: Buffer | undefined
   for (;;) {
     let least: (typeof cursors)[number] | undefined
     for (const cursor of cursors) {
@@ -69,9 +78,7 @@ export async function* mergedEntries(segments: readonly Segment[]): AsyncGenerat
       if (!least || least.next.done || cursor.next.value.id.compare(least.next.value.id) < 0) least = cursor
     }
     if (!least || least.next.done) return
-    const entry = least.next.value
-    if (!last?.equals(entry.id)) yield entry
-    last = entry.id
+    yield least.next.value
     least.next = await least.entries.next()
   }
 }

@@ -31,9 +31,11 @@ export interface Place extends AsyncDisposable {
   /** False when it was not there. */
   readonly remove: (name: string) => Promise<boolean>
   /** Puts a mark there that goes by itself when this process dies, where the place can do that. */
-  readonly hold?: (name: string) => Hold
+  readonly hold?: (name: string) => Promise<Hold>
   /** Whether such a mark's holder lives; undefined where nobody can tell. */
   readonly isHeld?: (name: string) => boolean
+  /** Removes a mark nobody holds, unless it turns out to be wanted. */
+  readonly removeFree?: (name: string, isWanted: () => Promise<boolean>) => Promise<void>
 }
 
 export interface Hold {

@@ -1,0 +1,145 @@
+/**
+ * Lists of chunks nobody needed at some moment, and where they lie. A writer that finds one of them takes it for absent;
+ * the collector removes that copy of it, and no other, when it is still not needed later.
+ *
+ * A list counts from the moment a marker beside it says: one that is taken when the list can be seen by everybody.
+ */
+import { Fault } from '#base/fault.ts'
+import type { Random } from '#base/random.ts'
+import { idBytes, shortIdBytes } from './format.ts'
+import type { Place } from './place.ts'
+
+const folder = 'condemned/'
+const magic = Buffer.from('HAKOCON2', 'latin1')
+const maximumBytes = 1024 * 1024 * 1024
+const headerBytes = magic.length + 8
+const entryBytes = shortIdBytes + 4
+
+/** One copy of a chunk. */
+export interface Copy {
+  /** 16 bytes. */
+  readonly id: Buffer
+  readonly pack: string
+}
+
+export class CondemnedList {
+  readonly name: string
+  readonly #packs: readonly string[]
+  readonly #entries: Buffer
+
+  constructor(name: string, packs: readonly string[], entries: Buffer) {
+    this.name = name
+    this.#packs = packs
+    this.#entries = entries
+  }
+
+  get count(): number {
+    return this.#entries.length / entryBytes
+  }
+
+  has(id: Buffer): boolean {
+    return this.#firstOf(id) !== undefined
+  }
+
+  hasCopy(id: Buffer, pack: string): boolean {
+    for (let at = this.#firstOf(id); at !== undefined && this.#isAt(id, at); at += 1) {
+      if (this.#packs[this.#entries.readUInt32LE(at * entryBytes + shortIdBytes)] === pack) return true
+    }
+    return false
+  }
+
+  #isAt(id: Buffer, at: number): boolean {
+    return at < this.count && this.#compare(id, at) === 0
+  }
+
+  #compare(id: Buffer, at: number): number {
+    return this.#entries.compare(id, 0, shortIdBytes, at * entryBytes, at * entryBytes + shortIdBytes)
+  }
+
+  #firstOf(id: Buffer): number | undefined {
+    let [low, high] = [0, this.count]
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if (this.#compare(id, middle) < 0) low = middle + 1
+      else high = middle
+    }
+    return this.#isAt(id, low) ? low : undefined
+  }
+}
+
+/** Puts a list, sorted by id, where everybody sees it. */
+export async function condemn(place: Place, random: Random, copies: readonly Copy[]): Promise<void> {
+  const packs = [...new Set(copies.map(({ pack }) => pack))]
+  const numbers = new Map(packs.map((pack, number) => [pack, number]))
+  const content = Buffer.alloc(headerBytes + packs.length * idBytes + copies.length * entryBytes)
+  magic.copy(content)
+  content.writeUInt32LE(packs.length, magic.length)
+  content.write(packs.join(''), headerBytes, 'hex')
+  let at = headerBytes + packs.length * idBytes
+  for (const { id, pack } of copies) {
+    id.copy(content, at, 0, shortIdBytes)
+    content.writeUInt32LE(numbers.get(pack) ?? 0, at + shortIdBytes)
+    at += entryBytes
+  }
+  await place.put(`${folder}${random.uuid()}`, content)
+}
+
+/** All there are. @throws Fault `damaged` */
+export async function condemnedLists(place: Place): Promise<CondemnedList[]> {
+  const lists: CondemnedList[] = []
+  for await (const { name } of place.list(folder)) {
+    if (isMarker(name)) continue
+    const content = await place.get(name, maximumBytes)
+    // Gone meanwhile.
+    if (content) lists.push(parse(content, name))
+  }
+  return lists
+}
+
+function parse(content: Buffer, name: string): CondemnedList {
+  const damaged = () => new Fault('damaged', `${name} is damaged: it is no list of chunks`)
+  if (content.length < headerBytes || !content.subarray(0, magic.length).equals(magic)) throw damaged()
+  const packs = content.readUInt32LE(magic.length)
+  const from = headerBytes + packs * idBytes
+  if (from > content.length || (content.length - from) % entryBytes !== 0) throw damaged()
+  const names = Array.from({ length: packs }, (_, at) => {
+    return content.toString('hex', headerBytes + at * idBytes, headerBytes + (at + 1) * idBytes)
+  })
+  return new CondemnedList(name, names, content.subarray(from))
+}
+
+function isMarker(name: string): boolean {
+  return name.includes('.at-')
+}
+
+/** A list whose moment is known. */
+export interface TimedList {
+  readonly list: CondemnedList
+  readonly marker: string
+  /** Seconds since 1970. */
+  readonly time: number
+}
+
+/** Gives every list its moment: that of its marker, or now. */
+export async function timed(
+  place: Place,
+  lists: readonly CondemnedList[],
+  nowSeconds: () => number,
+): Promise<TimedList[]> {
+  const markers: string[] = []
+  for await (const { name } of place.list(folder)) if (isMarker(name)) markers.push(name)
+  const found: TimedList[] = []
+  for (const list of lists) {
+    const known = markers.find((name) => name.startsWith(`${list.name}.at-`))
+    const time = known === undefined ? nowSeconds() : Number(known.slice(`${list.name}.at-`.length))
+    const marker = known ?? `${list.name}.at-${time}`
+    if (known === undefined) await place.put(marker, Buffer.alloc(0))
+    found.push({ list, marker, time })
+  }
+  return found
+}
+
+export async function removeList(place: Place, { list, marker }: TimedList): Promise<void> {
+  await place.remove(list.name)
+  await place.remove(marker)
+}
