@@ -31,15 +31,15 @@ test('10,000 files and every kind of entry come back from an unprivileged contai
   }
 })
 
-test('a million entries are written and read without all of them in memory', async () => {
+test('hundreds of thousands of entries are written without all of them in memory', async () => {
   await using temporary = await temporaryDatastore()
   await using writer = await temporary.datastore.begin({ type: 'ct', id: '101', time: 1_795_000_000 })
   const before = process.memoryUsage().rss
   let most = 0
   const onProgress = () => void (most = Math.max(most, process.memoryUsage().rss))
-  const { entries } = await writer.addTree('rootfs', manyEntries(10_000, 100), { onProgress })
+  const { entries } = await writer.addTree('rootfs', manyEntries(3_000, 100), { onProgress })
   await writer.commit()
-  assert.equal(entries, 1_010_001)
+  assert.equal(entries, 303_001)
   assert.ok(most > 0 && most - before < 200 * 2 ** 20, `${Math.round((most - before) / 2 ** 20)} MiB more`)
 })
 

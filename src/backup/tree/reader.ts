@@ -123,7 +123,7 @@ export class TreeReader {
     const slash = path.lastIndexOf('/')
     const [folder, name] = [slash < 0 ? '' : path.slice(0, slash), path.slice(slash + 1)]
     const start = await this.#file.find({ folder, name, offset: 0 })
-    const open = start && (await this.#open(start))
+    const open = start && (await this.openPiece(start.number))
     if (open) {
       for (const { entry } of entriesOf(open)) if (entry.path === path) return entry
     }
@@ -279,10 +279,6 @@ export class TreeReader {
   /** A piece by its number, kept for a while. */
   openPiece(number: number): Promise<OpenPiece> {
     return kept(this.#pieces, number, openPieces, () => this.#read(number))
-  }
-
-  #open(entry: PieceEntry): Promise<OpenPiece> {
-    return this.openPiece(entry.number)
   }
 
   async #read(number: number): Promise<OpenPiece> {
