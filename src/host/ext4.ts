@@ -17,24 +17,28 @@ export async function growExt4(host: Host, path: string): Promise<void> {
   await host.run(['resize2fs', path], { timeoutMs: limitMs })
 }
 
-const superblock = { offset: 1024, bytes: 64, blocks: 4, logBlockSize: 24, magic: 56 } as const
+/** Where in the image the superblock is, and where in it what is read of it (kernel: Documentation/filesystems/ext4). */
+const superblock = { offset: 1024, bytes: 100, blocks: 4, logBlockSize: 24, magic: 56, incompatible: 96 } as const
 const ext4Magic = 0xef53
+const needsRecovery = 0x4
 
 /** How large the file system in an image is; undefined when there is none of this kind. */
 export async function ext4BytesOf(path: string): Promise<number | undefined> {
-  const file = await open(path, 'r')
-  try {
-    const { buffer, bytesRead } = await file.read(
-      Buffer.alloc(superblock.bytes),
-      0,
-      superblock.bytes,
-      superblock.offset,
-    )
-    if (bytesRead < superblock.bytes || buffer.readUInt16LE(superblock.magic) !== ext4Magic) return undefined
-    return buffer.readUInt32LE(superblock.blocks) * (1024 << buffer.readUInt32LE(superblock.logBlockSize))
-  } finally {
-    await file.close()
-  }
+  const block = await superblockOf(path)
+  return block && block.readUInt32LE(superblock.blocks) * (1024 << block.readUInt32LE(superblock.logBlockSize))
+}
+
+/** Whether it ended without being unmounted: then it cannot be mounted before its journal was written back. */
+export async function hasDirtyJournal(path: string): Promise<boolean> {
+  const block = await superblockOf(path)
+  return block !== undefined && (block.readUInt32LE(superblock.incompatible) & needsRecovery) !== 0
+}
+
+async function superblockOf(path: string): Promise<Buffer | undefined> {
+  await using file = await open(path, 'r')
+  const block = Buffer.alloc(superblock.bytes)
+  const { bytesRead } = await file.read(block, 0, block.length, superblock.offset)
+  return bytesRead === block.length && block.readUInt16LE(superblock.magic) === ext4Magic ? block : undefined
 }
 
 /** Mends what an unclean end left. Needed before an unmounted one is grown. */

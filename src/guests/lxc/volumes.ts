@@ -9,7 +9,7 @@ import { dirname, join } from 'node:path'
 import { KiB } from '#base/bytes.ts'
 import { Fault } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
-import { checkExt4, ext4BytesOf, growExt4 } from '#host/ext4.ts'
+import { checkExt4, ext4BytesOf, growExt4, hasDirtyJournal } from '#host/ext4.ts'
 import type { Host } from '#host/host.ts'
 import { makeDirectory } from '#host/files.ts'
 import { bindMount, type MountRule, mountRules } from '#host/bind-mount.ts'
@@ -126,6 +126,8 @@ async function openImage(
     return target
   }
   if (!isReadOnly) await followImage(host, path, sizeBytes)
+  // After a loss of power even who only reads needs what the journal holds.
+  else if (await hasDirtyJournal(path)) await checkExt4(host, path)
   await mountLoop(host, { image: path, target, options: [isReadOnly ? 'ro' : 'rw', ...named] })
   return target
 }

@@ -5,14 +5,15 @@
  * unused ones. Snapshots go with the configuration they belong to: what kept volumes hold of them is dropped last of all.
  */
 import { Fault } from '#base/fault.ts'
-import type { Vmid, VolumeId } from '#base/ids.ts'
+import { asVmid, type Vmid, type VolumeId } from '#base/ids.ts'
 import { isOwned, isProtected, type Options, type Snapshots } from '#guests/config.ts'
 import { type GuestKind, nounOf } from '#guests/kind.ts'
 import type { GuestService } from '#guests/service.ts'
 import type { PoolService } from '#pools/service.ts'
 import type { StorageService } from '#storage/service.ts'
+import type { Step, StepContext } from '#tasks/operation.ts'
 import { dropEverywhere } from './snapshot-disks.ts'
-import { heldVolumes, volumesOf } from './volumes.ts'
+import { freeNewVolumes, heldVolumes, volumesOf } from './volumes.ts'
 
 interface Deps {
   readonly guests: GuestService
@@ -29,7 +30,7 @@ export type ReplacedGuest = {
   readonly pool: string | null
 }
 
-export interface Taking {
+interface Taking {
   readonly vmid: Vmid
   readonly kind: GuestKind
   /** Take the place of a guest that has the id. */
@@ -38,7 +39,7 @@ export interface Taking {
 }
 
 /** Reserves the id, or finds that its guest may be replaced. @throws Fault `conflict` */
-export async function takePlace(deps: Deps, { vmid, kind, force, upid }: Taking): Promise<ReplacedGuest> {
+async function takePlace(deps: Deps, { vmid, kind, force, upid }: Taking): Promise<ReplacedGuest> {
   const { guests } = deps
   const before: string[] = await volumesOf(deps.storage, vmid)
   if (!(await guests.exists(vmid)) || force !== true) {
@@ -111,13 +112,61 @@ export async function bringBackConfig(
   await guests.changeSnapshots(vmid, () => ({ options: old, snapshots }))
 }
 
-/** Undo of the step that put the guest into a pool. */
-export async function backIntoPool(
-  pools: Pick<PoolService, 'put' | 'takeOut'>,
-  { vmid, pool }: { readonly vmid: number; readonly pool?: string | undefined },
-  replaced: ReplacedGuest | undefined,
+interface Restoring {
+  readonly vmid: number
+  readonly force?: boolean | undefined
+  readonly pool?: string | undefined
+}
+
+interface PoolDeps {
+  readonly pools: Pick<PoolService, 'put' | 'takeOut'>
+}
+
+/** First step of a restore. Its undo releases only what this task reserved: a guest that was there stays. */
+export function placeOf(kind: GuestKind): Step<Restoring, Deps, object, ReplacedGuest> {
+  return {
+    do: ({ params: { vmid, force }, deps, task }) => {
+      return takePlace(deps, { vmid: asVmid(vmid), kind, force, upid: task.upid })
+    },
+    undo: ({ params, deps, task }) => deps.guests.release(asVmid(params.vmid), task.upid),
+  }
+}
+
+/** The step that puts the guest into a pool; without one it stays where it was. */
+export const intoItsPool: Step<Restoring, PoolDeps, { readonly reservation: ReplacedGuest }, void> = {
+  do: ({ params, deps }) => (params.pool === undefined ? undefined : deps.pools.put(params.vmid, params.pool)),
+  undo: async ({ params: { vmid, pool }, deps, done: { reservation } }) => {
+    if (pool === undefined || !reservation) return
+    if (reservation.pool === null) await deps.pools.takeOut(vmid)
+    else await deps.pools.put(vmid, reservation.pool)
+  },
+}
+
+/** Undo of the step that made the new volumes. */
+export async function freeMade({
+  params,
+  deps,
+  done,
+  task,
+}: StepContext<Restoring, Deps, { readonly reservation?: ReplacedGuest }>): Promise<void> {
+  const vmid = asVmid(params.vmid)
+  // Without a word from the first step nothing tells our volumes from others'; then none were made yet.
+  if (!done.reservation) return
+  if (await deps.guests.isMadeBy(vmid, task.upid)) await deps.guests.unwrite(vmid, task.upid)
+  await freeNewVolumes(deps, vmid, done.reservation.before)
+  // A volume may have been half made.
+  await deps.storage.sweep()
+}
+
+/** Writes what was restored in the place of what was, whose snapshots go. */
+export async function writeInPlace(
+  { params, deps, done, task, log }: StepContext<Restoring, Deps, { readonly reservation: ReplacedGuest }>,
+  options: Options,
 ): Promise<void> {
-  if (pool === undefined || !replaced) return
-  if (replaced.pool === null) await pools.takeOut(vmid)
-  else await pools.put(vmid, replaced.pool)
+  const vmid = asVmid(params.vmid)
+  const { old, snapshots } = done.reservation
+  if (old === null) await deps.guests.writeConfig(vmid, options, { owner: task.upid })
+  else await deps.guests.changeSnapshots(vmid, () => ({ options, snapshots: {} }))
+  const names = Object.keys(snapshots)
+  if (names.length > 0) log(`snapshots of the guest as it was are removed: ${names.join(', ')}`)
 }

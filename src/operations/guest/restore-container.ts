@@ -20,15 +20,17 @@ import { makeMounts } from './container-volumes.ts'
 import { startWhenMade } from './last-steps.ts'
 import { aboutOneGuest } from './one-guest.ts'
 import {
-  backIntoPool,
   bringBackConfig,
   dropForgotten,
+  freeMade,
+  intoItsPool,
   keptOf,
+  placeOf,
   type ReplacedGuest,
-  takePlace,
   withKept,
+  writeInPlace,
 } from './replaced-guest.ts'
-import { bringBackAll, eraseAll, freeNewVolumes, setAsideAll } from './volumes.ts'
+import { bringBackAll, eraseAll, setAsideAll } from './volumes.ts'
 
 export interface RestoreContainer {
   readonly vmid: number
@@ -55,12 +57,7 @@ export type RestoreContainerDeps = Pick<
 >
 
 export const restoreContainer = operation<RestoreContainer, RestoreContainerDeps>('vzrestore', aboutOneGuest)
-  .step('reservation', {
-    do: ({ params, deps, task }) =>
-      takePlace(deps, { vmid: asVmid(params.vmid), kind: 'lxc', force: params.force, upid: task.upid }),
-    // Only what this task reserved: a guest that was there stays.
-    undo: ({ params, deps, task }) => deps.guests.release(asVmid(params.vmid), task.upid),
-  })
+  .step('reservation', placeOf('lxc'))
   .step('erasure', {
     do: () => {},
     // After success this is the deed itself. After a failure nothing is set aside any more, and the guest has its snapshots.
@@ -81,15 +78,7 @@ export const restoreContainer = operation<RestoreContainer, RestoreContainerDeps
       const made = await makeMounts({ ...plan.options, ...plan.wishes }, Object.keys(plan.wishes), context)
       return { ...plan, made }
     },
-    async undo({ params, deps, done, task }) {
-      const vmid = asVmid(params.vmid)
-      // Without a word from the first step nothing tells our volumes from others'; then none were made yet.
-      if (!done.reservation) return
-      if (await deps.guests.isMadeBy(vmid, task.upid)) await deps.guests.unwrite(vmid, task.upid)
-      await freeNewVolumes(deps, vmid, done.reservation.before)
-      // A volume may have been half made.
-      await deps.storage.sweep()
-    },
+    undo: freeMade,
   })
   .step('files', {
     do: (context) => fillVolumes(context, context.done.volumes),
@@ -101,22 +90,15 @@ export const restoreContainer = operation<RestoreContainer, RestoreContainerDeps
     undo: ({ deps, done, task }) => bringBackAll(deps.storage, replacedIn(done), task.upid),
   })
   .step('config', {
-    async do({ params, deps, done, task, log }) {
-      const vmid = asVmid(params.vmid)
+    async do(context) {
+      const { params, deps, done } = context
       const restored = requireOptions({ ...done.volumes.options, ...done.volumes.made })
       const own = params.unique ? fresh(restored, deps.random) : completed(restored, deps.random)
-      const options = withKept(own, keptIn(vmid, done))
-      if (done.reservation.old === null) await deps.guests.writeConfig(vmid, options, { owner: task.upid })
-      else await deps.guests.changeSnapshots(vmid, () => ({ options, snapshots: {} }))
-      const names = Object.keys(done.reservation.snapshots)
-      if (names.length > 0) log(`snapshots of the guest as it was are removed: ${names.join(', ')}`)
+      await writeInPlace(context, withKept(own, keptIn(asVmid(params.vmid), done)))
     },
     undo: ({ params, deps, done }) => bringBackConfig(deps, asVmid(params.vmid), done.reservation ?? {}),
   })
-  .step('pool', {
-    do: ({ params, deps }) => (params.pool === undefined ? undefined : deps.pools.put(params.vmid, params.pool)),
-    undo: ({ params, deps, done }) => backIntoPool(deps.pools, params, done.reservation),
-  })
+  .step('pool', intoItsPool)
   .step('start', startWhenMade)
 
 type Context = StepContext<RestoreContainer, RestoreContainerDeps, unknown>

@@ -26,15 +26,17 @@ import { goneCloudInits, ownCloudInits } from './cloud-init-drive.ts'
 import { sayMissingBridges } from './missing-bridges.ts'
 import { aboutOneGuest } from './one-guest.ts'
 import {
-  backIntoPool,
   bringBackConfig,
   dropForgotten,
+  freeMade,
+  intoItsPool,
   keptOf,
+  placeOf,
   type ReplacedGuest,
-  takePlace,
   withKept,
+  writeInPlace,
 } from './replaced-guest.ts'
-import { bringBackAll, eraseAll, freeNewVolumes, setAsideAll } from './volumes.ts'
+import { bringBackAll, eraseAll, setAsideAll } from './volumes.ts'
 
 export interface RestoreGuest {
   readonly vmid: number
@@ -66,12 +68,7 @@ export type RestoreGuestDeps = Pick<
 >
 
 export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore', aboutOneGuest)
-  .step('reservation', {
-    do: ({ params, deps, task }) =>
-      takePlace(deps, { vmid: asVmid(params.vmid), kind: 'qemu', force: params.force, upid: task.upid }),
-    // Only what this task reserved: a guest that was there stays.
-    undo: ({ params, deps, task }) => deps.guests.release(asVmid(params.vmid), task.upid),
-  })
+  .step('reservation', placeOf('qemu'))
   .step('erasure', {
     do: () => {},
     // After success this is the deed itself. After a failure nothing is set aside any more, and the guest has its snapshots.
@@ -90,15 +87,7 @@ export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore
       const place = { vmid: asVmid(params.vmid), storage: deps.storage, log }
       return { ...restored, cloudInit: await ownCloudInits(drives, params.storage, place) }
     },
-    async undo({ params, deps, done, task }) {
-      const vmid = asVmid(params.vmid)
-      // Without a word from the first step nothing tells our volumes from others'; then none were made yet.
-      if (!done.reservation) return
-      if (await deps.guests.isMadeBy(vmid, task.upid)) await deps.guests.unwrite(vmid, task.upid)
-      await freeNewVolumes(deps, vmid, done.reservation.before)
-      // A volume may have been half made.
-      await deps.storage.sweep()
-    },
+    undo: freeMade,
   })
   .step('old-disks', {
     do: ({ deps, done, task, log, warn }) =>
@@ -106,25 +95,19 @@ export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore
     undo: ({ deps, done, task }) => bringBackAll(deps.storage, replacedIn(done), task.upid),
   })
   .step('config', {
-    async do({ params, deps, done, task, log, warn }) {
-      const vmid = asVmid(params.vmid)
-      const stored = withKept(done.disks.options, keptIn(vmid, done))
+    async do(context) {
+      const { params, deps, done, task, log, warn } = context
+      const stored = withKept(done.disks.options, keptIn(asVmid(params.vmid), done))
       const allowed = task.user === 'root@pam' ? stored : withoutRootOnly(stored, warn)
       const restored = { ...allowed, ...params.overrides, ...done.disks.cloudInit }
       const own = params.unique ? unique(restored, deps.random) : restored
       const options = await asNewGuest(own, deps)
-      if (done.reservation.old === null) await deps.guests.writeConfig(vmid, options, { owner: task.upid })
-      else await deps.guests.changeSnapshots(vmid, () => ({ options, snapshots: {} }))
+      await writeInPlace(context, options)
       await sayMissingBridges(deps.guests, options, log)
-      const names = Object.keys(done.reservation.snapshots)
-      if (names.length > 0) log(`snapshots of the guest as it was are removed: ${names.join(', ')}`)
     },
     undo: ({ params, deps, done }) => bringBackConfig(deps, asVmid(params.vmid), done.reservation ?? {}),
   })
-  .step('pool', {
-    do: ({ params, deps }) => (params.pool === undefined ? undefined : deps.pools.put(params.vmid, params.pool)),
-    undo: ({ params, deps, done }) => backIntoPool(deps.pools, params, done.reservation),
-  })
+  .step('pool', intoItsPool)
   .step('start', {
     async do(context) {
       const { params, deps, log, warn, signal, task, done } = context
