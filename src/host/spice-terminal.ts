@@ -44,7 +44,7 @@ const screen = { width: 1024, height: 768 } as const
 /** On a loopback of its own. */
 const port = 5900
 const keyFile = 'server-key.pem'
-/** Itself: before it may stand a program that lets in only who sits at the machine. */
+/** The program itself: before it may stand a program that lets in only who sits at the machine. */
 const xServer = '/usr/lib/xorg/Xorg'
 const driver = '/usr/lib/xorg/modules/drivers/spiceqxl_drv.so'
 
@@ -66,7 +66,7 @@ export async function startSpiceTerminal(argv: Argv, options: SpiceTerminalOptio
   await rm(`${directory}/x11/${keyFile}`)
   const x = { DISPLAY: `:${display}`, XAUTHORITY: '/etc/X11/cookie' }
   bound(await startXterm(argv, { ...screen, uid, host, x, around: (program) => jailed(directory, [], program) }))
-  const socket = `${directory}/spice.sock`
+  const socket = `${directory}/way/in`
   const way = bound(await startWayIn(socket, networkOf(jail), uid))
   const said = await firstLine(way.stderr as Readable, 'the way into its network (socat)')
   if (!said.includes(' N listening on ')) throw new Fault('failed', `the way into its network was not opened: ${said}`)
@@ -94,10 +94,14 @@ export async function requireSpiceTerminal(): Promise<void> {
 }
 
 async function writeDirectory({ directory, uid, random, tls }: SpiceTerminalOptions): Promise<void> {
-  // Others than root pass through on their way.
   await makeDirectory(dirname(directory))
   const x11 = `${directory}/x11`
-  for (const path of [directory, x11, `${directory}/display`]) await mkdir(path, { mode: 0o700 })
+  // Others than root pass through on their way; what stands in there only root replaces.
+  for (const path of [directory, x11]) await mkdir(path, { mode: 0o711 })
+  for (const path of [`${directory}/display`, `${directory}/way`]) {
+    await mkdir(path, { mode: 0o700 })
+    await chown(path, uid, uid)
+  }
   const files = {
     'xorg.conf': configuration,
     cookie: authorityOf(random.bytes(16)),
@@ -109,7 +113,6 @@ async function writeDirectory({ directory, uid, random, tls }: SpiceTerminalOpti
     await writeFile(`${x11}/${name}`, content, { mode: 0o600 })
     await chown(`${x11}/${name}`, uid, uid)
   }
-  for (const path of [`${directory}/display`, x11, directory]) await chown(path, uid, uid)
 }
 
 function startServer({ directory, uid, password }: SpiceTerminalOptions): Promise<ChildProcess> {
