@@ -70,6 +70,7 @@ suite('a terminal by SPICE', { timeout: 120_000 }, () => {
     assert.ok(task)
     return [facts, task.upid]
   }
+  const holder = join(import.meta.dirname, '../fixtures/spice-terminal-holder.ts')
   const pem = ({ ca }: Facts) => ca.replaceAll('\\n', '\n')
   const enter = async (facts: Facts) => {
     const { status, socket } = await askProxy(Number(new URL(facts.proxy).port), `${facts.host}:${facts['tls-port']}`)
@@ -174,11 +175,27 @@ suite('a terminal by SPICE', { timeout: 120_000 }, () => {
     await nothingIsLeft()
   })
 
+  test('leaves nothing behind when a viewer goes while it is being drawn', async () => {
+    const [facts, upid] = await opened(`${lxc}/100/spiceproxy`)
+    const { status, socket } = await askProxy(Number(new URL(facts.proxy).port), `${facts.host}:${facts['tls-port']}`)
+    assert.equal(status, 200)
+    socket.destroy()
+    assert.equal(await end(upid), 'OK')
+    await nothingIsLeft()
+  })
+
+  test('says what is missing where Xspice is not installed', async () => {
+    const hidden = ['sh', '-ec', 'mount -t tmpfs none /usr/lib/xorg; exec "$@"', 'sh'] as const
+    const argv = ['unshare', '--mount', ...hidden, process.execPath, holder, '/run/nowhere', '1'] as const
+    const { stderr } = await machine().run(argv, { okCodes: [1] })
+    assert.match(stderr, /Fault: '\/usr\/lib\/xorg\/Xorg' is not installed/)
+    assert.match(stderr, /apt-get install xserver-xspice xterm socat bubblewrap/)
+  })
+
   test('ends with the process that drew it, even one that is killed', async () => {
     const directory = await mkdtemp(join(tmpdir(), 'hako-drawn-'))
     await chmod(directory, 0o711)
     const [place, mark] = [join(directory, 'screen'), `9${process.pid}`]
-    const holder = join(import.meta.dirname, '../fixtures/spice-terminal-holder.ts')
     const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', holder, place, mark], {
       stdio: ['ignore', 'pipe', 'inherit'],
     })
