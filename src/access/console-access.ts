@@ -34,9 +34,9 @@ export class ConsoleAccess {
   }
 
   /** @param vmid of the guest the claim's path means */
-  async writeSpice(claim: SpiceClaim, vmid: number): Promise<string> {
+  async writeSpice(claim: SpiceClaim, subject: number): Promise<string> {
     const { keyring, clock } = this.#needs
-    return writeSpiceTicket(await keyring.current(), claim, vmid, seconds(clock))
+    return writeSpiceTicket(await keyring.current(), claim, subject, seconds(clock))
   }
 
   async holdsSpice(text: string, claim: SpiceClaim): Promise<boolean> {

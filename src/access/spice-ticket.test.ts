@@ -7,7 +7,7 @@ import { systemClock } from '#base/clock.ts'
 import { systemRandom } from '#base/random.ts'
 import { isConsoleTicket, writeConsoleTicket } from './console-ticket.ts'
 import { type Keys, Keyring } from './keyring.ts'
-import { guestInSpiceTicket, isSpiceTicket, type SpiceClaim, writeSpiceTicket } from './spice-ticket.ts'
+import { subjectOfSpiceTicket, isSpiceTicket, type SpiceClaim, writeSpiceTicket } from './spice-ticket.ts'
 
 let directory: string
 let keys: Keys
@@ -24,9 +24,9 @@ test('a ticket looks like the name of a host, and says which guest it is for', (
   const ticket = writeSpiceTicket(keys, { ...claim, path: '/vms/999999999' }, 999_999_999, now)
   assert.ok(ticket.length <= 253)
   for (const part of ticket.split('.')) assert.match(part, /^[a-z0-9]{1,63}$/)
-  assert.equal(guestInSpiceTicket(ticket), 999_999_999)
+  assert.equal(subjectOfSpiceTicket(ticket), 999_999_999)
   for (const text of ['', 'a.spice', ticket.toUpperCase(), `${ticket}.`])
-    assert.equal(guestInSpiceTicket(text), undefined)
+    assert.equal(subjectOfSpiceTicket(text), undefined)
 })
 
 test('it holds for 40 seconds, for this user, guest and number, and unchanged', () => {

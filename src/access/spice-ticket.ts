@@ -1,5 +1,6 @@
 /**
  * Tickets for SPICE: `<8 hex digits of seconds since 1970>.<vmid>.<signature in two parts>.spice`, good for 40 seconds.
+ * In the place of the vmid, 0 stands for the node.
  *
  * A viewer gives its ticket where a proxy expects the name of a host. So it looks like one: small letters, because
  * names know no others, and parts of at most 63 characters. Who it is for, and the number of the console, are signed
@@ -11,23 +12,26 @@ import type { Keys } from './keyring.ts'
 import { accessLimits } from './limits.ts'
 import { hexTime, isFresh } from './ticket.ts'
 
-const shape = /^([0-9a-f]{8})\.([1-9][0-9]{0,9})\.([a-z2-7]{52})\.([a-z2-7]{51})\.spice$/
+const shape = /^([0-9a-f]{8})\.(0|[1-9][0-9]{0,9})\.([a-z2-7]{52})\.([a-z2-7]{51})\.spice$/
+
+/** In the place of a guest's number. */
+export const nodeInSpiceTicket = 0
 
 export interface SpiceClaim extends ConsoleClaim {
   readonly port: number
 }
 
-/** @param vmid for people who meet the ticket in a log; the claim's path is what counts */
-export function writeSpiceTicket(keys: Keys, claim: SpiceClaim, vmid: number, nowSeconds: number): string {
+/** @param subject for whoever is handed the ticket alone; the claim's path is what counts */
+export function writeSpiceTicket(keys: Keys, claim: SpiceClaim, subject: number, nowSeconds: number): string {
   const time = hexTime(nowSeconds).toLowerCase()
   const signature = writeBase32(Buffer.from(keys.sign(signedText(claim, time)), 'base64')).toLowerCase()
-  return `${time}.${vmid}.${signature.slice(0, 52)}.${signature.slice(52)}.spice`
+  return `${time}.${subject}.${signature.slice(0, 52)}.${signature.slice(52)}.spice`
 }
 
-/** The guest a ticket names, whether or not it holds. */
-export function guestInSpiceTicket(text: string): number | undefined {
-  const vmid = shape.exec(text)?.[2]
-  return vmid === undefined ? undefined : Number(vmid)
+/** What a ticket names, whether or not it holds: a guest, or the node. */
+export function subjectOfSpiceTicket(text: string): number | undefined {
+  const subject = shape.exec(text)?.[2]
+  return subject === undefined ? undefined : Number(subject)
 }
 
 export function isSpiceTicket(keys: Keys, text: string, claim: SpiceClaim, nowSeconds: number): boolean {

@@ -67,8 +67,10 @@ suite('a container’s clients', { timeout: 120_000 }, () => {
       },
       { what: 'what was typed', timeoutMs: 20_000, everyMs: 500 },
     )
-    screen.close()
+    // It ends with the shell on it.
+    screen.type('exit\n')
     await node.task(opened.upid)
+    screen.close()
   })
 
   for (const [cmode, device] of [

@@ -11,6 +11,8 @@ import type { Canvas } from './canvas.ts'
 export interface Desk extends AsyncDisposable {
   /** Opens a `.vv` file in a viewer that fills the screen, and ends when it is cut off. */
   readonly open: (file: string) => Promise<Viewer>
+  /** Presses the keys of a text. */
+  readonly type: (text: string) => Promise<void>
   readonly shown: () => Promise<Canvas>
 }
 
@@ -67,6 +69,14 @@ export async function startDesk({ width, height }: { width: number; height: numb
           await once(viewer, 'exit')
         },
       }
+    },
+    async type(text) {
+      const env = { PATH: '/usr/bin:/bin', DISPLAY: `:${display}` }
+      const typing = spawn('xdotool', ['type', '--file', '-'], { env, stdio: ['pipe', 'ignore', 'inherit'] })
+      // It takes a line feed for a key of that name, which keyboards do not have.
+      typing.stdin.end(text.replaceAll('\n', '\r'))
+      const [code] = (await once(typing, 'exit')) as [number | null]
+      assert.equal(code, 0)
     },
     shown: async () => readXwd(await readFile(join(directory, 'Xvfb_screen0'))),
     async [Symbol.asyncDispose]() {

@@ -24,6 +24,17 @@ export const screenParams = {
   height: optional(integer({ description: 'Height in pixels.', minimum: 16, maximum: 2160 })),
 }
 
+/** Of what is looked at by SPICE. */
+export const spiceParams = {
+  proxy: optional(
+    string({
+      description: 'Name or address the viewer reaches the node by; else the one of this call.',
+      format: 'address',
+      maxLength: 253,
+    }),
+  ),
+}
+
 export const websocketParams = {
   port: integer({ description: 'Number of the console, as it was returned.', minimum: 5900, maximum: 5999 }),
   vncticket: string({ description: 'Ticket, as it was returned.', maxLength: 512, isSecret: true }),

@@ -32,6 +32,7 @@ const branches = [
   'status',
   'stopall',
   'storage',
+  'spiceshell',
   'subscription',
   'suspendall',
   'syslog',

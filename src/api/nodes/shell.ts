@@ -1,12 +1,14 @@
-/** `/nodes/{node}`: `termproxy`, `vncshell`, `vncwebsocket`. A terminal of the node itself. */
+/** `/nodes/{node}`: `termproxy`, `vncshell`, `spiceshell`, `vncwebsocket`. A terminal of the node itself. */
 import { enumOf, object, optional, string } from '#base/schema/schema.ts'
 import { nodeName } from '#base/schema/standard.ts'
 import { requireConsoleTicket, viewerOf } from '#operations/console/open.ts'
 import { openShell, openShellScreen, shellCommands } from '#operations/console/shell.ts'
+import { openShellSpice } from '#operations/console/spice.ts'
 import { check, rootOnly } from '#rest/endpoint.ts'
 import { certificatePem } from '#views/certificates.ts'
+import { virtViewer, virtViewerFacts } from '#views/virt-viewer.ts'
 import { endpoint } from '../call.ts'
-import { openedScreen, openedTerminal, screenParams, websocketParams } from './console-shapes.ts'
+import { openedScreen, openedTerminal, screenParams, spiceParams, websocketParams } from './console-shapes.ts'
 
 const mayEnter = check('Sys.Console', '/nodes/{node}')
 
@@ -53,6 +55,20 @@ export const shellEndpoints = [
       const opened = await openShellScreen(services, wish, viewerOf(call))
       return { ...opened, cert: await certificatePem(services.certificates) }
     },
+  }),
+  endpoint({
+    method: 'POST',
+    path: '/nodes/{node}/spiceshell',
+    description:
+      'Open a terminal of the node drawn for a viewer by SPICE: where and how it connects, within 40 seconds.',
+    proxyTo: 'node',
+    params: { ...shellParams, ...spiceParams },
+    permission: mayEnter,
+    alsoNeeds: othersAreRoots,
+    returns: virtViewer,
+    cli: { command: ['node', 'spice'], isViewerFile: true, examples: ['node spice > node.vv'] },
+    handle: async ({ proxy, ...wish }, { services, host, ...call }) =>
+      virtViewerFacts(await openShellSpice(services, wish, { ...viewerOf(call), host: proxy ?? host })),
   }),
   endpoint({
     method: 'GET',

@@ -20,7 +20,7 @@ export interface ConsoleWish {
   readonly path: string
   readonly privilege: string
   /** Of the task, with what it is about. */
-  readonly task: { readonly type: 'vncproxy' | 'vncshell' | 'spiceproxy'; readonly id: string }
+  readonly task: { readonly type: 'vncproxy' | 'vncshell' | 'spiceproxy' | 'spiceshell'; readonly id: string }
   /** For people: `the screen of VM 100`. */
   readonly says: string
   /** A screen asks for a password. */

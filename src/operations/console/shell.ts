@@ -37,7 +37,8 @@ export async function openShellScreen(
   return openConsole(services, { ...common, hasPassword: true, serve })
 }
 
-function shellFor({ access, settings }: NodeServices, wish: ShellWish, viewer: Viewer) {
+/** The program, and what is alike however it is shown. */
+export function shellFor({ access, settings }: NodeServices, wish: ShellWish, viewer: Viewer) {
   const { cmd = 'login', 'cmd-opts': words = '' } = wish
   if (words !== '') throw invalid({ 'cmd-opts': `'${cmd}' takes no more words` })
   const argv = programOf(cmd, access.isRoot({ user: viewer.authId, authId: viewer.authId }))

@@ -29,6 +29,7 @@ const children = [
   'rrd',
   'rrddata',
   'snapshot',
+  'spiceproxy',
   'status',
   'template',
   'termproxy',

@@ -1,13 +1,14 @@
 /** `/nodes/{node}/qemu/{vmid}`: `vncproxy`, `spiceproxy`, `termproxy`, `vncwebsocket`. The guest's screen and its serial ports. */
 import { asVmid } from '#base/ids.ts'
 import { boolean, enumOf, object, optional, string } from '#base/schema/schema.ts'
-import { openScreen, openSerial, openSpice } from '#operations/console/guest.ts'
+import { openScreen, openSerial } from '#operations/console/guest.ts'
 import { requireConsoleTicket, viewerOf } from '#operations/console/open.ts'
+import { openSpice } from '#operations/console/spice.ts'
 import { check } from '#rest/endpoint.ts'
 import { certificatePem } from '#views/certificates.ts'
 import { virtViewer, virtViewerFacts } from '#views/virt-viewer.ts'
 import { endpoint } from '../../call.ts'
-import { openedScreen, openedTerminal, websocketParams } from '../console-shapes.ts'
+import { openedScreen, openedTerminal, spiceParams, websocketParams } from '../console-shapes.ts'
 import { guestAt } from './at.ts'
 
 const mayLook = check('VM.Console', '/vms/{vmid}')
@@ -46,13 +47,7 @@ export const guestConsoleEndpoints = [
     proxyTo: 'node',
     params: {
       ...guestAt,
-      proxy: optional(
-        string({
-          description: 'Name or address the viewer reaches the node by; else the one of this call.',
-          format: 'address',
-          maxLength: 253,
-        }),
-      ),
+      ...spiceParams,
     },
     permission: mayLook,
     returns: virtViewer,
