@@ -49,7 +49,9 @@ export async function boot(image: GuestImage, way: Way, options: { readonly disk
     waitFor(
       async () => {
         if (isOff()) throw new Error(`QEMU ended: ${complaint}\n${await said('serial.log')}`)
-        return (await said(name)).split(/\r?\n/).find((one) => text.test(one))
+        // A line is read when it is whole: its end may still be on the way.
+        const whole = (await said(name)).split(/\r?\n/).slice(0, -1)
+        return whole.find((one) => text.test(one))
       },
       { what: `${text} in ${name}`, timeoutMs },
     )
