@@ -9,7 +9,7 @@ type Unit = 'bytes' | 'share' | 'seconds' | 'time' | 'expiry'
 const units: Readonly<Record<string, Unit>> = {
   mem: 'bytes', maxmem: 'bytes', memhost: 'bytes', disk: 'bytes', maxdisk: 'bytes', size: 'bytes', used: 'bytes', avail: 'bytes', total: 'bytes',
   netin: 'bytes', netout: 'bytes', diskread: 'bytes', diskwrite: 'bytes', cpu: 'share', used_fraction: 'share', uptime: 'seconds',
-  starttime: 'time',
+  starttime: 'time', mtime: 'time',
   finished: 'time',
   verified: 'time',
   stored: 'bytes', data: 'bytes', 'new-data': 'bytes', freed: 'bytes', endtime: 'time', ctime: 'time', time: 'time', created: 'time', snaptime: 'time', timestamp: 'time',

@@ -218,6 +218,14 @@ suite('files of a container', { timeout: 180_000 }, () => {
     await rm(local('huge'))
   })
 
+  test('of a template are read, and never written: other containers stand on them', async () => {
+    await make(104, { rootfs: 'local:0' })
+    await push(104, 'note', '/root/note')
+    await node.api('POST', `${lxc}/104/template`)
+    await push(104, 'note', '/root/other', {}, /the files of template 104 are only read/)
+    assert.equal(await pull(104, '/root/note'), 'second\n')
+  })
+
   test('need the right to read or to write files of that guest', async () => {
     await node.api('POST', '/access/users', { userid: 'reader@pve' })
     await node.api('POST', '/access/roles', { roleid: 'Reader', privs: 'VM.GuestAgent.FileRead' })

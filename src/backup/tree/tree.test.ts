@@ -226,6 +226,8 @@ suite('a tree that is read', () => {
     await writer.commit()
     assert.equal(ahead.files - 2, added.reusedFiles)
     assert.ok(added.readBytes < 100, `${added.readBytes} bytes were read`)
+    // What the first pass stored is stored for this backup as well.
+    assert.ok(ahead.newChunks > 0 && added.newChunks >= ahead.newChunks && added.newStoredBytes > ahead.newStoredBytes)
     assert.deepEqual(await readdir(join(path, 'writers')), [])
     const { target } = await restore(datastore, 0)
     assert.deepEqual(differences(treeManifest(tree), treeManifest(target)), [])

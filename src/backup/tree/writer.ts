@@ -38,6 +38,8 @@ interface FirstPass {
   readonly file: CatalogueFile
   readonly ids: string
   readonly settledMs: number
+  /** It was stored for this backup, whichever pass came upon it. */
+  readonly stored: Pick<TreeCounts, 'newChunks' | 'newStoredBytes'>
 }
 
 /** Earlier backups whose catalogue is looked at, should the newest ones be damaged. */
@@ -69,7 +71,7 @@ export class TreesWriter {
         { name, source, settledMs, sink: (_, bytes, chunks) => file.add(bytes, chunks) },
         options,
       )
-      this.#ahead.set(name, { file, ids: source.ids, settledMs })
+      this.#ahead.set(name, { file, ids: source.ids, settledMs, stored: counts })
       return counts
     } catch (cause) {
       await file[Symbol.asyncDispose]()
@@ -100,12 +102,14 @@ export class TreesWriter {
         )
       }
       const { readBytes, ...counts } = await this.#pass({ name, source, settledMs, sink }, options)
+      const before = this.#ahead.get(name)?.stored
       const facts: TreeFacts = {
         ...counts,
         name,
         digest: asDigest(hash.digest('hex')),
         pieces,
-        newStoredBytes: counts.newStoredBytes + newStoredBytes,
+        newChunks: counts.newChunks + (before?.newChunks ?? 0),
+        newStoredBytes: counts.newStoredBytes + newStoredBytes + (before?.newStoredBytes ?? 0),
         ids: source.ids,
       }
       await this.#forget(name)
