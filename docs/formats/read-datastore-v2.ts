@@ -24,9 +24,46 @@ import { closeSync, openSync, readdirSync, readFileSync, readSync, statSync, ftr
 import { join } from 'node:path'
 import { zstdDecompressSync } from 'node:zlib'
 
-// Sealed and signed by the product, and looked at by nobody else: this is no place for schemas.
-// oxlint-disable-next-line typescript/no-explicit-any
-type Json = any
+interface Format {
+  readonly version: number
+  readonly chunkBytes: number
+  readonly signer: string
+}
+interface Slot {
+  readonly id: string
+  readonly kind: string
+  readonly public: string
+  readonly wrapped: string
+  readonly kdf?: { readonly salt: string; readonly memoryKiB: number; readonly passes: number; readonly lanes: number }
+}
+interface KeyFile {
+  readonly datastore: string
+  readonly ring: string
+  readonly slots: readonly Slot[]
+}
+interface Keyring {
+  readonly chunkId: string
+  readonly packs: readonly string[]
+}
+interface Manifest {
+  readonly namespace: string
+  readonly type: string
+  readonly id: string
+  readonly time: number
+  readonly body: string
+  readonly signature: string
+}
+interface Disk {
+  readonly name: string
+  readonly sizeBytes: number
+  readonly digest: string
+  readonly root: readonly string[]
+}
+interface Body {
+  readonly disks: readonly Disk[]
+  readonly files: readonly { readonly name: string; readonly chunks: readonly string[] }[]
+  readonly facts: unknown
+}
 
 const [dir = '', verb = '', backup = '', part = '', target = ''] = process.argv.slice(2)
 const base64 = (text: string) => Buffer.from(text, 'base64')
@@ -36,9 +73,8 @@ const fail = (text: string): never => {
 }
 
 /** `{"sha256":…,"value":…}` on one line. */
-function sealedJson(path: string): Json {
-  const text = readFileSync(path, 'utf8')
-  const { sha256, value } = JSON.parse(text)
+function sealedJson<T>(path: string): T {
+  const { sha256, value } = JSON.parse(readFileSync(path, 'utf8')) as { readonly sha256: string; readonly value: T }
   if (createHash('sha256').update(JSON.stringify(value)).digest('hex') !== sha256) fail(`${path} is damaged`)
   return value
 }
@@ -83,17 +119,17 @@ function recoveryKey(text: string): Buffer | undefined {
   return check.equals(bytes.subarray(32, 35)) ? bytes.subarray(0, 32) : undefined
 }
 
-function keyring(secret: string): Json {
+function keyring(secret: string): Keyring {
   const newest = readdirSync(join(dir, 'keys'))
     .filter((name) => /^\d{8}$/.test(name))
     .sort()
     .at(-1)
-  const { datastore, ring, slots } = sealedJson(join(dir, 'keys', newest ?? fail('there are no keys')))
+  const { datastore, ring, slots } = sealedJson<KeyFile>(join(dir, 'keys', newest ?? fail('there are no keys')))
   for (const { id, kind, kdf, public: publicKey, wrapped } of slots) {
     const own =
       kind === 'recovery'
         ? recoveryKey(secret)
-        : kind === 'passphrase'
+        : kdf
           ? argon2Sync('argon2id', {
               message: secret.normalize('NFC'),
               nonce: base64(kdf.salt),
@@ -111,7 +147,7 @@ function keyring(secret: string): Json {
     const text =
       root &&
       gcm(root, base64(ring).subarray(0, 12), Buffer.from(`hakobune keyring ${datastore}`), base64(ring).subarray(12))
-    if (text) return JSON.parse(text.toString('utf8'))
+    if (text) return JSON.parse(text.toString('utf8')) as Keyring
   }
   return fail('neither passphrase nor recovery key of this datastore')
 }
@@ -208,8 +244,8 @@ function piece(places: Map<string, Place>, id: string): Buffer {
 
 const isZero = (id: string) => /^0*$/.test(id)
 
-function restoreDisk(places: Map<string, Place>, chunkId: Buffer, chunkBytes: number, disk: Json): void {
-  const root = Buffer.concat(disk.root.map((id: string) => chunk(places, id).content))
+function restoreDisk(places: Map<string, Place>, chunkId: Buffer, chunkBytes: number, disk: Disk): void {
+  const root = Buffer.concat(disk.root.map((id) => chunk(places, id).content))
   const size = Buffer.alloc(8)
   size.writeBigUInt64LE(BigInt(disk.sizeBytes))
   if (createHmac('sha256', chunkId).update(size).update(root).digest('hex') !== disk.digest)
@@ -248,7 +284,7 @@ function manifestPath(): string {
   return join(dir, 'backups', ...(parts.length === 3 ? ['_', ...parts] : parts))
 }
 
-const format = sealedJson(join(dir, 'format'))
+const format = sealedJson<Format>(join(dir, 'format'))
 if (format.version !== 2) fail(`version ${format.version} is not read by this`)
 if (verb === 'list') {
   for (const entry of readdirSync(join(dir, 'backups'), { recursive: true, withFileTypes: true })) {
@@ -258,7 +294,7 @@ if (verb === 'list') {
 } else if (verb === 'show' || verb === 'restore') {
   const secret = readFileSync(0, 'utf8').split(/\r?\n/, 1)[0] ?? ''
   const { chunkId, packs } = keyring(secret)
-  const { signature, ...signed } = sealedJson(manifestPath())
+  const { signature, ...signed } = sealedJson<Manifest>(manifestPath())
   const signer = createPublicKey({
     key: Buffer.concat([Buffer.from('302a300506032b6570032100', 'hex'), base64(format.signer)]),
     format: 'der',
@@ -272,12 +308,12 @@ if (verb === 'list') {
   const text =
     gcm(manifestKey, base64(body).subarray(0, 12), Buffer.from(about), base64(body).subarray(12)) ??
     fail('the manifest is damaged')
-  const { disks, files, facts } = JSON.parse(zstdDecompressSync(text).toString('utf8'))
+  const { disks, files, facts } = JSON.parse(zstdDecompressSync(text).toString('utf8')) as Body
   if (verb === 'show') console.log(JSON.stringify({ disks, files, facts }, null, 2))
   else {
     const places = chunksOfPacks(packs.map(base64))
-    const disk = disks.find(({ name }: Json) => name === part)
-    const file = files.find(({ name }: Json) => name === part)
+    const disk = disks.find(({ name }) => name === part)
+    const file = files.find(({ name }) => name === part)
     if (disk) restoreDisk(places, base64(chunkId), format.chunkBytes, disk)
     else if (file) {
       const out = openSync(target, 'wx', 0o600)

@@ -1,14 +1,10 @@
 /** Cut off anywhere – killed, or out of space – a datastore holds whole backups or none. */
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
 import { randomInt } from 'node:crypto'
-import { once } from 'node:events'
 import { mkdtemp, readdir, rm, statfs } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { test } from 'node:test'
-import { systemClock } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
 import {
@@ -20,6 +16,7 @@ import {
   memoryTarget,
   temporaryDatastore,
 } from '../../test/fixtures/datastore.ts'
+import { killAfter } from '../../test/fixtures/kill-after.ts'
 import { contentAt } from '../../test/fixtures/seeded-disk.ts'
 import type { Datastore } from './datastore.ts'
 import { openDatastore } from './datastore.ts'
@@ -29,27 +26,8 @@ import { verifyDatastore } from './verify-datastore.ts'
 
 const program = join(import.meta.dirname, '../../test/fixtures/backup-loop.ts')
 
-/** How long a backup took when one was last seen whole: a death falls somewhere into the next, however busy the machine. */
-let usualMs = 50
-
-/** Kills a writer that has made so many backups, at a random moment of the one after. */
-async function killAfter(path: string, first: number, made: number, id: string): Promise<void> {
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', program, path, String(first), id], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  const ended = once(child, 'exit') as Promise<[number | null, string | null]>
-  const lines = createInterface(child.stdout)[Symbol.asyncIterator]()
-  let seenAt = 0
-  for (let line = 0; line <= made && !(await lines.next()).done; line += 1) {
-    const now = systemClock.monotonic()
-    if (line > 0) usualMs = now - seenAt
-    seenAt = now
-  }
-  await systemClock.sleep(Math.random() * usualMs) // The moment of death is the point of this test.
-  child.kill('SIGKILL')
-  const [, signal] = await ended
-  assert.equal(signal, 'SIGKILL', 'the writer ended by itself')
-}
+const kill = (path: string, first: number, made: number, id: string) =>
+  killAfter(program, [path, String(first), id], made)
 
 async function tryBackup(datastore: Datastore, content: Buffer): Promise<'whole' | 'full'> {
   await using writer = await datastore.begin(at(1))
@@ -95,7 +73,7 @@ test('killed at any moment, every backup that is there is whole and nothing is l
   await using temporary = await temporaryDatastore()
   let seen = 0
   for (let round = 0; round < 25; round += 1) {
-    await killAfter(temporary.path, round * 1_000, randomInt(3), '100')
+    await kill(temporary.path, round * 1_000, randomInt(3), '100')
     seen += await checkWhole(await temporary.reopen())
   }
   assert.ok(seen > 0, 'no backup was ever complete')
@@ -105,8 +83,8 @@ test('of two writers one is killed; the other goes on, and nothing is left over'
   await using temporary = await temporaryDatastore()
   for (let round = 0; round < 5; round += 1) {
     await Promise.all([
-      killAfter(temporary.path, round * 1_000, randomInt(2), '100'),
-      killAfter(temporary.path, round * 1_000, 2 + randomInt(2), '101'),
+      kill(temporary.path, round * 1_000, randomInt(2), '100'),
+      kill(temporary.path, round * 1_000, 2 + randomInt(2), '101'),
     ])
     await checkWhole(await temporary.reopen())
   }

@@ -1,18 +1,15 @@
 /** Cut off anywhere – killed, or out of space – a datastore holds whole backups or none, and gives its space back. */
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
 import { randomInt } from 'node:crypto'
-import { once } from 'node:events'
 import { mkdtemp, readdir, rm, statfs } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { test } from 'node:test'
-import { systemClock } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
 import { disk, memorySource } from '../../test/fixtures/datastore.ts'
 import { backUp, makeDatastore, point, restored, temporaryDatastore } from '../../test/fixtures/sealed-datastore.ts'
+import { killAfter } from '../../test/fixtures/kill-after.ts'
 import { contentAt } from '../../test/fixtures/seeded-disk.ts'
 import type { OpenDatastore } from './datastore.ts'
 import { collectGarbage } from './garbage.ts'
@@ -20,26 +17,8 @@ import { verifyBackup, verifyPacks } from './verify.ts'
 
 const program = join(import.meta.dirname, '../../test/fixtures/sealed-loop.ts')
 
-/** How long a round took when one was last seen whole: a death falls somewhere into the next, however busy the machine. */
-let usualMs = 50
-
-async function killAfter(path: string, first: number, made: number, id: string): Promise<void> {
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', program, path, String(first), id], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  const ended = once(child, 'exit') as Promise<[number | null, string | null]>
-  const lines = createInterface(child.stdout)[Symbol.asyncIterator]()
-  let seenAt = 0
-  for (let line = 0; line <= made && !(await lines.next()).done; line += 1) {
-    const now = systemClock.monotonic()
-    if (line > 0) usualMs = now - seenAt
-    seenAt = now
-  }
-  await systemClock.sleep(Math.random() * usualMs) // The moment of death is the point of this test.
-  child.kill('SIGKILL')
-  const [, signal] = await ended
-  assert.equal(signal, 'SIGKILL', 'the writer ended by itself')
-}
+const kill = (path: string, first: number, made: number, id: string) =>
+  killAfter(program, [path, String(first), id], made)
 
 async function checkWhole(open: OpenDatastore, path: string): Promise<number> {
   const points = await open.datastore.points()
@@ -68,7 +47,7 @@ test('killed at any moment, every backup that is there is whole and nothing is l
   await using temporary = await temporaryDatastore()
   let seen = 0
   for (let round = 0; round < 10; round += 1) {
-    await killAfter(temporary.path, round * 1_000, randomInt(3), '100')
+    await kill(temporary.path, round * 1_000, randomInt(3), '100')
     seen += await checkWhole(await temporary.reopen(), temporary.path)
   }
   assert.ok(seen > 0, 'no backup was ever complete')
@@ -78,8 +57,8 @@ test('two write, remove and collect at once; one is killed, and nothing either m
   await using temporary = await temporaryDatastore()
   for (let round = 0; round < 6; round += 1) {
     await Promise.all([
-      killAfter(temporary.path, round * 1_000, randomInt(2), '100'),
-      killAfter(temporary.path, round * 1_000, 2 + randomInt(2), '101'),
+      kill(temporary.path, round * 1_000, randomInt(2), '100'),
+      kill(temporary.path, round * 1_000, 2 + randomInt(2), '101'),
     ])
     await checkWhole(await temporary.reopen(), temporary.path)
   }
