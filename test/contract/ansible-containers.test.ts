@@ -1,15 +1,14 @@
 /** Debian's Ansible and its module for containers, unmodified, against real containers. */
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { promisify } from 'node:util'
-import { ownBridge } from '../../src/settings.ts'
-import { writeTemplate } from '../fixtures/containers/template.ts'
+import { offerTemplate } from '../fixtures/containers/template.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
-import { changes, environment, play, sshKey } from './ansible-play.ts'
+import { automation, changes, environment, play } from './ansible-play.ts'
 
 type Reply = Record<string, unknown>
 
@@ -20,23 +19,10 @@ let variables: Record<string, unknown>
 before(async () => {
   node = await nodeUnderTest({ client: 'Ansible' })
   scratch = await mkdtemp(join(tmpdir(), 'hako-ansible-'))
-  const user = 'automation@pve'
-  await node.api('POST', '/access/users', { userid: user })
-  await node.api('PUT', '/access/acl', { path: '/', users: user, roles: 'Administrator' })
-  const token = (await node.api('POST', `/access/users/${user}/token/ansible`, { privsep: '0' })) as { value: string }
-  await node.api('POST', '/pools', { poolid: 'shop' })
-  const folder = join(node.settings.stateDir, 'storage/local/template/cache')
-  await mkdir(folder, { recursive: true })
   const ofAlpine = { 'etc/os-release': 'ID=alpine\n', 'etc/shadow': 'root:*:19000:0:::::\n', 'sbin/ifup': '' }
-  await writeTemplate(join(folder, 'busybox.tar.gz'), ofAlpine)
+  await offerTemplate(node.settings, ofAlpine)
   variables = {
-    api_host: `127.0.0.1:${node.settings.apiPort}`,
-    api_user: user,
-    token_id: 'ansible',
-    token_secret: token.value,
-    node: node.settings.node,
-    bridge: ownBridge(node.settings),
-    ssh_key: sshKey,
+    ...(await automation(node)),
     template: 'local:vztmpl/busybox.tar.gz',
   }
 })

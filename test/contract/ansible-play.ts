@@ -4,9 +4,11 @@ import { execFile } from 'node:child_process'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { ownBridge } from '../../src/settings.ts'
+import type { TestNode } from '../node-under-test.ts'
 
 const plays = join(import.meta.dirname, 'ansible')
-export const sshKey = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE1XbQeTh1sNbHc2yTq3rR4eXl0e6fN7n7YkZ0gk2w9h deploy@example'
+const sshKey = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE1XbQeTh1sNbHc2yTq3rR4eXl0e6fN7n7YkZ0gk2w9h deploy@example'
 
 export interface Outcome {
   readonly changed?: boolean
@@ -25,6 +27,24 @@ export const environment = (scratch: string) => ({
   ANSIBLE_PIPELINING: 'True',
   ANSIBLE_RETRY_FILES_ENABLED: 'False',
 })
+
+/** A user of the node with a token, in the variables all playbooks take. */
+export async function automation({ api, settings }: TestNode): Promise<Record<string, unknown>> {
+  const user = 'automation@pve'
+  await api('POST', '/access/users', { userid: user })
+  await api('PUT', '/access/acl', { path: '/', users: user, roles: 'Administrator' })
+  const token = (await api('POST', `/access/users/${user}/token/ansible`, { privsep: '0' })) as { value: string }
+  await api('POST', '/pools', { poolid: 'shop' })
+  return {
+    api_host: `127.0.0.1:${settings.apiPort}`,
+    api_user: user,
+    token_id: 'ansible',
+    token_secret: token.value,
+    node: settings.node,
+    bridge: ownBridge(settings),
+    ssh_key: sshKey,
+  }
+}
 
 /** Plays a playbook; the outcome of each of its tasks by name. */
 export async function play(

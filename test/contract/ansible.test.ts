@@ -10,7 +10,7 @@ import { machine } from '#host/exec.ts'
 import { ensureGuestImage } from '#lab/guest-image.ts'
 import { ownBridge } from '../../src/settings.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
-import { changes, environment, play as playIn, sshKey } from './ansible-play.ts'
+import { automation, changes, environment, play as playIn } from './ansible-play.ts'
 
 let node: TestNode
 let scratch: string
@@ -19,11 +19,6 @@ let variables: Record<string, unknown>
 before(async () => {
   node = await nodeUnderTest({ client: 'Ansible' })
   scratch = await mkdtemp(join(tmpdir(), 'hako-ansible-'))
-  const user = 'automation@pve'
-  await node.api('POST', '/access/users', { userid: user })
-  await node.api('PUT', '/access/acl', { path: '/', users: user, roles: 'Administrator' })
-  const token = (await node.api('POST', `/access/users/${user}/token/ansible`, { privsep: '0' })) as { value: string }
-  await node.api('POST', '/pools', { poolid: 'shop' })
   await node.boot(900, { name: 'base', scsi0: await imported(), ide2: 'local:cloudinit' })
   const guest = `/nodes/${node.settings.node}/qemu/900`
   await node.task(await node.api('POST', `${guest}/status/stop`))
@@ -32,13 +27,7 @@ before(async () => {
   await writeFile(iso, '')
   await truncate(iso, 1 << 20)
   variables = {
-    api_host: `127.0.0.1:${node.settings.apiPort}`,
-    api_user: user,
-    token_id: 'ansible',
-    token_secret: token.value,
-    node: node.settings.node,
-    bridge: ownBridge(node.settings),
-    ssh_key: sshKey,
+    ...(await automation(node)),
     iso,
   }
 })

@@ -4,28 +4,10 @@ Reads one JSON object on standard input: host, port, node, template, bridge and 
 user, token_name and token_value. Prints one JSON object. Any surprise is an exception and exit code 1.
 """
 import json
-import sys
-import time
 
-from proxmoxer import ProxmoxAPI
+from script_node import done, facts, node, proxmox
 
-facts = json.load(sys.stdin)
 vmid = facts["vmid"]
-login = {key: facts[key] for key in ("user", "password", "token_name", "token_value") if key in facts}
-proxmox = ProxmoxAPI(facts["host"], port=facts["port"], verify_ssl=False, **login)
-node = proxmox.nodes(facts["node"])
-
-
-def done(upid):
-    deadline = time.time() + 120
-    while time.time() < deadline:
-        status = node.tasks(upid).status.get()
-        if status["status"] == "stopped":
-            if status["exitstatus"] != "OK":
-                raise RuntimeError(status["exitstatus"] + "\n" + json.dumps(node.tasks(upid).log.get(limit=0)))
-            return
-        time.sleep(0.05)
-    raise RuntimeError("task did not end: " + upid)
 
 
 def run(number, *command):

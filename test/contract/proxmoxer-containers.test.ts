@@ -1,19 +1,18 @@
 /** Debian's python3-proxmoxer, unmodified, through the public port, against real containers. */
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
 import { MiB } from '#base/bytes.ts'
 import { ownBridge } from '../../src/settings.ts'
-import { writeTemplate } from '../fixtures/containers/template.ts'
+import { offerTemplate } from '../fixtures/containers/template.ts'
 import { nodeUnderTest } from '../node-under-test.ts'
 
 const script = join(import.meta.dirname, 'ct_life.py')
 
 async function runScript(facts: object): Promise<unknown> {
-  const child = promisify(execFile)('/usr/bin/python3', ['-W', 'ignore', script], { timeout: 240_000 })
+  const child = promisify(execFile)('/usr/bin/python3', ['-B', '-W', 'ignore', script], { timeout: 240_000 })
   child.child.stdin?.end(JSON.stringify(facts))
   return JSON.parse((await child).stdout)
 }
@@ -21,9 +20,7 @@ async function runScript(facts: object): Promise<unknown> {
 test('proxmoxer lives a whole life of a container, by ticket and by token', { timeout: 300_000 }, async () => {
   await using node = await nodeUnderTest({ client: 'proxmoxer' })
   const { settings } = node
-  const folder = join(settings.stateDir, 'storage/local/template/cache')
-  await mkdir(folder, { recursive: true })
-  await writeTemplate(join(folder, 'busybox.tar.gz'))
+  await offerTemplate(settings)
   const [user, password] = ['ci@pve', 'correct horse battery']
   await node.api('POST', '/access/users', { userid: user, password })
   await node.api('PUT', '/access/acl', { path: '/', users: user, roles: 'Administrator' })

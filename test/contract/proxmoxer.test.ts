@@ -12,7 +12,7 @@ import { nodeUnderTest } from '../node-under-test.ts'
 const script = join(import.meta.dirname, 'vm_life.py')
 
 async function runScript(facts: object): Promise<unknown> {
-  const child = promisify(execFile)('/usr/bin/python3', ['-W', 'ignore', script], { timeout: 400_000 })
+  const child = promisify(execFile)('/usr/bin/python3', ['-B', '-W', 'ignore', script], { timeout: 400_000 })
   child.child.stdin?.end(JSON.stringify(facts))
   return JSON.parse((await child).stdout)
 }

@@ -1,13 +1,13 @@
 /** Backups of containers as clients meet them: by a job, listed, looked into, fetched from, restored. */
 import assert from 'node:assert/strict'
-import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
-import { writeTemplate } from '../fixtures/containers/template.ts'
+import { offerTemplate } from '../fixtures/containers/template.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 import { rootSession } from './console-client.ts'
 
@@ -27,9 +27,7 @@ suite('backups of containers, as clients meet them', { timeout: 180_000 }, () =>
     node = await nodeUnderTest()
     lxc = `/nodes/${node.settings.node}/lxc`
     storage = `/nodes/${node.settings.node}/storage/local`
-    const folder = join(node.settings.stateDir, 'storage/local/template/cache')
-    await mkdir(folder, { recursive: true })
-    await writeTemplate(join(folder, 'busybox.tar.gz'))
+    await offerTemplate(node.settings)
     const mounts = { rootfs: 'local:0', mp0: 'local:0,mp=/srv/more,backup=1' }
     const params = { vmid: '100', ostemplate: 'local:vztmpl/busybox.tar.gz', hostname: 'web', memory: '64', start: '1' }
     await node.task(await node.api('POST', lxc, { ...params, ...mounts }))

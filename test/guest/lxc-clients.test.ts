@@ -1,17 +1,15 @@
 /** What people and programs reach of a running container beyond its life: its terminal drawn as a screen. */
 import assert from 'node:assert/strict'
-import { mkdir, readFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { setDefaultCACertificates } from 'node:tls'
 import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
-import { writeTemplate } from '../fixtures/containers/template.ts'
+import { offerTemplate, template } from '../fixtures/containers/template.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 import { type Opened, rootSession, terminalAt } from './console-client.ts'
 import { screenAt } from './screen-client.ts'
-
-const template = 'local:vztmpl/busybox.tar.gz'
 
 suite('a container’s clients', { timeout: 120_000 }, () => {
   let node: TestNode
@@ -19,9 +17,7 @@ suite('a container’s clients', { timeout: 120_000 }, () => {
   before(async () => {
     node = await nodeUnderTest()
     lxc = `/nodes/${node.settings.node}/lxc`
-    const folder = join(node.settings.stateDir, 'storage/local/template/cache')
-    await mkdir(folder, { recursive: true })
-    await writeTemplate(join(folder, 'busybox.tar.gz'))
+    await offerTemplate(node.settings)
     const options = {
       memory: '64',
       hostname: 'first',

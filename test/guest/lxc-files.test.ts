@@ -9,12 +9,11 @@ import { after, before, suite, test } from 'node:test'
 import { MiB } from '#base/bytes.ts'
 import { waitFor } from '#base/clock.ts'
 import { machine } from '#host/exec.ts'
-import { writeTemplate } from '../fixtures/containers/template.ts'
+import { offerTemplate, template } from '../fixtures/containers/template.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 import { rootSession } from './console-client.ts'
 
 const program = join(import.meta.dirname, '../../src/cli/main.ts')
-const template = 'local:vztmpl/busybox.tar.gz'
 const host = machine()
 
 suite('files of a container', { timeout: 180_000 }, () => {
@@ -25,9 +24,7 @@ suite('files of a container', { timeout: 180_000 }, () => {
     scratch = await mkdtemp(join(tmpdir(), 'hako-files-'))
     node = await nodeUnderTest()
     lxc = `/nodes/${node.settings.node}/lxc`
-    const folder = join(node.settings.stateDir, 'storage/local/template/cache')
-    await mkdir(folder, { recursive: true })
-    await writeTemplate(join(folder, 'busybox.tar.gz'))
+    await offerTemplate(node.settings)
     // A folder of the node, of which its owner alone may read a file.
     await chmod(scratch, 0o755)
     await mkdir(join(scratch, 'of-the-node'))

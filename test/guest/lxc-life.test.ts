@@ -1,6 +1,6 @@
 /** Containers as clients meet them, asked from inside: made from a template, run, held to limits, found again. */
 import assert from 'node:assert/strict'
-import { mkdir, readFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { setDefaultCACertificates } from 'node:tls'
@@ -9,14 +9,13 @@ import { isFault } from '#base/fault.ts'
 import { MiB } from '#base/bytes.ts'
 import { machine } from '#host/exec.ts'
 import { ownBridge } from '../../src/settings.ts'
-import { writeTemplate } from '../fixtures/containers/template.ts'
+import { offerTemplate, template } from '../fixtures/containers/template.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 import { type Opened, rootSession, terminalAt } from './console-client.ts'
 
 type Reply = Record<string, unknown>
 
 const program = join(import.meta.dirname, '../../src/cli/main.ts')
-const template = 'local:vztmpl/busybox.tar.gz'
 
 suite('containers', { timeout: 120_000 }, () => {
   let node: TestNode
@@ -26,9 +25,7 @@ suite('containers', { timeout: 120_000 }, () => {
     node = await nodeUnderTest()
     lxc = `/nodes/${node.settings.node}/lxc`
     net0 = `name=eth0,bridge=${ownBridge(node.settings)}`
-    const folder = join(node.settings.stateDir, 'storage/local/template/cache')
-    await mkdir(folder, { recursive: true })
-    await writeTemplate(join(folder, 'busybox.tar.gz'))
+    await offerTemplate(node.settings)
     await make(100, { hostname: 'first', memory: '64', swap: '0', cores: '1', net0, start: '1' })
     await make(101, {
       hostname: 'second',

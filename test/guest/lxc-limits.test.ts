@@ -1,11 +1,11 @@
 /** Containers that want more than they may have, and what tells them how much that is. */
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
-import { mkdir, readFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { waitFor } from '#base/clock.ts'
-import { writeTemplate } from '../fixtures/containers/template.ts'
+import { offerTemplate } from '../fixtures/containers/template.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 
 suite('containers are held to their limits', { timeout: 120_000 }, () => {
@@ -14,9 +14,7 @@ suite('containers are held to their limits', { timeout: 120_000 }, () => {
   before(async () => {
     node = await nodeUnderTest()
     lxc = `/nodes/${node.settings.node}/lxc`
-    const folder = join(node.settings.stateDir, 'storage/local/template/cache')
-    await mkdir(folder, { recursive: true })
-    await writeTemplate(join(folder, 'busybox.tar.gz'))
+    await offerTemplate(node.settings)
     const common = { ostemplate: 'local:vztmpl/busybox.tar.gz', rootfs: 'local:0', memory: '64', start: '1' }
     for (const vmid of ['100', '101']) await node.task(await node.api('POST', lxc, { ...common, vmid }))
   })

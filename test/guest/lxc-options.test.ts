@@ -1,6 +1,6 @@
 /** What the options of a container come to, asked from inside: cards, mounts, features, devices. */
 import assert from 'node:assert/strict'
-import { chown, mkdir, mkdtemp, chmod, rm, stat, writeFile } from 'node:fs/promises'
+import { chown, mkdtemp, chmod, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
@@ -9,12 +9,10 @@ import { isFault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
 import { addressesOf } from '#host/ip.ts'
 import { ownBridge } from '../../src/settings.ts'
-import { writeTemplate } from '../fixtures/containers/template.ts'
+import { offerTemplate, template } from '../fixtures/containers/template.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 
 type Reply = Record<string, unknown>
-
-const template = 'local:vztmpl/busybox.tar.gz'
 
 suite('options of containers', { timeout: 180_000 }, () => {
   let node: TestNode
@@ -27,9 +25,7 @@ suite('options of containers', { timeout: 180_000 }, () => {
     node = await nodeUnderTest()
     lxc = `/nodes/${node.settings.node}/lxc`
     card = `name=eth0,bridge=${ownBridge(node.settings)}`
-    const folder = join(node.settings.stateDir, 'storage/local/template/cache')
-    await mkdir(folder, { recursive: true })
-    await writeTemplate(join(folder, 'busybox.tar.gz'))
+    await offerTemplate(node.settings)
     const own = (await addressesOf(machine(), ownBridge(node.settings)))[0]?.address ?? assert.fail('no bridge')
     subnet = own.replace(/\.\d+$/, '')
     shared = await mkdtemp(join(tmpdir(), 'hako-shared-'))

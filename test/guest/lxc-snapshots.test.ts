@@ -1,6 +1,6 @@
 /** Snapshots, templates, clones and moved volumes of containers, asked from inside. */
 import assert from 'node:assert/strict'
-import { mkdir, readdir } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { MiB } from '#base/bytes.ts'
@@ -9,11 +9,10 @@ import { isFault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
 import { mountPoints } from '#host/mount.ts'
 import { type BtrfsDisk, btrfsDisk } from '../fixtures/btrfs-disk.ts'
-import { writeTemplate } from '../fixtures/containers/template.ts'
+import { offerTemplate, template } from '../fixtures/containers/template.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 
 type Reply = Record<string, unknown>
-const template = 'local:vztmpl/busybox.tar.gz'
 
 suite('containers made from others', { timeout: 120_000 }, () => {
   let node: TestNode
@@ -22,9 +21,7 @@ suite('containers made from others', { timeout: 120_000 }, () => {
   before(async () => {
     node = await nodeUnderTest()
     lxc = `/nodes/${node.settings.node}/lxc`
-    const folder = join(node.settings.stateDir, 'storage/local/template/cache')
-    await mkdir(folder, { recursive: true })
-    await writeTemplate(join(folder, 'busybox.tar.gz'))
+    await offerTemplate(node.settings)
     await make(100, { start: '1', mp0: 'local:0,mp=/srv/data' })
     await sh(100, 'echo original > /root/note; mkdir /root/folder; echo x > /root/folder/x; echo data > /srv/data/d')
   })

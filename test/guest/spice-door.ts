@@ -9,6 +9,17 @@ import { connect, type Socket } from 'node:net'
 import type { Readable } from 'node:stream'
 import { connect as connectTls, type TLSSocket } from 'node:tls'
 import { readExactly } from '#consoles/exact-read.ts'
+/** What a viewer is given to come in by. */
+export interface ViewerFacts {
+  readonly type: string
+  readonly title: string
+  readonly host: string
+  readonly proxy: string
+  readonly 'tls-port': number
+  readonly password: string
+  readonly 'host-subject': string
+  readonly ca: string
+}
 
 export interface Answer {
   readonly status: number

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
-import { access, chmod, mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { access, chmod, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
@@ -11,21 +11,11 @@ import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
 import { findProcesses } from '#host/proc.ts'
-import { writeTemplate } from '../fixtures/containers/template.ts'
+import { offerTemplate } from '../fixtures/containers/template.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 import { type Canvas, differing, litIn } from './canvas.ts'
-import { askProxy, beginTls, knock } from './spice-door.ts'
+import { askProxy, beginTls, knock, type ViewerFacts } from './spice-door.ts'
 import { type Desk, startDesk, type Viewer } from './spice-viewer.ts'
-
-interface Facts {
-  readonly title: string
-  readonly host: string
-  readonly proxy: string
-  readonly 'tls-port': number
-  readonly password: string
-  readonly 'host-subject': string
-  readonly ca: string
-}
 
 suite('a terminal by SPICE', { timeout: 120_000 }, () => {
   let node: TestNode
@@ -35,9 +25,7 @@ suite('a terminal by SPICE', { timeout: 120_000 }, () => {
     node = await nodeUnderTest({ changes: { spicePort: 0 } })
     at = `/nodes/${node.settings.node}`
     lxc = `${at}/lxc`
-    const folder = join(node.settings.stateDir, 'storage/local/template/cache')
-    await mkdir(folder, { recursive: true })
-    await writeTemplate(join(folder, 'busybox.tar.gz'))
+    await offerTemplate(node.settings)
     const ostemplate = 'local:vztmpl/busybox.tar.gz'
     const options = { memory: '64', hostname: 'first', cmode: 'shell', rootfs: 'local:0', start: '1' }
     await node.task(await node.api('POST', lxc, { vmid: '100', ostemplate, ...options }))
@@ -62,17 +50,17 @@ suite('a terminal by SPICE', { timeout: 120_000 }, () => {
       const task = await node.api('GET', `${at}/tasks/${encodeURIComponent(upid)}/status`)
       return (task as { exitstatus?: string }).exitstatus
     })
-  const opened = async (path: string): Promise<[Facts, string]> => {
+  const opened = async (path: string): Promise<[ViewerFacts, string]> => {
     const type = path.slice(path.lastIndexOf('/') + 1)
     const before = new Set((await tasks(type)).map(({ upid }) => upid))
-    const facts = (await node.api('POST', path)) as Facts
+    const facts = (await node.api('POST', path)) as ViewerFacts
     const [task] = (await tasks(type)).filter(({ upid }) => !before.has(upid))
     assert.ok(task)
     return [facts, task.upid]
   }
   const holder = join(import.meta.dirname, '../fixtures/spice-terminal-holder.ts')
-  const pem = ({ ca }: Facts) => ca.replaceAll('\\n', '\n')
-  const enter = async (facts: Facts) => {
+  const pem = ({ ca }: ViewerFacts) => ca.replaceAll('\\n', '\n')
+  const enter = async (facts: ViewerFacts) => {
     const { status, socket } = await askProxy(Number(new URL(facts.proxy).port), `${facts.host}:${facts['tls-port']}`)
     assert.equal(status, 200)
     return beginTls(socket, pem(facts))

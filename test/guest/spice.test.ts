@@ -12,19 +12,8 @@ import { machine } from '#host/exec.ts'
 import { form, logIn, method, proofOf, publicPort, type Session } from '../contract/public-port.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 import { type Canvas, litIn, readPpm } from './canvas.ts'
-import { askProxy, beginTls, knock } from './spice-door.ts'
+import { askProxy, beginTls, knock, type ViewerFacts } from './spice-door.ts'
 import { type Desk, rowsApart, startDesk } from './spice-viewer.ts'
-
-interface Facts {
-  readonly type: string
-  readonly title: string
-  readonly host: string
-  readonly proxy: string
-  readonly 'tls-port': number
-  readonly password: string
-  readonly 'host-subject': string
-  readonly ca: string
-}
 
 suite('SPICE', { timeout: 240_000 }, () => {
   let node: TestNode
@@ -61,14 +50,14 @@ suite('SPICE', { timeout: 240_000 }, () => {
     })
   const ask = (params: Record<string, string> = {}, { session = viewer, format = 'json', of = guest } = {}) =>
     publicPort(`${node.url}/api2/${format}`, proofOf(session))(`${of}/spiceproxy`, ...method('POST'), ...form(params))
-  const opened = async (): Promise<Facts> => {
+  const opened = async (): Promise<ViewerFacts> => {
     const reply = await ask()
     assert.equal(reply.status, 200, `${reply.reason} ${reply.body}`)
-    return reply.data as Facts
+    return reply.data as ViewerFacts
   }
-  const portOf = ({ proxy }: Facts) => Number(new URL(proxy).port)
-  const door = (facts: Facts) => askProxy(portOf(facts), `${facts.host}:${facts['tls-port']}`)
-  const pem = ({ ca }: Facts) => ca.replaceAll('\\n', '\n')
+  const portOf = ({ proxy }: ViewerFacts) => Number(new URL(proxy).port)
+  const door = (facts: ViewerFacts) => askProxy(portOf(facts), `${facts.host}:${facts['tls-port']}`)
+  const pem = ({ ca }: ViewerFacts) => ca.replaceAll('\\n', '\n')
   const human = async (command: string) => String(await node.api('POST', `${guest}/monitor`, { command }))
   const tasks = async () =>
     (await node.api('GET', `${at}/tasks`, { source: 'all', typefilter: 'spiceproxy' })) as { upid: string }[]
@@ -155,7 +144,7 @@ suite('SPICE', { timeout: 240_000 }, () => {
     assert.equal(new URL(facts.proxy).hostname, '127.0.0.1')
     assert.equal(facts['host-subject'], 'CN=VM 100,O=Hakobune')
     assert.equal(new X509Certificate(pem(facts)).subject, 'CN=VM 100\nO=Hakobune')
-    const other = (await ask({ proxy: '2001:db8::7' })).data as Facts
+    const other = (await ask({ proxy: '2001:db8::7' })).data as ViewerFacts
     assert.equal(other.proxy, `http://[2001:db8::7]:${portOf(facts)}`)
     // Whoever was told first can still connect.
     assert.equal(other.password, facts.password)
