@@ -111,14 +111,6 @@ export class BackupReader implements AsyncDisposable {
     }
   }
 
-  /** One chunk of a disk; nothing for zeros. */
-  async chunkAt(map: DiskMap, position: number): Promise<Buffer | undefined> {
-    const { ids } = await map.piece(Math.floor(position / 4096))
-    const id = ids.subarray((position % 4096) * 16, (position % 4096) * 16 + 16)
-    if (id.every((byte) => byte === 0)) return undefined
-    return (await this.open.chunks.read(Buffer.from(id), kinds.content)).content
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#lease[Symbol.asyncDispose]()
   }

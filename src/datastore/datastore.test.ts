@@ -16,7 +16,7 @@ import { collectGarbage } from './garbage.ts'
 import { repairIndex } from './repair.ts'
 import { printRecoveryKey } from './slot.ts'
 import { syncDatastore } from './sync.ts'
-import { verifyBackup, verifyPacks } from './verify.ts'
+import { verifyBackup, verifyIndex, verifyPacks } from './verify.ts'
 
 const chunk = 128 * KiB
 
@@ -241,6 +241,18 @@ test('a lost index is made anew from the packs', async () => {
   assert.deepEqual((await repairIndex(open)).damaged, [])
   await verifyBackup(open, point(0))
   assert.ok((await restored(await temporary.reopen(), point(0), 'scsi0')).equals(content))
+})
+
+test('a changed byte of the index is found by who has the keys', async () => {
+  await using temporary = await temporaryDatastore()
+  await backUp(await temporary.reopen(), point(0), { scsi0: disk('rrrr') })
+  assert.deepEqual(await verifyIndex(await temporary.reopen()), [])
+  const [path = ''] = await filesBelow(join(temporary.path, 'segments'))
+  const bytes = await readFile(path)
+  bytes.writeUInt8(bytes.readUInt8(bytes.length - 40) ^ 1, bytes.length - 40)
+  await writeFile(path, bytes)
+  const [damage = ''] = await verifyIndex(await temporary.reopen())
+  assert.match(damage, /segments\/[0-9a-f]{64} is damaged: it is not what was written/)
 })
 
 test('a protected backup is not removed, and says why', async () => {

@@ -57,7 +57,6 @@ export const slotProperties = {
 export const slotList = array(object(slotProperties))
 
 export type Slot = StaticProperties<typeof slotProperties>
-export type SlotKind = Slot['kind']
 
 /** What its owner has. */
 export type SlotSecret =

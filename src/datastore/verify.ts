@@ -63,6 +63,20 @@ async function isAsNamed({ place }: Datastore, name: string, sizeBytes: number):
   return name === packName(hash.digest('hex'))
 }
 
+/** Whether each part of the index is what somebody with the keys wrote. @returns the damage of those that are not */
+export async function verifyIndex(open: OpenDatastore): Promise<string[]> {
+  const damage: string[] = []
+  for (const segment of open.index.segments) {
+    try {
+      await segment.check(open.keyring)
+    } catch (fault) {
+      if (!isFault(fault, 'damaged')) throw fault
+      damage.push(fault.message)
+    }
+  }
+  return damage
+}
+
 export interface VerifiedBackup {
   readonly chunks: number
   readonly bytes: number

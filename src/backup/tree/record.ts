@@ -298,5 +298,3 @@ export function folderKey(path: string): string {
 export function below(folder: string, name: string): string {
   return folder === '' ? name : `${folder}/${name}`
 }
-
-export const heldDigestBytes = digestBytes

@@ -11,7 +11,7 @@ import { collectGarbage } from '#datastore/garbage.ts'
 import { repairIndex } from '#datastore/repair.ts'
 import { restoreDisk } from '#datastore/restore.ts'
 import { syncDatastore } from '#datastore/sync.ts'
-import { verifyBackup, verifyPacks } from '#datastore/verify.ts'
+import { verifyBackup, verifyIndex, verifyPacks } from '#datastore/verify.ts'
 import { asFileFault, codeOf } from '#host/files.ts'
 import type { Parsed } from '../arguments.ts'
 import type { Terminal } from '../terminal.ts'
@@ -149,6 +149,14 @@ function groupOf({ namespace, type, id }: RestorePoint): string {
   return `${namespace === '' ? '' : `${namespace}/`}${type}/${id}`
 }
 
+interface VerifiedRow {
+  readonly backup: string
+  readonly verdict: 'whole' | 'damaged'
+  readonly chunks?: number
+  readonly size?: number
+  readonly why?: string
+}
+
 export async function verify(directory: string, names: readonly string[], parsed: Parsed, terminal: Terminal) {
   if (parsed.params.packs === '1') {
     return withDatastore(directory, async (datastore) => {
@@ -162,7 +170,9 @@ export async function verify(directory: string, names: readonly string[], parsed
   return withKeys(directory, parsed, terminal, async (open) => {
     const all = names.length === 0 ? await open.datastore.points() : []
     const points = [...all, ...(await Promise.all(names.map((name) => pointNamed(open.datastore, name))))]
-    const rows = []
+    const rows: VerifiedRow[] = []
+    const index = names.length === 0 ? await verifyIndex(open) : []
+    for (const why of index) rows.push({ backup: 'all', verdict: 'damaged', why })
     for (const point of points) {
       try {
         const { chunks, bytes } = await verifyBackup(open, point, {
