@@ -5,7 +5,6 @@
  * A fixed head, then name, target, attributes and where the content lies. Facts that only pass through (times, inode)
  * stay bytes from the kernel's answer to the kernel's call. A path is text in which each character is a byte.
  */
-import { digestBytes } from '../digest.ts'
 import { chunkBytes } from '../format.ts'
 
 export type EntryKind =
