@@ -2,7 +2,7 @@
  * Who may import whom: the one authority. `tidy.test.ts` enforces it and ARCHITECTURE.md is held to it.
  *
  * Floors, from the bottom: base · host, store · the nouns of the field · operations, loops, views ·
- * rest, api · http, cli, lab. Inside the floor of nouns the only sideways arrow is guests → storage, network.
+ * rest, api · http, cli, lab. Inside the floor of nouns the sideways arrows are guests → storage, network and backup → datastore.
  */
 const nouns = [
   'access',
@@ -33,8 +33,8 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
   storage: floor1,
   network: floor1,
   guests: [...floor1, 'storage', 'network'],
-  backup: floor1,
-  datastore: [...floor1, 'backup'],
+  datastore: floor1,
+  backup: [...floor1, 'datastore'],
   pools: floor1,
   observe: floor1,
   recovery: floor1,

@@ -16,14 +16,14 @@ import {
   memoryTarget,
   temporaryDatastore,
 } from '../../test/fixtures/datastore.ts'
-import { printBackupId } from './backup-id.ts'
+import { printBackupId } from '#datastore/backup-id.ts'
 import { blobHeaderBytes, decodeBlob, encodeBlob } from './blob.ts'
 import { digestOf } from './digest.ts'
 import { chunkBytes } from './format.ts'
 import { parseManifest } from './manifest.ts'
 import { readPackTable } from './pack.ts'
 import { restoreDisk } from './restore.ts'
-import { seal, unseal } from './sealed.ts'
+import { seal, unseal } from '#datastore/sealed.ts'
 import { verifyBackup } from './verify.ts'
 import { verifyDatastore } from './verify-datastore.ts'
 

@@ -35,14 +35,6 @@ export function zeroDigest(length: number): Buffer {
   return digest
 }
 
-export function isZero(content: Uint8Array): boolean {
-  for (let at = 0; at < content.length; at += zeros.length) {
-    const length = Math.min(zeros.length, content.length - at)
-    if (zeros.compare(content, at, at + length, 0, length) !== 0) return false
-  }
-  return true
-}
-
 const zeroRun = Buffer.concat(Array.from({ length: 256 }, () => zeroDigest(chunkBytes)))
 
 /** Collects the digests of a disk's chunks in order. */

@@ -38,8 +38,3 @@ export const indexMaximumBytes = 32 * GiB
 
 /** Some hundred million entries; the file of a tree, too, is read segment by segment. */
 export const treeFileMaximumBytes = 16 * GiB
-
-/** Read from a source in one go: enough to keep a disk busy, little enough to hold several. */
-export const readBytes = 1 * MiB
-/** Reads on the way at once, so at most `readsAhead × readBytes` of data wait in memory. */
-export const readsAhead = limits.backup.queuedBlocks / 4

@@ -11,7 +11,7 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { Fault } from '#base/fault.ts'
 import { asDigest, type Digest } from '#base/ids.ts'
 import { asFileFault } from '#host/files.ts'
-import { AppendFile } from './append-file.ts'
+import { AppendFile } from '#datastore/append-file.ts'
 import { blobHeaderBytes, blobMaximumBytes } from './blob.ts'
 import { digestBytes, digestOf } from './digest.ts'
 import {

@@ -1,7 +1,7 @@
 /** Where things lie in a datastore. Paths only; the rules are in `datastore.ts`. */
 import { join } from 'node:path'
 import type { Digest } from '#base/ids.ts'
-import { type BackupId, printBackupId } from './backup-id.ts'
+import { type BackupId, printBackupId } from '#datastore/backup-id.ts'
 import { packPath } from './pack.ts'
 
 export class Layout {

@@ -2,6 +2,7 @@
  * The manifest: what a backup consists of, with the digest of every file of it. Written last; the rename
  * that makes it visible is the commit. Never modified: notes and protection live beside it.
  */
+import { diskNamePattern, storedFilePattern } from '#datastore/format.ts'
 import { Fault } from '#base/fault.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import { array, enumOf, integer, object, optional, record, string, type StaticProperties } from '#base/schema/schema.ts'
@@ -15,11 +16,9 @@ import {
   treeFileMaximumBytes,
   treesVersion,
 } from './format.ts'
-import { seal, unseal } from './sealed.ts'
+import { seal, unseal } from '#datastore/sealed.ts'
 
 /** Names of disks and files become file names, so they are strict. */
-export const diskNamePattern = /^[a-z][a-z0-9-]{0,31}$/
-export const storedFilePattern = /^[a-z][a-z0-9.-]{0,63}$/
 
 const digest = string({ pattern: /[0-9a-f]{64}/ })
 const count = integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })

@@ -5,9 +5,9 @@ import { Fault } from '#base/fault.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import { boolean, integer, optional, string } from '#base/schema/schema.ts'
 import { readIfPresent, writeFileAtomic } from '#host/files.ts'
-import { type BackupId, printBackupId } from './backup-id.ts'
+import { type BackupId, printBackupId } from '#datastore/backup-id.ts'
 import type { Layout } from './layout.ts'
-import { seal, unseal } from './sealed.ts'
+import { seal, unseal } from '#datastore/sealed.ts'
 
 export interface Marks {
   readonly notes?: string | undefined

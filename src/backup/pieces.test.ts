@@ -1,18 +1,20 @@
 /** The small parts of the engine, each by itself. */
+import { isZero } from '#base/bytes.ts'
+import { readBytes } from '#datastore/format.ts'
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { isFault } from '#base/fault.ts'
-import { parseBackupId, printBackupId, tryParseBackupId } from './backup-id.ts'
+import { parseBackupId, printBackupId, tryParseBackupId } from '#datastore/backup-id.ts'
 import { decodeBlob, encodeBlob } from './blob.ts'
-import type { Extent } from './block-source.ts'
-import { digestOf, isZero } from './digest.ts'
-import { chunkBytes, readBytes } from './format.ts'
+import type { Extent } from '#datastore/block-source.ts'
+import { digestOf } from './digest.ts'
+import { chunkBytes } from './format.ts'
 import { KnownChunks } from './known-chunks.ts'
-import { dataRegions } from './regions.ts'
-import { seal, unseal } from './sealed.ts'
-import { readAhead } from './window.ts'
+import { dataRegions } from '#datastore/regions.ts'
+import { seal, unseal } from '#datastore/sealed.ts'
+import { readAhead } from '#datastore/window.ts'
 
 test('a name of a backup prints as it was read, and nothing else is a name', () => {
   assert.equal(printBackupId(parseBackupId('vm/100/2026-11-20T10:00:00Z')), 'vm/100/2026-11-20T10:00:00Z')

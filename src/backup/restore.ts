@@ -4,15 +4,16 @@
  * Neighbouring chunks of one pack are fetched in one read, a few reads ahead; checking and decompressing
  * happen on this thread while reads and writes are under way. Nothing that failed its check is written.
  */
+import { readBytes, readsAhead } from '#datastore/format.ts'
 import { systemClock } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import type { Digest } from '#base/ids.ts'
-import { type BlockTarget, fileTarget } from './block-target.ts'
-import { chunkBytes, readBytes, readsAhead } from './format.ts'
+import { type BlockTarget, fileTarget } from '#datastore/block-target.ts'
+import { chunkBytes } from './format.ts'
 import { TreeDigest } from './digest.ts'
 import type { IndexEntry } from './index-file.ts'
 import type { BackupReader } from './reader.ts'
-import { readAhead } from './window.ts'
+import { readAhead } from '#datastore/window.ts'
 
 export interface RestoreProgress {
   readonly disk: string

@@ -10,7 +10,7 @@ import { asVmid, asVolumeId, splitVolumeId, type Vmid, type VolumeId } from '#ba
 import type { Log } from '#base/log.ts'
 import type { Random } from '#base/random.ts'
 import type { Host } from '#host/host.ts'
-import { type BackupId, type BackupType, parseBackupId, printBackupId } from './backup-id.ts'
+import { type BackupId, type BackupType, parseBackupId, printBackupId } from '#datastore/backup-id.ts'
 import { type BackupInfo, type Datastore, openDatastore } from './datastore.ts'
 import { dataBytesOf, type Manifest } from './manifest.ts'
 import type { BackupReader } from './reader.ts'

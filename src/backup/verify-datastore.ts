@@ -5,7 +5,7 @@
 import { readFile, stat } from 'node:fs/promises'
 import { Fault, isFault, messageOf } from '#base/fault.ts'
 import type { Digest } from '#base/ids.ts'
-import { printBackupId } from './backup-id.ts'
+import { printBackupId } from '#datastore/backup-id.ts'
 import { blobHeaderBytes, blobMaximumBytes, decodeBlob } from './blob.ts'
 import type { Datastore } from './datastore.ts'
 import { digestText } from './digest.ts'

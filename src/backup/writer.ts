@@ -6,15 +6,17 @@
  * either no backup at all or a whole one. Compression runs on the main thread: at 128 KiB the threads of
  * `node:zlib` cost more CPU (a context per call) than they save time.
  */
+import { isZero } from '#base/bytes.ts'
+import { diskNamePattern, storedFilePattern } from '#datastore/format.ts'
 import { mkdir, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Fault } from '#base/fault.ts'
 import { asFileFault, codeOf, syncDirectory, writeFileAtomic } from '#host/files.ts'
 import type { Json } from '#store/store.ts'
-import { type BackupId, printBackupId } from './backup-id.ts'
-import type { BlockSource } from './block-source.ts'
+import { type BackupId, printBackupId } from '#datastore/backup-id.ts'
+import type { BlockSource } from '#datastore/block-source.ts'
 import { ChunkStore, type WriterDeps } from './chunk-store.ts'
-import { digestOf, digestText, isZero, TreeDigest } from './digest.ts'
+import { digestOf, digestText, TreeDigest } from './digest.ts'
 import {
   chunkBytes,
   diskMaximumBytes,
@@ -24,16 +26,9 @@ import {
   treesVersion,
 } from './format.ts'
 import { IndexWriter } from './index-file.ts'
-import {
-  diskNamePattern,
-  type Manifest,
-  type ManifestDisk,
-  type ManifestFile,
-  printManifest,
-  storedFilePattern,
-} from './manifest.ts'
+import { type Manifest, type ManifestDisk, type ManifestFile, printManifest } from './manifest.ts'
 import { type Marks, writeMarks } from './marks.ts'
-import { type FilledRegion, readSource } from './read-ahead.ts'
+import { type FilledRegion, readSource } from '#datastore/read-ahead.ts'
 import type { AddTreeOptions, TreeCounts } from './tree/pass.ts'
 import type { TreeSource } from './tree/source.ts'
 import { type AddedTree, TreesWriter } from './tree/writer.ts'

@@ -34,3 +34,14 @@ export function humanSize(sizeBytes: number): string {
   while (value >= 1024 && unit < units.length - 1) [value, unit] = [value / 1024, unit + 1]
   return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`
 }
+
+const zeros = Buffer.alloc(128 * KiB)
+
+/** Compares with zeros a piece at a time: the fastest way there is in JavaScript. */
+export function isZero(content: Uint8Array): boolean {
+  for (let at = 0; at < content.length; at += zeros.length) {
+    const length = Math.min(zeros.length, content.length - at)
+    if (zeros.compare(content, at, at + length, 0, length) !== 0) return false
+  }
+  return true
+}

@@ -6,13 +6,22 @@
  */
 import { rm } from 'node:fs/promises'
 import { Fault } from '#base/fault.ts'
-import { isZero } from '#backup/digest.ts'
-import type { BlockSource } from '#backup/block-source.ts'
-import { readSource } from '#backup/read-ahead.ts'
+import { isZero } from '#base/bytes.ts'
+import type { BlockSource } from './block-source.ts'
+import { readSource } from './read-ahead.ts'
 import { ChunkWriter } from './chunk-writer.ts'
 import type { OpenDatastore } from './datastore.ts'
 import { DiskMap, MapWriter } from './disk-map.ts'
-import { diskMaximumBytes, fileMaximumBytes, kinds, partsMaximum, pieceEntries, shortIdBytes } from './format.ts'
+import {
+  diskMaximumBytes,
+  diskNamePattern,
+  fileMaximumBytes,
+  kinds,
+  partsMaximum,
+  pieceEntries,
+  shortIdBytes,
+  storedFilePattern,
+} from './format.ts'
 import type { Lease } from './lease.ts'
 import {
   type Facts,
@@ -25,7 +34,6 @@ import {
 import { type Marks, marksName, printMarks } from './marks.ts'
 import { mergeSegments } from './merge.ts'
 import { isSameGuest, printPoint, type RestorePoint } from './point.ts'
-import { diskNamePattern, storedFilePattern } from '#backup/manifest.ts'
 
 export interface DiskProgress {
   readonly disk: string

@@ -2,7 +2,7 @@
  * The map of a disk: for each chunk its id, in pieces that are chunks themselves, so that what did not change costs
  * nothing. Where little of a piece changed, only that is stored.
  */
-import { isZero } from '#backup/digest.ts'
+import { isZero } from '#base/bytes.ts'
 import { Fault } from '#base/fault.ts'
 import type { ChunkReader } from './chunk-reader.ts'
 import type { ChunkWriter } from './chunk-writer.ts'

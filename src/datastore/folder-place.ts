@@ -6,7 +6,7 @@ import { Fault, missing } from '#base/fault.ts'
 import { systemClock } from '#base/clock.ts'
 import type { Random } from '#base/random.ts'
 import { asFileFault, codeOf, syncDirectory } from '#host/files.ts'
-import { HeldFile } from '#backup/held-file.ts'
+import { HeldFile } from './held-file.ts'
 import type { Hold, Place, PlacedObject } from './place.ts'
 
 /** Names are ours, but the folder is open to many hands: nothing outside is ever touched. */

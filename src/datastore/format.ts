@@ -4,6 +4,7 @@
  * Whatever is read back is checked against these bounds before a byte of memory is reserved for it: a damaged or hostile
  * datastore costs an error, never memory.
  */
+import { limits } from '#base/limits.ts'
 import { KiB, MiB, TiB } from '#base/bytes.ts'
 
 export const formatVersion = 2
@@ -30,6 +31,15 @@ export const pieceBytes = pieceEntries * shortIdBytes
 export const rootEntries = 65_536
 /** A piece that is a delta of a delta of … is written whole after so many. */
 export const deltaDepthMaximum = 16
+
+/** Read from a source in one go: enough to keep a disk busy, little enough to hold several. */
+export const readBytes = 1 * MiB
+/** Reads on the way at once, so at most `readsAhead × readBytes` of data wait in memory. */
+export const readsAhead = limits.backup.queuedBlocks / 4
+
+/** Of disks and trees, and of small files kept with a backup. */
+export const diskNamePattern = /^[a-z][a-z0-9-]{0,31}$/
+export const storedFilePattern = /^[a-z][a-z0-9.-]{0,63}$/
 
 export const diskMaximumBytes = 64 * TiB
 /** Disks and files of one backup. */

@@ -10,7 +10,7 @@ import { Fault } from '#base/fault.ts'
 import type { Random } from '#base/random.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import { enumOf, integer, string } from '#base/schema/schema.ts'
-import { seal, unseal } from '#backup/sealed.ts'
+import { seal, unseal } from './sealed.ts'
 import type { Hold, Place } from './place.ts'
 
 export type LeaseKind = 'write' | 'read' | 'collect'

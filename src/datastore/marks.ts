@@ -2,7 +2,7 @@
 import { Fault } from '#base/fault.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import { boolean, integer, optional, string, type StaticProperties } from '#base/schema/schema.ts'
-import { seal, unseal } from '#backup/sealed.ts'
+import { seal, unseal } from './sealed.ts'
 import { pathOfPoint, type RestorePoint } from './point.ts'
 
 const properties = {

@@ -7,7 +7,7 @@
 import { createCipheriv } from 'node:crypto'
 import { Fault } from '#base/fault.ts'
 import type { Random } from '#base/random.ts'
-import { AppendFile } from '#backup/append-file.ts'
+import { AppendFile } from './append-file.ts'
 import { nonceBytes, openBox, sealBox, tagBytes } from './box.ts'
 import { idBytes, metadataMaximumBytes, packMaximumBytes } from './format.ts'
 import type { Keyring } from './keyring.ts'

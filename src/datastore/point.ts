@@ -1,6 +1,6 @@
 /** The name of a restore point: namespace, type, id, moment. It is a path, so it is strict: nothing else may become one. */
 import { Fault, invalid } from '#base/fault.ts'
-import { type BackupId, checkBackupId, printBackupId, tryParseBackupId } from '#backup/backup-id.ts'
+import { type BackupId, checkBackupId, printBackupId, tryParseBackupId } from './backup-id.ts'
 
 export interface RestorePoint extends BackupId {
   /** Names joined by dots; empty for the root. */

@@ -1,8 +1,8 @@
 /** Writes a disk of a backup to a target that reads as zeros. */
 import { systemClock } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
-import { type BlockTarget, fileTarget } from '#backup/block-target.ts'
-import { readAhead } from '#backup/window.ts'
+import { type BlockTarget, fileTarget } from './block-target.ts'
+import { readAhead } from './window.ts'
 import { letGo } from '#base/let-go.ts'
 import type { BackupReader, DiskPart } from './backup-reader.ts'
 

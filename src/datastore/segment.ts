@@ -6,7 +6,7 @@
  * Nothing but the filter and the names of packs is kept in memory.
  */
 import { join } from 'node:path'
-import { AppendFile } from '#backup/append-file.ts'
+import { AppendFile } from './append-file.ts'
 import { Fault } from '#base/fault.ts'
 import type { Random } from '#base/random.ts'
 import {

@@ -2,10 +2,11 @@
  * Content of files on its way into chunks, for the piece in the making. Content is cut at multiples of a chunk from the
  * start of its file; what is shorter than a quarter of one (whole small files, and ends of others) shares chunks.
  */
+import { isZero } from '#base/bytes.ts'
 import { readSync } from 'node:fs'
 import { KiB } from '#base/bytes.ts'
 import type { ChunkStore } from '../chunk-store.ts'
-import { digestOf, isZero } from '../digest.ts'
+import { digestOf } from '../digest.ts'
 import { chunkBytes } from '../format.ts'
 import type { PieceBuilder, PieceChunk } from './piece.ts'
 import type { Extent } from './record.ts'

@@ -2,7 +2,7 @@
  * What a backup asks of a guest's kind: to hold one moment of it, and to be read. A virtual machine has disks, a container
  * trees of files; all else of a backup is the same for both.
  */
-import type { BackupType } from '#backup/backup-id.ts'
+import type { BackupType } from '#datastore/backup-id.ts'
 import type { BackupWriter } from '#backup/writer.ts'
 import type { Vmid } from '#base/ids.ts'
 import type { GuestConfig, Options } from '#guests/config.ts'

@@ -5,12 +5,12 @@
  * of the value's text *and* that printing what was read gives the very same bytes, so a change that
  * JSON would forgive (an escape, a space, a letter's case in `\u`) is found as well.
  */
+import { hash } from 'node:crypto'
 import { Fault } from '#base/fault.ts'
 import type { Json } from '#store/store.ts'
-import { digestText } from './digest.ts'
 
 export function seal(value: Json): string {
-  return `{"sha256":"${digestText(JSON.stringify(value))}","value":${JSON.stringify(value)}}\n`
+  return `{"sha256":"${hash('sha256', JSON.stringify(value), 'hex')}","value":${JSON.stringify(value)}}\n`
 }
 
 /**

@@ -5,7 +5,7 @@
  * the chunk size, so the same data gives the same chunks whatever the holes around it.
  */
 import { Fault } from '#base/fault.ts'
-import { chunkBytes, readBytes } from './format.ts'
+import { defaultChunkBytes, readBytes } from './format.ts'
 import type { Extent } from './block-source.ts'
 
 export interface Region {
@@ -18,7 +18,7 @@ export interface Region {
 export async function* dataRegions(
   extents: AsyncIterable<Extent>,
   sizeBytes: number,
-  cutBytes: number = chunkBytes,
+  cutBytes: number = defaultChunkBytes,
 ): AsyncGenerator<Region> {
   let end = 0 // of what the source has described
   let open: { from: number; to: number } | undefined
