@@ -188,14 +188,22 @@ export class Datastore {
     for await (const { name } of this.place.list('keys/')) if (name < current) await this.place.remove(name)
   }
 
-  /** @throws Fault `denied` */
-  async unlock(secret: SlotSecret): Promise<OpenDatastore> {
+  /** The keys alone, for whoever needs no chunk. @throws Fault `denied` */
+  async keys(secret: SlotSecret): Promise<Unlocked> {
     const unlocked = await unlock(await this.keyFile(), secret)
     if (!unlocked.keyring.signer.equals(this.facts.signer)) {
       throw new Fault('damaged', `the keys of the datastore '${this.place.label}' are not those it was made with`)
     }
-    const index = await ChunkIndex.open(this.place, this.deps.log)
-    return new OpenDatastore(this, unlocked, index)
+    return unlocked
+  }
+
+  /** @throws Fault `denied` */
+  async unlock(secret: SlotSecret): Promise<OpenDatastore> {
+    return this.opened(await this.keys(secret))
+  }
+
+  async opened(unlocked: Unlocked): Promise<OpenDatastore> {
+    return new OpenDatastore(this, unlocked, await ChunkIndex.open(this.place, this.deps.log))
   }
 
   /** Names of all backups, oldest first, without reading any. */
