@@ -12,6 +12,7 @@ import { goOn } from './go-on.ts'
 import { letGo } from '#base/let-go.ts'
 import { packName } from './pack.ts'
 import { printPoint, type RestorePoint } from './point.ts'
+import { verifyTree } from './tree/verify.ts'
 
 const step = 4 * 1024 * 1024
 
@@ -109,7 +110,8 @@ export async function verifyBackup(
 
 async function readAll(open: OpenDatastore, point: RestorePoint, options: VerifyOptions): Promise<VerifiedBackup> {
   await using reader = await open.open(point)
-  const all = reader.body.disks.reduce((sum, { dataBytes }) => sum + dataBytes, 0)
+  const parts = [...reader.body.disks, ...reader.body.trees]
+  const all = parts.reduce((sum, { dataBytes }) => sum + dataBytes, 0)
   let [chunks, bytes] = [0, 0]
   for (const { name } of reader.body.files) bytes += (await reader.file(name)).length
   for (const { name, sizeBytes } of reader.body.disks) {
@@ -128,5 +130,19 @@ async function readAll(open: OpenDatastore, point: RestorePoint, options: Verify
       if (chunks % 64 === 0) options.onProgress?.(bytes, all)
     }
   }
+  for (const { name } of reader.body.trees) {
+    const check = async (id: Buffer, ofBytes: number) => {
+      goOn(options.signal)
+      const chunk = await open.chunks.read(id, kinds.content)
+      open.chunks.check(id, chunk)
+      letGo(chunk.content)
+      chunks += 1
+      bytes += ofBytes
+      if (chunks % 64 === 0) options.onProgress?.(bytes, all)
+    }
+    await verifyTree(reader.tree(name), ({ piece }, chunk, ofBytes) => check(piece.idOf(chunk), ofBytes), reject)
+  }
   return { chunks, bytes }
 }
+
+const reject = (damage: Fault): Promise<never> => Promise.reject(damage)
