@@ -4,7 +4,8 @@ import type { OpenDatastore } from './datastore.ts'
 import { DiskMap } from './disk-map.ts'
 import { kinds } from './format.ts'
 import type { Lease } from './lease.ts'
-import type { ManifestBody, ManifestDisk, ManifestHead } from './manifest.ts'
+import { DiskReader } from './disk-reader.ts'
+import type { Manifest, ManifestBody, ManifestDisk, ManifestHead } from './manifest.ts'
 import { printPoint } from './point.ts'
 import type { Location } from './segment.ts'
 import { TreeReader } from './tree/reader.ts'
@@ -31,12 +32,24 @@ export class BackupReader implements AsyncDisposable {
   readonly body: ManifestBody
   readonly #lease: Lease
   readonly #trees = new Map<string, TreeReader>()
+  readonly #closes: AsyncDisposable | undefined
 
-  constructor(open: OpenDatastore, head: ManifestHead, body: ManifestBody, lease: Lease) {
+  constructor(
+    open: OpenDatastore,
+    head: ManifestHead,
+    body: ManifestBody,
+    { lease, closes }: { readonly lease: Lease; readonly closes?: AsyncDisposable | undefined },
+  ) {
     this.open = open
     this.head = head
     this.body = body
     this.#lease = lease
+    this.#closes = closes
+  }
+
+  get manifest(): Manifest {
+    const { point, pointInTime, finished } = this.head
+    return { point, pointInTime, finished, ...this.body }
   }
 
   get chunkBytes(): number {
@@ -69,6 +82,11 @@ export class BackupReader implements AsyncDisposable {
     const tree = new TreeReader(facts, new StoredTree(this.open.chunks, facts, `tree ${name} of backup ${backup}`))
     this.#trees.set(name, tree)
     return tree
+  }
+
+  /** A disk to be read at any place. @throws Fault `missing`, `damaged` */
+  async openDisk(name: string): Promise<DiskReader> {
+    return new DiskReader(this, this.disk(name), await this.mapOf(name))
   }
 
   /** @throws Fault `missing`, `damaged` */
@@ -128,6 +146,7 @@ export class BackupReader implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#lease[Symbol.asyncDispose]()
+    await this.#closes?.[Symbol.asyncDispose]()
   }
 }
 

@@ -53,6 +53,8 @@ export interface AddDiskOptions {
   readonly signal?: AbortSignal | undefined
   /** Upper bound of what is read from the source. */
   readonly rateBytesPerSecond?: number | undefined
+  /** Reads of the source under way at once. */
+  readonly readsAhead?: number | undefined
 }
 
 export interface CommitOptions {
@@ -61,6 +63,17 @@ export interface CommitOptions {
   /** Notes and protection, in force from the moment the backup is visible. */
   readonly marks?: Marks | undefined
   readonly facts?: Facts | undefined
+}
+
+interface Belongings {
+  readonly lease: Lease
+  readonly chunks: ChunkWriter
+  /** The last backup of the same guest. */
+  readonly before: ManifestBody | undefined
+  /** All of them, oldest first. */
+  readonly earlier: readonly RestorePoint[]
+  /** Disposed of with the writer. */
+  readonly closes: AsyncDisposable | undefined
 }
 
 type Counts = { chunks: number; dataBytes: number; newChunks: number; newStoredBytes: number }
@@ -72,6 +85,7 @@ export class BackupWriter implements AsyncDisposable {
   readonly #chunks: ChunkWriter
   /** The last backup of the same guest: most of its chunks will be this one's. */
   readonly #before: ManifestBody | undefined
+  readonly #closes: AsyncDisposable | undefined
   readonly #disks: ManifestDisk[] = []
   readonly #files: ManifestFile[] = []
   readonly #trees: TreesWriter
@@ -80,17 +94,7 @@ export class BackupWriter implements AsyncDisposable {
   private constructor(
     open: OpenDatastore,
     point: RestorePoint,
-    {
-      lease,
-      chunks,
-      before,
-      earlier,
-    }: {
-      lease: Lease
-      chunks: ChunkWriter
-      before: ManifestBody | undefined
-      earlier: readonly RestorePoint[]
-    },
+    { lease, chunks, before, earlier, closes }: Belongings,
   ) {
     this.#open = open
     this.point = point
@@ -98,13 +102,14 @@ export class BackupWriter implements AsyncDisposable {
     this.#chunks = chunks
     this.#before = before
     this.#trees = new TreesWriter({ open, point, chunks, earlier })
+    this.#closes = closes
   }
 
   /** For `OpenDatastore.begin`. */
   static async begin(
     open: OpenDatastore,
     point: RestorePoint,
-    { lease, level }: { readonly lease: Lease; readonly level: number },
+    { lease, level, closes }: Pick<Belongings, 'lease' | 'closes'> & { readonly level: number },
   ): Promise<BackupWriter> {
     const points = await open.datastore.points()
     if (points.some((other) => printPoint(other) === printPoint(point))) throw existsAlready(point)
@@ -114,7 +119,7 @@ export class BackupWriter implements AsyncDisposable {
     const earlier = points.filter((other) => isSameGuest(other, point))
     const last = earlier.at(-1)
     const before = last && (await bodyIfReadable(open, last))
-    return new BackupWriter(open, point, { lease, chunks, before, earlier })
+    return new BackupWriter(open, point, { lease, chunks, before, earlier, closes })
   }
 
   /**
@@ -187,14 +192,14 @@ export class BackupWriter implements AsyncDisposable {
     name: string,
     source: BlockSource,
     { map, before }: { map: MapWriter; before: DiskMap | undefined },
-    { onProgress, signal, rateBytesPerSecond }: AddDiskOptions,
+    { onProgress, signal, rateBytesPerSecond, readsAhead }: AddDiskOptions,
   ): Promise<Counts> {
     const counts: Counts = { chunks: 0, dataBytes: 0, newChunks: 0, newStoredBytes: 0 }
     const { clock } = this.#open.datastore.deps
     const startedMs = clock.monotonic()
     const { keyring } = this.#open
     let read = 0
-    for await (const { offset, bytes } of readSource(source, undefined, this.#chunkBytes)) {
+    for await (const { offset, bytes } of readSource(source, readsAhead, this.#chunkBytes)) {
       if (signal?.aborted) throw new Fault('aborted', `the backup of disk ${name} was interrupted`)
       for (let at = 0; at < bytes.length; at += this.#chunkBytes) {
         const content = bytes.subarray(at, at + this.#chunkBytes)
@@ -283,6 +288,7 @@ export class BackupWriter implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.abort()
+    await this.#closes?.[Symbol.asyncDispose]()
   }
 
   #checkName(name: string, pattern: RegExp): void {

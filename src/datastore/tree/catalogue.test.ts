@@ -127,7 +127,7 @@ test('a changed byte of a piece is a fault, or a piece that keeps all rules, and
         if (kind === 'folder') continue
         const { name: found, extents } = piece.record(at)
         assert.ok(!/[/\0]/.test(found) && found !== '.' && found !== '..')
-        for (const { chunk, skip, length } of extents) assert.ok(chunk < piece.chunks && skip + length <= 131_072)
+        for (const { chunk, skip, length } of extents) assert.ok(chunk < piece.chunks && skip + length <= 262_144)
       }
     }),
     { numRuns: 500 },

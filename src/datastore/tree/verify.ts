@@ -4,6 +4,9 @@ import type { OpenPiece } from './catalogue.ts'
 import type { TreeReader } from './reader.ts'
 import { extentsAt } from './record.ts'
 
+/** Of a chunk of a piece, and how many bytes of content it stands for. */
+export type PieceCheck = (open: OpenPiece, chunk: number, bytes: number) => Promise<void>
+
 /**
  * @param check of a chunk of a piece, and how many bytes of content it stands for
  * @param onDamage of a piece; its entries cannot be looked at
@@ -11,8 +14,8 @@ import { extentsAt } from './record.ts'
  */
 export async function verifyTree(
   tree: TreeReader,
-  check: (open: OpenPiece, chunk: number, bytes: number) => Promise<void>,
-  onDamage: (damage: Fault) => Promise<void>,
+  check: PieceCheck,
+  onDamage: (damage: Fault) => void | Promise<void>,
 ): Promise<void> {
   await tree.requireDigest()
   const damages: Fault[] = []
