@@ -33,6 +33,9 @@ import {
 } from './manifest.ts'
 import { type Marks, marksName, printMarks } from './marks.ts'
 import { mergeSegments } from './merge.ts'
+import type { AddTreeOptions, TreeCounts } from './tree/pass.ts'
+import type { TreeSource } from './tree/source.ts'
+import { type AddedTree, TreesWriter } from './tree/writer.ts'
 import { isSameGuest, printPoint, type RestorePoint } from './point.ts'
 
 export interface DiskProgress {
@@ -67,6 +70,8 @@ interface Belongings {
   readonly chunks: ChunkWriter
   /** The last backup of the same guest. */
   readonly before: ManifestBody | undefined
+  /** All of them, oldest first. */
+  readonly earlier: readonly RestorePoint[]
   /** Disposed of with the writer. */
   readonly closes: AsyncDisposable | undefined
 }
@@ -83,14 +88,20 @@ export class BackupWriter implements AsyncDisposable {
   readonly #closes: AsyncDisposable | undefined
   readonly #disks: ManifestDisk[] = []
   readonly #files: ManifestFile[] = []
+  readonly #trees: TreesWriter
   #state: 'open' | 'committed' | 'aborted' = 'open'
 
-  private constructor(open: OpenDatastore, point: RestorePoint, { lease, chunks, before, closes }: Belongings) {
+  private constructor(
+    open: OpenDatastore,
+    point: RestorePoint,
+    { lease, chunks, before, earlier, closes }: Belongings,
+  ) {
     this.#open = open
     this.point = point
     this.#lease = lease
     this.#chunks = chunks
     this.#before = before
+    this.#trees = new TreesWriter({ open, point, chunks, earlier })
     this.#closes = closes
   }
 
@@ -105,13 +116,10 @@ export class BackupWriter implements AsyncDisposable {
     const { place, deps } = open.datastore
     const { keyring, index } = open
     const chunks = new ChunkWriter({ place, keyring, index, random: deps.random, level })
-    const last = points.filter((other) => isSameGuest(other, point)).at(-1)
-    return new BackupWriter(open, point, {
-      lease,
-      chunks,
-      before: last && (await bodyIfReadable(open, last)),
-      closes,
-    })
+    const earlier = points.filter((other) => isSameGuest(other, point))
+    const last = earlier.at(-1)
+    const before = last && (await bodyIfReadable(open, last))
+    return new BackupWriter(open, point, { lease, chunks, before, earlier, closes })
   }
 
   /**
@@ -131,6 +139,24 @@ export class BackupWriter implements AsyncDisposable {
     const disk = { name, sizeBytes, digest, root: chunks.map((id) => id.toString('hex')), ...counts }
     this.#disks.push(disk)
     return disk
+  }
+
+  /**
+   * Reads a tree of files. What has not changed since the guest's last backup, or since `readAheadTree`, is not read.
+   * @throws Fault `exhausted` when the datastore is full, `aborted` by the signal; then `abort` the writer
+   */
+  async addTree(name: string, source: TreeSource, options: AddTreeOptions = {}): Promise<AddedTree> {
+    this.#checkName(name, diskNamePattern)
+    return this.#trees.add(name, source, options)
+  }
+
+  /**
+   * A first pass beside the running guest: its content is stored, so that the `addTree` that follows, under freeze or
+   * after the stop, is short. May be done again; the last one counts.
+   */
+  async readAheadTree(name: string, source: TreeSource, options: AddTreeOptions = {}): Promise<TreeCounts> {
+    this.#checkName(name, diskNamePattern)
+    return this.#trees.readAhead(name, source, options)
   }
 
   get #chunkBytes(): number {
@@ -236,7 +262,7 @@ export class BackupWriter implements AsyncDisposable {
     if (this.#state !== 'open') throw new Error(`the backup is ${this.#state}`)
     await this.#chunks.flush()
     const { place, deps } = this.#open.datastore
-    const body: ManifestBody = { disks: this.#disks, files: this.#files, facts }
+    const body: ManifestBody = { disks: this.#disks, trees: this.#trees.trees, files: this.#files, facts }
     const head = {
       point: this.point,
       pointInTime: new Date(pointInTimeMs ?? this.point.time * 1000).toISOString(),
@@ -268,7 +294,7 @@ export class BackupWriter implements AsyncDisposable {
   #checkName(name: string, pattern: RegExp): void {
     if (this.#state !== 'open') throw new Error(`the backup is ${this.#state}`)
     if (!pattern.test(name)) throw new Fault('invalid', `'${name}' cannot be the name of a part of a backup`)
-    const names = [...this.#files, ...this.#disks].map((part) => part.name)
+    const names = [...this.#files, ...this.#disks, ...this.#trees.trees].map((part) => part.name)
     if (names.includes(name)) throw new Fault('conflict', `the backup has a part called ${name} already`)
     if (names.length >= partsMaximum) throw new Fault('too-large', `the backup has more than ${partsMaximum} parts`)
   }
