@@ -1,7 +1,6 @@
 /** Our own branch: the key on paper that opens every datastore of this node, whatever becomes of the node. */
-import { array, boolean, enumOf, integer, object, optional, refine, string } from '#base/schema/schema.ts'
+import { array, boolean, enumOf, integer, nothing, object, optional, refine, string } from '#base/schema/schema.ts'
 import { storageId, upid } from '#base/schema/standard.ts'
-import { attachStorage } from '#operations/backup/attach.ts'
 import { collectSpace } from '#operations/backup/collect.ts'
 import { confirmRecoveryKey } from '#operations/backup/recovery-key.ts'
 import { takeOverBackups } from '#operations/backup/take-over.ts'
@@ -53,10 +52,13 @@ export const recoveryKeyEndpoints = [
     permission: rootOnly,
     returns: object({
       fingerprint,
-      storages: array(string(), { description: 'Storages whose datastores it opens now.' }),
-      later: array(object({ storage: string(), reason: string() }), {
-        description: 'Those that follow as soon as they are there again.',
-      }),
+      storages: array(string({ description: 'Its datastore opens by the key now.' })),
+      later: array(
+        object({
+          storage: string({ description: 'It follows as soon as it is opened again.' }),
+          reason: string({ description: 'Why it did not yet.' }),
+        }),
+      ),
     }),
     isOwn: true,
     cli: { command: ['recovery-key', 'confirm'], examples: ['recovery-key confirm --key - <recovery.txt'] },
@@ -68,20 +70,23 @@ export const recoveryKeyEndpoints = [
     description: 'Give this node its ways into a datastore that was made elsewhere.',
     params: {
       storage: refine(storageId, { description: 'Where the datastore is.' }),
-      by: optional(
-        enumOf(['passphrase', 'recovery'], { description: 'What the secret is; recovery when absent.' }),
-      ),
+      by: optional(enumOf(['passphrase', 'recovery'], { description: 'What the secret is; recovery when absent.' })),
       secret: string({ description: 'What opens it now; not kept.', maxLength: 1024, isSecret: true }),
     },
     permission: rootOnly,
-    returns: { type: 'null' } as never,
+    returns: nothing,
     isOwn: true,
     cli: {
       command: ['backup', 'attach'],
       positional: ['storage'],
       examples: ['backup attach usb --secret - <recovery.txt', 'backup attach usb --by passphrase'],
     },
-    handle: (params, { services }) => attachStorage(services, params),
+    async handle({ storage, by, secret }, { services }) {
+      const isPassphrase = by === 'passphrase'
+      const way = isPassphrase ? { kind: by, passphrase: secret } : ({ kind: 'recovery', text: secret } as const)
+      await services.backup.attach(storage, way)
+      return null
+    },
   }),
   endpoint({
     method: 'POST',

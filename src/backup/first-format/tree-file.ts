@@ -18,7 +18,7 @@ import { packMaximumBytes, packsMaximum, pieceFormV1, treeFileMaximumBytes } fro
 import { readAt } from './read-at.ts'
 import { compareKeys, damagedTree, lastWhere, type TreeKey } from '#datastore/tree/catalogue.ts'
 import { pieceChunksMaximum } from '#datastore/tree/piece.ts'
-import { nameMaximumBytes, pathMaximumBytes, readUInt64, writeUInt64 } from '#datastore/tree/record.ts'
+import { nameMaximumBytes, pathMaximumBytes, readUInt64 } from '#datastore/tree/record.ts'
 
 const treeVersion = 1
 const chunksMaximum = pieceChunksMaximum(pieceFormV1)

@@ -17,7 +17,9 @@ export const collectSpace = operation<CollectGarbage, Pick<Services, 'backup'>>(
     const { chunks, liveChunks, removedChunks, removedPacks, rewrittenPacks, freedBytes, waitsFor } =
       await deps.backup.collect(storage, { signal })
     log(`storage '${storage}': ${liveChunks} of ${chunks} chunks are needed; ${removedChunks} are removed`)
-    log(`${removedPacks} packs removed, ${rewrittenPacks} written anew, ${humanSize(Math.max(0, freedBytes))} given back`)
+    log(
+      `${removedPacks} packs removed, ${rewrittenPacks} written anew, ${humanSize(Math.max(0, freedBytes))} given back`,
+    )
     if (waitsFor !== undefined) log(`the rest waits for ${waitsFor}`)
   },
 })

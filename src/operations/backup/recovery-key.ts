@@ -5,9 +5,9 @@ import type { Services } from '#services.ts'
 export interface ConfirmedKey {
   readonly fingerprint: string
   /** Datastores it opens now. */
-  readonly storages: readonly string[]
+  readonly storages: string[]
   /** Those that follow as soon as they are opened again, and why they did not yet. */
-  readonly later: readonly { readonly storage: string; readonly reason: string }[]
+  readonly later: { readonly storage: string; readonly reason: string }[]
 }
 
 /** @throws Fault `invalid` for another key, `missing` when none was made */
