@@ -33,10 +33,11 @@ export async function wayOf(volid: string, { parts, edges }: Architecture, facts
   const read = [...backup.disks, ...backup.trees]
   const [data, stored] = [sum(read.map((one) => one.data)), sum(read.map((one) => one.stored))]
   const tookSeconds = backup.finished - Math.floor(Date.parse(backup.pointInTime) / 1000)
-  const { heldMs, mode } = backup.facts
-  const held = typeof heldMs === 'number' ? say(language, 'wayHeld', String(heldMs)) : undefined
+  const { mode } = backup.facts
+  const held = heldOf(backup.facts)
+  const says = held === undefined ? undefined : say(language, 'wayHeld', String(held))
   const wanted = [
-    { part: shownAs(`${isContainer ? 'ct' : 'vm'}/${backup.vmid}`), says: held },
+    { part: shownAs(`${isContainer ? 'ct' : 'vm'}/${backup.vmid}`), says },
     { part: isContainer ? 'lxc' : 'qemu', says: typeof mode === 'string' ? mode : undefined },
     { part: 'task', says: say(language, 'wayRead', humanSize(data), String(tookSeconds)) },
     { part: shownAs(`datastore/${storage}`), says: say(language, 'wayStored', humanSize(stored)) },
@@ -54,6 +55,13 @@ export async function wayOf(volid: string, { parts, edges }: Architecture, facts
     const kind = id.split('/', 1)[0] ?? ''
     return [id, `${kind}/*`, kind].find((one) => parts.some((part) => part.id === one)) ?? id
   }
+}
+
+/** How long the guest could not write, in milliseconds: its file systems were frozen, or it stood still. */
+function heldOf({ freeze, heldMs }: BackupFacts['facts']): number | undefined {
+  const { durationMs } = Object(freeze) as { readonly durationMs?: unknown }
+  const known = [durationMs, heldMs].filter((ms) => typeof ms === 'number')
+  return known.length === 0 ? undefined : Math.max(...known)
 }
 
 const sum = (numbers: readonly number[]) => numbers.reduce((all, one) => all + one, 0)
