@@ -27,6 +27,7 @@ import { changePlaces, firstPlaceOf, freshPlaceOf } from './take-over.ts'
 import {
   attachDatastore,
   type HeldDatastore,
+  keepWaysInto,
   holdDatastore,
   holdOrMake,
   type NodeDatastoreNeeds,
@@ -221,7 +222,8 @@ export class BackupService {
   /** Sees to it that the recovery key in force opens the datastore. @returns false when there is none */
   async keepWays(storage: string): Promise<boolean> {
     try {
-      await this.#unlocked(storage, async () => {})
+      await using held = await this.#hold(storage)
+      await keepWaysInto(held.datastore, this.#needs)
       return true
     } catch (fault) {
       if (isFault(fault, 'missing')) return false
