@@ -19,6 +19,7 @@ import { rotated } from '#datastore/keyring.ts'
 import type { NewSlot, SlotSecret } from '#datastore/slot.ts'
 import { isOfFirstFormat, ofFirstFormat } from './first-format/found.ts'
 import type { NodeKeys } from './node-keys.ts'
+import { isSettled } from './take-over.ts'
 
 export interface NodeDatastoreNeeds extends DatastoreDeps {
   readonly keys: NodeKeys
@@ -36,6 +37,7 @@ export async function holdDatastore(path: string, needs: NodeDatastoreNeeds): Pr
     return { datastore: await openDatastore(place, needs), [Symbol.asyncDispose]: () => place[Symbol.asyncDispose]() }
   } catch (cause) {
     await place[Symbol.asyncDispose]()
+    if (isFault(cause, 'missing') && (await isSettled(path))) return holdDatastore(path, needs)
     throw isFault(cause, 'invalid') && (await isOfFirstFormat(path)) ? ofFirstFormat(path) : cause
   }
 }

@@ -10,8 +10,10 @@ import { asVmid, asVolumeId, splitVolumeId, type Vmid, type VolumeId } from '#ba
 import { type BackupId, type BackupType, parseBackupId, printBackupId } from '#datastore/backup-id.ts'
 import type { BackupReader } from '#datastore/backup-reader.ts'
 import type { BackupWriter } from '#datastore/backup-writer.ts'
+import { condemnedLists } from '#datastore/condemned.ts'
 import type { Datastore, OpenDatastore } from '#datastore/datastore.ts'
 import { type Collected, collectGarbage } from '#datastore/garbage.ts'
+import { liveLeases } from '#datastore/lease.ts'
 import { listOpened, type OpenedPoint, SeenPoints } from '#datastore/listing.ts'
 import { dataBytesOf, type Manifest, openManifest } from '#datastore/manifest.ts'
 import type { RestorePoint } from '#datastore/point.ts'
@@ -19,7 +21,9 @@ import type { SlotSecret } from '#datastore/slot.ts'
 import { type VerifiedBackup, verifyBackup } from '#datastore/verify.ts'
 import { type VerifiedDatastore, verifyDatastore } from '#datastore/verify-datastore.ts'
 import { type TakenOver, takeOver, type TakeOverOptions } from './first-format/take-over.ts'
-import { firstPlaceOf, setAsideFirst } from './take-over.ts'
+import { FirstDatastore } from './first-format/datastore.ts'
+import { isOfFirstFormat } from './first-format/found.ts'
+import { changePlaces, firstPlaceOf, freshPlaceOf } from './take-over.ts'
 import {
   attachDatastore,
   type HeldDatastore,
@@ -175,17 +179,37 @@ export class BackupService {
     return this.#unlocked(storage, (open) => collectGarbage(open, options))
   }
 
+  /** Whether there may be something to collect now: for certain, perhaps, or not before those who write have ended. */
+  async garbage(storage: string): Promise<'waiting' | 'perhaps' | 'none'> {
+    try {
+      await using held = await this.#hold(storage)
+      const { place, deps } = held.datastore
+      const writers = (await liveLeases({ place, ...deps })).filter(({ kind }) => kind !== 'read')
+      if (writers.length > 0) return 'none'
+      return (await condemnedLists(place)).length > 0 ? 'waiting' : 'perhaps'
+    } catch (fault) {
+      if (isFault(fault, 'missing')) return 'none'
+      throw fault
+    }
+  }
+
   /**
    * Takes over what the storage has in the first format.
-   * @throws Fault `missing` when there is nothing of it, `damaged` naming backups that cannot be read; what `requireReady` does
+   * @throws Fault `missing` when there is nothing of it, `aborted`, `exhausted`; what `requireReady` does
    */
   async takeOver(storage: string, options: TakeOverOptions = {}): Promise<TakenOver & { readonly from: string }> {
     await this.requireReady(storage)
     const path = await this.#needs.storage.datastorePath(storage)
-    const old = await setAsideFirst(path)
-    await using held = await holdOrMake(path, this.#needs)
-    const taken = await takeOver(old, await unlockDatastore(held.datastore, this.#needs), options)
+    const isHere = await isOfFirstFormat(path)
+    const taken = await this.#takeOver(isHere ? [path, freshPlaceOf(path)] : [firstPlaceOf(path), path], options)
+    if (isHere) await changePlaces(path)
     return { ...taken, from: firstPlaceOf(path) }
+  }
+
+  async #takeOver([from, to]: readonly [string, string], options: TakeOverOptions): Promise<TakenOver> {
+    const old = await FirstDatastore.open(from)
+    await using held = await holdOrMake(to, this.#needs)
+    return await takeOver(old, await unlockDatastore(held.datastore, this.#needs), options)
   }
 
   /** Gives the node its ways into a datastore that was made elsewhere. @throws Fault `denied`, `missing` */

@@ -175,6 +175,17 @@ const lines: readonly Line[] = [
     }),
   },
   {
+    words: ['migrate'],
+    takes: ['old', 'dir'],
+    en: 'Take the backups of a datastore of the first format over into an encrypted one that was made before; goes on where it was cut off.',
+    ja: '最初の形式のデータストアから、作成済みの暗号化データストアへバックアップを移す。中断しても続きから再開する。',
+    options: opening,
+    examples: ['datastore migrate /srv/old /srv/backups'],
+    act: async ([old = '', dir = ''], parsed, terminal) => ({
+      rows: await (await import('./migrate.ts')).migrate(old, dir, parsed, terminal),
+    }),
+  },
+  {
     words: ['repair'],
     takes: ['dir'],
     en: 'Make the index anew from the packs, when a part of it is lost or damaged.',

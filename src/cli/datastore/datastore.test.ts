@@ -10,6 +10,8 @@ import { MiB } from '#base/bytes.ts'
 import { machine } from '#host/exec.ts'
 import { makeEveryEntry } from '../../../test/fixtures/every-entry.ts'
 import { differences, treeManifest } from '../../../test/fixtures/tree-manifest.ts'
+import { backups, diskAt } from '../../../test/fixtures/first-format/content.ts'
+import { unpackedDatastore } from '../../../test/fixtures/first-format/unpacked.ts'
 
 const home = await mkdtemp(join(tmpdir(), 'hako-datastore-cli-'))
 after(() => rm(home, { recursive: true }))
@@ -169,4 +171,17 @@ test('pruning says what it would do, does it, and the space comes back', async (
   assert.match(hako('prune', store).err, /nothing says what is kept/)
   good('restore', store, 'host/web', join(home, 'last.raw'), ...opening)
   assert.ok((await readFile(join(home, 'last.raw'))).equals(await readFile(image)))
+})
+
+test('backups of the first format come over, and a second time there is nothing to do', async () => {
+  await using old = await unpackedDatastore()
+  const fresh = join(home, 'fresh')
+  const recovery = join(home, 'fresh-recovery')
+  await writeFile(recovery, good('init', fresh, ...opening))
+  good('key', 'confirm', fresh, '--recovery-key-file', recovery)
+  assert.deepEqual(JSON.parse(good('migrate', old.path, fresh, ...opening, '-o', 'json')), { taken: 3, before: 0 })
+  assert.deepEqual(JSON.parse(good('migrate', old.path, fresh, ...opening, '-o', 'json')), { taken: 0, before: 3 })
+  good('restore', fresh, backups.second, join(home, 'second.raw'), '--disk', 'scsi0', ...opening)
+  assert.ok((await readFile(join(home, 'second.raw'))).equals(diskAt(60)))
+  assert.match(hako('migrate', fresh, old.path, ...opening).err, /does not exist/)
 })
