@@ -65,7 +65,18 @@ export async function holdOrMake(path: string, needs: NodeDatastoreNeeds): Promi
 
 /** @throws Fault `unavailable` when the node's key does not open it */
 export async function unlockDatastore(datastore: Datastore, needs: NodeDatastoreNeeds): Promise<OpenDatastore> {
-  return datastore.opened(await keptWays(datastore, await nodeKeysTo(datastore, needs), needs))
+  const unlocked = await nodeKeysTo(datastore, needs)
+  const kept = await keptWays(datastore, unlocked, needs).catch((cause: unknown) => {
+    // What is full or read-only can be read all the same.
+    needs.log.warn('the recovery key in force does not open a datastore yet', { path: datastore.place.label, cause })
+    return unlocked
+  })
+  return datastore.opened(kept)
+}
+
+/** Makes true that the recovery key in force opens the datastore, and none before it. @throws Fault */
+export async function keepWaysInto(datastore: Datastore, needs: NodeDatastoreNeeds): Promise<void> {
+  await keptWays(datastore, await nodeKeysTo(datastore, needs), needs)
 }
 
 /** The keys alone. @throws Fault `unavailable` when the node's key does not open it */

@@ -27,6 +27,7 @@ import { changePlaces, firstPlaceOf, freshPlaceOf } from './take-over.ts'
 import {
   attachDatastore,
   type HeldDatastore,
+  keepWaysInto,
   holdDatastore,
   holdOrMake,
   type NodeDatastoreNeeds,
@@ -74,6 +75,9 @@ export interface VerifyRequest {
   readonly onProgress?: ((fraction: number) => void) | undefined
   readonly signal?: AbortSignal | undefined
 }
+
+/** Whoever collects or merges at the moment is done soon, mostly. */
+const patienceMs = 30_000
 
 export class BackupService {
   readonly #needs: BackupNeeds
@@ -173,10 +177,22 @@ export class BackupService {
 
   /**
    * Gives back the space of interrupted writers and removed backups, as far as nobody may still rely on it.
-   * @throws Fault `conflict` when somebody else does so, `missing` when nobody has written there yet
+   * @throws Fault `conflict` when somebody else does so all the time, `missing` when nobody has written there yet
    */
   async collect(storage: string, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<Collected> {
-    return this.#unlocked(storage, (open) => collectGarbage(open, options))
+    const { clock, random } = this.#needs
+    const until = clock.monotonic() + patienceMs
+    return this.#unlocked(storage, async (open) => {
+      for (;;) {
+        try {
+          return await collectGarbage(open, options)
+        } catch (fault) {
+          if (!isFault(fault, 'conflict') || clock.monotonic() > until) throw fault
+          // Two who both stepped back must not come back at the same moment.
+          await clock.sleep(100 + (random.bytes(1)[0] ?? 0), options.signal)
+        }
+      }
+    })
   }
 
   /** Whether there may be something to collect now: for certain, perhaps, or not before those who write have ended. */
@@ -221,7 +237,8 @@ export class BackupService {
   /** Sees to it that the recovery key in force opens the datastore. @returns false when there is none */
   async keepWays(storage: string): Promise<boolean> {
     try {
-      await this.#unlocked(storage, async () => {})
+      await using held = await this.#hold(storage)
+      await keepWaysInto(held.datastore, this.#needs)
       return true
     } catch (fault) {
       if (isFault(fault, 'missing')) return false

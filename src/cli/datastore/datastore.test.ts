@@ -8,10 +8,10 @@ import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { MiB } from '#base/bytes.ts'
 import { machine } from '#host/exec.ts'
-import { makeEveryEntry } from '../../../test/fixtures/every-entry.ts'
-import { differences, treeManifest } from '../../../test/fixtures/tree-manifest.ts'
 import { backups, diskAt } from '../../../test/fixtures/first-format/content.ts'
 import { unpackedDatastore } from '../../../test/fixtures/first-format/unpacked.ts'
+import { makeEveryEntry } from '../../../test/fixtures/every-entry.ts'
+import { differences, treeManifest } from '../../../test/fixtures/tree-manifest.ts'
 
 const home = await mkdtemp(join(tmpdir(), 'hako-datastore-cli-'))
 after(() => rm(home, { recursive: true }))
