@@ -11,6 +11,7 @@ import { machine } from '#host/exec.ts'
 import { removeTree } from '#host/remove-tree.ts'
 import { temporaryDatastore } from '../../../test/fixtures/sealed-datastore.ts'
 import { makeEveryEntry, makeManyFiles, thereAndBack } from '../../../test/fixtures/every-entry.ts'
+import { collectGarbage } from '../garbage.ts'
 import { verifyBackup } from '../verify.ts'
 import { type EntryKind, identityBytes } from './record.ts'
 import type { TreeSource } from './source.ts'
@@ -46,8 +47,32 @@ test('hundreds of thousands of entries are written without all of them in memory
   assert.ok(most > 0 && most - before < 200 * 2 ** 20, `${Math.round((most - before) / 2 ** 20)} MiB more`)
 })
 
+test('who collects garbage looks at each piece once, however many backups share it', async () => {
+  await using temporary = await temporaryDatastore()
+  const open = await temporary.reopen()
+  let [pieces, changed] = [0, 0]
+  for (let time = 0; time < 8; time += 1) {
+    await using writer = await open.begin({ namespace: '', type: 'ct', id: '101', time: 1_795_000_000 + time })
+    const tree = await writer.addTree('rootfs', manyEntries(40, 200, { other: time }))
+    await writer.commit()
+    pieces = tree.pieces
+    if (time > 0) changed = Math.max(changed, tree.newStoredBytes)
+  }
+  // A folder is another one: its piece, its list, and the list of those.
+  assert.ok(pieces > 15 && changed < 20_000, `${pieces} pieces, ${changed} bytes`)
+  const { chunks } = open
+  let reads = 0
+  const read = chunks.read.bind(chunks)
+  chunks.read = async (...of) => {
+    reads += 1
+    return read(...of)
+  }
+  await collectGarbage(open)
+  assert.ok(reads >= pieces && reads < 3 * pieces, `${reads} reads for ${pieces} pieces`)
+})
+
 /** Empty files as a source would tell of them. */
-function manyEntries(folders: number, files: number): TreeSource {
+function manyEntries(folders: number, files: number, { other }: { readonly other?: number } = {}): TreeSource {
   const entry = {
     name: '',
     kind: 'directory' as EntryKind,
@@ -79,7 +104,10 @@ function manyEntries(folders: number, files: number): TreeSource {
     *folders() {
       yield { path: '', entries: root }
       for (let number = 0; number < folders; number += 1) {
-        yield { path: `d${String(number).padStart(6, '0')}`, entries: () => numbered('f', 'file', files) }
+        yield {
+          path: `d${String(number).padStart(6, '0')}`,
+          entries: () => numbered(number === other ? 'g' : 'f', 'file', files),
+        }
       }
     },
   }
