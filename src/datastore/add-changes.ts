@@ -18,6 +18,8 @@ export interface Changes {
   readonly base: Base
   /** Chunks called unchanged that are looked at all the same, of 1. */
   readonly auditedShare?: number | undefined
+  /** Reads under way at once. */
+  readonly readsAhead?: number | undefined
   /** After each region: position on the disk, bytes read and stored so far. */
   readonly onRead: (doneBytes: number, readBytes: number, storedBytes: number) => Promise<void>
 }
@@ -63,12 +65,12 @@ class ChangesWriter {
   }
 
   async run(): Promise<AddedChanges> {
-    const { open, source, base, auditedShare, onRead } = this.#about
+    const { open, source, base, auditedShare, readsAhead, onRead } = this.#about
     const { facts, deps } = open.datastore
     const geometry = { sizeBytes: source.sizeBytes, chunkBytes: facts.chunkBytes }
     const regions = changeRegions(source.extents(), geometry, new Sample(deps.random, auditedShare))
     let read = 0
-    for await (const region of readRegions(source, regions)) {
+    for await (const region of readRegions(source, regions, readsAhead)) {
       if (region.isAudit) await this.#audit(region, region.bytes)
       else await this.#take(region, region.bytes)
       read += region.bytes.length

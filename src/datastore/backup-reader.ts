@@ -4,7 +4,8 @@ import type { OpenDatastore } from './datastore.ts'
 import { DiskMap } from './disk-map.ts'
 import { kinds } from './format.ts'
 import type { Lease } from './lease.ts'
-import type { ManifestBody, ManifestDisk, ManifestHead } from './manifest.ts'
+import { DiskReader } from './disk-reader.ts'
+import type { Manifest, ManifestBody, ManifestDisk, ManifestHead } from './manifest.ts'
 import { printPoint } from './point.ts'
 import type { Location } from './segment.ts'
 
@@ -28,12 +29,24 @@ export class BackupReader implements AsyncDisposable {
   readonly head: ManifestHead
   readonly body: ManifestBody
   readonly #lease: Lease
+  readonly #closes: AsyncDisposable | undefined
 
-  constructor(open: OpenDatastore, head: ManifestHead, body: ManifestBody, lease: Lease) {
+  constructor(
+    open: OpenDatastore,
+    head: ManifestHead,
+    body: ManifestBody,
+    { lease, closes }: { readonly lease: Lease; readonly closes?: AsyncDisposable | undefined },
+  ) {
     this.open = open
     this.head = head
     this.body = body
     this.#lease = lease
+    this.#closes = closes
+  }
+
+  get manifest(): Manifest {
+    const { point, pointInTime, finished } = this.head
+    return { point, pointInTime, finished, ...this.body }
   }
 
   get chunkBytes(): number {
@@ -54,6 +67,11 @@ export class BackupReader implements AsyncDisposable {
     const map = await DiskMap.open(this.open.chunks, Math.ceil(sizeBytes / this.chunkBytes), ids)
     if (this.open.keyring.digestOf(sizeBytes, map.root).toString('hex') === digest) return map
     throw new Fault('damaged', `the map of disk ${name} of backup ${printPoint(this.head.point)} has another digest`)
+  }
+
+  /** A disk to be read at any place. @throws Fault `missing`, `damaged` */
+  async openDisk(name: string): Promise<DiskReader> {
+    return new DiskReader(this, this.disk(name), await this.mapOf(name))
   }
 
   /** @throws Fault `missing`, `damaged` */
@@ -113,6 +131,7 @@ export class BackupReader implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#lease[Symbol.asyncDispose]()
+    await this.#closes?.[Symbol.asyncDispose]()
   }
 }
 

@@ -53,6 +53,8 @@ export interface AddDiskOptions {
   readonly signal?: AbortSignal | undefined
   /** Upper bound of what is read from the source. */
   readonly rateBytesPerSecond?: number | undefined
+  /** Reads of the source under way at once. */
+  readonly readsAhead?: number | undefined
   /** Since when the source's extents tell what changed: only that is read. Absent: all of the disk is. */
   readonly since?: Since | undefined
   /** Of a record of changes that begins where this backup reads, to be remembered. */
@@ -69,6 +71,15 @@ export interface CommitOptions {
   readonly facts?: Facts | undefined
 }
 
+interface Belongings {
+  readonly lease: Lease
+  readonly chunks: ChunkWriter
+  /** The last backup of the same guest. */
+  readonly before: ManifestBody | undefined
+  /** Disposed of with the writer. */
+  readonly closes: AsyncDisposable | undefined
+}
+
 type Counts = { chunks: number; dataBytes: number; newChunks: number; newStoredBytes: number }
 
 export class BackupWriter implements AsyncDisposable {
@@ -78,27 +89,25 @@ export class BackupWriter implements AsyncDisposable {
   readonly #chunks: ChunkWriter
   /** The last backup of the same guest: most of its chunks will be this one's. */
   readonly #before: ManifestBody | undefined
+  readonly #closes: AsyncDisposable | undefined
   readonly #disks: ManifestDisk[] = []
   readonly #files: ManifestFile[] = []
   #state: 'open' | 'committed' | 'aborted' = 'open'
 
-  private constructor(
-    open: OpenDatastore,
-    point: RestorePoint,
-    { lease, chunks, before }: { lease: Lease; chunks: ChunkWriter; before: ManifestBody | undefined },
-  ) {
+  private constructor(open: OpenDatastore, point: RestorePoint, { lease, chunks, before, closes }: Belongings) {
     this.#open = open
     this.point = point
     this.#lease = lease
     this.#chunks = chunks
     this.#before = before
+    this.#closes = closes
   }
 
   /** For `OpenDatastore.begin`. */
   static async begin(
     open: OpenDatastore,
     point: RestorePoint,
-    { lease, level }: { readonly lease: Lease; readonly level: number },
+    { lease, level, closes }: Pick<Belongings, 'lease' | 'closes'> & { readonly level: number },
   ): Promise<BackupWriter> {
     const points = await open.datastore.points()
     if (points.some((other) => printPoint(other) === printPoint(point))) throw existsAlready(point)
@@ -106,7 +115,12 @@ export class BackupWriter implements AsyncDisposable {
     const { keyring, index } = open
     const chunks = new ChunkWriter({ place, keyring, index, random: deps.random, level })
     const last = points.filter((other) => isSameGuest(other, point)).at(-1)
-    return new BackupWriter(open, point, { lease, chunks, before: last && (await bodyIfReadable(open, last)) })
+    return new BackupWriter(open, point, {
+      lease,
+      chunks,
+      before: last && (await bodyIfReadable(open, last)),
+      closes,
+    })
   }
 
   /**
@@ -152,7 +166,7 @@ export class BackupWriter implements AsyncDisposable {
   }
 
   async #addChanges(name: string, source: BlockSource, base: Base, options: AddDiskOptions): Promise<AddedChanges> {
-    const { auditedShare, onProgress, signal } = options
+    const { auditedShare, readsAhead, onProgress, signal } = options
     const { sizeBytes } = source
     const keepPace = this.#pace(options)
     const onRead = async (doneBytes: number, readBytes: number, storedBytes: number) => {
@@ -160,7 +174,7 @@ export class BackupWriter implements AsyncDisposable {
       onProgress?.({ disk: name, doneBytes, sizeBytes, readBytes, storedBytes })
       await keepPace(readBytes)
     }
-    const about = { open: this.#open, chunks: this.#chunks, source, base, auditedShare, onRead }
+    const about = { open: this.#open, chunks: this.#chunks, source, base, auditedShare, readsAhead, onRead }
     const added = await addChanges(about)
     return 'map' in added ? added : this.#addWhole(name, source, options, added)
   }
@@ -208,13 +222,13 @@ export class BackupWriter implements AsyncDisposable {
     name: string,
     source: BlockSource,
     { map, before }: { map: MapWriter; before: DiskMap | undefined },
-    { onProgress, signal, rateBytesPerSecond }: AddDiskOptions,
+    { onProgress, signal, rateBytesPerSecond, readsAhead }: AddDiskOptions,
   ): Promise<Counts> {
     const counts: Counts = { chunks: 0, dataBytes: 0, newChunks: 0, newStoredBytes: 0 }
     const { keyring } = this.#open
     const keepPace = this.#pace({ rateBytesPerSecond, signal })
     let read = 0
-    for await (const { offset, bytes } of readSource(source, undefined, this.#chunkBytes)) {
+    for await (const { offset, bytes } of readSource(source, readsAhead, this.#chunkBytes)) {
       if (signal?.aborted) throw new Fault('aborted', `the backup of disk ${name} was interrupted`)
       for (let at = 0; at < bytes.length; at += this.#chunkBytes) {
         const content = bytes.subarray(at, at + this.#chunkBytes)
@@ -302,6 +316,7 @@ export class BackupWriter implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.abort()
+    await this.#closes?.[Symbol.asyncDispose]()
   }
 
   #checkName(name: string, pattern: RegExp): void {

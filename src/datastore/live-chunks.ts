@@ -33,6 +33,12 @@ export class LiveChunks {
     return new LiveChunks(ids.subarray(0, filled))
   }
 
+  /** Nothing is marked any more. */
+  forget(): void {
+    this.#bits.fill(0)
+    this.#live = 0
+  }
+
   get count(): number {
     return this.#ids.length / shortIdBytes
   }

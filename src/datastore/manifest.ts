@@ -79,6 +79,9 @@ export interface ManifestHead {
   readonly finished: number
 }
 
+/** All of it. */
+export type Manifest = ManifestHead & ManifestBody
+
 /** A manifest as it was read: its body still sealed. */
 export interface SealedManifest extends ManifestHead {
   readonly body: Buffer
@@ -161,6 +164,16 @@ function aboutBody(point: RestorePoint): Buffer {
 
 function nameOf(point: RestorePoint): string {
   return `the manifest of backup ${printPoint(point)}`
+}
+
+/** Bytes of data in a backup; holes do not count. */
+export function dataBytesOf({ disks }: ManifestBody): number {
+  return disks.reduce((sum, { dataBytes }) => sum + dataBytes, 0)
+}
+
+/** Bytes it added to the datastore. */
+export function newStoredBytesOf({ disks }: ManifestBody): number {
+  return disks.reduce((sum, { newStoredBytes }) => sum + newStoredBytes, 0)
 }
 
 function damaged(name: string, errors: Readonly<Record<string, string>>): Fault {

@@ -6,10 +6,12 @@ import { createHash } from 'node:crypto'
 import { seconds } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import { suspectsFolder } from './chunk-index.ts'
+import { Damages } from './damages.ts'
 import type { Datastore, OpenDatastore } from './datastore.ts'
 import { kinds } from './format.ts'
 import { goOn } from './go-on.ts'
 import { letGo } from '#base/let-go.ts'
+import type { ManifestDisk } from './manifest.ts'
 import { packName } from './pack.ts'
 import { printPoint, type RestorePoint } from './point.ts'
 
@@ -100,8 +102,9 @@ export async function verifyBackup(
   } catch (fault) {
     if (isFault(fault, 'damaged')) {
       await datastore.mark(point, { verified, damage: fault.message.slice(0, 1_000) }).catch(() => {})
-      const pack = /^pack ([0-9a-f]{64}) /.exec(fault.message)?.[1]
-      if (pack) await datastore.place.put(`${suspectsFolder}${pack}`, Buffer.alloc(0))
+      for (const [, pack = ''] of fault.message.matchAll(/\bpack ([0-9a-f]{64}) /g)) {
+        await datastore.place.put(`${suspectsFolder}${pack}`, Buffer.alloc(0))
+      }
     }
     throw fault
   }
@@ -111,22 +114,36 @@ async function readAll(open: OpenDatastore, point: RestorePoint, options: Verify
   await using reader = await open.open(point)
   const all = reader.body.disks.reduce((sum, { dataBytes }) => sum + dataBytes, 0)
   let [chunks, bytes] = [0, 0]
-  for (const { name } of reader.body.files) bytes += (await reader.file(name)).length
-  for (const { name, sizeBytes } of reader.body.disks) {
-    const map = await reader.mapOf(name)
-    for await (const { position, id } of map.entries()) {
-      goOn(options.signal)
-      const chunk = await open.chunks.read(id, kinds.content)
-      open.chunks.check(id, chunk)
-      const wanted = Math.min(reader.chunkBytes, sizeBytes - position * reader.chunkBytes)
-      if (chunk.content.length !== wanted) {
-        throw new Fault('damaged', `chunk ${position} of disk ${name} of backup ${printPoint(point)} has another size`)
-      }
-      chunks += 1
-      bytes += chunk.content.length
-      letGo(chunk.content)
-      if (chunks % 64 === 0) options.onProgress?.(bytes, all)
-    }
+  const damages = new Damages(`backup ${printPoint(point)}`)
+  for (const { name } of reader.body.files) {
+    await damages.noted(async () => {
+      bytes += (await reader.file(name)).length
+    })
   }
+  const check = async (disk: ManifestDisk, position: number, id: Buffer) => {
+    const chunk = await open.chunks.read(id, kinds.content)
+    open.chunks.check(id, chunk)
+    const wanted = Math.min(reader.chunkBytes, disk.sizeBytes - position * reader.chunkBytes)
+    if (chunk.content.length !== wanted) {
+      throw new Fault(
+        'damaged',
+        `chunk ${position} of disk ${disk.name} of backup ${printPoint(point)} has another size`,
+      )
+    }
+    bytes += chunk.content.length
+    letGo(chunk.content)
+  }
+  for (const disk of reader.body.disks) {
+    await damages.noted(async () => {
+      const map = await reader.mapOf(disk.name)
+      for await (const { position, id } of map.entries()) {
+        goOn(options.signal)
+        await damages.noted(() => check(disk, position, id))
+        chunks += 1
+        if (chunks % 64 === 0) options.onProgress?.(bytes, all)
+      }
+    })
+  }
+  damages.throwIfAny()
   return { chunks, bytes }
 }

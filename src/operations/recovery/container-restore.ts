@@ -4,7 +4,7 @@
  */
 import { asVmid } from '#base/ids.ts'
 import { humanSize } from '#base/bytes.ts'
-import type { BackupReader } from '#backup/reader.ts'
+import type { BackupReader } from '#datastore/backup-reader.ts'
 import { treesOf } from '#backup/manifest.ts'
 import { restoreTree } from '#backup/tree/restore.ts'
 import { hostnameOf, type Options } from '#guests/config.ts'
