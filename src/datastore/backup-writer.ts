@@ -74,7 +74,8 @@ export interface CommitOptions {
 interface Belongings {
   readonly lease: Lease
   readonly chunks: ChunkWriter
-  /** The last backup of the same guest. */
+  readonly earlier: readonly RestorePoint[]
+  /** The last of them. */
   readonly before: ManifestBody | undefined
   /** Disposed of with the writer. */
   readonly closes: AsyncDisposable | undefined
@@ -84,6 +85,8 @@ type Counts = { chunks: number; dataBytes: number; newChunks: number; newStoredB
 
 export class BackupWriter implements AsyncDisposable {
   readonly point: RestorePoint
+  /** Earlier backups of the same guest, oldest first. */
+  readonly earlier: readonly RestorePoint[]
   readonly #open: OpenDatastore
   readonly #lease: Lease
   readonly #chunks: ChunkWriter
@@ -94,9 +97,10 @@ export class BackupWriter implements AsyncDisposable {
   readonly #files: ManifestFile[] = []
   #state: 'open' | 'committed' | 'aborted' = 'open'
 
-  private constructor(open: OpenDatastore, point: RestorePoint, { lease, chunks, before, closes }: Belongings) {
+  private constructor(open: OpenDatastore, point: RestorePoint, { lease, chunks, earlier, before, closes }: Belongings) {
     this.#open = open
     this.point = point
+    this.earlier = earlier
     this.#lease = lease
     this.#chunks = chunks
     this.#before = before
@@ -114,10 +118,12 @@ export class BackupWriter implements AsyncDisposable {
     const { place, deps } = open.datastore
     const { keyring, index } = open
     const chunks = new ChunkWriter({ place, keyring, index, random: deps.random, level })
-    const last = points.filter((other) => isSameGuest(other, point)).at(-1)
+    const earlier = points.filter((other) => isSameGuest(other, point))
+    const last = earlier.at(-1)
     return new BackupWriter(open, point, {
       lease,
       chunks,
+      earlier,
       before: last && (await bodyIfReadable(open, last)),
       closes,
     })
@@ -187,6 +193,11 @@ export class BackupWriter implements AsyncDisposable {
       const aheadMs = rateBytesPerSecond ? (readBytes / rateBytesPerSecond) * 1000 - (clock.monotonic() - startedMs) : 0
       if (aheadMs > 0) await clock.sleep(aheadMs, signal)
     }
+  }
+
+  /** Id of the datastore. */
+  get datastore(): string {
+    return this.#open.datastore.facts.id
   }
 
   get #chunkBytes(): number {
