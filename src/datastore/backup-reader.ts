@@ -8,6 +8,8 @@ import { DiskReader } from './disk-reader.ts'
 import type { Manifest, ManifestBody, ManifestDisk, ManifestHead } from './manifest.ts'
 import { printPoint } from './point.ts'
 import type { Location } from './segment.ts'
+import { TreeReader } from './tree/reader.ts'
+import { StoredTree } from './tree/stored-tree.ts'
 
 /** Chunks next to each other on a disk that are read and written in one go. */
 const runChunks = 8
@@ -29,6 +31,7 @@ export class BackupReader implements AsyncDisposable {
   readonly head: ManifestHead
   readonly body: ManifestBody
   readonly #lease: Lease
+  readonly #trees = new Map<string, TreeReader>()
   readonly #closes: AsyncDisposable | undefined
 
   constructor(
@@ -67,6 +70,18 @@ export class BackupReader implements AsyncDisposable {
     const map = await DiskMap.open(this.open.chunks, Math.ceil(sizeBytes / this.chunkBytes), ids)
     if (this.open.keyring.digestOf(sizeBytes, map.root).toString('hex') === digest) return map
     throw new Fault('damaged', `the map of disk ${name} of backup ${printPoint(this.head.point)} has another digest`)
+  }
+
+  /** @throws Fault `missing` */
+  tree(name: string): TreeReader {
+    const known = this.#trees.get(name)
+    if (known) return known
+    const facts = this.body.trees.find((one) => one.name === name)
+    const backup = printPoint(this.head.point)
+    if (!facts) throw missing(`tree of backup ${backup}`, name)
+    const tree = new TreeReader(facts, new StoredTree(this.open.chunks, facts, `tree ${name} of backup ${backup}`))
+    this.#trees.set(name, tree)
+    return tree
   }
 
   /** A disk to be read at any place. @throws Fault `missing`, `damaged` */

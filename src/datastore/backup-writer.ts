@@ -5,6 +5,7 @@
  * context per call) than they save.
  */
 import { rm } from 'node:fs/promises'
+import { seconds } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import { isZero } from '#base/bytes.ts'
 import { type AddedChanges, addChanges } from './add-changes.ts'
@@ -36,6 +37,10 @@ import {
 } from './manifest.ts'
 import { type Marks, marksName, printMarks } from './marks.ts'
 import { mergeSegments } from './merge.ts'
+import type { AddTreeOptions, TreeCounts } from './tree/pass.ts'
+import type { TreeSource } from './tree/source.ts'
+import type { Catalogue } from './tree/catalogue.ts'
+import { type AddedTree, type CopiedTree, TreesWriter } from './tree/writer.ts'
 import { isSameGuest, printPoint, type RestorePoint } from './point.ts'
 
 export interface DiskProgress {
@@ -69,6 +74,8 @@ export interface CommitOptions {
   /** Notes and protection, in force from the moment the backup is visible. */
   readonly marks?: Marks | undefined
   readonly facts?: Facts | undefined
+  /** When it was complete, in seconds since 1970. Default: now. */
+  readonly finished?: number | undefined
 }
 
 interface Belongings {
@@ -95,15 +102,21 @@ export class BackupWriter implements AsyncDisposable {
   readonly #closes: AsyncDisposable | undefined
   readonly #disks: ManifestDisk[] = []
   readonly #files: ManifestFile[] = []
+  readonly #trees: TreesWriter
   #state: 'open' | 'committed' | 'aborted' = 'open'
 
-  private constructor(open: OpenDatastore, point: RestorePoint, { lease, chunks, earlier, before, closes }: Belongings) {
+  private constructor(
+    open: OpenDatastore,
+    point: RestorePoint,
+    { lease, chunks, before, earlier, closes }: Belongings,
+  ) {
     this.#open = open
     this.point = point
     this.earlier = earlier
     this.#lease = lease
     this.#chunks = chunks
     this.#before = before
+    this.#trees = new TreesWriter({ open, point, chunks, earlier })
     this.#closes = closes
   }
 
@@ -120,13 +133,8 @@ export class BackupWriter implements AsyncDisposable {
     const chunks = new ChunkWriter({ place, keyring, index, random: deps.random, level })
     const earlier = points.filter((other) => isSameGuest(other, point))
     const last = earlier.at(-1)
-    return new BackupWriter(open, point, {
-      lease,
-      chunks,
-      earlier,
-      before: last && (await bodyIfReadable(open, last)),
-      closes,
-    })
+    const before = last && (await bodyIfReadable(open, last))
+    return new BackupWriter(open, point, { lease, chunks, before, earlier, closes })
   }
 
   /**
@@ -198,6 +206,24 @@ export class BackupWriter implements AsyncDisposable {
   /** Id of the datastore. */
   get datastore(): string {
     return this.#open.datastore.facts.id
+  }
+
+  /**
+   * Reads a tree of files. What has not changed since the guest's last backup, or since `readAheadTree`, is not read.
+   * @throws Fault `exhausted` when the datastore is full, `aborted` by the signal; then `abort` the writer
+   */
+  async addTree(name: string, source: TreeSource, options: AddTreeOptions = {}): Promise<AddedTree> {
+    this.#checkName(name, diskNamePattern)
+    return this.#trees.add(name, source, options)
+  }
+
+  /**
+   * A first pass beside the running guest: its content is stored, so that the `addTree` that follows, under freeze or
+   * after the stop, is short. May be done again; the last one counts.
+   */
+  async readAheadTree(name: string, source: TreeSource, options: AddTreeOptions = {}): Promise<TreeCounts> {
+    this.#checkName(name, diskNamePattern)
+    return this.#trees.readAhead(name, source, options)
   }
 
   get #chunkBytes(): number {
@@ -278,6 +304,12 @@ export class BackupWriter implements AsyncDisposable {
     return ids.compare(id, 0, shortIdBytes, at, at + shortIdBytes) === 0
   }
 
+  /** Takes a tree over from another datastore. @throws Fault `damaged` when it cannot be read there */
+  async copyTree(facts: CopiedTree, from: Catalogue): Promise<void> {
+    this.#checkName(facts.name, diskNamePattern)
+    await this.#trees.copy(facts, from)
+  }
+
   /** Stores a small file with the backup: a guest's config, a log. */
   async addFile(name: string, content: Uint8Array | string): Promise<void> {
     this.#checkName(name, storedFilePattern)
@@ -297,15 +329,15 @@ export class BackupWriter implements AsyncDisposable {
    * Makes the backup visible, for good.
    * @throws Fault `conflict` when a backup of this name has appeared meanwhile, `exhausted`
    */
-  async commit({ pointInTimeMs, marks, facts = {} }: CommitOptions = {}): Promise<ManifestBody> {
+  async commit({ pointInTimeMs, marks, facts = {}, finished }: CommitOptions = {}): Promise<ManifestBody> {
     if (this.#state !== 'open') throw new Error(`the backup is ${this.#state}`)
     await this.#chunks.flush()
     const { place, deps } = this.#open.datastore
-    const body: ManifestBody = { disks: this.#disks, files: this.#files, facts }
+    const body: ManifestBody = { disks: this.#disks, trees: this.#trees.trees, files: this.#files, facts }
     const head = {
       point: this.point,
       pointInTime: new Date(pointInTimeMs ?? this.point.time * 1000).toISOString(),
-      finished: Math.max(this.point.time, Math.floor(deps.clock.now() / 1000)),
+      finished: finished ?? Math.max(this.point.time, seconds(deps.clock)),
     }
     if (marks) await place.replace(marksName(this.point), Buffer.from(printMarks(marks)))
     const text = printManifest(this.#open.keyring, deps.random, head, body)
@@ -333,7 +365,7 @@ export class BackupWriter implements AsyncDisposable {
   #checkName(name: string, pattern: RegExp): void {
     if (this.#state !== 'open') throw new Error(`the backup is ${this.#state}`)
     if (!pattern.test(name)) throw new Fault('invalid', `'${name}' cannot be the name of a part of a backup`)
-    const names = [...this.#files, ...this.#disks].map((part) => part.name)
+    const names = [...this.#files, ...this.#disks, ...this.#trees.trees].map((part) => part.name)
     if (names.includes(name)) throw new Fault('conflict', `the backup has a part called ${name} already`)
     if (names.length >= partsMaximum) throw new Fault('too-large', `the backup has more than ${partsMaximum} parts`)
   }

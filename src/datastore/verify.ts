@@ -14,6 +14,7 @@ import { letGo } from '#base/let-go.ts'
 import type { ManifestDisk } from './manifest.ts'
 import { packName } from './pack.ts'
 import { printPoint, type RestorePoint } from './point.ts'
+import { type PieceCheck, verifyTree } from './tree/verify.ts'
 
 const step = 4 * 1024 * 1024
 
@@ -67,7 +68,8 @@ async function isAsNamed({ place }: Datastore, name: string, sizeBytes: number):
 
 /** Whether each part of the index is what somebody with the keys wrote. @returns the damage of those that are not */
 export async function verifyIndex(open: OpenDatastore): Promise<string[]> {
-  const damage: string[] = []
+  await open.index.reload()
+  const damage = [...open.index.damage]
   for (const segment of open.index.segments) {
     try {
       await segment.check(open.keyring)
@@ -112,7 +114,8 @@ export async function verifyBackup(
 
 async function readAll(open: OpenDatastore, point: RestorePoint, options: VerifyOptions): Promise<VerifiedBackup> {
   await using reader = await open.open(point)
-  const all = reader.body.disks.reduce((sum, { dataBytes }) => sum + dataBytes, 0)
+  const parts = [...reader.body.disks, ...reader.body.trees]
+  const all = parts.reduce((sum, { dataBytes }) => sum + dataBytes, 0)
   let [chunks, bytes] = [0, 0]
   const damages = new Damages(`backup ${printPoint(point)}`)
   for (const { name } of reader.body.files) {
@@ -143,6 +146,21 @@ async function readAll(open: OpenDatastore, point: RestorePoint, options: Verify
         if (chunks % 64 === 0) options.onProgress?.(bytes, all)
       }
     })
+  }
+  const checkContent = async (id: Buffer, ofBytes: number) => {
+    goOn(options.signal)
+    await damages.noted(async () => {
+      const chunk = await open.chunks.read(id, kinds.content)
+      open.chunks.check(id, chunk)
+      letGo(chunk.content)
+    })
+    chunks += 1
+    bytes += ofBytes
+    if (chunks % 64 === 0) options.onProgress?.(bytes, all)
+  }
+  for (const { name } of reader.body.trees) {
+    const ofPiece: PieceCheck = ({ piece }, chunk, ofBytes) => checkContent(piece.idOf(chunk), ofBytes)
+    await damages.noted(() => verifyTree(reader.tree(name), ofPiece, (damage) => damages.add(damage.message)))
   }
   damages.throwIfAny()
   return { chunks, bytes }

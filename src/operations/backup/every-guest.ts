@@ -33,7 +33,9 @@ export type JobContext = Pick<
   readonly restoreState: (vmid: number) => Promise<void>
 }
 
-type Outcome = { readonly vmid: number; readonly volid: string; readonly pruned: number } | { readonly vmid: number; readonly failure: unknown }
+type Outcome =
+  | { readonly vmid: number; readonly volid: string; readonly pruned: number }
+  | { readonly vmid: number; readonly failure: unknown }
 
 interface Says {
   readonly info: (line: string) => void

@@ -176,7 +176,12 @@ async function fill(
   const writtenBytes = await restoreDisk(reader, drive, watched, options)
   const { writeMs } = watched
   const digest = watched.digest()
-  return { writtenBytes, writeMs, fetchMs: performance.now() - started - writeMs, ...(digest !== undefined && { digest }) }
+  return {
+    writtenBytes,
+    writeMs,
+    fetchMs: performance.now() - started - writeMs,
+    ...(digest !== undefined && { digest }),
+  }
 }
 
 interface FilledDisk extends Pick<RestoredVolume, 'digest'> {

@@ -1,0 +1,100 @@
+/**
+ * The catalogue of an earlier backup, or of a first pass beside the running guest, gone through in step with a walk:
+ * both are in the same order, so one piece of it is held at a time.
+ */
+import type { Piece, PieceChunk } from './piece.ts'
+import { folderAt, folderKey, kindAt, nameAt } from './record.ts'
+
+export interface BasePiece<Chunk extends PieceChunk = PieceChunk> {
+  readonly piece: Piece
+  /** A chunk it names. Nothing when that cannot be relied upon to be there. */
+  readonly chunk: (number: number) => Chunk | undefined
+}
+
+/** Where the record of an entry stands, `absent`, or `unread` when `load` has to be called first. */
+export type Sought = number | 'absent' | 'unread'
+
+export class Base<Chunk extends PieceChunk = PieceChunk> {
+  /** Of an earlier backup whose ids mean something else, entries with ids in their attributes are not taken over. */
+  readonly hasSameIds: boolean
+  readonly #pieces: AsyncIterator<BasePiece<Chunk>>
+  #current: BasePiece<Chunk> | undefined
+  #isAtEnd = false
+  #at = 0
+  #folder = ''
+  #wanted = ''
+
+  constructor(pieces: AsyncIterator<BasePiece<Chunk>>, hasSameIds: boolean) {
+    this.#pieces = pieces
+    this.hasSameIds = hasSameIds
+  }
+
+  /** The piece the last entry found stands in. */
+  get current(): BasePiece<Chunk> | undefined {
+    return this.#current
+  }
+
+  /** Folders come in their order. */
+  enter(folder: string): void {
+    this.#wanted = folderKey(folder)
+  }
+
+  /** Names come in their order. */
+  seek(name: string): Sought {
+    if (this.#isAtEnd) return 'absent'
+    const bytes = this.#current?.piece.bytes
+    if (bytes === undefined) return 'unread'
+    while (this.#at < bytes.length) {
+      // Without a folder of its own in front where an entry went on into this piece.
+      if (this.#folder > this.#wanted) return 'absent'
+      const kind = kindAt(bytes, this.#at)
+      if (kind === 'folder') this.#folder = folderKey(folderAt(bytes, this.#at))
+      else if (kind !== 'more' && kind !== 'attributes' && this.#folder === this.#wanted) {
+        const found = nameAt(bytes, this.#at)
+        if (found === name) return this.#at
+        if (found > name) return 'absent'
+      }
+      this.#at += bytes.readUInt32LE(this.#at)
+    }
+    return 'unread'
+  }
+
+  /** The record behind the one at hand, when it belongs to the same entry. */
+  following(): Sought {
+    const bytes = this.#current?.piece.bytes
+    if (this.#isAtEnd || bytes === undefined) return 'absent'
+    this.#at += bytes.readUInt32LE(this.#at)
+    return this.#more(bytes)
+  }
+
+  /** After `load`: as `following`, from the beginning of the next piece. */
+  continued(): Sought {
+    const bytes = this.#current?.piece.bytes
+    if (this.#isAtEnd || bytes === undefined) return 'absent'
+    // It begins with its folder.
+    this.#at = bytes.readUInt32LE(0)
+    this.#folder = folderKey(folderAt(bytes, 0))
+    return this.#more(bytes)
+  }
+
+  #more(bytes: Buffer): Sought {
+    if (this.#at >= bytes.length) return 'unread'
+    const kind = kindAt(bytes, this.#at)
+    return kind === 'more' || kind === 'attributes' ? this.#at : 'absent'
+  }
+
+  async load(): Promise<void> {
+    const next = await this.#pieces.next()
+    this.#at = 0
+    if (next.done === true) {
+      this.#isAtEnd = true
+      this.#current = undefined
+    } else this.#current = next.value
+  }
+
+  async close(): Promise<void> {
+    this.#isAtEnd = true
+    this.#current = undefined
+    await this.#pieces.return?.()
+  }
+}
