@@ -7,6 +7,7 @@ import type { AccessService } from '#access/service.ts'
 import { PathRights } from '#access/path-rights.ts'
 import { RealmService } from '#access/realm-service.ts'
 import { AccessState, keyOf } from '#access/world.ts'
+import { NodeKeys } from '#backup/node-keys.ts'
 import { BackupService } from '#backup/service.ts'
 import { AcmeAccounts } from '#cluster/acme/accounts.ts'
 import { AcmePlugins } from '#cluster/acme/plugins.ts'
@@ -58,6 +59,8 @@ export interface Services {
   readonly hostNetwork: HostNetwork
   readonly guests: GuestService
   readonly templateTrees: KeptTrees
+  /** How the node gets into its datastores. */
+  readonly nodeKeys: NodeKeys
   readonly backup: BackupService
   readonly recovery: RecoveryService
   readonly pools: PoolService
@@ -114,7 +117,8 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
   const [mappings, cpuModels] = [new Mappings(base), new CpuModels(base)]
   const devices = devicesByName({ mappings, cpuModels, node: settings.node })
   const guests = new GuestService({ ...base, storage, network, devices })
-  const backup = new BackupService({ ...base, storage })
+  const nodeKeys = new NodeKeys(base)
+  const backup = new BackupService({ ...base, storage, keys: nodeKeys })
   const recovery = new RecoveryService(settings)
   const pools = new PoolService({ store, rightsMark: keyOf.version })
   const accessState = new AccessState(store, () => pools.poolsOf())
@@ -126,6 +130,7 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
     guests,
     // Where the storage `local` is, so that both may share blocks.
     templateTrees: new KeptTrees({ ...base, directory: join(settings.stateDir, 'template-trees') }),
+    nodeKeys,
     backup,
     recovery,
     pools,

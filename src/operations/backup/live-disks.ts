@@ -8,8 +8,8 @@
  */
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { chunkBytes } from '#backup/format.ts'
-import type { DiskReader, BackupReader } from '#backup/reader.ts'
+import type { BackupReader } from '#datastore/backup-reader.ts'
+import type { DiskReader } from '#datastore/disk-reader.ts'
 import { messageOf } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import { endJob, untilEnd } from '#guests/qemu/job.ts'
@@ -49,7 +49,7 @@ export async function fillWhileRunning(
   await using served = new AsyncDisposableStack()
   for (const drive of drives) {
     const socket = socketOf(runDir, vmid, drive)
-    const disk = keeping(reader.disk(drive))
+    const disk = keeping(await reader.openDisk(drive))
     const onError = (cause: unknown) => warn(`${drive}: the guest asked for what cannot be read: ${messageOf(cause)}`)
     served.use(await exportDisk({ socket, uid: guests.uidOf(vmid), disk, onError }))
     below[drive] = socket
@@ -84,7 +84,8 @@ export async function forgetServed(runDir: string, vmid: Vmid, drives: readonly 
 }
 
 /** Reads whole chunks and keeps the last ones. */
-function keeping(disk: Pick<DiskReader, 'sizeBytes' | 'read'>): ReadableDisk {
+function keeping(disk: Pick<DiskReader, 'sizeBytes' | 'chunkBytes' | 'read'>): ReadableDisk {
+  const { chunkBytes } = disk
   const kept = new Map<number, Promise<Buffer>>()
   const chunkAt = (position: number) => {
     const known = kept.get(position)
@@ -113,7 +114,11 @@ function keeping(disk: Pick<DiskReader, 'sizeBytes' | 'read'>): ReadableDisk {
   }
 }
 
-async function readChunk(disk: Pick<DiskReader, 'sizeBytes' | 'read'>, position: number): Promise<Buffer> {
+async function readChunk(
+  disk: Pick<DiskReader, 'sizeBytes' | 'chunkBytes' | 'read'>,
+  position: number,
+): Promise<Buffer> {
+  const { chunkBytes } = disk
   const offset = position * chunkBytes
   const content = Buffer.alloc(Math.min(chunkBytes, disk.sizeBytes - offset))
   await disk.read(offset, content)
