@@ -7,6 +7,8 @@
 import { rm } from 'node:fs/promises'
 import { Fault } from '#base/fault.ts'
 import { isZero } from '#base/bytes.ts'
+import { type AddedChanges, addChanges } from './add-changes.ts'
+import { type Base, baseOf, type Since } from './base.ts'
 import type { BlockSource } from './block-source.ts'
 import { readSource } from './read-ahead.ts'
 import { ChunkWriter } from './chunk-writer.ts'
@@ -30,6 +32,7 @@ import {
   type ManifestFile,
   manifestName,
   printManifest,
+  type Reading,
 } from './manifest.ts'
 import { type Marks, marksName, printMarks } from './marks.ts'
 import { mergeSegments } from './merge.ts'
@@ -55,6 +58,12 @@ export interface AddDiskOptions {
   readonly rateBytesPerSecond?: number | undefined
   /** Reads of the source under way at once. */
   readonly readsAhead?: number | undefined
+  /** Since when the source's extents tell what changed: only that is read. Absent: all of the disk is. */
+  readonly since?: Since | undefined
+  /** Of a record of changes that begins where this backup reads, to be remembered. */
+  readonly record?: string | undefined
+  /** Chunks called unchanged that are read all the same, of 1. */
+  readonly auditedShare?: number | undefined
 }
 
 export interface CommitOptions {
@@ -123,22 +132,69 @@ export class BackupWriter implements AsyncDisposable {
   }
 
   /**
-   * Reads a disk to its end. Returns what the manifest will say of it.
+   * Reads a disk to its end, or what changed of it. Returns what the manifest will say of it. What cannot be built upon
+   * is not, and all of the disk is read; so it is when the record of changes is caught lying, which `reading.hits` tells.
    * @throws Fault `exhausted` when the datastore is full, `aborted` by the signal; then `abort` the writer
    */
   async addDisk(name: string, source: BlockSource, options: AddDiskOptions = {}): Promise<ManifestDisk> {
     this.#checkName(name, diskNamePattern)
     const { sizeBytes } = source
     if (sizeBytes > diskMaximumBytes) throw new Fault('too-large', `disk ${name} has ${sizeBytes} bytes, too many`)
-    const count = Math.ceil(sizeBytes / this.#chunkBytes)
+    const { since, record } = options
+    const base = since ? await baseOf(this.#open, since, sizeBytes) : undefined
+    const added =
+      base && 'map' in base
+        ? await this.#addChanges(name, source, base, options)
+        : await this.#addWhole(name, source, options, base && { how: 'scan', reason: base.reason })
+    const { map, counts, reading } = added
+    const disk: ManifestDisk = {
+      name,
+      sizeBytes,
+      digest: this.#open.keyring.digestOf(sizeBytes, map.root).toString('hex'),
+      root: map.chunks.map((id) => id.toString('hex')),
+      ...counts,
+      reading,
+      ...(record === undefined ? {} : { record }),
+    }
+    this.#disks.push(disk)
+    return disk
+  }
+
+  async #addWhole(
+    name: string,
+    source: BlockSource,
+    options: AddDiskOptions,
+    reading: Reading = { how: 'scan' },
+  ): Promise<AddedChanges> {
+    const count = Math.ceil(source.sizeBytes / this.#chunkBytes)
     const before = await this.#mapBefore(name)
     const map = new MapWriter(this.#open.keyring, this.#chunks, count, before)
     const counts = await this.#readDisk(name, source, { map, before }, options)
-    const { root, chunks } = await map.finish()
-    const digest = this.#open.keyring.digestOf(sizeBytes, root).toString('hex')
-    const disk = { name, sizeBytes, digest, root: chunks.map((id) => id.toString('hex')), ...counts }
-    this.#disks.push(disk)
-    return disk
+    return { map: await map.finish(), counts, reading }
+  }
+
+  async #addChanges(name: string, source: BlockSource, base: Base, options: AddDiskOptions): Promise<AddedChanges> {
+    const { auditedShare, readsAhead, onProgress, signal } = options
+    const { sizeBytes } = source
+    const keepPace = this.#pace(options)
+    const onRead = async (doneBytes: number, readBytes: number, storedBytes: number) => {
+      if (signal?.aborted) throw new Fault('aborted', `the backup of disk ${name} was interrupted`)
+      onProgress?.({ disk: name, doneBytes, sizeBytes, readBytes, storedBytes })
+      await keepPace(readBytes)
+    }
+    const about = { open: this.#open, chunks: this.#chunks, source, base, auditedShare, readsAhead, onRead }
+    const added = await addChanges(about)
+    return 'map' in added ? added : this.#addWhole(name, source, options, added)
+  }
+
+  /** Waits until as much may have been read. */
+  #pace({ rateBytesPerSecond, signal }: AddDiskOptions): (readBytes: number) => Promise<void> {
+    const { clock } = this.#open.datastore.deps
+    const startedMs = clock.monotonic()
+    return async (readBytes) => {
+      const aheadMs = rateBytesPerSecond ? (readBytes / rateBytesPerSecond) * 1000 - (clock.monotonic() - startedMs) : 0
+      if (aheadMs > 0) await clock.sleep(aheadMs, signal)
+    }
   }
 
   /**
@@ -195,9 +251,8 @@ export class BackupWriter implements AsyncDisposable {
     { onProgress, signal, rateBytesPerSecond, readsAhead }: AddDiskOptions,
   ): Promise<Counts> {
     const counts: Counts = { chunks: 0, dataBytes: 0, newChunks: 0, newStoredBytes: 0 }
-    const { clock } = this.#open.datastore.deps
-    const startedMs = clock.monotonic()
     const { keyring } = this.#open
+    const keepPace = this.#pace({ rateBytesPerSecond, signal })
     let read = 0
     for await (const { offset, bytes } of readSource(source, readsAhead, this.#chunkBytes)) {
       if (signal?.aborted) throw new Fault('aborted', `the backup of disk ${name} was interrupted`)
@@ -223,8 +278,7 @@ export class BackupWriter implements AsyncDisposable {
         readBytes: read,
         storedBytes: counts.newStoredBytes,
       })
-      const aheadMs = rateBytesPerSecond ? (read / rateBytesPerSecond) * 1000 - (clock.monotonic() - startedMs) : 0
-      if (aheadMs > 0) await clock.sleep(aheadMs, signal)
+      await keepPace(read)
     }
     return counts
   }
