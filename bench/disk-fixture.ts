@@ -33,7 +33,7 @@ const pageBytes = 8_192
 const packages = 'systemd-sysv linux-image-amd64 build-essential git python3 postgresql nginx openssh-server vim'.split(
   ' ',
 )
-const sizes = { logs: 400 * MiB, database: 200 * MiB, media: 450 * MiB }
+const sizes = { logs: 200 * MiB, database: 100 * MiB, media: 210 * MiB }
 const states = ['changed', 'sibling'] as const
 export type DiskState = 'first' | (typeof states)[number]
 
@@ -128,9 +128,9 @@ function pageOf(seed: string): Buffer {
 
 /** Scattered pages of a database, logs that grew, packages that were upgraded, a file that came. */
 function aDayLater(root: string): void {
-  touchPages(root, 'changed', 300)
-  appendFileSync(join(root, 'system/var/log/web/access-0.log'), logLines('changed', 9 * MiB))
-  upgrade(root, 'changed', 60)
+  touchPages(root, 'changed', 350)
+  appendFileSync(join(root, 'system/var/log/web/access-0.log'), logLines('changed', 12 * MiB))
+  upgrade(root, 'changed', 90)
   writeFileSync(join(root, 'system/srv/media/new.jpg'), chance('changed', 3 * MiB))
 }
 

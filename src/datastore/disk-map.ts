@@ -140,6 +140,14 @@ export async function basesOf(reader: ChunkReader, id: Buffer): Promise<Buffer[]
   return bases
 }
 
+/** What a manifest says of a map. */
+export interface MapRoot {
+  /** Ids of its pieces, one after another. */
+  readonly root: Buffer
+  /** The chunks those are stored in. */
+  readonly chunks: readonly Buffer[]
+}
+
 /** Writes the map of a disk, piece by piece from its start. */
 export class MapWriter {
   readonly #keyring: Keyring
@@ -215,8 +223,7 @@ export class MapWriter {
     return Buffer.concat([header, ...entries])
   }
 
-  /** @returns the map's root, and the ids of the chunks it is stored in */
-  async finish(): Promise<{ readonly root: Buffer; readonly chunks: readonly Buffer[] }> {
+  async finish(): Promise<MapRoot> {
     await this.#end()
     const chunks: Buffer[] = []
     const step = rootEntries * shortIdBytes
