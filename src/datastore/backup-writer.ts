@@ -7,22 +7,18 @@
 import { rm } from 'node:fs/promises'
 import { seconds } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
-import { isZero } from '#base/bytes.ts'
 import { type AddedChanges, addChanges } from './add-changes.ts'
+import { type AddedWhole, addWhole, type DiskBefore, diskBefore, type WholeDisk } from './add-whole.ts'
 import { type Base, baseOf, type Since } from './base.ts'
 import type { BlockSource } from './block-source.ts'
-import { readSource } from './read-ahead.ts'
 import { ChunkWriter } from './chunk-writer.ts'
 import type { OpenDatastore } from './datastore.ts'
-import { DiskMap, MapWriter } from './disk-map.ts'
 import {
   diskMaximumBytes,
   diskNamePattern,
   fileMaximumBytes,
   kinds,
   partsMaximum,
-  pieceEntries,
-  shortIdBytes,
   storedFilePattern,
 } from './format.ts'
 import type { Lease } from './lease.ts'
@@ -88,7 +84,7 @@ interface Belongings {
   readonly closes: AsyncDisposable | undefined
 }
 
-type Counts = { chunks: number; dataBytes: number; newChunks: number; newStoredBytes: number }
+type Added = AddedChanges | (AddedWhole & { readonly reading: Reading })
 
 export class BackupWriter implements AsyncDisposable {
   readonly point: RestorePoint
@@ -152,12 +148,13 @@ export class BackupWriter implements AsyncDisposable {
       base && 'map' in base
         ? await this.#addChanges(name, source, base, options)
         : await this.#addWhole(name, source, options, base && { how: 'scan', reason: base.reason })
-    const { map, counts, reading } = added
+    const { map, prints, counts, reading } = added
     const disk: ManifestDisk = {
       name,
       sizeBytes,
       digest: this.#open.keyring.digestOf(sizeBytes, map.root).toString('hex'),
       root: map.chunks.map((id) => id.toString('hex')),
+      ...(prints && { prints: prints.chunks.map((id) => id.toString('hex')) }),
       ...counts,
       reading,
       ...(record === undefined ? {} : { record }),
@@ -171,26 +168,30 @@ export class BackupWriter implements AsyncDisposable {
     source: BlockSource,
     options: AddDiskOptions,
     reading: Reading = { how: 'scan' },
-  ): Promise<AddedChanges> {
-    const count = Math.ceil(source.sizeBytes / this.#chunkBytes)
-    const before = await this.#mapBefore(name)
-    const map = new MapWriter(this.#open.keyring, this.#chunks, count, before)
-    const counts = await this.#readDisk(name, source, { map, before }, options)
-    return { map: await map.finish(), counts, reading }
+  ): Promise<AddedWhole & { readonly reading: Reading }> {
+    const [open, chunks] = [this.#open, this.#chunks]
+    const before = await this.#diskBefore(name)
+    const { readsAhead } = options
+    const onRead = this.#onRead(name, source.sizeBytes, options)
+    return { ...(await addWhole({ open, chunks, source, before, readsAhead, onRead })), reading }
   }
 
-  async #addChanges(name: string, source: BlockSource, base: Base, options: AddDiskOptions): Promise<AddedChanges> {
-    const { auditedShare, readsAhead, onProgress, signal } = options
-    const { sizeBytes } = source
+  async #addChanges(name: string, source: BlockSource, base: Base, options: AddDiskOptions): Promise<Added> {
+    const { auditedShare, readsAhead } = options
+    const onRead = this.#onRead(name, source.sizeBytes, options)
+    const about = { open: this.#open, chunks: this.#chunks, source, base, auditedShare, readsAhead, onRead }
+    const added = await addChanges(about)
+    return 'map' in added ? added : this.#addWhole(name, source, options, added)
+  }
+
+  #onRead(name: string, sizeBytes: number, options: AddDiskOptions): WholeDisk['onRead'] {
+    const { onProgress, signal } = options
     const keepPace = this.#pace(options)
-    const onRead = async (doneBytes: number, readBytes: number, storedBytes: number) => {
+    return async (doneBytes, readBytes, storedBytes) => {
       if (signal?.aborted) throw new Fault('aborted', `the backup of disk ${name} was interrupted`)
       onProgress?.({ disk: name, doneBytes, sizeBytes, readBytes, storedBytes })
       await keepPace(readBytes)
     }
-    const about = { open: this.#open, chunks: this.#chunks, source, base, auditedShare, readsAhead, onRead }
-    const added = await addChanges(about)
-    return 'map' in added ? added : this.#addWhole(name, source, options, added)
   }
 
   /** Waits until as much may have been read. */
@@ -230,16 +231,11 @@ export class BackupWriter implements AsyncDisposable {
     return this.#open.datastore.facts.chunkBytes
   }
 
-  async #mapBefore(name: string): Promise<DiskMap | undefined> {
+  async #diskBefore(name: string): Promise<DiskBefore | undefined> {
     const disk = this.#before?.disks.find((one) => one.name === name)
     if (!disk) return undefined
     try {
-      const count = Math.ceil(disk.sizeBytes / this.#chunkBytes)
-      return await DiskMap.open(
-        this.#open.chunks,
-        count,
-        disk.root.map((id) => Buffer.from(id, 'hex')),
-      )
+      return await diskBefore(this.#open, disk)
     } catch (fault) {
       return this.#without(fault)
     }
@@ -253,55 +249,6 @@ export class BackupWriter implements AsyncDisposable {
       cause: fault,
     })
     return undefined
-  }
-
-  async #readDisk(
-    name: string,
-    source: BlockSource,
-    { map, before }: { map: MapWriter; before: DiskMap | undefined },
-    { onProgress, signal, rateBytesPerSecond, readsAhead }: AddDiskOptions,
-  ): Promise<Counts> {
-    const counts: Counts = { chunks: 0, dataBytes: 0, newChunks: 0, newStoredBytes: 0 }
-    const { keyring } = this.#open
-    const keepPace = this.#pace({ rateBytesPerSecond, signal })
-    let read = 0
-    for await (const { offset, bytes } of readSource(source, readsAhead, this.#chunkBytes)) {
-      if (signal?.aborted) throw new Fault('aborted', `the backup of disk ${name} was interrupted`)
-      for (let at = 0; at < bytes.length; at += this.#chunkBytes) {
-        const content = bytes.subarray(at, at + this.#chunkBytes)
-        if (isZero(content)) continue
-        const id = keyring.idOf(kinds.content, content)
-        const position = (offset + at) / this.#chunkBytes
-        const isKnown = await this.#isAsBefore(before, position, id)
-        const stored = isKnown ? 0 : await this.#chunks.put(id, kinds.content, content)
-        await map.set(position, id)
-        counts.chunks += 1
-        counts.dataBytes += content.length
-        counts.newChunks += stored > 0 ? 1 : 0
-        counts.newStoredBytes += stored
-      }
-      read += bytes.length
-      const doneBytes = offset + bytes.length
-      onProgress?.({
-        disk: name,
-        doneBytes,
-        sizeBytes: source.sizeBytes,
-        readBytes: read,
-        storedBytes: counts.newStoredBytes,
-      })
-      await keepPace(read)
-    }
-    return counts
-  }
-
-  /** The chunk is in the last backup at the same place: then it is there, and needs no looking up. */
-  async #isAsBefore(before: DiskMap | undefined, position: number, id: Buffer): Promise<boolean> {
-    const { index } = this.#open
-    // Where a pack is known to be damaged, a backup mends it: nothing is taken for there unseen.
-    if (!before || position >= before.chunks || index.isCondemned(id) || index.hasSuspects) return false
-    const { ids } = await before.piece(Math.floor(position / pieceEntries))
-    const at = (position % pieceEntries) * shortIdBytes
-    return ids.compare(id, 0, shortIdBytes, at, at + shortIdBytes) === 0
   }
 
   /** Takes a tree over from another datastore. @throws Fault `damaged` when it cannot be read there */

@@ -140,6 +140,22 @@ export async function basesOf(reader: ChunkReader, id: Buffer): Promise<Buffer[]
   return bases
 }
 
+/** What a manifest says of a map. */
+export interface MapRoot {
+  /** Ids of its pieces, one after another. */
+  readonly root: Buffer
+  /** The chunks those are stored in. */
+  readonly chunks: readonly Buffer[]
+}
+
+/** What only saves work is done without where it cannot be read. */
+export async function unlessDamaged<T>(wanted: Promise<T>): Promise<T | undefined> {
+  return wanted.catch((fault: unknown) => {
+    if (fault instanceof Fault) return undefined
+    throw fault
+  })
+}
+
 /** Writes the map of a disk, piece by piece from its start. */
 export class MapWriter {
   readonly #keyring: Keyring
@@ -198,8 +214,8 @@ export class MapWriter {
     if (!before || this.#piece >= before.pieces) return undefined
     const base = before.pieceId(this.#piece)
     if (isZeroId(base) || !(await this.#chunks.has(base))) return undefined
-    const old = await before.piece(this.#piece)
-    if (old.ids.length !== ids.length || old.depth >= deltaDepthMaximum) return undefined
+    const old = await unlessDamaged(before.piece(this.#piece))
+    if (!old || old.ids.length !== ids.length || old.depth >= deltaDepthMaximum) return undefined
     const entries: Buffer[] = []
     const header = Buffer.alloc(deltaHeaderBytes)
     base.copy(header)
@@ -215,8 +231,7 @@ export class MapWriter {
     return Buffer.concat([header, ...entries])
   }
 
-  /** @returns the map's root, and the ids of the chunks it is stored in */
-  async finish(): Promise<{ readonly root: Buffer; readonly chunks: readonly Buffer[] }> {
+  async finish(): Promise<MapRoot> {
     await this.#end()
     const chunks: Buffer[] = []
     const step = rootEntries * shortIdBytes

@@ -28,6 +28,7 @@ const disk = object({
   sizeBytes: integer({ minimum: 0, maximum: diskMaximumBytes }),
   digest: id,
   root: array(id),
+  prints: optional(array(id)),
   chunks: count,
   dataBytes: count,
   newChunks: count,
