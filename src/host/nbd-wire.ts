@@ -92,3 +92,8 @@ export function errorName(number: number): string {
   }
   return names[number] ?? `error ${number}`
 }
+
+/** What a server says may end up on a terminal. */
+export function printable(text: string): string {
+  return text.replaceAll(/[^\x20-\x7e]/g, '?').slice(0, 200)
+}

@@ -9,14 +9,8 @@
 import { Fault } from '#base/fault.ts'
 import { KiB, MiB } from '#base/bytes.ts'
 import { ExactSocket } from './nbd-socket.ts'
-import {
-  allocationContext,
-  bitmapContext,
-  extentsOf,
-  type NbdExtent,
-  parseStatus,
-  type StatusRun,
-} from './nbd-status.ts'
+import { extentsOf, type NbdExtent, parseStatus, type StatusRun } from './nbd-status.ts'
+import { type Negotiated, Negotiation } from './nbd-negotiation.ts'
 import * as wire from './nbd-wire.ts'
 import type { Listener } from './unix-peer.ts'
 
@@ -30,6 +24,8 @@ export interface NbdOptions {
   readonly timeoutMs?: number
   /** Requests under way at once. */
   readonly depth?: number
+  /** No read reaches beyond a multiple of this. Absent: as much as a server takes. */
+  readonly unitBytes?: number | undefined
   readonly signal?: AbortSignal | undefined
 }
 
@@ -48,22 +44,10 @@ interface Pending {
   readonly reject: (fault: Fault) => void
 }
 
-interface Negotiated {
-  readonly sizeBytes: number
-  readonly isReadOnly: boolean
-  readonly canFlush: boolean
-  readonly isStructured: boolean
-  /** Number of `base:allocation`; absent where the server has no block status. */
-  readonly allocation: number | undefined
-  /** Number of the bitmap that was asked for. */
-  readonly bitmap: number | undefined
-}
-
 const defaultTimeoutMs = 60_000
 const defaultDepth = 16
 /** Every server takes requests of this size. */
 const requestMaximumBytes = 32 * MiB
-const optionReplyMaximumBytes = 64 * KiB
 const statusMaximumBytes = 8 * MiB
 const messageMaximumBytes = 4 * KiB
 const statusWindowBytes = 1024 * MiB
@@ -74,17 +58,19 @@ export class NbdClient implements AsyncDisposable {
   readonly #path: string
   readonly #socket: ExactSocket
   readonly #facts: Negotiated
+  readonly #unitBytes: number
   readonly #pending = new Map<number, Pending>()
   readonly #queue: (() => void)[] = []
   #free: number
   #lastCookie = 0
   #ended: Fault | undefined
 
-  private constructor(path: string, socket: ExactSocket, facts: Negotiated, depth: number) {
+  private constructor(path: string, socket: ExactSocket, facts: Negotiated, options: NbdOptions) {
     this.#path = path
     this.#socket = socket
     this.#facts = facts
-    this.#free = depth
+    this.#free = options.depth ?? defaultDepth
+    this.#unitBytes = options.unitBytes ?? requestMaximumBytes
     this.sizeBytes = facts.sizeBytes
     this.isReadOnly = facts.isReadOnly
     socket.isAnswerDue = () => this.#pending.size > 0
@@ -96,10 +82,10 @@ export class NbdClient implements AsyncDisposable {
    * @throws Fault `unavailable` when nobody listens, `denied` when somebody else does, `missing` when the export or its bitmap does not exist, `timeout`
    */
   static async connect(path: string, options: NbdOptions = {}): Promise<NbdClient> {
-    const { exportName = '', bitmap, timeoutMs = defaultTimeoutMs, depth = defaultDepth, signal } = options
+    const { exportName = '', bitmap, timeoutMs = defaultTimeoutMs, signal } = options
     const socket = await ExactSocket.open({ path, timeoutMs, signal, listener: options.listener })
     try {
-      return new NbdClient(path, socket, await new Negotiation(socket, path).run(exportName, bitmap), depth)
+      return new NbdClient(path, socket, await new Negotiation(socket, path).run(exportName, bitmap), options)
     } catch (cause) {
       const fault =
         cause instanceof Fault ? cause : new Fault('failed', `the NBD server at '${path}' failed`, { cause })
@@ -111,10 +97,15 @@ export class NbdClient implements AsyncDisposable {
   /** Fills the buffer from `offset`. */
   async read(offset: number, into: Uint8Array): Promise<void> {
     this.#checkRange(offset, into.length)
-    for (let at = 0; at < into.length; at += requestMaximumBytes) {
-      const part = into.subarray(at, at + requestMaximumBytes)
-      await this.#request({ type: wire.command.read, offset: offset + at, length: part.length, into: part })
+    const parts: Promise<Pending>[] = []
+    for (let at = 0; at < into.length;) {
+      const part = into.subarray(at, at + this.#unitBytes - ((offset + at) % this.#unitBytes))
+      parts.push(this.#request({ type: wire.command.read, offset: offset + at, length: part.length, into: part }))
+      at += part.length
     }
+    // Nobody may still write into the buffer afterwards.
+    const failed = (await Promise.allSettled(parts)).find(({ status }) => status === 'rejected')
+    if (failed?.status === 'rejected') throw failed.reason
   }
 
   /** The bytes must not change until it resolves. @throws Fault `denied` on a read-only export, `exhausted` */
@@ -297,7 +288,7 @@ export class NbdClient implements AsyncDisposable {
 
   #refused({ type, offset, length }: Pending, error: number, text = ''): Fault {
     const verb = Object.entries(wire.command).find(([, number]) => number === type)?.[0] ?? 'request'
-    const why = text === '' ? wire.errorName(error) : `${wire.errorName(error)} (${printable(text)})`
+    const why = text === '' ? wire.errorName(error) : `${wire.errorName(error)} (${wire.printable(text)})`
     const kind = error === 28 ? 'exhausted' : error === 1 ? 'denied' : 'failed'
     return new Fault(kind, `the NBD server at '${this.#path}' refused ${verb} of ${length} bytes at ${offset}: ${why}`)
   }
@@ -312,85 +303,4 @@ export class NbdClient implements AsyncDisposable {
     for (const pending of this.#pending.values()) pending.reject(fault)
     this.#pending.clear()
   }
-}
-
-/** The talk before the first request. */
-class Negotiation {
-  readonly #socket: ExactSocket
-  readonly #path: string
-
-  constructor(socket: ExactSocket, path: string) {
-    this.#socket = socket
-    this.#path = path
-  }
-
-  async run(exportName: string, bitmap?: string): Promise<Negotiated> {
-    const greeting = await this.#socket.take(18)
-    const flags = greeting.readUInt16BE(16)
-    if (greeting.toString('latin1', 0, 16) !== wire.handshake.magic || (flags & wire.handshake.fixedNewstyle) === 0) {
-      throw this.#nonsense('it does not greet as one')
-    }
-    await this.#socket.send(wire.uint32(wire.handshake.fixedNewstyle | (flags & wire.handshake.noZeroes)))
-    const isStructured = (await this.#ask(wire.option.structuredReply, Buffer.alloc(0))) !== undefined
-    const wanted = [allocationContext, ...(bitmap === undefined ? [] : [bitmapContext(bitmap)])]
-    const contexts = isStructured ? await this.#contexts(exportName, wanted) : new Map<string, number>()
-    if (bitmap !== undefined && !contexts.has(bitmapContext(bitmap))) {
-      throw new Fault('missing', `the NBD server at '${this.#path}' has no bitmap '${bitmap}'`)
-    }
-    const answer = await this.#ask(
-      wire.option.go,
-      Buffer.concat([wire.counted(exportName), Buffer.alloc(2)]),
-      exportName,
-    )
-    const facts = answer?.find(({ data }) => data.length >= 12 && data.readUInt16BE(0) === wire.info.export)
-    if (!facts) throw this.#nonsense('it does not describe its export')
-    const sizeBytes = Number(facts.data.readBigUInt64BE(2))
-    if (!Number.isSafeInteger(sizeBytes)) throw this.#nonsense('its export is larger than any disk')
-    const has = facts.data.readUInt16BE(10)
-    return {
-      sizeBytes,
-      isReadOnly: (has & wire.transmissionFlag.readOnly) !== 0,
-      canFlush: (has & wire.transmissionFlag.sendsFlush) !== 0,
-      isStructured,
-      allocation: contexts.get(allocationContext),
-      bitmap: bitmap === undefined ? undefined : contexts.get(bitmapContext(bitmap)),
-    }
-  }
-
-  /** Numbers of those of the contexts the server has. */
-  async #contexts(exportName: string, wanted: readonly string[]): Promise<Map<string, number>> {
-    const query = [wire.counted(exportName), wire.uint32(wanted.length), ...wanted.map(wire.counted)]
-    const answer = (await this.#ask(wire.option.setMetaContext, Buffer.concat(query), exportName)) ?? []
-    const found = answer.filter(({ type, data }) => type === wire.optionReply.metaContext && data.length > 4)
-    return new Map(found.map(({ data }) => [data.toString('utf8', 4), data.readUInt32BE(0)]))
-  }
-
-  /** The replies to an option before its acknowledgement; nothing when the server does not know the option. */
-  async #ask(number: number, data: Buffer, exportName = ''): Promise<{ type: number; data: Buffer }[] | undefined> {
-    await this.#socket.send(wire.optionRequest(number, data))
-    const replies: { type: number; data: Buffer }[] = []
-    for (;;) {
-      const head = await this.#socket.take(wire.optionReplyBytes)
-      const [type, length] = [head.readUInt32BE(12), head.readUInt32BE(16)]
-      const isReply = head.readBigUInt64BE(0) === wire.handshake.replyMagic && head.readUInt32BE(8) === number
-      if (!isReply || length > optionReplyMaximumBytes || replies.length > 64) throw this.#nonsense('its answer is odd')
-      const payload = await this.#socket.take(length)
-      if (type === wire.optionReply.ack) return replies
-      if (type === wire.optionReply.unsupported && number !== wire.option.go) return undefined
-      if ((type & wire.optionReply.errorFlag) !== 0) {
-        const said = payload.length > 0 ? `: ${printable(payload.toString('utf8'))}` : ''
-        throw new Fault('missing', `the NBD server at '${this.#path}' has no export '${exportName}'${said}`)
-      }
-      replies.push({ type, data: Buffer.from(payload) })
-    }
-  }
-
-  #nonsense(how: string): Fault {
-    return new Fault('failed', `the NBD server at '${this.#path}' breaks the protocol: ${how}`)
-  }
-}
-
-/** What a server says may end up on a terminal. */
-function printable(text: string): string {
-  return text.replaceAll(/[^\x20-\x7e]/g, '?').slice(0, 200)
 }

@@ -3,12 +3,13 @@ import assert from 'node:assert/strict'
 import { randomInt } from 'node:crypto'
 import { open } from 'node:fs/promises'
 import { after, before, suite, test } from 'node:test'
-import { KiB, MiB } from '#base/bytes.ts'
+import { isZero as isAllZero, KiB, MiB } from '#base/bytes.ts'
 import { waitFor } from '#base/clock.ts'
 import { asVolumeId, type Vmid } from '#base/ids.ts'
 import { restoreDisk } from '#datastore/restore.ts'
 import { dirtyBitmaps, startBitmap } from '#guests/qemu/dirty-bitmap.ts'
 import { machine } from '#host/exec.ts'
+import { runningMoment } from '#operations/backup/guest-source.ts'
 import { moveDisk } from '#operations/guest/move-disk.ts'
 import { resizeDisk } from '#operations/guest/resize.ts'
 import { rollbackGuest } from '#operations/guest/rollback.ts'
@@ -263,6 +264,54 @@ suite('one disk at a time', { timeout: 600_000 }, () => {
     assert.ok(content.equals(expected))
     assert.deepEqual([reading?.how, reading?.hits], ['scan', 1])
     await world.guests.stop(vmid)
+  })
+
+  test('what a guest writes over, in part or with zeros, is still seen as it was at the moment that is held', async () => {
+    const sizeBytes = 12 * MiB
+    for (const [format, number] of [
+      ['raw', 103],
+      ['qcow2', 104],
+    ] as const) {
+      const volid = await addDisk(world, number, format, sizeBytes)
+      const vmid = await world.define(number, { scsi0: volid, scsihw: 'virtio-scsi-pci' })
+      const truth = await contentOf(world, vmid, 'scsi0')
+      await world.guests.start(vmid)
+      const disks = [{ drive: 'scsi0', volid }]
+      const { options } = await world.guests.config(vmid)
+      {
+        const signal = AbortSignal.timeout(120_000)
+        await using moment = await runningMoment(world.deps, { vmid, disks, options, signal })
+        await using source = await moment.open('scsi0')
+        for (let round = 0; round < 12; round += 1) {
+          {
+            await using monitor = await world.guests.qmp(vmid)
+            const [length, byte] = [512 * (1 + randomInt(400)), round % 2 === 0 ? 0 : 1 + randomInt(254)]
+            const what = byte === 0 ? 'write -z -u' : `write -P ${byte}`
+            const line = `qemu-io -d scsi0 "${what} ${512 * randomInt((sizeBytes - length) / 512)} ${length}"`
+            await monitor.execute('human-monitor-command', { 'command-line': line })
+          }
+          let end = 0
+          for await (const { offset, length, isZero } of source.extents()) {
+            assert.equal(offset, end)
+            end += length
+            if (isZero) assert.ok(isAllZero(truth.subarray(offset, end)), `zeros at ${offset}`)
+          }
+          assert.equal(end, sizeBytes)
+          // As backups read, and from and to anywhere.
+          for (const odd of [0, 512 * randomInt(2_000)]) {
+            for (let offset = odd; offset < sizeBytes; offset += 1 * MiB) {
+              const part = Buffer.alloc(Math.min(1 * MiB, sizeBytes - offset))
+              await source.read(offset, part)
+              assert.ok(
+                part.equals(truth.subarray(offset, offset + part.length)),
+                `${format}: round ${round}, ${offset}`,
+              )
+            }
+          }
+        }
+      }
+      await world.guests.stop(vmid)
+    }
   })
 
   test('a guest that never stops writing comes back as it was at one moment, from what it changed alone', async () => {

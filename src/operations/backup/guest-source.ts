@@ -15,7 +15,6 @@ import type { Options } from '#guests/config.ts'
 import { agentOf } from '#guests/qemu/agent.ts'
 import { isFirmwareDrive } from '#guests/qemu/drive.ts'
 import type { GuestService } from '#guests/service.ts'
-import { NbdClient } from '#host/nbd.ts'
 import { openImage } from '#host/nbd-server.ts'
 import type { QmpClient } from '#host/qmp.ts'
 import type { Services } from '#services.ts'
@@ -24,7 +23,9 @@ import { makeFleecing, removeFleecing } from './fleecing.ts'
 import { type FreezeVerdict, thaw, whileFrozen } from './freeze.ts'
 import type { GuestDisk } from './guest-disks.ts'
 import { isTpm, readTpmStates } from './tpm-state.ts'
+import { heldSource } from './held-source.ts'
 import {
+  copiedName,
   exportDisks,
   insertFilters,
   markFrozen,
@@ -114,12 +115,10 @@ export async function runningMoment(deps: SourceDeps, options: MomentOptions): P
       const state = states.get(drive)
       if (state) return memorySource(state)
       const bitmap = recordOf(drive).since && readRecordOf(drive)
-      const client = await NbdClient.connect(socket, { listener, exportName: drive, bitmap, signal }).catch(
-        (cause: unknown) => {
-          throw new Fault('unavailable', `disk ${drive} of VM ${vmid} cannot be read: ${messageOf(cause)}`, { cause })
-        },
-      )
-      return nbdSource(client)
+      const names = { moment: drive, copied: copiedName(drive) }
+      return await heldSource(socket, names, { listener, bitmap, signal }).catch((cause: unknown) => {
+        throw new Fault('unavailable', `disk ${drive} of VM ${vmid} cannot be read: ${messageOf(cause)}`, { cause })
+      })
     },
     recordOf,
     async keepRecords() {

@@ -37,7 +37,9 @@ const filterOf = (drive: string) => `${prefix}cbw-${drive}`
 const fleeceOf = (drive: string) => `${prefix}fleece-${drive}`
 const accessOf = (drive: string) => `${prefix}access-${drive}`
 const copyOf = (drive: string) => `${prefix}copy-${drive}`
-const exportOf = (drive: string) => `${prefix}export-${drive}`
+const exportOf = (name: string) => `${prefix}export-${name}`
+/** Name of the export of what was copied aside of a drive; the drive's own is that of the moment. */
+export const copiedName = (drive: string): string => `${drive}-copied`
 /** The bitmap a disk is read by. */
 export const readRecordOf = (drive: string): string => `${prefix}read-${drive}`
 
@@ -122,7 +124,7 @@ async function copyWhole(monitor: QmpClient, { drive }: HeldDisk): Promise<void>
 }
 
 /**
- * Lets the moment be read at a unix socket, one export per disk.
+ * Lets the moment be read at a unix socket, two exports per disk (`held-source.ts`).
  * @param isRecorded whether a disk has a bitmap by the name of `readRecordOf`
  */
 export async function exportDisks(
@@ -140,6 +142,8 @@ export async function exportDisks(
     const bitmaps = isRecorded(drive) ? [{ node: nodeNameOf(drive), name: readRecordOf(drive) }] : []
     const shown = { 'node-name': access, name: drive, bitmaps }
     await monitor.execute('block-export-add', { type: 'nbd', id: exportOf(drive), ...shown })
+    const copied = { 'node-name': fleeceOf(drive), name: copiedName(drive) }
+    await monitor.execute('block-export-add', { type: 'nbd', id: exportOf(copied.name), ...copied })
   }
 }
 
