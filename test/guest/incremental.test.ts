@@ -330,7 +330,7 @@ suite('one disk at a time', { timeout: 600_000 }, () => {
       waitFor(async () => (await roundOnDisk()) > round, { what: 'the guest to write', timeoutMs: 120_000 })
     await untilAfter(0)
     await world.run({ vmids: [102] })
-    for (let backup = 0; backup < 3; backup += 1) {
+    for (let backup = 0; backup < 2; backup += 1) {
       const before = await roundOnDisk()
       await untilAfter(before)
       const [made = ''] = await world.run({ vmids: [102] })
