@@ -44,13 +44,15 @@ export class AppendFile {
     return this.#sizeBytes
   }
 
-  /** Takes the bytes over (the caller must not change them) and returns the offset they will have. */
-  async append(bytes: Uint8Array): Promise<number> {
+  /** Takes the pieces over (the caller must not change them) and returns the offset the first will have. */
+  async append(...pieces: readonly Uint8Array[]): Promise<number> {
     const offset = this.#sizeBytes
-    this.#hash.update(bytes)
-    this.#waiting.push(bytes)
-    this.#waitingBytes += bytes.length
-    this.#sizeBytes += bytes.length
+    for (const bytes of pieces) {
+      this.#hash.update(bytes)
+      this.#waiting.push(bytes)
+      this.#waitingBytes += bytes.length
+      this.#sizeBytes += bytes.length
+    }
     if (this.#waitingBytes >= bufferedBytes) await this.#flush()
     return offset
   }

@@ -4,11 +4,11 @@
  * A piece of a map, or of the catalogue of a tree, is looked at once, however many backups share it. What a delta is based on is kept, but not what that
  * named, unless somebody still needs it.
  */
-import { Fault } from '#base/fault.ts'
+import { Fault, isFault } from '#base/fault.ts'
 import type { OpenDatastore } from './datastore.ts'
 import { basesOf, DiskMap, isZeroId } from './disk-map.ts'
 import { shortIdBytes } from './format.ts'
-import type { ManifestBody } from './manifest.ts'
+import type { ManifestBody, ManifestDisk } from './manifest.ts'
 import { mergedEntries } from './merge.ts'
 import type { Segment } from './segment.ts'
 import { markTree } from './tree/live.ts'
@@ -53,14 +53,20 @@ export class LiveChunks {
     for (const { chunks } of body.files) for (const id of chunks) await this.#needed(open, Buffer.from(id, 'hex'))
     await this.#markTrees(open, body)
     for (const disk of body.disks) {
-      const root = disk.root.map((id) => Buffer.from(id, 'hex'))
-      // A root that was seen is that of an equal disk, whose pieces were seen, too.
-      let isNew = false
-      for (const id of root) isNew = (await this.#needed(open, id)) || isNew
-      if (!isNew && root.length > 0) continue
-      const map = await DiskMap.open(open.chunks, Math.ceil(disk.sizeBytes / open.datastore.facts.chunkBytes), root)
-      for (let piece = 0; piece < map.pieces; piece += 1) await this.#markPiece(open, map, piece)
+      await this.#markMap(open, disk, disk.root, true)
+      // Without them the next backup only takes longer: they keep nobody from collecting.
+      if (disk.prints) await this.#markMap(open, disk, disk.prints, false).catch(unlessDamaged)
     }
+  }
+
+  async #markMap(open: OpenDatastore, disk: ManifestDisk, ids: readonly string[], isOfChunks: boolean): Promise<void> {
+    const root = ids.map((id) => Buffer.from(id, 'hex'))
+    // A root that was seen is that of an equal disk, whose pieces were seen, too.
+    let isNew = false
+    for (const id of root) isNew = (await this.#needed(open, id)) || isNew
+    if (!isNew && root.length > 0) return
+    const map = await DiskMap.open(open.chunks, Math.ceil(disk.sizeBytes / open.datastore.facts.chunkBytes), root)
+    for (let piece = 0; piece < map.pieces; piece += 1) await this.#markPiece(open, map, piece, isOfChunks)
   }
 
   async #markTrees(open: OpenDatastore, { trees }: ManifestBody): Promise<void> {
@@ -69,10 +75,11 @@ export class LiveChunks {
     for (const tree of trees) await markTree(open.chunks, tree, needed, content)
   }
 
-  async #markPiece(open: OpenDatastore, map: DiskMap, piece: number): Promise<void> {
+  async #markPiece(open: OpenDatastore, map: DiskMap, piece: number, isOfChunks: boolean): Promise<void> {
     const id = map.pieceId(piece)
     if (isZeroId(id) || !(await this.#needed(open, id))) return
     for (const base of await basesOf(open.chunks, id)) await this.#needed(open, base)
+    if (!isOfChunks) return
     const { ids } = await map.piece(piece)
     for (let at = 0; at < ids.length; at += shortIdBytes) {
       const chunk = ids.subarray(at, at + shortIdBytes)
@@ -129,4 +136,8 @@ export class LiveChunks {
     }
     return undefined
   }
+}
+
+function unlessDamaged(fault: unknown): void {
+  if (!isFault(fault, 'damaged')) throw fault
 }

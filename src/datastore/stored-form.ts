@@ -1,19 +1,18 @@
 /** How the content of a chunk is stored: compressed where that saves at least 3 %. */
-import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { coding, codingOf } from './format.ts'
+import { compressed, decompressInto } from './zstd.ts'
 
 const least = 0.97
 
 export interface StoredForm {
+  /** The content itself, or valid until the next call. */
   readonly bytes: Uint8Array
   readonly coding: number
 }
 
 /** @param level of zstd, 1 to 19 */
 export function storedFormOf(content: Uint8Array, level: number): StoredForm {
-  // Room for the worst case at once, or the library grows its buffer step by step.
-  const chunkSize = content.length + (content.length >> 7) + 512
-  const packed = zstdCompressSync(content, { params: { [constants.ZSTD_c_compressionLevel]: level }, chunkSize })
+  const packed = compressed(content, level)
   return packed.length <= content.length * least
     ? { bytes: packed, coding: coding.zstd }
     : { bytes: content, coding: coding.raw }
@@ -21,21 +20,33 @@ export function storedFormOf(content: Uint8Array, level: number): StoredForm {
 
 /** @throws Error when it is not the stored form of content of that size */
 export function contentOf(stored: Buffer, flags: number, plainBytes: number): Buffer {
+  if (codingOf(flags) === coding.raw) {
+    requireSize(stored.length, plainBytes)
+    return stored
+  }
+  const content = Buffer.allocUnsafeSlow(plainBytes)
+  contentInto(stored, flags, content)
+  return content
+}
+
+/**
+ * As `contentOf`, into room that is there.
+ * @param into as large as the content
+ */
+export function contentInto(stored: Uint8Array, flags: number, into: Uint8Array): void {
   switch (codingOf(flags)) {
     case coding.raw:
-      break
-    case coding.zstd: {
-      // The bound keeps a few hostile bytes from growing into gigabytes.
-      const maxOutputLength = Math.max(1, plainBytes)
-      return whole(zstdDecompressSync(stored, { maxOutputLength, chunkSize: Math.max(64, plainBytes) }), plainBytes)
-    }
+      requireSize(stored.length, into.length)
+      into.set(stored)
+      return
+    case coding.zstd:
+      decompressInto(stored, into)
+      return
     default:
       throw new Error(`coding ${codingOf(flags)} is unknown`)
   }
-  return whole(stored, plainBytes)
 }
 
-function whole(content: Buffer, plainBytes: number): Buffer {
-  if (content.length !== plainBytes) throw new Error(`it has ${content.length} bytes instead of ${plainBytes}`)
-  return content
+function requireSize(length: number, plainBytes: number): void {
+  if (length !== plainBytes) throw new Error(`it has ${length} bytes instead of ${plainBytes}`)
 }

@@ -31,11 +31,6 @@ export const simpleReplyBytes = 16
 export const structuredReplyBytes = 20
 export const optionReplyBytes = 20
 
-/** Contexts of block status the client asks for. */
-export const allocationContext = 'base:allocation'
-/** In `base:allocation`: reads as zeros. */
-export const allocationZero = 2
-
 export function optionRequest(number: number, data: Buffer): Buffer {
   const head = Buffer.alloc(16)
   head.write(handshake.optionMagic, 'latin1')
@@ -96,4 +91,9 @@ export function errorName(number: number): string {
     108: 'the server is shutting down',
   }
   return names[number] ?? `error ${number}`
+}
+
+/** What a server says may end up on a terminal. */
+export function printable(text: string): string {
+  return text.replaceAll(/[^\x20-\x7e]/g, '?').slice(0, 200)
 }

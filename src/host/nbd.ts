@@ -9,24 +9,24 @@
 import { Fault } from '#base/fault.ts'
 import { KiB, MiB } from '#base/bytes.ts'
 import { ExactSocket } from './nbd-socket.ts'
+import { extentsOf, type NbdExtent, parseStatus, type StatusRun } from './nbd-status.ts'
+import { type Negotiated, Negotiation } from './nbd-negotiation.ts'
 import * as wire from './nbd-wire.ts'
 import type { Listener } from './unix-peer.ts'
 
 export interface NbdOptions {
   readonly exportName?: string
+  /** Of QEMU's dirty bitmaps, exported with the disk: extents then tell what it calls unchanged. */
+  readonly bitmap?: string | undefined
   /** Who must be found there. Absent: the socket is in a directory of root's own. */
   readonly listener?: Listener
   /** Longest silence while a reply is due. */
   readonly timeoutMs?: number
   /** Requests under way at once. */
   readonly depth?: number
+  /** No read reaches beyond a multiple of this. Absent: as much as a server takes. */
+  readonly unitBytes?: number | undefined
   readonly signal?: AbortSignal | undefined
-}
-
-export interface NbdExtent {
-  readonly offset: number
-  readonly length: number
-  readonly isZero: boolean
 }
 
 interface Pending {
@@ -37,26 +37,17 @@ interface Pending {
   readonly into?: Uint8Array | undefined
   /** Bytes of a read that have come. */
   received: number
-  readonly extents: NbdExtent[]
+  /** For block status, by context. */
+  readonly status: Map<number, StatusRun[]>
   fault: Fault | undefined
   readonly resolve: () => void
   readonly reject: (fault: Fault) => void
-}
-
-interface Negotiated {
-  readonly sizeBytes: number
-  readonly isReadOnly: boolean
-  readonly canFlush: boolean
-  readonly isStructured: boolean
-  /** Number of `base:allocation`; absent where the server has no block status. */
-  readonly allocation: number | undefined
 }
 
 const defaultTimeoutMs = 60_000
 const defaultDepth = 16
 /** Every server takes requests of this size. */
 const requestMaximumBytes = 32 * MiB
-const optionReplyMaximumBytes = 64 * KiB
 const statusMaximumBytes = 8 * MiB
 const messageMaximumBytes = 4 * KiB
 const statusWindowBytes = 1024 * MiB
@@ -67,17 +58,19 @@ export class NbdClient implements AsyncDisposable {
   readonly #path: string
   readonly #socket: ExactSocket
   readonly #facts: Negotiated
+  readonly #unitBytes: number
   readonly #pending = new Map<number, Pending>()
   readonly #queue: (() => void)[] = []
   #free: number
   #lastCookie = 0
   #ended: Fault | undefined
 
-  private constructor(path: string, socket: ExactSocket, facts: Negotiated, depth: number) {
+  private constructor(path: string, socket: ExactSocket, facts: Negotiated, options: NbdOptions) {
     this.#path = path
     this.#socket = socket
     this.#facts = facts
-    this.#free = depth
+    this.#free = options.depth ?? defaultDepth
+    this.#unitBytes = options.unitBytes ?? requestMaximumBytes
     this.sizeBytes = facts.sizeBytes
     this.isReadOnly = facts.isReadOnly
     socket.isAnswerDue = () => this.#pending.size > 0
@@ -86,13 +79,13 @@ export class NbdClient implements AsyncDisposable {
 
   /**
    * Connects to an export.
-   * @throws Fault `unavailable` when nobody listens, `denied` when somebody else does, `missing` when the export does not exist, `timeout`
+   * @throws Fault `unavailable` when nobody listens, `denied` when somebody else does, `missing` when the export or its bitmap does not exist, `timeout`
    */
   static async connect(path: string, options: NbdOptions = {}): Promise<NbdClient> {
-    const { exportName = '', timeoutMs = defaultTimeoutMs, depth = defaultDepth, signal, listener } = options
-    const socket = await ExactSocket.open({ path, timeoutMs, signal, listener })
+    const { exportName = '', bitmap, timeoutMs = defaultTimeoutMs, signal } = options
+    const socket = await ExactSocket.open({ path, timeoutMs, signal, listener: options.listener })
     try {
-      return new NbdClient(path, socket, await new Negotiation(socket, path).run(exportName), depth)
+      return new NbdClient(path, socket, await new Negotiation(socket, path).run(exportName, bitmap), options)
     } catch (cause) {
       const fault =
         cause instanceof Fault ? cause : new Fault('failed', `the NBD server at '${path}' failed`, { cause })
@@ -104,10 +97,15 @@ export class NbdClient implements AsyncDisposable {
   /** Fills the buffer from `offset`. */
   async read(offset: number, into: Uint8Array): Promise<void> {
     this.#checkRange(offset, into.length)
-    for (let at = 0; at < into.length; at += requestMaximumBytes) {
-      const part = into.subarray(at, at + requestMaximumBytes)
-      await this.#request({ type: wire.command.read, offset: offset + at, length: part.length, into: part })
+    const parts: Promise<Pending>[] = []
+    for (let at = 0; at < into.length;) {
+      const part = into.subarray(at, at + this.#unitBytes - ((offset + at) % this.#unitBytes))
+      parts.push(this.#request({ type: wire.command.read, offset: offset + at, length: part.length, into: part }))
+      at += part.length
     }
+    // Nobody may still write into the buffer afterwards.
+    const failed = (await Promise.allSettled(parts)).find(({ status }) => status === 'rejected')
+    if (failed?.status === 'rejected') throw failed.reason
   }
 
   /** The bytes must not change until it resolves. @throws Fault `denied` on a read-only export, `exhausted` */
@@ -129,7 +127,8 @@ export class NbdClient implements AsyncDisposable {
   async *extents(): AsyncGenerator<NbdExtent> {
     for (let offset = 0; offset < this.sizeBytes;) {
       const length = Math.min(statusWindowBytes, this.sizeBytes - offset)
-      if (this.#facts.allocation === undefined) yield { offset, length, isZero: false }
+      const { allocation, bitmap } = this.#facts
+      if (allocation === undefined && bitmap === undefined) yield { offset, length, isZero: false }
       else yield* await this.#status(offset, length)
       offset += length
     }
@@ -144,11 +143,18 @@ export class NbdClient implements AsyncDisposable {
   /** A server may describe less than it was asked for; then we ask for the rest. */
   async #status(offset: number, length: number): Promise<NbdExtent[]> {
     const extents: NbdExtent[] = []
+    const { allocation, bitmap } = this.#facts
     for (let at = offset; at < offset + length;) {
-      const answer = await this.#request({ type: wire.command.blockStatus, offset: at, length: offset + length - at })
-      const end = answer.extents.at(-1)
+      const { status } = await this.#request({
+        type: wire.command.blockStatus,
+        offset: at,
+        length: offset + length - at,
+      })
+      const runsOf = (context: number | undefined) => (context === undefined ? undefined : (status.get(context) ?? []))
+      const described = extentsOf(at, { allocation: runsOf(allocation), bitmap: runsOf(bitmap) })
+      const end = described.at(-1)
       if (!end) throw this.#nonsense('it described no extent')
-      extents.push(...answer.extents)
+      extents.push(...described)
       at = end.offset + end.length
     }
     return extents
@@ -164,7 +170,7 @@ export class NbdClient implements AsyncDisposable {
   async #request(what: Pick<Pending, 'type' | 'offset' | 'length' | 'into'>, data?: Uint8Array): Promise<Pending> {
     await this.#turn()
     const { promise, resolve, reject } = Promise.withResolvers<void>()
-    const pending: Pending = { ...what, received: 0, extents: [], fault: undefined, resolve, reject }
+    const pending: Pending = { ...what, received: 0, status: new Map(), fault: undefined, resolve, reject }
     this.#lastCookie += 1
     if (this.#ended) reject(this.#ended)
     else this.#pending.set(this.#lastCookie, pending)
@@ -249,22 +255,13 @@ export class NbdClient implements AsyncDisposable {
   }
 
   async #describe(pending: Pending, length: number): Promise<void> {
-    const isAsked = pending.type === wire.command.blockStatus && pending.extents.length === 0
-    if (!isAsked || length < 12 || length > statusMaximumBytes || (length - 4) % 8 !== 0) {
-      throw this.#nonsense('it sent a block status of odd form')
-    }
-    const payload = await this.#socket.take(length)
-    if (payload.readUInt32BE(0) !== this.#facts.allocation) throw this.#nonsense('it described another context')
-    let offset = pending.offset
-    const end = pending.offset + pending.length
-    for (let at = 4; at < payload.length && offset < end; at += 8) {
-      // The last extent may reach beyond what was asked.
-      const size = Math.min(payload.readUInt32BE(at), end - offset)
-      if (size === 0) throw this.#nonsense('it described an empty extent')
-      const isZero = (payload.readUInt32BE(at + 4) & wire.allocationZero) !== 0
-      pending.extents.push({ offset, length: size, isZero })
-      offset += size
-    }
+    const isAsked = pending.type === wire.command.blockStatus && length <= statusMaximumBytes
+    const status = isAsked && length > 0 ? parseStatus(await this.#socket.take(length), pending.length) : undefined
+    if (!status) throw this.#nonsense('it sent a block status of odd form')
+    const { context, runs } = status
+    const isOurs = context === this.#facts.allocation || context === this.#facts.bitmap
+    if (!isOurs || pending.status.has(context)) throw this.#nonsense('it described another context')
+    pending.status.set(context, runs)
   }
 
   async #error(pending: Pending, length: number): Promise<void> {
@@ -291,7 +288,7 @@ export class NbdClient implements AsyncDisposable {
 
   #refused({ type, offset, length }: Pending, error: number, text = ''): Fault {
     const verb = Object.entries(wire.command).find(([, number]) => number === type)?.[0] ?? 'request'
-    const why = text === '' ? wire.errorName(error) : `${wire.errorName(error)} (${printable(text)})`
+    const why = text === '' ? wire.errorName(error) : `${wire.errorName(error)} (${wire.printable(text)})`
     const kind = error === 28 ? 'exhausted' : error === 1 ? 'denied' : 'failed'
     return new Fault(kind, `the NBD server at '${this.#path}' refused ${verb} of ${length} bytes at ${offset}: ${why}`)
   }
@@ -306,81 +303,4 @@ export class NbdClient implements AsyncDisposable {
     for (const pending of this.#pending.values()) pending.reject(fault)
     this.#pending.clear()
   }
-}
-
-/** The talk before the first request. */
-class Negotiation {
-  readonly #socket: ExactSocket
-  readonly #path: string
-
-  constructor(socket: ExactSocket, path: string) {
-    this.#socket = socket
-    this.#path = path
-  }
-
-  async run(exportName: string): Promise<Negotiated> {
-    const greeting = await this.#socket.take(18)
-    const flags = greeting.readUInt16BE(16)
-    if (greeting.toString('latin1', 0, 16) !== wire.handshake.magic || (flags & wire.handshake.fixedNewstyle) === 0) {
-      throw this.#nonsense('it does not greet as one')
-    }
-    await this.#socket.send(wire.uint32(wire.handshake.fixedNewstyle | (flags & wire.handshake.noZeroes)))
-    const isStructured = (await this.#ask(wire.option.structuredReply, Buffer.alloc(0))) !== undefined
-    const allocation = isStructured ? await this.#context(exportName) : undefined
-    const answer = await this.#ask(
-      wire.option.go,
-      Buffer.concat([wire.counted(exportName), Buffer.alloc(2)]),
-      exportName,
-    )
-    const facts = answer?.find(({ data }) => data.length >= 12 && data.readUInt16BE(0) === wire.info.export)
-    if (!facts) throw this.#nonsense('it does not describe its export')
-    const sizeBytes = Number(facts.data.readBigUInt64BE(2))
-    if (!Number.isSafeInteger(sizeBytes)) throw this.#nonsense('its export is larger than any disk')
-    const has = facts.data.readUInt16BE(10)
-    return {
-      sizeBytes,
-      isReadOnly: (has & wire.transmissionFlag.readOnly) !== 0,
-      canFlush: (has & wire.transmissionFlag.sendsFlush) !== 0,
-      isStructured,
-      allocation,
-    }
-  }
-
-  async #context(exportName: string): Promise<number | undefined> {
-    const query = [wire.counted(exportName), wire.uint32(1), wire.counted(wire.allocationContext)]
-    const answer = await this.#ask(wire.option.setMetaContext, Buffer.concat(query), exportName)
-    const found = answer?.find(({ type, data }) => {
-      return type === wire.optionReply.metaContext && data.toString('utf8', 4) === wire.allocationContext
-    })
-    return found?.data.readUInt32BE(0)
-  }
-
-  /** The replies to an option before its acknowledgement; nothing when the server does not know the option. */
-  async #ask(number: number, data: Buffer, exportName = ''): Promise<{ type: number; data: Buffer }[] | undefined> {
-    await this.#socket.send(wire.optionRequest(number, data))
-    const replies: { type: number; data: Buffer }[] = []
-    for (;;) {
-      const head = await this.#socket.take(wire.optionReplyBytes)
-      const [type, length] = [head.readUInt32BE(12), head.readUInt32BE(16)]
-      const isReply = head.readBigUInt64BE(0) === wire.handshake.replyMagic && head.readUInt32BE(8) === number
-      if (!isReply || length > optionReplyMaximumBytes || replies.length > 64) throw this.#nonsense('its answer is odd')
-      const payload = await this.#socket.take(length)
-      if (type === wire.optionReply.ack) return replies
-      if (type === wire.optionReply.unsupported && number !== wire.option.go) return undefined
-      if ((type & wire.optionReply.errorFlag) !== 0) {
-        const said = payload.length > 0 ? `: ${printable(payload.toString('utf8'))}` : ''
-        throw new Fault('missing', `the NBD server at '${this.#path}' has no export '${exportName}'${said}`)
-      }
-      replies.push({ type, data: Buffer.from(payload) })
-    }
-  }
-
-  #nonsense(how: string): Fault {
-    return new Fault('failed', `the NBD server at '${this.#path}' breaks the protocol: ${how}`)
-  }
-}
-
-/** What a server says may end up on a terminal. */
-function printable(text: string): string {
-  return text.replaceAll(/[^\x20-\x7e]/g, '?').slice(0, 200)
 }
