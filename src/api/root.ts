@@ -21,6 +21,7 @@ import { selfDescription } from './hako/commands.ts'
 import { execEndpoints } from './hako/containers.ts'
 import { drillEndpoints, evidenceEndpoints } from './hako/drills.ts'
 import { networkChangeEndpoints } from './hako/network.ts'
+import { recoveryKeyEndpoints } from './hako/recovery-key.ts'
 import { nodeConfigEndpoints } from './nodes/config.ts'
 import { applianceEndpoints } from './nodes/appliances.ts'
 import { ociEndpoints } from './nodes/oci.ts'
@@ -114,6 +115,7 @@ const endpoints = [
   ...drillEndpoints,
   ...evidenceEndpoints,
   ...networkChangeEndpoints,
+  ...recoveryKeyEndpoints,
   ...execEndpoints,
 ]
 

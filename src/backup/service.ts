@@ -18,6 +18,8 @@ import type { RestorePoint } from '#datastore/point.ts'
 import type { SlotSecret } from '#datastore/slot.ts'
 import { type VerifiedBackup, verifyBackup } from '#datastore/verify.ts'
 import { type VerifiedDatastore, verifyDatastore } from '#datastore/verify-datastore.ts'
+import { type TakenOver, takeOver, type TakeOverOptions } from './first-format/take-over.ts'
+import { firstPlaceOf, setAsideFirst } from './take-over.ts'
 import {
   attachDatastore,
   type HeldDatastore,
@@ -171,6 +173,19 @@ export class BackupService {
    */
   async collect(storage: string, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<Collected> {
     return this.#unlocked(storage, (open) => collectGarbage(open, options))
+  }
+
+  /**
+   * Takes over what the storage has in the first format.
+   * @throws Fault `missing` when there is nothing of it, `damaged` naming backups that cannot be read; what `requireReady` does
+   */
+  async takeOver(storage: string, options: TakeOverOptions = {}): Promise<TakenOver & { readonly from: string }> {
+    await this.requireReady(storage)
+    const path = await this.#needs.storage.datastorePath(storage)
+    const old = await setAsideFirst(path)
+    await using held = await holdOrMake(path, this.#needs)
+    const taken = await takeOver(old, await unlockDatastore(held.datastore, this.#needs), options)
+    return { ...taken, from: firstPlaceOf(path) }
   }
 
   /** Gives the node its ways into a datastore that was made elsewhere. @throws Fault `denied`, `missing` */

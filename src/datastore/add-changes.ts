@@ -1,11 +1,12 @@
 /** Writes what changed of a disk since an earlier backup, and takes over the rest of its map. */
 import { isZero } from '#base/bytes.ts'
+import { isFault } from '#base/fault.ts'
 import type { Base } from './base.ts'
 import type { BlockSource } from './block-source.ts'
 import { type ChangeRegion, changeRegions, Sample } from './changes.ts'
 import type { ChunkWriter } from './chunk-writer.ts'
 import type { OpenDatastore } from './datastore.ts'
-import { MapWriter, zeroId } from './disk-map.ts'
+import { type MapRoot, MapWriter, zeroId } from './disk-map.ts'
 import { kinds, pieceEntries, shortIdBytes } from './format.ts'
 import type { Reading } from './manifest.ts'
 import { printPoint } from './point.ts'
@@ -25,7 +26,8 @@ export interface Changes {
 }
 
 export interface AddedChanges {
-  readonly map: Awaited<ReturnType<MapWriter['finish']>>
+  readonly map: MapRoot
+  readonly prints: MapRoot | undefined
   readonly counts: { chunks: number; dataBytes: number; newChunks: number; newStoredBytes: number }
   readonly reading: Reading
 }
@@ -46,6 +48,8 @@ export async function addChanges(about: Changes): Promise<AddedChanges | Reading
     return await new ChangesWriter(about).run()
   } catch (cause) {
     if (cause instanceof NotToBeTrusted) return cause.reading
+    // What the earlier backup consists of; what the disk does has other kinds.
+    if (isFault(cause, 'damaged')) return { how: 'scan', reason: cause.message }
     throw cause
   }
 }
@@ -53,6 +57,7 @@ export async function addChanges(about: Changes): Promise<AddedChanges | Reading
 class ChangesWriter {
   readonly #about: Changes
   readonly #map: MapWriter
+  readonly #prints: MapWriter | undefined
   readonly #counts: AddedChanges['counts']
   #changedBytes = 0
   #auditedChunks = 0
@@ -61,6 +66,7 @@ class ChangesWriter {
     this.#about = about
     const { open, chunks, base } = about
     this.#map = new MapWriter(open.keyring, chunks, base.map.chunks, base.map, true)
+    this.#prints = base.prints && new MapWriter(open.keyring, chunks, base.map.chunks, base.prints, true)
     this.#counts = { chunks: base.disk.chunks, dataBytes: base.disk.dataBytes, newChunks: 0, newStoredBytes: 0 }
   }
 
@@ -78,6 +84,7 @@ class ChangesWriter {
     }
     return {
       map: await this.#map.finish(),
+      prints: await this.#prints?.finish(),
       counts: this.#counts,
       reading: {
         how: 'changes',
@@ -97,7 +104,9 @@ class ChangesWriter {
       const isNothing = isEmpty || isZero(content)
       const id = isNothing ? zeroId : open.keyring.idOf(kinds.content, content)
       const stored = isNothing ? 0 : await chunks.put(id, kinds.content, content)
-      const more = await this.#map.set((offset + at) / chunkBytes, id)
+      const position = (offset + at) / chunkBytes
+      const more = await this.#map.set(position, id)
+      await this.#prints?.set(position, isNothing ? zeroId : open.keyring.printOf(content))
       this.#counts.chunks += more
       this.#counts.dataBytes += more * Math.min(chunkBytes, length - at)
       this.#counts.newChunks += stored > 0 ? 1 : 0

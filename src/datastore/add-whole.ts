@@ -6,11 +6,10 @@
  * and is therefore never taken for an id: it only says that a disk did not change between two looks at it.
  */
 import { isZero } from '#base/bytes.ts'
-import { Fault } from '#base/fault.ts'
 import type { BlockSource } from './block-source.ts'
 import type { ChunkWriter } from './chunk-writer.ts'
 import type { OpenDatastore } from './datastore.ts'
-import { DiskMap, isZeroId, type MapRoot, MapWriter } from './disk-map.ts'
+import { DiskMap, isZeroId, type MapRoot, MapWriter, unlessDamaged } from './disk-map.ts'
 import { kinds, pieceEntries, shortIdBytes } from './format.ts'
 import type { ManifestDisk } from './manifest.ts'
 import { readSource } from './read-ahead.ts'
@@ -48,13 +47,6 @@ export async function diskBefore({ chunks, datastore }: OpenDatastore, disk: Man
       root.map((id) => Buffer.from(id, 'hex')),
     )
   return { map: await opened(disk.root), prints: disk.prints && (await unlessDamaged(opened(disk.prints))) }
-}
-
-async function unlessDamaged<T>(wanted: Promise<T>): Promise<T | undefined> {
-  return wanted.catch((fault: unknown) => {
-    if (fault instanceof Fault) return undefined
-    throw fault
-  })
 }
 
 export async function addWhole(about: WholeDisk): Promise<AddedWhole> {
@@ -113,7 +105,7 @@ class WholeWriter {
     this.#known = undefined
     // Where a pack is known to be damaged, a backup mends it: nothing is taken for there unseen.
     if (!before || piece >= before.map.pieces || open.index.hasSuspects) return
-    this.#ids = (await before.map.piece(piece)).ids
+    this.#ids = (await unlessDamaged(before.map.piece(piece)))?.ids
     this.#known = before.prints && (await unlessDamaged(before.prints.piece(piece)))?.ids
   }
 

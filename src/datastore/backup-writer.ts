@@ -5,6 +5,7 @@
  * context per call) than they save.
  */
 import { rm } from 'node:fs/promises'
+import { seconds } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import { type AddedChanges, addChanges } from './add-changes.ts'
 import { type AddedWhole, addWhole, type DiskBefore, diskBefore, type WholeDisk } from './add-whole.ts'
@@ -34,7 +35,8 @@ import { type Marks, marksName, printMarks } from './marks.ts'
 import { mergeSegments } from './merge.ts'
 import type { AddTreeOptions, TreeCounts } from './tree/pass.ts'
 import type { TreeSource } from './tree/source.ts'
-import { type AddedTree, TreesWriter } from './tree/writer.ts'
+import type { Catalogue } from './tree/catalogue.ts'
+import { type AddedTree, type CopiedTree, TreesWriter } from './tree/writer.ts'
 import { isSameGuest, printPoint, type RestorePoint } from './point.ts'
 
 export interface DiskProgress {
@@ -68,15 +70,16 @@ export interface CommitOptions {
   /** Notes and protection, in force from the moment the backup is visible. */
   readonly marks?: Marks | undefined
   readonly facts?: Facts | undefined
+  /** When it was complete, in seconds since 1970. Default: now. */
+  readonly finished?: number | undefined
 }
 
 interface Belongings {
   readonly lease: Lease
   readonly chunks: ChunkWriter
-  /** The last backup of the same guest. */
-  readonly before: ManifestBody | undefined
-  /** All of them, oldest first. */
   readonly earlier: readonly RestorePoint[]
+  /** The last of them. */
+  readonly before: ManifestBody | undefined
   /** Disposed of with the writer. */
   readonly closes: AsyncDisposable | undefined
 }
@@ -85,6 +88,8 @@ type Added = AddedChanges | (AddedWhole & { readonly reading: Reading })
 
 export class BackupWriter implements AsyncDisposable {
   readonly point: RestorePoint
+  /** Earlier backups of the same guest, oldest first. */
+  readonly earlier: readonly RestorePoint[]
   readonly #open: OpenDatastore
   readonly #lease: Lease
   readonly #chunks: ChunkWriter
@@ -103,6 +108,7 @@ export class BackupWriter implements AsyncDisposable {
   ) {
     this.#open = open
     this.point = point
+    this.earlier = earlier
     this.#lease = lease
     this.#chunks = chunks
     this.#before = before
@@ -142,8 +148,7 @@ export class BackupWriter implements AsyncDisposable {
       base && 'map' in base
         ? await this.#addChanges(name, source, base, options)
         : await this.#addWhole(name, source, options, base && { how: 'scan', reason: base.reason })
-    const { map, counts, reading } = added
-    const prints = 'prints' in added ? added.prints : undefined
+    const { map, prints, counts, reading } = added
     const disk: ManifestDisk = {
       name,
       sizeBytes,
@@ -199,6 +204,11 @@ export class BackupWriter implements AsyncDisposable {
     }
   }
 
+  /** Id of the datastore. */
+  get datastore(): string {
+    return this.#open.datastore.facts.id
+  }
+
   /**
    * Reads a tree of files. What has not changed since the guest's last backup, or since `readAheadTree`, is not read.
    * @throws Fault `exhausted` when the datastore is full, `aborted` by the signal; then `abort` the writer
@@ -241,6 +251,12 @@ export class BackupWriter implements AsyncDisposable {
     return undefined
   }
 
+  /** Takes a tree over from another datastore. @throws Fault `damaged` when it cannot be read there */
+  async copyTree(facts: CopiedTree, from: Catalogue): Promise<void> {
+    this.#checkName(facts.name, diskNamePattern)
+    await this.#trees.copy(facts, from)
+  }
+
   /** Stores a small file with the backup: a guest's config, a log. */
   async addFile(name: string, content: Uint8Array | string): Promise<void> {
     this.#checkName(name, storedFilePattern)
@@ -260,7 +276,7 @@ export class BackupWriter implements AsyncDisposable {
    * Makes the backup visible, for good.
    * @throws Fault `conflict` when a backup of this name has appeared meanwhile, `exhausted`
    */
-  async commit({ pointInTimeMs, marks, facts = {} }: CommitOptions = {}): Promise<ManifestBody> {
+  async commit({ pointInTimeMs, marks, facts = {}, finished }: CommitOptions = {}): Promise<ManifestBody> {
     if (this.#state !== 'open') throw new Error(`the backup is ${this.#state}`)
     await this.#chunks.flush()
     const { place, deps } = this.#open.datastore
@@ -268,7 +284,7 @@ export class BackupWriter implements AsyncDisposable {
     const head = {
       point: this.point,
       pointInTime: new Date(pointInTimeMs ?? this.point.time * 1000).toISOString(),
-      finished: Math.max(this.point.time, Math.floor(deps.clock.now() / 1000)),
+      finished: finished ?? Math.max(this.point.time, seconds(deps.clock)),
     }
     if (marks) await place.replace(marksName(this.point), Buffer.from(printMarks(marks)))
     const text = printManifest(this.#open.keyring, deps.random, head, body)

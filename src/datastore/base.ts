@@ -6,8 +6,9 @@
  * go, so nothing is built upon that.
  */
 import { Fault } from '#base/fault.ts'
+import { diskBefore } from './add-whole.ts'
 import type { OpenDatastore } from './datastore.ts'
-import { basesOf, DiskMap, isZeroId } from './disk-map.ts'
+import { basesOf, type DiskMap, isZeroId } from './disk-map.ts'
 import { shortIdBytes } from './format.ts'
 import type { ManifestDisk } from './manifest.ts'
 import { printPoint, type RestorePoint } from './point.ts'
@@ -24,6 +25,8 @@ export interface Since {
 export interface Base {
   readonly since: Since
   readonly map: DiskMap
+  /** Absent where there are none, or none that may be taken over. */
+  readonly prints: DiskMap | undefined
   readonly disk: ManifestDisk
 }
 
@@ -52,20 +55,20 @@ async function find(open: OpenDatastore, since: Since, sizeBytes: number): Promi
   if (disk.record !== record) return { reason: `the record of changes is not that of ${backup}` }
   if (disk.sizeBytes !== sizeBytes) return { reason: `the disk had another size in ${backup}` }
   if ((await datastore.marks(point)).damage !== undefined) return { reason: `${backup} is damaged` }
-  const count = Math.ceil(sizeBytes / datastore.facts.chunkBytes)
-  const root = disk.root.map((id) => Buffer.from(id, 'hex'))
-  const map = await DiskMap.open(open.chunks, count, root)
+  const { map, prints } = await diskBefore(open, disk)
   if (keyring.digestOf(sizeBytes, map.root).toString('hex') !== disk.digest) return { reason: `${backup} is damaged` }
-  if (await isCondemned(open, map)) return { reason: `chunks of ${backup} have been condemned` }
-  return { since, map, disk }
+  if (await isCondemned(open, map, true)) return { reason: `chunks of ${backup} have been condemned` }
+  const arePrintsSafe = prints && !(await isCondemned(open, prints, false))
+  return { since, map, prints: arePrintsSafe ? prints : undefined, disk }
 }
 
-async function isCondemned({ index, chunks }: OpenDatastore, map: DiskMap): Promise<boolean> {
+async function isCondemned({ index, chunks }: OpenDatastore, map: DiskMap, isOfChunks: boolean): Promise<boolean> {
   if (!index.hasCondemned) return false
   for (let piece = 0; piece < map.pieces; piece += 1) {
     const id = map.pieceId(piece)
     if (isZeroId(id)) continue
     if ([id, ...(await basesOf(chunks, id))].some((one) => index.isCondemned(one))) return true
+    if (!isOfChunks) continue
     const { ids } = await map.piece(piece)
     for (let at = 0; at < ids.length; at += shortIdBytes) {
       if (index.isCondemned(ids.subarray(at, at + shortIdBytes))) return true

@@ -1,15 +1,19 @@
 import assert from 'node:assert/strict'
 import { randomBytes, randomInt } from 'node:crypto'
+import { open as openFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { KiB, MiB } from '#base/bytes.ts'
 import { disk, memorySource } from '../../test/fixtures/datastore.ts'
 import { point, restored, temporaryDatastore } from '../../test/fixtures/sealed-datastore.ts'
+import { diskBefore } from './add-whole.ts'
 import type { AddDiskOptions } from './backup-writer.ts'
 import type { BlockSource, Extent } from './block-source.ts'
 import { type ChangeRegion, changeRegions, Sample } from './changes.ts'
 import type { OpenDatastore } from './datastore.ts'
 import { collectGarbage } from './garbage.ts'
+import { packName } from './pack.ts'
 import { printPoint, type RestorePoint } from './point.ts'
 import { verifyBackup } from './verify.ts'
 
@@ -85,6 +89,7 @@ test('after random writes, backups of what was written alone hold what a backup 
         const whole = await backUp(await temporary.reopen(), point(time), memorySource(content))
         assert.equal(made.reading?.how, 'changes')
         assert.equal(made.digest, whole.digest)
+        assert.deepEqual(made.prints, whole.prints)
         assert.deepEqual([made.chunks, made.dataBytes], [whole.chunks, whole.dataBytes])
         assert.ok((await restored(await temporary.reopen(), name, 'scsi0')).equals(content))
         last = name
@@ -179,6 +184,26 @@ test('a backup that cannot be built upon is not: all of the disk is read, and wh
   await refused(/is damaged/, { since: good })
   await open.datastore.place.put(`suspects/${'ab'.repeat(32)}`, Buffer.alloc(0))
   await refused(/damage was seen/, { since: since(point(1)) })
+})
+
+test('where what the earlier backup consists of cannot be read, all of the disk is', async () => {
+  await using temporary = await temporaryDatastore()
+  const content = disk('rrrr')
+  const open = await temporary.reopen()
+  const first = await backUp(open, point(0), memorySource(content))
+  const { map } = await diskBefore(await temporary.reopen(), first)
+  const piece = await open.index.find(map.pieceId(0))
+  assert.ok(piece)
+  {
+    await using file = await openFile(join(temporary.path, packName(piece.pack)), 'r+')
+    await file.write(Buffer.from([1, 2, 3]), 0, 3, piece.offset)
+  }
+  const parts = [{ offset: 0, length: 1 }]
+  content.set(randomBytes(10))
+  const source = memorySource(content, changedParts(content.length, parts))
+  const made = await backUp(await temporary.reopen(), point(1), source, { since: since(point(0)), auditedShare: 0 })
+  assert.match(made.reading?.reason ?? '', /is damaged/)
+  assert.ok((await restored(await temporary.reopen(), point(1), 'scsi0')).equals(content))
 })
 
 test('chunks somebody is about to remove are not taken over', async () => {

@@ -148,6 +148,14 @@ export interface MapRoot {
   readonly chunks: readonly Buffer[]
 }
 
+/** What only saves work is done without where it cannot be read. */
+export async function unlessDamaged<T>(wanted: Promise<T>): Promise<T | undefined> {
+  return wanted.catch((fault: unknown) => {
+    if (fault instanceof Fault) return undefined
+    throw fault
+  })
+}
+
 /** Writes the map of a disk, piece by piece from its start. */
 export class MapWriter {
   readonly #keyring: Keyring
@@ -206,8 +214,8 @@ export class MapWriter {
     if (!before || this.#piece >= before.pieces) return undefined
     const base = before.pieceId(this.#piece)
     if (isZeroId(base) || !(await this.#chunks.has(base))) return undefined
-    const old = await before.piece(this.#piece)
-    if (old.ids.length !== ids.length || old.depth >= deltaDepthMaximum) return undefined
+    const old = await unlessDamaged(before.piece(this.#piece))
+    if (!old || old.ids.length !== ids.length || old.depth >= deltaDepthMaximum) return undefined
     const entries: Buffer[] = []
     const header = Buffer.alloc(deltaHeaderBytes)
     base.copy(header)

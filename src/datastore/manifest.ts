@@ -88,8 +88,8 @@ const outerProperties = {
 
 export type ManifestBody = StaticProperties<typeof bodyProperties>
 export type ManifestDisk = ManifestBody['disks'][number]
-export type ManifestTree = ManifestBody['trees'][number]
 export type Reading = NonNullable<ManifestDisk['reading']>
+export type ManifestTree = ManifestBody['trees'][number]
 export type ManifestFile = ManifestBody['files'][number]
 
 /** What can be read without a key. */

@@ -140,6 +140,15 @@ export class PieceBuilder<Chunk extends PieceChunk = PieceChunk> {
   }
 }
 
+/** A piece as it is stored: what it names, and its records. */
+export function printPiece({ magic }: PieceForm, ids: readonly Buffer[], records: Buffer): Buffer {
+  const header = Buffer.alloc(pieceHeaderBytes)
+  header.writeUInt32LE(magic, 0)
+  header.writeUInt32LE(ids.length, 4)
+  header.writeUInt32LE(records.length, 8)
+  return Buffer.concat([header, ...ids, records])
+}
+
 /** Ids of the chunks a piece names, one after another. @throws Error that says what is wrong */
 export function pieceIds(plain: Buffer, { magic, idBytes }: PieceForm): Buffer {
   const isPiece = plain.length >= pieceHeaderBytes && plain.length <= pieceMaximumBytes

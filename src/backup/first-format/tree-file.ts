@@ -6,21 +6,19 @@
  * entry it begins, so that a path is found by reading one segment and one piece. Writer and reader hold one segment in
  * memory, and the directory: 100 bytes for some ten thousand entries.
  */
-import { constants, crc32, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
+import { crc32, zstdDecompressSync } from 'node:zlib'
 import { type FileHandle, open } from 'node:fs/promises'
 import { KiB, MiB } from '#base/bytes.ts'
 import { Fault } from '#base/fault.ts'
 import { asDigest, type Digest } from '#base/ids.ts'
 import { asFileFault } from '#host/files.ts'
-import { AppendFile } from '#datastore/append-file.ts'
-import { blobHeaderBytes, blobMaximumBytes } from '../blob.ts'
-import { digestBytes, digestOf } from '../digest.ts'
-import { packMaximumBytes, packsMaximum, pieceFormV1, treeFileMaximumBytes } from '../format.ts'
-import type { Location, PackList } from '../known-chunks.ts'
-import { readAt } from '../pack.ts'
+import { blobHeaderBytes, blobMaximumBytes } from './blob.ts'
+import { digestBytes, digestOf } from './digest.ts'
+import { packMaximumBytes, packsMaximum, pieceFormV1, treeFileMaximumBytes } from './format.ts'
+import { readAt } from './read-at.ts'
 import { compareKeys, damagedTree, lastWhere, type TreeKey } from '#datastore/tree/catalogue.ts'
 import { pieceChunksMaximum } from '#datastore/tree/piece.ts'
-import { nameMaximumBytes, pathMaximumBytes, readUInt64, writeUInt64 } from '#datastore/tree/record.ts'
+import { nameMaximumBytes, pathMaximumBytes, readUInt64 } from '#datastore/tree/record.ts'
 
 const treeVersion = 1
 const chunksMaximum = pieceChunksMaximum(pieceFormV1)
@@ -34,104 +32,6 @@ const locationBytes = 12
 const pieceHeadBytes = digestBytes + locationBytes + 16
 const directoryHeadBytes = 36
 const tailMaximumBytes = 128 * MiB
-
-export class TreeFileWriter {
-  readonly #file: AppendFile
-  readonly #numbers = new Map<number, number>()
-  readonly #packs: number[] = []
-  readonly #directory: Buffer[] = []
-  #segment: Buffer[] = []
-  #segmentBytes = 0
-  #first: TreeKey | undefined
-
-  private constructor(file: AppendFile) {
-    this.#file = file
-  }
-
-  static async create(path: string): Promise<TreeFileWriter> {
-    const file = await AppendFile.create(path)
-    const header = Buffer.alloc(headerBytes)
-    magic.copy(header)
-    header.writeUInt32LE(treeVersion, 8)
-    await file.append(header)
-    return new TreeFileWriter(file)
-  }
-
-  async add(key: TreeKey, digest: Uint8Array, location: Location, chunks: readonly Location[]): Promise<void> {
-    const { folder, name, offset } = key
-    const bytes = Buffer.allocUnsafe(pieceHeadBytes + folder.length + name.length + chunks.length * locationBytes)
-    bytes.set(digest)
-    this.#writeLocation(bytes, digestBytes, location)
-    bytes.writeUInt32LE(chunks.length, digestBytes + 12)
-    bytes.writeUInt16LE(folder.length, digestBytes + 16)
-    bytes.writeUInt16LE(name.length, digestBytes + 18)
-    writeUInt64(bytes, offset, digestBytes + 20)
-    let to = pieceHeadBytes
-    to += bytes.write(folder, to, 'latin1')
-    to += bytes.write(name, to, 'latin1')
-    for (const chunk of chunks) {
-      this.#writeLocation(bytes, to, chunk)
-      to += locationBytes
-    }
-    this.#first ??= key
-    this.#segment.push(bytes)
-    this.#segmentBytes += bytes.length
-    if (this.#segment.length >= segmentPieces || this.#segmentBytes >= segmentTargetBytes) await this.#endSegment()
-  }
-
-  /** To be called once every pack in `packs` is closed. Returns SHA-256 and size of the file, synced. */
-  async finish(packs: PackList): Promise<{ sha256: Digest; sizeBytes: number }> {
-    await this.#endSegment()
-    const names = Buffer.concat(this.#packs.map((pack) => Buffer.from(packs.nameOf(pack), 'hex')))
-    const tail = Buffer.concat([names, ...this.#directory])
-    if (tail.length > tailMaximumBytes) throw new Fault('too-large', 'the tree has too many entries')
-    const footer = Buffer.alloc(footerBytes)
-    footer.writeBigUInt64LE(BigInt(await this.#file.append(tail)), 0)
-    footer.writeUInt32LE(this.#packs.length, 8)
-    footer.writeUInt32LE(this.#directory.length, 12)
-    digestOf(tail).copy(footer, 16)
-    endMagic.copy(footer, 48)
-    await this.#file.append(footer)
-    return { sha256: await this.#file.finish(), sizeBytes: this.#file.sizeBytes }
-  }
-
-  discard(): Promise<void> {
-    return this.#file.discard()
-  }
-
-  #writeLocation(into: Buffer, at: number, { pack, offset, length }: Location): void {
-    let number = this.#numbers.get(pack)
-    if (number === undefined) {
-      number = this.#packs.push(pack) - 1
-      this.#numbers.set(pack, number)
-    }
-    into.writeUInt32LE(number, at)
-    into.writeUInt32LE(offset, at + 4)
-    into.writeUInt32LE(length, at + 8)
-  }
-
-  async #endSegment(): Promise<void> {
-    if (this.#first === undefined) return
-    const { folder, name, offset } = this.#first
-    const plain = Buffer.concat(this.#segment)
-    const packed = zstdCompressSync(plain, { params: { [constants.ZSTD_c_compressionLevel]: 1 } })
-    const entry = Buffer.alloc(directoryHeadBytes + folder.length + name.length)
-    writeUInt64(entry, await this.#file.append(packed), 0)
-    entry.writeUInt32LE(packed.length, 8)
-    entry.writeUInt32LE(crc32(packed), 12)
-    entry.writeUInt32LE(plain.length, 16)
-    entry.writeUInt32LE(this.#segment.length, 20)
-    writeUInt64(entry, offset, 24)
-    entry.writeUInt16LE(folder.length, 32)
-    entry.writeUInt16LE(name.length, 34)
-    entry.write(folder, directoryHeadBytes, 'latin1')
-    entry.write(name, directoryHeadBytes + folder.length, 'latin1')
-    this.#directory.push(entry)
-    this.#segment = []
-    this.#segmentBytes = 0
-    this.#first = undefined
-  }
-}
 
 /** Where a blob lies. */
 export interface Place {

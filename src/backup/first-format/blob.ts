@@ -6,9 +6,8 @@
  * and payload tells a damaged disk from a wrong index. Rejected: one file per chunk, whose syncs take
  * longer than everything else together.
  */
-import { constants, crc32, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
+import { crc32, zstdDecompressSync } from 'node:zlib'
 import { Fault } from '#base/fault.ts'
-import { letGo } from '#base/let-go.ts'
 import { chunkBytes } from './format.ts'
 import { digestBytes, digestOf, textOf } from './digest.ts'
 
@@ -18,30 +17,6 @@ export const blobMaximumBytes = blobHeaderBytes + chunkBytes
 const magic = 0x31_42_4b_48 // "HKB1"
 const raw = 0
 const zstd = 1
-/** A window of one chunk: the same result as a larger one has, for a sixth less. */
-const compression = {
-  params: { [constants.ZSTD_c_compressionLevel]: 1, [constants.ZSTD_c_windowLog]: Math.log2(chunkBytes) },
-  chunkSize: chunkBytes + 4_096,
-}
-
-/** @param digest of `plain`, computed by the caller, who needed it to look the chunk up */
-export function encodeBlob(plain: Uint8Array, digest: Uint8Array): Buffer {
-  const packed = zstdCompressSync(plain, compression)
-  const isWorthIt = packed.length <= plain.length * 0.97
-  const payload = isWorthIt ? packed : plain
-  const blob = Buffer.allocUnsafe(blobHeaderBytes + payload.length)
-  blob.writeUInt32LE(magic, 0)
-  blob.writeUInt32LE(isWorthIt ? zstd : raw, 4)
-  blob.writeUInt32LE(plain.length, 8)
-  blob.writeUInt32LE(payload.length, 12)
-  blob.set(digest, 16)
-  blob.set(payload, blobHeaderBytes)
-  // All of the room there was for it; and never that which small buffers have in common.
-  if (packed.buffer.byteLength === compression.chunkSize) letGo(new Uint8Array(packed.buffer))
-  blob.writeUInt32LE(checkOf(blob), 48)
-  return blob
-}
-
 /**
  * The chunk inside, proven to have the digest it is asked for by.
  * @param where in words, for the fault: `pack 3f… at 4096`

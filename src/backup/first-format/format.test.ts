@@ -8,7 +8,8 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { crc32, zstdDecompressSync } from 'node:zlib'
-import { at, backUp, disk, temporaryDatastore } from '../../test/fixtures/datastore.ts'
+import { backups, diskAt } from '../../../test/fixtures/first-format/content.ts'
+import { unpackedDatastore } from '../../../test/fixtures/first-format/unpacked.ts'
 
 const sha256 = (content: Uint8Array | string) => createHash('sha256').update(content).digest('hex')
 
@@ -68,20 +69,15 @@ async function chunkIn(root: string, pack: string, offset: number, length: numbe
 }
 
 test('a backup is restored by the page that describes the format', async () => {
-  await using temporary = await temporaryDatastore()
-  const { path, datastore } = temporary
-  const first = Buffer.concat([disk('r.tt0.r'), Buffer.alloc(777, 'end')])
-  const second = Buffer.concat([disk('.t'), first])
-  await backUp(datastore, at(0), { scsi0: first })
-  await backUp(datastore, at(1), { scsi0: second, efidisk0: disk('...') })
-  await datastore.mark(at(1), { notes: 'by hand', protected: true })
-
+  await using unpacked = await unpackedDatastore()
+  const { path } = unpacked
   const { id: _, created: __, ...format } = await sealed(join(path, 'format'))
   assert.deepEqual(format, { format: 'hakobune-datastore', version: 1, chunkBytes: 131_072, digest: 'sha256' })
-  const name = `vm/100/${new Date(at(1).time * 1000).toISOString().slice(0, 19)}Z`
-  assert.deepEqual(await sealed(join(path, 'marks', `${name}.json`)), { notes: 'by hand', protected: true })
+  const name = backups.second
+  const notes = 'the second: Zweites, \u4e8c\u756a\u76ee'
+  assert.deepEqual(await sealed(join(path, 'marks', `${name}.json`)), { notes, protected: true })
   const manifest = await sealed(join(path, 'backups', name, 'manifest.json'))
-  assert.deepEqual([manifest.format, manifest.type, manifest.id, manifest.time], [1, 'vm', '100', at(1).time])
+  assert.deepEqual([manifest.format, manifest.type, manifest.id, manifest.time], [1, 'vm', '100', 1_795_000_060])
   const disks = manifest.disks as { name: string; indexSha256: string; indexBytes: number; digest: string }[]
   assert.deepEqual(
     disks.map((one) => one.name),
@@ -91,7 +87,7 @@ test('a backup is restored by the page that describes the format', async () => {
     const index = await readFile(join(path, 'backups', name, `${one.name}.index`))
     assert.deepEqual([one.indexSha256, one.indexBytes], [sha256(index), index.length])
     const content = await restoreByHand(path, name, one.name)
-    assert.ok(content.equals(one.name === 'scsi0' ? second : disk('...')))
+    assert.ok(content.equals(one.name === 'scsi0' ? diskAt(60) : Buffer.alloc(4_096)))
     const tree = createHash('sha256')
     for (let offset = 0; offset < content.length; offset += 131_072) {
       tree.update(

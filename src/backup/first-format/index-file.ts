@@ -6,12 +6,11 @@
  * piece in memory at a time. The digest stands here *and* with the blob: what a restore returns is
  * checked against the index, the index against the manifest.
  */
-import { constants, crc32, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
+import { crc32, zstdDecompressSync } from 'node:zlib'
 import { type FileHandle, open } from 'node:fs/promises'
 import { Fault } from '#base/fault.ts'
 import { asDigest, type Digest } from '#base/ids.ts'
 import { asFileFault } from '#host/files.ts'
-import { AppendFile } from '#datastore/append-file.ts'
 import { blobHeaderBytes, blobMaximumBytes } from './blob.ts'
 import { digestBytes, digestOf } from './digest.ts'
 import {
@@ -24,8 +23,7 @@ import {
   pieceChunks,
   pieceEntryBytes,
 } from './format.ts'
-import type { Location, PackList } from './known-chunks.ts'
-import { readAt } from './pack.ts'
+import { readAt } from './read-at.ts'
 
 const headerBytes = 32
 const footerBytes = 56
@@ -38,91 +36,6 @@ const columns = (count: number) => ({ pack: count * 32, offset: count * 36, leng
 
 export function chunksOf(sizeBytes: number): number {
   return Math.ceil(sizeBytes / chunkBytes)
-}
-
-export class IndexWriter {
-  readonly #file: AppendFile
-  readonly #chunks: number
-  readonly #directory: Buffer
-  /** Numbers of the writer's pack list in the order they appear here. */
-  readonly #packs: number[] = []
-  readonly #numbers = new Map<number, number>()
-  #piece = 0
-  #entries: Buffer | undefined
-
-  private constructor(file: AppendFile, sizeBytes: number) {
-    this.#file = file
-    this.#chunks = chunksOf(sizeBytes)
-    this.#directory = Buffer.alloc(Math.ceil(this.#chunks / pieceChunks) * directoryEntryBytes)
-  }
-
-  static async create(path: string, sizeBytes: number): Promise<IndexWriter> {
-    const file = await AppendFile.create(path)
-    const header = Buffer.alloc(headerBytes)
-    magic.copy(header)
-    header.writeUInt32LE(formatVersion, 8)
-    header.writeUInt32LE(chunkBytes, 12)
-    header.writeBigUInt64LE(BigInt(sizeBytes), 16)
-    header.writeUInt32LE(pieceChunks, 24)
-    await file.append(header)
-    return new IndexWriter(file, sizeBytes)
-  }
-
-  /** Says where a chunk lies. Positions only go up; those left out are zero. */
-  async set(position: number, digest: Uint8Array, location: Location): Promise<void> {
-    const piece = Math.floor(position / pieceChunks)
-    if (piece !== this.#piece) await this.#endPiece()
-    this.#piece = piece
-    const count = this.#countOf(piece)
-    this.#entries ??= Buffer.alloc(count * pieceEntryBytes)
-    const [at, column] = [position % pieceChunks, columns(count)]
-    this.#entries.set(digest, at * digestBytes)
-    this.#entries.writeUInt32LE(this.#numberOf(location.pack), column.pack + at * 4)
-    this.#entries.writeUInt32LE(location.offset, column.offset + at * 4)
-    this.#entries.writeUInt32LE(location.length, column.length + at * 4)
-  }
-
-  /** To be called once every pack in `packs` is closed. Returns SHA-256 and size of the file, synced. */
-  async finish(packs: PackList): Promise<{ sha256: Digest; sizeBytes: number }> {
-    await this.#endPiece()
-    const names = Buffer.concat(this.#packs.map((pack) => Buffer.from(packs.nameOf(pack), 'hex')))
-    const tail = Buffer.concat([names, this.#directory])
-    const footer = Buffer.alloc(footerBytes)
-    footer.writeBigUInt64LE(BigInt(await this.#file.append(tail)), 0)
-    footer.writeUInt32LE(this.#packs.length, 8)
-    footer.writeUInt32LE(this.#directory.length / directoryEntryBytes, 12)
-    digestOf(tail).copy(footer, 16)
-    endMagic.copy(footer, 48)
-    await this.#file.append(footer)
-    return { sha256: await this.#file.finish(), sizeBytes: this.#file.sizeBytes }
-  }
-
-  discard(): Promise<void> {
-    return this.#file.discard()
-  }
-
-  async #endPiece(): Promise<void> {
-    if (!this.#entries) return
-    const packed = zstdCompressSync(this.#entries, { params: { [constants.ZSTD_c_compressionLevel]: 1 } })
-    this.#entries = undefined
-    const at = this.#piece * directoryEntryBytes
-    this.#directory.writeBigUInt64LE(BigInt(await this.#file.append(packed)), at)
-    this.#directory.writeUInt32LE(packed.length, at + 8)
-    this.#directory.writeUInt32LE(crc32(packed), at + 12)
-  }
-
-  #countOf(piece: number): number {
-    return Math.min(pieceChunks, this.#chunks - piece * pieceChunks)
-  }
-
-  #numberOf(pack: number): number {
-    let number = this.#numbers.get(pack)
-    if (number === undefined) {
-      number = this.#packs.push(pack) - 1
-      this.#numbers.set(pack, number)
-    }
-    return number
-  }
 }
 
 /** A chunk and where its blob lies. */

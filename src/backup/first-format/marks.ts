@@ -1,13 +1,11 @@
 /** Notes, protection and what the last check found: the facts about a backup that may change, in a file beside it. */
-import { mkdir, rm } from 'node:fs/promises'
-import { dirname } from 'node:path'
 import { Fault } from '#base/fault.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import { boolean, integer, optional, string } from '#base/schema/schema.ts'
-import { readIfPresent, writeFileAtomic } from '#host/files.ts'
+import { readIfPresent } from '#host/files.ts'
 import { type BackupId, printBackupId } from '#datastore/backup-id.ts'
 import type { Layout } from './layout.ts'
-import { seal, unseal } from '#datastore/sealed.ts'
+import { unseal } from '#datastore/sealed.ts'
 
 export interface Marks {
   readonly notes?: string | undefined
@@ -33,13 +31,4 @@ export async function readMarks(layout: Layout, id: BackupId): Promise<Marks> {
   const checked = checkProperties(properties, unseal(text, name) as Record<string, unknown>)
   if (!checked.ok) throw new Fault('damaged', `${name} are damaged`)
   return checked.values
-}
-
-export async function writeMarks(layout: Layout, id: BackupId, marks: Marks): Promise<void> {
-  await mkdir(dirname(layout.marks(id)), { recursive: true, mode: 0o700 })
-  await writeFileAtomic(layout.marks(id), seal({ ...marks }))
-}
-
-export async function removeMarks(layout: Layout, id: BackupId): Promise<void> {
-  await rm(layout.marks(id), { force: true })
 }

@@ -1,37 +1,22 @@
 /**
  * Reads one backup. Whatever it returns has been checked against the digest the index holds for it, so
  * a damaged datastore gives a fault that names the chunk, never wrong bytes.
- *
- * A reader announces itself, so what it reads stays until it is disposed of, even when the backup is
- * removed meanwhile.
  */
-import { type FileHandle, open, readFile, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { type FileHandle, open, readFile } from 'node:fs/promises'
 import { Fault, isFault, missing } from '#base/fault.ts'
 import type { Digest } from '#base/ids.ts'
-import type { Log } from '#base/log.ts'
-import type { Random } from '#base/random.ts'
-import { asFileFault, codeOf, readIfPresent, writeFileAtomic } from '#host/files.ts'
+import { asFileFault, codeOf, readIfPresent } from '#host/files.ts'
 import { type BackupId, printBackupId } from '#datastore/backup-id.ts'
 import { decodeBlob } from './blob.ts'
 import type { BlockSource, Extent } from '#datastore/block-source.ts'
 import { digestText } from './digest.ts'
 import { chunkBytes } from './format.ts'
-import { HeldFile } from '#datastore/held-file.ts'
 import { type IndexEntry, IndexReader, type StoredChunk } from './index-file.ts'
 import type { Layout } from './layout.ts'
 import { type Manifest, type ManifestDisk, parseManifest, treesOf } from './manifest.ts'
-import { damagedPack, readAt } from './pack.ts'
+import { readAt } from './read-at.ts'
 import { TreeReader } from '#datastore/tree/reader.ts'
-import { StoredTree } from './tree/stored-tree.ts'
-import { type VerifiedBackup, verifyBackup, type VerifyOptions } from './verify.ts'
-
-export interface ReaderDeps {
-  readonly random: Random
-  readonly log: Log
-  /** Called when the reader is gone. Never throws. */
-  readonly onClose?: () => Promise<void>
-}
+import { StoredTree } from './stored-tree.ts'
 
 /** Packs kept open; chunks of one disk lie mostly one after another in few of them. */
 const openPacksMaximum = 16
@@ -40,37 +25,19 @@ export class BackupReader implements AsyncDisposable {
   readonly id: BackupId
   readonly manifest: Manifest
   readonly layout: Layout
-  readonly #log: Log
-  readonly #held: HeldFile
-  readonly #heldPath: string
-  readonly #onClose: () => Promise<void>
   readonly #packs = new Map<Digest, Promise<FileHandle>>()
   readonly #disks = new Map<string, DiskReader>()
   readonly #trees = new Map<string, { readonly tree: TreeReader; readonly stored: StoredTree }>()
 
-  private constructor(
-    layout: Layout,
-    id: BackupId,
-    manifest: Manifest,
-    held: HeldFile,
-    heldPath: string,
-    { log, onClose = async () => {} }: ReaderDeps,
-  ) {
+  private constructor(layout: Layout, id: BackupId, manifest: Manifest) {
     this.layout = layout
     this.id = id
     this.manifest = manifest
-    this.#held = held
-    this.#heldPath = heldPath
-    this.#log = log
-    this.#onClose = onClose
   }
 
-  /** For `Datastore.open`. */
-  static async open(layout: Layout, id: BackupId, deps: ReaderDeps): Promise<BackupReader> {
+  /** For `FirstDatastore.open`. */
+  static async open(layout: Layout, id: BackupId): Promise<BackupReader> {
     const name = printBackupId(id)
-    const heldPath = join(layout.readers(), deps.random.uuid())
-    const held = HeldFile.tryHold(heldPath)
-    if (!held) throw new Error('a new file is held by somebody else')
     let reader: BackupReader | undefined
     try {
       const text = await readIfPresent(layout.manifest(id))
@@ -79,8 +46,7 @@ export class BackupReader implements AsyncDisposable {
       if (printBackupId({ type: manifest.type, id: manifest.id, time: manifest.time }) !== name) {
         throw new Fault('damaged', `the manifest of backup ${name} is damaged: it belongs to another backup`)
       }
-      reader = new BackupReader(layout, id, manifest, held, heldPath, deps)
-      // Open from the start, so that a removal cannot take them away later.
+      reader = new BackupReader(layout, id, manifest)
       for (const disk of manifest.disks) reader.#disks.set(disk.name, await DiskReader.open(reader, disk))
       for (const facts of treesOf(manifest)) {
         const stored = await StoredTree.open(reader, facts)
@@ -89,8 +55,6 @@ export class BackupReader implements AsyncDisposable {
       return reader
     } catch (cause) {
       if (reader) await reader.#closeParts()
-      held.release()
-      await rm(heldPath, { force: true })
       throw cause
     }
   }
@@ -107,8 +71,8 @@ export class BackupReader implements AsyncDisposable {
     return this.#tree(name).tree
   }
 
-  /** Where the parts of a tree lie. @throws Fault `missing` */
-  treeFile(name: string): StoredTree {
+  /** What is known of a tree's pieces. @throws Fault `missing` */
+  catalogue(name: string): StoredTree {
     return this.#tree(name).stored
   }
 
@@ -136,42 +100,25 @@ export class BackupReader implements AsyncDisposable {
 
   /** The chunk, checked. @throws Fault `damaged` naming the chunk */
   async chunk(entry: StoredChunk): Promise<Buffer> {
-    return this.decode(await this.fetch(entry.pack, entry.offset, entry.length), entry)
+    const { digest, pack, offset, length } = entry
+    return decodeBlob(await this.#fetch(pack, offset, length), digest, `pack ${pack} at ${offset}`)
   }
 
-  /** Stored bytes of one or several neighbouring chunks, unchecked. */
-  async fetch(pack: Digest, offset: number, length: number): Promise<Buffer> {
+  async #fetch(pack: Digest, offset: number, length: number): Promise<Buffer> {
     try {
       return await readAt(await this.#openPack(pack), offset, length)
     } catch (cause) {
       if (codeOf(cause) !== 'ENOENT' && codeOf(cause) !== undefined && !isFault(cause, 'missing'))
         throw asFileFault(cause, pack)
-      throw damagedPack(`pack ${pack}`, isFault(cause, 'missing') ? 'it is gone' : 'it is too short', cause)
+      const how = isFault(cause, 'missing') ? 'it is gone' : 'it is too short'
+      throw new Fault('damaged', `pack ${pack} is damaged: ${how}`, { cause })
     }
-  }
-
-  /** Checks stored bytes; a pack in which damage is seen is marked, so that no later backup relies on it. */
-  async decode(blob: Buffer, { digest, pack, offset }: StoredChunk): Promise<Buffer> {
-    try {
-      return decodeBlob(blob, digest, `pack ${pack} at ${offset}`)
-    } catch (cause) {
-      await this.#suspect(pack, cause)
-      throw cause
-    }
-  }
-
-  /** See `verify.ts`. */
-  verify(options: VerifyOptions = {}): Promise<VerifiedBackup> {
-    return verifyBackup(this, options)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#closeParts()
     for (const pack of this.#packs.values()) await pack.then((handle) => handle.close()).catch(() => {})
     this.#packs.clear()
-    this.#held.release()
-    await rm(this.#heldPath, { force: true })
-    await this.#onClose()
   }
 
   async #closeParts(): Promise<void> {
@@ -191,16 +138,6 @@ export class BackupReader implements AsyncDisposable {
       await handle.then((file) => file.close()).catch(() => {})
     }
     return opened
-  }
-
-  async #suspect(pack: Digest, why: unknown): Promise<void> {
-    this.#log.warn('a damaged chunk was found', { pack, cause: why })
-    try {
-      await writeFileAtomic(this.layout.suspect(pack), '')
-    } catch (cause) {
-      // A datastore mounted read-only is still worth reading.
-      this.#log.warn('the damaged pack could not be marked', { pack, cause })
-    }
   }
 }
 

@@ -3,18 +3,11 @@ import { createHash } from 'node:crypto'
 import { isFault } from '#base/fault.ts'
 import { printBackupId } from '#datastore/backup-id.ts'
 import { type Catalogue, damagedTree, type OpenPiece, type PieceEntry as AnyEntry } from '#datastore/tree/catalogue.ts'
-import type { PieceChunk } from '#datastore/tree/piece.ts'
-import { pieceFormV1 } from '../format.ts'
-import type { StoredChunk } from '../index-file.ts'
-import type { Location } from '../known-chunks.ts'
-import type { ManifestTree } from '../manifest.ts'
-import type { BackupReader } from '../reader.ts'
+import { pieceFormV1 } from './format.ts'
+import type { StoredChunk } from './index-file.ts'
+import type { ManifestTree } from './manifest.ts'
+import type { BackupReader } from './reader.ts'
 import { type PieceEntry, TreeFileReader } from './tree-file.ts'
-
-/** A chunk of a piece in the making, and where it lies. */
-export interface PlacedChunk extends PieceChunk {
-  readonly location: Location
-}
 
 export class StoredTree implements Catalogue {
   readonly name: string

@@ -6,7 +6,6 @@ import { diskNamePattern, storedFilePattern } from '#datastore/format.ts'
 import { Fault } from '#base/fault.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import { array, enumOf, integer, object, optional, record, string, type StaticProperties } from '#base/schema/schema.ts'
-import type { Json } from '#store/store.ts'
 import {
   diskMaximumBytes,
   disksMaximum,
@@ -16,7 +15,7 @@ import {
   treeFileMaximumBytes,
   treesVersion,
 } from './format.ts'
-import { seal, unseal } from '#datastore/sealed.ts'
+import { unseal } from '#datastore/sealed.ts'
 
 /** Names of disks and files become file names, so they are strict. */
 
@@ -93,10 +92,6 @@ export type ManifestDisk = Manifest['disks'][number]
 export type ManifestTree = NonNullable<Manifest['trees']>[number]
 export type ManifestFile = Manifest['files'][number]
 
-export function printManifest(manifest: Manifest): string {
-  return seal(manifest as unknown as Json)
-}
-
 /** @throws Fault `damaged` naming the file, or `invalid` when a newer version wrote it */
 export function parseManifest(text: string, name: string): Manifest {
   const value = unseal(text, name)
@@ -129,9 +124,4 @@ export function treesOf(manifest: Manifest): readonly ManifestTree[] {
 
 export function dataBytesOf(manifest: Manifest): number {
   return [...manifest.disks, ...treesOf(manifest)].reduce((sum, { dataBytes }) => sum + dataBytes, 0)
-}
-
-/** What the backup added to the datastore. */
-export function newStoredBytesOf(manifest: Manifest): number {
-  return [...manifest.disks, ...treesOf(manifest)].reduce((sum, { newStoredBytes }) => sum + newStoredBytes, 0)
 }
