@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
@@ -140,6 +140,16 @@ test('a file comes out of a backup as it is, and a folder as an archive, also th
     /neither a file nor a folder: it is a pipe/,
   )
   assert.match(hako('get', store, 'host/home', '/folder', '--form', 'rar', ...opening).err, /none of tar, tar.zst, zip/)
+})
+
+test('the backup of a guest goes elsewhere as an archive; what is of no guest does not', async () => {
+  assert.match(hako('export', store, 'host/home', '-', ...opening).err, /is of no guest/)
+  good('backup', store, image, ...opening, '--type', 'vm', '--id', '100')
+  assert.match(hako('export', store, 'vm/100', home, ...opening).err, /has no qemu-server\.conf/)
+  assert.deepEqual(
+    (await readdir(home)).filter((name) => name.startsWith('vzdump-')),
+    [],
+  )
 })
 
 test('ways in come and go; what was sealed before a rotation still opens', async () => {

@@ -4,9 +4,11 @@ import { mkdir, readdir, rename, rm, rmdir, stat } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { Readable, type Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { createZstdCompress } from 'node:zlib'
+import { constants, createZstdCompress } from 'node:zlib'
 import { humanSize } from '#base/bytes.ts'
 import { Fault, messageOf } from '#base/fault.ts'
+import { systemRandom } from '#base/random.ts'
+import { archiveOf } from '#backup/archive.ts'
 import type { BackupReader } from '#datastore/backup-reader.ts'
 import type { BackupWriter } from '#datastore/backup-writer.ts'
 import { printPoint } from '#datastore/point.ts'
@@ -107,16 +109,49 @@ export async function fetch(
     await using reader = await open.open(await pointNamed(open.datastore, name))
     const tree = treeIn(reader, parsed.params)
     const { content, fileName } = await contentAt(reader, tree, bytesOf(path), form)
-    const steps = form === 'tar.zst' && fileName.endsWith('.tar.zst') ? [createZstdCompress()] : []
-    const from = Readable.from(content, { objectMode: false })
-    if (to === '-') {
-      await pipeline([from, ...steps, process.stdout], { end: false, signal: terminal.signal })
-      return
-    }
-    const target = to === undefined ? fileName : (await isDirectory(to)) ? join(to, fileName) : to
-    const bytes = await saved(from, steps, { target, signal: terminal.signal })
-    terminal.show(`${target}: ${humanSize(bytes)}`)
+    const isPacked = form === 'tar.zst' && fileName.endsWith('.tar.zst')
+    await deliver({ content, fileName, isPacked }, to, terminal)
   })
+}
+
+/** Writes a guest's backup as an archive that other platforms read, to a new file or to standard output (`-`). */
+export async function exportArchive(
+  [directory, name, to]: readonly [directory: string, backup: string, to: string | undefined],
+  parsed: Parsed,
+  terminal: Terminal,
+): Promise<void> {
+  await withKeys(directory, parsed, terminal, async (open) => {
+    await using reader = await open.open(await pointNamed(open.datastore, name))
+    const { fileName, bytes } = await archiveOf(reader, systemRandom)
+    const kind = fileName.slice(fileName.lastIndexOf('.') + 1)
+    const format = textOf(parsed.params.format) ?? `${kind}.zst`
+    if (format !== kind && format !== `${kind}.zst`) {
+      throw new Fault('invalid', `format: '${format}' cannot hold this backup`, {
+        remedy: `It is ${kind}.zst or ${kind}.`,
+      })
+    }
+    const isPacked = format !== kind
+    await deliver({ content: bytes, fileName: isPacked ? `${fileName}.zst` : fileName, isPacked }, to, terminal)
+  })
+}
+
+interface Delivery {
+  readonly content: AsyncGenerator<Buffer>
+  readonly fileName: string
+  readonly isPacked: boolean
+}
+
+async function deliver({ content, fileName, isPacked }: Delivery, to: string | undefined, terminal: Terminal) {
+  const from = Readable.from(content, { objectMode: false })
+  // Archives of others have no sums of their own over what is in them.
+  const steps = isPacked ? [createZstdCompress({ params: { [constants.ZSTD_c_checksumFlag]: 1 } })] : []
+  if (to === '-') {
+    await pipeline([from, ...steps, process.stdout], { end: false, signal: terminal.signal })
+    return
+  }
+  const target = to === undefined ? fileName : (await isDirectory(to)) ? join(to, fileName) : to
+  const bytes = await saved(from, steps, { target, signal: terminal.signal })
+  terminal.show(`${target}: ${humanSize(bytes)}`)
 }
 
 async function contentAt(

@@ -42,5 +42,24 @@ export function fileLines(opening: Readonly<Record<string, LocalOption>>): reado
       act: async ([dir = '', name = '', path = '', to], parsed, terminal) =>
         (await import('./file-acts.ts')).fetch([dir, name, path, to], parsed, terminal),
     },
+    {
+      words: ['export'],
+      takes: ['dir', 'backup', 'to?'],
+      en: 'Write the backup of a guest as an archive other platforms read (vzdump-lxc, vzdump-qemu); - for standard output.',
+      ja: 'ゲストのバックアップを他の基盤で読めるアーカイブ (vzdump-lxc、vzdump-qemu) に書き出す。- は標準出力。',
+      options: {
+        ...opening,
+        format: {
+          en: 'tar.zst or tar for a container, vma.zst or vma for a virtual machine; packed when absent.',
+          ja: 'コンテナは tar.zst か tar、仮想マシンは vma.zst か vma。省略時は圧縮。',
+        },
+      },
+      examples: [
+        'datastore export /srv/backups vm/100',
+        'datastore export /srv/backups ct/101 /mnt/usb --format tar.zst',
+      ],
+      act: async ([dir = '', name = '', to], parsed, terminal) =>
+        (await import('./file-acts.ts')).exportArchive([dir, name, to], parsed, terminal),
+    },
   ]
 }
