@@ -60,6 +60,8 @@ export interface ListedBackup {
   readonly protected?: boolean | undefined
   /** When it was last checked in full, in seconds since 1970. */
   readonly verified?: number | undefined
+  /** What was unusual about its change. */
+  readonly hint?: string | undefined
   /** Why it cannot be read, or what the last check found. */
   readonly damage?: string | undefined
   readonly manifest?: Manifest | undefined
@@ -152,10 +154,14 @@ export class BackupService {
     await this.#on(volid, (datastore, point) => datastore.remove(point))
   }
 
-  /** Changes notes or protection; what is undefined stays, empty notes are removed. @throws Fault `missing` */
+  /** Changes notes, protection or the hint; what is undefined stays, empty notes are removed. @throws Fault `missing` */
   async annotate(
     volid: VolumeId,
-    change: { readonly notes?: string | undefined; readonly protected?: boolean | undefined },
+    change: {
+      readonly notes?: string | undefined
+      readonly protected?: boolean | undefined
+      readonly hint?: string | undefined
+    },
   ): Promise<void> {
     const given = Object.entries(change).filter(([, value]) => value !== undefined)
     await this.#on(volid, (datastore, point) => datastore.mark(point, Object.fromEntries(given)))
@@ -318,6 +324,7 @@ function listed(
     ...(notes === undefined ? {} : { notes }),
     ...(marks.protected ? { protected: true } : {}),
     ...(marks.verified === undefined ? {} : { verified: marks.verified }),
+    ...(marks.hint === undefined ? {} : { hint: marks.hint }),
     ...(damage === undefined ? {} : { damage }),
     ...(manifest ? { manifest } : {}),
   }

@@ -11,6 +11,8 @@ const properties = {
   /** Seconds since 1970. */
   verified: optional(integer({ minimum: 0, maximum: 253_402_300_799 })),
   damage: optional(string({ maxLength: 1_024 })),
+  /** What was unusual about its change. */
+  hint: optional(string({ maxLength: 1_024 })),
 }
 
 export type Marks = StaticProperties<typeof properties>

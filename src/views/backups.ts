@@ -19,6 +19,7 @@ export const backupItem = object({
   protected: optional(boolean({ description: 'Cannot be removed.' })),
   notes: optional(string({ description: 'Notes.' })),
   verified: optional(integer({ description: 'When it was last checked in full, in seconds since 1970.' })),
+  hint: optional(string({ description: 'What was unusual about its change.' })),
   damage: optional(string({ description: 'Why it cannot be read, or what the last check found.' })),
 })
 export type BackupItem = Static<typeof backupItem>
@@ -113,6 +114,7 @@ function itemOf({
   notes,
   protected: isProtected,
   verified,
+  hint,
   damage,
   manifest,
 }: ListedBackup): BackupItem {
@@ -127,6 +129,7 @@ function itemOf({
     protected: isProtected,
     notes,
     verified,
+    hint,
     damage,
   }
 }

@@ -10,6 +10,7 @@ import { acquireLocks, releaseLocks } from '#tasks/lock.ts'
 import type { StepContext } from '#tasks/operation.ts'
 import { giveBackSpace } from './give-back.ts'
 import { type Hook, type HookAbout, hookOf } from './hook-script.ts'
+import { reportChange } from './change-report.ts'
 import { clockTime, commandOf, wallTime } from './job-log.ts'
 import type { StopPhase } from './half.ts'
 import { halfFor } from './halves.ts'
@@ -114,6 +115,7 @@ async function oneGuest(vmid: number, context: JobContext, hook: Hook, says: Say
     const onPhase = (phase: StopPhase) => hook.guest(phase, about)
     const volid = await backUpGuest(vmid, { ...context, upid: task.upid, log: info, how: params, onPhase })
     await hook.guest('backup-end', { ...about, target: volid })
+    await reportChange({ backup: deps.backup, warn: context.warn }, { storage: params.storage, vmid, type: half.type })
     const pruned = await pruneAfter(about, params, deps, { log: info, warn: context.warn, signal })
     await releaseLocks(deps.store, (holder) => holder === task.upid)
     info(`Finished Backup of VM ${vmid} (${clockTime(deps.clock.monotonic() - startedMs)})`)

@@ -1,0 +1,72 @@
+/**
+ * Whether a backup changed more than its guest usually does, in the way malware changes things that encrypts a disk: much
+ * is new, and what is new cannot be compressed any more.
+ *
+ * Compared with the guest's own backups before it, by their medians, for each guest has habits of its own: a disk of
+ * films never could be compressed. Ordinary new data shrink to less than half, encrypted ones not at all. A hint is no
+ * proof, so it never removes anything.
+ */
+import type { Manifest } from '#datastore/manifest.ts'
+
+/** What a backup says of change. */
+export interface Change {
+  /** Chunks of the guest that no backup had before, of all its chunks, 0 to 1: what was moved or copied is not new. */
+  readonly newShare: number
+  /** Bytes stored for each new chunk. */
+  readonly bytesPerNewChunk: number
+  readonly newChunks: number
+}
+
+/** Backups of the guest that are compared with, at most the latest so many. */
+const [historyLeast, historyMost] = [4, 30]
+/** Of fewer chunks nothing can be said. */
+const chunksLeast = 16
+/** Much: at least this share of the guest, and so many times what is usual. */
+const [shareLeast, shareFactor] = [0.1, 4]
+/** Not to be compressed: this much larger than usual. */
+const sizeFactor = 1.3
+
+export function changeOf({ disks, trees }: Pick<Manifest, 'disks' | 'trees'>, chunkBytes: number): Change {
+  // A tree does not count its chunks; of many small files each chunk is nearly full.
+  const chunks =
+    sum(disks.map((disk) => disk.chunks)) + sum(trees.map((tree) => Math.ceil(tree.dataBytes / chunkBytes)))
+  const newChunks = sum([...disks, ...trees].map((part) => part.newChunks))
+  const newBytes = sum([...disks, ...trees].map((part) => part.newStoredBytes))
+  return {
+    newShare: chunks === 0 ? 0 : Math.min(1, newChunks / chunks),
+    bytesPerNewChunk: newChunks === 0 ? 0 : newBytes / newChunks,
+    newChunks,
+  }
+}
+
+export interface ChangeHint {
+  readonly newShare: number
+  readonly usualShare: number
+  readonly bytesPerNewChunk: number
+  readonly usualBytes: number
+}
+
+/** @param earlier of the guest, oldest first; its very first, where everything is new, says nothing of habits */
+export function changeHint(now: Change, earlier: readonly Change[]): ChangeHint | undefined {
+  const history = earlier.slice(1).slice(-historyMost)
+  if (history.length < historyLeast || now.newChunks < chunksLeast) return undefined
+  const usualShare = median(history.map(({ newShare }) => newShare))
+  const sizes = history.filter(({ newChunks }) => newChunks > 0).map(({ bytesPerNewChunk }) => bytesPerNewChunk)
+  // Who never had anything new has no habit to compare with: what is much is told from its share alone.
+  const usualBytes = sizes.length === 0 ? 0 : median(sizes)
+  const isMuch = now.newShare >= shareLeast && now.newShare >= usualShare * shareFactor
+  return isMuch && now.bytesPerNewChunk >= usualBytes * sizeFactor
+    ? { newShare: now.newShare, usualShare, bytesPerNewChunk: now.bytesPerNewChunk, usualBytes }
+    : undefined
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((all, one) => all + one, 0)
+}
+
+function median(numbers: readonly number[]): number {
+  const sorted = numbers.toSorted((a, b) => a - b)
+  const middle = Math.floor(sorted.length / 2)
+  const [below = 0, above = 0] = [sorted[middle - 1 + (sorted.length % 2)], sorted[middle]]
+  return (below + above) / 2
+}

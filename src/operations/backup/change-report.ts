@@ -1,0 +1,69 @@
+/** What is done about a backup that changed more than its guest usually does: say so, and keep what was before. */
+import { type ChangeHint, changeHint, changeOf } from '#backup/change-hint.ts'
+import type { BackupService, ListedBackup } from '#backup/service.ts'
+import { humanSize } from '#base/bytes.ts'
+import { isFault, messageOf } from '#base/fault.ts'
+import type { VolumeId } from '#base/ids.ts'
+import { defaultChunkBytes } from '#datastore/format.ts'
+import type { HookAbout } from './hook-script.ts'
+
+export interface ChangeReport {
+  readonly backup: Pick<BackupService, 'list' | 'annotate'>
+  readonly warn: (line: string) => void
+}
+
+/**
+ * Looks at the guest's newest backup. Where it is suspicious, those before it are protected until somebody lifts that, so
+ * that no retention takes what may be needed; and the newest says why. Never fails: the backup is there.
+ */
+export async function reportChange(
+  { backup, warn }: ChangeReport,
+  { storage, vmid, type }: Pick<HookAbout, 'vmid'> & { readonly storage: string; readonly type: ListedBackup['type'] },
+): Promise<void> {
+  try {
+    const all = await backup.list({ storage, vmid, type })
+    const known = all.flatMap(({ volid, manifest }) =>
+      manifest ? [{ volid, change: changeOf(manifest, defaultChunkBytes) }] : [],
+    )
+    const newest = known.pop()
+    const hint =
+      newest &&
+      changeHint(
+        newest.change,
+        known.map(({ change }) => change),
+      )
+    if (!newest || !hint) return
+    warn(textOf(hint))
+    await backup.annotate(newest.volid, { hint: textOf(hint) })
+    const kept = await protectAll(
+      backup,
+      all.filter(({ volid, protected: isKept }) => volid !== newest.volid && isKept !== true).map(({ volid }) => volid),
+    )
+    if (kept > 0) warn(`${kept} older backups of guest ${vmid} are protected now, until somebody lifts that`)
+  } catch (fault) {
+    if (!isFault(fault)) throw fault
+    warn(`whether guest ${vmid} changed more than usual is not known: ${messageOf(fault)}`)
+  }
+}
+
+async function protectAll(backup: ChangeReport['backup'], volids: readonly VolumeId[]): Promise<number> {
+  let kept = 0
+  for (const volid of volids) {
+    try {
+      await backup.annotate(volid, { protected: true })
+      kept += 1
+    } catch (fault) {
+      // Removed meanwhile: there is nothing to keep.
+      if (!isFault(fault, 'missing')) throw fault
+    }
+  }
+  return kept
+}
+
+function textOf({ newShare, usualShare, bytesPerNewChunk, usualBytes }: ChangeHint): string {
+  const percent = (share: number) => `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`
+  return (
+    `much more is new than usual (${percent(newShare)} of the data, usually ${percent(usualShare)}), and it can hardly be compressed ` +
+    `(${humanSize(Math.round(bytesPerNewChunk))} for each new chunk, usually ${humanSize(Math.round(usualBytes))}), as if it had been encrypted inside`
+  )
+}
