@@ -35,10 +35,12 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
     // An undo is not interrupted.
     if (!isRecovery) abort.abort()
   })
+  // Built while it waits: nobody has to wait for them then.
+  const building = buildServices(settings)
   const go = await readGo(stdin)
   if (!go) return
   isTold = true
-  const services = await buildServices(settings)
+  const services = await building
   const where = { archive: new TaskArchive(settings.stateDir), services, operations, upid: asUpid(go.upid) }
   try {
     if (isRecovery) await recoverTask(where)
