@@ -14,6 +14,7 @@ import type { Vmid } from '#base/ids.ts'
 import type { Errors } from '#base/schema/check.ts'
 import { Cgroups } from '#host/cgroup.ts'
 import { makeDirectory } from '#host/files.ts'
+import { requireAllowed } from '#host/id-map.ts'
 import {
   attachArgv,
   configPathOf,
@@ -35,11 +36,12 @@ import type { StartOptions } from '../guest.ts'
 import type { DriverNeeds } from '../qemu/driver.ts'
 import { boundLogs, keepLogs } from '../qemu/log-files.ts'
 import type { ContainerRecord, ProcessName, RunRecord, RunRecords } from '../run-record.ts'
-import { containerConf, variablesIn } from './conf.ts'
+import { containerConf } from './conf.ts'
 import { devicesOf } from './device.ts'
 import { makeDevices } from './device-nodes.ts'
+import { environmentOf } from './environment.ts'
 import { featuresOf } from './features.ts'
-import { rootOf } from './idmap.ts'
+import { idMapOf, rootOf } from './idmap.ts'
 import { changeCard } from './cards.ts'
 import { coresOf, groupLimitsOf, leastUsed, noQuota, processorsIn } from './limits.ts'
 import { follow, isCard } from './live.ts'
@@ -119,6 +121,8 @@ export class LxcDriver implements GuestDriver {
     const { log = () => {}, signal, timeoutMs = startLimitMs } = how
     const runDir = this.runDirOf(vmid)
     await makeRunDir(runDir)
+    const map = idMapOf(options)
+    if (map !== undefined) await requireAllowed(map)
     const cables = await this.#plug(vmid, options, how)
     const { runDir: nodeDir } = settings
     const places = await openVolumes({ ...this.#needs, runDir: nodeDir }, vmid, options)
@@ -133,6 +137,7 @@ export class LxcDriver implements GuestDriver {
     signal?.throwIfAborted()
     const started = await startContainer(host, {
       place,
+      programs: join(nodeDir, 'lxc-programs'),
       logFile: join(runDir, startLog),
       pidFile: join(runDir, 'monitor.pid'),
       netnsPath: how.netns === undefined ? undefined : `/run/netns/${how.netns}`,
@@ -289,10 +294,7 @@ export class LxcDriver implements GuestDriver {
 
   /** The command that runs another one inside. */
   attachArgv(vmid: Vmid, command: readonly string[], options: Options): Argv {
-    const env = Object.fromEntries(
-      variablesIn(options.env).map((one) => [one.slice(0, one.indexOf('=')), one.slice(one.indexOf('=') + 1)]),
-    )
-    return attachArgv(this.#placeOf(vmid), { command, env: { ...usualEnvironment, ...env } })
+    return attachArgv(this.#placeOf(vmid), { command, env: environmentOf(options) })
   }
 
   /** The command that is joined to one of its terminals. */
@@ -370,12 +372,6 @@ export class LxcDriver implements GuestDriver {
   async boundLogs(vmid: Vmid): Promise<void> {
     await boundLogs(this.runDirOf(vmid), 0)
   }
-}
-
-const usualEnvironment = {
-  PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
-  HOME: '/root',
-  TERM: 'linux',
 }
 
 async function makeRunDir(runDir: string): Promise<void> {
