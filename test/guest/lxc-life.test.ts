@@ -305,6 +305,24 @@ suite('containers', { timeout: 120_000 }, () => {
     await node.task(await node.api('DELETE', `${lxc}/105`))
   })
 
+  test('are made as templates, which do not run and are cloned from', async () => {
+    const asTemplate = { template: '1', net0 }
+    assert.match(
+      (await refusal('POST', lxc, { vmid: '106', ostemplate: template, ...asTemplate, start: '1' })).fields?.start ??
+        '',
+      /does not run/,
+    )
+    await make(106, asTemplate)
+    const { template: isTemplate, rootfs } = await get('106/config')
+    assert.equal(isTemplate, 1)
+    assert.match(String(rootfs), /local:106\/basevol-106-disk-0\.subvol/)
+    await node.task(await node.api('POST', `${lxc}/106/clone`, { newid: '107', hostname: 'linked' }))
+    await act(107, 'start')
+    assert.equal(await sh(107, 'hostname'), 'linked')
+    await act(107, 'stop')
+    for (const vmid of [107, 106]) await node.task(await node.api('DELETE', `${lxc}/${vmid}`))
+  })
+
   test('leave nothing behind when they are destroyed', async () => {
     assert.match((await refusal('DELETE', `${lxc}/100`, { force: '1' })).fields?.force ?? '', /runs/)
     await node.task(await node.api('DELETE', `${lxc}/100`), /CT 100 is running - destroy failed/)
