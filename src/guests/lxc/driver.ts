@@ -48,6 +48,7 @@ import { follow, isCard } from './live.ts'
 import { mountsOf } from './mountpoint.ts'
 import { nicsOf } from './nic.ts'
 import { factsOfNode } from './node-facts.ts'
+import { rebootHook } from './reboot-hook.ts'
 import { seccompProfile } from './seccomp.ts'
 import { setUpForStart } from './setup/set-up.ts'
 import { insideOf, toldOf } from './told.ts'
@@ -134,6 +135,8 @@ export class LxcDriver implements GuestDriver {
     const conf = await this.#confFor(vmid, told, { sources, cables, runDir, consoleLog })
     await writeFile(configPathOf(place), conf, { mode: 0o600 })
     await writeFile(join(runDir, 'seccomp'), seccompProfile(featuresOf(options)), { mode: 0o600 })
+    const groups = (await this.#groups()).directoriesOf(this.#innerGroupOf(vmid))
+    await writeFile(join(runDir, 'reboot'), rebootHook(groups), { mode: 0o700 })
     signal?.throwIfAborted()
     const started = await startContainer(host, {
       place,
@@ -187,6 +190,7 @@ export class LxcDriver implements GuestDriver {
       cgroupVersion: cgroups.layout.version,
       limits: files,
       processors: cores === undefined ? undefined : await this.#processorsFor(vmid, cores),
+      rebootHook: join(made.runDir, 'reboot'),
       seccompFile: join(made.runDir, 'seccomp'),
       consoleLog: made.consoleLog,
       hasAppArmor: existsSync('/sys/kernel/security/apparmor/profiles'),
