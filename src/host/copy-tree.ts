@@ -10,10 +10,18 @@ export async function copyTree(
     source,
     target,
     signal,
-  }: { readonly source: string; readonly target: string; readonly signal?: AbortSignal | undefined },
+    isPatient = false,
+  }: {
+    readonly source: string
+    readonly target: string
+    readonly signal?: AbortSignal | undefined
+    /** Everybody else comes first. */
+    readonly isPatient?: boolean
+  },
 ): Promise<void> {
   const how = ['--archive', '--one-file-system', '--sparse=auto', '--reflink=auto', '--no-target-directory']
-  await host.run(['cp', ...how, '--', source, target], { timeoutMs: limitMs, signal })
+  const cp = ['cp', ...how, '--', source, target] as const
+  await host.run(isPatient ? ['nice', '-n', '19', ...cp] : cp, { timeoutMs: limitMs, signal })
 }
 
 const kept = ['--numeric-owner', '--acls', '--xattrs', '--xattrs-include=*'] as const
