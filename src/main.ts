@@ -16,6 +16,7 @@ import { keepCertificate } from '#loops/certificate.ts'
 import { watchGuests } from '#loops/guest-status.ts'
 import { writeHistory } from '#loops/history.ts'
 import { runRealmSyncJobs } from '#loops/realm-sync-jobs.ts'
+import { prepareTemplateTrees } from '#loops/template-trees.ts'
 import { tellMetricServers } from '#loops/metrics.ts'
 import { allOperations } from '#operations/all.ts'
 import { TaskService } from '#tasks/service.ts'
@@ -62,6 +63,7 @@ async function run(log: Log): Promise<void> {
   closing.defer(() => stopping.abort())
   await serve(node, closing)
   watchGuests(node, stopping.signal)
+  prepareTemplateTrees(node, stopping.signal)
   keepMemoryFree(node, stopping.signal)
   keepCertificate(node, stopping.signal)
   runBackupJobs(node, stopping.signal)

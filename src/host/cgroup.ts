@@ -239,9 +239,6 @@ export class Cgroups {
    * @throws Fault `timeout` when processes stay in it.
    */
   async removeGroup(name: string): Promise<void> {
-    const { layout } = this
-    const others = layout.version === 'v1' ? (layout.others ?? []) : []
-    const directories = [...this.#directories(name), ...others.map((tree) => join(tree, name))]
     const removal = (directory: string) =>
       waitFor(async () => isRemoved(directory), {
         what: `removal of the control group '${directory}', which still has processes`,
@@ -249,8 +246,15 @@ export class Cgroups {
         everyMs: 10,
       })
     // Together: one that cannot be removed does not keep the others.
-    const ends = await Promise.allSettled(directories.map(removal))
+    const ends = await Promise.allSettled(this.directoriesOf(name).map(removal))
     for (const end of ends) if (end.status === 'rejected') throw end.reason
+  }
+
+  /** Where the group is, and where others may have made one of its name. */
+  directoriesOf(name: string): string[] {
+    const { layout } = this
+    const others = layout.version === 'v1' ? (layout.others ?? []) : []
+    return [...this.#directories(name), ...others.map((tree) => join(tree, name))]
   }
 
   /** Names of the groups directly below `parent`. */

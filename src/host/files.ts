@@ -7,19 +7,27 @@ import { mkdir, open, readFile, rename, rm, statfs } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Fault } from '#base/fault.ts'
 
-/** Replaces a file in one act that survives power loss. */
-export async function writeFileAtomic(path: string, content: string | Uint8Array, mode = 0o600): Promise<void> {
+/**
+ * Replaces a file in one act that survives power loss.
+ * @param canBeLost a loss of power may leave the old file, the new one, or nothing readable
+ */
+export async function writeFileAtomic(
+  path: string,
+  content: string | Uint8Array,
+  mode = 0o600,
+  canBeLost = false,
+): Promise<void> {
   const temporary = join(dirname(path), `.${randomUUID()}.tmp`)
   try {
     const file = await open(temporary, 'wx', mode)
     try {
       await file.writeFile(content)
-      await file.sync()
+      if (!canBeLost) await file.sync()
     } finally {
       await file.close()
     }
     await rename(temporary, path)
-    await syncDirectory(dirname(path))
+    if (!canBeLost) await syncDirectory(dirname(path))
   } catch (cause) {
     await rm(temporary, { force: true })
     throw asFileFault(cause, path)

@@ -4,10 +4,12 @@
  * `lxc-start` leaves a monitor behind, which is the parent of the container's init and leads it through reboots; it
  * belongs to nobody else, so containers outlive whoever starts them.
  */
+import { existsSync, symlinkSync } from 'node:fs'
 import { readFile, rm, rmdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Fault, isFault } from '#base/fault.ts'
-import { codeOf, readIfPresent } from './files.ts'
+import { searchPath } from './exec.ts'
+import { codeOf, makeDirectory, readIfPresent } from './files.ts'
 import type { Argv, Host } from './host.ts'
 import { startTimeOf } from './proc.ts'
 
@@ -19,6 +21,8 @@ export interface ContainerPlace {
 
 export interface ContainerStart {
   readonly place: ContainerPlace
+  /** Folder of the caller's for links to programs, the same for all containers. */
+  readonly programs: string
   /** Files of the caller's: what LXC has to say, and the pid of its monitor. */
   readonly logFile: string
   readonly pidFile: string
@@ -28,22 +32,27 @@ export interface ContainerStart {
   readonly signal?: AbortSignal | undefined
 }
 
+/** What LXC may find. With newuidmap it would go through two shells and two programs to have its map looked over. */
+const programs = ['lxc-start', 'nsenter', 'apparmor_parser'] as const
+
 /**
- * Starts the container and returns its monitor once its init runs.
+ * Starts the container and returns its monitor once its init runs. Whether root may hand out the ids of its map is the
+ * caller's to know (`requireAllowed`).
  * @throws Fault `failed` with LXC's own words
  */
 export async function startContainer(
   host: Host,
-  { place, logFile, pidFile, netnsPath, timeoutMs, signal }: ContainerStart,
+  { place, programs: folder, logFile, pidFile, netnsPath, timeoutMs, signal }: ContainerStart,
 ): Promise<{ readonly pid: number; readonly startTime: number }> {
   const { directory, name } = place
   await rm(pidFile, { force: true })
+  await linkPrograms(folder)
   const prefix = netnsPath === undefined ? [] : ['nsenter', `--net=${netnsPath}`]
   const start = ['lxc-start', '--daemon', '-n', name, '-P', directory, '-p', pidFile, '-o', logFile, '-l', 'WARN']
   const [program = 'lxc-start', ...args] = [...prefix, ...start]
   try {
     // What it leaves behind is not to hold our pipes, nor to be told of our environment.
-    await host.run([program, ...args], { timeoutMs, signal, cwd: '/' })
+    await host.run([program, ...args], { timeoutMs, signal, cwd: '/', env: { PATH: folder } })
   } catch (fault) {
     if (!isFault(fault, 'failed')) throw fault
     throw new Fault('failed', `the container did not start: ${lastErrorIn(await readIfPresent(logFile))}`, {
@@ -56,6 +65,21 @@ export async function startContainer(
     throw new Fault('failed', `the container ended at once: ${lastErrorIn(await readIfPresent(logFile))}`)
   }
   return { pid, startTime }
+}
+
+async function linkPrograms(folder: string): Promise<void> {
+  await makeDirectory(folder)
+  for (const name of programs) {
+    const link = join(folder, name)
+    const program = searchPath.map((directory) => join(directory, name)).find(existsSync)
+    if (program === undefined || existsSync(link)) continue
+    await rm(link, { force: true })
+    try {
+      symlinkSync(program, link)
+    } catch (cause) {
+      if (codeOf(cause) !== 'EEXIST') throw cause
+    }
+  }
 }
 
 /** What went wrong, of LXC's log: the first error, for the later ones only say that it had followers. */

@@ -2,6 +2,7 @@
 import { humanSize } from '#base/bytes.ts'
 import { Fault, invalid } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
+import { paced } from '#base/paced.ts'
 import { underFreeTreeName } from './allocate.ts'
 import { noSnapshots, type VolumeSnapshots } from './links.ts'
 import type { OpenStorage } from './opened.ts'
@@ -69,6 +70,8 @@ export interface TreeCopyRequest {
   readonly vmid: Vmid
   /** What the copy is held to, where its storage can. Default: as the source is. */
   readonly limitBytes?: number | undefined
+  /** Of a copy that goes from one storage to another. Absent or 0: as fast as it can be read. */
+  readonly bytesPerSecond?: number | undefined
   /** How many bytes went over so far. */
   readonly onBytes?: ((bytes: number) => void) | undefined
   readonly signal?: AbortSignal | undefined
@@ -87,7 +90,7 @@ export async function copyTreeWhole(
   to.requireContent('rootdir')
   const [giving, taking] = [from.trees.copies, to.driver.trees?.copies]
   if (!giving || !taking || giving.kind !== taking.kind) return undefined
-  const { onBytes, signal, snapshot: tag } = request
+  const { onBytes, bytesPerSecond, signal, snapshot: tag } = request
   const tree = { name: source, tag }
   const { sizeBytes, usedBytes } = await from.trees.describe(source)
   const limitBytes = to.features.trees.limits ? (request.limitBytes ?? sizeBytes) : undefined
@@ -95,7 +98,10 @@ export async function copyTreeWhole(
   if (!isHere) await to.requireRoom(usedBytes, `a copy of volume '${request.source}'`)
   return underFreeTreeName(to, request.vmid, async (name) => {
     if (isHere) await taking.copy(name, tree, limitBytes)
-    else await taking.receive(name, counted(giving.send(tree, signal), onBytes), { limitBytes, signal })
+    else {
+      const stream = paced(giving.send(tree, signal), bytesPerSecond, signal)
+      await taking.receive(name, counted(stream, onBytes), { limitBytes, signal })
+    }
     return name
   })
 }

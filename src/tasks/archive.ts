@@ -1,16 +1,16 @@
 /**
  * Task directories: `<stateDir>/tasks/<upid>/` with `request.json`, `journal`, `log`, `progress.json`, `end.json`.
  *
- * A directory without `request.json` was being made when power was lost: nothing had been promised. One without
+ * A directory without a whole `request.json` was being made when power was lost: nothing had been promised. One without
  * `end.json` belongs to a task that runs or has died. `end.json` never changes, so it is read once. A directory
  * is renamed before it is removed, for one that lost its `end.json` first would look like a task to undo.
  */
 import { KiB } from '#base/bytes.ts'
 import type { FaultKind } from '#base/fault.ts'
-import { readdir, rename, rm, writeFile } from 'node:fs/promises'
+import { open, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { UpidText } from '#base/ids.ts'
-import { codeOf, makeDirectory, readIfPresent, syncDirectory, writeFileAtomic } from '#host/files.ts'
+import { asFileFault, codeOf, makeDirectory, readIfPresent, syncDirectory, writeFileAtomic } from '#host/files.ts'
 import type { Json } from '#store/store.ts'
 import { openJournal } from './journal.ts'
 import { isNoSpace } from './log.ts'
@@ -93,7 +93,7 @@ export class TaskArchive {
     } catch (error) {
       if (output !== undefined) await rm(output, { force: true })
       if ((await this.all()).includes(upid)) await this.remove(upid)
-      throw error
+      throw asFileFault(error, this.directoryOf(upid))
     }
   }
 
@@ -103,10 +103,13 @@ export class TaskArchive {
     if (output !== undefined) await rename(output, this.outputOf(upid))
     {
       await using journal = await openJournal(this.journalOf(upid))
-      await journal.add({ event: 'accepted', upid })
+      await journal.add({ event: 'accepted', upid }, true)
     }
-    await writeFileAtomic(join(directory, 'request.json'), JSON.stringify(request))
-    await syncDirectory(this.#root)
+    // Nobody knows of the task yet, and half of a request is none: so it is written in place.
+    await using file = await open(join(directory, 'request.json'), 'wx', 0o600)
+    await file.writeFile(JSON.stringify(request))
+    await file.sync()
+    for (const path of [directory, this.#root]) await syncDirectory(path)
   }
 
   /** The request, or nothing when there is no such task. */
@@ -122,8 +125,9 @@ export class TaskArchive {
     return end
   }
 
-  async writeEnd(upid: UpidText, end: TaskEnd): Promise<void> {
-    await writeFileAtomic(join(this.directoryOf(upid), 'end.json'), JSON.stringify(end))
+  /** @param canBeLost with the power: its journal says the same, and whoever finds it without an end tells it again */
+  async writeEnd(upid: UpidText, end: TaskEnd, canBeLost = false): Promise<void> {
+    await writeFileAtomic(join(this.directoryOf(upid), 'end.json'), JSON.stringify(end), 0o600, canBeLost)
   }
 
   async progress(upid: UpidText): Promise<TaskProgress> {
@@ -202,7 +206,7 @@ export class TaskArchive {
     }
   }
 
-  /** Other files than the journal are replaced as a whole, so what does not parse is as good as absent. */
+  /** Other files than the journal are written as a whole, so what does not parse is as good as absent. */
   async #readJson<T>(upid: UpidText, name: string, is: (value: unknown) => value is T): Promise<T | undefined> {
     const text = await readIfPresent(join(this.directoryOf(upid), name))
     if (text === undefined) return undefined

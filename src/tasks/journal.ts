@@ -1,6 +1,7 @@
 /**
- * The journal of a task: one JSON line per event, each on disk before the next thing happens; but for the end of a
- * step, which is there with the next line at the latest, because a step whose end nobody knows of is undone.
+ * The journal of a task: one JSON line per event, each on disk before the next thing happens; but for those that can
+ * wait, which are there with the next line that cannot. A line can wait when a recovery does right without it: of a
+ * step that ended (it would be undone), of one that has no undo, and of an undo that begins.
  *
  * It alone decides what a recovery does, so its order is the truth: a step that began may have happened, a
  * step without `begin` did not. A last line without its end was being written when power was lost: the event
@@ -21,13 +22,13 @@ export type JournalRecord =
   | { readonly event: 'succeeded' }
   /** Decided: what began is undone. */
   | { readonly event: 'unwinding'; readonly reason: string }
-  /** Nothing follows but the release of locks. */
-  | { readonly event: 'settled'; readonly exitstatus: string }
+  /** Nothing follows but the release of locks. Milliseconds since 1970. */
+  | { readonly event: 'settled'; readonly exitstatus: string; readonly endedAtMs?: number }
 
 export interface Journal {
   readonly records: readonly JournalRecord[]
-  /** Resolves when the record is on disk, or when it is `done`, in the kernel's hands. */
-  readonly add: (record: JournalRecord) => Promise<void>
+  /** Resolves when the record is on disk; with `canWait`, when it is in the kernel's hands. */
+  readonly add: (record: JournalRecord, canWait?: boolean) => Promise<void>
 }
 
 /** For tests of operations, and for running one without a task. */
@@ -59,11 +60,11 @@ function journalOn(file: FileHandle, path: string, records: JournalRecord[], who
   let sizeBytes = wholeBytes
   return {
     records,
-    async add(record) {
+    async add(record, canWait = false) {
       const line = Buffer.from(`${JSON.stringify(record)}\n`)
       try {
         await file.appendFile(line)
-        if (record.event !== 'done') await file.datasync()
+        if (!canWait) await file.datasync()
       } catch (error) {
         // What a full disk took of the line must not become the beginning of the next one.
         await file.truncate(sizeBytes)
@@ -122,7 +123,7 @@ export interface JournalState {
   readonly stage:
     | { readonly is: 'performing' | 'succeeded' }
     | { readonly is: 'unwinding'; readonly reason: string }
-    | { readonly is: 'settled'; readonly exitstatus: string }
+    | { readonly is: 'settled'; readonly exitstatus: string; readonly endedAtMs?: number }
   /** Steps that began and are not undone, in the order they began. */
   readonly toUndo: readonly string[]
   readonly done: Readonly<Record<string, Json | undefined>>
@@ -153,7 +154,7 @@ export function stateOf(records: readonly JournalRecord[]): JournalState {
         stage = { is: 'unwinding', reason: record.reason }
         break
       case 'settled':
-        stage = { is: 'settled', exitstatus: record.exitstatus }
+        stage = { ...record, is: 'settled' }
         break
       default:
         record satisfies never

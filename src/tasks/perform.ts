@@ -42,7 +42,7 @@ export async function perform<P, D, Done extends object>(
   const run = new Run(operation, params, deps, journal, around)
   try {
     for (const step of operation.steps) await run.do(step)
-    await journal.add({ event: 'succeeded' })
+    await journal.add({ event: 'succeeded' }, !operation.steps.some(({ always }) => always))
   } catch (cause) {
     const failure = around.signal?.aborted ? new Fault('aborted', 'interrupted by signal', { cause }) : cause
     await run.note({ event: 'unwinding', reason: messageOf(failure) })
@@ -97,12 +97,12 @@ class Run<P, D, Done extends object> {
   async do(step: NamedStep): Promise<void> {
     const signal = this.#around.signal ?? new AbortController().signal
     if (signal.aborted) throw new Fault('aborted', 'interrupted by signal')
-    await this.#journal.add({ event: 'begin', step: step.name })
+    await this.#journal.add({ event: 'begin', step: step.name }, step.undo === undefined)
     this.#toUndo.push(step.name)
     const result = await step.do(this.#context(signal))
     this.done[step.name] = result
     // `Operation.step` lets only results through that are JSON.
-    await this.#journal.add({ event: 'done', step: step.name, result: result as Json | undefined })
+    await this.#journal.add({ event: 'done', step: step.name, result: result as Json | undefined }, true)
   }
 
   /** Undoes in reverse what began: everything, or only the steps marked `always`. */
@@ -142,9 +142,9 @@ class Run<P, D, Done extends object> {
   }
 
   /** Writes a record that must not keep anything from being undone: a full disk is a reason to undo, not to stop. */
-  async note(record: Parameters<Journal['add']>[0]): Promise<void> {
+  async note(...record: Parameters<Journal['add']>): Promise<void> {
     try {
-      await this.#journal.add(record)
+      await this.#journal.add(...record)
     } catch (error) {
       this.#around.log?.(`the journal cannot be written: ${messageOf(error)}`)
     }
@@ -152,7 +152,7 @@ class Run<P, D, Done extends object> {
 
   async #undoStep(step: NamedStep): Promise<void> {
     if (step.undo) {
-      await this.note({ event: 'undo', step: step.name })
+      await this.note({ event: 'undo', step: step.name }, true)
       await this.#untilUndone(step.undo, step.name)
     }
     await this.note({ event: 'undone', step: step.name })

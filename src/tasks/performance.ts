@@ -94,13 +94,16 @@ async function withTask(
   }
   const { kind, remedy, lines, ...outcome } = await outcomeOf(() => work({ journal, log, around }), hide)
   const exitstatus = hide.text(outcome.exitstatus)
-  if (stateOf(journal.records).stage.is !== 'settled') await journal.add({ event: 'settled', exitstatus })
+  const { stage } = stateOf(journal.records)
+  // A recovery that finds it settled tells the end as it was.
+  const endedAtMs = (stage.is === 'settled' ? stage.endedAtMs : undefined) ?? clock.now()
+  if (stage.is !== 'settled') await journal.add({ event: 'settled', exitstatus, endedAtMs })
   // In one go with the last line: who follows the log knows by that one that they tell of the end.
   for (const line of lines) log.line(line)
   log.end(exitstatus)
   await releaseLocks(store, (holder) => holder === upid)
   const why = { ...(kind ? { kind } : {}), ...(remedy === undefined ? {} : { remedy: hide.text(remedy) }) }
-  await archive.writeEnd(upid, { exitstatus, endedAtMs: clock.now(), ...why })
+  await archive.writeEnd(upid, { exitstatus, endedAtMs, ...why }, kind === undefined)
 }
 
 function success(log: TaskLog): string {
@@ -146,7 +149,7 @@ function handingOver(operation: AnyOperation, params: Json, services: TaskServic
 }
 
 function redacted(journal: Journal, hide: Redactor): Journal {
-  return { records: journal.records, add: (record) => journal.add(withoutSecretTexts(record, hide)) }
+  return { records: journal.records, add: (record, canWait) => journal.add(withoutSecretTexts(record, hide), canWait) }
 }
 
 function withoutSecretTexts(record: JournalRecord, hide: Redactor): JournalRecord {

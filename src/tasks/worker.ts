@@ -12,10 +12,12 @@ import type { Operations } from './registry.ts'
 import { type Go, recoverFlag } from './runner.ts'
 import { asUpid } from './upid.ts'
 
-export interface WorkerOptions {
+export interface WorkerOptions<S extends TaskServices> {
   readonly operations: Operations
   /** Operations get the whole set as their `deps`. */
-  readonly buildServices: (settings: Settings) => Promise<TaskServices> | TaskServices
+  readonly buildServices: (settings: Settings) => Promise<S>
+  /** Looks at what most tasks look at, so that these do not do it for the first time. Only looks. */
+  readonly rehearse?: (services: S) => Promise<unknown>
   readonly settings: Settings
   readonly stdin: AsyncIterable<Uint8Array | string>
   /** Arguments after the entry file. */
@@ -25,8 +27,8 @@ export interface WorkerOptions {
 const goBytes = 16 * 1024 * 1024
 
 /** Resolves when the task has ended, or at once when nobody says go. The caller then exits. */
-export async function runWorker(options: WorkerOptions): Promise<void> {
-  const { operations, buildServices, settings, stdin, flags } = options
+export async function runWorker<S extends TaskServices>(options: WorkerOptions<S>): Promise<void> {
+  const { operations, buildServices, rehearse, settings, stdin, flags } = options
   const isRecovery = flags.includes(recoverFlag)
   const abort = new AbortController()
   let isTold = false
@@ -35,10 +37,13 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
     // An undo is not interrupted.
     if (!isRecovery) abort.abort()
   })
+  // Built while it waits: nobody has to wait for them then.
+  const building = buildServices(settings)
+  building.then(async (services) => isTold || (await rehearse?.(services))).catch(() => {})
   const go = await readGo(stdin)
   if (!go) return
   isTold = true
-  const services = await buildServices(settings)
+  const services = await building
   const where = { archive: new TaskArchive(settings.stateDir), services, operations, upid: asUpid(go.upid) }
   try {
     if (isRecovery) await recoverTask(where)

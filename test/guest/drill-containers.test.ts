@@ -12,7 +12,7 @@ import { verifyEvidence } from '#recovery/evidence.ts'
 import type { KeptDrill } from '#recovery/service.ts'
 import { parseUpid } from '#tasks/upid.ts'
 import { ownBridge } from '../../src/settings.ts'
-import { writeTemplate } from '../fixtures/containers/template.ts'
+import { writeProgramTemplate, writeTemplate } from '../fixtures/containers/template.ts'
 import { evidenceFile, nodeUnderTest, type TestNode } from '../node-under-test.ts'
 
 const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
@@ -167,6 +167,28 @@ suite('drills of containers', { timeout: 300_000 }, () => {
       )
     })
   }
+
+  test('a container of one program and no shell is proven by the port it listens on, and to L3 without one', async () => {
+    const template = join(node.settings.stateDir, 'storage/local/template/cache/one.tar')
+    await writeProgramTemplate(template)
+    const params = { vmid: '101', ostemplate: 'local:vztmpl/one.tar', rootfs: 'local:0', ostype: 'unmanaged' }
+    const bridge = ownBridge(node.settings)
+    await node.task(
+      await node.api('POST', lxc, {
+        ...params,
+        entrypoint: '/bin/httpd -f -p 8080 -h /www',
+        net0: `name=eth0,bridge=${bridge},ip=10.77.4.9/24,host-managed=1`,
+      }),
+    )
+    await node.task(await node.api('POST', `/nodes/${node.settings.node}/vzdump`, { vmid: '101', storage: 'local' }))
+    const probe0 = `http,path=/known,port=8080,sha256=${sha256('of one program')}`
+    await drill({ vmid: '101', level: 'L6', probe0 }, /^OK$/)
+    await node.api('PUT', `${lxc}/101/config`, { entrypoint: '/bin/sleep 1000' })
+    await node.task(await node.api('POST', `/nodes/${node.settings.node}/vzdump`, { vmid: '101', storage: 'local' }))
+    const without = { vmid: '101', level: 'L4', 'boot-timeout': '6' }
+    await drill(without, /NOT proven: reached L3 of L4; L4 failed: it has no shell .* and nothing inside listened/)
+    await node.task(await node.api('DELETE', `${lxc}/101`))
+  })
 
   test('a container whose init ends at once reaches L2, not L3, and its last words are told', async () => {
     await sh(`rm /sbin/init; printf '#!/bin/sh\necho gives up; exit 1\n' > /sbin/init; chmod 755 /sbin/init`)

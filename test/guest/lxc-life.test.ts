@@ -1,5 +1,7 @@
 /** Containers as clients meet them, asked from inside: made from a template, run, held to limits, found again. */
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
@@ -7,6 +9,7 @@ import { setDefaultCACertificates } from 'node:tls'
 import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { MiB } from '#base/bytes.ts'
+import { Cgroups } from '#host/cgroup.ts'
 import { machine } from '#host/exec.ts'
 import { ownBridge } from '../../src/settings.ts'
 import { offerTemplate, template } from '../fixtures/containers/template.ts'
@@ -195,6 +198,11 @@ suite('containers', { timeout: 120_000 }, () => {
 
   test('reboot by themselves, and are the same ones', async () => {
     const before = await sh(100, 'cat /root/starts')
+    // As a command that is run inside, before it is a process of the container.
+    const joining = spawn('sleep', ['1000'], { stdio: 'ignore' })
+    const left = once(joining, 'exit')
+    const groups = await Cgroups.detect()
+    await groups.addProcess(`hakobune-${node.settings.instance}/lxc-100/container`, joining.pid ?? 0)
     await run(100, '/bin/sh', '-c', 'rm -f /tmp/up; kill -TERM 1')
     await waitFor(
       async () =>
@@ -203,6 +211,7 @@ suite('containers', { timeout: 120_000 }, () => {
     )
     assert.equal((await get('100/status/current')).status, 'running')
     assert.match(await sh(100, dhcp), /10\.181\./)
+    assert.deepEqual(await left, [null, 'SIGKILL'])
   })
 
   for (const [what, script] of Object.entries({
@@ -303,6 +312,24 @@ suite('containers', { timeout: 120_000 }, () => {
     assert.notEqual(await mac(105), await mac(101))
     await act(105, 'stop')
     await node.task(await node.api('DELETE', `${lxc}/105`))
+  })
+
+  test('are made as templates, which do not run and are cloned from', async () => {
+    const asTemplate = { template: '1', net0 }
+    assert.match(
+      (await refusal('POST', lxc, { vmid: '106', ostemplate: template, ...asTemplate, start: '1' })).fields?.start ??
+        '',
+      /does not run/,
+    )
+    await make(106, asTemplate)
+    const { template: isTemplate, rootfs } = await get('106/config')
+    assert.equal(isTemplate, 1)
+    assert.match(String(rootfs), /local:106\/basevol-106-disk-0\.subvol/)
+    await node.task(await node.api('POST', `${lxc}/106/clone`, { newid: '107', hostname: 'linked' }))
+    await act(107, 'start')
+    assert.equal(await sh(107, 'hostname'), 'linked')
+    await act(107, 'stop')
+    for (const vmid of [107, 106]) await node.task(await node.api('DELETE', `${lxc}/${vmid}`))
   })
 
   test('leave nothing behind when they are destroyed', async () => {

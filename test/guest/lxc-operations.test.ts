@@ -17,6 +17,7 @@ import { pushFile } from '#operations/guest/push-file.ts'
 import { resizeVolume } from '#operations/guest/resize-container.ts'
 import { rebootContainer, shutdownContainer } from '#operations/guest/shutdown.ts'
 import { startContainer } from '#operations/guest/start.ts'
+import { becomeTemplate } from '#operations/guest/template.ts'
 import { everyStepFails } from '#tasks/conformance.ts'
 import { releaseLocks } from '#tasks/lock.ts'
 import { type ContainerWorld, containerWorld } from './container-world.ts'
@@ -42,7 +43,7 @@ suite('operations on containers', { timeout: 300_000 }, () => {
       await world.remove(101)
       const options = { rootfs: 'local:0', mp0: 'local:0,mp=/srv', memory: '64', hostname: 'x', unprivileged: '1' }
       return {
-        params: { vmid: 101, template: world.archive, options },
+        params: { vmid: 101, template: world.archive, options, asTemplate: true },
         deps: { ...world, host, random: systemRandom, pools, templateTrees: { fill: unpackTemplate } },
         look: world.everything,
         ...own,
@@ -146,6 +147,22 @@ suite('operations on containers', { timeout: 300_000 }, () => {
     },
     { withCrashes: false },
   )
+  suite('linked to a template', () => {
+    everyStepFails(
+      cloneContainer,
+      async () => {
+        await world.remove(105)
+        if (!(await world.guests.exists(world.id(106)))) await becomeTemplate(world, await world.make(106), () => {})
+        return {
+          params: { vmid: 106, newid: 105, hostname: 'linked', full: false },
+          deps: { ...world, host, random: systemRandom, pools },
+          look: world.everything,
+          ...own,
+        }
+      },
+      { withCrashes: false },
+    )
+  })
   everyStepFails(
     resizeVolume,
     async () => {

@@ -6,11 +6,11 @@
  * another order after an update, must not make its guests set themselves up anew.
  */
 import { createHash } from 'node:crypto'
-import { stringify } from 'yaml'
 import { splitList } from '#base/schema/formats.ts'
 import { readPropertyString } from '#base/schema/property-string.ts'
 import type { Options } from '../config.ts'
 import { isOn } from '../config.ts'
+import { toYaml } from '../yaml.ts'
 import { nicsOf } from '../qemu/nic.ts'
 import { smbiosFormat } from '../qemu/smbios.ts'
 import { contextFile, networkVariables, printVariables } from './context.ts'
@@ -150,7 +150,7 @@ function instanceId(options: Options, { vmid, snippets }: SeedFacts): string {
 
 /** Every text in quotes: what a guest reads may be YAML 1.1, to which `on` is true and `10:20` a number. */
 function yaml(value: object): string {
-  return stringify(value, { defaultStringType: 'QUOTE_DOUBLE', defaultKeyType: 'PLAIN', lineWidth: 0 })
+  return toYaml(value, { defaultStringType: 'QUOTE_DOUBLE', defaultKeyType: 'PLAIN', lineWidth: 0 })
 }
 
 function json(value: object): string {

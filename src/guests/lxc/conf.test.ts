@@ -34,6 +34,7 @@ function factsFor(options: Options, version: 'v1' | 'v2'): ContainerFacts {
     cgroupVersion: version,
     limits: limitFiles(groupLimitsOf(options), version).map(([, , file, value]) => ({ file, value })),
     processors: cores === undefined ? undefined : '0,2',
+    rebootHook: '/run/hakobune/node/guests/100/reboot',
     seccompFile: '/run/hakobune/node/guests/100/seccomp',
     hasAppArmor: version === 'v2',
     served: { target: '/run/hakobune/node/lxcfs/fs', files: servedFiles, processors: servedProcessors },

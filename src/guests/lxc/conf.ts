@@ -22,6 +22,8 @@ export interface ContainerFacts {
   readonly limits: readonly { readonly file: string; readonly value: string }[]
   /** Processors it is held to: `0,2`. */
   readonly processors?: string | undefined
+  /** Program between the end of a container that reboots and its next start. */
+  readonly rebootHook: string
   /** Which system calls are refused. */
   readonly seccompFile: string
   /** Where what it says on its console is kept. */
@@ -81,7 +83,7 @@ export function containerConf(options: Options, facts: ContainerFacts): string {
 /** What is kept of a console that goes on and on; beyond that it begins anew. */
 const consoleLogSize = '1MB'
 
-function identity(options: Options, { vmid, rootfs, consoleLog }: ContainerFacts): Line[] {
+function identity(options: Options, { vmid, rootfs, rebootHook, consoleLog }: ContainerFacts): Line[] {
   const { arch = 'amd64', entrypoint, env, tty } = options
   const isReadOnly = mountsOf(options).some(({ name, values }) => name === 'rootfs' && values.ro === true)
   return [
@@ -90,6 +92,7 @@ function identity(options: Options, { vmid, rootfs, consoleLog }: ContainerFacts
     ['rootfs.path', `dir:${rootfs}`],
     ...(isReadOnly ? [['rootfs.options', 'ro'] as const] : []),
     ...(entrypoint === undefined ? [] : [['init.cmd', entrypoint] as const]),
+    ['hook.post-stop', rebootHook],
     ...variablesIn(env).map((variable): Line => ['environment', variable]),
     ['tty.max', isOn(options.console, true) ? (tty ?? '2') : '0'],
     ['pty.max', '1024'],

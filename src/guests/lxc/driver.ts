@@ -14,6 +14,7 @@ import type { Vmid } from '#base/ids.ts'
 import type { Errors } from '#base/schema/check.ts'
 import { Cgroups } from '#host/cgroup.ts'
 import { makeDirectory } from '#host/files.ts'
+import { requireAllowed } from '#host/id-map.ts'
 import {
   attachArgv,
   configPathOf,
@@ -35,17 +36,19 @@ import type { StartOptions } from '../guest.ts'
 import type { DriverNeeds } from '../qemu/driver.ts'
 import { boundLogs, keepLogs } from '../qemu/log-files.ts'
 import type { ContainerRecord, ProcessName, RunRecord, RunRecords } from '../run-record.ts'
-import { containerConf, variablesIn } from './conf.ts'
+import { containerConf } from './conf.ts'
 import { devicesOf } from './device.ts'
 import { makeDevices } from './device-nodes.ts'
+import { environmentOf } from './environment.ts'
 import { featuresOf } from './features.ts'
-import { rootOf } from './idmap.ts'
+import { idMapOf, rootOf } from './idmap.ts'
 import { changeCard } from './cards.ts'
 import { coresOf, groupLimitsOf, leastUsed, noQuota, processorsIn } from './limits.ts'
 import { follow, isCard } from './live.ts'
 import { mountsOf } from './mountpoint.ts'
 import { nicsOf } from './nic.ts'
 import { factsOfNode } from './node-facts.ts'
+import { rebootHook } from './reboot-hook.ts'
 import { seccompProfile } from './seccomp.ts'
 import { setUpForStart } from './setup/set-up.ts'
 import { insideOf, toldOf } from './told.ts'
@@ -119,6 +122,8 @@ export class LxcDriver implements GuestDriver {
     const { log = () => {}, signal, timeoutMs = startLimitMs } = how
     const runDir = this.runDirOf(vmid)
     await makeRunDir(runDir)
+    const map = idMapOf(options)
+    if (map !== undefined) await requireAllowed(map)
     const cables = await this.#plug(vmid, options, how)
     const { runDir: nodeDir } = settings
     const places = await openVolumes({ ...this.#needs, runDir: nodeDir }, vmid, options)
@@ -130,9 +135,12 @@ export class LxcDriver implements GuestDriver {
     const conf = await this.#confFor(vmid, told, { sources, cables, runDir, consoleLog })
     await writeFile(configPathOf(place), conf, { mode: 0o600 })
     await writeFile(join(runDir, 'seccomp'), seccompProfile(featuresOf(options)), { mode: 0o600 })
+    const groups = (await this.#groups()).directoriesOf(this.#innerGroupOf(vmid))
+    await writeFile(join(runDir, 'reboot'), rebootHook(groups), { mode: 0o700 })
     signal?.throwIfAborted()
     const started = await startContainer(host, {
       place,
+      programs: join(nodeDir, 'lxc-programs'),
       logFile: join(runDir, startLog),
       pidFile: join(runDir, 'monitor.pid'),
       netnsPath: how.netns === undefined ? undefined : `/run/netns/${how.netns}`,
@@ -182,6 +190,7 @@ export class LxcDriver implements GuestDriver {
       cgroupVersion: cgroups.layout.version,
       limits: files,
       processors: cores === undefined ? undefined : await this.#processorsFor(vmid, cores),
+      rebootHook: join(made.runDir, 'reboot'),
       seccompFile: join(made.runDir, 'seccomp'),
       consoleLog: made.consoleLog,
       hasAppArmor: existsSync('/sys/kernel/security/apparmor/profiles'),
@@ -289,10 +298,7 @@ export class LxcDriver implements GuestDriver {
 
   /** The command that runs another one inside. */
   attachArgv(vmid: Vmid, command: readonly string[], options: Options): Argv {
-    const env = Object.fromEntries(
-      variablesIn(options.env).map((one) => [one.slice(0, one.indexOf('=')), one.slice(one.indexOf('=') + 1)]),
-    )
-    return attachArgv(this.#placeOf(vmid), { command, env: { ...usualEnvironment, ...env } })
+    return attachArgv(this.#placeOf(vmid), { command, env: environmentOf(options) })
   }
 
   /** The command that is joined to one of its terminals. */
@@ -370,12 +376,6 @@ export class LxcDriver implements GuestDriver {
   async boundLogs(vmid: Vmid): Promise<void> {
     await boundLogs(this.runDirOf(vmid), 0)
   }
-}
-
-const usualEnvironment = {
-  PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
-  HOME: '/root',
-  TERM: 'linux',
 }
 
 async function makeRunDir(runDir: string): Promise<void> {

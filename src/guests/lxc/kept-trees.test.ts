@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { chmod, mkdir, mkdtemp, readdir, readFile, rename, utimes, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, readFile, rename, stat, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
@@ -45,7 +45,8 @@ suite('trees of templates', () => {
       return { rootfs, result }
     }
     const stored = async () => (await readdir(directory)).filter((name) => !name.endsWith('.used'))
-    return { fill, directory, stored, warnings }
+    const lookAhead = () => trees.lookAhead(new AbortController().signal)
+    return { fill, lookAhead, directory, stored, warnings }
   }
   const archiveOf = async (members: readonly TarMember[]) => {
     const archive = join(await place('archive'), 'template.tar')
@@ -64,6 +65,39 @@ suite('trees of templates', () => {
       assert.equal((await stored()).length, trees, `round ${round}`)
       assert.deepEqual(treeManifest(rootfs), treeManifest(plain), `round ${round}`)
     }
+    assert.deepEqual(warnings, [])
+  })
+
+  test('are copied beforehand for the next one, who gets the same', async () => {
+    const archive = await archiveOf(everyKind())
+    const { fill, lookAhead, directory, stored, warnings } = await kept()
+    const first = await fill(archive)
+    await lookAhead()
+    assert.deepEqual(await stored(), [], 'nobody used it twice')
+    await fill(archive)
+    const next = async () => (await stored()).filter((name) => name.startsWith('.next'))
+    for (const round of [0, 1]) {
+      await lookAhead()
+      await lookAhead()
+      const [made, ...others] = await next()
+      assert.deepEqual(others, [])
+      const { ino } = await stat(join(directory, String(made)))
+      const { rootfs, result } = await fill(archive)
+      assert.equal((await stat(rootfs)).ino, ino, 'it was copied')
+      assert.deepEqual(result, first.result)
+      assert.deepEqual(treeManifest(rootfs), treeManifest(first.rootfs), `round ${round}`)
+    }
+    assert.deepEqual(await next(), [])
+    // Of another boot, and what somebody was making when the machine was switched off.
+    const [key = ''] = await stored()
+    for (const name of [`.next-00000000-${key}`, '.next.making', '.next.gone']) await mkdir(join(directory, name))
+    await lookAhead()
+    assert.equal((await next()).length, 1)
+    assert.doesNotMatch(String(await next()), /00000000/)
+    const longAgo = new Date(Date.now() - 60 * 60_000)
+    await utimes(join(directory, key), longAgo, longAgo)
+    await lookAhead()
+    assert.deepEqual(await stored(), [key])
     assert.deepEqual(warnings, [])
   })
 

@@ -22,6 +22,7 @@ import type { Random } from '#base/random.ts'
 import { codeOf, freeBytes, makeDirectory } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
 import { emptyTree, removeTree } from '#host/remove-tree.ts'
+import { keepNext, takeNext, wantedMs } from './next-tree.ts'
 import { copyHalves, keepHalves } from './tree-halves.ts'
 import { type Unpacked, type UnpackTemplate, unpackTemplate } from './unpack.ts'
 
@@ -63,6 +64,16 @@ export class KeptTrees {
     return unpacked
   }
 
+  /** Makes the next copy of the tree that was used last, unless that was long ago. For one process of the node. */
+  async lookAhead(signal: AbortSignal): Promise<void> {
+    const { directory, host } = this.#needs
+    const ages = await this.#ages()
+    if (ages.length === 0) return
+    const [last] = ages.filter(isKept).toSorted((a, b) => a.age - b.age)
+    const facts = last && last.age < wantedMs ? await readFacts(join(directory, last.name)) : undefined
+    await keepNext(host, directory, last && facts && { key: last.name, bytes: facts.bytes }, signal)
+  }
+
   #warn(verb: string, cause: unknown): void {
     this.#needs.log.warn(`a template's tree was not used: it could not be ${verb}`, { why: messageOf(cause) })
   }
@@ -73,7 +84,9 @@ export class KeptTrees {
     if (!facts) return undefined
     try {
       await this.#touch(place)
-      await copyHalves(this.#needs.host, place, rootfs, signal)
+      if (!(await takeNext(this.#needs.directory, key, rootfs))) {
+        await copyHalves(this.#needs.host, place, rootfs, { signal })
+      }
       onProgress?.({ fraction: 1, entries: facts.entries, bytes: facts.bytes })
       return facts
     } catch (cause) {
@@ -123,16 +136,22 @@ export class KeptTrees {
     await utimes(place, now, now)
   }
 
+  /** Everything there, with how long ago it was used. */
+  async #ages(): Promise<Aged[]> {
+    const { clock, directory } = this.#needs
+    const names = await readdir(directory).catch((): string[] => [])
+    return Promise.all(names.map(async (name) => ({ name, age: await ageOf(join(directory, name), clock) })))
+  }
+
   /** Removes what nobody has used for long, or what others were used after; and what makers that died left. */
   async #sweep(): Promise<void> {
-    const { clock, directory, host } = this.#needs
-    const names = await readdir(directory)
-    const ages = await Promise.all(
-      names.map(async (name) => ({ name, age: await ageOf(join(directory, name), clock) })),
-    )
-    const kept = ages.filter(({ name }) => !name.startsWith('.') && !name.endsWith(used))
+    const { directory, host } = this.#needs
+    const ages = await this.#ages()
     const gone = [
-      ...kept.toSorted((a, b) => a.age - b.age).filter(({ age }, at) => at >= mostKept || age > keptMs),
+      ...ages
+        .filter(isKept)
+        .toSorted((a, b) => a.age - b.age)
+        .filter(({ age }, at) => at >= mostKept || age > keptMs),
       ...ages.filter(({ name, age }) => name.startsWith(making) && age > makingMs),
       ...ages.filter(({ name, age }) => name.endsWith(used) && age > keptMs),
     ]
@@ -143,6 +162,16 @@ export class KeptTrees {
       await removeTree(host, aside)
     }
   }
+}
+
+interface Aged {
+  readonly name: string
+  /** Milliseconds. */
+  readonly age: number
+}
+
+function isKept({ name }: Aged): boolean {
+  return !name.startsWith('.') && !name.endsWith(used)
 }
 
 /** What tells this archive, with this map, from every other; nothing when there is no such file. */

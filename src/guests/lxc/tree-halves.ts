@@ -48,9 +48,16 @@ export async function keepHalves(host: Host, tree: string, place: string): Promi
 }
 
 /** Copies what was kept in `place` into `target`, an empty folder. */
-export async function copyHalves(host: Host, place: string, target: string, signal?: AbortSignal): Promise<void> {
-  await copyTree(host, { source: join(place, shared), target, signal })
-  const copies = halves.map((half) => copyTree(host, { source: join(place, half), target, signal }))
+export async function copyHalves(
+  host: Host,
+  place: string,
+  target: string,
+  how: { readonly signal?: AbortSignal | undefined; readonly isPatient?: boolean } = {},
+): Promise<void> {
+  // Two programs that make the same folder at once would be in each other's way.
+  const names = await readdir(join(place, shared), { recursive: true })
+  for (const name of names.toSorted()) await mkdir(join(target, name), { mode: 0o700 })
+  const copies = halves.map((half) => copyTree(host, { source: join(place, half), target, ...how }))
   for (const end of await Promise.allSettled(copies)) if (end.status === 'rejected') throw end.reason
 }
 

@@ -6,6 +6,7 @@
  * copied as it was at one moment, which its storages hold as a snapshot meanwhile; where they cannot, nothing says so by
  * pretending.
  */
+import { KiB } from '#base/bytes.ts'
 import { Fault, invalid, isFault } from '#base/fault.ts'
 import { asVmid, type Vmid, type VolumeId } from '#base/ids.ts'
 import { type GuestConfig, hostnameOf, isTemplate, type Options } from '#guests/config.ts'
@@ -39,6 +40,8 @@ export interface CloneContainer {
   readonly snapshot?: string | undefined
   /** Default: where each volume of the source is. */
   readonly storage?: string | undefined
+  /** KiB per second, of a full clone. */
+  readonly bwlimit?: number | undefined
   /** Pool to put the new container in. */
   readonly pool?: string | undefined
 }
@@ -87,7 +90,8 @@ export const cloneContainer = operation<CloneContainer, CreateContainerDeps>('vz
       const context = { vmid: asVmid(params.newid), storage: deps.storage, host: deps.host, log }
       if (isLinked) return { mounts: await linkVolumes(options, context), empty: [] }
       const snapshot = isMoving ? tagOf(task.upid) : params.snapshot
-      return copyVolumes(options, { ...context, snapshot, to: params.storage, signal })
+      const bytesPerSecond = (params.bwlimit ?? 0) * KiB
+      return copyVolumes(options, { ...context, snapshot, to: params.storage, bytesPerSecond, signal })
     },
     undo: async ({ params, deps, done, task }) => {
       const newid = asVmid(params.newid)
@@ -117,7 +121,8 @@ export const cloneContainer = operation<CloneContainer, CreateContainerDeps>('vz
           guests.withVolumes(newid, copy, async (targets) => {
             for (const name of empty) {
               log(`copying ${name}`)
-              await copyTree(host, { source: sources[name] ?? '', target: targets[name] ?? '', signal })
+              const both = { source: sources[name] ?? '', target: targets[name] ?? '' }
+              await copyTree(host, { ...both, bytesPerSecond: (params.bwlimit ?? 0) * KiB, signal })
             }
             await setUp(targets.rootfs)
           }),

@@ -21,19 +21,20 @@ export interface CopyContext extends MountContext {
   readonly snapshot?: string | undefined
   /** Storage the copies go to; absent: where each volume is. */
   readonly to?: string | undefined
+  readonly bytesPerSecond?: number | undefined
   readonly signal: AbortSignal
 }
 
 /** New volumes for every volume these options mount. A folder of the node is the same for both. */
 export async function copyVolumes(options: Options, context: CopyContext): Promise<CopiedMounts> {
-  const { storage, vmid, snapshot, to, signal, log } = context
+  const { storage, vmid, snapshot, to, bytesPerSecond, signal, log } = context
   const mounts: Record<string, string> = {}
   const empty: string[] = []
   for (const { name, volid } of mountedVolumes(options)) {
     const mount = mountOf(name, options[name] ?? '')
     const place = to ?? splitVolumeId(volid).storage
     const whole = isTree(volid)
-      ? await storage.copyTree({ source: volid, snapshot, storage: place, vmid, signal })
+      ? await storage.copyTree({ source: volid, snapshot, storage: place, vmid, bytesPerSecond, signal })
       : undefined
     if (whole === undefined) {
       const made = await makeMounts({ ...options, [name]: emptyLike(mount, place) }, [name], context)

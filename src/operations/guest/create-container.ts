@@ -24,6 +24,7 @@ import { intoPool, startWhenMade } from './last-steps.ts'
 import { makeMounts } from './container-volumes.ts'
 import { requireMakeable } from './before-making.ts'
 import { aboutOneGuest } from './one-guest.ts'
+import { becomeTemplate } from './template.ts'
 import { freeNewVolumes, volumesOf } from './volumes.ts'
 
 export interface CreateContainer {
@@ -39,6 +40,8 @@ export interface CreateContainer {
   /** Pool to put it in. */
   readonly pool?: string | undefined
   readonly start?: boolean | undefined
+  /** Make it a template at once. */
+  readonly asTemplate?: boolean | undefined
 }
 
 export interface CreateContainerDeps {
@@ -110,6 +113,11 @@ export const createContainer = operation<CreateContainer, UnpackingDeps>('vzcrea
       )
       await deps.guests.writeConfig(asVmid(params.vmid), options, { owner: task.upid })
     },
+  })
+  // No undo: bases are the guest's volumes, too.
+  .step('template', {
+    do: ({ params, deps, log }) =>
+      params.asTemplate === true ? becomeTemplate(deps, asVmid(params.vmid), log) : undefined,
   })
   .step(
     'pool',

@@ -83,6 +83,14 @@ function template(operationName: string, kind: TemplateKind) {
     })
 }
 
+/** Makes a container a template that was just made by the same task, whose undo takes its volumes whatever they are called. */
+export async function becomeTemplate(deps: DiskDeps, vmid: Vmid, log: (line: string) => void): Promise<void> {
+  const { options } = await deps.guests.config(vmid, 'lxc')
+  const disks = containers.disksOf(options)
+  for (const { volid } of disks) log(`${volid} is ${await deps.storage.freeze(volid)} now`)
+  await deps.guests.changeConfig(vmid, (now) => templateOptions(containers, now, disks))
+}
+
 /** @throws Fault `conflict` in PVE's words when the guest cannot become a template */
 export function requireTemplatable(
   vmid: Vmid,

@@ -6,6 +6,8 @@ import { hostnameOf } from '#guests/config.ts'
 import { nicsOf } from '#guests/lxc/nic.ts'
 import { codeOf } from '#host/files.ts'
 import { addressesIn } from '#host/ip.ts'
+import { listeningPorts } from '#host/listening.ts'
+import { openDirectory, openWithin } from '#host/open-within.ts'
 import type { GuestAddress } from '#network/subnet.ts'
 import { whyContainerIsDead } from '#recovery/console.ts'
 import { initQuestion, judgeInit, plain } from '#recovery/init.ts'
@@ -15,6 +17,8 @@ import { logOf } from './exhibits.ts'
 /** A question is a matter of a moment; what takes longer waits for something. */
 const askMs = 10_000
 const answerBytes = 64 * 1024
+const shellPath = '/bin/sh'
+const mostPorts = 10
 
 /**
  * Up is what its init says. A degraded system is up, and its failed units are told.
@@ -55,7 +59,7 @@ async function requireAlive({ deps, scratch }: Scratch): Promise<void> {
 
 /** What a shell inside prints; empty when there is none, or it does not come to an end. */
 async function say({ deps, scratch, signal }: Scratch, script: string): Promise<string> {
-  const command = ['/bin/sh', '-c', script]
+  const command = [shellPath, '-c', script]
   try {
     const how = { command, timeoutMs: askMs, outputBytes: answerBytes, signal }
     return (await deps.guests.runInside(scratch, how)).stdout
@@ -77,12 +81,56 @@ async function firstProgram({ deps, scratch }: Scratch): Promise<{ pid: number; 
   }
 }
 
-/** @throws Fault `unproven` */
-export async function waitForCommand(facts: Scratch): Promise<string> {
+/**
+ * By a command that is run inside. A container that has no shell to run one with was made for one program: that is asked
+ * for, by the ports it listens on.
+ * @throws Fault `unproven`
+ */
+export async function waitForAnswer(facts: Scratch): Promise<string> {
+  return (await hasShell(facts)) ? waitForCommand(facts) : waitForListener(facts)
+}
+
+async function hasShell(facts: Scratch): Promise<boolean> {
+  const init = await firstProgram(facts)
+  // One on its way up, or down, is asked, and says so.
+  if (init === undefined) return true
+  try {
+    using root = openDirectory(`/proc/${init.pid}/root`)
+    using shell = openWithin(root.fd, shellPath)
+    return shell !== undefined
+  } catch (error) {
+    if (['ENOENT', 'ESRCH'].includes(codeOf(error) ?? '')) return true
+    throw error
+  }
+}
+
+async function waitForListener(facts: Scratch): Promise<string> {
+  const { timeoutMs, signal, deps } = facts
+  const ask = async () => {
+    await requireAlive(facts)
+    const init = await firstProgram(facts)
+    const ports = init === undefined ? [] : await listeningPorts(init.pid)
+    if (ports.length === 0) return undefined
+    const [first, ...more] = ports.slice(0, mostPorts)
+    const where = more.length === 0 ? `port ${first}` : `ports ${[first, ...more].join(', ')}`
+    return `there is no shell inside; '${plain(init?.name ?? '')}' runs first, and TCP ${where} is listened on`
+  }
+  return waitFor(ask, { what: 'a port', timeoutMs, everyMs: 100, signal, clock: deps.clock }).catch(
+    (error: unknown) => {
+      if (!isFault(error, 'timeout')) throw error
+      throw new Fault(
+        'unproven',
+        `it has no shell to run a command with, and nothing inside listened on a TCP port within ${timeoutMs / 1000} s`,
+      )
+    },
+  )
+}
+
+async function waitForCommand(facts: Scratch): Promise<string> {
   const { deps, scratch, toldName, timeoutMs, signal } = facts
   let last = 'nothing answered'
   const ask = async () => {
-    const command = ['/bin/sh', '-c', 'read -r name < /proc/sys/kernel/hostname && echo "$name"']
+    const command = [shellPath, '-c', 'read -r name < /proc/sys/kernel/hostname && echo "$name"']
     const how = { command, timeoutMs: askMs, outputBytes: answerBytes, signal }
     const ran = await deps.guests.runInside(scratch, how).catch((error: unknown) => {
       if (isFault(error, 'aborted') || !isFault(error)) throw error

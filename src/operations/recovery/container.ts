@@ -1,6 +1,6 @@
 /** Drills of containers: asked by their console and init, by commands that run inside, and through their file system. */
 import { Fault } from '#base/fault.ts'
-import { containerAddresses, waitForCommand, waitForInit } from './container-boot.ts'
+import { containerAddresses, waitForAnswer, waitForInit } from './container-boot.ts'
 import { restoreContainer } from './container-restore.ts'
 import type { DrillDeps, Scratch } from './drill-facts.ts'
 import type { Drilled, RanProgram } from './drilled.ts'
@@ -13,7 +13,7 @@ export const drilledContainer: Drilled = {
   contents: (manifest) => `${manifest.trees.length} file tree(s) as of ${manifest.pointInTime}`,
   restore: restoreContainer,
   untilUp: waitForInit,
-  untilAnswering: waitForCommand,
+  untilAnswering: waitForAnswer,
   addresses: containerAddresses,
   readFile,
   runProgram,

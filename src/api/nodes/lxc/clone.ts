@@ -28,9 +28,7 @@ export const cloneEndpoints = [
       full: optional(boolean({ description: 'Copy all volumes; otherwise link them to those of a template.' })),
       snapname: optional(snapshotName),
       storage: optional(storageId),
-      bwlimit: optional(
-        number({ description: 'Ignored: files are copied as fast as they can be read.', minimum: 0, maximum: 2 ** 40 }),
-      ),
+      bwlimit: optional(number({ description: 'KiB per second when copying.', minimum: 0, maximum: 2 ** 40 })),
       pool: optional(string({ description: 'Pool to put it in.', format: 'pve-poolid', maxLength: 255 })),
       target: optional(nodeName),
     },
@@ -96,19 +94,20 @@ interface CloneParams {
   readonly full?: boolean | undefined
   readonly snapname?: string | undefined
   readonly storage?: string | undefined
+  readonly bwlimit?: number | undefined
   readonly pool?: string | undefined
   readonly target?: string | undefined
 }
 
 async function startClone(params: CloneParams, call: Call): Promise<string> {
-  const { vmid: id, newid, hostname, description, storage, pool, full, snapname: snapshot, target } = params
+  const { vmid: id, newid, hostname, description, storage, bwlimit, pool, full, snapname: snapshot, target } = params
   const { guests, settings, pools, storage: storages } = call.services
   if (pool !== undefined) await pools.get(pool)
   if (target !== undefined && target !== settings.node) {
     throw invalid({ target: `a clone stays on its node, '${settings.node}'` })
   }
   const config = await guests.config(asVmid(id), 'lxc')
-  const wish = { vmid: id, hostname, description, full, snapshot, storage, pool }
+  const wish = { vmid: id, hostname, description, full, snapshot, storage, bwlimit, pool }
   const { options, volumes, isLinked } = planClone(config, wish)
   if (isLinked) await requireLinks(storages, volumes)
   await requirePlaces(call, storage === undefined ? volumes.map((volid) => splitVolumeId(volid).storage) : [])

@@ -94,7 +94,9 @@ export const containerGuestEndpoints = [
       restore: optional(boolean({ description: 'The template is a backup: restore it.' })),
       'ignore-unpack-errors': optional(boolean({ description: 'Refused: keep what a damaged template holds.' })),
       unique: optional(boolean({ description: 'Give new MAC addresses.', requires: 'restore' })),
-      template: optional(boolean({ description: 'Refused: make a template at once.', default: false })),
+      template: optional(
+        boolean({ description: 'Make it a template, which others are cloned from; not with restore.', default: false }),
+      ),
       pool: optional(string({ description: 'Pool to put the guest in.', format: 'pve-poolid', maxLength: 255 })),
       start: optional(boolean({ description: 'Start it when it is made.', default: false })),
     },
@@ -204,8 +206,8 @@ function orThroughPool(
   )
 }
 
-const refused = ['force', 'template', 'ignore-unpack-errors'] as const
-type Refused = { readonly [K in (typeof refused)[number]]?: boolean | undefined }
+const refused = ['force', 'ignore-unpack-errors'] as const
+type Refused = { readonly [K in (typeof refused)[number] | 'template']?: boolean | undefined }
 
 /** Options are those of the backup, but for the ones that are given. */
 async function restore(params: Wish & Refused, call: Call) {
@@ -227,6 +229,8 @@ async function restore(params: Wish & Refused, call: Call) {
 
 async function create(params: Wish & Refused, call: Call) {
   const { vmid, ostemplate: template, unprivileged = true, password, 'ssh-public-keys': sshKeys, pool, start } = params
+  const asTemplate = params.template === true
+  if (asTemplate && start === true) throw invalid({ start: 'a template does not run' })
   const given = withRoot(params)
   requireRoot(call, params, given)
   if (params.force === true) throw invalid({ force: "only with 'restore': a template replaces no container" })
@@ -237,5 +241,5 @@ async function create(params: Wish & Refused, call: Call) {
   await guests.requireFree(asVmid(vmid))
   const options = requireOptions({ ...given, unprivileged: unprivileged ? '1' : '0' })
   const passwordHash = password === undefined ? undefined : await cryptPassword(host, password)
-  return call.start(createContainer, { vmid, template, options, passwordHash, sshKeys, pool, start })
+  return call.start(createContainer, { vmid, template, options, passwordHash, sshKeys, pool, start, asTemplate })
 }

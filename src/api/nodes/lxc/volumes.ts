@@ -66,9 +66,7 @@ export const volumeEndpoints = [
       storage: optional(storageId),
       delete: optional(boolean({ description: 'Destroy the old volume.', default: false })),
       digest,
-      bwlimit: optional(
-        number({ description: 'Ignored: files are copied as fast as they can be read.', minimum: 0, maximum: 2 ** 40 }),
-      ),
+      bwlimit: optional(number({ description: 'KiB per second when copying.', minimum: 0, maximum: 2 ** 40 })),
       'target-vmid': optional({ ...vmid, description: 'Container the volume is given to.' }),
       'target-volume': optional({ ...movableVolume, description: 'What it is called there; else as here.' }),
       'target-digest': optional(string({ description: 'The same for the other container.', maxLength: 40 })),
@@ -97,6 +95,7 @@ interface MoveParams {
   readonly storage?: string | undefined
   readonly delete?: boolean | undefined
   readonly digest?: string | undefined
+  readonly bwlimit?: number | undefined
   readonly 'target-vmid'?: number | undefined
   readonly 'target-volume'?: string | undefined
   readonly 'target-digest'?: string | undefined
@@ -110,7 +109,7 @@ async function startMove(params: MoveParams, call: Call): Promise<string> {
   if (storage === undefined || target !== undefined) {
     throw invalid({ storage: `give either 'storage' or 'target-vmid', and not both` })
   }
-  const move = { vmid: id, volume, storage, delete: params.delete, digest: wanted }
+  const move = { vmid: id, volume, storage, delete: params.delete, digest: wanted, bwlimit: params.bwlimit }
   planVolumeMove(config, move)
   await storages.requireContent(storage, 'rootdir')
   return call.start(moveVolume, move)

@@ -1,5 +1,5 @@
 /** netplan: one file, which goes before those of others because its name comes last. */
-import { stringify } from 'yaml'
+import { toYaml } from '../../yaml.ts'
 import { fixedOf, isBeyond, isLeftAlone } from './addresses.ts'
 import { ownFile, putFile, removeOwn } from './managed.ts'
 import type { ToldDns, ToldNic } from './told.ts'
@@ -16,7 +16,7 @@ export async function writeNetplan(tree: Tree, nics: readonly ToldNic[], dns: To
 
 export function netplanFile(nics: readonly ToldNic[], dns: ToldDns): string {
   const ethernets = Object.fromEntries(nics.map((nic) => [nic.name, cardOf(nic, dns)]))
-  return `${ownFile}\n${stringify({ network: { version: 2, renderer: 'networkd', ethernets } })}`
+  return `${ownFile}\n${toYaml({ network: { version: 2, renderer: 'networkd', ethernets } })}`
 }
 
 function cardOf(nic: ToldNic, { servers, search }: ToldDns): object {

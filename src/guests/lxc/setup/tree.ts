@@ -4,22 +4,30 @@
  * Invariant: nothing outside of the tree is read or written, whatever links, pipes and devices lie inside, because
  * the tree is what somebody untrusted made and we are root. Files are replaced in one rename, so a container that is
  * set up at the same moment sees the old or the new. They belong to the container's root, or to whom they did before.
+ *
+ * Every call waits for the kernel: these are a hundred looks at small files, and most of what they took was the way
+ * through the thread pool.
  */
 import { randomUUID } from 'node:crypto'
 import {
-  chmod,
-  chown,
-  lchown,
-  lstat,
-  mkdir,
-  open,
-  readdir,
-  readlink,
-  rename,
-  rm,
-  stat,
-  symlink,
-} from 'node:fs/promises'
+  chmodSync,
+  chownSync,
+  closeSync,
+  fchmodSync,
+  fchownSync,
+  lchownSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  readSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { MiB } from '#base/bytes.ts'
 import { Fault } from '#base/fault.ts'
@@ -60,13 +68,18 @@ export class Tree implements Disposable {
   /** Text of a file, or nothing when there is no plain file. @throws Fault `too-large` */
   async read(path: string): Promise<string | undefined> {
     using handle = this.#open(path)
-    if (handle === undefined || !(await stat(handle.path)).isFile()) return undefined
-    await using file = await open(handle.path, 'r')
-    const { size } = await file.stat()
+    const facts = handle && statSync(handle.path)
+    if (handle === undefined || facts?.isFile() !== true) return undefined
+    const { size } = facts
     if (size > mostBytes) throw new Fault('too-large', `'${path}' in the container is larger than ${mostBytes} bytes`)
     // As much as there was a moment ago: whoever makes it longer meanwhile is not read to the end.
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(size), 0, size, 0)
-    return buffer.toString('utf8', 0, bytesRead)
+    const content = Buffer.alloc(size)
+    const file = openSync(handle.path, 'r')
+    try {
+      return content.toString('utf8', 0, readSync(file, content, 0, size, 0))
+    } finally {
+      closeSync(file)
+    }
   }
 
   async exists(path: string): Promise<boolean> {
@@ -76,20 +89,20 @@ export class Tree implements Disposable {
 
   async isDirectory(path: string): Promise<boolean> {
     using handle = this.#open(path)
-    return handle !== undefined && (await stat(handle.path)).isDirectory()
+    return handle !== undefined && statSync(handle.path).isDirectory()
   }
 
   /** What the link says, or nothing when it is none. */
   async linkAt(path: string): Promise<string | undefined> {
     using folder = this.#open(dirname(path))
-    return folder && (await readlink(join(folder.path, basename(path))).catch(orNothing))
+    return folder && orNothing(() => readlinkSync(join(folder.path, basename(path))))
   }
 
   /** Names in a directory; none when there is no such. */
   async names(path: string): Promise<string[]> {
     using handle = this.#open(path)
-    if (handle === undefined || !(await stat(handle.path)).isDirectory()) return []
-    return (await readdir(handle.path)).slice(0, mostNames).toSorted()
+    if (handle === undefined || !statSync(handle.path).isDirectory()) return []
+    return readdirSync(handle.path).slice(0, mostNames).toSorted()
   }
 
   /** Writes a file, or what the link there leads to; folders on the way are made. Nothing happens if it says so already. */
@@ -100,15 +113,19 @@ export class Tree implements Disposable {
     if (isSame) return
     using folder = await this.#folder(dirname(place))
     const target = join(folder.path, basename(place))
-    const before = await lstat(target).catch(orNothing)
+    const before = orNothing(() => lstatSync(target))
     if (before?.isDirectory()) throw new Fault('conflict', `'${path}' in the container is a directory`)
     const isKept = before?.isFile() === true && options.isPrivate !== true
     const { uid, gid } = isKept ? before : this.#owner
-    await this.#replace(path, target, async (temporary) => {
-      await using file = await open(temporary, 'wx', 0o600)
-      await file.writeFile(content)
-      await file.chown(uid, gid)
-      await file.chmod(isKept ? before.mode & 0o7777 : mode)
+    replace(path, target, (temporary) => {
+      const file = openSync(temporary, 'wx', 0o600)
+      try {
+        writeFileSync(file, content)
+        fchownSync(file, uid, gid)
+        fchmodSync(file, isKept ? before.mode & 0o7777 : mode)
+      } finally {
+        closeSync(file)
+      }
     })
   }
 
@@ -116,16 +133,16 @@ export class Tree implements Disposable {
   async link(path: string, target: string): Promise<void> {
     if ((await this.linkAt(path)) === target) return
     using folder = await this.#folder(dirname(path))
-    await this.#replace(path, join(folder.path, basename(path)), async (temporary) => {
-      await symlink(target, temporary)
-      await lchown(temporary, this.#owner.uid, this.#owner.gid)
+    replace(path, join(folder.path, basename(path)), (temporary) => {
+      symlinkSync(target, temporary)
+      lchownSync(temporary, this.#owner.uid, this.#owner.gid)
     })
   }
 
   /** Removes a file or a link, and not what the link leads to. */
   async remove(path: string): Promise<void> {
     using folder = this.#open(dirname(path))
-    if (folder) await rm(join(folder.path, basename(path)), { force: true })
+    if (folder) rmSync(join(folder.path, basename(path)), { force: true })
   }
 
   /** Makes a directory, and those above it. */
@@ -140,7 +157,7 @@ export class Tree implements Disposable {
   async #isSame(path: string, content: string): Promise<boolean> {
     using handle = this.#open(path)
     if (handle === undefined) return false
-    const { size } = await stat(handle.path)
+    const { size } = statSync(handle.path)
     return size === Buffer.byteLength(content) && (await this.read(path)) === content
   }
 
@@ -159,7 +176,7 @@ export class Tree implements Disposable {
   async #folder(path: string, mode = 0o755): Promise<Handle> {
     const found = this.#open(path)
     if (found !== undefined) {
-      if ((await stat(found.path)).isDirectory()) return found
+      if (statSync(found.path).isDirectory()) return found
       found[Symbol.dispose]()
       throw new Fault('conflict', `'${path}' in the container is no directory`)
     }
@@ -167,31 +184,37 @@ export class Tree implements Disposable {
     if (dirname(place) === place) throw new Fault('failed', 'the container has no root directory')
     using above = await this.#folder(dirname(place))
     const made = join(above.path, basename(place))
-    await mkdir(made, 0o700).catch((cause: unknown) => {
+    try {
+      mkdirSync(made, 0o700)
+    } catch (cause) {
       if (codeOf(cause) !== 'EEXIST') throw cause
-    })
+    }
     using own = openWithin(above.fd, basename(place))
     if (own === undefined) throw new Fault('conflict', `'${path}' in the container cannot be made`)
-    await chmod(own.path, mode)
-    await chown(own.path, this.#owner.uid, this.#owner.gid)
+    chmodSync(own.path, mode)
+    chownSync(own.path, this.#owner.uid, this.#owner.gid)
     const reached = this.#open(place)
     if (reached !== undefined) return reached
     throw new Fault('conflict', `'${path}' in the container is moved away while it is made`)
   }
+}
 
-  async #replace(path: string, target: string, make: (temporary: string) => Promise<void>): Promise<void> {
-    const temporary = join(dirname(target), `.${randomUUID()}.tmp`)
-    try {
-      await make(temporary)
-      await rename(temporary, target)
-    } catch (cause) {
-      await rm(temporary, { force: true })
-      throw asFileFault(cause, path)
-    }
+function replace(path: string, target: string, make: (temporary: string) => void): void {
+  const temporary = join(dirname(target), `.${randomUUID()}.tmp`)
+  try {
+    make(temporary)
+    renameSync(temporary, target)
+  } catch (cause) {
+    rmSync(temporary, { force: true })
+    throw asFileFault(cause, path)
   }
 }
 
-function orNothing(cause: unknown): undefined {
-  if (['ENOENT', 'EINVAL', 'ENOTDIR'].includes(codeOf(cause) ?? '')) return undefined
-  throw cause
+function orNothing<T>(look: () => T): T | undefined {
+  try {
+    return look()
+  } catch (cause) {
+    if (['ENOENT', 'EINVAL', 'ENOTDIR'].includes(codeOf(cause) ?? '')) return undefined
+    throw cause
+  }
 }
