@@ -38,6 +38,8 @@ import { HostNetwork } from '#network/machine/service.ts'
 import { NetworkService } from '#network/service.ts'
 import { History } from '#observe/history.ts'
 import { MetricServers } from '#observe/metric-servers.ts'
+import { PlanService } from '#plans/service.ts'
+import type { ApiOfTask } from '#plans/world.ts'
 import { PoolService } from '#pools/service.ts'
 import { RecoveryService } from '#recovery/service.ts'
 import { StorageService } from '#storage/service.ts'
@@ -60,6 +62,8 @@ export interface Services {
   readonly templateTrees: KeptTrees
   readonly backup: BackupService
   readonly recovery: RecoveryService
+  readonly plans: PlanService
+  readonly apiOf: ApiOfTask
   readonly pools: PoolService
   readonly accessState: AccessState
   readonly realms: RealmService
@@ -128,6 +132,9 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
     templateTrees: new KeptTrees({ ...base, directory: join(settings.stateDir, 'template-trees') }),
     backup,
     recovery,
+    plans: new PlanService(base),
+    // What it needs of the command line is loaded for plans alone.
+    apiOf: async (upid, signal) => (await import('./api-caller.ts')).apiCaller(settings, upid, signal),
     pools,
     accessState,
     realms: new RealmService({ store, accessState }),

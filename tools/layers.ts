@@ -58,6 +58,7 @@ export const compositionRoots: readonly string[] = [
   'services',
   'settings',
   'commands',
+  'api-caller',
   'prepare-node',
   'serve',
 ]

@@ -19,6 +19,7 @@ import { backupEndpoints } from './hako/backups.ts'
 import { selfDescription } from './hako/commands.ts'
 import { execEndpoints } from './hako/containers.ts'
 import { drillEndpoints, evidenceEndpoints } from './hako/drills.ts'
+import { planEndpoints } from './hako/plans.ts'
 import { networkChangeEndpoints } from './hako/network.ts'
 import { nodeConfigEndpoints } from './nodes/config.ts'
 import { applianceEndpoints } from './nodes/appliances.ts'
@@ -111,6 +112,7 @@ const endpoints = [
   ...backupFileEndpoints,
   ...drillEndpoints,
   ...evidenceEndpoints,
+  ...planEndpoints,
   ...networkChangeEndpoints,
   ...execEndpoints,
 ]

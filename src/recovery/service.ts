@@ -6,7 +6,7 @@
  */
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { isFault, missing } from '#base/fault.ts'
+import { Fault, isFault, missing } from '#base/fault.ts'
 import { codeOf, makeDirectory } from '#host/files.ts'
 import { discardUnfinished, type EvidenceVerdict, manifestHash, verifyEvidence, writeEvidence } from './evidence.ts'
 import { nodeKey } from './node-key.ts'
@@ -14,6 +14,15 @@ import type { DrillRecord } from './record.ts'
 
 export interface RecoveryFacts {
   readonly stateDir: string
+}
+
+/** What any record of evidence says of itself. A drill's has more, a plan's other things; `kind` tells them apart. */
+export interface EvidenceRecord {
+  readonly id: string
+  readonly node: string
+  /** ISO time. */
+  readonly ended: string
+  readonly kind?: string
 }
 
 export interface KeptDrill extends DrillRecord {
@@ -39,8 +48,8 @@ export class RecoveryService {
     return (await nodeKey(this.#keys)).publicKey
   }
 
-  /** Signs and keeps a drill. @returns the directory of its evidence. @throws Fault `exhausted` */
-  async keep(record: DrillRecord, files: ReadonlyMap<string, string | Uint8Array>): Promise<string> {
+  /** Signs and keeps a drill, or another record in the same chain. @returns the directory of its evidence. @throws Fault `exhausted` */
+  async keep(record: EvidenceRecord, files: ReadonlyMap<string, string | Uint8Array>): Promise<string> {
     // A console or a screen may show what is not everybody's.
     await makeDirectory(this.#directory, 0o700)
     const { key } = await nodeKey(this.#keys)
@@ -67,7 +76,8 @@ export class RecoveryService {
     const drills: KeptDrill[] = []
     for (const id of (await this.#ids()).toReversed()) {
       try {
-        drills.push(await this.get(id))
+        const drill = await this.get(id)
+        if (drill.kind !== 'plan') drills.push(drill)
       } catch (error) {
         // A directory somebody damaged must not hide the others; `verify` names what is wrong with it.
         if (!isFault(error, 'missing') && !(error instanceof SyntaxError)) throw error
@@ -83,6 +93,19 @@ export class RecoveryService {
       throw missing('drill', id)
     })
     return { ...(JSON.parse(text) as DrillRecord), evidence }
+  }
+
+  /** A record as it lies there. @throws Fault `missing`, `damaged` */
+  async record(id: string): Promise<EvidenceRecord> {
+    const path = join(this.#directoryOf(id), 'record.json')
+    const text = await readFile(path, 'utf8').catch(() => {
+      throw missing('evidence', id)
+    })
+    try {
+      return JSON.parse(text) as EvidenceRecord
+    } catch (cause) {
+      throw new Fault('damaged', `the record of evidence '${id}' is damaged`, { cause })
+    }
   }
 
   async verify(id: string): Promise<EvidenceVerdict> {

@@ -15,6 +15,7 @@ const branches = [
   'drills',
   'evidence',
   'network',
+  'plans',
   'restore',
   'schema',
   'verify',
