@@ -50,8 +50,10 @@ export async function perform(act: Exclude<Act, { kind: 'ask' }>, facts: ActFact
 /** What would be called, in words; nothing is. */
 export function described(act: Act, values: Values): string {
   switch (act.kind) {
-    case 'api':
-      return `${act.method} ${filledText(act.path, values)}`
+    case 'api': {
+      const parts = Object.entries(act.with).map(([name, value]) => `${name}=${textOf(fill(value, values))}`)
+      return [act.method, filledText(act.path, values), ...parts].join(' ')
+    }
     case 'hako':
       return `hako ${act.words.map((word) => filledText(word, values)).join(' ')}`
     case 'drill':

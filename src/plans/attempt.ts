@@ -32,7 +32,7 @@ export async function attempted(step: PlanStep, begun: StepState, facts: Attempt
   const startedMs = world.clock.monotonic()
   const { act } = step
   if (act.kind === 'ask') return answered(step, begun, facts)
-  world.log(`${begun.began} ${step.id} (${step.class}): ${world.hide(described(act, facts.values))}`)
+  world.log(`${begun.began} ${step.id} (${step.class}): ${described(act, shownValues(facts))}`)
   for (let tries = 1; ; tries += 1) {
     try {
       const done = await once(step, act, facts, startedMs + step.timeoutSeconds * 1000)
@@ -73,11 +73,11 @@ async function once(
       await facts.onTask(upid)
     },
   }
-  await facts.onCall(world.hide(described(act, values)).slice(0, 2_000))
+  await facts.onCall(described(act, shownValues(facts)).slice(0, 2_000))
   const done: Done =
     joined === undefined
       ? await perform(act, actFacts)
-      : { reply: await taskEnd(joined, actFacts), call: described(act, values) }
+      : { reply: await taskEnd(joined, actFacts), call: described(act, shownValues(facts)) }
   const seen = step.look ? (await perform(step.look, { ...actFacts, onTask: async () => {} })).reply : done.reply
   const problems = unmet(step.expect, seen, values)
   if (problems.length > 0) throw new Fault('unproven', problems.join('; '))
@@ -88,6 +88,11 @@ async function once(
     ...(task === undefined ? {} : { task }),
     ...(Object.keys(recorded).length > 0 ? { recorded } : {}),
   }
+}
+
+/** Secrets as stars. */
+function shownValues({ values, secrets }: AttemptFacts): Values {
+  return new Map<string, Value>([...values, ...[...secrets.keys()].map((name): [string, Value] => [name, '********'])])
 }
 
 /** In a sentence, and short: the whole reply is what the API has, not what the record needs. */

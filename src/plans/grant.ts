@@ -51,6 +51,12 @@ export async function demandGrant(step: PlanStep, { state, values, grants }: Gra
 
 /** Before a call of a step's act: it destroys what the step says, or nothing. @throws Fault `denied` */
 export function demandDeclared(step: PlanStep, call: Call, values: Values): void {
+  // What a command calls is known only now.
+  if (step.class === 'read' && step.act.kind === 'hako' && call.method !== 'GET') {
+    throw new Fault('denied', `a step of class read would call ${call.method} ${call.path}`, {
+      remedy: 'Give the step the class of what it does.',
+    })
+  }
   const object = destroyedBy(call.method, call.path, call.params)
   const declared = step.destroys === undefined ? undefined : filledText(step.destroys, values)
   if (object === undefined || object === declared) return

@@ -33,6 +33,7 @@ const kinds: readonly Kind[] = [
 
 /** Calls that destroy without saying DELETE: by the path, and by the parameter that makes them do so. */
 const overwriting: readonly { readonly path: RegExp; readonly when?: string }[] = [
+  { path: /^\/nodes\/[^/]+\/(?:qemu|lxc)\/(\d+)\/snapshot\/[^/]+\/rollback$/ },
   { path: /^\/hako\/restore$/, when: 'force' },
   { path: /^\/nodes\/[^/]+\/(?:qemu|lxc)$/, when: 'force' },
   { path: /^\/nodes\/[^/]+\/disks\/(?:wipedisk|initgpt)$/ },
@@ -47,7 +48,8 @@ export function destroyedBy(method: Method, path: string, params: ValueMap): str
   if (method === 'DELETE') return objectAt(plain) ?? `path${plain}`
   const over = overwriting.find((one) => one.path.test(plain))
   if (method === 'GET' || !over) return undefined
-  if (over.when === undefined) return `path${plain}`
+  const [, vmid] = over.path.exec(plain) ?? []
+  if (over.when === undefined) return vmid === undefined ? `path${plain}` : `guest/${vmid}`
   const isSet = ['1', 'true'].includes(textOf(params[over.when] ?? ''))
   return isSet ? `guest/${textOf(params.vmid ?? '')}` : undefined
 }

@@ -149,8 +149,7 @@ export class PlanRun {
       const slow = slowness(result.tookMs ?? 0, this.#options.earlier.get(step.id) ?? [])
       if (slow !== undefined) await this.#surprise(step, slow)
       if (result.tries > 1) await this.#surprise(step, `it took ${result.tries} tries`)
-      await this.#note(step, result)
-      await this.#account(step)
+      await this.#settle(step, result)
       world.log(`${this.#now()} ${step.id} proven: ${result.found ?? ''}`)
       return true
     } catch (error) {
@@ -161,12 +160,12 @@ export class PlanRun {
     }
   }
 
-  /** What it destroyed is no longer there to be removed; what it made by a name of the node's is. */
-  async #account(step: PlanStep): Promise<void> {
+  /** In one: what it destroyed is no longer there to be removed, and what it made by a name of the node's is. */
+  async #settle(step: PlanStep, result: StepState): Promise<void> {
+    this.#state = { ...this.#state, steps: { ...this.#state.steps, [step.id]: result } }
     const gone = step.destroys === undefined ? undefined : filledText(step.destroys, this.values)
     const came = namesItselfLater(step) ? this.#objectOf(step) : undefined
-    if (gone === undefined && came === undefined) return
-    const left = this.#state.made.filter((one) => one.object !== gone && one.object !== came)
+    const left = this.#state.made.filter(({ object }) => object !== gone && object !== came)
     this.#state = { ...this.#state, made: [...left, ...(came === undefined ? [] : [{ object: came, step: step.id }])] }
     await this.#options.world.save(this.#state)
   }
