@@ -20,6 +20,8 @@ export interface AttemptFacts {
   readonly answer: string | undefined
   /** A task an earlier attempt started for this step: it is waited for, and nothing is called again. */
   readonly joined: string | undefined
+  /** What the step is for is so already: nothing is done. */
+  readonly isAlready: boolean
   readonly onCall: (call: string) => Promise<void>
   readonly onTask: (upid: string) => Promise<void>
 }
@@ -73,20 +75,57 @@ async function once(
       await facts.onTask(upid)
     },
   }
-  await facts.onCall(described(act, shownValues(facts)).slice(0, 2_000))
-  const done: Done =
-    joined === undefined
-      ? await perform(act, actFacts)
-      : { reply: await taskEnd(joined, actFacts), call: described(act, shownValues(facts)) }
+  const done = await doneOnce(step, act, facts, actFacts)
   const seen = step.look ? (await perform(step.look, { ...actFacts, onTask: async () => {} })).reply : done.reply
-  const problems = unmet(step.expect, seen, values)
+  // What was not done, or failed as it should, has no reply to be judged.
+  const isJudged = step.look !== undefined || (!facts.isAlready && step.fails === undefined)
+  const problems = isJudged ? unmet(step.expect, seen, values) : []
   if (problems.length > 0) throw new Fault('unproven', problems.join('; '))
-  const recorded = recordedOf(step, seen, facts)
+  const recorded = isJudged ? recordedOf(step, seen, facts) : {}
   return {
     call: done.call,
     found: foundIn(step, done.reply, world),
     ...(task === undefined ? {} : { task }),
     ...(Object.keys(recorded).length > 0 ? { recorded } : {}),
+  }
+}
+
+async function doneOnce(
+  step: PlanStep,
+  act: Exclude<PlanStep['act'], { kind: 'ask' }>,
+  facts: AttemptFacts,
+  actFacts: ActFacts,
+): Promise<Done> {
+  const { world, joined } = facts
+  const call = described(act, shownValues(facts)).slice(0, 2_000)
+  if (facts.isAlready) return { reply: 'it was so already', call: 'nothing' }
+  await facts.onCall(call)
+  if (joined !== undefined) return { reply: await taskEnd(joined, actFacts), call }
+  if (step.fails === undefined) return perform(act, actFacts)
+  try {
+    await perform(act, actFacts)
+  } catch (error) {
+    const said = messageOf(error)
+    if (world.signal.aborted || !said.includes(step.fails)) throw error
+    return { reply: `it failed, as it should: ${said}`, call }
+  }
+  throw new Fault('unproven', `it was to fail with '${step.fails}', and did not`)
+}
+
+/** Whether what the step is for is so already. @throws Fault of a question that could not be asked */
+export async function isAlready(
+  step: PlanStep,
+  { world, values }: Pick<AttemptFacts, 'world' | 'values'>,
+): Promise<boolean> {
+  const { unless } = step
+  if (!unless) return false
+  const deadline = world.clock.monotonic() + step.timeoutSeconds * 1000
+  const facts: ActFacts = { world, values, secrets: new Map(), deadline, beforeCall: () => {}, onTask: async () => {} }
+  try {
+    return unmet(unless.for, (await perform(unless.ask, facts)).reply, values).length === 0
+  } catch (error) {
+    if (isFault(error, 'missing') || /does not exist|no such/i.test(messageOf(error))) return false
+    throw error
   }
 }
 

@@ -12,7 +12,7 @@ import { exists, taskEnd } from './act.ts'
 import { demandGrant, demandUnmade, type Grants } from './grant.ts'
 import type { Plan, PlanStep } from './plan.ts'
 import { filledText, namesIn, type Values } from './template.ts'
-import { attempted, slowness } from './attempt.ts'
+import { attempted, isAlready, slowness } from './attempt.ts'
 import {
   type Attempt,
   type Decision,
@@ -139,9 +139,10 @@ export class PlanRun {
     const { world } = this.#options
     const before = this.#state.steps[step.id]
     try {
-      const { mayBegin, joined } = await this.#mended(step, before)
+      const isSo = await isAlready(step, { world, values: this.values })
+      const { mayBegin, joined } = isSo ? { mayBegin: true } : await this.#mended(step, before)
       if (!mayBegin) return false
-      const result = await this.#tried(step, joined)
+      const result = await this.#tried(step, joined, isSo)
       if (result.result === 'waiting') {
         await this.#note(step, result)
         return false
@@ -163,7 +164,8 @@ export class PlanRun {
   /** In one: what it destroyed is no longer there to be removed, and what it made by a name of the node's is. */
   async #settle(step: PlanStep, result: StepState): Promise<void> {
     this.#state = { ...this.#state, steps: { ...this.#state.steps, [step.id]: result } }
-    const gone = step.destroys === undefined ? undefined : filledText(step.destroys, this.values)
+    const isReplaced = step.destroys === step.makes
+    const gone = step.destroys === undefined || isReplaced ? undefined : filledText(step.destroys, this.values)
     const came = namesItselfLater(step) ? this.#objectOf(step) : undefined
     const left = this.#state.made.filter(({ object }) => object !== gone && object !== came)
     this.#state = { ...this.#state, made: [...left, ...(came === undefined ? [] : [{ object: came, step: step.id }])] }
@@ -231,13 +233,13 @@ export class PlanRun {
     return (await this.#options.world.startedBy(attempt.upid)).find((upid) => !taken.has(upid))
   }
 
-  async #tried(step: PlanStep, joined: string | undefined): Promise<StepState> {
+  async #tried(step: PlanStep, joined: string | undefined, isSo: boolean): Promise<StepState> {
     const { world, secrets, grants, answers } = this.#options
     const begun = this.#begun(step)
-    const object = namesItselfLater(step) ? undefined : this.#objectOf(step)
-    if (joined === undefined) {
+    const object = isSo || namesItselfLater(step) ? undefined : this.#objectOf(step)
+    if (joined === undefined && !isSo) {
       await demandGrant(step, { state: this.#state, values: this.values, grants })
-      if (object !== undefined) await demandUnmade(object, step, this.#state, world)
+      if (object !== undefined && step.destroys !== step.makes) await demandUnmade(object, step, this.#state, world)
     }
     const made = object === undefined || this.#hasMade(object) ? [] : [{ object, step: step.id }]
     this.#state = { ...this.#state, made: [...this.#state.made, ...made] }
@@ -250,6 +252,7 @@ export class PlanRun {
       grants,
       answer: Object.hasOwn(answers, step.id) ? answers[step.id] : undefined,
       joined,
+      isAlready: isSo,
       onCall: (call) => this.#alter(step, { call }),
       onTask: (task) => this.#alter(step, { task }),
     })

@@ -33,6 +33,10 @@ export interface Step {
   readonly id: string
   readonly class: StepClass
   readonly act: Act
+  /** When its reply shows this already, the act is not done. */
+  readonly unless?: { readonly ask: ApiAct; readonly for: readonly Expectation[] }
+  /** The act must fail, with this in what it says. */
+  readonly fails?: string
   /** Read after the act; what is expected and recorded is then looked for in its reply. */
   readonly look?: ApiAct
   readonly expect: readonly Expectation[]
@@ -73,6 +77,8 @@ const keys = [
   'class',
   'run',
   'look',
+  'unless',
+  'fails',
   'expect',
   'record',
   'undo',
@@ -132,11 +138,25 @@ class StepReader {
       class: known,
       act,
       ...(look ? { look } : {}),
+      ...this.#around(value),
       expect,
       undo: this.#undo(value.undo),
       ...rest,
       digest: createHash('sha256').update(JSON.stringify(value)).digest('hex'),
     }
+  }
+
+  #around(value: ValueMap): Pick<Step, 'unless' | 'fails'> {
+    const { unless, fails } = value
+    if (fails !== undefined && (typeof fails !== 'string' || fails.trim() === ''))
+      this.#complain('fails is what the failure says', 'fails')
+    const failing = typeof fails === 'string' ? { fails } : {}
+    if (unless === undefined) return failing
+    const ask = this.#api(unless, 'unless')
+    const wanted = readExpectations(isMap(unless) ? (unless.for ?? {}) : {}, (text) => this.#complain(text, 'unless'))
+    if (ask?.method === 'GET' && wanted.length > 0) return { ...failing, unless: { ask, for: wanted } }
+    this.#complain('unless takes a call that reads, and `for` what its reply must show', 'unless')
+    return failing
   }
 
   #bounds(value: ValueMap): Pick<Step, 'isScratch' | 'isRepeatable' | 'retries' | 'timeoutSeconds'> {
@@ -297,7 +317,7 @@ class StepReader {
       this.#complain('a step that destroys lacks its mark: class: destroy', 'class')
     if (value.scratch === true && value.undo === undefined)
       this.#complain('what is scratch is undone at the end: undo is missing', 'scratch')
-    if (value.makes !== undefined && known !== 'create')
+    if (value.makes !== undefined && known !== 'create' && value.makes !== value.destroys)
       this.#complain('a step that makes an object is of class create', 'class')
     if (this.#content.includes('\u0000')) this.#complain('the block holds a NUL')
   }

@@ -1,12 +1,22 @@
 /** Shipped plans, run on a real node: what they promise is asked of the guests, and nothing of them is left over. */
 import assert from 'node:assert/strict'
-import { readFile, writeFile } from 'node:fs/promises'
+import { execFile } from 'node:child_process'
+import { appendFile, copyFile, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
+import { promisify } from 'node:util'
+import { waitFor } from '#base/clock.ts'
+import { documentOf } from '#plans/document.ts'
+import { planOf } from '#plans/plan.ts'
 import type { RunState } from '#plans/run-state.ts'
+import type { PlanStanding } from '#plans/status.ts'
+import { apiClient } from '#rest/client.ts'
+import { unixTransport } from '#rest/transport.ts'
+import { parseUpid } from '#tasks/upid.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 
-const plans = join(import.meta.dirname, '../../plans')
+const root = join(import.meta.dirname, '../..')
+const program = promisify(execFile)
 
 suite('executable plans', { timeout: 900_000 }, () => {
   let node: TestNode
@@ -17,25 +27,125 @@ suite('executable plans', { timeout: 900_000 }, () => {
   })
   after(() => node[Symbol.asyncDispose]())
 
-  const start = async (plan: string, params: Record<string, string | string[]> = {}) => {
-    const document = await readFile(join(plans, plan), 'utf8')
-    return node.api('POST', '/hako/plans', { plan: `plans/${plan}`, document, ...params })
+  /** A copy of a shipped plan, in a project of its own. */
+  const copied = async (name: string): Promise<string> => {
+    const folder = join(node.settings.stateDir, 'project/plans')
+    await mkdir(folder, { recursive: true })
+    await copyFile(join(root, 'plans', name), join(folder, name))
+    return join(folder, name)
   }
-  const newest = async (plan: string): Promise<RunState> => {
-    const [run] = (await node.api('GET', '/hako/plans', { plan: `plans/${plan}` })) as { run: string }[]
-    return (await node.api('GET', `/hako/plans/${run?.run}`)) as RunState
+  const hako = async (...words: readonly string[]): Promise<{ code: number; out: string; err: string }> => {
+    const args = ['--disable-warning=ExperimentalWarning', join(root, 'src/cli/main.ts'), ...words]
+    const env = { PATH: process.env.PATH, HAKO_RUN_DIR: node.settings.runDir }
+    try {
+      const { stdout, stderr } = await program(process.execPath, args, { env })
+      return { code: 0, out: stdout, err: stderr }
+    } catch (error) {
+      const { code, stdout, stderr } = error as { code: number; stdout: string; stderr: string }
+      return { code, out: stdout, err: stderr }
+    }
+  }
+  const standingOf = async (file: string): Promise<PlanStanding> =>
+    JSON.parse((await hako('plan', 'show', file, '-o', 'json')).out) as PlanStanding
+  const newest = async (plan: string): Promise<RunState | undefined> => {
+    const [run] = (await node.api('GET', '/hako/plans', { plan })) as { run: string }[]
+    return run && ((await node.api('GET', `/hako/plans/${run.run}`)) as RunState)
   }
 
-  test('the first backup is restored to a new guest that answers, twice, and nothing is left over', async () => {
-    const before = await things(node)
-    for (const round of [1, 2]) {
-      const { log } = await node.task(await start('first-backup.en.md'))
-      assert.match(log, /answers proven/, `round ${round}`)
-      const run = await newest('first-backup.en.md')
-      assert.equal(run.outcome, 'proven')
-      assert.deepEqual(run.made, [])
-      assert.deepEqual(await things(node), before)
+  /** Kills the process of the run as each of its steps begins, and goes on with it, to its end. */
+  async function killedAtEachStep(name: string, more: Record<string, string | string[]> = {}): Promise<RunState> {
+    const document = await readFile(join(root, 'plans', name), 'utf8')
+    const plan = `plans/${name}`
+    let mode = 'run'
+    for (const { id } of planOf(documentOf(document)).steps) {
+      const upid = String(await node.api('POST', '/hako/plans', { plan, document, mode, ...more }))
+      const hasBegun = async () => {
+        const run = await newest(plan)
+        if (run?.attempts.at(-1)?.upid !== upid) return undefined
+        return run.steps[id] !== undefined || run.outcome === 'failed' ? run : undefined
+      }
+      const run = await waitFor(hasBegun, { what: `step ${id} of ${plan}`, timeoutMs: 120_000, everyMs: 5 })
+      assert.notEqual(run.outcome, 'failed', JSON.stringify(run.steps))
+      process.kill(parseUpid(upid).pid, 'SIGKILL')
+      await node.task(upid, /interrupted|OK/)
+      if ((await newest(plan))?.outcome === 'proven') break
+      mode = 'resume'
     }
+    if ((await newest(plan))?.outcome !== 'proven') {
+      await node.task(await node.api('POST', '/hako/plans', { plan, document, mode: 'resume', ...more }))
+    }
+    const run = await newest(plan)
+    assert.ok(run)
+    return run
+  }
+
+  test('the first backup is restored to a new guest that answers, and the plan says so itself', async () => {
+    const file = await copied('first-backup.en.md')
+    const [before, text] = [await things(node), await readFile(file, 'utf8')]
+
+    const { code, err } = await hako('plan', 'run', file)
+
+    assert.equal(code, 0, err)
+    assert.deepEqual(await things(node), before)
+    const { status, boxes } = await standingOf(file)
+    assert.equal(status, 'proven', JSON.stringify(boxes))
+    const written = await readFile(file, 'utf8')
+    assert.match(
+      written,
+      /- \[x\] Somebody inside the restored guest answers\. <!-- hako: proven \S+ \d{8}T\d{6}Z-plan-first-backup-en-\d+ -->/,
+    )
+    assert.match(written, /`answers` proven \d+\.\d s/)
+    const untouched = written.split('\n').filter((line) => !line.includes('-plan-first-backup-en-') && line !== '')
+    const boxless = text
+      .split('\n')
+      .filter((line) => !line.startsWith('- [ ]') && !/^- The (virtual|storage).*\.$/.test(line) && line !== '')
+    assert.deepEqual(
+      untouched.filter((line) => !/^- The (virtual|storage).*\.$/.test(line)),
+      boxless,
+    )
+    assert.equal((await hako('plan', 'lint', file)).out, '')
+  })
+
+  test('evidence that was tampered with proves nothing: its boxes are claimed, and so are those ticked by hand', async () => {
+    const file = join(node.settings.stateDir, 'project/plans/first-backup.en.md')
+    const [, evidence = ''] = / (\d{8}T\S+-plan-\S+) -->/.exec(await readFile(file, 'utf8')) ?? []
+    const record = join(node.settings.stateDir, 'evidence', evidence, 'record.json')
+    const good = await readFile(record, 'utf8')
+    await writeFile(record, good.replace('"tries": 1', '"tries": 0'))
+    const fallen = await standingOf(file)
+    assert.equal(fallen.status, 'claimed')
+    assert.ok(fallen.boxes.every(({ status }) => status === 'claimed'))
+    await writeFile(record, good)
+    assert.equal((await standingOf(file)).status, 'proven')
+    await appendFile(file, '\n')
+    assert.equal((await standingOf(file)).status, 'proven')
+  })
+
+  test('killed at each step and gone on with, the first backup comes to the same end', async () => {
+    const before = await things(node)
+    const run = await killedAtEachStep('first-backup.ja.md')
+    assert.equal(run.outcome, 'proven', JSON.stringify(run.steps))
+    assert.deepEqual(run.made, [])
+    assert.deepEqual(await things(node), before)
+  })
+
+  test('a run may do what its starter may, and no more', async () => {
+    await node.api('POST', '/access/users', { userid: 'auditor@pve' })
+    await node.api('PUT', '/access/acl', { path: '/', users: 'auditor@pve', roles: 'PVEAuditor' })
+    const token = (await node.api('POST', '/access/users/auditor@pve/token/plan', { privsep: '0' })) as {
+      value: string
+    }
+    const before = await things(node)
+    const name = 'first-backup.en.md'
+    const document = await readFile(join(root, 'plans', name), 'utf8')
+    using transport = unixTransport(node.connection.socketPath)
+    const credentials = { kind: 'token', token: `auditor@pve!plan=${token.value}` } as const
+    const auditor = apiClient(transport.send, { credentials: () => credentials })
+    const { data } = await auditor.raw('POST', '/hako/plans', { plan: `plans/${name}`, document })
+    const { log } = await node.task(data, /failed at 'backup': Permission check failed/)
+    assert.match(log, /storage-takes-backups proven/)
+    assert.deepEqual(await things(node), before)
+    await node.task(await node.api('POST', '/hako/plans', { plan: `plans/${name}`, document, mode: 'undo' }))
   })
 })
 
