@@ -75,7 +75,7 @@ function isSame(found: Value, wanted: Value): boolean {
   return textOf(found) === textOf(wanted)
 }
 
-/** `data.0.name`, `[vmid=101].status`, `last.volid`; the whole of it with an empty path. */
+/** `data.0.name`, `[vmid=101].status`, `last.volid`, `[VM.Audit]` of a name with a dot; all of it with an empty path. */
 export function valueAt(value: Value, path: string): Value | undefined {
   let found: Value | undefined = value
   for (const part of partsOf(path)) {
@@ -84,10 +84,15 @@ export function valueAt(value: Value, path: string): Value | undefined {
     if (key !== undefined) {
       const rows: readonly Value[] = Array.isArray(found) ? found : Object.values(found)
       found = rows.find((row) => isMap(row) && row[key] !== undefined && textOf(row[key]) === wanted)
-    } else if (Array.isArray(found)) found = (found as readonly Value[]).at(part === 'last' ? -1 : Number(part))
-    else found = Object.hasOwn(found, part) ? (found as { readonly [key: string]: Value })[part] : undefined
+    } else if (part.startsWith('[')) found = ownOf(found, part.slice(1, -1))
+    else if (Array.isArray(found)) found = (found as readonly Value[]).at(part === 'last' ? -1 : Number(part))
+    else found = ownOf(found, part)
   }
   return found
+}
+
+function ownOf(value: Value, key: string): Value | undefined {
+  return isMap(value) && Object.hasOwn(value, key) ? value[key] : undefined
 }
 
 function partsOf(path: string): string[] {

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { promisify } from 'node:util'
 import { waitFor } from '#base/clock.ts'
+import { machine } from '#host/exec.ts'
 import { documentOf } from '#plans/document.ts'
 import { planOf } from '#plans/plan.ts'
 import type { RunState } from '#plans/run-state.ts'
@@ -128,6 +129,63 @@ suite('executable plans', { timeout: 900_000 }, () => {
     assert.deepEqual(run.made, [])
     assert.deepEqual(await things(node), before)
   })
+
+  test('a damaged guest is restored over when its name was typed, and not before', async () => {
+    const name = 'restore-damaged.en.md'
+    const before = await things(node)
+    const run = await killedAtEachStep(name, { confirm: ['guest/9101'] })
+    assert.equal(run.outcome, 'proven', JSON.stringify(run.steps))
+    assert.deepEqual(await things(node), before)
+  })
+
+  test('the monthly review drills the newest backup, and its figures are on record', async () => {
+    await node.task(await node.api('POST', `/nodes/${node.settings.node}/vzdump`, { vmid: '100', storage: 'local' }))
+    const before = await things(node)
+    const run = await killedAtEachStep('monthly-restore-review.en.md')
+    assert.equal(run.outcome, 'proven', JSON.stringify(run.steps))
+    assert.match(String(run.steps['on-record']?.recorded?.quote as string), /^VM 100 proven to L5/)
+    assert.deepEqual(await things(node), before)
+  })
+
+  test('an operator is added once, holds what is needed, and a second run changes nothing', async () => {
+    const secret = ['password=correct-horse-battery']
+    const access = async () => [
+      await node.api('GET', '/access/users'),
+      await node.api('GET', '/access/acl'),
+      await node.api('GET', '/access/roles/GuestOperator'),
+    ]
+    const first = await killedAtEachStep('onboard-operator.en.md', { secret })
+    assert.equal(first.outcome, 'proven', JSON.stringify(first.steps))
+    const after = await access()
+    const document = await readFile(join(root, 'plans/onboard-operator.en.md'), 'utf8')
+    await node.task(await node.api('POST', '/hako/plans', { plan: 'plans/onboard-operator.en.md', document, secret }))
+    assert.deepEqual(await access(), after)
+    await node.api('POST', '/access/ticket', { username: 'operator@pve', password: 'correct-horse-battery' })
+  })
+
+  test('a full datastore says so, leaves nothing half written, and the guest feels nothing', async () => {
+    const path = join(node.settings.stateDir, 'small')
+    await mkdir(path)
+    await machine().run(['mount', '-t', 'tmpfs', '-o', 'size=3m', 'tmpfs', path])
+    try {
+      const before = await things(node)
+      const run = await killedAtEachStep('disk-full.en.md', { var: [`path=${path}`] })
+      assert.equal(run.outcome, 'proven', JSON.stringify(run.steps))
+      assert.match(run.steps.fails?.found ?? '', /it failed, as it should/)
+      assert.deepEqual(await things(node), before)
+    } finally {
+      await machine().run(['umount', path])
+    }
+  })
+
+  for (const chapter of ['execplan-ja-part1-ch2-architecture.md', 'execplan-ja-part3-ch8-backup.md']) {
+    test(`the plan of a chapter closes all of its boxes by running: ${chapter}`, async () => {
+      const before = await things(node)
+      const run = await killedAtEachStep(chapter)
+      assert.equal(run.outcome, 'proven', JSON.stringify(run.steps))
+      assert.deepEqual(await things(node), before)
+    })
+  }
 
   test('a run may do what its starter may, and no more', async () => {
     await node.api('POST', '/access/users', { userid: 'auditor@pve' })

@@ -13,7 +13,7 @@ import { exitCodes } from '../exit.ts'
 import type { Outside } from '../local.ts'
 import { printed } from '../print.ts'
 import type { Terminal } from '../terminal.ts'
-import { say } from '../text.ts'
+import { type Language, say } from '../text.ts'
 import { waitForTask } from '../wait.ts'
 import { newestRun, readPlan, writeOutcome } from './file.ts'
 import { red } from './looking.ts'
@@ -59,7 +59,7 @@ export async function runPlanCommand(
     in: textOf(parsed, 'in') ?? (mode === 'run' ? 'lab' : (begun?.where ?? 'lab')),
     var: Object.entries(given.values).map(([name, value]) => `${name}=${value}`),
     secret: Object.entries(given.secrets).map(([name, value]) => `${name}=${value}`),
-    confirm: await confirmed(mode === 'undo' ? [] : plan.steps, values, parsed),
+    confirm: await confirmed(mode === 'undo' ? [] : plan.steps, values, parsed, terminal.language),
     'grant-destroy': parsed.params['grant-destroy'] === '1' ? '1' : '0',
     answer: listOf(parsed, 'answer'),
     decision: decisionsOf(parsed),
@@ -134,13 +134,14 @@ async function confirmed(
   steps: readonly PlanStep[],
   values: ReadonlyMap<string, Value>,
   { global }: Parsed,
+  language: Language,
 ): Promise<string[]> {
   const given = (global.confirm ?? '').split(',').filter(Boolean)
   for (const { destroys } of steps) {
     if (destroys === undefined || !namesIn(destroys).names.every((name) => values.has(name))) continue
     const object = filledText(destroys, values)
     if (given.includes(object)) continue
-    const answer = await typed(`${red(`This destroys ${object}.`, true)} Type its name: `)
+    const answer = await typed(`${red(say(language, 'confirm', object), true)} ${say(language, 'typeName')} `)
     if (answer !== object) {
       throw new Fault('invalid', `${object} is destroyed only when its name is typed`, {
         remedy: `Repeat it with --confirm ${object}.`,
@@ -198,7 +199,7 @@ async function dryRun(
     does: described(act, values),
     makes: makes === undefined ? '' : filledText(makes, values),
     destroys: destroys === undefined ? '' : filledText(destroys, values),
-    undone: isScratch ? 'at the end' : undo.length > 0 ? 'by undo' : '',
+    undone: isScratch ? 'end' : undo.length > 0 ? 'undo' : '',
   }))
   const { language, width } = terminal
   const columns = ['step', 'class', 'does', 'makes', 'destroys', 'undone']
