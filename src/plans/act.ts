@@ -2,7 +2,7 @@
 import { Fault, isFault, messageOf } from '#base/fault.ts'
 import { unmet } from './expect.ts'
 import { pathsOf } from './object.ts'
-import type { Act, ApiAct, CommandAct } from './step.ts'
+import type { Act, ApiAct, CommandAct, ValueMap } from './step.ts'
 import { fill, filledPath, filledText, textOf, type Values } from './template.ts'
 import type { Call, PlanWorld } from './world.ts'
 import { isMap, type Value } from './yaml.ts'
@@ -37,7 +37,7 @@ export async function perform(act: Exclude<Act, { kind: 'ask' }>, facts: ActFact
     case 'hako':
       return commanded(act, facts)
     case 'drill':
-      return called(callOf({ kind: 'api', method: 'POST', path: '/hako/drills', with: act.with }, facts), facts)
+      return drilled(act.with, facts)
     case 'probe':
       return probed(act, facts)
     case 'wait':
@@ -83,6 +83,16 @@ async function called(call: Call, facts: ActFacts): Promise<Done> {
   facts.beforeCall(call)
   const reply = await facts.world.call(call, signalOf(facts))
   return { reply: await afterTask(reply, facts), call: textOfCall(call, facts) }
+}
+
+/** With the name of its evidence, so that a step can record it. */
+async function drilled(params: ValueMap, facts: ActFacts): Promise<Done> {
+  const act: ApiAct = { kind: 'api', method: 'POST', path: '/hako/drills', with: params }
+  const { reply, call } = await called(callOf(act, facts), facts)
+  const upid = isMap(reply) ? reply.upid : undefined
+  const drills = await facts.world.call({ method: 'GET', path: '/hako/drills', params: {} }, signalOf(facts))
+  const found = Array.isArray(drills) ? drills.find((one: Value) => isMap(one) && one.upid === upid) : undefined
+  return { reply: isMap(found) ? found : reply, call }
 }
 
 async function commanded({ words }: CommandAct, facts: ActFacts): Promise<Done> {

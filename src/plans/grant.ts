@@ -9,7 +9,7 @@ import { exists } from './act.ts'
 import { destroyedBy } from './object.ts'
 import type { RunState } from './run-state.ts'
 import type { PlanStep } from './plan.ts'
-import { filledText, type Values } from './template.ts'
+import { filledText, namesIn, type Values } from './template.ts'
 import type { Call, PlanWorld } from './world.ts'
 
 export interface Grants {
@@ -46,6 +46,26 @@ export async function demandGrant(step: PlanStep, { state, values, grants }: Gra
     throw new Fault('denied', `${object} is not destroyed on a live node without a grant`, {
       remedy: 'Give it with --grant-destroy.',
     })
+  }
+}
+
+/**
+ * What can be refused before anything is done, is: every destroy step whose object has its name by now.
+ * @throws Fault `denied`
+ */
+export async function demandGrants(steps: readonly PlanStep[], facts: GrantFacts): Promise<void> {
+  const { values, state } = facts
+  const isKnown = (name: string) => namesIn(name).names.every((one) => values.has(one))
+  const made = steps.flatMap(({ makes, id, destroys }) =>
+    makes !== undefined && makes !== destroys && isKnown(makes)
+      ? [{ object: filledText(makes, values), step: id }]
+      : [],
+  )
+  const then = { ...state, made: [...state.made, ...made] }
+  for (const step of steps) {
+    const isOpen = state.steps[step.id]?.result !== 'proven'
+    if (isOpen && step.destroys !== undefined && isKnown(step.destroys))
+      await demandGrant(step, { ...facts, state: then })
   }
 }
 

@@ -123,6 +123,13 @@ const rules = {
     en: { text: "A step before this one has the id '{0}', too.", mend: 'Give each step an id of its own.' },
     ja: { text: 'id「{0}」は前の手順と重複しています。', mend: '手順ごとに別の id を付けてください。' },
   },
+  'out-of-scope': {
+    en: { text: '{0} is not in the scope, and no step before makes it.', mend: 'Name it in the plan block: scope.' },
+    ja: {
+      text: '{0} は scope になく、前の手順でも作られていません。',
+      mend: 'plan ブロックの scope に書いてください。',
+    },
+  },
   'unknown-variable': {
     en: {
       text: "There is no variable '{0}' here.",
@@ -245,7 +252,7 @@ function lintWords({ document, steps }: Plan, add: Add): void {
 function lintSteps({ settings, steps, document }: Plan, add: Add): void {
   const known = new Set(['node', 'run', ...settings.variables.map(({ name }) => name)])
   const secrets = new Set(settings.variables.filter(({ type }) => type === 'secret').map(({ name }) => name))
-  const ids = new Set<string>()
+  const [ids, made] = [new Set<string>(), new Set<string>()]
   const block = document.settings[0]?.line ?? 1
   for (const text of settings.scope) {
     for (const name of namesIn(text).names)
@@ -255,6 +262,9 @@ function lintSteps({ settings, steps, document }: Plan, add: Add): void {
     const { line } = step.item
     if (ids.has(step.id)) add('duplicate-id', line, step.id)
     ids.add(step.id)
+    const isReachable = settings.scope.includes(step.destroys ?? '') || made.has(step.destroys ?? '')
+    if (step.destroys !== undefined && !isReachable) add('out-of-scope', line, step.destroys)
+    if (step.makes !== undefined) made.add(step.makes)
     const own = step.record.map(({ name }) => `steps.${step.id}.${name}`)
     if (step.act.kind === 'ask') own.push(`steps.${step.id}.answer`)
     const { hidden, shown } = partsOf(step)

@@ -18,9 +18,11 @@ export function withOutcome(plan: Plan, record: PlanRecord): string {
     const mark = { kind, at: done.ended ?? record.ended, evidence: record.id }
     return step.item.mark?.evidence === record.id ? [] : markEdits(document.text, step.item, mark, kind === 'proven')
   })
-  // A failed step is not what its tick says any more.
+  // What failed or was taken back is not what its tick says any more.
   const failed = plan.steps.flatMap((step) => {
-    const hasFailed = record.steps.some(({ id, result }) => id === step.id && result === 'failed')
+    const hasFailed = record.steps.some(
+      ({ id, result }) => id === step.id && (result === 'failed' || result === 'undone'),
+    )
     return hasFailed && step.item.mark && step.item.mark.evidence < record.id
       ? markEdits(document.text, step.item, undefined, false)
       : []

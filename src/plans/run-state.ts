@@ -32,8 +32,6 @@ export interface StepState {
   readonly recorded?: Readonly<Record<string, Value>>
   /** Task it started. */
   readonly task?: string
-  /** Evidence of a drill it ran. */
-  readonly drill?: string
   /** Evidence of the attempt it was done in. */
   readonly evidence: string
   /** What it made was only for the run, and is gone. */

@@ -261,6 +261,26 @@ suite('a run of a plan', () => {
     assert.deepEqual(node.remains(), { guests: [['100', 'running']], backups: [], users: [] })
   })
 
+  test('killed at any moment and taken back, nothing of it is left', async () => {
+    const quiet = new SmallNode()
+    await untilProven(quiet, whole, [])
+    for (let killAt = 1; killAt <= quiet.events; killAt += 1) {
+      const node = new SmallNode()
+      node.killAt = killAt
+      node.attempt = 'a'
+      await assert.rejects(new PlanRun(fresh('a'), options(node, whole)).perform(), Killed)
+      if (!node.saved) continue
+      node.killAt = Infinity
+      const undo = new PlanRun(
+        { ...node.saved, attempts: [...node.saved.attempts, ...fresh('b').attempts] },
+        options(node, whole),
+      )
+      await undo.undo()
+      assert.equal(undo.state.outcome, 'undone', `killed at ${killAt}`)
+      assert.deepEqual(node.remains(), { guests: [['100', 'running']], backups: [], users: [] }, `killed at ${killAt}`)
+    }
+  })
+
   const destroy = (object: string) =>
     planText(
       step('gone', `id: gone\nclass: destroy\ndestroys: ${object}\nrun: { api: DELETE /nodes/n/qemu/100 }`),

@@ -96,10 +96,21 @@ export class PlanRun {
     for (const step of this.#options.plan.steps.toReversed()) {
       const before = this.#state.steps[step.id]
       if (!before || before.result === 'undone' || step.undo.length === 0) continue
-      if (before.isUndone !== true && !(await this.#undo(step, before))) return this.#end('failed')
-      await this.#note(step, { ...(this.#state.steps[step.id] ?? before), result: 'undone' })
+      await this.#named(step, before)
+      const isDone = before.isUndone === true || this.#isUnnamed(step) || (await this.#undo(step, before))
+      if (!isDone) return this.#end('failed')
+      const undone = { result: 'undone', evidence: this.attempt.id } as const
+      await this.#note(step, { ...(this.#state.steps[step.id] ?? before), ...undone })
     }
     await this.#end('undone')
+  }
+
+  /** What a step was making when it was interrupted has a name once its task has ended. */
+  async #named(step: PlanStep, before: StepState): Promise<void> {
+    if (!this.#isUnnamed(step) || before.result !== 'begun') return
+    const task = before.task ?? (await this.#taskOf(step, before))
+    if (task === undefined || !(await this.#hasDone(task, step))) return
+    await this.#settle(step, await this.#tried(step, task, false))
   }
 
   /** Proven before, by evidence that still holds, of the same step. */

@@ -174,6 +174,9 @@ suite('lint of plans', () => {
       found({ steps: '- [ ] One\n\n  ```step\n  id: a\n  class: change\n  run: { api: DELETE /pools/x }\n  ```' }),
       ['mark   class: change'],
     )
+    const gone =
+      '- [ ] One\n\n  ```step\n  id: a\n  class: destroy\n  destroys: pool/x\n  run: { api: DELETE /pools/x }\n  ```'
+    assert.deepEqual(found({ steps: gone }), ['out-of-scope - [ ] One'])
     assert.deepEqual(found({ steps: '```step\nid: a\n```' }), ['stray-block ```step'])
   })
 

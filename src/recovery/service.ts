@@ -4,13 +4,16 @@
  * A record exists exactly when its evidence does: the record *is* a file of the evidence, so there is no
  * second place that could say something else.
  */
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Fault, isFault, missing } from '#base/fault.ts'
 import { codeOf, makeDirectory } from '#host/files.ts'
 import { discardUnfinished, type EvidenceVerdict, manifestHash, verifyEvidence, writeEvidence } from './evidence.ts'
 import { nodeKey } from './node-key.ts'
 import type { DrillRecord } from './record.ts'
+
+/** How many by name are looked at for the one that was signed last: more do not run at once. */
+const looksBack = 64
 
 export interface RecoveryFacts {
   readonly stateDir: string
@@ -112,15 +115,29 @@ export class RecoveryService {
     return verifyEvidence(this.#directoryOf(id), await this.publicKey())
   }
 
-  /** The one the next evidence vouches for. One somebody damaged must not keep new ones from being written. */
+  /**
+   * The one the next evidence vouches for: the last that was signed, which what is named by its beginning does not
+   * tell. One somebody damaged must not keep new ones from being written.
+   */
   async #newest(): Promise<{ drill: string; sha256: string } | undefined> {
-    for (const drill of (await this.#ids()).toReversed()) {
+    for (const drill of await this.#lastSigned()) {
       const sha256 = await manifestHash(join(this.#directory, drill)).catch((cause: unknown) => {
         if (codeOf(cause) !== 'ENOENT' && codeOf(cause) !== 'ENOTDIR') throw cause
       })
       if (sha256 !== undefined) return { drill, sha256 }
     }
     return undefined
+  }
+
+  async #lastSigned(): Promise<string[]> {
+    const latest = (await this.#ids()).toReversed().slice(0, looksBack)
+    const signed = await Promise.all(
+      latest.map(async (id) => ({
+        id,
+        at: (await stat(join(this.#directory, id)).catch(() => undefined))?.mtimeMs ?? 0,
+      })),
+    )
+    return signed.toSorted((a, b) => b.at - a.at).map(({ id }) => id)
   }
 
   #directoryOf(id: string): string {

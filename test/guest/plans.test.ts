@@ -53,13 +53,19 @@ suite('executable plans', { timeout: 900_000 }, () => {
     return run && ((await node.api('GET', `/hako/plans/${run.run}`)) as RunState)
   }
 
-  /** Kills the process of the run as each of its steps begins, and goes on with it, to its end. */
-  async function killedAtEachStep(name: string, more: Record<string, string | string[]> = {}): Promise<RunState> {
+  /** Kills the process of the run as each of its steps begins, but for the last, with which it is gone on to its end. */
+  async function killedAtEachStep(
+    name: string,
+    more: Record<string, string | string[]> = {},
+    toItsEnd?: () => Promise<void>,
+  ): Promise<RunState> {
     const document = await readFile(join(root, 'plans', name), 'utf8')
     const plan = `plans/${name}`
-    let mode = 'run'
-    for (const { id } of planOf(documentOf(document)).steps) {
-      const upid = String(await node.api('POST', '/hako/plans', { plan, document, mode, ...more }))
+    const { steps } = planOf(documentOf(document))
+    const attempt = async (mode: string) =>
+      String(await node.api('POST', '/hako/plans', { plan, document, mode, ...more }))
+    for (const [at, { id }] of steps.slice(0, -1).entries()) {
+      const upid = await attempt(at === 0 ? 'run' : 'resume')
       const hasBegun = async () => {
         const run = await newest(plan)
         if (run?.attempts.at(-1)?.upid !== upid) return undefined
@@ -68,47 +74,48 @@ suite('executable plans', { timeout: 900_000 }, () => {
       const run = await waitFor(hasBegun, { what: `step ${id} of ${plan}`, timeoutMs: 120_000, everyMs: 5 })
       assert.notEqual(run.outcome, 'failed', JSON.stringify(run.steps))
       process.kill(parseUpid(upid).pid, 'SIGKILL')
-      await node.task(upid, /interrupted|OK/)
-      if ((await newest(plan))?.outcome === 'proven') break
-      mode = 'resume'
+      await node.task(upid, /interrupted/)
     }
-    if ((await newest(plan))?.outcome !== 'proven') {
-      await node.task(await node.api('POST', '/hako/plans', { plan, document, mode: 'resume', ...more }))
-    }
+    if (toItsEnd) await toItsEnd()
+    else await node.task(await attempt('resume'))
     const run = await newest(plan)
-    assert.ok(run)
+    assert.equal(run?.outcome, 'proven', JSON.stringify(run?.steps))
     return run
   }
 
-  test('the first backup is restored to a new guest that answers, and the plan says so itself', async () => {
-    const file = await copied('first-backup.en.md')
+  test('the first backup is restored to a new guest that answers, killed at each step, and the plan says so itself', async () => {
+    const name = 'first-backup.ja.md'
+    const file = await copied(name)
     const [before, text] = [await things(node), await readFile(file, 'utf8')]
 
-    const { code, err } = await hako('plan', 'run', file)
+    const run = await killedAtEachStep(name, {}, async () => {
+      const { code, err } = await hako('plan', 'resume', file)
+      assert.equal(code, 0, err)
+    })
 
-    assert.equal(code, 0, err)
+    assert.deepEqual(run.made, [])
     assert.deepEqual(await things(node), before)
     const { status, boxes } = await standingOf(file)
     assert.equal(status, 'proven', JSON.stringify(boxes))
     const written = await readFile(file, 'utf8')
-    assert.match(
-      written,
-      /- \[x\] Somebody inside the restored guest answers\. <!-- hako: proven \S+ \d{8}T\d{6}Z-plan-first-backup-en-\d+ -->/,
-    )
-    assert.match(written, /`answers` proven \d+\.\d s/)
-    const untouched = written.split('\n').filter((line) => !line.includes('-plan-first-backup-en-') && line !== '')
-    const boxless = text
+    const proof = String.raw`<!-- hako: proven \S+Z \d{8}T\d{6}Z-plan-first-backup-ja-\d+ -->`
+    assert.match(written, new RegExp(`- \\[x\\] 復元したゲストが中から応答する。 ${proof}`))
+    assert.match(written, /`answers` 証明済み \d+\.\d 秒/)
+    // All other lines are those of its author.
+    const plain = (line: string) => line.replace(/ <!-- hako: .*-->$/, '').replace('- [x]', '- [ ]')
+    const others = written
       .split('\n')
-      .filter((line) => !line.startsWith('- [ ]') && !/^- The (virtual|storage).*\.$/.test(line) && line !== '')
+      .map(plain)
+      .filter((line) => !line.includes('-plan-first-backup-ja-') && line !== '')
     assert.deepEqual(
-      untouched.filter((line) => !/^- The (virtual|storage).*\.$/.test(line)),
-      boxless,
+      others,
+      text.split('\n').filter((line) => line !== ''),
     )
     assert.equal((await hako('plan', 'lint', file)).out, '')
   })
 
   test('evidence that was tampered with proves nothing: its boxes are claimed, and so are those ticked by hand', async () => {
-    const file = join(node.settings.stateDir, 'project/plans/first-backup.en.md')
+    const file = join(node.settings.stateDir, 'project/plans/first-backup.ja.md')
     const [, evidence = ''] = / (\d{8}T\S+-plan-\S+) -->/.exec(await readFile(file, 'utf8')) ?? []
     const record = join(node.settings.stateDir, 'evidence', evidence, 'record.json')
     const good = await readFile(record, 'utf8')
@@ -122,27 +129,33 @@ suite('executable plans', { timeout: 900_000 }, () => {
     assert.equal((await standingOf(file)).status, 'proven')
   })
 
-  test('killed at each step and gone on with, the first backup comes to the same end', async () => {
-    const before = await things(node)
-    const run = await killedAtEachStep('first-backup.ja.md')
-    assert.equal(run.outcome, 'proven', JSON.stringify(run.steps))
-    assert.deepEqual(run.made, [])
-    assert.deepEqual(await things(node), before)
+  test('a run outlives its daemon', async () => {
+    const name = 'execplan-ja-part1-ch2-architecture.md'
+    const document = await readFile(join(root, 'plans', name), 'utf8')
+    const upid = await node.api('POST', '/hako/plans', { plan: `plans/${name}`, document })
+    const hasBegun = async () => (await newest(`plans/${name}`))?.steps['node-answers'] !== undefined
+    await waitFor(hasBegun, { what: 'the first step', timeoutMs: 30_000, everyMs: 5 })
+    await node.kill9()
+    await node.restart()
+    await node.task(upid)
+    assert.equal((await newest(`plans/${name}`))?.outcome, 'proven')
   })
 
   test('a damaged guest is restored over when its name was typed, and not before', async () => {
     const name = 'restore-damaged.en.md'
     const before = await things(node)
-    const run = await killedAtEachStep(name, { confirm: ['guest/9101'] })
-    assert.equal(run.outcome, 'proven', JSON.stringify(run.steps))
+    const document = await readFile(join(root, 'plans', name), 'utf8')
+    const unconfirmed = await node.api('POST', '/hako/plans', { plan: `plans/${name}`, document })
+    await node.task(unconfirmed, /guest\/9101 is destroyed only when its name is typed/)
+    assert.deepEqual(await things(node), before)
+    await killedAtEachStep(name, { confirm: ['guest/9101'] })
     assert.deepEqual(await things(node), before)
   })
 
   test('the monthly review drills the newest backup, and its figures are on record', async () => {
     await node.task(await node.api('POST', `/nodes/${node.settings.node}/vzdump`, { vmid: '100', storage: 'local' }))
     const before = await things(node)
-    const run = await killedAtEachStep('monthly-restore-review.en.md')
-    assert.equal(run.outcome, 'proven', JSON.stringify(run.steps))
+    const run = await killedAtEachStep('monthly-restore-review.ja.md')
     assert.match(String(run.steps['on-record']?.recorded?.quote as string), /^VM 100 proven to L5/)
     assert.deepEqual(await things(node), before)
   })
@@ -154,8 +167,7 @@ suite('executable plans', { timeout: 900_000 }, () => {
       await node.api('GET', '/access/acl'),
       await node.api('GET', '/access/roles/GuestOperator'),
     ]
-    const first = await killedAtEachStep('onboard-operator.en.md', { secret })
-    assert.equal(first.outcome, 'proven', JSON.stringify(first.steps))
+    await killedAtEachStep('onboard-operator.en.md', { secret })
     const after = await access()
     const document = await readFile(join(root, 'plans/onboard-operator.en.md'), 'utf8')
     await node.task(await node.api('POST', '/hako/plans', { plan: 'plans/onboard-operator.en.md', document, secret }))
@@ -169,8 +181,7 @@ suite('executable plans', { timeout: 900_000 }, () => {
     await machine().run(['mount', '-t', 'tmpfs', '-o', 'size=3m', 'tmpfs', path])
     try {
       const before = await things(node)
-      const run = await killedAtEachStep('disk-full.en.md', { var: [`path=${path}`] })
-      assert.equal(run.outcome, 'proven', JSON.stringify(run.steps))
+      const run = await killedAtEachStep('disk-full.ja.md', { var: [`path=${path}`] })
       assert.match(run.steps.fails?.found ?? '', /it failed, as it should/)
       assert.deepEqual(await things(node), before)
     } finally {
@@ -181,8 +192,7 @@ suite('executable plans', { timeout: 900_000 }, () => {
   for (const chapter of ['execplan-ja-part1-ch2-architecture.md', 'execplan-ja-part3-ch8-backup.md']) {
     test(`the plan of a chapter closes all of its boxes by running: ${chapter}`, async () => {
       const before = await things(node)
-      const run = await killedAtEachStep(chapter)
-      assert.equal(run.outcome, 'proven', JSON.stringify(run.steps))
+      await killedAtEachStep(chapter)
       assert.deepEqual(await things(node), before)
     })
   }
@@ -210,5 +220,5 @@ suite('executable plans', { timeout: 900_000 }, () => {
 async function things(node: TestNode): Promise<unknown> {
   const guests = (await node.api('GET', '/cluster/resources', { type: 'vm' })) as { vmid: number }[]
   const content = (await node.api('GET', `/nodes/${node.settings.node}/storage/local/content`)) as { volid: string }[]
-  return [guests.map(({ vmid }) => vmid).toSorted(), content.map(({ volid }) => volid).toSorted()]
+  return [guests.map(({ vmid }) => vmid).toSorted((a, b) => a - b), content.map(({ volid }) => volid).toSorted()]
 }

@@ -59,12 +59,18 @@ export async function runPlanCommand(
     in: textOf(parsed, 'in') ?? (mode === 'run' ? 'lab' : (begun?.where ?? 'lab')),
     var: Object.entries(given.values).map(([name, value]) => `${name}=${value}`),
     secret: Object.entries(given.secrets).map(([name, value]) => `${name}=${value}`),
-    confirm: await confirmed(mode === 'undo' ? [] : plan.steps, values, parsed, terminal.language),
+    confirm: await confirmed(openSteps(mode, plan, begun), values, parsed, terminal.language),
     'grant-destroy': parsed.params['grant-destroy'] === '1' ? '1' : '0',
     answer: listOf(parsed, 'answer'),
     decision: decisionsOf(parsed),
   }
   return attempts(path, request, { parsed, connection, terminal })
+}
+
+/** Those that are still to be done. */
+function openSteps(mode: Mode, { steps }: Plan, begun: RunState | undefined): readonly PlanStep[] {
+  if (mode === 'undo') return []
+  return mode === 'run' ? steps : steps.filter(({ id }) => begun?.steps[id]?.result !== 'proven')
 }
 
 interface Facts {

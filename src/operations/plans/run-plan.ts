@@ -7,16 +7,17 @@
  * evidence of an attempt that died is written by the process that looks after it.
  */
 import { stat } from 'node:fs/promises'
-import { join } from 'node:path'
 import { Fault, invalid } from '#base/fault.ts'
 import { documentOf } from '#plans/document.ts'
 import { type Plan, planOf, slugOf } from '#plans/plan.ts'
+import { demandGrants, type Grants } from '#plans/grant.ts'
 import { type PlanRecord, recordOf } from '#plans/record.ts'
 import { PlanRun, type RunOptions } from '#plans/run.ts'
 import { type Attempt, type Decision, endedWith, isoOf, type RunState } from '#plans/run-state.ts'
-import { filledText } from '#plans/template.ts'
+import { filledText, type Values } from '#plans/template.ts'
 import type { Value } from '#plans/yaml.ts'
 import type { Services } from '#services.ts'
+import { labMark } from '#settings.ts'
 import { TaskArchive } from '#tasks/archive.ts'
 import { operation, type StepContext, type TaskFacts } from '#tasks/operation.ts'
 import { redactorFor } from '#tasks/secrets.ts'
@@ -53,6 +54,10 @@ export const runPlan = operation<RunPlan, PlanDeps>('hakoplan', {
       if (plan.id !== params.plan) throw invalid({ plan: `the document is of '${plan.id}'` })
       await demandLab(params, deps)
       const state = await beginState({ plan, params, deps, attempt: newAttempt(plan, params, deps, task) })
+      const values = knownValues(state, deps)
+      const decided = new Set(params.decisions.map(({ step }) => step))
+      const steps = params.mode === 'undo' ? [] : plan.steps.filter(({ id }) => !decided.has(id))
+      await demandGrants(steps, { state, values, grants: grantsOf(plan, params, values) })
       await deps.plans.save(state)
       return { run: state.run, attempt: state.attempts.at(-1)?.id ?? '' }
     },
@@ -112,13 +117,12 @@ function usable(text: string): Plan {
 }
 
 async function demandLab({ where }: RunPlan, { settings }: PlanDeps): Promise<void> {
-  if (where === 'live' || (await isLab(settings.stateDir))) return
+  if (where === 'live' || (await isLab(settings))) return
   throw new Fault('denied', 'this node is no lab', { remedy: 'Say that it is meant: --in live.' })
 }
 
-/** As the lab marks its own. */
-async function isLab(stateDir: string): Promise<boolean> {
-  return stat(join(stateDir, 'lab')).then(
+async function isLab(settings: PlanDeps['settings']): Promise<boolean> {
+  return stat(labMark(settings)).then(
     () => true,
     () => false,
   )
@@ -146,17 +150,12 @@ async function optionsOf({
   const state = await deps.plans.get(done.begin.run)
   const archive = new TaskArchive(deps.settings.stateDir)
   const hide = redactorFor(params.secrets, Object.keys(params.secrets)).text
-  const values = new Map<string, Value>([['node', deps.settings.node], ...Object.entries(state.values)])
   return {
     plan,
     secrets: new Map(Object.entries(params.secrets)),
     answers: params.answers,
     decisions: state.attempts.at(-1)?.decisions ?? [],
-    grants: {
-      confirmed: params.confirmed,
-      mayDestroyLive: params.mayDestroyLive,
-      scope: plan.settings.scope.map((name) => filledText(name, values)),
-    },
+    grants: grantsOf(plan, params, knownValues(state, deps)),
     earlier: earlierOf(await deps.plans.list(plan.id)),
     isProven: (evidence) => isProven(deps, evidence),
     world: {
@@ -172,6 +171,15 @@ async function optionsOf({
       signal,
     },
   }
+}
+
+/** By name, before any step has recorded anything. */
+function knownValues(state: RunState, { settings }: PlanDeps): Map<string, Value> {
+  return new Map<string, Value>([['node', settings.node], ['run', state.run], ...Object.entries(state.values)])
+}
+
+function grantsOf({ settings }: Plan, { confirmed, mayDestroyLive }: RunPlan, values: Values): Grants {
+  return { confirmed, mayDestroyLive, scope: settings.scope.map((name) => filledText(name, values)) }
 }
 
 const remembered = 5
