@@ -14,6 +14,7 @@ import { runBackupJobs } from '#loops/backup-jobs.ts'
 import { keepCertificate } from '#loops/certificate.ts'
 import { watchGuests } from '#loops/guest-status.ts'
 import { writeHistory } from '#loops/history.ts'
+import { runPlanJobs } from '#loops/plan-jobs.ts'
 import { runRealmSyncJobs } from '#loops/realm-sync-jobs.ts'
 import { tellMetricServers } from '#loops/metrics.ts'
 import { allOperations } from '#operations/all.ts'
@@ -65,6 +66,7 @@ async function run(log: Log): Promise<void> {
   keepCertificate(node, stopping.signal)
   runBackupJobs(node, stopping.signal)
   runRealmSyncJobs(node, stopping.signal)
+  runPlanJobs(node, stopping.signal)
   writeHistory(node, stopping.signal)
   tellMetricServers(node, stopping.signal)
   await stopped

@@ -20,6 +20,7 @@ import { devicesByName } from '#cluster/device-names.ts'
 import { Mappings } from '#cluster/mappings.ts'
 import { PackageSources } from '#cluster/package-sources.ts'
 import { ClusterOptions } from '#cluster/options.ts'
+import { PlanJobs } from '#cluster/plan-jobs.ts'
 import { RealmSyncJobs } from '#cluster/realm-sync-jobs.ts'
 import { Subscriptions } from '#cluster/subscription.ts'
 import { type Clock, systemClock } from '#base/clock.ts'
@@ -63,6 +64,7 @@ export interface Services {
   readonly backup: BackupService
   readonly recovery: RecoveryService
   readonly plans: PlanService
+  readonly planJobs: PlanJobs
   readonly apiOf: ApiOfTask
   readonly pools: PoolService
   readonly accessState: AccessState
@@ -133,6 +135,7 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
     backup,
     recovery,
     plans: new PlanService(base),
+    planJobs: new PlanJobs(base),
     // What it needs of the command line is loaded for plans alone.
     apiOf: async (upid, signal) => (await import('./api-caller.ts')).apiCaller(settings, upid, signal),
     pools,

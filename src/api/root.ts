@@ -19,6 +19,7 @@ import { backupEndpoints } from './hako/backups.ts'
 import { selfDescription } from './hako/commands.ts'
 import { execEndpoints } from './hako/containers.ts'
 import { drillEndpoints, evidenceEndpoints } from './hako/drills.ts'
+import { planJobEndpoints } from './hako/plan-jobs.ts'
 import { planEndpoints } from './hako/plans.ts'
 import { networkChangeEndpoints } from './hako/network.ts'
 import { nodeConfigEndpoints } from './nodes/config.ts'
@@ -113,6 +114,7 @@ const endpoints = [
   ...drillEndpoints,
   ...evidenceEndpoints,
   ...planEndpoints,
+  ...planJobEndpoints,
   ...networkChangeEndpoints,
   ...execEndpoints,
 ]

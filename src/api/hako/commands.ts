@@ -15,6 +15,7 @@ const branches = [
   'drills',
   'evidence',
   'network',
+  'plan-jobs',
   'plans',
   'restore',
   'schema',

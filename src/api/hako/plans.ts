@@ -1,29 +1,18 @@
 /** Our own branch: runs of executable plans, and the proof they leave. */
 import { array, boolean, enumOf, object, optional, record, refine, string } from '#base/schema/schema.ts'
 import { upid } from '#base/schema/standard.ts'
-import { invalid } from '#base/fault.ts'
-import { limits } from '#base/limits.ts'
-import { type RunPlan, runPlan } from '#operations/plans/run-plan.ts'
-import { decisionKinds } from '#plans/run-state.ts'
-import { givenValues } from '#plans/variable.ts'
+import { runPlan } from '#operations/plans/run-plan.ts'
 import { check } from '#rest/endpoint.ts'
 import { planProof } from '#views/plan-proof.ts'
 import { endpoint } from '../call.ts'
+import { pairs, planId, planParams, requestOf } from './plan-request.ts'
 
 const runId = string({
   description: 'Identifier of a run, or of the evidence of one of its attempts.',
   pattern: /[a-zA-Z0-9][a-zA-Z0-9-]{0,80}/,
   maxLength: 81,
 })
-const planId = string({
-  description: 'Identifier of the plan, as its metadata names it.',
-  pattern: /[\w./-]{1,200}/,
-  maxLength: 200,
-})
 const mayRead = check('Sys.Audit', '/')
-const pairs = (description: string, isSecret = false) =>
-  optional(array(string({ maxLength: limits.plans.valueBytes, isSecret }), { description }))
-
 const runFacts = object(
   {
     run: runId,
@@ -63,13 +52,10 @@ export const planEndpoints = [
     path: '/hako/plans',
     description: 'Run a plan with the rights of the caller, go on with an unfinished run, or take back what one did.',
     params: {
-      plan: planId,
-      document: string({ description: 'The plan.', minLength: 1, maxLength: limits.plans.documentBytes }),
+      ...planParams,
       mode: optional(enumOf(['run', 'resume', 'undo'], { description: 'What to do.', default: 'run' })),
       in: optional(enumOf(['lab', 'live'], { description: 'What kind of node this is.', default: 'lab' })),
-      var: pairs('Values of variables, each `name=value`.'),
       secret: pairs('Values of secrets, each `name=value`.', true),
-      confirm: pairs('Names of objects that may be destroyed.'),
       'grant-destroy': optional(boolean({ description: 'Destroy on a live node, too.' })),
       answer: pairs('Answers to questions, each `step=answer`.'),
       decision: pairs('Decisions, each `step=skip|waive|continue: why`.'),
@@ -100,38 +86,3 @@ export const planEndpoints = [
     handle: async ({ run }, { services }) => ({ ...(await planProof(services, run)) }),
   }),
 ] as const
-
-interface PlanParams {
-  readonly plan: string
-  readonly document: string
-  readonly mode?: RunPlan['mode'] | undefined
-  readonly in?: RunPlan['where'] | undefined
-  readonly var?: readonly string[] | undefined
-  readonly secret?: readonly string[] | undefined
-  readonly confirm?: readonly string[] | undefined
-  readonly 'grant-destroy'?: boolean | undefined
-  readonly answer?: readonly string[] | undefined
-  readonly decision?: readonly string[] | undefined
-}
-
-/** @throws Fault `invalid` naming the field */
-function requestOf(params: PlanParams): RunPlan {
-  const { plan, document, mode = 'run', in: where = 'lab', confirm = [], 'grant-destroy': grant = false } = params
-  return {
-    mode,
-    plan,
-    document,
-    where,
-    confirmed: confirm,
-    mayDestroyLive: grant,
-    values: givenValues(params.var ?? []),
-    secrets: givenValues(params.secret ?? []),
-    answers: givenValues(params.answer ?? []),
-    decisions: Object.entries(givenValues(params.decision ?? [])).map(([step, text]) => {
-      const [, word = '', reason = ''] = /^(\w+):\s*(\S.*)$/s.exec(text) ?? []
-      const kind = decisionKinds.find((one) => one === word)
-      if (!kind) throw invalid({ decision: `'${step}=${text}' is not step=skip|waive|continue: why` })
-      return { step, kind, reason: reason.replaceAll(/\s+/g, ' ') }
-    }),
-  }
-}

@@ -83,6 +83,21 @@ export const planCommands: readonly LocalCommand[] = [
       (await import('./running.ts')).runPlanCommand('resume', args, terminal, outside),
   },
   {
+    words: ['plan', 'schedule'],
+    usage: 'plan schedule <file> --at TIME [--id NAME] [--var name=value]…',
+    description: {
+      en: 'Let a plan run again by itself in the lab, so that its proof does not grow old.',
+      ja: '証明が古くならないよう、ラボで計画を定期的に再実行する。',
+    },
+    options: {
+      at: { en: "When: 'sat 03:00', 'monthly'.", ja: "時刻。例: 'sat 03:00'、'monthly'。" },
+      id: { en: 'Name of the schedule; that of the plan when absent.', ja: 'スケジュール名。省略時は計画の名前。' },
+      var: { en: 'name=value, any number of times.', ja: '名前=値 (複数可)。' },
+    },
+    examples: ["plan schedule plans/monthly-restore-review.en.md --at 'monthly'"],
+    run: async (args, terminal, outside) => (await import('./scheduling.ts')).schedulePlan(args, terminal, outside),
+  },
+  {
     words: ['plan', 'undo'],
     usage: 'plan undo <file> [options]',
     description: { en: 'Take back what an unfinished run did.', ja: '未完了の実行が行ったことを取り消す。' },

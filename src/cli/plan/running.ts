@@ -2,7 +2,7 @@
 import { createInterface } from 'node:readline/promises'
 import { Fault, isFault } from '#base/fault.ts'
 import type { Plan, PlanStep } from '#plans/plan.ts'
-import type { RunState } from '#plans/run-state.ts'
+import { isOver, type RunState } from '#plans/run-state.ts'
 import { described } from '#plans/act.ts'
 import { filledText, namesIn } from '#plans/template.ts'
 import { valuesFor } from '#plans/variable.ts'
@@ -51,7 +51,8 @@ export async function runPlanCommand(
   const connection = await outside.connect()
   const begun = await newestRun(connection, plan.id)
   // What a run found that nobody was there to write down.
-  if (begun) await writeOutcome(path, begun, connection)
+  const isNews = begun !== undefined && (await writeOutcome(path, begun, connection))
+  if (mode === 'resume' && isNews && isOver(begun)) return finished(begun, parsed, terminal)
   const values = mode === 'run' ? valuesOf(plan, given) : new Map(Object.entries(begun?.values ?? {}))
   const request: Record<string, string | string[]> = {
     plan: plan.id,
