@@ -15,6 +15,7 @@ import { runBackupJobs } from '#loops/backup-jobs.ts'
 import { keepCertificate } from '#loops/certificate.ts'
 import { watchGuests } from '#loops/guest-status.ts'
 import { writeHistory } from '#loops/history.ts'
+import { runPlanJobs } from '#loops/plan-jobs.ts'
 import { runRealmSyncJobs } from '#loops/realm-sync-jobs.ts'
 import { prepareTemplateTrees } from '#loops/template-trees.ts'
 import { tellMetricServers } from '#loops/metrics.ts'
@@ -69,6 +70,7 @@ async function run(log: Log): Promise<void> {
   runBackupJobs(node, stopping.signal)
   runRealmSyncJobs(node, stopping.signal)
   collectGarbage(node, stopping.signal)
+  runPlanJobs(node, stopping.signal)
   writeHistory(node, stopping.signal)
   tellMetricServers(node, stopping.signal)
   await stopped

@@ -11,7 +11,7 @@ import { peerCredentials } from '#host/native.ts'
 import { AccessLog, accessLogName } from '#http/access-log.ts'
 import { apiDocuments } from '#http/documents.ts'
 import { claimConsoles } from '#http/console-upgrade.ts'
-import type { Origin } from '#http/edge.ts'
+import type { OfTask, Origin } from '#http/edge.ts'
 import { type FrontProcess, startFrontProcess } from '#http/front-process.ts'
 import { localUsers } from '#http/peer.ts'
 import { type ApiServerOptions, createApiServer } from '#http/server.ts'
@@ -20,6 +20,7 @@ import { closeServer, listenOnSocket, type SocketPlace } from '#http/unix-socket
 import { takeSpice } from '#operations/console/spice.ts'
 import { createDispatcher } from '#rest/dispatch.ts'
 import { markPath } from '#store/sqlite.ts'
+import { parseUpid } from '#tasks/upid.ts'
 import { type NodeServices, storePathOf } from './services.ts'
 
 /** What is opened is closed with `closing`. @throws Fault `conflict` when the port or a socket is taken */
@@ -47,9 +48,18 @@ export async function serve(node: NodeServices, closing: AsyncDisposableStack): 
       () => true,
       () => false,
     )
-  await listen({ kind: 'local', users: localUsers(isUser) }, 'api.sock', { mode: 0o666 })
+  await listen({ kind: 'local', users: localUsers(isUser), ofTask: starterOf(node) }, 'api.sock', { mode: 0o666 })
   closing.defer(() => node.consoles.close())
   log.info('serving', { url: `https://${settings.apiHost}:${front.port}`, socket: join(settings.runDir, 'api.sock') })
+}
+
+/** A task acts with what its starter may do now, which may be less than when it was started. */
+function starterOf({ access, tasks }: NodeServices): OfTask {
+  return async (upid) => {
+    const active = tasks.active().find((task) => task.upid === upid)
+    const who = active && (await access.stillGood(parseUpid(active.upid).user))
+    return who && { ...who, task: upid }
+  }
 }
 
 function serverOptions(node: NodeServices, spool: Spool, calls: AccessLog): Omit<ApiServerOptions, 'origin'> {

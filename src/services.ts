@@ -21,6 +21,7 @@ import { devicesByName } from '#cluster/device-names.ts'
 import { Mappings } from '#cluster/mappings.ts'
 import { PackageSources } from '#cluster/package-sources.ts'
 import { ClusterOptions } from '#cluster/options.ts'
+import { PlanJobs } from '#cluster/plan-jobs.ts'
 import { RealmSyncJobs } from '#cluster/realm-sync-jobs.ts'
 import { Subscriptions } from '#cluster/subscription.ts'
 import { type Clock, systemClock } from '#base/clock.ts'
@@ -39,6 +40,8 @@ import { HostNetwork } from '#network/machine/service.ts'
 import { NetworkService } from '#network/service.ts'
 import { History } from '#observe/history.ts'
 import { MetricServers } from '#observe/metric-servers.ts'
+import { PlanService } from '#plans/service.ts'
+import type { ApiOfTask } from '#plans/world.ts'
 import { PoolService } from '#pools/service.ts'
 import { RecoveryService } from '#recovery/service.ts'
 import { StorageService } from '#storage/service.ts'
@@ -63,6 +66,9 @@ export interface Services {
   readonly nodeKeys: NodeKeys
   readonly backup: BackupService
   readonly recovery: RecoveryService
+  readonly plans: PlanService
+  readonly planJobs: PlanJobs
+  readonly apiOf: ApiOfTask
   readonly pools: PoolService
   readonly accessState: AccessState
   readonly realms: RealmService
@@ -133,6 +139,10 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
     nodeKeys,
     backup,
     recovery,
+    plans: new PlanService(base),
+    planJobs: new PlanJobs(base),
+    // What it needs of the command line is loaded for plans alone.
+    apiOf: async (upid, signal) => (await import('./api-caller.ts')).apiCaller(settings, upid, signal),
     pools,
     accessState,
     realms: new RealmService({ store, accessState }),

@@ -123,6 +123,11 @@ export function settingsToEnv(settings: Settings): Record<string, string> {
   }
 }
 
+/** The file that says that a node is a lab's. */
+export function labMark({ stateDir }: Pick<Settings, 'stateDir'>): string {
+  return join(stateDir, 'lab')
+}
+
 /** The bridge guests of this node are plugged into, when it makes one of its own. */
 export function ownBridge({ instance }: Pick<Settings, 'instance'>): string {
   return `hk${instance}0`

@@ -14,6 +14,7 @@ const nouns = [
   'guests',
   'network',
   'observe',
+  'plans',
   'pools',
   'recovery',
   'storage',
@@ -35,6 +36,7 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
   guests: [...floor1, 'storage', 'network'],
   datastore: floor1,
   backup: [...floor1, 'datastore'],
+  plans: floor1,
   pools: floor1,
   observe: floor1,
   recovery: floor1,
@@ -44,7 +46,7 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
   rest: ['base'],
   api: [...floor1, ...nouns, 'rest', 'operations', 'views'],
   http: ['base', 'host', 'rest'],
-  cli: ['base', 'rest', 'views', 'http', 'api', 'lab', 'recovery', 'host', 'datastore', 'backup'],
+  cli: ['base', 'rest', 'views', 'http', 'api', 'lab', 'recovery', 'host', 'datastore', 'backup', 'plans'],
   lab: ['base', 'host', 'rest', 'network', 'store', 'guests', 'http', 'recovery'],
 }
 
@@ -56,6 +58,7 @@ export const compositionRoots: readonly string[] = [
   'services',
   'settings',
   'commands',
+  'api-caller',
   'prepare-node',
   'serve',
 ]

@@ -11,6 +11,8 @@ export interface Identity {
   readonly token?: string
   /** Token if one acts, else user: the name rights are judged for. */
   readonly authId: string
+  /** The task that acts, with the rights of whoever started it. */
+  readonly task?: string
 }
 
 export function userIdentity(userid: string): Identity {

@@ -168,6 +168,11 @@ export class AccessService {
     return await this.#proof.ofToken(text)
   }
 
+  /** Whoever was proven when a task was started, if that one may still act. @param authId user or token */
+  async stillGood(authId: string): Promise<Identity | undefined> {
+    return this.#proof.stillGood(authId)
+  }
+
   /** Does not wait: the keys are in memory since the ticket of this very request was proven. */
   csrfIsValid(who: Identity, header: string | undefined): boolean {
     return this.#proof.csrfIsValid(who, header)

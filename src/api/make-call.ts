@@ -18,7 +18,12 @@ export function makeCall(services: NodeServices): (facts: CallFacts) => Call {
       host,
       again,
       start: (operation, params) =>
-        services.tasks.start({ operation: operation.name, params: asJson(params), user: who?.authId ?? 'nobody' }),
+        services.tasks.start({
+          operation: operation.name,
+          params: asJson(params),
+          user: who?.authId ?? 'nobody',
+          ...(who?.task === undefined ? {} : { parent: who.task }),
+        }),
       may(path, ...privileges) {
         // Asked for every row of a list.
         if (!who) return never

@@ -21,6 +21,8 @@ import { selfDescription } from './hako/commands.ts'
 import { execEndpoints } from './hako/containers.ts'
 import { datastoreEndpoints } from './hako/datastores.ts'
 import { drillEndpoints, evidenceEndpoints } from './hako/drills.ts'
+import { planJobEndpoints } from './hako/plan-jobs.ts'
+import { planEndpoints } from './hako/plans.ts'
 import { networkChangeEndpoints } from './hako/network.ts'
 import { recoveryKeyEndpoints } from './hako/recovery-key.ts'
 import { nodeConfigEndpoints } from './nodes/config.ts'
@@ -115,6 +117,8 @@ const endpoints = [
   ...backupFileEndpoints,
   ...drillEndpoints,
   ...evidenceEndpoints,
+  ...planEndpoints,
+  ...planJobEndpoints,
   ...networkChangeEndpoints,
   ...datastoreEndpoints,
   ...recoveryKeyEndpoints,

@@ -22,5 +22,19 @@ export const limits = {
   qmp: { replyBytes: 16 * MiB, timeoutMs: 10_000 },
   agent: { replyBytes: 48 * MiB, timeoutMs: 10_000, fileBytes: 16 * MiB },
   backup: { queuedBlocks: 32, chunkBytes: 128 * KiB, manifestBytes: 16 * MiB, indexBytes: 1 * GiB },
+  plans: {
+    documentBytes: 256 * KiB,
+    blockBytes: 16 * KiB,
+    /** Of lists and quotes in one another. */
+    depth: 32,
+    items: 3_000,
+    lines: 6_000,
+    steps: 300,
+    variables: 100,
+    valueBytes: 4 * KiB,
+    keptRuns: 500,
+    callTimeoutMs: 200_000,
+    stepSeconds: 4 * 3600,
+  },
   evidence: { fileBytes: 64 * MiB, files: 256 },
 } as const

@@ -6,8 +6,10 @@ import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Fault } from '#base/fault.ts'
 import type { EvidenceManifest } from '#recovery/evidence.ts'
+import type { Connection } from './connection.ts'
 import { datastoreCommands } from './datastore/commands.ts'
 import { exitCodes } from './exit.ts'
+import { planCommands } from './plan/commands.ts'
 import type { Terminal } from './terminal.ts'
 import { type Language, say } from './text.ts'
 
@@ -27,7 +29,13 @@ export interface LocalCommand {
   readonly options?: Readonly<Record<string, LocalOption>>
   readonly examples: readonly string[]
   /** @returns the exit code */
-  readonly run: (args: readonly string[], terminal: Terminal) => Promise<number>
+  readonly run: (args: readonly string[], terminal: Terminal, outside: Outside) => Promise<number>
+}
+
+/** What a command needs that works with a file here and a node there. */
+export interface Outside {
+  readonly connect: () => Promise<Connection>
+  readonly env: Readonly<Record<string, string | undefined>>
 }
 
 const text = (description: string) =>
@@ -99,6 +107,7 @@ export const localCommands: readonly LocalCommand[] = [
     },
   },
   ...datastoreCommands,
+  ...planCommands,
   {
     words: ['completion'],
     usage: 'completion bash|zsh',

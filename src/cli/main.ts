@@ -49,7 +49,7 @@ async function dispatch(
   if (local) {
     const rest = args.slice(local.words.length)
     if (rest.includes('--help') || rest.includes('-h')) return showLocalHelp(local, terminal)
-    return local.run(rest, terminal)
+    return local.run(rest, terminal, { env, connect: () => connect(args, env, terminal.language) })
   }
   const isForHelp = words.length === 0 || args.includes('--help') || args.includes('-h')
   const builtIn = isForHelp ? findCommand(builtInCommands(terminal.language), words)?.command : undefined

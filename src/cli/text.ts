@@ -20,6 +20,8 @@ const sentences = {
     en: 'Name one that is here with --instance: {0}; or start one with `hako lab`.',
     ja: '--instance でここにあるノードを指定する ({0}) か、`hako lab` で起動してください。',
   },
+  typeName: { en: 'Type its name:', ja: '名前を入力してください:' },
+  nothingDone: { en: 'Nothing was done.', ja: '何も実行していません。' },
   nothing: { en: 'nothing to show', ja: '表示するものはありません' },
   confirm: { en: 'This destroys {0}.', ja: '{0} を破壊する操作です。' },
   confirmRemedy: {

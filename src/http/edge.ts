@@ -3,14 +3,18 @@ import type { Duplex } from 'node:stream'
 import type { Clock } from '#base/clock.ts'
 import type { Log } from '#base/log.ts'
 import type { Dispatcher } from '#rest/dispatch.ts'
+import type { Identity } from '#rest/endpoint.ts'
 import type { LocalUsers, PeerCredentials } from './peer.ts'
 import type { Authenticator } from './session.ts'
 import type { Spool } from './spool.ts'
 import type { ClaimUpgrade } from './websocket.ts'
 
 export type Origin =
-  | { readonly kind: 'local'; readonly users: LocalUsers }
+  | { readonly kind: 'local'; readonly users: LocalUsers; readonly ofTask?: OfTask }
   | { readonly kind: 'front'; readonly uid: number }
+
+/** Who started a task that still runs; nobody when that one may no longer act. */
+export type OfTask = (upid: string) => Promise<Identity | undefined>
 
 /** Something served as it is, without login: the API's own descriptions. */
 export interface Document {

@@ -15,7 +15,7 @@ import type { RawParams } from '#rest/router.ts'
 import type { EdgeContext } from './edge.ts'
 import { identityFrom, noTicket } from './session.ts'
 import { receiveUpload } from './upload.ts'
-import { clientHeader, uploadHeader } from './wire.ts'
+import { clientHeader, taskHeader, uploadHeader } from './wire.ts'
 
 export interface EdgeFacts {
   readonly request: IncomingMessage
@@ -100,6 +100,10 @@ export class EdgeRequest implements ApiRequest {
   async #localUser(): Promise<Identity | undefined> {
     const { request, context } = this.#facts
     const uid = context.peers.get(request.socket)
+    const task = request.headers[taskHeader]
+    if (task !== undefined && context.origin.kind === 'local') {
+      return uid === 0 && typeof task === 'string' ? context.origin.ofTask?.(task) : undefined
+    }
     return context.origin.kind === 'local' && uid !== undefined ? context.origin.users(uid) : undefined
   }
 

@@ -7,6 +7,8 @@
 export const ownPrefix = 'x-hakobune-'
 /** Address of the client. */
 export const clientHeader = 'x-hakobune-client'
+/** On the local socket, from root alone: the task that calls, which then has the rights of its starter and no others. */
+export const taskHeader = 'x-hakobune-task'
 /** `ask`: may this upload begin? Otherwise the name of the spooled file; the body then holds the fields. */
 export const uploadHeader = 'x-hakobune-upload'
 export const askForUpload = 'ask'

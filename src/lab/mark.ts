@@ -6,15 +6,13 @@ import { access, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Fault } from '#base/fault.ts'
 import { makeDirectory } from '#host/files.ts'
-import type { Settings } from '#settings.ts'
-
-const markOf = ({ stateDir }: Pick<Settings, 'stateDir'>) => join(stateDir, 'lab')
+import { labMark, type Settings } from '#settings.ts'
 
 /** @throws Fault `conflict` when a node that is no lab lives there */
 export async function markAsLab(settings: Settings): Promise<void> {
   await requireLab(settings)
   await makeDirectory(settings.stateDir)
-  await writeFile(markOf(settings), 'Made by `hako lab`; `hako lab down` removes it with all of its instance.\n')
+  await writeFile(labMark(settings), 'Made by `hako lab`; `hako lab down` removes it with all of its instance.\n')
 }
 
 /** @throws Fault `conflict` */
@@ -24,7 +22,7 @@ export async function requireLab(settings: Pick<Settings, 'stateDir'>): Promise<
       () => true,
       () => false,
     )
-  if ((await isThere(join(settings.stateDir, 'store.sqlite'))) && !(await isThere(markOf(settings)))) {
+  if ((await isThere(join(settings.stateDir, 'store.sqlite'))) && !(await isThere(labMark(settings)))) {
     throw new Fault('conflict', `'${settings.stateDir}' holds a node that is no lab`, {
       remedy: 'The variables HAKO_STATE_DIR and HAKO_INSTANCE name it: unset them.',
     })

@@ -41,6 +41,7 @@ import { bulkShutdown, bulkStart, bulkSuspend, startAll, stopAll, suspendAll } f
 import { refreshPackages } from './node/refresh-packages.ts'
 import { reloadService, restartService, startService, stopService } from './node/service.ts'
 import { drillGuest } from './recovery/drill.ts'
+import { runPlan } from './plans/run-plan.ts'
 import { copyVolume } from './storage/copy.ts'
 import { deleteVolume } from './storage/delete.ts'
 import { downloadFile } from './storage/download.ts'
@@ -98,6 +99,7 @@ export const allOperations = operationsByName([
   revokeCertificate,
   rollbackContainer,
   rollbackGuest,
+  runPlan,
   shutdownContainer,
   shutdownGuest,
   snapshotContainer,

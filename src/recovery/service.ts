@@ -4,16 +4,28 @@
  * A record exists exactly when its evidence does: the record *is* a file of the evidence, so there is no
  * second place that could say something else.
  */
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { isFault, missing } from '#base/fault.ts'
+import { Fault, isFault, missing } from '#base/fault.ts'
 import { codeOf, makeDirectory } from '#host/files.ts'
 import { discardUnfinished, type EvidenceVerdict, manifestHash, verifyEvidence, writeEvidence } from './evidence.ts'
 import { nodeKey } from './node-key.ts'
 import type { DrillRecord } from './record.ts'
 
+/** How many by name are looked at for the one that was signed last: more do not run at once. */
+const looksBack = 64
+
 export interface RecoveryFacts {
   readonly stateDir: string
+}
+
+/** What any record of evidence says of itself. A drill's has more, a plan's other things; `kind` tells them apart. */
+export interface EvidenceRecord {
+  readonly id: string
+  readonly node: string
+  /** ISO time. */
+  readonly ended: string
+  readonly kind?: string
 }
 
 export interface KeptDrill extends DrillRecord {
@@ -39,8 +51,8 @@ export class RecoveryService {
     return (await nodeKey(this.#keys)).publicKey
   }
 
-  /** Signs and keeps a drill. @returns the directory of its evidence. @throws Fault `exhausted` */
-  async keep(record: DrillRecord, files: ReadonlyMap<string, string | Uint8Array>): Promise<string> {
+  /** Signs and keeps a drill, or another record in the same chain. @returns the directory of its evidence. @throws Fault `exhausted` */
+  async keep(record: EvidenceRecord, files: ReadonlyMap<string, string | Uint8Array>): Promise<string> {
     // A console or a screen may show what is not everybody's.
     await makeDirectory(this.#directory, 0o700)
     const { key } = await nodeKey(this.#keys)
@@ -67,7 +79,8 @@ export class RecoveryService {
     const drills: KeptDrill[] = []
     for (const id of (await this.#ids()).toReversed()) {
       try {
-        drills.push(await this.get(id))
+        const drill = await this.get(id)
+        if (drill.kind !== 'plan') drills.push(drill)
       } catch (error) {
         // A directory somebody damaged must not hide the others; `verify` names what is wrong with it.
         if (!isFault(error, 'missing') && !(error instanceof SyntaxError)) throw error
@@ -85,19 +98,46 @@ export class RecoveryService {
     return { ...(JSON.parse(text) as DrillRecord), evidence }
   }
 
+  /** A record as it lies there. @throws Fault `missing`, `damaged` */
+  async record(id: string): Promise<EvidenceRecord> {
+    const path = join(this.#directoryOf(id), 'record.json')
+    const text = await readFile(path, 'utf8').catch(() => {
+      throw missing('evidence', id)
+    })
+    try {
+      return JSON.parse(text) as EvidenceRecord
+    } catch (cause) {
+      throw new Fault('damaged', `the record of evidence '${id}' is damaged`, { cause })
+    }
+  }
+
   async verify(id: string): Promise<EvidenceVerdict> {
     return verifyEvidence(this.#directoryOf(id), await this.publicKey())
   }
 
-  /** The one the next evidence vouches for. One somebody damaged must not keep new ones from being written. */
+  /**
+   * The one the next evidence vouches for: the last that was signed, which what is named by its beginning does not
+   * tell. One somebody damaged must not keep new ones from being written.
+   */
   async #newest(): Promise<{ drill: string; sha256: string } | undefined> {
-    for (const drill of (await this.#ids()).toReversed()) {
+    for (const drill of await this.#lastSigned()) {
       const sha256 = await manifestHash(join(this.#directory, drill)).catch((cause: unknown) => {
         if (codeOf(cause) !== 'ENOENT' && codeOf(cause) !== 'ENOTDIR') throw cause
       })
       if (sha256 !== undefined) return { drill, sha256 }
     }
     return undefined
+  }
+
+  async #lastSigned(): Promise<string[]> {
+    const latest = (await this.#ids()).toReversed().slice(0, looksBack)
+    const signed = await Promise.all(
+      latest.map(async (id) => ({
+        id,
+        at: (await stat(join(this.#directory, id)).catch(() => undefined))?.mtimeMs ?? 0,
+      })),
+    )
+    return signed.toSorted((a, b) => b.at - a.at).map(({ id }) => id)
   }
 
   #directoryOf(id: string): string {

@@ -193,6 +193,8 @@ export interface Identity {
   readonly token?: string
   /** Token if one acts, else user: the name rights are judged for. */
   readonly authId: string
+  /** The task that acts, with the rights of whoever started it. */
+  readonly task?: string
 }
 
 /** Answers "may this identity": the access service, as `rest/` sees it. */

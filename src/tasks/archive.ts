@@ -22,6 +22,8 @@ export interface TaskRequest {
   readonly params: Json
   /** The daemon itself attended to it: there is nothing to undo. */
   readonly isAttended?: true
+  /** The task that asked for it. */
+  readonly parent?: string
 }
 
 export interface TaskEnd {
@@ -166,6 +168,15 @@ export class TaskArchive {
   /** Every task there is a directory of, in no order. */
   async all(): Promise<UpidText[]> {
     return (await this.#names()).filter((name): name is UpidText => isUpid(name))
+  }
+
+  /** Tasks that one asked for, the newest first. */
+  async startedBy(parent: string): Promise<UpidText[]> {
+    const found: UpidText[] = []
+    for (const upid of newestFirst(await this.all())) {
+      if ((await this.request(upid))?.parent === parent) found.push(upid)
+    }
+    return found
   }
 
   async remove(upid: UpidText): Promise<void> {

@@ -51,6 +51,8 @@ export interface TaskRequestedBy {
   readonly params: Json
   /** `user@realm`, or `user@realm!token`. */
   readonly user: string
+  /** The task whose call this is. */
+  readonly parent?: string
 }
 
 /** How many accepted tasks may wait for each that runs. */
@@ -94,14 +96,15 @@ export class TaskService implements AsyncDisposable {
    * Starts a task and returns its UPID once the task survives a crash: it will be done or undone.
    * @throws Fault `exhausted` when too many are waiting already
    */
-  async start({ operation: name, params, user }: TaskRequestedBy): Promise<UpidText> {
+  async start({ operation: name, params, user, parent }: TaskRequestedBy): Promise<UpidText> {
     const operation = operationNamed(this.#operations, name)
     this.#refuseIfCrowded()
     const worker = await this.#runner.worker()
     let upid: UpidText
     try {
       upid = this.#upidFor(operation, params, user, worker)
-      const request = { operation: name, params: withoutSecrets(params, operation.facts.secrets ?? []) }
+      const told = withoutSecrets(params, operation.facts.secrets ?? [])
+      const request = { operation: name, params: told, ...(parent === undefined ? {} : { parent }) }
       await this.#archive.create(upid, request, worker.output)
     } catch (error) {
       worker.dismiss()

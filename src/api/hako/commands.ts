@@ -17,6 +17,8 @@ const branches = [
   'drills',
   'evidence',
   'network',
+  'plan-jobs',
+  'plans',
   'recovery-key',
   'restore',
   'schema',

@@ -1,0 +1,109 @@
+/** `hako plan …`: documents are read and written here, and run by the node. */
+import type { LocalCommand, LocalOption } from '../local.ts'
+
+const running: Readonly<Record<string, LocalOption>> = {
+  in: {
+    en: 'lab (when absent) or live: what kind of node this is meant for.',
+    ja: 'lab (省略時) または live。どの種のノードで実行するか。',
+  },
+  var: {
+    en: 'name=value, any number of times; of a secret name=file:PATH or name=env:NAME.',
+    ja: '名前=値 (複数可)。秘密は 名前=file:パス または 名前=env:変数名。',
+  },
+  'grant-destroy': { en: 'Destroy on a live node, too.', ja: 'live ノードでも破壊を許可する。', isFlag: true },
+  answer: { en: 'step=answer, to a question a step asks.', ja: '手順=回答。手順の質問に答える。' },
+  skip: { en: 'Step that is left out; --reason says why.', ja: '省略する手順。理由は --reason で。' },
+  waive: { en: 'Step whose proof is waived; --reason says why.', ja: '証明を免除する手順。理由は --reason で。' },
+  continue: {
+    en: 'Step that is done although it may be done already; --reason.',
+    ja: '実行済みか不明でも実行する手順。理由は --reason で。',
+  },
+  reason: { en: 'Why it was decided so; written into the plan.', ja: '決定の理由。計画に記録される。' },
+}
+
+export const planCommands: readonly LocalCommand[] = [
+  {
+    words: ['plan', 'lint'],
+    usage: 'plan lint <file>…',
+    description: {
+      en: 'Say what is wrong with plans, line by line, and what to do.',
+      ja: '計画の問題点と対処を行ごとに示す。',
+    },
+    examples: ['plan lint plans/*.md', 'plan lint plans/first-backup.en.md -o json'],
+    run: async (args, terminal) => (await import('./looking.ts')).lintPlans(args, terminal),
+  },
+  {
+    words: ['plan', 'show'],
+    usage: 'plan show <file>',
+    description: {
+      en: 'Boxes of a plan: open, claimed, proven, stale or failed, and why.',
+      ja: '計画のボックスの状態 (未着手・申告・証明済み・期限切れ・失敗) と理由。',
+    },
+    examples: ['plan show plans/first-backup.en.md'],
+    run: async (args, terminal, outside) => (await import('./looking.ts')).showPlan(args, terminal, outside),
+  },
+  {
+    words: ['plan', 'status'],
+    usage: 'plan status <file>…',
+    description: { en: 'How plans stand, as computed from their proofs.', ja: '証明から計算した計画の状態。' },
+    examples: ['plan status plans/*.md', 'plan status plans/*.md -o json'],
+    run: async (args, terminal, outside) => (await import('./looking.ts')).planStatus(args, terminal, outside),
+  },
+  {
+    words: ['plan', 'run'],
+    usage: 'plan run <file> [--dry-run] [--in lab|live] [--var name=value]…',
+    description: {
+      en: 'Run a plan with your rights, and write into it what was found.',
+      ja: '自分の権限で計画を実行し、結果を計画に書き込む。',
+    },
+    options: {
+      'dry-run': { en: 'Only say what would be done.', ja: '実行内容を示すだけ。', isFlag: true },
+      ...running,
+    },
+    examples: [
+      'plan run plans/first-backup.en.md --dry-run',
+      'plan run plans/first-backup.en.md --in live --var vmid=100',
+    ],
+    run: async (args, terminal, outside) =>
+      (await import('./running.ts')).runPlanCommand('run', args, terminal, outside),
+  },
+  {
+    words: ['plan', 'resume'],
+    usage: 'plan resume <file> [options]',
+    description: {
+      en: 'Go on with a run at the first step that is not proven.',
+      ja: '未証明の最初の手順から実行を再開する。',
+    },
+    options: running,
+    examples: [
+      'plan resume plans/first-backup.en.md',
+      'plan resume plans/onboard-operator.en.md --skip unplug --reason "it has no card"',
+    ],
+    run: async (args, terminal, outside) =>
+      (await import('./running.ts')).runPlanCommand('resume', args, terminal, outside),
+  },
+  {
+    words: ['plan', 'schedule'],
+    usage: 'plan schedule <file> --at TIME [--id NAME] [--var name=value]…',
+    description: {
+      en: 'Let a plan run again by itself in the lab, so that its proof does not grow old.',
+      ja: '証明が古くならないよう、ラボで計画を定期的に再実行する。',
+    },
+    options: {
+      at: { en: "When: 'sat 03:00', 'monthly'.", ja: "時刻。例: 'sat 03:00'、'monthly'。" },
+      id: { en: 'Name of the schedule; that of the plan when absent.', ja: 'スケジュール名。省略時は計画の名前。' },
+      var: { en: 'name=value, any number of times.', ja: '名前=値 (複数可)。' },
+    },
+    examples: ["plan schedule plans/monthly-restore-review.en.md --at 'monthly'"],
+    run: async (args, terminal, outside) => (await import('./scheduling.ts')).schedulePlan(args, terminal, outside),
+  },
+  {
+    words: ['plan', 'undo'],
+    usage: 'plan undo <file> [options]',
+    description: { en: 'Take back what an unfinished run did.', ja: '未完了の実行が行ったことを取り消す。' },
+    options: running,
+    examples: ['plan undo plans/first-backup.en.md'],
+    run: async (args, terminal, outside) =>
+      (await import('./running.ts')).runPlanCommand('undo', args, terminal, outside),
+  },
+]
