@@ -4,6 +4,7 @@
  * guest's last backup.
  */
 import { Fault } from '#base/fault.ts'
+import { letGo } from '#base/let-go.ts'
 import type { ChunkWriter } from '../chunk-writer.ts'
 import type { OpenDatastore } from '../datastore.ts'
 import { kinds } from '../format.ts'
@@ -127,6 +128,7 @@ export class TreesWriter {
     const sink: PieceSink = async (key, bytes) => {
       const id = keyring.idOf(kinds.tree, bytes)
       storedBytes += await chunks.put(id, kinds.tree, bytes)
+      letGo(bytes)
       await list.add(id, key)
     }
     const { clock } = open.datastore.deps
