@@ -57,6 +57,7 @@ export default defineConfig({
   outDir: './.vitepress/dist',
   cleanUrls: false,
   lastUpdated: false,
+  head: [['link', { rel: 'icon', type: 'image/svg+xml', href: '/icon.svg' }]],
   locales: {
     ja: { label: '日本語', lang: 'ja', themeConfig: ja },
     en: { label: 'English', lang: 'en', themeConfig: en },

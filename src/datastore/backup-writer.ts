@@ -7,20 +7,18 @@
 import { rm } from 'node:fs/promises'
 import { seconds } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
-import { isZero } from '#base/bytes.ts'
+import { type AddedChanges, addChanges } from './add-changes.ts'
+import { type AddedWhole, addWhole, type DiskBefore, diskBefore, type WholeDisk } from './add-whole.ts'
+import { type Base, baseOf, type Since } from './base.ts'
 import type { BlockSource } from './block-source.ts'
-import { readSource } from './read-ahead.ts'
 import { ChunkWriter } from './chunk-writer.ts'
 import type { OpenDatastore } from './datastore.ts'
-import { DiskMap, MapWriter } from './disk-map.ts'
 import {
   diskMaximumBytes,
   diskNamePattern,
   fileMaximumBytes,
   kinds,
   partsMaximum,
-  pieceEntries,
-  shortIdBytes,
   storedFilePattern,
 } from './format.ts'
 import type { Lease } from './lease.ts'
@@ -31,6 +29,7 @@ import {
   type ManifestFile,
   manifestName,
   printManifest,
+  type Reading,
 } from './manifest.ts'
 import { type Marks, marksName, printMarks } from './marks.ts'
 import { mergeSegments } from './merge.ts'
@@ -57,6 +56,12 @@ export interface AddDiskOptions {
   readonly rateBytesPerSecond?: number | undefined
   /** Reads of the source under way at once. */
   readonly readsAhead?: number | undefined
+  /** Since when the source's extents tell what changed: only that is read. Absent: all of the disk is. */
+  readonly since?: Since | undefined
+  /** Of a record of changes that begins where this backup reads, to be remembered. */
+  readonly record?: string | undefined
+  /** Chunks called unchanged that are read all the same, of 1. */
+  readonly auditedShare?: number | undefined
 }
 
 export interface CommitOptions {
@@ -72,18 +77,19 @@ export interface CommitOptions {
 interface Belongings {
   readonly lease: Lease
   readonly chunks: ChunkWriter
-  /** The last backup of the same guest. */
-  readonly before: ManifestBody | undefined
-  /** All of them, oldest first. */
   readonly earlier: readonly RestorePoint[]
+  /** The last of them. */
+  readonly before: ManifestBody | undefined
   /** Disposed of with the writer. */
   readonly closes: AsyncDisposable | undefined
 }
 
-type Counts = { chunks: number; dataBytes: number; newChunks: number; newStoredBytes: number }
+type Added = AddedChanges | (AddedWhole & { readonly reading: Reading })
 
 export class BackupWriter implements AsyncDisposable {
   readonly point: RestorePoint
+  /** Earlier backups of the same guest, oldest first. */
+  readonly earlier: readonly RestorePoint[]
   readonly #open: OpenDatastore
   readonly #lease: Lease
   readonly #chunks: ChunkWriter
@@ -102,6 +108,7 @@ export class BackupWriter implements AsyncDisposable {
   ) {
     this.#open = open
     this.point = point
+    this.earlier = earlier
     this.#lease = lease
     this.#chunks = chunks
     this.#before = before
@@ -127,22 +134,79 @@ export class BackupWriter implements AsyncDisposable {
   }
 
   /**
-   * Reads a disk to its end. Returns what the manifest will say of it.
+   * Reads a disk to its end, or what changed of it. Returns what the manifest will say of it. What cannot be built upon
+   * is not, and all of the disk is read; so it is when the record of changes is caught lying, which `reading.hits` tells.
    * @throws Fault `exhausted` when the datastore is full, `aborted` by the signal; then `abort` the writer
    */
   async addDisk(name: string, source: BlockSource, options: AddDiskOptions = {}): Promise<ManifestDisk> {
     this.#checkName(name, diskNamePattern)
     const { sizeBytes } = source
     if (sizeBytes > diskMaximumBytes) throw new Fault('too-large', `disk ${name} has ${sizeBytes} bytes, too many`)
-    const count = Math.ceil(sizeBytes / this.#chunkBytes)
-    const before = await this.#mapBefore(name)
-    const map = new MapWriter(this.#open.keyring, this.#chunks, count, before)
-    const counts = await this.#readDisk(name, source, { map, before }, options)
-    const { root, chunks } = await map.finish()
-    const digest = this.#open.keyring.digestOf(sizeBytes, root).toString('hex')
-    const disk = { name, sizeBytes, digest, root: chunks.map((id) => id.toString('hex')), ...counts }
+    const { since, record } = options
+    const base = since ? await baseOf(this.#open, since, sizeBytes) : undefined
+    const added =
+      base && 'map' in base
+        ? await this.#addChanges(name, source, base, options)
+        : await this.#addWhole(name, source, options, base && { how: 'scan', reason: base.reason })
+    const { map, prints, counts, reading } = added
+    const disk: ManifestDisk = {
+      name,
+      sizeBytes,
+      digest: this.#open.keyring.digestOf(sizeBytes, map.root).toString('hex'),
+      root: map.chunks.map((id) => id.toString('hex')),
+      ...(prints && { prints: prints.chunks.map((id) => id.toString('hex')) }),
+      ...counts,
+      reading,
+      ...(record === undefined ? {} : { record }),
+    }
     this.#disks.push(disk)
     return disk
+  }
+
+  async #addWhole(
+    name: string,
+    source: BlockSource,
+    options: AddDiskOptions,
+    reading: Reading = { how: 'scan' },
+  ): Promise<AddedWhole & { readonly reading: Reading }> {
+    const [open, chunks] = [this.#open, this.#chunks]
+    const before = await this.#diskBefore(name)
+    const { readsAhead } = options
+    const onRead = this.#onRead(name, source.sizeBytes, options)
+    return { ...(await addWhole({ open, chunks, source, before, readsAhead, onRead })), reading }
+  }
+
+  async #addChanges(name: string, source: BlockSource, base: Base, options: AddDiskOptions): Promise<Added> {
+    const { auditedShare, readsAhead } = options
+    const onRead = this.#onRead(name, source.sizeBytes, options)
+    const about = { open: this.#open, chunks: this.#chunks, source, base, auditedShare, readsAhead, onRead }
+    const added = await addChanges(about)
+    return 'map' in added ? added : this.#addWhole(name, source, options, added)
+  }
+
+  #onRead(name: string, sizeBytes: number, options: AddDiskOptions): WholeDisk['onRead'] {
+    const { onProgress, signal } = options
+    const keepPace = this.#pace(options)
+    return async (doneBytes, readBytes, storedBytes) => {
+      if (signal?.aborted) throw new Fault('aborted', `the backup of disk ${name} was interrupted`)
+      onProgress?.({ disk: name, doneBytes, sizeBytes, readBytes, storedBytes })
+      await keepPace(readBytes)
+    }
+  }
+
+  /** Waits until as much may have been read. */
+  #pace({ rateBytesPerSecond, signal }: AddDiskOptions): (readBytes: number) => Promise<void> {
+    const { clock } = this.#open.datastore.deps
+    const startedMs = clock.monotonic()
+    return async (readBytes) => {
+      const aheadMs = rateBytesPerSecond ? (readBytes / rateBytesPerSecond) * 1000 - (clock.monotonic() - startedMs) : 0
+      if (aheadMs > 0) await clock.sleep(aheadMs, signal)
+    }
+  }
+
+  /** Id of the datastore. */
+  get datastore(): string {
+    return this.#open.datastore.facts.id
   }
 
   /**
@@ -167,16 +231,11 @@ export class BackupWriter implements AsyncDisposable {
     return this.#open.datastore.facts.chunkBytes
   }
 
-  async #mapBefore(name: string): Promise<DiskMap | undefined> {
+  async #diskBefore(name: string): Promise<DiskBefore | undefined> {
     const disk = this.#before?.disks.find((one) => one.name === name)
     if (!disk) return undefined
     try {
-      const count = Math.ceil(disk.sizeBytes / this.#chunkBytes)
-      return await DiskMap.open(
-        this.#open.chunks,
-        count,
-        disk.root.map((id) => Buffer.from(id, 'hex')),
-      )
+      return await diskBefore(this.#open, disk)
     } catch (fault) {
       return this.#without(fault)
     }
@@ -190,57 +249,6 @@ export class BackupWriter implements AsyncDisposable {
       cause: fault,
     })
     return undefined
-  }
-
-  async #readDisk(
-    name: string,
-    source: BlockSource,
-    { map, before }: { map: MapWriter; before: DiskMap | undefined },
-    { onProgress, signal, rateBytesPerSecond, readsAhead }: AddDiskOptions,
-  ): Promise<Counts> {
-    const counts: Counts = { chunks: 0, dataBytes: 0, newChunks: 0, newStoredBytes: 0 }
-    const { clock } = this.#open.datastore.deps
-    const startedMs = clock.monotonic()
-    const { keyring } = this.#open
-    let read = 0
-    for await (const { offset, bytes } of readSource(source, readsAhead, this.#chunkBytes)) {
-      if (signal?.aborted) throw new Fault('aborted', `the backup of disk ${name} was interrupted`)
-      for (let at = 0; at < bytes.length; at += this.#chunkBytes) {
-        const content = bytes.subarray(at, at + this.#chunkBytes)
-        if (isZero(content)) continue
-        const id = keyring.idOf(kinds.content, content)
-        const position = (offset + at) / this.#chunkBytes
-        const isKnown = await this.#isAsBefore(before, position, id)
-        const stored = isKnown ? 0 : await this.#chunks.put(id, kinds.content, content)
-        await map.set(position, id)
-        counts.chunks += 1
-        counts.dataBytes += content.length
-        counts.newChunks += stored > 0 ? 1 : 0
-        counts.newStoredBytes += stored
-      }
-      read += bytes.length
-      const doneBytes = offset + bytes.length
-      onProgress?.({
-        disk: name,
-        doneBytes,
-        sizeBytes: source.sizeBytes,
-        readBytes: read,
-        storedBytes: counts.newStoredBytes,
-      })
-      const aheadMs = rateBytesPerSecond ? (read / rateBytesPerSecond) * 1000 - (clock.monotonic() - startedMs) : 0
-      if (aheadMs > 0) await clock.sleep(aheadMs, signal)
-    }
-    return counts
-  }
-
-  /** The chunk is in the last backup at the same place: then it is there, and needs no looking up. */
-  async #isAsBefore(before: DiskMap | undefined, position: number, id: Buffer): Promise<boolean> {
-    const { index } = this.#open
-    // Where a pack is known to be damaged, a backup mends it: nothing is taken for there unseen.
-    if (!before || position >= before.chunks || index.isCondemned(id) || index.hasSuspects) return false
-    const { ids } = await before.piece(Math.floor(position / pieceEntries))
-    const at = (position % pieceEntries) * shortIdBytes
-    return ids.compare(id, 0, shortIdBytes, at, at + shortIdBytes) === 0
   }
 
   /** Takes a tree over from another datastore. @throws Fault `damaged` when it cannot be read there */

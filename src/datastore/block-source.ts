@@ -9,6 +9,8 @@ export interface Extent {
   readonly length: number
   /** Reads as zeros for certain. */
   readonly isZero: boolean
+  /** As it was when a record of changes began. Absent: nobody knows. */
+  readonly isUnchanged?: boolean
 }
 
 export interface BlockSource extends AsyncDisposable {

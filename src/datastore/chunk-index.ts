@@ -101,6 +101,10 @@ export class ChunkIndex {
     return (await this.#find(id, (pack) => this.isBad(pack))) !== undefined
   }
 
+  get hasCondemned(): boolean {
+    return this.#condemned.some(({ count }) => count > 0)
+  }
+
   isCondemned(id: Buffer): boolean {
     return this.#condemned.some((list) => list.has(id))
   }

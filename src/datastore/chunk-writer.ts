@@ -7,9 +7,8 @@
 import { join } from 'node:path'
 import type { Random } from '#base/random.ts'
 import type { ChunkIndex } from './chunk-index.ts'
-import { type ChunkKind, kinds, packTargetBytes } from './format.ts'
+import { type ChunkKind, kindOf, kinds, packTargetBytes } from './format.ts'
 import type { Keyring } from './keyring.ts'
-import { letGo } from '#base/let-go.ts'
 import { NewChunks } from './new-chunks.ts'
 import { packName, PackWriter } from './pack.ts'
 import type { Place } from './place.ts'
@@ -26,6 +25,13 @@ export interface ChunkWriterNeeds {
   readonly random: Random
   /** Of zstd. */
   readonly level: number
+}
+
+interface StoredChunk {
+  readonly id: Buffer
+  readonly stored: Uint8Array
+  readonly plainBytes: number
+  readonly flags: number
 }
 
 interface OpenPackFile {
@@ -53,10 +59,10 @@ export class ChunkWriter {
   /** @param id of the content. @returns bytes stored: 0 for what was there */
   async put(id: Buffer, kind: ChunkKind, content: Uint8Array): Promise<number> {
     if (await this.has(id)) return 0
+    const pack = this.#open.get(kind !== kinds.content) ?? (await this.#openPack(kind !== kinds.content))
+    // Nothing is waited for from here to the seal: what was compressed is valid until the next call.
     const { bytes, coding } = storedFormOf(content, this.#needs.level)
-    const stored = await this.store(id, bytes, content.length, coding | (kind << 4))
-    if (bytes !== content) letGo(bytes)
-    return stored
+    return this.#append(pack, { id, stored: bytes, plainBytes: content.length, flags: coding | (kind << 4) })
   }
 
   async has(id: Buffer): Promise<boolean> {
@@ -65,15 +71,19 @@ export class ChunkWriter {
 
   /** Stores without asking whether it is there. @param stored the content's stored form */
   async store(id: Buffer, stored: Uint8Array, plainBytes: number, flags: number): Promise<number> {
-    const isMetadata = ((flags >> 4) & 15) !== kinds.content
-    const { number, writer } = await this.#packFor(isMetadata)
-    const before = writer.sizeBytes
-    this.#new.add(id, number, await writer.append(id, stored, plainBytes, flags))
-    const bytes = writer.sizeBytes - before
-    this.#storedBytes += bytes
-    if (writer.sizeBytes >= packTargetBytes) await this.#close(isMetadata)
+    const isMetadata = kindOf(flags) !== kinds.content
+    const pack = this.#open.get(isMetadata) ?? (await this.#openPack(isMetadata))
+    return this.#append(pack, { id, stored, plainBytes, flags })
+  }
+
+  async #append({ number, writer }: OpenPackFile, chunk: StoredChunk): Promise<number> {
+    const { id, stored, plainBytes, flags } = chunk
+    const entry = await writer.append(id, stored, plainBytes, flags)
+    this.#new.add(id, number, entry)
+    this.#storedBytes += entry.length
+    if (writer.sizeBytes >= packTargetBytes) await this.#close(kindOf(flags) !== kinds.content)
     if (this.#new.count >= heldChunks) await this.flush()
-    return bytes
+    return entry.length
   }
 
   /** Afterwards everybody finds what was stored, and it survives power loss. */
@@ -100,9 +110,7 @@ export class ChunkWriter {
     this.#open.clear()
   }
 
-  async #packFor(isMetadata: boolean): Promise<OpenPackFile> {
-    const open = this.#open.get(isMetadata)
-    if (open) return open
+  async #openPack(isMetadata: boolean): Promise<OpenPackFile> {
     const { place, random, keyring } = this.#needs
     const path = join(place.stagingDir, `pack-${random.uuid()}`)
     const writer = await PackWriter.create(path, { keyring, random, isMetadata })

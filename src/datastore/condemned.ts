@@ -14,6 +14,7 @@ const magic = Buffer.from('HAKOCON2', 'latin1')
 const maximumBytes = 1024 * 1024 * 1024
 const headerBytes = magic.length + 8
 const entryBytes = shortIdBytes + 4
+const beginningsMaximumBytes = 64 * 1024 * 1024
 
 /** One copy of a chunk. */
 export interface Copy {
@@ -26,6 +27,8 @@ export class CondemnedList {
   readonly name: string
   readonly #packs: readonly string[]
   readonly #entries: Buffer
+  /** A bit for what ids begin with: nearly all that is asked for is not here. */
+  #beginnings: Uint8Array | undefined
 
   constructor(name: string, packs: readonly string[], entries: Buffer) {
     this.name = name
@@ -38,7 +41,18 @@ export class CondemnedList {
   }
 
   has(id: Buffer): boolean {
-    return this.#firstOf(id) !== undefined
+    this.#beginnings ??= this.#noted()
+    const bit = id.readUInt32LE(0) % (this.#beginnings.length * 8)
+    return ((this.#beginnings[bit >> 3] ?? 0) & (1 << (bit & 7))) !== 0 && this.#firstOf(id) !== undefined
+  }
+
+  #noted(): Uint8Array {
+    const bits = new Uint8Array(Math.min(beginningsMaximumBytes, Math.max(8, this.count * 2)))
+    for (let at = 0; at < this.#entries.length; at += entryBytes) {
+      const bit = this.#entries.readUInt32LE(at) % (bits.length * 8)
+      bits[bit >> 3] = (bits[bit >> 3] ?? 0) | (1 << (bit & 7))
+    }
+    return bits
   }
 
   hasCopy(id: Buffer, pack: string): boolean {

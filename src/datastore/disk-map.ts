@@ -18,11 +18,15 @@ import {
 } from './format.ts'
 import type { Keyring } from './keyring.ts'
 
-const zeroId = Buffer.alloc(shortIdBytes)
+export const zeroId: Buffer = Buffer.alloc(shortIdBytes)
 const deltaHeaderBytes = shortIdBytes + 4
 const deltaEntryBytes = 2 + shortIdBytes
 /** A delta that is not a good deal smaller than the piece is not worth following. */
 const deltaMaximumBytes = pieceBytes / 3
+
+function rootBytes(chunks: number): number {
+  return Math.ceil(chunks / pieceEntries) * shortIdBytes
+}
 
 export function isZeroId(id: Buffer): boolean {
   return id.compare(zeroId, 0, shortIdBytes, 0, shortIdBytes) === 0
@@ -51,7 +55,7 @@ export class DiskMap {
       parts.push(chunk.content)
     }
     const root = Buffer.concat(parts)
-    if (root.length !== Math.ceil(chunks / pieceEntries) * shortIdBytes) {
+    if (root.length !== rootBytes(chunks)) {
       throw new Fault('damaged', `the map of a disk has ${root.length / shortIdBytes} pieces for ${chunks} chunks`)
     }
     return new DiskMap(reader, chunks, root)
@@ -136,50 +140,69 @@ export async function basesOf(reader: ChunkReader, id: Buffer): Promise<Buffer[]
   return bases
 }
 
+/** What a manifest says of a map. */
+export interface MapRoot {
+  /** Ids of its pieces, one after another. */
+  readonly root: Buffer
+  /** The chunks those are stored in. */
+  readonly chunks: readonly Buffer[]
+}
+
+/** What only saves work is done without where it cannot be read. */
+export async function unlessDamaged<T>(wanted: Promise<T>): Promise<T | undefined> {
+  return wanted.catch((fault: unknown) => {
+    if (fault instanceof Fault) return undefined
+    throw fault
+  })
+}
+
 /** Writes the map of a disk, piece by piece from its start. */
 export class MapWriter {
   readonly #keyring: Keyring
   readonly #chunks: ChunkWriter
   readonly #count: number
   readonly #before: DiskMap | undefined
+  readonly #keeps: boolean
   readonly #root: Buffer
-  #piece = 0
-  #ids: Buffer
+  #piece = -1
+  #ids: Buffer = Buffer.alloc(0)
 
-  /** @param before of the last backup of the disk */
-  constructor(keyring: Keyring, chunks: ChunkWriter, count: number, before?: DiskMap) {
+  /**
+   * @param before of the last backup of the disk, or of the one it is built upon
+   * @param keeps what is not set stays as it was before, and costs nothing; else it is zero
+   */
+  constructor(keyring: Keyring, chunks: ChunkWriter, count: number, before?: DiskMap, keeps = false) {
     this.#keyring = keyring
     this.#chunks = chunks
     this.#count = count
     this.#before = before
-    this.#root = Buffer.alloc(Math.ceil(count / pieceEntries) * shortIdBytes)
-    this.#ids = Buffer.alloc(this.#bytesOf(0))
+    this.#keeps = keeps
+    this.#root = before && keeps ? Buffer.from(before.root) : Buffer.alloc(rootBytes(count))
   }
 
-  /** Positions only go up; those left out are zero. */
-  async set(position: number, id: Buffer): Promise<void> {
+  /** Positions only go up. @returns how many chunks more are not zero: 1, 0 or -1 */
+  async set(position: number, id: Buffer): Promise<number> {
     await this.#turnTo(Math.floor(position / pieceEntries))
-    id.copy(this.#ids, (position % pieceEntries) * shortIdBytes, 0, shortIdBytes)
+    const at = (position % pieceEntries) * shortIdBytes
+    const was = this.#ids.compare(zeroId, 0, shortIdBytes, at, at + shortIdBytes) === 0 ? 0 : 1
+    id.copy(this.#ids, at, 0, shortIdBytes)
+    return (isZeroId(id) ? 0 : 1) - was
   }
 
-  /** Takes over as it was what lies between, piece by piece where nothing in it is set. */
   async #turnTo(piece: number): Promise<void> {
     if (piece === this.#piece) return
     await this.#end()
     this.#piece = piece
-    this.#ids = Buffer.alloc(this.#bytesOf(piece))
-  }
-
-  #bytesOf(piece: number): number {
-    return Math.min(pieceEntries, Math.max(0, this.#count - piece * pieceEntries)) * shortIdBytes
+    const bytes = Math.min(pieceEntries, this.#count - piece * pieceEntries) * shortIdBytes
+    this.#ids = this.#before && this.#keeps ? Buffer.from((await this.#before.piece(piece)).ids) : Buffer.alloc(bytes)
   }
 
   async #end(): Promise<void> {
+    if (this.#piece < 0) return
     const ids = this.#ids
-    if (isZero(ids)) return
-    const id = this.#keyring.idOf(kinds.map, ids)
+    const id = isZero(ids) ? zeroId : this.#keyring.idOf(kinds.map, ids)
     id.copy(this.#root, this.#piece * shortIdBytes, 0, shortIdBytes)
-    if (await this.#chunks.has(id)) return
+    if (id === zeroId || (await this.#chunks.has(id))) return
     const delta = await this.#deltaOf(ids)
     if (delta) await this.#chunks.store(id, delta, delta.length, coding.raw | (kinds.map << 4) | deltaFlag)
     // Ids look like chance: there is nothing to compress, but for runs of zeros.
@@ -191,8 +214,8 @@ export class MapWriter {
     if (!before || this.#piece >= before.pieces) return undefined
     const base = before.pieceId(this.#piece)
     if (isZeroId(base) || !(await this.#chunks.has(base))) return undefined
-    const old = await before.piece(this.#piece)
-    if (old.ids.length !== ids.length || old.depth >= deltaDepthMaximum) return undefined
+    const old = await unlessDamaged(before.piece(this.#piece))
+    if (!old || old.ids.length !== ids.length || old.depth >= deltaDepthMaximum) return undefined
     const entries: Buffer[] = []
     const header = Buffer.alloc(deltaHeaderBytes)
     base.copy(header)
@@ -208,8 +231,7 @@ export class MapWriter {
     return Buffer.concat([header, ...entries])
   }
 
-  /** @returns the map's root, and the ids of the chunks it is stored in */
-  async finish(): Promise<{ readonly root: Buffer; readonly chunks: readonly Buffer[] }> {
+  async finish(): Promise<MapRoot> {
     await this.#end()
     const chunks: Buffer[] = []
     const step = rootEntries * shortIdBytes

@@ -5,9 +5,11 @@
  * with the newest of a list of keys, which grows by rotation; none of them ever goes, or old packs could not be read.
  */
 import {
+  createCipheriv,
   createHmac,
   createPrivateKey,
   createPublicKey,
+  createSecretKey,
   hkdfSync,
   type KeyObject,
   sign,
@@ -18,6 +20,8 @@ import type { Random } from '#base/random.ts'
 import { type ChunkKind, idBytes, kinds } from './format.ts'
 
 const keyBytes = 32
+/** The same for all: prints are compared, and nobody without the keys sees one. */
+const printNonce = Buffer.alloc(12)
 const epochsMaximum = 4_096
 
 export interface Secrets {
@@ -66,6 +70,7 @@ export class Keyring {
   readonly #segments: Buffer
   /** Seals what manifests say. */
   readonly manifests: Buffer
+  readonly #prints: KeyObject
   readonly #signer: KeyObject
   /** Public half of the signer, 32 bytes. */
   readonly signer: Buffer
@@ -74,6 +79,7 @@ export class Keyring {
     this.secrets = secrets
     this.#segments = derived(secrets.chunkId, Buffer.alloc(0), 'hakobune segment')
     this.manifests = derived(secrets.chunkId, Buffer.alloc(0), 'hakobune manifest')
+    this.#prints = createSecretKey(derived(secrets.chunkId, Buffer.alloc(0), 'hakobune print'))
     this.#signer = signingKey(secrets.signer)
     this.signer = Buffer.from(createPublicKey(this.#signer).export({ format: 'der', type: 'spki' }).subarray(-keyBytes))
   }
@@ -84,6 +90,14 @@ export class Keyring {
       .update(this.#kindBytes[kind] ?? Buffer.from([kind]))
       .update(content)
       .digest()
+  }
+
+  /** 16 bytes that another content has by no chance; somebody with the keys can make one that has. Not for those without them. */
+  printOf(content: Uint8Array): Buffer {
+    const mac = createCipheriv('aes-256-gcm', this.#prints, printNonce)
+    mac.setAAD(content)
+    mac.final()
+    return mac.getAuthTag()
   }
 
   /** Of a disk of this size with this map. */

@@ -4,34 +4,27 @@
  * A piece of a map, or of the catalogue of a tree, is looked at once, however many backups share it. What a delta is based on is kept, but not what that
  * named, unless somebody still needs it.
  */
-import { Fault } from '#base/fault.ts'
+import { Fault, isFault } from '#base/fault.ts'
+import { ChunkOrdinals } from './chunk-ordinals.ts'
 import type { OpenDatastore } from './datastore.ts'
 import { basesOf, DiskMap, isZeroId } from './disk-map.ts'
 import { shortIdBytes } from './format.ts'
-import type { ManifestBody } from './manifest.ts'
-import { mergedEntries } from './merge.ts'
+import type { ManifestBody, ManifestDisk } from './manifest.ts'
 import type { Segment } from './segment.ts'
 import { markTree } from './tree/live.ts'
 
 export class LiveChunks {
-  readonly #ids: Buffer
+  readonly #ordinals: ChunkOrdinals
   readonly #bits: Uint8Array
   #live = 0
 
-  private constructor(ids: Buffer) {
-    this.#ids = ids
-    this.#bits = new Uint8Array(Math.ceil(ids.length / shortIdBytes / 8))
+  private constructor(ordinals: ChunkOrdinals) {
+    this.#ordinals = ordinals
+    this.#bits = new Uint8Array(Math.ceil(ordinals.count / 8))
   }
 
   static async of(segments: readonly Segment[]): Promise<LiveChunks> {
-    const most = segments.reduce((sum, { count }) => sum + count, 0)
-    const ids = Buffer.allocUnsafe(most * shortIdBytes)
-    let filled = 0
-    for await (const { id } of mergedEntries(segments)) {
-      id.copy(ids, filled)
-      filled += shortIdBytes
-    }
-    return new LiveChunks(ids.subarray(0, filled))
+    return new LiveChunks(await ChunkOrdinals.of(segments))
   }
 
   /** Nothing is marked any more. */
@@ -41,7 +34,7 @@ export class LiveChunks {
   }
 
   get count(): number {
-    return this.#ids.length / shortIdBytes
+    return this.#ordinals.count
   }
 
   get live(): number {
@@ -53,14 +46,20 @@ export class LiveChunks {
     for (const { chunks } of body.files) for (const id of chunks) await this.#needed(open, Buffer.from(id, 'hex'))
     await this.#markTrees(open, body)
     for (const disk of body.disks) {
-      const root = disk.root.map((id) => Buffer.from(id, 'hex'))
-      // A root that was seen is that of an equal disk, whose pieces were seen, too.
-      let isNew = false
-      for (const id of root) isNew = (await this.#needed(open, id)) || isNew
-      if (!isNew && root.length > 0) continue
-      const map = await DiskMap.open(open.chunks, Math.ceil(disk.sizeBytes / open.datastore.facts.chunkBytes), root)
-      for (let piece = 0; piece < map.pieces; piece += 1) await this.#markPiece(open, map, piece)
+      await this.#markMap(open, disk, disk.root, true)
+      // Without them the next backup only takes longer: they keep nobody from collecting.
+      if (disk.prints) await this.#markMap(open, disk, disk.prints, false).catch(unlessDamaged)
     }
+  }
+
+  async #markMap(open: OpenDatastore, disk: ManifestDisk, ids: readonly string[], isOfChunks: boolean): Promise<void> {
+    const root = ids.map((id) => Buffer.from(id, 'hex'))
+    // A root that was seen is that of an equal disk, whose pieces were seen, too.
+    let isNew = false
+    for (const id of root) isNew = (await this.#needed(open, id)) || isNew
+    if (!isNew && root.length > 0) return
+    const map = await DiskMap.open(open.chunks, Math.ceil(disk.sizeBytes / open.datastore.facts.chunkBytes), root)
+    for (let piece = 0; piece < map.pieces; piece += 1) await this.#markPiece(open, map, piece, isOfChunks)
   }
 
   async #markTrees(open: OpenDatastore, { trees }: ManifestBody): Promise<void> {
@@ -69,10 +68,11 @@ export class LiveChunks {
     for (const tree of trees) await markTree(open.chunks, tree, needed, content)
   }
 
-  async #markPiece(open: OpenDatastore, map: DiskMap, piece: number): Promise<void> {
+  async #markPiece(open: OpenDatastore, map: DiskMap, piece: number, isOfChunks: boolean): Promise<void> {
     const id = map.pieceId(piece)
     if (isZeroId(id) || !(await this.#needed(open, id))) return
     for (const base of await basesOf(open.chunks, id)) await this.#needed(open, base)
+    if (!isOfChunks) return
     const { ids } = await map.piece(piece)
     for (let at = 0; at < ids.length; at += shortIdBytes) {
       const chunk = ids.subarray(at, at + shortIdBytes)
@@ -82,7 +82,7 @@ export class LiveChunks {
 
   /** Whether a backup needs it. What came later is none of ours to judge. */
   has(id: Buffer): boolean {
-    const ordinal = this.#ordinalOf(id)
+    const ordinal = this.#ordinals.of(id)
     return ordinal === undefined || ((this.#bits[ordinal >> 3] ?? 0) & (1 << (ordinal & 7))) !== 0
   }
 
@@ -108,7 +108,7 @@ export class LiveChunks {
 
   /** @returns whether it was not marked before; nothing when it is not in the index that is looked at */
   #mark(id: Buffer): boolean | undefined {
-    const ordinal = this.#ordinalOf(id)
+    const ordinal = this.#ordinals.of(id)
     if (ordinal === undefined) return undefined
     const [at, bit] = [ordinal >> 3, 1 << (ordinal & 7)]
     if (((this.#bits[at] ?? 0) & bit) !== 0) return false
@@ -116,17 +116,8 @@ export class LiveChunks {
     this.#live += 1
     return true
   }
+}
 
-  #ordinalOf(id: Buffer): number | undefined {
-    let [low, high] = [0, this.count - 1]
-    while (low <= high) {
-      const middle = (low + high) >> 1
-      const at = middle * shortIdBytes
-      const order = this.#ids.compare(id, 0, shortIdBytes, at, at + shortIdBytes)
-      if (order === 0) return middle
-      if (order < 0) low = middle + 1
-      else high = middle - 1
-    }
-    return undefined
-  }
+function unlessDamaged(fault: unknown): void {
+  if (!isFault(fault, 'damaged')) throw fault
 }

@@ -8,7 +8,7 @@ import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { Fault } from '#base/fault.ts'
 import type { Random } from '#base/random.ts'
 import { checkProperties } from '#base/schema/check.ts'
-import { array, enumOf, integer, object, record, string, type StaticProperties } from '#base/schema/schema.ts'
+import { array, enumOf, integer, object, optional, record, string, type StaticProperties } from '#base/schema/schema.ts'
 import { diskNamePattern, storedFilePattern, topListsMaximum } from './format.ts'
 import { seal, unseal } from './sealed.ts'
 import type { Json } from '#store/store.ts'
@@ -19,6 +19,8 @@ import { pathOfPoint, printPoint, type RestorePoint } from './point.ts'
 
 const id = string({ pattern: /[0-9a-f]{64}/ })
 const count = integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
+/** Of the name of a record of changes. */
+export const recordMaximumLength = 1_024
 const latest = 253_402_300_799
 
 const disk = object({
@@ -26,10 +28,24 @@ const disk = object({
   sizeBytes: integer({ minimum: 0, maximum: diskMaximumBytes }),
   digest: id,
   root: array(id),
+  prints: optional(array(id)),
   chunks: count,
   dataBytes: count,
   newChunks: count,
   newStoredBytes: count,
+  record: optional(string({ maxLength: recordMaximumLength })),
+  reading: optional(
+    object({
+      how: enumOf(['scan', 'changes']),
+      /** Why all of it was read although changes were recorded. */
+      reason: optional(string()),
+      since: optional(string({ maxLength: 512 })),
+      changedBytes: optional(count),
+      auditedChunks: optional(count),
+      /** Chunks called unchanged that were not. */
+      hits: optional(count),
+    }),
+  ),
 })
 
 const tree = object({
@@ -72,6 +88,7 @@ const outerProperties = {
 
 export type ManifestBody = StaticProperties<typeof bodyProperties>
 export type ManifestDisk = ManifestBody['disks'][number]
+export type Reading = NonNullable<ManifestDisk['reading']>
 export type ManifestTree = ManifestBody['trees'][number]
 export type ManifestFile = ManifestBody['files'][number]
 

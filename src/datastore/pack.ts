@@ -81,9 +81,9 @@ export class PackWriter {
     const entry = { id, offset, length: stored.length + tagBytes, plainBytes, flags }
     this.entries.push(entry)
     // What comes out of `update` is a buffer of its own.
-    await this.#file.append(cipher.update(stored))
+    const sealed = cipher.update(stored)
     cipher.final()
-    await this.#file.append(cipher.getAuthTag())
+    await this.#file.append(sealed, cipher.getAuthTag())
     return entry
   }
 

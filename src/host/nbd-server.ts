@@ -21,6 +21,8 @@ export interface ServedImage {
   /** What the image is based on, nearest first, as the caller has checked it. Absent: nothing. */
   readonly backing?: readonly { readonly path: string; readonly format: 'raw' | 'qcow2' }[] | undefined
   readonly isReadOnly: boolean
+  /** One of its stored bitmaps, for the client's extents. */
+  readonly bitmap?: string | undefined
   /** Where the socket is to be; removed at the end. */
   readonly socket: string
   readonly signal?: AbortSignal | undefined
@@ -35,7 +37,7 @@ const startMs = 15_000
  * @throws Fault `failed` with the server's words when the image cannot be opened
  */
 export async function openImage(host: Host, image: ServedImage): Promise<{ client: NbdClient } & AsyncDisposable> {
-  const { path, format, backing: below = [], isReadOnly, socket, signal } = image
+  const { path, format, backing: below = [], isReadOnly, bitmap, socket, signal } = image
   if (!isAbsolute(path)) throw new Error(`an image is named by an absolute path, not '${path}'`)
   const end = new AbortController()
   await makeDirectory(dirname(socket))
@@ -55,6 +57,7 @@ export async function openImage(host: Host, image: ServedImage): Promise<{ clien
       `--socket=${socket}`,
       '--shared=1',
       ...(isReadOnly ? ['--read-only'] : []),
+      ...(bitmap === undefined ? [] : [`--bitmap=${bitmap}`]),
       `json:${JSON.stringify(node)}`,
     ],
     { timeoutMs: longestMs, signal: end.signal },
@@ -73,7 +76,7 @@ export async function openImage(host: Host, image: ServedImage): Promise<{ clien
       ended.then((cause) =>
         Promise.reject(cause instanceof Fault ? cause : new Fault('failed', 'qemu-nbd', { cause })),
       ),
-      connected(socket, signal),
+      connected(socket, { bitmap, signal }),
     ])
     return {
       client,
@@ -100,7 +103,10 @@ function backingNode([first, ...rest]: NonNullable<ServedImage['backing']>): obj
   return { driver: format, ...backing, 'read-only': true, file: { driver: 'file', filename: path, 'read-only': true } }
 }
 
-async function connected(socket: string, signal: AbortSignal | undefined): Promise<NbdClient> {
+async function connected(
+  socket: string,
+  options: { readonly bitmap: string | undefined; readonly signal: AbortSignal | undefined },
+): Promise<NbdClient> {
   const isThere = () =>
     access(socket).then(
       () => true,
@@ -109,12 +115,12 @@ async function connected(socket: string, signal: AbortSignal | undefined): Promi
   const connect = async () => {
     if (!(await isThere())) return undefined
     try {
-      return await NbdClient.connect(socket, { signal })
+      return await NbdClient.connect(socket, options)
     } catch (cause) {
       // The socket appears a moment before the server listens on it.
       if (isFault(cause, 'unavailable')) return undefined
       throw cause
     }
   }
-  return waitFor(connect, { what: `qemu-nbd on '${socket}'`, timeoutMs: startMs, everyMs: 10, signal })
+  return waitFor(connect, { what: `qemu-nbd on '${socket}'`, timeoutMs: startMs, everyMs: 10, signal: options.signal })
 }

@@ -31,11 +31,6 @@ export const simpleReplyBytes = 16
 export const structuredReplyBytes = 20
 export const optionReplyBytes = 20
 
-/** Contexts of block status the client asks for. */
-export const allocationContext = 'base:allocation'
-/** In `base:allocation`: reads as zeros. */
-export const allocationZero = 2
-
 export function optionRequest(number: number, data: Buffer): Buffer {
   const head = Buffer.alloc(16)
   head.write(handshake.optionMagic, 'latin1')

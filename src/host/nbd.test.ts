@@ -9,7 +9,8 @@ import { KiB, MiB } from '#base/bytes.ts'
 import { isFault } from '#base/fault.ts'
 import { serveImage } from '../../test/fixtures/nbd-server.ts'
 import { machine } from './exec.ts'
-import { NbdClient, type NbdExtent } from './nbd.ts'
+import { NbdClient } from './nbd.ts'
+import type { NbdExtent } from './nbd-status.ts'
 import { openImage } from './nbd-server.ts'
 
 const host = machine()

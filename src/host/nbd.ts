@@ -9,11 +9,21 @@
 import { Fault } from '#base/fault.ts'
 import { KiB, MiB } from '#base/bytes.ts'
 import { ExactSocket } from './nbd-socket.ts'
+import {
+  allocationContext,
+  bitmapContext,
+  extentsOf,
+  type NbdExtent,
+  parseStatus,
+  type StatusRun,
+} from './nbd-status.ts'
 import * as wire from './nbd-wire.ts'
 import type { Listener } from './unix-peer.ts'
 
 export interface NbdOptions {
   readonly exportName?: string
+  /** Of QEMU's dirty bitmaps, exported with the disk: extents then tell what it calls unchanged. */
+  readonly bitmap?: string | undefined
   /** Who must be found there. Absent: the socket is in a directory of root's own. */
   readonly listener?: Listener
   /** Longest silence while a reply is due. */
@@ -21,12 +31,6 @@ export interface NbdOptions {
   /** Requests under way at once. */
   readonly depth?: number
   readonly signal?: AbortSignal | undefined
-}
-
-export interface NbdExtent {
-  readonly offset: number
-  readonly length: number
-  readonly isZero: boolean
 }
 
 interface Pending {
@@ -37,7 +41,8 @@ interface Pending {
   readonly into?: Uint8Array | undefined
   /** Bytes of a read that have come. */
   received: number
-  readonly extents: NbdExtent[]
+  /** For block status, by context. */
+  readonly status: Map<number, StatusRun[]>
   fault: Fault | undefined
   readonly resolve: () => void
   readonly reject: (fault: Fault) => void
@@ -50,6 +55,8 @@ interface Negotiated {
   readonly isStructured: boolean
   /** Number of `base:allocation`; absent where the server has no block status. */
   readonly allocation: number | undefined
+  /** Number of the bitmap that was asked for. */
+  readonly bitmap: number | undefined
 }
 
 const defaultTimeoutMs = 60_000
@@ -86,13 +93,13 @@ export class NbdClient implements AsyncDisposable {
 
   /**
    * Connects to an export.
-   * @throws Fault `unavailable` when nobody listens, `denied` when somebody else does, `missing` when the export does not exist, `timeout`
+   * @throws Fault `unavailable` when nobody listens, `denied` when somebody else does, `missing` when the export or its bitmap does not exist, `timeout`
    */
   static async connect(path: string, options: NbdOptions = {}): Promise<NbdClient> {
-    const { exportName = '', timeoutMs = defaultTimeoutMs, depth = defaultDepth, signal, listener } = options
-    const socket = await ExactSocket.open({ path, timeoutMs, signal, listener })
+    const { exportName = '', bitmap, timeoutMs = defaultTimeoutMs, depth = defaultDepth, signal } = options
+    const socket = await ExactSocket.open({ path, timeoutMs, signal, listener: options.listener })
     try {
-      return new NbdClient(path, socket, await new Negotiation(socket, path).run(exportName), depth)
+      return new NbdClient(path, socket, await new Negotiation(socket, path).run(exportName, bitmap), depth)
     } catch (cause) {
       const fault =
         cause instanceof Fault ? cause : new Fault('failed', `the NBD server at '${path}' failed`, { cause })
@@ -129,7 +136,8 @@ export class NbdClient implements AsyncDisposable {
   async *extents(): AsyncGenerator<NbdExtent> {
     for (let offset = 0; offset < this.sizeBytes;) {
       const length = Math.min(statusWindowBytes, this.sizeBytes - offset)
-      if (this.#facts.allocation === undefined) yield { offset, length, isZero: false }
+      const { allocation, bitmap } = this.#facts
+      if (allocation === undefined && bitmap === undefined) yield { offset, length, isZero: false }
       else yield* await this.#status(offset, length)
       offset += length
     }
@@ -144,11 +152,18 @@ export class NbdClient implements AsyncDisposable {
   /** A server may describe less than it was asked for; then we ask for the rest. */
   async #status(offset: number, length: number): Promise<NbdExtent[]> {
     const extents: NbdExtent[] = []
+    const { allocation, bitmap } = this.#facts
     for (let at = offset; at < offset + length;) {
-      const answer = await this.#request({ type: wire.command.blockStatus, offset: at, length: offset + length - at })
-      const end = answer.extents.at(-1)
+      const { status } = await this.#request({
+        type: wire.command.blockStatus,
+        offset: at,
+        length: offset + length - at,
+      })
+      const runsOf = (context: number | undefined) => (context === undefined ? undefined : (status.get(context) ?? []))
+      const described = extentsOf(at, { allocation: runsOf(allocation), bitmap: runsOf(bitmap) })
+      const end = described.at(-1)
       if (!end) throw this.#nonsense('it described no extent')
-      extents.push(...answer.extents)
+      extents.push(...described)
       at = end.offset + end.length
     }
     return extents
@@ -164,7 +179,7 @@ export class NbdClient implements AsyncDisposable {
   async #request(what: Pick<Pending, 'type' | 'offset' | 'length' | 'into'>, data?: Uint8Array): Promise<Pending> {
     await this.#turn()
     const { promise, resolve, reject } = Promise.withResolvers<void>()
-    const pending: Pending = { ...what, received: 0, extents: [], fault: undefined, resolve, reject }
+    const pending: Pending = { ...what, received: 0, status: new Map(), fault: undefined, resolve, reject }
     this.#lastCookie += 1
     if (this.#ended) reject(this.#ended)
     else this.#pending.set(this.#lastCookie, pending)
@@ -249,22 +264,13 @@ export class NbdClient implements AsyncDisposable {
   }
 
   async #describe(pending: Pending, length: number): Promise<void> {
-    const isAsked = pending.type === wire.command.blockStatus && pending.extents.length === 0
-    if (!isAsked || length < 12 || length > statusMaximumBytes || (length - 4) % 8 !== 0) {
-      throw this.#nonsense('it sent a block status of odd form')
-    }
-    const payload = await this.#socket.take(length)
-    if (payload.readUInt32BE(0) !== this.#facts.allocation) throw this.#nonsense('it described another context')
-    let offset = pending.offset
-    const end = pending.offset + pending.length
-    for (let at = 4; at < payload.length && offset < end; at += 8) {
-      // The last extent may reach beyond what was asked.
-      const size = Math.min(payload.readUInt32BE(at), end - offset)
-      if (size === 0) throw this.#nonsense('it described an empty extent')
-      const isZero = (payload.readUInt32BE(at + 4) & wire.allocationZero) !== 0
-      pending.extents.push({ offset, length: size, isZero })
-      offset += size
-    }
+    const isAsked = pending.type === wire.command.blockStatus && length <= statusMaximumBytes
+    const status = isAsked && length > 0 ? parseStatus(await this.#socket.take(length), pending.length) : undefined
+    if (!status) throw this.#nonsense('it sent a block status of odd form')
+    const { context, runs } = status
+    const isOurs = context === this.#facts.allocation || context === this.#facts.bitmap
+    if (!isOurs || pending.status.has(context)) throw this.#nonsense('it described another context')
+    pending.status.set(context, runs)
   }
 
   async #error(pending: Pending, length: number): Promise<void> {
@@ -318,7 +324,7 @@ class Negotiation {
     this.#path = path
   }
 
-  async run(exportName: string): Promise<Negotiated> {
+  async run(exportName: string, bitmap?: string): Promise<Negotiated> {
     const greeting = await this.#socket.take(18)
     const flags = greeting.readUInt16BE(16)
     if (greeting.toString('latin1', 0, 16) !== wire.handshake.magic || (flags & wire.handshake.fixedNewstyle) === 0) {
@@ -326,7 +332,11 @@ class Negotiation {
     }
     await this.#socket.send(wire.uint32(wire.handshake.fixedNewstyle | (flags & wire.handshake.noZeroes)))
     const isStructured = (await this.#ask(wire.option.structuredReply, Buffer.alloc(0))) !== undefined
-    const allocation = isStructured ? await this.#context(exportName) : undefined
+    const wanted = [allocationContext, ...(bitmap === undefined ? [] : [bitmapContext(bitmap)])]
+    const contexts = isStructured ? await this.#contexts(exportName, wanted) : new Map<string, number>()
+    if (bitmap !== undefined && !contexts.has(bitmapContext(bitmap))) {
+      throw new Fault('missing', `the NBD server at '${this.#path}' has no bitmap '${bitmap}'`)
+    }
     const answer = await this.#ask(
       wire.option.go,
       Buffer.concat([wire.counted(exportName), Buffer.alloc(2)]),
@@ -342,17 +352,17 @@ class Negotiation {
       isReadOnly: (has & wire.transmissionFlag.readOnly) !== 0,
       canFlush: (has & wire.transmissionFlag.sendsFlush) !== 0,
       isStructured,
-      allocation,
+      allocation: contexts.get(allocationContext),
+      bitmap: bitmap === undefined ? undefined : contexts.get(bitmapContext(bitmap)),
     }
   }
 
-  async #context(exportName: string): Promise<number | undefined> {
-    const query = [wire.counted(exportName), wire.uint32(1), wire.counted(wire.allocationContext)]
-    const answer = await this.#ask(wire.option.setMetaContext, Buffer.concat(query), exportName)
-    const found = answer?.find(({ type, data }) => {
-      return type === wire.optionReply.metaContext && data.toString('utf8', 4) === wire.allocationContext
-    })
-    return found?.data.readUInt32BE(0)
+  /** Numbers of those of the contexts the server has. */
+  async #contexts(exportName: string, wanted: readonly string[]): Promise<Map<string, number>> {
+    const query = [wire.counted(exportName), wire.uint32(wanted.length), ...wanted.map(wire.counted)]
+    const answer = (await this.#ask(wire.option.setMetaContext, Buffer.concat(query), exportName)) ?? []
+    const found = answer.filter(({ type, data }) => type === wire.optionReply.metaContext && data.length > 4)
+    return new Map(found.map(({ data }) => [data.toString('utf8', 4), data.readUInt32BE(0)]))
   }
 
   /** The replies to an option before its acknowledgement; nothing when the server does not know the option. */

@@ -67,7 +67,7 @@ export interface ImageInfo {
 
 /** Asks about an image, without opening anything behind it. `format` is never guessed. */
 export async function imageInfo(host: Host, place: ImagePlace): Promise<ImageInfo> {
-  const argv = ['qemu-img', 'info', '--force-share', '--output=json', alone(place)] as const
+  const argv = ['qemu-img', 'info', '--force-share', '--output=json', imageAlone(place)] as const
   const { stdout } = await host.run([...confined(timeouts.queryMs), ...argv], { timeoutMs: timeouts.queryMs })
   return parseImageInfo(stdout, place.path)
 }
@@ -149,7 +149,7 @@ export async function convertImage(host: Host, conversion: Conversion): Promise<
   const { source, target, isTargetZero, onProgress, signal } = conversion
   const zero = isTargetZero ? ['--target-is-zero'] : []
   const verb: Argv = [...confined(), 'qemu-img', 'convert', '-p', '-n', ...zero, '-O', target.format]
-  await changeImage(host, [...verb, alone(source), named(target.path)], {
+  await changeImage(host, [...verb, imageAlone(source), named(target.path)], {
     timeoutMs: timeouts.convertMs,
     signal,
     onLine: (line) => {
@@ -167,7 +167,7 @@ export function progressIn(text: string): number | undefined {
 
 /** Bytes a copy will take where zeros and holes are not stored. */
 export async function measureImage(host: Host, place: ImagePlace): Promise<number> {
-  const argv = ['qemu-img', 'measure', '--force-share', '--output=json', '-O', 'qcow2', alone(place)] as const
+  const argv = ['qemu-img', 'measure', '--force-share', '--output=json', '-O', 'qcow2', imageAlone(place)] as const
   const { stdout } = await host.run([...confined(timeouts.measureMs), ...argv], { timeoutMs: timeouts.measureMs })
   return numberAt(asObject(JSON.parse(stdout)), 'required')
 }
@@ -244,7 +244,7 @@ function named(path: string): string {
 }
 
 /** The image as QEMU opens it: every layer named, and nothing behind it whatever its header says by then. */
-function alone({ path, format, part }: ImagePlace): string {
+export function imageAlone({ path, format, part }: ImagePlace): string {
   const whole = { driver: 'file', filename: named(path) }
   // QEMU counts in sectors; an archive fills up its last one.
   const sectors = part && Math.ceil(part.sizeBytes / 512)

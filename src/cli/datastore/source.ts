@@ -26,7 +26,7 @@ export async function sourceAt(path: string, given?: ImageFormat): Promise<Block
   }
   if (facts.isFile() && format === 'raw') {
     if (given === undefined) await requireRaw(path)
-    return fileSource(path, machine())
+    return fileSource(resolve(path), machine())
   }
   const directory = await mkdtemp(join(tmpdir(), 'hako-source-'))
   try {

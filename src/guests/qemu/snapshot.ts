@@ -11,6 +11,7 @@ import type { QmpClient } from '#host/qmp.ts'
 import type { Options } from '../config.ts'
 import type { GuestStorage } from '../needs.ts'
 import { removeBlockNode } from './block-nodes.ts'
+import { removeBitmaps } from './dirty-bitmap.ts'
 import { nodeNameOf } from './drive-device.ts'
 import { drivesOf, volumeIn } from './drive.ts'
 import { endJob, runJob } from './job.ts'
@@ -54,6 +55,7 @@ export async function saveMemory(monitor: QmpClient, options: Options, kept: Kep
 
 /** For a guest that was started and has not run yet. */
 export async function loadMemory(monitor: QmpClient, options: Options, kept: Kept, place: StatePlace): Promise<void> {
+  for (const drive of disksWithin(options)) await removeBitmaps(monitor, drive)
   const job = { 'job-id': loadJob, tag: kept.tag, ...placesOf(options, kept) }
   await withStateNode(monitor, kept.volume, place, () => runJob(monitor, 'snapshot-load', job, place))
 }

@@ -13,16 +13,29 @@ import { memorySource } from '#datastore/source/memory.ts'
 import { nbdSource } from '#datastore/source/nbd.ts'
 import type { Options } from '#guests/config.ts'
 import { agentOf } from '#guests/qemu/agent.ts'
+import { isFirmwareDrive } from '#guests/qemu/drive.ts'
+import type { GuestService } from '#guests/service.ts'
 import { NbdClient } from '#host/nbd.ts'
 import { openImage } from '#host/nbd-server.ts'
+import type { QmpClient } from '#host/qmp.ts'
 import type { Services } from '#services.ts'
+import type { BackupInMaking, DiskRecord } from './change-records.ts'
 import { makeFleecing, removeFleecing } from './fleecing.ts'
 import { type FreezeVerdict, thaw, whileFrozen } from './freeze.ts'
 import type { GuestDisk } from './guest-disks.ts'
 import { isTpm, readTpmStates } from './tpm-state.ts'
-import { exportDisks, insertFilters, markFrozen, prepareFilters, tearDown, unmarkFrozen } from './point-in-time.ts'
+import {
+  exportDisks,
+  insertFilters,
+  markFrozen,
+  prepareFilters,
+  readRecordOf,
+  tearDown,
+  unmarkFrozen,
+} from './point-in-time.ts'
+import { LiveRecording, StoredRecording } from './recording.ts'
 
-export type SourceDeps = Pick<Services, 'settings' | 'clock' | 'host' | 'guests' | 'storage'>
+export type SourceDeps = Pick<Services, 'settings' | 'clock' | 'random' | 'host' | 'guests' | 'storage'>
 
 export interface GuestMoment extends AsyncDisposable {
   /** Milliseconds since 1970: what the disks hold is from then. */
@@ -32,6 +45,10 @@ export interface GuestMoment extends AsyncDisposable {
   readonly heldMs: number
   /** The caller disposes of the source. */
   readonly open: (drive: string) => Promise<BlockSource>
+  /** Of a disk that is open. */
+  readonly recordOf: (drive: string) => DiskRecord
+  /** The backup is committed: records of changes that begin with it are kept, and those it was read by are not. */
+  readonly keepRecords: () => Promise<void>
 }
 
 export interface MomentOptions {
@@ -42,6 +59,8 @@ export interface MomentOptions {
   /** Hold the processors at the moment, also with a single disk. */
   readonly holds?: boolean
   readonly fleecingStorage?: string | undefined
+  /** What changes are recorded for. Absent: they are not. */
+  readonly backup?: BackupInMaking | undefined
   readonly signal: AbortSignal
 }
 
@@ -65,9 +84,18 @@ export async function runningMoment(deps: SourceDeps, options: MomentOptions): P
   const socket = join(guests.runDirOf(vmid), socketName)
   await using monitor = await guests.qmp(vmid, 'long', signal)
   await prepareFilters(monitor, held)
+  const drives = held.map(({ drive }) => drive)
+  const records = options.backup && (await LiveRecording.prepare(monitor, drives, options.backup, deps.random))
+  let areKept = false
+  if (records) {
+    undo.defer(async () => {
+      if (!areKept) await whileRunning(guests, vmid, (again) => records.forget(again))
+    })
+  }
   const isWanted = isFreezeWanted(options.options)
   if (isWanted) await markFrozen(monitor)
   const { result, verdict } = await whileFrozen({ guests, vmid, isWanted }, async () => {
+    await records?.start(monitor)
     const holds = (options.holds ?? false) || disks.some(isTpm)
     const { heldMs } = await insertFilters(monitor, held, holds, async () => {
       states = await readTpmStates(deps, disks)
@@ -75,7 +103,9 @@ export async function runningMoment(deps: SourceDeps, options: MomentOptions): P
     return { takenMs: clock.now(), heldMs }
   })
   if (isWanted) await unmarkFrozen(monitor)
-  await exportDisks(monitor, held, socket)
+  await records?.hold(monitor)
+  const recordOf = (drive: string): DiskRecord => records?.of(drive) ?? {}
+  await exportDisks(monitor, held, socket, (drive) => recordOf(drive).since !== undefined)
   const release = undo.move()
   return {
     ...result,
@@ -83,12 +113,18 @@ export async function runningMoment(deps: SourceDeps, options: MomentOptions): P
     open: async (drive) => {
       const state = states.get(drive)
       if (state) return memorySource(state)
-      const client = await NbdClient.connect(socket, { listener, exportName: drive, signal }).catch(
+      const bitmap = recordOf(drive).since && readRecordOf(drive)
+      const client = await NbdClient.connect(socket, { listener, exportName: drive, bitmap, signal }).catch(
         (cause: unknown) => {
           throw new Fault('unavailable', `disk ${drive} of VM ${vmid} cannot be read: ${messageOf(cause)}`, { cause })
         },
       )
       return nbdSource(client)
+    },
+    recordOf,
+    async keepRecords() {
+      areKept = true
+      if (records) await whileRunning(guests, vmid, (again) => records.keep(again))
     },
     [Symbol.asyncDispose]: () => release.disposeAsync(),
   }
@@ -100,7 +136,10 @@ function isFreezeWanted(options: Options): boolean {
 }
 
 /** A stopped guest, which stays so: the caller holds its lock. */
-export function stoppedMoment(deps: SourceDeps, { vmid, disks, signal }: MomentOptions): GuestMoment {
+export function stoppedMoment(deps: SourceDeps, { vmid, disks, backup, signal }: MomentOptions): GuestMoment {
+  const { host, random, settings } = deps
+  const records = new Map<string, StoredRecording>()
+  let areKept = false
   return {
     takenMs: deps.clock.now(),
     freeze: { state: 'not-frozen', reason: 'the guest is stopped' },
@@ -112,26 +151,46 @@ export function stoppedMoment(deps: SourceDeps, { vmid, disks, signal }: MomentO
       if (state) return memorySource(state)
       // A linked clone consists of its own file and the template's below it.
       const [{ path, format }, ...backing] = (await deps.storage.layers(disk.volid)).layers
-      if (format === 'raw') return fileSource(path, deps.host)
-      const socket = join(deps.settings.runDir, `backup-${vmid}-${drive}.sock`)
-      const image = await openImage(deps.host, { path, format, backing, isReadOnly: true, socket, signal })
+      if (format === 'raw') return fileSource(path, host)
+      const recording =
+        backup && !isFirmwareDrive(drive)
+          ? await StoredRecording.start(host, { path, format }, backup, { disk: drive, random })
+          : undefined
+      if (recording) records.set(drive, recording)
+      const socket = join(settings.runDir, `backup-${vmid}-${drive}.sock`)
+      const bitmap = recording?.record.since?.record
+      const image = await openImage(host, { path, format, backing, isReadOnly: true, bitmap, socket, signal })
       return { ...nbdSource(image.client), [Symbol.asyncDispose]: () => image[Symbol.asyncDispose]() }
     },
-    [Symbol.asyncDispose]: async () => {},
+    recordOf: (drive) => records.get(drive)?.record ?? {},
+    async keepRecords() {
+      areKept = true
+      for (const record of records.values()) await record.keep()
+    },
+    async [Symbol.asyncDispose]() {
+      if (!areKept) for (const record of records.values()) await record.forget()
+    },
   }
 }
 
 /** Takes out of a guest whatever a backup put in; harmless when there is nothing, and when it has stopped. */
 export async function leaveGuest(deps: Pick<SourceDeps, 'guests' | 'storage'>, vmid: Vmid): Promise<void> {
   const { guests } = deps
-  if (await guests.isRunning(vmid)) {
-    try {
-      await using monitor = await guests.qmp(vmid, 'long')
-      await tearDown(monitor, () => thaw(guests, vmid))
-    } catch (cause) {
-      // It may have ended while we talked to it, and then nothing is left to take out.
-      if (await guests.isRunning(vmid)) throw cause
-    }
-  }
+  await whileRunning(guests, vmid, (monitor) => tearDown(monitor, () => thaw(guests, vmid)))
   await removeFleecing(deps, vmid)
+}
+
+/** Does nothing for a guest that does not run; it may also end while somebody talks to it. */
+async function whileRunning(
+  guests: GuestService,
+  vmid: Vmid,
+  act: (monitor: QmpClient) => Promise<void>,
+): Promise<void> {
+  if (!(await guests.isRunning(vmid))) return
+  try {
+    await using monitor = await guests.qmp(vmid, 'long')
+    await act(monitor)
+  } catch (cause) {
+    if (await guests.isRunning(vmid)) throw cause
+  }
 }

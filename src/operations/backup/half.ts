@@ -9,6 +9,7 @@ import type { GuestConfig, Options } from '#guests/config.ts'
 import type { GuestKind } from '#guests/kind.ts'
 import type { Services } from '#services.ts'
 import type { Json } from '#store/store.ts'
+import type { BackupInMaking } from './change-records.ts'
 
 export type BackupMode = 'snapshot' | 'suspend' | 'stop'
 /** What others may want to hear of in mode `stop`. */
@@ -33,7 +34,10 @@ export type BackupHow = {
   readonly excludesTemporary?: boolean | undefined
 }
 
-export type BackupDeps = Pick<Services, 'settings' | 'clock' | 'host' | 'guests' | 'storage' | 'backup' | 'store'>
+export type BackupDeps = Pick<
+  Services,
+  'settings' | 'clock' | 'random' | 'host' | 'guests' | 'storage' | 'backup' | 'store'
+>
 
 export interface GuestContext {
   readonly deps: BackupDeps
@@ -68,6 +72,8 @@ export interface ReadableGuest extends AsyncDisposable {
   readonly neededBytes?: number | undefined
   /** Reads all of it, once. */
   readonly read: (writer: BackupWriter) => Promise<WhatWasRead>
+  /** To be called once the backup is committed. */
+  readonly onCommitted?: (() => Promise<void>) | undefined
 }
 
 export interface BackupHalf {
@@ -78,7 +84,7 @@ export interface BackupHalf {
   readonly nameOf: (options: Options, vmid: Vmid) => string
   /** The mode it is really done in; says in the log why it is another one. */
   readonly modeFor: (guest: GuestToBackUp) => Promise<BackupMode>
-  readonly open: (guest: GuestToBackUp, mode: BackupMode) => Promise<ReadableGuest>
+  readonly open: (guest: GuestToBackUp, mode: BackupMode, backup?: BackupInMaking) => Promise<ReadableGuest>
   /** Takes out of a guest whatever a backup of that task put in; harmless when there is nothing, and when it has stopped. */
   readonly leave: (deps: BackupDeps, vmid: Vmid, upid: string) => Promise<void>
 }

@@ -1,11 +1,14 @@
 /** Backups of virtual machines: their disks, as blocks. */
 import { formatSize, humanSize, MiB } from '#base/bytes.ts'
 import type { BackupWriter } from '#datastore/backup-writer.ts'
-import { nameOf } from '#guests/config.ts'
+import type { ManifestDisk } from '#datastore/manifest.ts'
+import { printPoint } from '#datastore/point.ts'
+import { isTemplate, nameOf } from '#guests/config.ts'
 import { disksToBackUp, type GuestDisk, type LeftOutDisk } from './guest-disks.ts'
 import { guestConfNames } from './guest-conf.ts'
 import { type GuestMoment, leaveGuest, type MomentOptions, runningMoment, stoppedMoment } from './guest-source.ts'
-import type { BackupDeps, BackupHalf, BackupMode, GuestToBackUp, ReadableGuest } from './half.ts'
+import type { BackupInMaking, DiskRecord } from './change-records.ts'
+import type { BackupDeps, BackupHalf, BackupMode, GuestContext, GuestToBackUp, ReadableGuest } from './half.ts'
 import { whileDown } from './while-down.ts'
 
 export const machineHalf: BackupHalf = {
@@ -18,7 +21,7 @@ export const machineHalf: BackupHalf = {
   leave: leaveGuest,
 }
 
-async function open(guest: GuestToBackUp, mode: BackupMode): Promise<ReadableGuest> {
+async function open(guest: GuestToBackUp, mode: BackupMode, backup?: BackupInMaking): Promise<ReadableGuest> {
   const { vmid, config, wasRunning, context } = guest
   const { deps, how, log, warn, signal } = context
   const options = config.running ?? config.options
@@ -30,13 +33,16 @@ async function open(guest: GuestToBackUp, mode: BackupMode): Promise<ReadableGue
   for (const { drive, reason, isSurprising } of leftOut)
     (isSurprising ? warn : log)(`exclude disk '${drive}' (${reason})`)
   if (disks.length === 0) warn(`VM ${vmid} has no disk to back up; the backup holds its configuration only`)
-  const request: MomentOptions = { vmid, disks, options, fleecingStorage: how.fleecingStorage, signal }
+  // What a template's disks hold is not touched.
+  const records = isTemplate(config.options) ? undefined : backup
+  const request: MomentOptions = { vmid, disks, options, fleecingStorage: how.fleecingStorage, backup: records, signal }
   const readable = async (moment: GuestMoment): Promise<ReadableGuest> => ({
     neededBytes: await sizeOf(disks, deps),
     async read(writer) {
-      await readDisks(writer, { ...moment, disks }, guest)
+      await readDisks(writer, moment, disks, guest)
       return { takenMs: moment.takenMs, facts: factsOf(guest, moment, leftOut) }
     },
+    onCommitted: moment.keepRecords,
     [Symbol.asyncDispose]: () => moment[Symbol.asyncDispose](),
   })
   const stopped = async () => readable(say(stoppedMoment(deps, request), guest, false))
@@ -77,23 +83,29 @@ function say(moment: GuestMoment, { context: { log, warn } }: GuestToBackUp, isR
 
 async function readDisks(
   writer: BackupWriter,
-  { disks, open: sourceOf }: Pick<GuestMoment, 'open'> & { readonly disks: readonly GuestDisk[] },
+  moment: GuestMoment,
+  disks: readonly GuestDisk[],
   { context }: GuestToBackUp,
 ): Promise<void> {
   const { deps, how, log, progress, signal } = context
   const rateBytesPerSecond = how.bwlimit ? how.bwlimit * 1024 : undefined
   for (const [number, { drive }] of disks.entries()) {
-    await using source = await sourceOf(drive)
+    await using source = await moment.open(drive)
+    const record = moment.recordOf(drive)
+    sayRecord(drive, record, source.sizeBytes, log)
     const startedMs = deps.clock.monotonic()
     const disk = await writer.addDisk(drive, source, {
       signal,
       rateBytesPerSecond,
       readsAhead: how.readsAhead,
+      since: record.since,
+      record: record.record,
       onProgress: ({ doneBytes, sizeBytes }) => {
         const fraction = (number + doneBytes / Math.max(1, sizeBytes)) / disks.length
         progress(`read ${drive}`, fraction)
       },
     })
+    sayReading(drive, disk, context)
     const tookSeconds = Math.max(0.001, (deps.clock.monotonic() - startedMs) / 1000)
     const rate = (disk.dataBytes / MiB / tookSeconds).toFixed(0)
     log(
@@ -101,4 +113,26 @@ async function readDisks(
         `${humanSize(disk.newStoredBytes)} stored anew, ${tookSeconds.toFixed(1)} s (${rate} MiB/s)`,
     )
   }
+}
+
+function sayRecord(drive: string, record: DiskRecord, sizeBytes: number, log: (line: string) => void): void {
+  const { since, changedBytes, reason } = record
+  if (since) {
+    const share = changedBytes === undefined ? '' : `: ${humanSize(changedBytes)} of ${humanSize(sizeBytes)} are dirty`
+    log(`${drive}: dirty bitmap is OK, since backup ${printPoint(since.point)}${share}`)
+  } else if (reason !== undefined) log(`${drive}: dirty bitmap cannot be used (${reason}): the whole disk is read`)
+  else if (record.record !== undefined) log(`${drive}: dirty bitmap is new: the whole disk is read`)
+}
+
+/** Where a bitmap was good, and the datastore or the content was not. */
+function sayReading(drive: string, { reading }: ManifestDisk, { log, warn }: GuestContext): void {
+  if (reading?.how === 'changes') {
+    log(`${drive}: read what changed, and ${reading.auditedChunks ?? 0} unchanged chunks to audit the dirty bitmap`)
+  }
+  if (reading?.reason === undefined) return
+  if (!reading.hits) return log(`${drive}: the whole disk was read (${reading.reason})`)
+  warn(
+    `ALARM: ${drive}: ${reading.reason}. The whole disk was read, so this backup is good; earlier ones that were made ` +
+      'by dirty bitmap may lack changes. Compare one of them, and look for what writes to the disk past QEMU.',
+  )
 }

@@ -2,7 +2,7 @@
  * Backs up one guest, from its lock to the commit. Whatever happens the guest is left as it was found:
  * running where it ran, with nothing in it that a backup puts there.
  */
-import { Fault, isFault } from '#base/fault.ts'
+import { Fault, isFault, messageOf } from '#base/fault.ts'
 import { asVmid, type Vmid } from '#base/ids.ts'
 import type { BackupWriter } from '#datastore/backup-writer.ts'
 import { nounOf } from '#guests/kind.ts'
@@ -37,11 +37,12 @@ export async function backUpGuest(vmid: number, given: GuestContext): Promise<st
   await using writer = begun.writer
   log(`creating backup '${begun.volid}'`)
   try {
-    await using readable = await half.open(about, mode)
+    await using readable = await half.open(about, mode, writer)
     const { neededBytes } = readable
     await namingFullStorage({ ...writing, neededBytes, isUpperBound: true }, async () => {
       const read = await readable.read(writer)
       await finish(writer, read, { guest, half, lines, context })
+      await readable.onCommitted?.().catch(onlyWarned(context))
     })
   } catch (cause) {
     if (signal.aborted || !wasRunning || !isFault(cause, 'unavailable')) throw cause
@@ -55,6 +56,11 @@ export async function backUpGuest(vmid: number, given: GuestContext): Promise<st
 function writingOf(guest: string, { deps, how }: GuestContext): Writing {
   const availableBytes = async () => (await deps.storage.status(how.storage)).availableBytes
   return { storage: how.storage, what: `the backup of ${guest}`, availableBytes }
+}
+
+/** The backup is there, whatever comes after. */
+function onlyWarned({ warn }: GuestContext): (cause: unknown) => void {
+  return (cause) => warn(`what follows a backup failed: ${messageOf(cause)}`)
 }
 
 async function finish(

@@ -18,6 +18,7 @@
 import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { blockNodes, removeBlockNode } from '#guests/qemu/block-nodes.ts'
+import { removeBitmap } from '#guests/qemu/dirty-bitmap.ts'
 import { nodeNameOf } from '#guests/qemu/drive-device.ts'
 import { isFirmwareDrive } from '#guests/qemu/drive.ts'
 import { endJob, runJob } from '#guests/qemu/job.ts'
@@ -37,6 +38,8 @@ const fleeceOf = (drive: string) => `${prefix}fleece-${drive}`
 const accessOf = (drive: string) => `${prefix}access-${drive}`
 const copyOf = (drive: string) => `${prefix}copy-${drive}`
 const exportOf = (drive: string) => `${prefix}export-${drive}`
+/** The bitmap a disk is read by. */
+export const readRecordOf = (drive: string): string => `${prefix}read-${drive}`
 
 /** A guest's write waits no longer for the copy of what it overwrites. */
 const copyTimeoutSeconds = 45
@@ -118,15 +121,25 @@ async function copyWhole(monitor: QmpClient, { drive }: HeldDisk): Promise<void>
   await runJob(monitor, 'blockdev-backup', { ...job, sync: 'full', 'auto-dismiss': false })
 }
 
-/** Lets the moment be read at a unix socket, one export per disk. */
-export async function exportDisks(monitor: QmpClient, disks: readonly HeldDisk[], socket: string): Promise<void> {
+/**
+ * Lets the moment be read at a unix socket, one export per disk.
+ * @param isRecorded whether a disk has a bitmap by the name of `readRecordOf`
+ */
+export async function exportDisks(
+  monitor: QmpClient,
+  disks: readonly HeldDisk[],
+  socket: string,
+  isRecorded: (drive: string) => boolean = () => false,
+): Promise<void> {
   await monitor.execute('nbd-server-start', { addr: { type: 'unix', data: { path: socket } } })
   for (const { drive } of disks) {
     const access = isFirmwareDrive(drive) ? fleeceOf(drive) : accessOf(drive)
     if (!isFirmwareDrive(drive)) {
       await monitor.execute('blockdev-add', { driver: 'snapshot-access', 'node-name': access, file: filterOf(drive) })
     }
-    await monitor.execute('block-export-add', { type: 'nbd', id: exportOf(drive), 'node-name': access, name: drive })
+    const bitmaps = isRecorded(drive) ? [{ node: nodeNameOf(drive), name: readRecordOf(drive) }] : []
+    const shown = { 'node-name': access, name: drive, bitmaps }
+    await monitor.execute('block-export-add', { type: 'nbd', id: exportOf(drive), ...shown })
   }
 }
 
@@ -147,7 +160,10 @@ export async function tearDown(monitor: QmpClient, thaw: () => Promise<void>): P
   const thawed = nodes.includes(marks.thaw) ? await settled(thaw().then(() => unmarkFrozen(monitor))) : undefined
   await removeExports(monitor)
   const drives = nodes.filter((name) => name.startsWith(filterOf(''))).map((name) => name.slice(filterOf('').length))
-  for (const drive of drives) await removeBlockNode(monitor, accessOf(drive))
+  for (const drive of drives) {
+    await removeBlockNode(monitor, accessOf(drive))
+    await removeBitmap(monitor, drive, readRecordOf(drive))
+  }
   const devices = await devicesByNode(monitor)
   for (const drive of drives) {
     const path = devices.get(filterOf(drive))

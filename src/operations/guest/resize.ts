@@ -8,6 +8,7 @@ import { formatSize, parseSize } from '#base/bytes.ts'
 import { Fault, invalid, missing } from '#base/fault.ts'
 import { asVmid, splitVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
 import { isTemplate, type Options, requireDigest } from '#guests/config.ts'
+import { removeBitmaps } from '#guests/qemu/dirty-bitmap.ts'
 import { nodeNameOf } from '#guests/qemu/drive-device.ts'
 import { driveNameParts, driveOf, isFirmwareDrive, printDrive, volumeIn } from '#guests/qemu/drive.ts'
 import type { GuestService } from '#guests/service.ts'
@@ -90,6 +91,7 @@ async function grow(
   if (sizeBytes === nowBytes) return undefined
   await storage.requireSpace(splitVolumeId(volid).storage, sizeBytes - nowBytes, `the growth of volume '${volid}'`)
   await using monitor = await guests.qmp(vmid, 'long')
+  await removeBitmaps(monitor, opened.drive)
   await monitor.execute('block_resize', {
     'node-name': nodeNameOf(opened.drive),
     // In whole sectors, as any disk.

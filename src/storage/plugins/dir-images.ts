@@ -12,6 +12,7 @@ import { asVmid, type Vmid } from '#base/ids.ts'
 import { asFileFault, codeOf, syncDirectory } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
 import { createImage, growImage, type Preallocation } from '#host/qemu-img.ts'
+import { removeAllBitmaps } from '#host/qemu-img-bitmaps.ts'
 import { qcow2HeaderOf } from '../image-header.ts'
 import type { ImageLinks, ImagePart, ImageSnapshots, NewVolume, VolumeFacts } from '../plugin.ts'
 import { filesIn, newUnfinished } from '../unfinished.ts'
@@ -84,6 +85,7 @@ export function dirImages(
     async grow(name, sizeBytes) {
       // Growing looks at nothing behind the image, but the tool would open it.
       await dirLinks(within).layers(name)
+      await removeAllBitmaps(host, { path: path(name), format: name.format })
       await growImage(host, path(name), name.format, sizeBytes)
       await syncFile(path(name))
     },

@@ -11,6 +11,7 @@ import { basename, dirname } from 'node:path'
 import { Fault } from '#base/fault.ts'
 import { asFileFault, codeOf, syncDirectory } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
+import { removeAllBitmaps } from '#host/qemu-img-bitmaps.ts'
 import { changeSnapshot, createOverlay, snapshotTags } from '#host/qemu-img-layers.ts'
 import { qcow2HeaderOf, requireSelfContained } from '../image-header.ts'
 import type { ImageLinks, ImageSnapshots, Layer } from '../plugin.ts'
@@ -94,7 +95,9 @@ export function dirSnapshots(place: Place): ImageSnapshots {
       if (!(await list(name)).includes(tag)) {
         throw new Fault('missing', `snapshot '${tag}' of volume '${volumeId(place.storage, name)}' does not exist`)
       }
-      await changeSnapshot(host, 'roll-back', await layersOf(place, name), tag)
+      const layers = await layersOf(place, name)
+      await removeAllBitmaps(host, { path: volumePath(layout, name), format: name.format })
+      await changeSnapshot(host, 'roll-back', layers, tag)
       await place.sync(volumePath(layout, name))
     },
     async drop(name, tag) {

@@ -1,0 +1,68 @@
+/**
+ * Records of what is written to a guest's drives: dirty bitmaps of QEMU, by drive and name.
+ *
+ * In a qcow2 image a bitmap is stored when QEMU closes it, and found again when any program that knows bitmaps opens it;
+ * elsewhere it lives as long as QEMU. One whose QEMU was killed is there afterwards, but cannot be used.
+ */
+import { KiB } from '#base/bytes.ts'
+import { isFault } from '#base/fault.ts'
+import type { QmpClient } from '#host/qmp.ts'
+import { nodeNameOf } from './drive-device.ts'
+
+export interface DirtyBitmap {
+  readonly name: string
+  /** It has seen every write since it began. */
+  readonly isWhole: boolean
+  readonly dirtyBytes: number
+}
+
+const granularity = 64 * KiB
+
+interface BitmapInfo {
+  readonly name?: string
+  readonly count: number
+  readonly recording: boolean
+  readonly inconsistent?: boolean
+}
+
+/** Those that have a name. None for a drive that is not there. */
+export async function dirtyBitmaps(monitor: QmpClient, drive: string): Promise<DirtyBitmap[]> {
+  type Node = { readonly 'node-name': string; readonly 'dirty-bitmaps'?: readonly BitmapInfo[] }
+  const nodes = await monitor.execute<readonly Node[]>('query-named-block-nodes', { flat: true })
+  const list = nodes.find((node) => node['node-name'] === nodeNameOf(drive))?.['dirty-bitmaps'] ?? []
+  return list.flatMap(({ name, count, recording, inconsistent = false }) => {
+    return name === undefined ? [] : [{ name, isWhole: recording && !inconsistent, dirtyBytes: count }]
+  })
+}
+
+/** From now on every write is recorded, beyond the end of QEMU where the image can keep that. */
+export async function startBitmap(monitor: QmpClient, drive: string, name: string): Promise<void> {
+  const bitmap = { node: nodeNameOf(drive), name, granularity }
+  try {
+    await monitor.execute('block-dirty-bitmap-add', { ...bitmap, persistent: true })
+  } catch (cause) {
+    if (!isFault(cause, 'failed')) throw cause
+    await monitor.execute('block-dirty-bitmap-add', bitmap)
+  }
+}
+
+/** What one has recorded until now, under another name; it records no further and ends with QEMU. */
+export async function copyBitmap(monitor: QmpClient, drive: string, from: string, to: string): Promise<void> {
+  const node = nodeNameOf(drive)
+  await monitor.execute('block-dirty-bitmap-add', { node, name: to, granularity, disabled: true })
+  await monitor.execute('block-dirty-bitmap-merge', { node, target: to, bitmaps: [from] })
+}
+
+/** Harmless when it is not there. */
+export async function removeBitmap(monitor: QmpClient, drive: string, name: string): Promise<void> {
+  try {
+    await monitor.execute('block-dirty-bitmap-remove', { node: nodeNameOf(drive), name })
+  } catch (cause) {
+    if (!isFault(cause, 'failed') || !/not found|Cannot find/i.test(cause.message)) throw cause
+  }
+}
+
+/** Before the disk is made another one: what was recorded is of no use then, and QEMU refuses as long as it is there. */
+export async function removeBitmaps(monitor: QmpClient, drive: string): Promise<void> {
+  for (const { name } of await dirtyBitmaps(monitor, drive)) await removeBitmap(monitor, drive, name)
+}
