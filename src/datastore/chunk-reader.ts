@@ -4,7 +4,7 @@
  *
  * A pack that is gone was written anew by somebody who collected garbage; then the index knows where its chunks are now.
  */
-import { KiB } from '#base/bytes.ts'
+import { KiB, MiB } from '#base/bytes.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import type { ChunkIndex } from './chunk-index.ts'
 import { type ChunkKind, deltaFlag, kindOf, kinds, shortIdBytes } from './format.ts'
@@ -20,6 +20,8 @@ import { contentOf } from './stored-form.ts'
 const packsKept = 256
 const packsAtHand = 4
 const attempts = 4
+/** Of a pack that is written anew, read at once. */
+const runBytes = 1 * MiB
 /** Of a pack of maps and trees, read at once. */
 const nearBytes = 32 * KiB
 
@@ -141,11 +143,20 @@ export class ChunkReader {
   ): Promise<{ readonly id: Buffer; readonly stored: Buffer; readonly plainBytes: number; readonly flags: number }[]> {
     const pack = await this.#pack(packId)
     const found = []
-    for (const entry of pack.entries.filter(({ id }) => isWanted(id))) {
-      const sealed = await this.place.read(packName(packId), entry.offset, entry.length)
-      const stored = unseal(pack, entry, sealed)
-      if (!stored) throw damagedPack(packId, `chunk ${shown(entry.id)}: its seal is broken`)
-      found.push({ ...entry, stored })
+    for (const run of runsOf(pack.entries.filter(({ id }) => isWanted(id)))) {
+      const from = run[0]?.offset ?? 0
+      const bytes = await this.place.read(
+        packName(packId),
+        from,
+        run.reduce((sum, { length }) => sum + length, 0),
+      )
+      for (const entry of run) {
+        const at = entry.offset - from
+        const stored = unseal(pack, entry, bytes.subarray(at, at + entry.length))
+        if (!stored) throw damagedPack(packId, `chunk ${shown(entry.id)}: its seal is broken`)
+        found.push({ ...entry, stored })
+      }
+      letGo(bytes)
     }
     return found
   }
@@ -192,6 +203,23 @@ export class ChunkReader {
     this.index.missPack(pack)
     await this.index.reload()
   }
+}
+
+/** Chunks one behind another, to be read at once. */
+function runsOf(entries: readonly PackEntry[]): PackEntry[][] {
+  const runs: PackEntry[][] = []
+  let [end, bytes] = [-1, 0]
+  for (const entry of entries) {
+    const last = runs.at(-1)
+    if (last && entry.offset === end && bytes < runBytes) last.push(entry)
+    else {
+      runs.push([entry])
+      bytes = 0
+    }
+    bytes += entry.length
+    end = entry.offset + entry.length
+  }
+  return runs
 }
 
 function entryAt(pack: OpenPack, offset: number): PackEntry | undefined {
