@@ -76,6 +76,7 @@ test('the archive of a container has its mount points in their places and its co
     await makeEveryEntry(rootfs)
     mkdirSync(join(rootfs, 'srv/data'), { recursive: true })
     writeFileSync(join(mounted, 'file'), 'mounted')
+    mkdirSync(join(mounted, 'lost+found'))
     const id = { ...point(0, '101'), type: 'ct' } as const
     const open = await temporary.reopen()
     {

@@ -15,6 +15,9 @@ export interface Archive {
   readonly bytes: AsyncGenerator<Buffer>
 }
 
+/** It is the file system's own, and there wherever one is made. */
+const lostAndFound = 'lost+found'
+
 /** @throws Fault `invalid` for what is no guest's */
 export async function archiveOf(reader: BackupReader, random: Random): Promise<Archive> {
   const { point } = reader.head
@@ -38,7 +41,7 @@ async function tarIn(reader: BackupReader): Promise<AsyncGenerator<Buffer>> {
   const parts = reader.body.trees.map(({ name }) => {
     const path = paths[name] ?? (name === 'rootfs' ? '/' : undefined)
     if (typeof path !== 'string') throw new Fault('damaged', `nothing says where tree ${name} of the backup belongs`)
-    return { name, path: '', as: `./${path.replace(/^\/+|\/+$/g, '')}`.replace(/\/$/, '') }
+    return { name, path: '', as: `./${path.replace(/^\/+|\/+$/g, '')}`.replace(/\/$/, ''), without: lostAndFound }
   })
   // What is mounted in another comes after it.
   const inOrder = parts.toSorted((one, other) => one.as.split('/').length - other.as.split('/').length)

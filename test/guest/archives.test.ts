@@ -1,14 +1,19 @@
 /** Guests brought from elsewhere as `vma` archives, onto real disks, and started. */
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
+import { createWriteStream } from 'node:fs'
 import { mkdir, readdir, readFile, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import { suite, test } from 'node:test'
-import { constants, gzipSync, zstdCompressSync } from 'node:zlib'
+import { constants, createZstdCompress, gzipSync, zstdCompressSync } from 'node:zlib'
 import { KiB, MiB } from '#base/bytes.ts'
 import { systemClock, waitFor } from '#base/clock.ts'
 import { type Fault, isFault, messageOf } from '#base/fault.ts'
 import { asVolumeId } from '#base/ids.ts'
+import { systemRandom } from '#base/random.ts'
+import { archiveOf } from '#backup/archive.ts'
 import { machine } from '#host/exec.ts'
 import { verifyBackups } from '#operations/backup/verify.ts'
 import { type RestoreGuest, restoreGuest } from '#operations/guest/restore.ts'
@@ -128,6 +133,31 @@ suite('an archive of another platform', { timeout: 300_000 }, () => {
         next += 1
       }
       await perform(verifyBackups, { volume: volid }, world.deps, memoryJournal(), { task })
+    }
+  })
+
+  test('is what a backup can be taken elsewhere as, and comes back the same', async () => {
+    await using world = await backupWorld()
+    const content = devices()
+    const { volid } = await put(world, '', vmaArchive({ configs: { 'qemu-server.conf': conf }, devices: content }))
+    await restore(world, { vmid: 200, archive: volid, storage: 'local' })
+    const [backup] = await world.run({ vmids: [200] })
+    assert.ok(backup)
+    const path = join(world.settings.stateDir, 'exported.vma.zst')
+    {
+      await using reader = await world.backup.open(backup)
+      const { bytes } = await archiveOf(reader, systemRandom)
+      await pipeline(Readable.from(bytes), createZstdCompress(), createWriteStream(path))
+    }
+    await restore(world, { vmid: 201, archive: path, storage: 'local' })
+    const { options } = await world.guests.config(world.id(201))
+    assert.deepEqual([options.name, options.description, options.memory], ['moved', 'moved!', '16'])
+    for (const [drive, device] of [
+      ['virtio0', 'drive-virtio0'],
+      ['scsi1', 'drive-scsi1'],
+    ] as const) {
+      const found = await contentOf(world, world.id(201), drive)
+      assert.ok(found.subarray(0, content[device].length).equals(content[device]), drive)
     }
   })
 

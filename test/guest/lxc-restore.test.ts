@@ -1,9 +1,16 @@
 /** Restores of containers keep the promise every operation makes, from a backup as from an archive of Proxmox VE. */
 import assert from 'node:assert/strict'
+import { createWriteStream } from 'node:fs'
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import { after, before, suite, test } from 'node:test'
+import { createZstdCompress } from 'node:zlib'
 import { isFault } from '#base/fault.ts'
+import { asVolumeId } from '#base/ids.ts'
+import { systemRandom } from '#base/random.ts'
+import { archiveOf } from '#backup/archive.ts'
 import type { Options } from '#guests/config.ts'
 import { mountNames, volumesIn } from '#guests/lxc/mountpoint.ts'
 import { unpackTemplate } from '#guests/lxc/unpack.ts'
@@ -250,6 +257,26 @@ suite('restores of containers', { timeout: 300_000 }, () => {
     const before = await everything()
     await assert.rejects(back({ vmid: 101, archive: cut, storage: 'local' }), (fault) => isFault(fault, 'damaged'))
     assert.deepEqual(await everything(), before)
+  })
+
+  test('from a backup that was taken elsewhere as an archive run as before', async () => {
+    await remove(101)
+    const file = await (async () => {
+      await using reader = await world.backup.open(asVolumeId(backup))
+      const { fileName, bytes } = await archiveOf(reader, systemRandom)
+      const path = join(world.settings.stateDir, `${fileName}.zst`)
+      await pipeline(Readable.from(bytes), createZstdCompress(), createWriteStream(path))
+      return path
+    })()
+    assert.match(file, /vzdump-lxc-100-.*\.tar\.zst$/)
+    await back({ vmid: 101, archive: file, storage: 'local' })
+    const options = await optionsOf(101)
+    assert.deepEqual([options.unprivileged, options.entrypoint], ['1', '/etc/quick'])
+    await world.guests.start(world.id(101))
+    const command = ['/bin/sh', '-c', 'stat -c %u /bin/busybox; df /srv/data | wc -l']
+    const { stdout } = await world.guests.runInside(world.id(101), { command, timeoutMs: 10_000, outputBytes: 999 })
+    assert.equal(stdout, '0\n2\n')
+    await world.guests.stop(world.id(101))
   })
 })
 

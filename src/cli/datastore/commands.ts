@@ -62,7 +62,7 @@ const lines: readonly Line[] = [
     },
     examples: [
       'datastore backup /srv/backups disk.raw --id web',
-      'datastore backup /srv/backups /home --exclude *.tmp',
+      'datastore backup /srv/backups /home --exclude /anna/.cache',
     ],
     columns: ['backup', 'size', 'data', 'new-data', 'seconds'],
     id: 'backup',

@@ -17,6 +17,8 @@ const home = await mkdtemp(join(tmpdir(), 'hako-datastore-cli-'))
 after(() => rm(home, { recursive: true }))
 const [store, passphrase, image] = [join(home, 'store'), join(home, 'passphrase'), join(home, 'web.raw')]
 const opening = ['--passphrase-file', passphrase]
+/** A passphrase takes its time, as it should. */
+const quick = ['--recovery-key-file', join(home, 'recovery')]
 
 function hako(...args: readonly string[]): { code: number | null; out: string; err: string } {
   const program = join(import.meta.dirname, '../main.ts')
@@ -93,7 +95,7 @@ test('a directory is backed up by its files, looked into, and comes back; exclud
     'backup',
     store,
     tree,
-    ...opening,
+    ...quick,
     '--id',
     'home',
     '--exclude',
@@ -106,46 +108,43 @@ test('a directory is backed up by its files, looked into, and comes back; exclud
   assert.equal(said.code, 0, said.err)
   assert.match(said.err, /1 left out as excluded, 0 mounted/)
   const name = said.out.trim()
-  const rows = JSON.parse(good('files', store, 'host/home', '/folder', ...opening, '-o', 'json')) as { name: string }[]
+  const rows = JSON.parse(good('files', store, 'host/home', '/folder', ...quick, '-o', 'json')) as { name: string }[]
   assert.ok(rows.some((row) => row.name === 'deeper/') && !rows.some((row) => row.name === 'old.tmp'))
-  assert.match(good('files', store, name, '/', ...opening), /0644 .* 684 KiB .* large/)
+  assert.match(good('files', store, name, '/', ...quick), /0644 .* 684 KiB .* large/)
   const target = join(home, 'tree-restored')
-  assert.match(good('restore', store, name, target, ...opening), /tree0/)
+  assert.match(good('restore', store, name, target, ...quick), /tree0/)
   await rm(join(tree, 'folder/old.tmp'))
   const without = { without: ['mtime'] as const }
   assert.deepEqual(differences(treeManifest(tree, without), treeManifest(target, without)), [])
-  assert.match(hako('restore', store, name, target, ...opening).err, /is not empty/)
-  assert.match(good('show', store, name, ...opening), /tree0/)
-  assert.match(hako('files', store, 'host/web', ...opening).err, /has no files, but disks/)
+  assert.match(hako('restore', store, name, target, ...quick).err, /is not empty/)
+  assert.match(good('show', store, name, ...quick), /tree0/)
+  assert.match(hako('files', store, 'host/web', ...quick).err, /has no files, but disks/)
 })
 
 test('a file comes out of a backup as it is, and a folder as an archive, also through a pipe', async () => {
   const got = join(home, 'got')
-  good('get', store, 'host/home', '/folder/exact', got, ...opening)
+  good('get', store, 'host/home', '/folder/exact', got, ...quick)
   assert.ok((await readFile(got)).equals(Buffer.alloc(131_072, 'x')))
-  assert.equal(hako('get', store, 'host/home', '/folder/exact', got, ...opening).code, 5)
-  assert.equal(good('get', store, 'host/home', 'plain', '-', ...opening), 'text')
+  assert.equal(hako('get', store, 'host/home', '/folder/exact', got, ...quick).code, 5)
+  assert.equal(good('get', store, 'host/home', 'plain', '-', ...quick), 'text')
   for (const [form, list] of [
     ['tar', ['tar', '-tf']],
     ['tar.zst', ['tar', '--zstd', '-tf']],
     ['zip', ['unzip', '-Z1']],
   ] as const) {
-    good('get', store, 'host/home', '/folder', home, '--form', form, ...opening)
+    good('get', store, 'host/home', '/folder', home, '--form', form, ...quick)
     const [program, ...options] = list
     const { stdout } = await machine().run([program, ...options, join(home, `folder.${form}`)])
     assert.match(stdout, /^folder\/deeper\/su$/m, form)
   }
-  assert.match(
-    hako('get', store, 'host/home', '/pipe', '-', ...opening).err,
-    /neither a file nor a folder: it is a pipe/,
-  )
-  assert.match(hako('get', store, 'host/home', '/folder', '--form', 'rar', ...opening).err, /none of tar, tar.zst, zip/)
+  assert.match(hako('get', store, 'host/home', '/pipe', '-', ...quick).err, /neither a file nor a folder: it is a pipe/)
+  assert.match(hako('get', store, 'host/home', '/folder', '--form', 'rar', ...quick).err, /none of tar, tar.zst, zip/)
 })
 
 test('the backup of a guest goes elsewhere as an archive; what is of no guest does not', async () => {
-  assert.match(hako('export', store, 'host/home', '-', ...opening).err, /is of no guest/)
-  good('backup', store, image, ...opening, '--type', 'vm', '--id', '100')
-  assert.match(hako('export', store, 'vm/100', home, ...opening).err, /has no qemu-server\.conf/)
+  assert.match(hako('export', store, 'host/home', '-', ...quick).err, /is of no guest/)
+  good('backup', store, image, ...quick, '--type', 'vm', '--id', '100')
+  assert.match(hako('export', store, 'vm/100', home, ...quick).err, /has no qemu-server\.conf/)
   assert.deepEqual(
     (await readdir(home)).filter((name) => name.startsWith('vzdump-')),
     [],

@@ -9,6 +9,7 @@ import { compileExcludes } from './excludes.ts'
 import { inward, outward, shiftAttributes } from './inside-ids.ts'
 import { shortIdBytes } from '../format.ts'
 import { Piece, PieceBuilder, pieceForm } from './piece.ts'
+import { type ListEntry, parseList, printList } from './piece-list.ts'
 import { below, type EntryRecord, folderAt, folderKey, identityBytes, readRecord, writeRecord } from './record.ts'
 
 const nothing = Buffer.alloc(0)
@@ -185,6 +186,41 @@ test('whatever would lead out of a folder, or is there twice, is no piece', () =
     assert.throws(() => Piece.parse(pieceOf(of), pieceForm), Error, `number ${number} was let in`)
   }
   Piece.parse(pieceOf(one({ identity: sized, extents: [extent] })), pieceForm)
+})
+
+const listed = fc
+  .array(fc.tuple(fc.array(name, { maxLength: 3 }), name, fc.nat(2 ** 40), fc.integer({ min: 1, max: 1_000 })), {
+    minLength: 1,
+    maxLength: 8,
+  })
+  .map((all) => {
+    const entries = all.map(([names, last, offset, pieces], number): ListEntry => {
+      const key = { folder: names.join('/'), name: last, offset }
+      return { id: Buffer.alloc(shortIdBytes, number + 1), pieces, key }
+    })
+    const inOrder = entries.toSorted((one, other) => compareKeys(one.key, other.key))
+    return inOrder.filter(({ key }, at) => compareKeys(inOrder[at - 1]?.key ?? { ...key, offset: -1 }, key) < 0)
+  })
+
+test('a list of pieces is read as it was written; a changed byte is a fault, or a list in order', () => {
+  fc.assert(
+    fc.property(listed, fc.nat(), fc.integer({ min: 1, max: 255 }), (entries, place, change) => {
+      const bytes = printList(entries)
+      assert.deepEqual(parseList(bytes), entries)
+      bytes[place % bytes.length] = (bytes[place % bytes.length] ?? 0) ^ change
+      try {
+        const read = parseList(bytes)
+        assert.ok(read.length > 0 && read.every(({ pieces }) => pieces > 0))
+        for (const [at, { key }] of read.slice(1).entries()) assert.ok(compareKeys(read[at]?.key ?? key, key) < 0)
+      } catch (error) {
+        assert.ok(error instanceof Error && error.message.startsWith('it '), String(error))
+      }
+      for (let length = 0; length < bytes.length; length += 7) {
+        assert.throws(() => parseList(bytes.subarray(0, length)), /^Error: it /)
+      }
+    }),
+    { numRuns: 300 },
+  )
 })
 
 test('a record is read as it was written, wherever it stands', () => {

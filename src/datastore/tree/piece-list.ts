@@ -32,25 +32,12 @@ export interface ListEntry {
 
 /** In the making. */
 class ListBuilder {
-  #entries: Buffer[] = []
+  #entries: ListEntry[] = []
   #sizeBytes = headerBytes
-  #pieces = 0
-  #first: TreeKey | undefined
 
-  add({ id, pieces, key }: ListEntry): void {
-    const { folder, name, offset } = key
-    const bytes = Buffer.allocUnsafe(entryHeadBytes + folder.length + name.length)
-    id.copy(bytes, 0, 0, shortIdBytes)
-    bytes.writeUInt32LE(pieces, 16)
-    writeUInt64(bytes, offset, 20)
-    bytes.writeUInt16LE(folder.length, 28)
-    bytes.writeUInt16LE(name.length, 30)
-    bytes.write(folder, entryHeadBytes, 'latin1')
-    bytes.write(name, entryHeadBytes + folder.length, 'latin1')
-    this.#entries.push(bytes)
-    this.#sizeBytes += bytes.length
-    this.#pieces += pieces
-    this.#first ??= key
+  add(entry: ListEntry): void {
+    this.#entries.push(entry)
+    this.#sizeBytes += entryBytes(entry)
   }
 
   get isFull(): boolean {
@@ -59,18 +46,40 @@ class ListBuilder {
 
   /** Nothing when there is nothing in it; then it begins anew. */
   take(): { readonly bytes: Buffer; readonly pieces: number; readonly key: TreeKey } | undefined {
-    if (this.#first === undefined) return undefined
-    const header = Buffer.alloc(headerBytes)
-    magic.copy(header)
-    header.writeUInt32LE(this.#entries.length, 4)
-    header.writeUInt32LE(this.#pieces, 8)
-    const taken = { bytes: Buffer.concat([header, ...this.#entries]), pieces: this.#pieces, key: this.#first }
+    const [first] = this.#entries
+    if (first === undefined) return undefined
+    const bytes = printList(this.#entries)
     this.#entries = []
     this.#sizeBytes = headerBytes
-    this.#pieces = 0
-    this.#first = undefined
-    return taken
+    return { bytes, pieces: bytes.readUInt32LE(8), key: first.key }
   }
+}
+
+function entryBytes({ key: { folder, name } }: ListEntry): number {
+  return entryHeadBytes + folder.length + name.length
+}
+
+export function printList(entries: readonly ListEntry[]): Buffer {
+  const bytes = Buffer.alloc(entries.reduce((sum, entry) => sum + entryBytes(entry), headerBytes))
+  magic.copy(bytes)
+  bytes.writeUInt32LE(entries.length, 4)
+  bytes.writeUInt32LE(
+    entries.reduce((sum, { pieces }) => sum + pieces, 0),
+    8,
+  )
+  let at = headerBytes
+  for (const { id, pieces, key } of entries) {
+    const { folder, name, offset } = key
+    id.copy(bytes, at, 0, shortIdBytes)
+    bytes.writeUInt32LE(pieces, at + 16)
+    writeUInt64(bytes, offset, at + 20)
+    bytes.writeUInt16LE(folder.length, at + 28)
+    bytes.writeUInt16LE(name.length, at + 30)
+    at += entryHeadBytes
+    at += bytes.write(folder, at, 'latin1')
+    at += bytes.write(name, at, 'latin1')
+  }
+  return bytes
 }
 
 /** @throws Error that says what is wrong */

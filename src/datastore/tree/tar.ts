@@ -27,6 +27,8 @@ export interface TreePart {
   readonly path: string
   /** What it is called in the archive, as people write it. Default: the last part of its path, `.` for the whole tree. */
   readonly as?: string | undefined
+  /** A folder in the tree that stays out, each character a byte. */
+  readonly without?: string
 }
 
 /** @throws Fault `missing`, `damaged` naming the chunk */
@@ -57,20 +59,21 @@ export async function* tarOfParts(
     yield content
     yield padding(content.length)
   }
-  for (const { name, path, as } of parts) {
+  for (const { name, path, as, without } of parts) {
     const tree = reader.tree(name)
     const top = bytesOf(path)
     const names = new Names(top, as)
-    for await (const entry of inDepth(tree, await tree.entry(top))) yield* memberOf(tree, names, entry)
+    for await (const entry of inDepth(tree, await tree.entry(top), without)) yield* memberOf(tree, names, entry)
   }
   yield Buffer.alloc(2 * block)
 }
 
 /** Each folder with all that is in it, as programs that set times of folders expect. */
-export async function* inDepth(tree: TreeReader, entry: TreeEntry): AsyncGenerator<TreeEntry> {
+export async function* inDepth(tree: TreeReader, entry: TreeEntry, without?: string): AsyncGenerator<TreeEntry> {
+  if (entry.path === without) return
   yield entry
   if (entry.kind !== 'directory') return
-  for await (const inner of tree.list(entry.path)) yield* inDepth(tree, inner)
+  for await (const inner of tree.list(entry.path)) yield* inDepth(tree, inner, without)
 }
 
 /** Names in the archive: from the top's own on. */

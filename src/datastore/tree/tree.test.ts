@@ -17,13 +17,17 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, suite, test } from 'node:test'
 import { isFault } from '#base/fault.ts'
+import { systemRandom } from '#base/random.ts'
 import { machine } from '#host/exec.ts'
 import type { IdMap } from '#host/id-map.ts'
 import { removeTree } from '#host/remove-tree.ts'
-import { temporaryDatastore } from '../../../test/fixtures/sealed-datastore.ts'
+import { deps } from '../../../test/fixtures/datastore.ts'
+import { secret, temporaryDatastore } from '../../../test/fixtures/sealed-datastore.ts'
 import { makeEveryEntry, nextTick, unsettledSource } from '../../../test/fixtures/every-entry.ts'
 import { differences, treeManifest } from '../../../test/fixtures/tree-manifest.ts'
-import type { OpenDatastore } from '../datastore.ts'
+import { openDatastore, type OpenDatastore } from '../datastore.ts'
+import { FolderPlace } from '../folder-place.ts'
+import { syncDatastore } from '../sync.ts'
 import type { RestorePoint } from '../point.ts'
 import { verifyBackup } from '../verify.ts'
 import type { TreeReader } from './reader.ts'
@@ -319,6 +323,20 @@ suite('a tree in a backup', () => {
     await assert.rejects(restoreTree(reader, 'rootfs', { target }), /is not empty/)
     assert.deepEqual(await readdir(target), ['there'])
     await assert.rejects(restoreTree(reader, 'mp0', { target }), (error) => isFault(error, 'missing'))
+  })
+
+  test('is in a copy of the datastore, too, which is made without a key', async () => {
+    await using temporary = await temporaryDatastore()
+    const { datastore } = await temporary.reopen()
+    const tree = newFolder()
+    await makeEveryEntry(tree)
+    await backUp(await temporary.reopen(), 0, { root: tree })
+    await using place = new FolderPlace(join(home, 'copy'), systemRandom)
+    await place.prepare()
+    await syncDatastore(datastore, place, deps)
+    const copy = await (await openDatastore(place, deps)).unlock(secret)
+    await verifyBackup(copy, at(0))
+    assert.deepEqual(differences(treeManifest(tree), treeManifest((await restore(copy, 0)).target)), [])
   })
 
   test('is made and restored until somebody stops it', async () => {

@@ -4,6 +4,7 @@
  * guest's last backup.
  */
 import { Fault } from '#base/fault.ts'
+import { letGo } from '#base/let-go.ts'
 import type { ChunkWriter } from '../chunk-writer.ts'
 import type { OpenDatastore } from '../datastore.ts'
 import { kinds } from '../format.ts'
@@ -127,6 +128,7 @@ export class TreesWriter {
     const sink: PieceSink = async (key, bytes) => {
       const id = keyring.idOf(kinds.tree, bytes)
       storedBytes += await chunks.put(id, kinds.tree, bytes)
+      letGo(bytes)
       await list.add(id, key)
     }
     const { clock } = open.datastore.deps
@@ -164,14 +166,13 @@ export class TreesWriter {
     }
   }
 
-  /** The first pass, or the tree of this name in the guest's last backup. One that is damaged costs time, and a line. */
+  /** The first pass, or the tree of this name in the guest's last backup. One that cannot be read costs time, and a line. */
   async #base(name: string, source: TreeSource): Promise<Base | undefined> {
     const { open, point, earlier } = this.#needs
     const ahead = this.#ahead.get(name)?.tree
-    if (ahead) return this.#baseOf(ahead, point, source)
-    for (const backup of earlier.slice(-basesTried).reverse()) {
+    for (const backup of [...(ahead ? [point] : []), ...earlier.slice(-basesTried).reverse()]) {
       try {
-        const tree = (await open.body(backup)).trees.find((one) => one.name === name)
+        const tree = backup === point ? ahead : (await open.body(backup)).trees.find((one) => one.name === name)
         if (tree) return await this.#baseOf(tree, backup, source)
       } catch (cause) {
         if (!(cause instanceof Fault)) throw cause
