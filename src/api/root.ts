@@ -19,6 +19,7 @@ import { backupFileEndpoints } from './hako/backup-files.ts'
 import { backupEndpoints } from './hako/backups.ts'
 import { selfDescription } from './hako/commands.ts'
 import { execEndpoints } from './hako/containers.ts'
+import { datastoreEndpoints } from './hako/datastores.ts'
 import { drillEndpoints, evidenceEndpoints } from './hako/drills.ts'
 import { networkChangeEndpoints } from './hako/network.ts'
 import { recoveryKeyEndpoints } from './hako/recovery-key.ts'
@@ -115,6 +116,7 @@ const endpoints = [
   ...drillEndpoints,
   ...evidenceEndpoints,
   ...networkChangeEndpoints,
+  ...datastoreEndpoints,
   ...recoveryKeyEndpoints,
   ...execEndpoints,
 ]

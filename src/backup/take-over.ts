@@ -1,28 +1,41 @@
-/** Where the backups of a storage of this node are taken over from, when it still has some of the first format. */
+/**
+ * Puts an encrypted datastore in the place of one of the first format. It is filled beside it, and changes places with it
+ * once everything is taken over: until then the storage says what it has always said.
+ */
+import { existsSync } from 'node:fs'
 import { rename } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { dirname, join } from 'node:path'
 import { asFileFault, syncDirectory } from '#host/files.ts'
-import { FirstDatastore } from './first-format/datastore.ts'
 import { isOfFirstFormat } from './first-format/found.ts'
 
-/** Beside the place of the encrypted one, which is the same as it was. */
+/** Where the encrypted one is filled. */
+export function freshPlaceOf(path: string): string {
+  return `${path}-new`
+}
+
+/** Where the old one is afterwards. */
 export function firstPlaceOf(path: string): string {
   return `${path}-first`
 }
 
-/**
- * Makes room for an encrypted datastore: the old one moves to a folder beside it. Done once; a second time it only opens.
- * @throws Fault `missing` when there is none
- */
-export async function setAsideFirst(path: string): Promise<FirstDatastore> {
-  const aside = firstPlaceOf(path)
-  if (await isOfFirstFormat(path)) {
-    try {
-      await rename(path, aside)
-      await syncDirectory(dirname(path))
-    } catch (cause) {
-      throw asFileFault(cause, aside)
-    }
+export async function changePlaces(path: string): Promise<void> {
+  await moved(path, firstPlaceOf(path))
+  await moved(freshPlaceOf(path), path)
+}
+
+/** Ends what was cut off between the two moves. @returns whether there is a datastore in the place now */
+export async function isSettled(path: string): Promise<boolean> {
+  const isBetween =
+    !existsSync(path) && existsSync(join(freshPlaceOf(path), 'format')) && (await isOfFirstFormat(firstPlaceOf(path)))
+  if (isBetween) await moved(freshPlaceOf(path), path)
+  return isBetween
+}
+
+async function moved(from: string, to: string): Promise<void> {
+  try {
+    await rename(from, to)
+    await syncDirectory(dirname(to))
+  } catch (cause) {
+    throw asFileFault(cause, to)
   }
-  return FirstDatastore.open(aside)
 }

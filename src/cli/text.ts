@@ -48,6 +48,11 @@ const sentences = {
     en: 'The recovery key is confirmed: the datastore takes backups.',
     ja: '回復キーを確認しました。バックアップを受け付けます。',
   },
+  treeProgress: { en: '{0}: {1} entries, {2}', ja: '{0}: {1} 件、{2}' },
+  treeNotes: {
+    en: '{0}: {1} left out as excluded, {2} mounted file systems not entered',
+    ja: '{0}: 除外 {1} 件、入らなかったマウント {2} 件',
+  },
   collecting: { en: 'collecting garbage: {0}', ja: '不要領域の回収: {0}' },
   left: { en: '{0} left', ja: '残り {0}' },
   diagramDrawn: { en: '{0} is drawn', ja: '{0} を描きました' },

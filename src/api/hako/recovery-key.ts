@@ -1,9 +1,6 @@
 /** Our own branch: the key on paper that opens every datastore of this node, whatever becomes of the node. */
-import { array, boolean, enumOf, integer, nothing, object, optional, refine, string } from '#base/schema/schema.ts'
-import { storageId, upid } from '#base/schema/standard.ts'
-import { collectSpace } from '#operations/backup/collect.ts'
+import { array, boolean, enumOf, integer, object, optional, string } from '#base/schema/schema.ts'
 import { confirmRecoveryKey } from '#operations/backup/recovery-key.ts'
-import { takeOverBackups } from '#operations/backup/take-over.ts'
 import { check, rootOnly } from '#rest/endpoint.ts'
 import { endpoint } from '../call.ts'
 
@@ -63,51 +60,5 @@ export const recoveryKeyEndpoints = [
     isOwn: true,
     cli: { command: ['recovery-key', 'confirm'], examples: ['recovery-key confirm --key - <recovery.txt'] },
     handle: ({ key }, { services }) => confirmRecoveryKey(services, key),
-  }),
-  endpoint({
-    method: 'POST',
-    path: '/hako/attach',
-    description: 'Give this node its ways into a datastore that was made elsewhere.',
-    params: {
-      storage: refine(storageId, { description: 'Where the datastore is.' }),
-      by: optional(enumOf(['passphrase', 'recovery'], { description: 'What the secret is; recovery when absent.' })),
-      secret: string({ description: 'What opens it now; not kept.', maxLength: 1024, isSecret: true }),
-    },
-    permission: rootOnly,
-    returns: nothing,
-    isOwn: true,
-    cli: {
-      command: ['backup', 'attach'],
-      positional: ['storage'],
-      examples: ['backup attach usb --secret - <recovery.txt', 'backup attach usb --by passphrase'],
-    },
-    async handle({ storage, by, secret }, { services }) {
-      const isPassphrase = by === 'passphrase'
-      const way = isPassphrase ? { kind: by, passphrase: secret } : ({ kind: 'recovery', text: secret } as const)
-      await services.backup.attach(storage, way)
-      return null
-    },
-  }),
-  endpoint({
-    method: 'POST',
-    path: '/hako/collect',
-    description: 'Give back the space no backup on a storage needs; the node does so by itself as well.',
-    params: { storage: storageId },
-    permission: check('Datastore.Allocate', '/storage/{storage}'),
-    returns: upid,
-    isOwn: true,
-    cli: { command: ['backup', 'collect'], positional: ['storage'], examples: ['backup collect local'] },
-    handle: ({ storage }, { start }) => start(collectSpace, { storage }),
-  }),
-  endpoint({
-    method: 'POST',
-    path: '/hako/take-over',
-    description: 'Take the backups of a datastore of the first format over into an encrypted one; what is there stays.',
-    params: { storage: storageId },
-    permission: check('Datastore.Allocate', '/storage/{storage}'),
-    returns: upid,
-    isOwn: true,
-    cli: { command: ['backup', 'take-over'], positional: ['storage'], examples: ['backup take-over local'] },
-    handle: ({ storage }, { start }) => start(takeOverBackups, { storage }),
   }),
 ]

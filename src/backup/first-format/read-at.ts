@@ -1,3 +1,4 @@
+/** Reads of a file that must be whole. */
 import type { FileHandle } from 'node:fs/promises'
 
 /** Exactly `length` bytes. @throws Error at the end of the file */

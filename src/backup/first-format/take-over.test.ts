@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -16,7 +16,7 @@ import { restored, temporaryDatastore } from '../../../test/fixtures/sealed-data
 import { parsePoint } from '#datastore/point.ts'
 import { BackupService } from '../service.ts'
 import { FirstDatastore } from './datastore.ts'
-import { takeOver } from './take-over.ts'
+import { requireAll, takeOver } from './take-over.ts'
 
 async function fingerprint(path: string): Promise<string[]> {
   const files = (await filesBelow(path)).toSorted()
@@ -33,7 +33,7 @@ test('each backup comes over with its disks, files, tree, moment, notes and prot
   const before = await fingerprint(old.path)
   await using temporary = await temporaryDatastore()
   const open = await temporary.reopen()
-  assert.deepEqual(await takeOver(await FirstDatastore.open(old.path), open), { taken: 3, before: 0 })
+  assert.deepEqual(await takeOver(await FirstDatastore.open(old.path), open), { taken: 3, before: 0, damaged: [] })
   for (const [name, seconds] of [
     [backups.first, 0],
     [backups.second, 60],
@@ -74,8 +74,8 @@ test('cut off, it goes on where it was; a second time there is nothing to do', a
   const log = () => stopped.abort()
   await assert.rejects(takeOver(first, open, { log, signal: stopped.signal }), /interrupted/)
   assert.equal((await open.datastore.points()).length, 1)
-  assert.deepEqual(await takeOver(first, open), { taken: 2, before: 1 })
-  assert.deepEqual(await takeOver(first, open), { taken: 0, before: 3 })
+  assert.deepEqual(await takeOver(first, open), { taken: 2, before: 1, damaged: [] })
+  assert.deepEqual(await takeOver(first, open), { taken: 0, before: 3, damaged: [] })
 })
 
 test('a backup that is damaged where it was is named, and keeps none of the others', async () => {
@@ -86,8 +86,9 @@ test('a backup that is damaged where it was is named, and keeps none of the othe
   await writeFile(index, bytes)
   await using temporary = await temporaryDatastore()
   const open = await temporary.reopen()
+  const taken = await takeOver(await FirstDatastore.open(old.path), open)
   const named = (error: unknown) => isFault(error, 'damaged') && error.message.includes(backups.first)
-  await assert.rejects(takeOver(await FirstDatastore.open(old.path), open), named)
+  assert.throws(() => requireAll(taken), named)
   assert.equal((await open.datastore.points()).length, 2)
 })
 
@@ -111,6 +112,9 @@ test('a node that finds such a datastore says what to do, does it, and then has 
     )
     for (const volid of volids) await service.verify(asVolumeId(volid))
     assert.equal((await service.takeOver('local')).taken, 0)
+    // Power may be lost just when the new one is about to take the place of the old one.
+    await rename(path, `${path}-new`)
+    assert.equal((await service.list({ storage: 'local' })).length, 3)
   } finally {
     await rm(stateDir, { recursive: true })
   }

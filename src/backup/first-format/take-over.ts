@@ -32,9 +32,11 @@ export interface TakenOver {
   readonly taken: number
   /** They were there already. */
   readonly before: number
+  /** What cannot be read, and why: it stays where it is. */
+  readonly damaged: readonly string[]
 }
 
-/** @throws Fault `damaged` naming backups that cannot be read, once all others were taken over; `exhausted`, `aborted` */
+/** @throws Fault `exhausted`, `aborted` */
 export async function takeOver(
   old: FirstDatastore,
   open: OpenDatastore,
@@ -67,9 +69,14 @@ export async function takeOver(
     }
   }
   onProgress?.(1)
-  if (damaged.length === 0) return { taken, before }
-  throw new Fault('damaged', `${damaged.length} of ${ids.length} backups cannot be read: ${damaged.join('; ')}`, {
-    remedy: 'The others are taken over. What is damaged stays where it is.',
+  return { taken, before, damaged }
+}
+
+/** @throws Fault `damaged` naming what could not be taken over */
+export function requireAll({ damaged }: TakenOver): void {
+  if (damaged.length === 0) return
+  throw new Fault('damaged', `${damaged.length} backups cannot be read: ${damaged.join('; ')}`, {
+    remedy: 'The others are taken over. What is damaged stays where it was.',
   })
 }
 

@@ -18,8 +18,8 @@ export const laneWords: Readonly<Record<Lane, Word>> = {
 
 /** One of a kind, and several. */
 const kindWords: Readonly<Record<PartKind, readonly [one: Word, more: Word]>> = {
-  processors: [word('Processors', 'プロセッサ'), word('Processors', 'プロセッサ')],
-  memory: [word('Memory', 'メモリ'), word('Memory', 'メモリ')],
+  processors: [word('Processors', 'プロセッサー'), word('Processors', 'プロセッサー')],
+  memory: [word('Memory', 'メモリー'), word('Memory', 'メモリー')],
   disk: [word('Disk', 'ディスク'), word('Disks', 'ディスク')],
   card: [word('Network card', 'ネットワークカード'), word('Network cards', 'ネットワークカード')],
   kernel: [word('Linux kernel', 'Linux カーネル'), word('Linux kernel', 'Linux カーネル')],

@@ -34,8 +34,29 @@ export function tarOf(reader: TreeHolder, name: string, path: string): AsyncGene
   return tarOfParts(reader, [{ name, path }])
 }
 
-/** One archive of several, one after the other. @throws Fault `missing`, `damaged` naming the chunk */
-export async function* tarOfParts(reader: TreeHolder, parts: readonly TreePart[]): AsyncGenerator<Buffer> {
+/** A file that is in no tree: root's, and nobody else's to read. */
+export interface AddedFile {
+  readonly name: string
+  readonly content: Buffer
+  /** Seconds since 1970. */
+  readonly modified: number
+}
+
+/**
+ * One archive of several, one after the other.
+ * @param added what stands in front
+ * @throws Fault `missing`, `damaged` naming the chunk
+ */
+export async function* tarOfParts(
+  reader: TreeHolder,
+  parts: readonly TreePart[],
+  added: readonly AddedFile[] = [],
+): AsyncGenerator<Buffer> {
+  for (const { name, content, modified } of added) {
+    yield header({ name, type: '0', sizeBytes: content.length, mode: 0o600, seconds: modified })
+    yield content
+    yield padding(content.length)
+  }
   for (const { name, path, as } of parts) {
     const tree = reader.tree(name)
     const top = bytesOf(path)

@@ -93,12 +93,12 @@ export class TreesWriter {
       const piece = parsed(await from.read(entry), from)
       const ids: Buffer[] = []
       for (let chunk = 0; chunk < piece.chunks; chunk += 1) {
-        const { chunk: placed, storedBytes } = await this.#store().put(await from.chunk({ entry, piece }, chunk))
-        ids.push(placed.id.subarray(0, pieceForm.idBytes))
+        const { id, storedBytes } = await this.#store().put(await from.chunk({ entry, piece }, chunk))
+        ids.push(id.subarray(0, pieceForm.idBytes))
         newChunks += storedBytes > 0 ? 1 : 0
         newStoredBytes += storedBytes
       }
-      const bytes = printPiece(pieceForm, ids, piece.bytes)
+      const bytes = printPiece(ids, piece.bytes)
       const id = keyring.idOf(kinds.tree, bytes)
       newStoredBytes += await this.#needs.chunks.put(id, kinds.tree, bytes)
       await list.add(id, entry.key)
@@ -135,7 +135,6 @@ export class TreesWriter {
       const needs = {
         name,
         source,
-        form: pieceForm,
         chunks: this.#store(),
         base,
         sink,
@@ -160,7 +159,7 @@ export class TreesWriter {
       chunkBytes: open.datastore.facts.chunkBytes,
       put: async (content) => {
         const id = keyring.idOf(kinds.content, content)
-        return { chunk: { id }, storedBytes: await chunks.put(id, kinds.content, content) }
+        return { id, storedBytes: await chunks.put(id, kinds.content, content) }
       },
     }
   }
@@ -204,7 +203,7 @@ export class TreesWriter {
         piece,
         chunk: (number) => {
           const id = piece.idOf(number)
-          return lost.has(number) || index.isCondemned(id) ? undefined : { id }
+          return lost.has(number) || index.isCondemned(id) ? undefined : id
         },
       }
     }
