@@ -32,10 +32,10 @@ export const rootEntries = 65_536
 /** A piece that is a delta of a delta of … is written whole after so many. */
 export const deltaDepthMaximum = 16
 
-/** Read from a source in one go: enough to keep a disk busy, little enough to hold several. */
-export const readBytes = 1 * MiB
+/** Read from a source in one go: enough to keep a disk busy and waits for it few, little enough to hold some. */
+export const readBytes = 2 * MiB
 /** Reads on the way at once, so at most `readsAhead × readBytes` of data wait in memory. */
-export const readsAhead = limits.backup.queuedBlocks / 4
+export const readsAhead = limits.backup.queuedBlocks / 8
 
 /** Of disks and trees, and of small files kept with a backup. */
 export const diskNamePattern = /^[a-z][a-z0-9-]{0,31}$/

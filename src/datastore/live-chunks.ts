@@ -5,33 +5,26 @@
  * named, unless somebody still needs it.
  */
 import { Fault, isFault } from '#base/fault.ts'
+import { ChunkOrdinals } from './chunk-ordinals.ts'
 import type { OpenDatastore } from './datastore.ts'
 import { basesOf, DiskMap, isZeroId } from './disk-map.ts'
 import { shortIdBytes } from './format.ts'
 import type { ManifestBody, ManifestDisk } from './manifest.ts'
-import { mergedEntries } from './merge.ts'
 import type { Segment } from './segment.ts'
 import { markTree } from './tree/live.ts'
 
 export class LiveChunks {
-  readonly #ids: Buffer
+  readonly #ordinals: ChunkOrdinals
   readonly #bits: Uint8Array
   #live = 0
 
-  private constructor(ids: Buffer) {
-    this.#ids = ids
-    this.#bits = new Uint8Array(Math.ceil(ids.length / shortIdBytes / 8))
+  private constructor(ordinals: ChunkOrdinals) {
+    this.#ordinals = ordinals
+    this.#bits = new Uint8Array(Math.ceil(ordinals.count / 8))
   }
 
   static async of(segments: readonly Segment[]): Promise<LiveChunks> {
-    const most = segments.reduce((sum, { count }) => sum + count, 0)
-    const ids = Buffer.allocUnsafe(most * shortIdBytes)
-    let filled = 0
-    for await (const { id } of mergedEntries(segments)) {
-      id.copy(ids, filled)
-      filled += shortIdBytes
-    }
-    return new LiveChunks(ids.subarray(0, filled))
+    return new LiveChunks(await ChunkOrdinals.of(segments))
   }
 
   /** Nothing is marked any more. */
@@ -41,7 +34,7 @@ export class LiveChunks {
   }
 
   get count(): number {
-    return this.#ids.length / shortIdBytes
+    return this.#ordinals.count
   }
 
   get live(): number {
@@ -89,7 +82,7 @@ export class LiveChunks {
 
   /** Whether a backup needs it. What came later is none of ours to judge. */
   has(id: Buffer): boolean {
-    const ordinal = this.#ordinalOf(id)
+    const ordinal = this.#ordinals.of(id)
     return ordinal === undefined || ((this.#bits[ordinal >> 3] ?? 0) & (1 << (ordinal & 7))) !== 0
   }
 
@@ -115,26 +108,13 @@ export class LiveChunks {
 
   /** @returns whether it was not marked before; nothing when it is not in the index that is looked at */
   #mark(id: Buffer): boolean | undefined {
-    const ordinal = this.#ordinalOf(id)
+    const ordinal = this.#ordinals.of(id)
     if (ordinal === undefined) return undefined
     const [at, bit] = [ordinal >> 3, 1 << (ordinal & 7)]
     if (((this.#bits[at] ?? 0) & bit) !== 0) return false
     this.#bits[at] = (this.#bits[at] ?? 0) | bit
     this.#live += 1
     return true
-  }
-
-  #ordinalOf(id: Buffer): number | undefined {
-    let [low, high] = [0, this.count - 1]
-    while (low <= high) {
-      const middle = (low + high) >> 1
-      const at = middle * shortIdBytes
-      const order = this.#ids.compare(id, 0, shortIdBytes, at, at + shortIdBytes)
-      if (order === 0) return middle
-      if (order < 0) low = middle + 1
-      else high = middle - 1
-    }
-    return undefined
   }
 }
 

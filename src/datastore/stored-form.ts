@@ -18,30 +18,21 @@ export function storedFormOf(content: Uint8Array, level: number): StoredForm {
     : { bytes: content, coding: coding.raw }
 }
 
-/** @throws Error when it is not the stored form of content of that size */
-export function contentOf(stored: Buffer, flags: number, plainBytes: number): Buffer {
-  if (codingOf(flags) === coding.raw) {
-    requireSize(stored.length, plainBytes)
-    return stored
-  }
-  const content = Buffer.allocUnsafeSlow(plainBytes)
-  contentInto(stored, flags, content)
-  return content
-}
-
 /**
- * As `contentOf`, into room that is there.
- * @param into as large as the content
+ * @param room where it is unpacked, as large as the content or larger; without it the content has room of its own
+ * @returns the stored bytes themselves when nothing had to be unpacked
+ * @throws Error when it is not the stored form of content of that size
  */
-export function contentInto(stored: Uint8Array, flags: number, into: Uint8Array): void {
+export function contentOf(stored: Buffer, flags: number, plainBytes: number, room?: Buffer): Buffer {
   switch (codingOf(flags)) {
     case coding.raw:
-      requireSize(stored.length, into.length)
-      into.set(stored)
-      return
-    case coding.zstd:
-      decompressInto(stored, into)
-      return
+      requireSize(stored.length, plainBytes)
+      return stored
+    case coding.zstd: {
+      const content = room ? room.subarray(0, plainBytes) : Buffer.allocUnsafeSlow(plainBytes)
+      decompressInto(stored, content)
+      return content
+    }
     default:
       throw new Error(`coding ${codingOf(flags)} is unknown`)
   }

@@ -6,13 +6,14 @@ import { seconds } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import { keepOptions, kept, readRetention } from '#base/retention.ts'
 import { isSameGuest, parsePoint, printPoint, type RestorePoint } from '#datastore/point.ts'
-import type { ListedPoint } from '#datastore/datastore.ts'
+import type { ListedPoint, OpenDatastore } from '#datastore/datastore.ts'
 import { collectGarbage } from '#datastore/garbage.ts'
 import { dataBytesOf, type ManifestDisk, type ManifestTree, newStoredBytesOf } from '#datastore/manifest.ts'
 import { repairIndex } from '#datastore/repair.ts'
 import { restoreDisk } from '#datastore/restore.ts'
 import { syncDatastore } from '#datastore/sync.ts'
-import { verifyBackup, verifyIndex, verifyPacks } from '#datastore/verify.ts'
+import { verifyEverything } from '#datastore/verify-everything.ts'
+import { verifyBackup, verifyPacks } from '#datastore/verify.ts'
 import { asFileFault, codeOf } from '#host/files.ts'
 import type { Parsed } from '../arguments.ts'
 import type { Terminal } from '../terminal.ts'
@@ -164,11 +165,9 @@ export async function verify(directory: string, names: readonly string[], parsed
     })
   }
   return withKeys(directory, parsed, terminal, async (open) => {
-    const all = names.length === 0 ? await open.datastore.points() : []
-    const points = [...all, ...(await Promise.all(names.map((name) => pointNamed(open.datastore, name))))]
+    if (names.length === 0) return verifyAll(open, terminal)
+    const points = await Promise.all(names.map((name) => pointNamed(open.datastore, name)))
     const rows: VerifiedRow[] = []
-    const index = names.length === 0 ? await verifyIndex(open) : []
-    for (const why of index) rows.push({ backup: 'all', verdict: 'damaged', why })
     for (const point of points) {
       try {
         const { chunks, bytes } = await verifyBackup(open, point, {
@@ -183,6 +182,17 @@ export async function verify(directory: string, names: readonly string[], parsed
     }
     return { rows, isWhole: rows.every(({ verdict }) => verdict === 'whole') }
   })
+}
+
+async function verifyAll(open: OpenDatastore, terminal: Terminal) {
+  const rows: VerifiedRow[] = []
+  const onProgress = (done: number, all: number) => showProgress(terminal, open.datastore.place.label, done, all)
+  for await (const { point, found, damage } of verifyEverything(open, { signal: terminal.signal, onProgress })) {
+    const backup = point ? printPoint(point) : 'all'
+    if (found) rows.push({ backup, verdict: 'whole', chunks: found.chunks, size: found.bytes })
+    else rows.push({ backup, verdict: 'damaged', ...(damage !== undefined && { why: damage }) })
+  }
+  return { rows, isWhole: rows.every(({ verdict }) => verdict === 'whole') }
 }
 
 /** Writes a disk to a new file, or a tree into an empty folder. What is there already is left alone. */
