@@ -140,7 +140,7 @@ async function ours(sizeGiB: number): Promise<Machine> {
     },
     async backUp() {
       const before = { cpu: cpuMs(), began: performance.now(), stored: bytesOf(vault) }
-      await inTask(node, () => api('POST', `/nodes/${settings.node}/vzdump`, { vmid: '100', storage: 'vault' }), 20)
+      await inTask(node, () => api('POST', `/nodes/${settings.node}/vzdump`, { vmid: '100', storage: 'vault' }), 100)
       return {
         cpuMs: cpuMs() - before.cpu,
         wallMs: performance.now() - before.began,

@@ -205,6 +205,6 @@ async function removeDomains(uri: string): Promise<void> {
   const { stdout } = await run('virsh', ['-c', uri, 'list', '--all', '--name'])
   for (const name of stdout.split('\n').filter((line) => line.startsWith('guest-'))) {
     await run('virsh', ['-c', uri, 'destroy', name]).catch(() => {})
-    await run('virsh', ['-c', uri, 'undefine', name])
+    await run('virsh', ['-c', uri, 'undefine', '--checkpoints-metadata', name])
   }
 }

@@ -5,6 +5,7 @@
  */
 import { connect, type Socket } from 'node:net'
 import { Fault } from '#base/fault.ts'
+import { letGo } from '#base/let-go.ts'
 import { type Listener, requireListener } from './unix-peer.ts'
 
 export interface SocketOptions {
@@ -19,6 +20,8 @@ export interface SocketOptions {
 export class ExactSocket {
   readonly #socket: Socket
   #rest: Buffer = Buffer.alloc(0)
+  /** What `#rest` is the end of. */
+  #came: Buffer = Buffer.alloc(0)
   #ended: Fault | undefined
   #wake: (() => void) | undefined
 
@@ -81,6 +84,11 @@ export class ExactSocket {
   /** Resolves once the kernel, or a bounded buffer, has taken the bytes. @throws Fault when the connection ended */
   send(bytes: Uint8Array): Promise<void> {
     if (this.#ended) return Promise.reject(this.#ended)
+    // What is sent in one go costs the kernel one call.
+    if (this.#socket.writableCorked === 0) {
+      this.#socket.cork()
+      process.nextTick(() => this.#socket.uncork())
+    }
     return new Promise((resolve, reject) => {
       this.#socket.write(bytes, (cause) => (cause ? reject(this.#ended ?? gone('its socket', cause)) : resolve()))
     })
@@ -111,6 +119,9 @@ export class ExactSocket {
       if (this.#ended) throw this.#ended
       const part = this.#socket.read() as Buffer | null
       if (part) {
+        // Whoever took something of it is done with it: they take one thing after another.
+        letGo(this.#came)
+        this.#came = part
         this.#rest = part
         return
       }

@@ -134,8 +134,15 @@ function isFreezeWanted(options: Options): boolean {
   return isEnabled && freezes
 }
 
-/** A stopped guest, which stays so: the caller holds its lock. */
-export function stoppedMoment(deps: SourceDeps, { vmid, disks, backup, signal }: MomentOptions): GuestMoment {
+/**
+ * A stopped guest, which stays so: the caller holds its lock.
+ * @param begins records of changes may be begun in its images; else nothing is written to them
+ */
+export function stoppedMoment(
+  deps: SourceDeps,
+  { vmid, disks, backup, signal }: MomentOptions,
+  { begins = false }: { readonly begins?: boolean } = {},
+): GuestMoment {
   const { host, random, settings } = deps
   const records = new Map<string, StoredRecording>()
   let areKept = false
@@ -153,7 +160,7 @@ export function stoppedMoment(deps: SourceDeps, { vmid, disks, backup, signal }:
       if (format === 'raw') return fileSource(path, host)
       const recording =
         backup && !isFirmwareDrive(drive)
-          ? await StoredRecording.start(host, { path, format }, backup, { disk: drive, random })
+          ? await StoredRecording.open(host, { path, format }, backup, { disk: drive, random, begins })
           : undefined
       if (recording) records.set(drive, recording)
       const socket = join(settings.runDir, `backup-${vmid}-${drive}.sock`)

@@ -45,7 +45,7 @@ async function open(guest: GuestToBackUp, mode: BackupMode, backup?: BackupInMak
     onCommitted: moment.keepRecords,
     [Symbol.asyncDispose]: () => moment[Symbol.asyncDispose](),
   })
-  const stopped = async () => readable(say(stoppedMoment(deps, request), guest, false))
+  const stopped = async () => readable(say(stoppedMoment(deps, request, { begins: wasRunning }), guest, false))
   if (!wasRunning) return stopped()
   if (mode === 'stop') return whileDown(guest, stopped)
   return readable(say(await runningMoment(deps, { ...request, holds: mode === 'suspend' }), guest, true))

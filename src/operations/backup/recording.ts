@@ -88,14 +88,18 @@ export class StoredRecording {
     this.#disk = disk
   }
 
-  /** Looks at what is there, and begins a record. */
-  static async start(
+  /**
+   * Looks at what is there. In the image of a guest that ran, and will run again, it begins a record; that of a guest
+   * that is off is only read, and what is there goes on being true.
+   */
+  static async open(
     host: Host,
     image: ImagePlace,
     backup: BackupInMaking,
-    about: { readonly disk: string; readonly random: Random },
+    about: { readonly disk: string; readonly random: Random; readonly begins: boolean },
   ): Promise<StoredRecording> {
     const plan = planRecords(await storedBitmaps(host, image), backup, about)
+    if (!about.begins) return new StoredRecording(host, image, { plan, isStarted: false })
     const isStarted = await succeeds(async () => {
       await removeStoredBitmaps(host, image, plan.useless)
       await addStoredBitmap(host, image, plan.starts)
@@ -108,6 +112,7 @@ export class StoredRecording {
   }
 
   async keep(): Promise<void> {
+    if (!this.#disk.isStarted) return
     await removeStoredBitmaps(this.#host, this.#image, this.#disk.plan.replaced)
   }
 
