@@ -48,6 +48,7 @@ const sentences = {
     en: 'The recovery key is confirmed: the datastore takes backups.',
     ja: '回復キーを確認しました。バックアップを受け付けます。',
   },
+  servingDisk: { en: 'serving it at {0} until Ctrl-C', ja: '{0} で公開中 (Ctrl-C で終了)' },
   collecting: { en: 'collecting garbage: {0}', ja: '不要領域の回収: {0}' },
   left: { en: '{0} left', ja: '残り {0}' },
   pending: {
