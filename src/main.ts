@@ -12,6 +12,7 @@ import { productName, productVersion } from '#base/product.ts'
 import { keepMemoryFree } from '#loops/ballooning.ts'
 import { runBackupJobs } from '#loops/backup-jobs.ts'
 import { keepCertificate } from '#loops/certificate.ts'
+import { keepFilling } from '#loops/fill-disks.ts'
 import { watchGuests } from '#loops/guest-status.ts'
 import { writeHistory } from '#loops/history.ts'
 import { runRealmSyncJobs } from '#loops/realm-sync-jobs.ts'
@@ -61,6 +62,7 @@ async function run(log: Log): Promise<void> {
   closing.defer(() => stopping.abort())
   await serve(node, closing)
   watchGuests(node, stopping.signal)
+  keepFilling(node, stopping.signal)
   keepMemoryFree(node, stopping.signal)
   keepCertificate(node, stopping.signal)
   runBackupJobs(node, stopping.signal)

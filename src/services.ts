@@ -23,12 +23,15 @@ import { ClusterOptions } from '#cluster/options.ts'
 import { RealmSyncJobs } from '#cluster/realm-sync-jobs.ts'
 import { Subscriptions } from '#cluster/subscription.ts'
 import { type Clock, systemClock } from '#base/clock.ts'
+import { daemonFlags } from '#base/daemon-flags.ts'
+import type { VolumeId } from '#base/ids.ts'
 import type { Log } from '#base/log.ts'
 import { type Random, systemRandom } from '#base/random.ts'
 import { ConsoleService } from '#consoles/service.ts'
 import { SharedLines } from '#consoles/shared-line.ts'
 import { SpiceService } from '#consoles/spice-service.ts'
 import { KeptTrees } from '#guests/lxc/kept-trees.ts'
+import type { DiskServerProgram } from '#guests/qemu/disk-server.ts'
 import { GuestService } from '#guests/service.ts'
 import { Directories } from '#disks/directories.ts'
 import { machine } from '#host/exec.ts'
@@ -44,7 +47,7 @@ import { StorageService } from '#storage/service.ts'
 import { openSqliteStore } from '#store/sqlite.ts'
 import type { Store } from '#store/store.ts'
 import type { TaskService } from '#tasks/service.ts'
-import type { Settings } from './settings.ts'
+import { type Settings, settingsToEnv } from './settings.ts'
 
 export interface Services {
   readonly settings: Settings
@@ -97,6 +100,16 @@ export interface BuildOptions {
   readonly isStoreChecked: boolean
 }
 
+/** What serves the disks of a backup to a guest that is restored from it while it runs. */
+function diskServerOf(settings: Settings): DiskServerProgram {
+  const entry = join(import.meta.dirname, 'disk-server.ts')
+  const compiled = join(settings.cacheDir, 'compiled')
+  return {
+    command: [process.execPath, ...daemonFlags, entry],
+    env: { ...settingsToEnv(settings), NODE_COMPILE_CACHE: compiled },
+  }
+}
+
 /** Where the node keeps its state. */
 export function storePathOf({ stateDir }: Pick<Settings, 'stateDir'>): string {
   return join(stateDir, 'store.sqlite')
@@ -113,8 +126,10 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
   const network = new NetworkService(base)
   const [mappings, cpuModels] = [new Mappings(base), new CpuModels(base)]
   const devices = devicesByName({ mappings, cpuModels, node: settings.node })
-  const guests = new GuestService({ ...base, storage, network, devices })
-  const backup = new BackupService({ ...base, storage })
+  const diskServer = diskServerOf(settings)
+  const guests = new GuestService({ ...base, storage, network, devices, diskServer })
+  const neededBy = (volid: VolumeId) => guests.filledFrom(volid)
+  const backup = new BackupService({ ...base, storage, neededBy })
   const recovery = new RecoveryService(settings)
   const pools = new PoolService({ store, rightsMark: keyOf.version })
   const accessState = new AccessState(store, () => pools.poolsOf())

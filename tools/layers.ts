@@ -53,6 +53,7 @@ export const compositionRoots: readonly string[] = [
   'main',
   'front',
   'worker',
+  'disk-server',
   'services',
   'settings',
   'commands',

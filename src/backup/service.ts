@@ -25,6 +25,8 @@ export interface BackupNeeds {
   readonly clock: Clock
   readonly log: Log
   readonly random: Random
+  /** The guest that still lacks what is in the backup, and so needs it. */
+  readonly neededBy?: (volid: VolumeId) => Promise<Vmid | undefined>
 }
 
 /** Of what: a virtual machine or a container. */
@@ -99,8 +101,18 @@ export class BackupService {
     return (await this.#find(volid)).datastore.open(parseVolid(volid).id)
   }
 
-  /** @throws Fault `conflict` when it is protected, `missing` */
+  /** @throws Fault `conflict` when it is protected or needed, `missing` */
   async remove(volid: VolumeId): Promise<void> {
+    const vmid = await this.#needs.neededBy?.(volid)
+    if (vmid !== undefined) {
+      throw new Fault(
+        'conflict',
+        `backup '${volid}' is needed by VM ${vmid}, which is restored from it while it runs`,
+        {
+          remedy: 'Wait until its disks are whole, or destroy that VM.',
+        },
+      )
+    }
     const { datastore, id } = await this.#find(volid)
     await datastore.remove(id)
   }

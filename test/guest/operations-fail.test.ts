@@ -9,13 +9,14 @@ import { after, before, suite, test } from 'node:test'
 import { MiB } from '#base/bytes.ts'
 import { systemClock, waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
-import type { Vmid } from '#base/ids.ts'
+import { asVolumeId, type Vmid } from '#base/ids.ts'
 import { NodeFacts } from '#cluster/node-facts.ts'
 import { machine } from '#host/exec.ts'
 import { links } from '#host/ip.ts'
 import { listNetns } from '#host/netns.ts'
 import { findProcesses } from '#host/proc.ts'
 import { namesOf } from '#network/names.ts'
+import { fillDisks } from '#operations/backup/fill-disks.ts'
 import { verifyBackups } from '#operations/backup/verify.ts'
 import { resetGuest, stopGuest } from '#operations/guest/power.ts'
 import { rebootGuest, shutdownGuest } from '#operations/guest/shutdown.ts'
@@ -142,6 +143,14 @@ suite('operations on a running guest', () => {
   // On a busy machine a guest that was told may take longer than the others are given here.
   const patient = async () => ({ ...(await place()), params: { vmid, timeout: 8 } })
   everyStepFails(rebootGuest, patient, { leavesNothing: true, withCrashes: false })
+  // Its disk is whole, which nobody has written down yet.
+  const filling = async () => {
+    const made = await place()
+    const from = asVolumeId('local:backup/vm/100/2026-01-01T00:00:00Z')
+    await world.guests.setFilling(vmid, { from, by: 'root@pam', drives: ['virtio0'], bytesPerSecond: 0 })
+    return made
+  }
+  everyStepFails(fillDisks, filling, { isFinal: true, leavesNothing: false })
   const stopped = async () => {
     const made = await place()
     await world.guests.stop(vmid)
