@@ -2,12 +2,15 @@
 import { systemClock } from '#base/clock.ts'
 import { silentLog } from '#base/log.ts'
 import { systemRandom } from '#base/random.ts'
-import { openDatastore } from '#backup/datastore.ts'
-import { treeSource } from '#backup/tree/source.ts'
+import { openDatastore } from '#datastore/datastore.ts'
+import { FolderPlace } from '#datastore/folder-place.ts'
+import { treeSource } from '#datastore/tree/source.ts'
+import { secret } from '../test/fixtures/sealed-datastore.ts'
 
 const [path = '', root = '', time = '0'] = process.argv.slice(2)
 const deps = { clock: systemClock, random: systemRandom, log: silentLog }
-const datastore = await openDatastore(path, deps, { create: true })
-await using writer = await datastore.begin({ type: 'ct', id: '100', time: 1_795_000_000 + Number(time) })
+const datastore = await openDatastore(new FolderPlace(path, systemRandom), deps)
+const open = await datastore.unlock(secret)
+await using writer = await open.begin({ namespace: '', type: 'ct', id: '100', time: 1_795_000_000 + Number(time) })
 await writer.addTree('rootfs', treeSource({ root }))
 await writer.commit()

@@ -2,16 +2,15 @@
  * A backup of very many small files, file by file: all of them, when nothing has changed since, and when one in a
  * hundred has, each as a process of its own against Debian's restic and borg on the same files in the same round.
  *
- * restic encrypts and cannot do otherwise; borg does not here, as we do not yet. All write to new repositories each round.
+ * We and restic encrypt and cannot do otherwise; borg does not here. All write to new repositories each round.
  *
  *   node bench/file-backup.ts [files] [rounds]
  */
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { openDatastore } from '#backup/datastore.ts'
-import { deps } from '../test/fixtures/datastore.ts'
 import { makeEveryEntry, makeManyFiles, pathOfMany, smallContent, thereAndBack } from '../test/fixtures/every-entry.ts'
+import { makeDatastore } from '../test/fixtures/sealed-datastore.ts'
 import { median, row, table } from './figures.ts'
 import { withPackages } from './peers.ts'
 import { type Command, type Figures, once } from './process.ts'
@@ -32,13 +31,13 @@ for (const name of ['CACHE', 'CONFIG', 'SECURITY']) process.env[`BORG_${name}_DI
 process.env.NODE_COMPILE_CACHE = join(import.meta.dirname, '../node_modules/.cache/compiled')
 
 interface Tool {
-  readonly prepare: (place: string) => void
+  readonly prepare: (place: string) => unknown
   readonly backUp: (place: string, number: number) => Command
 }
 
 const tools: Readonly<Record<string, Tool>> = {
   hakobune: {
-    prepare: () => {},
+    prepare: (place) => makeDatastore(place),
     backUp: (place, number) => [
       process.execPath,
       '--disable-warning=ExperimentalWarning',
@@ -62,7 +61,7 @@ const samples = new Map<string, Figures[]>()
 const sizes = new Map<string, number[]>()
 for (let round = -1; round < rounds; round += 1) {
   const places = Object.fromEntries(Object.keys(tools).map((name) => [name, join(scratch, name)]))
-  for (const [name, { prepare }] of Object.entries(tools)) prepare(places[name] ?? '')
+  for (const [name, { prepare }] of Object.entries(tools)) await prepare(places[name] ?? '')
   for (const [number, work] of works.entries()) {
     if (work === '1 % changed') change(round)
     for (const [name, { backUp }] of Object.entries(tools)) {
@@ -107,8 +106,8 @@ function sizeOf(place: string): number {
 const every = join(tree, 'every')
 mkdirSync(every)
 await makeEveryEntry(every, { withDevices: false })
-const datastore = await openDatastore(join(scratch, 'hakobune'), deps, { create: true })
-const differ = await thereAndBack(datastore, tree, scratch)
+await using made = await makeDatastore(join(scratch, 'hakobune'))
+const differ = await thereAndBack(await made.reopen(), tree, scratch)
 
 const figure = (key: string, of: (figures: Figures) => number) => median((samples.get(key) ?? []).map(of))
 for (const work of works) {

@@ -9,7 +9,6 @@ import { asVolumeId } from '#base/ids.ts'
 import { ServedDisk } from '#datastore/served-disk.ts'
 import { belowSocket, unreadableMark } from '#guests/qemu/disk-server.ts'
 import { exportDisk } from '#host/nbd-export.ts'
-import { chunkBytes } from '#backup/format.ts'
 import { buildServices } from '#services.ts'
 import { settingsFrom } from '#settings.ts'
 
@@ -40,8 +39,8 @@ async function serve(): Promise<void> {
   const reader = scope.use(await backup.open(asVolumeId(values.from ?? '')))
   let said = 0
   for (const drive of positionals) {
-    const disk = new ServedDisk(reader.disk(drive), {
-      chunkBytes,
+    const disk = new ServedDisk(await reader.openDisk(drive), {
+      chunkBytes: reader.chunkBytes,
       onDamage({ offset, length, why }) {
         said += 1
         if (said <= saidMaximum)

@@ -7,6 +7,7 @@ import type { AccessService } from '#access/service.ts'
 import { PathRights } from '#access/path-rights.ts'
 import { RealmService } from '#access/realm-service.ts'
 import { AccessState, keyOf } from '#access/world.ts'
+import { NodeKeys } from '#backup/node-keys.ts'
 import { BackupService } from '#backup/service.ts'
 import { AcmeAccounts } from '#cluster/acme/accounts.ts'
 import { AcmePlugins } from '#cluster/acme/plugins.ts'
@@ -61,6 +62,8 @@ export interface Services {
   readonly hostNetwork: HostNetwork
   readonly guests: GuestService
   readonly templateTrees: KeptTrees
+  /** How the node gets into its datastores. */
+  readonly nodeKeys: NodeKeys
   readonly backup: BackupService
   readonly recovery: RecoveryService
   readonly pools: PoolService
@@ -101,7 +104,7 @@ export interface BuildOptions {
 }
 
 /** What serves the disks of a backup to a guest that is restored from it while it runs. */
-function diskServerOf(settings: Settings): DiskServerProgram {
+export function diskServerOf(settings: Settings): DiskServerProgram {
   const entry = join(import.meta.dirname, 'disk-server.ts')
   const compiled = join(settings.cacheDir, 'compiled')
   return {
@@ -128,8 +131,9 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
   const devices = devicesByName({ mappings, cpuModels, node: settings.node })
   const diskServer = diskServerOf(settings)
   const guests = new GuestService({ ...base, storage, network, devices, diskServer })
+  const nodeKeys = new NodeKeys(base)
   const neededBy = (volid: VolumeId) => guests.filledFrom(volid)
-  const backup = new BackupService({ ...base, storage, neededBy })
+  const backup = new BackupService({ ...base, storage, keys: nodeKeys, neededBy })
   const recovery = new RecoveryService(settings)
   const pools = new PoolService({ store, rightsMark: keyOf.version })
   const accessState = new AccessState(store, () => pools.poolsOf())
@@ -141,6 +145,7 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
     guests,
     // Where the storage `local` is, so that both may share blocks.
     templateTrees: new KeptTrees({ ...base, directory: join(settings.stateDir, 'template-trees') }),
+    nodeKeys,
     backup,
     recovery,
     pools,

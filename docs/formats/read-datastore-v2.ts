@@ -5,6 +5,9 @@
  *     node read-datastore-v2.ts <dir> list
  *     node read-datastore-v2.ts <dir> show <backup>                     (host/web/2026-01-01T00:00:00Z)
  *     node read-datastore-v2.ts <dir> restore <backup> <disk or file> <new file>
+ *     node read-datastore-v2.ts <dir> files <backup> <tree>
+ *     node read-datastore-v2.ts <dir> restore <backup> <tree> <new folder>   (what Node can make: files, folders and links,
+ *                                       with owners, modes and times; the rest it names on standard error)
  *
  * The first line of standard input is the passphrase, or the recovery key as it was printed. The format is described in
  * datastore-v2.md beside this file; this is that page as a program, and shares no code with the product.
@@ -20,7 +23,23 @@ import {
   hkdfSync,
   verify,
 } from 'node:crypto'
-import { closeSync, openSync, readdirSync, readFileSync, readSync, statSync, ftruncateSync, writeSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  ftruncateSync,
+  lchownSync,
+  linkSync,
+  lutimesSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  statSync,
+  symlinkSync,
+  writeSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { zstdDecompressSync } from 'node:zlib'
 
@@ -59,8 +78,16 @@ interface Disk {
   readonly digest: string
   readonly root: readonly string[]
 }
+interface Tree {
+  readonly name: string
+  readonly digest: string
+  readonly root: readonly string[]
+  readonly pieces: number
+  readonly entries: number
+}
 interface Body {
   readonly disks: readonly Disk[]
+  readonly trees: readonly Tree[]
   readonly files: readonly { readonly name: string; readonly chunks: readonly string[] }[]
   readonly facts: unknown
 }
@@ -279,6 +306,150 @@ function restoreDisk(places: Map<string, Place>, chunkId: Buffer, chunkBytes: nu
   closeSync(file)
 }
 
+/** A chunk whose content was proven to make its id. */
+function proven(places: Map<string, Place>, chunkId: Buffer, id: string, kind: number): Buffer {
+  const { content } = chunk(places, id)
+  const made = createHmac('sha256', chunkId)
+    .update(Buffer.from([kind]))
+    .update(content)
+    .digest('hex')
+  if (!made.startsWith(id)) fail(`chunk ${id} is damaged`)
+  return content
+}
+
+/** Ids of what a list names: pieces, or lists. */
+function listed(list: Buffer): string[] {
+  if (list.toString('latin1', 0, 4) !== 'HKL2') fail('a list of a tree is none')
+  const ids: string[] = []
+  for (let at = 16; at < list.length; at += 32 + list.readUInt16LE(at + 28) + list.readUInt16LE(at + 30)) {
+    ids.push(list.toString('hex', at, at + 16))
+  }
+  return ids
+}
+
+interface Entry {
+  readonly kind: string
+  /** As text of bytes (latin1); empty for the root. */
+  readonly path: string
+  readonly mode: number
+  readonly uid: number
+  readonly gid: number
+  readonly size: number
+  readonly modified: number
+  readonly target: string
+  readonly extents: {
+    readonly offset: number
+    readonly chunk: string
+    readonly skip: number
+    readonly length: number
+  }[]
+}
+
+/** Every entry in order; what stands apart (attributes, further extents) belongs to the one before. */
+function* entriesOf(places: Map<string, Place>, chunkId: Buffer, tree: Tree): Generator<Entry> {
+  const size = Buffer.alloc(8)
+  size.writeBigUInt64LE(BigInt(tree.pieces))
+  const root = Buffer.concat(tree.root.map((id) => Buffer.from(id, 'hex')))
+  if (createHmac('sha256', chunkId).update(size).update(root).digest('hex') !== tree.digest) fail('the tree is damaged')
+  let last: Entry | undefined
+  for (const top of tree.root)
+    for (const list of listed(proven(places, chunkId, top, 2)))
+      for (const pieceId of listed(proven(places, chunkId, list, 2))) {
+        const bytes = proven(places, chunkId, pieceId, 2)
+        if (bytes.toString('latin1', 0, 4) !== 'HKT2') fail(`piece ${pieceId} is none`)
+        let folder = ''
+        for (let at = 16 + 16 * bytes.readUInt32LE(4); at < bytes.length; at += bytes.readUInt32LE(at)) {
+          const end = at + bytes.readUInt32LE(at)
+          const kind = bytes.toString('latin1', at + 4, at + 5)
+          if (kind === 'D') {
+            folder = bytes.toString('latin1', at + 8, end)
+            continue
+          }
+          const entry = entryAt(bytes, at, folder)
+          if (kind === '+') last?.extents.push(...entry.extents)
+          if (kind === '+' || kind === '@') continue
+          if (last) yield last
+          last = entry
+        }
+      }
+  if (last) yield last
+}
+
+function entryAt(bytes: Buffer, at: number, folder: string): Entry {
+  const end = at + bytes.readUInt32LE(at)
+  const [nameBytes, targetBytes] = [bytes.readUInt8(at + 5), bytes.readUInt16LE(at + 56)]
+  const name = bytes.toString('latin1', at + 64, at + 64 + nameBytes)
+  const path = name === '' ? '' : folder === '' ? name : `${folder}/${name}`
+  const isSound = path.split('/').every((part) => part !== '.' && part !== '..' && !part.includes('\0'))
+  if (!isSound || name.includes('/') || (name === '' && folder !== '')) fail('a name in the tree leads elsewhere')
+  const extents = []
+  for (let place = end - 20 * bytes.readUInt16LE(at + 58); place < end; place += 20) {
+    const number = bytes.readUInt32LE(place + 8)
+    extents.push({
+      offset: Number(bytes.readBigUInt64LE(place)),
+      chunk: bytes.toString('hex', 16 + 16 * number, 32 + 16 * number),
+      skip: bytes.readUInt32LE(place + 12),
+      length: bytes.readUInt32LE(place + 16),
+    })
+  }
+  return {
+    kind: bytes.toString('latin1', at + 4, at + 5),
+    path,
+    mode: bytes.readUInt16LE(at + 6),
+    uid: bytes.readUInt32LE(at + 8),
+    gid: bytes.readUInt32LE(at + 12),
+    size: Number(bytes.readBigUInt64LE(at + 16)),
+    modified: Number(bytes.readBigInt64LE(at + 24)) + bytes.readUInt32LE(at + 32) / 1e9,
+    target: bytes.toString('latin1', at + 64 + nameBytes, at + 64 + nameBytes + targetBytes),
+    extents,
+  }
+}
+
+/** Into a folder that is not there yet, and that nobody else can write to. */
+function restoreTree(places: Map<string, Place>, chunkId: Buffer, tree: Tree): void {
+  mkdirSync(target, { mode: 0o700 })
+  // A link is made at once, but none is ever gone through: whatever is in one is damage.
+  const links = new Set<string>()
+  const at = (path: string) => {
+    const names = path.split('/')
+    if (names.some((_, depth) => links.has(names.slice(0, depth).join('/')))) fail('a folder in the tree is a link')
+    return Buffer.concat([Buffer.from(target), Buffer.from(path === '' ? '' : `/${path}`, 'latin1')])
+  }
+  const finish = ({ kind, path, uid, gid, mode, modified }: Entry) => {
+    if (process.getuid?.() === 0) (kind === 'l' ? lchownSync : chownSync)(at(path), uid, gid)
+    if (kind !== 'l') chmodSync(at(path), mode)
+    lutimesSync(at(path), modified, modified)
+  }
+  const directories: Entry[] = []
+  for (const entry of entriesOf(places, chunkId, tree)) {
+    const { kind, path, size, extents } = entry
+    if (kind === 'd') {
+      if (path !== '') mkdirSync(at(path), { mode: 0o700 })
+      directories.push(entry)
+    } else if (kind === 'f') {
+      const file = openSync(at(path), 'wx', 0o600)
+      for (const { offset, chunk: id, skip, length } of extents) {
+        writeSync(file, proven(places, chunkId, id, 0), skip, length, offset)
+      }
+      ftruncateSync(file, size)
+      closeSync(file)
+      finish(entry)
+    } else if (kind === 'l') {
+      symlinkSync(Buffer.from(entry.target, 'latin1'), at(path))
+      links.add(path)
+      finish(entry)
+    } else if (kind === 'h') {
+      try {
+        linkSync(at(entry.target), at(path))
+        if (links.has(entry.target)) links.add(path)
+      } catch {
+        console.error(`left out: ${path}, another name of ${entry.target}`)
+      }
+    } else console.error(`left out: ${path}, of kind ${kind}`)
+  }
+  for (const entry of directories.reverse()) finish(entry)
+}
+
 function manifestPath(): string {
   const parts = backup.split('/')
   return join(dir, 'backups', ...(parts.length === 3 ? ['_', ...parts] : parts))
@@ -291,7 +462,7 @@ if (verb === 'list') {
     const path = join(entry.parentPath, entry.name)
     if (entry.isFile()) console.log(path.slice(join(dir, 'backups').length + 1).replace(/^_\//, ''))
   }
-} else if (verb === 'show' || verb === 'restore') {
+} else if (verb === 'show' || verb === 'restore' || verb === 'files') {
   const secret = readFileSync(0, 'utf8').split(/\r?\n/, 1)[0] ?? ''
   const { chunkId, packs } = keyring(secret)
   const { signature, ...signed } = sealedJson<Manifest>(manifestPath())
@@ -308,17 +479,29 @@ if (verb === 'list') {
   const text =
     gcm(manifestKey, base64(body).subarray(0, 12), Buffer.from(about), base64(body).subarray(12)) ??
     fail('the manifest is damaged')
-  const { disks, files, facts } = JSON.parse(zstdDecompressSync(text).toString('utf8')) as Body
-  if (verb === 'show') console.log(JSON.stringify({ disks, files, facts }, null, 2))
+  const { disks, trees, files, facts } = JSON.parse(zstdDecompressSync(text).toString('utf8')) as Body
+  if (verb === 'show') console.log(JSON.stringify({ disks, trees, files, facts }, null, 2))
   else {
     const places = chunksOfPacks(packs.map(base64))
     const disk = disks.find(({ name }) => name === part)
+    const tree = trees.find(({ name }) => name === part)
     const file = files.find(({ name }) => name === part)
-    if (disk) restoreDisk(places, base64(chunkId), format.chunkBytes, disk)
+    if (verb === 'files') {
+      if (!tree) fail(`the backup has no tree called ${part}`)
+      else
+        for (const { kind, mode, uid, gid, size, path } of entriesOf(places, base64(chunkId), tree))
+          console.log(
+            `${kind} ${mode.toString(8).padStart(4, '0')} ${uid}:${gid} ${size} /${Buffer.from(path, 'latin1').toString().replace(/\p{C}/gu, '?')}`,
+          )
+    } else if (tree) restoreTree(places, base64(chunkId), tree)
+    else if (disk) restoreDisk(places, base64(chunkId), format.chunkBytes, disk)
     else if (file) {
       const out = openSync(target, 'wx', 0o600)
       for (const one of file.chunks) writeSync(out, chunk(places, one).content)
       closeSync(out)
     } else fail(`the backup has no part called ${part}`)
   }
-} else fail('usage: read-datastore-v2.ts <dir> list | show <backup> | restore <backup> <part> <new file>')
+} else
+  fail(
+    'usage: read-datastore-v2.ts <dir> list | show <backup> | files <backup> <tree> | restore <backup> <part> <new file>',
+  )

@@ -6,10 +6,12 @@
  */
 import { GiB, MiB, TiB } from '#base/bytes.ts'
 import { limits } from '#base/limits.ts'
+import type { PieceForm } from '#datastore/tree/piece.ts'
 
 export const formatVersion = 1
 /** Of the manifest of a backup with trees, `docs/formats/backup-tree-v1.md`. The datastore around it is of version 1. */
 export const treesVersion = 2
+export const pieceFormV1: PieceForm = { magic: 0x31_54_4b_48, idBytes: 32 } // "HKT1"
 
 /** Data is cut at multiples of this, from the start of the disk. Fixed and aligned, because file systems rewrite in place. */
 export const chunkBytes = limits.backup.chunkBytes

@@ -22,7 +22,8 @@ import { type IndexEntry, IndexReader, type StoredChunk } from './index-file.ts'
 import type { Layout } from './layout.ts'
 import { type Manifest, type ManifestDisk, parseManifest, treesOf } from './manifest.ts'
 import { damagedPack, readAt } from './pack.ts'
-import { TreeReader } from './tree/reader.ts'
+import { TreeReader } from '#datastore/tree/reader.ts'
+import { StoredTree } from './tree/stored-tree.ts'
 import { type VerifiedBackup, verifyBackup, type VerifyOptions } from './verify.ts'
 
 export interface ReaderDeps {
@@ -45,7 +46,7 @@ export class BackupReader implements AsyncDisposable {
   readonly #onClose: () => Promise<void>
   readonly #packs = new Map<Digest, Promise<FileHandle>>()
   readonly #disks = new Map<string, DiskReader>()
-  readonly #trees = new Map<string, TreeReader>()
+  readonly #trees = new Map<string, { readonly tree: TreeReader; readonly stored: StoredTree }>()
 
   private constructor(
     layout: Layout,
@@ -81,10 +82,13 @@ export class BackupReader implements AsyncDisposable {
       reader = new BackupReader(layout, id, manifest, held, heldPath, deps)
       // Open from the start, so that a removal cannot take them away later.
       for (const disk of manifest.disks) reader.#disks.set(disk.name, await DiskReader.open(reader, disk))
-      for (const tree of treesOf(manifest)) reader.#trees.set(tree.name, await TreeReader.open(reader, tree))
+      for (const facts of treesOf(manifest)) {
+        const stored = await StoredTree.open(reader, facts)
+        reader.#trees.set(facts.name, { tree: new TreeReader(facts, stored), stored })
+      }
       return reader
     } catch (cause) {
-      for (const part of reader ? [...reader.#disks.values(), ...reader.#trees.values()] : []) await part.close()
+      if (reader) await reader.#closeParts()
       held.release()
       await rm(heldPath, { force: true })
       throw cause
@@ -100,6 +104,15 @@ export class BackupReader implements AsyncDisposable {
 
   /** @throws Fault `missing` */
   tree(name: string): TreeReader {
+    return this.#tree(name).tree
+  }
+
+  /** Where the parts of a tree lie. @throws Fault `missing` */
+  treeFile(name: string): StoredTree {
+    return this.#tree(name).stored
+  }
+
+  #tree(name: string): { readonly tree: TreeReader; readonly stored: StoredTree } {
     const tree = this.#trees.get(name)
     if (!tree) throw missing(`tree of backup ${printBackupId(this.id)}`, name)
     return tree
@@ -153,12 +166,17 @@ export class BackupReader implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const part of [...this.#disks.values(), ...this.#trees.values()]) await part.close()
+    await this.#closeParts()
     for (const pack of this.#packs.values()) await pack.then((handle) => handle.close()).catch(() => {})
     this.#packs.clear()
     this.#held.release()
     await rm(this.#heldPath, { force: true })
     await this.#onClose()
+  }
+
+  async #closeParts(): Promise<void> {
+    for (const disk of this.#disks.values()) await disk.close()
+    for (const { stored } of this.#trees.values()) await stored.close()
   }
 
   async #openPack(id: Digest): Promise<FileHandle> {

@@ -2,29 +2,34 @@
  * Backups by volume id: `local:backup/vm/100/2026-11-20T10:00:00Z` is a backup in the datastore of the
  * storage `local`. Knows storages only as places of datastores, and guests only as numbers.
  *
- * Nothing is kept open between calls, so any number of processes may use one datastore.
+ * Nothing is kept open between calls, so any number of processes may use one datastore, and a storage can go away.
  */
-import { type Clock, seconds } from '#base/clock.ts'
+import { seconds } from '#base/clock.ts'
 import { Fault, isFault, missing } from '#base/fault.ts'
 import { asVmid, asVolumeId, splitVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
-import type { Log } from '#base/log.ts'
-import type { Random } from '#base/random.ts'
-import type { Host } from '#host/host.ts'
 import { type BackupId, type BackupType, parseBackupId, printBackupId } from '#datastore/backup-id.ts'
-import { type BackupInfo, type Datastore, openDatastore } from './datastore.ts'
-import { dataBytesOf, type Manifest } from './manifest.ts'
-import type { BackupReader } from './reader.ts'
-import type { SweepResult } from './sweep.ts'
-import type { VerifiedBackup, VerifyOptions } from './verify.ts'
-import { type VerifiedDatastore, verifyDatastore } from './verify-datastore.ts'
-import type { BackupWriter } from './writer.ts'
+import type { BackupReader } from '#datastore/backup-reader.ts'
+import type { BackupWriter } from '#datastore/backup-writer.ts'
+import type { Datastore, OpenDatastore } from '#datastore/datastore.ts'
+import { type Collected, collectGarbage } from '#datastore/garbage.ts'
+import { listOpened, type OpenedPoint, SeenPoints } from '#datastore/listing.ts'
+import { dataBytesOf, type Manifest, openManifest } from '#datastore/manifest.ts'
+import type { RestorePoint } from '#datastore/point.ts'
+import type { SlotSecret } from '#datastore/slot.ts'
+import { type VerifiedBackup, verifyBackup } from '#datastore/verify.ts'
+import { type VerifiedDatastore, verifyDatastore } from '#datastore/verify-datastore.ts'
+import {
+  attachDatastore,
+  type HeldDatastore,
+  holdDatastore,
+  holdOrMake,
+  type NodeDatastoreNeeds,
+  nodeKeysTo,
+  unlockDatastore,
+} from './node-datastore.ts'
 
-export interface BackupNeeds {
+export interface BackupNeeds extends NodeDatastoreNeeds {
   readonly storage: { readonly datastorePath: (name: string) => Promise<string> }
-  readonly host: Host
-  readonly clock: Clock
-  readonly log: Log
-  readonly random: Random
   /** The guest that still lacks what is in the backup, and so needs it. */
   readonly neededBy?: (volid: VolumeId) => Promise<Vmid | undefined>
 }
@@ -60,35 +65,61 @@ export interface BegunBackup {
   readonly writer: BackupWriter
 }
 
+export interface VerifyRequest {
+  /** Share of the work done, 0 to 1. */
+  readonly onProgress?: ((fraction: number) => void) | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
 export class BackupService {
   readonly #needs: BackupNeeds
+  /** By storage. */
+  readonly #seen = new Map<string, SeenPoints>()
 
   constructor(needs: BackupNeeds) {
     this.#needs = needs
   }
 
-  /** Starts a backup of a guest under the time of now. @throws Fault `exhausted`, `invalid` when the storage holds no backups */
+  /** @throws Fault `conflict` before somebody has confirmed a recovery key, `invalid` when the storage holds no backups */
+  async requireReady(storage: string): Promise<void> {
+    await this.#needs.storage.datastorePath(storage)
+    await this.#needs.keys.requireRecovery()
+  }
+
+  /** Starts a backup of a guest under the time of now. @throws Fault `exhausted`, and what `requireReady` does */
   async begin(
     storage: string,
     { vmid, type = 'vm' }: { readonly vmid: Vmid; readonly type?: GuestBackupType },
   ): Promise<BegunBackup> {
-    const datastore = await this.#datastore(storage, { create: true })
-    let id: BackupId = { type, id: String(vmid), time: seconds(this.#needs.clock) }
-    // Two within one second, or a clock that was set back.
-    while (await datastore.exists(id)) id = { ...id, time: id.time + 1 }
-    return { volid: volidOf(storage, id), writer: await datastore.begin(id) }
+    await this.requireReady(storage)
+    const held = await holdOrMake(await this.#needs.storage.datastorePath(storage), this.#needs)
+    try {
+      const open = await unlockDatastore(held.datastore, this.#needs)
+      const taken = new Set((await held.datastore.points()).map(printBackupId))
+      const point = { namespace: '', type, id: String(vmid), time: seconds(this.#needs.clock) }
+      // Two within one second, or a clock that was set back.
+      while (taken.has(printBackupId(point))) point.time += 1
+      return { volid: volidOf(storage, point), writer: await open.begin(point, { closes: held }) }
+    } catch (cause) {
+      await held[Symbol.asyncDispose]()
+      throw cause
+    }
   }
 
   /** Backups of guests on a storage, oldest first; of one id or type where that is given. Damaged ones are listed as such. */
   async list({ storage, vmid, type }: BackupFilter): Promise<ListedBackup[]> {
-    const path = await this.#needs.storage.datastorePath(storage)
     try {
-      const datastore = await openDatastore(path, this.#needs, { sweeps: false })
-      const infos = await datastore.list({
-        ...(type === undefined ? {} : { type }),
-        ...(vmid === undefined ? {} : { id: String(vmid) }),
+      await using held = await this.#hold(storage)
+      const { keyring } = await nodeKeysTo(held.datastore, this.#needs)
+      const isWanted = (point: RestorePoint) =>
+        point.namespace === '' &&
+        (type === undefined || point.type === type) &&
+        (vmid === undefined || point.id === String(vmid))
+      const opened = await listOpened(held.datastore, keyring, {
+        isWanted,
+        seen: this.#seenOn(storage, held.datastore),
       })
-      return infos.flatMap((info) => listed(storage, info) ?? [])
+      return opened.flatMap((one) => listed(storage, one) ?? [])
     } catch (cause) {
       // A storage that never held a backup has no datastore yet.
       if (isFault(cause, 'missing')) return []
@@ -98,23 +129,24 @@ export class BackupService {
 
   /** The caller disposes of the reader. @throws Fault `missing`, `damaged` naming the file */
   async open(volid: VolumeId): Promise<BackupReader> {
-    return (await this.#find(volid)).datastore.open(parseVolid(volid).id)
+    const { storage, point } = parseVolid(volid)
+    const held = await this.#holdFor(storage, volid)
+    try {
+      return await (await unlockDatastore(held.datastore, this.#needs)).open(point, { closes: held })
+    } catch (cause) {
+      await held[Symbol.asyncDispose]()
+      throw cause
+    }
   }
 
-  /** @throws Fault `conflict` when it is protected or needed, `missing` */
+  /** Its space comes back by `collect`. @throws Fault `conflict` when it is protected or needed, `missing` */
   async remove(volid: VolumeId): Promise<void> {
     const vmid = await this.#needs.neededBy?.(volid)
     if (vmid !== undefined) {
-      throw new Fault(
-        'conflict',
-        `backup '${volid}' is needed by VM ${vmid}, which is restored from it while it runs`,
-        {
-          remedy: 'Wait until its disks are whole, or destroy that VM.',
-        },
-      )
+      const text = `backup '${volid}' is needed by VM ${vmid}, which is restored from it while it runs`
+      throw new Fault('conflict', text, { remedy: 'Wait until its disks are whole, or destroy that VM.' })
     }
-    const { datastore, id } = await this.#find(volid)
-    await datastore.remove(id)
+    await this.#on(volid, (datastore, point) => datastore.remove(point))
   }
 
   /** Changes notes or protection; what is undefined stays, empty notes are removed. @throws Fault `missing` */
@@ -122,57 +154,76 @@ export class BackupService {
     volid: VolumeId,
     change: { readonly notes?: string | undefined; readonly protected?: boolean | undefined },
   ): Promise<void> {
-    const { datastore, id } = await this.#find(volid)
     const given = Object.entries(change).filter(([, value]) => value !== undefined)
-    await datastore.mark(id, Object.fromEntries(given))
+    await this.#on(volid, (datastore, point) => datastore.mark(point, Object.fromEntries(given)))
   }
 
   /** Checks every byte a restore would need, and keeps what was found. @throws Fault `damaged` naming each damaged chunk */
-  async verify(volid: VolumeId, options: VerifyOptions = {}): Promise<VerifiedBackup> {
-    const { datastore, id } = await this.#find(volid)
-    const verified = seconds(this.#needs.clock)
-    try {
-      await using reader = await datastore.open(id)
-      const result = await reader.verify(options)
-      await datastore.mark(id, { verified, damage: undefined })
-      return result
-    } catch (cause) {
-      // Whoever looks at the list next must see it, not only who asked for this check.
-      if (isFault(cause, 'damaged')) await this.noteDamage(volid, cause.message)
-      throw cause
-    }
-  }
-
-  /** Keeps what a full check found, until a later one finds none. */
-  async noteDamage(volid: VolumeId, damage: string): Promise<void> {
-    const { datastore, id } = await this.#find(volid)
-    await datastore.mark(id, { verified: seconds(this.#needs.clock), damage: damage.slice(0, 1024) })
+  async verify(volid: VolumeId, { onProgress, signal }: VerifyRequest = {}): Promise<VerifiedBackup> {
+    return this.#on(volid, async (datastore, point) => {
+      const open = await unlockDatastore(datastore, this.#needs)
+      const onBytes = (done: number, all: number) => onProgress?.(Math.min(1, done / Math.max(1, all)))
+      return verifyBackup(open, point, { signal, onProgress: onBytes })
+    })
   }
 
   /** Checks every file of a storage's datastore. @throws Fault `damaged` naming what, and the backups hit */
-  async verifyAll(storage: string, options: VerifyOptions = {}): Promise<VerifiedDatastore> {
-    return verifyDatastore(await this.#datastore(storage), options)
+  async verifyAll(storage: string, request: VerifyRequest = {}): Promise<VerifiedDatastore> {
+    return this.#unlocked(storage, (open) => verifyDatastore(open, request))
   }
 
-  /** Gives back the space of interrupted writers and removed backups. */
-  async sweep(storage: string): Promise<SweepResult> {
-    return (await this.#datastore(storage)).sweep()
+  /**
+   * Gives back the space of interrupted writers and removed backups, as far as nobody may still rely on it.
+   * @throws Fault `conflict` when somebody else does so, `missing` when nobody has written there yet
+   */
+  async collect(storage: string, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<Collected> {
+    return this.#unlocked(storage, (open) => collectGarbage(open, options))
+  }
+
+  /** Gives the node its ways into a datastore that was made elsewhere. @throws Fault `denied`, `missing` */
+  async attach(storage: string, secret: SlotSecret): Promise<void> {
+    await using held = await this.#hold(storage)
+    await attachDatastore(held.datastore, secret, this.#needs)
+  }
+
+  /** Sees to it that the recovery key in force opens the datastore. @returns false when there is none */
+  async keepWays(storage: string): Promise<boolean> {
+    try {
+      await this.#unlocked(storage, async () => {})
+      return true
+    } catch (fault) {
+      if (isFault(fault, 'missing')) return false
+      throw fault
+    }
   }
 
   /** Everything known about one backup. @throws Fault `missing`, `damaged` */
   async describe(volid: VolumeId): Promise<ListedBackup & { readonly manifest: Manifest }> {
-    const { id, storage } = parseVolid(volid)
-    const info = (await this.list({ storage, vmid: Number(id.id) })).find((one) => one.volid === volid)
-    if (!info) throw missing('volume', volid)
-    const { manifest, damage = 'it has no manifest' } = info
-    if (!manifest) throw new Fault('damaged', damage)
-    return { ...info, manifest }
+    return this.#on(volid, async (datastore, point) => {
+      const sealed = await datastore.manifest(point)
+      const { keyring } = await nodeKeysTo(datastore, this.#needs)
+      const { pointInTime, finished } = sealed
+      const manifest = { point, pointInTime, finished, ...openManifest(keyring, sealed) }
+      const info = listed(parseVolid(volid).storage, { point, manifest, marks: await datastore.marks(point) })
+      if (!info) throw missing('volume', volid)
+      return { ...info, manifest }
+    })
   }
 
-  async #find(volid: VolumeId): Promise<{ datastore: Datastore; id: BackupId }> {
-    const { storage, id } = parseVolid(volid)
+  async #on<T>(volid: VolumeId, act: (datastore: Datastore, point: RestorePoint) => Promise<T>): Promise<T> {
+    const { storage, point } = parseVolid(volid)
+    await using held = await this.#holdFor(storage, volid)
+    return await act(held.datastore, point)
+  }
+
+  async #unlocked<T>(storage: string, act: (open: OpenDatastore) => Promise<T>): Promise<T> {
+    await using held = await this.#hold(storage)
+    return await act(await unlockDatastore(held.datastore, this.#needs))
+  }
+
+  async #holdFor(storage: string, volid: VolumeId): Promise<HeldDatastore> {
     try {
-      return { datastore: await this.#datastore(storage), id }
+      return await this.#hold(storage)
     } catch (cause) {
       throw isFault(cause, 'missing') && cause.message.startsWith('datastore')
         ? missing('volume', volid, { cause })
@@ -180,14 +231,22 @@ export class BackupService {
     }
   }
 
-  async #datastore(storage: string, options: { create?: boolean } = {}): Promise<Datastore> {
-    return openDatastore(await this.#needs.storage.datastorePath(storage), this.#needs, options)
+  #seenOn(storage: string, { facts }: Datastore): SeenPoints {
+    const known = this.#seen.get(storage)
+    if (known?.datastore === facts.id) return known
+    const seen = new SeenPoints(facts.id)
+    this.#seen.set(storage, seen)
+    return seen
+  }
+
+  async #hold(storage: string): Promise<HeldDatastore> {
+    return holdDatastore(await this.#needs.storage.datastorePath(storage), this.#needs)
   }
 }
 
-function parseVolid(volid: VolumeId): { storage: string; id: BackupId } {
+function parseVolid(volid: VolumeId): { storage: string; point: RestorePoint } {
   const { storage, name } = splitVolumeId(volid)
-  return { storage, id: parseBackupId(name.replace(/^backup\//, '')) }
+  return { storage, point: { namespace: '', ...parseBackupId(name.replace(/^backup\//, '')) } }
 }
 
 function volidOf(storage: string, id: BackupId): VolumeId {
@@ -195,14 +254,17 @@ function volidOf(storage: string, id: BackupId): VolumeId {
 }
 
 /** Nothing for a backup of what is no guest. */
-function listed(storage: string, { id, manifest, marks, damage = marks.damage }: BackupInfo): ListedBackup | undefined {
-  if (id.type === 'host' || !/^[1-9]\d{2,8}$/.test(id.id)) return undefined
+function listed(
+  storage: string,
+  { point, manifest, marks, damage = marks.damage }: OpenedPoint,
+): ListedBackup | undefined {
+  if (point.type === 'host' || !/^[1-9]\d{2,8}$/.test(point.id)) return undefined
   const notes = marks.notes === '' ? undefined : marks.notes
   return {
-    volid: volidOf(storage, id),
-    type: id.type,
-    vmid: asVmid(id.id),
-    ctime: id.time,
+    volid: volidOf(storage, point),
+    type: point.type,
+    vmid: asVmid(point.id),
+    ctime: point.time,
     sizeBytes: manifest ? dataBytesOf(manifest) : 0,
     ...(notes === undefined ? {} : { notes }),
     ...(marks.protected ? { protected: true } : {}),

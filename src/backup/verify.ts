@@ -14,7 +14,7 @@ import type { StoredChunk } from './index-file.ts'
 import { KnownChunks } from './known-chunks.ts'
 import { dataBytesOf, treesOf } from './manifest.ts'
 import type { BackupReader } from './reader.ts'
-import { verifyTree } from './tree/verify.ts'
+import { verifyTree } from '#datastore/tree/verify.ts'
 
 const damagesMaximum = 64
 
@@ -64,7 +64,11 @@ export async function verifyBackup(reader: BackupReader, options: VerifyOptions 
   }
   for (const { name } of treesOf(reader.manifest)) {
     await noting(damages, () =>
-      verifyTree(reader.tree(name), check, (damage) => noting(damages, () => Promise.reject(damage))),
+      verifyTree(
+        reader.tree(name),
+        async (open, chunk, of) => check(await reader.treeFile(name).placed(open, chunk), of),
+        (damage) => noting(damages, () => Promise.reject(damage)),
+      ),
     )
   }
   options.onProgress?.(1)

@@ -29,8 +29,8 @@ import { IndexWriter } from './index-file.ts'
 import { type Manifest, type ManifestDisk, type ManifestFile, printManifest } from './manifest.ts'
 import { type Marks, writeMarks } from './marks.ts'
 import { type FilledRegion, readSource } from '#datastore/read-ahead.ts'
-import type { AddTreeOptions, TreeCounts } from './tree/pass.ts'
-import type { TreeSource } from './tree/source.ts'
+import type { AddTreeOptions, TreeCounts } from '#datastore/tree/pass.ts'
+import type { TreeSource } from '#datastore/tree/source.ts'
 import { type AddedTree, TreesWriter } from './tree/writer.ts'
 
 export interface DiskProgress {

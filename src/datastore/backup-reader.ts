@@ -4,9 +4,12 @@ import type { OpenDatastore } from './datastore.ts'
 import { DiskMap } from './disk-map.ts'
 import { kinds } from './format.ts'
 import type { Lease } from './lease.ts'
-import type { ManifestBody, ManifestDisk, ManifestHead } from './manifest.ts'
+import { DiskReader } from './disk-reader.ts'
+import type { Manifest, ManifestBody, ManifestDisk, ManifestHead } from './manifest.ts'
 import { printPoint } from './point.ts'
 import type { Location } from './segment.ts'
+import { TreeReader } from './tree/reader.ts'
+import { StoredTree } from './tree/stored-tree.ts'
 
 /** Chunks next to each other on a disk that are read and written in one go. */
 const runChunks = 8
@@ -28,12 +31,25 @@ export class BackupReader implements AsyncDisposable {
   readonly head: ManifestHead
   readonly body: ManifestBody
   readonly #lease: Lease
+  readonly #trees = new Map<string, TreeReader>()
+  readonly #closes: AsyncDisposable | undefined
 
-  constructor(open: OpenDatastore, head: ManifestHead, body: ManifestBody, lease: Lease) {
+  constructor(
+    open: OpenDatastore,
+    head: ManifestHead,
+    body: ManifestBody,
+    { lease, closes }: { readonly lease: Lease; readonly closes?: AsyncDisposable | undefined },
+  ) {
     this.open = open
     this.head = head
     this.body = body
     this.#lease = lease
+    this.#closes = closes
+  }
+
+  get manifest(): Manifest {
+    const { point, pointInTime, finished } = this.head
+    return { point, pointInTime, finished, ...this.body }
   }
 
   get chunkBytes(): number {
@@ -54,6 +70,23 @@ export class BackupReader implements AsyncDisposable {
     const map = await DiskMap.open(this.open.chunks, Math.ceil(sizeBytes / this.chunkBytes), ids)
     if (this.open.keyring.digestOf(sizeBytes, map.root).toString('hex') === digest) return map
     throw new Fault('damaged', `the map of disk ${name} of backup ${printPoint(this.head.point)} has another digest`)
+  }
+
+  /** @throws Fault `missing` */
+  tree(name: string): TreeReader {
+    const known = this.#trees.get(name)
+    if (known) return known
+    const facts = this.body.trees.find((one) => one.name === name)
+    const backup = printPoint(this.head.point)
+    if (!facts) throw missing(`tree of backup ${backup}`, name)
+    const tree = new TreeReader(facts, new StoredTree(this.open.chunks, facts, `tree ${name} of backup ${backup}`))
+    this.#trees.set(name, tree)
+    return tree
+  }
+
+  /** A disk to be read at any place. @throws Fault `missing`, `damaged` */
+  async openDisk(name: string): Promise<DiskReader> {
+    return new DiskReader(this, this.disk(name), await this.mapOf(name))
   }
 
   /** @throws Fault `missing`, `damaged` */
@@ -113,6 +146,7 @@ export class BackupReader implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#lease[Symbol.asyncDispose]()
+    await this.#closes?.[Symbol.asyncDispose]()
   }
 }
 

@@ -33,6 +33,9 @@ import {
 } from './manifest.ts'
 import { type Marks, marksName, printMarks } from './marks.ts'
 import { mergeSegments } from './merge.ts'
+import type { AddTreeOptions, TreeCounts } from './tree/pass.ts'
+import type { TreeSource } from './tree/source.ts'
+import { type AddedTree, TreesWriter } from './tree/writer.ts'
 import { isSameGuest, printPoint, type RestorePoint } from './point.ts'
 
 export interface DiskProgress {
@@ -50,6 +53,8 @@ export interface AddDiskOptions {
   readonly signal?: AbortSignal | undefined
   /** Upper bound of what is read from the source. */
   readonly rateBytesPerSecond?: number | undefined
+  /** Reads of the source under way at once. */
+  readonly readsAhead?: number | undefined
 }
 
 export interface CommitOptions {
@@ -58,6 +63,17 @@ export interface CommitOptions {
   /** Notes and protection, in force from the moment the backup is visible. */
   readonly marks?: Marks | undefined
   readonly facts?: Facts | undefined
+}
+
+interface Belongings {
+  readonly lease: Lease
+  readonly chunks: ChunkWriter
+  /** The last backup of the same guest. */
+  readonly before: ManifestBody | undefined
+  /** All of them, oldest first. */
+  readonly earlier: readonly RestorePoint[]
+  /** Disposed of with the writer. */
+  readonly closes: AsyncDisposable | undefined
 }
 
 type Counts = { chunks: number; dataBytes: number; newChunks: number; newStoredBytes: number }
@@ -69,35 +85,41 @@ export class BackupWriter implements AsyncDisposable {
   readonly #chunks: ChunkWriter
   /** The last backup of the same guest: most of its chunks will be this one's. */
   readonly #before: ManifestBody | undefined
+  readonly #closes: AsyncDisposable | undefined
   readonly #disks: ManifestDisk[] = []
   readonly #files: ManifestFile[] = []
+  readonly #trees: TreesWriter
   #state: 'open' | 'committed' | 'aborted' = 'open'
 
   private constructor(
     open: OpenDatastore,
     point: RestorePoint,
-    { lease, chunks, before }: { lease: Lease; chunks: ChunkWriter; before: ManifestBody | undefined },
+    { lease, chunks, before, earlier, closes }: Belongings,
   ) {
     this.#open = open
     this.point = point
     this.#lease = lease
     this.#chunks = chunks
     this.#before = before
+    this.#trees = new TreesWriter({ open, point, chunks, earlier })
+    this.#closes = closes
   }
 
   /** For `OpenDatastore.begin`. */
   static async begin(
     open: OpenDatastore,
     point: RestorePoint,
-    { lease, level }: { readonly lease: Lease; readonly level: number },
+    { lease, level, closes }: Pick<Belongings, 'lease' | 'closes'> & { readonly level: number },
   ): Promise<BackupWriter> {
     const points = await open.datastore.points()
     if (points.some((other) => printPoint(other) === printPoint(point))) throw existsAlready(point)
     const { place, deps } = open.datastore
     const { keyring, index } = open
     const chunks = new ChunkWriter({ place, keyring, index, random: deps.random, level })
-    const last = points.filter((other) => isSameGuest(other, point)).at(-1)
-    return new BackupWriter(open, point, { lease, chunks, before: last && (await bodyIfReadable(open, last)) })
+    const earlier = points.filter((other) => isSameGuest(other, point))
+    const last = earlier.at(-1)
+    const before = last && (await bodyIfReadable(open, last))
+    return new BackupWriter(open, point, { lease, chunks, before, earlier, closes })
   }
 
   /**
@@ -117,6 +139,24 @@ export class BackupWriter implements AsyncDisposable {
     const disk = { name, sizeBytes, digest, root: chunks.map((id) => id.toString('hex')), ...counts }
     this.#disks.push(disk)
     return disk
+  }
+
+  /**
+   * Reads a tree of files. What has not changed since the guest's last backup, or since `readAheadTree`, is not read.
+   * @throws Fault `exhausted` when the datastore is full, `aborted` by the signal; then `abort` the writer
+   */
+  async addTree(name: string, source: TreeSource, options: AddTreeOptions = {}): Promise<AddedTree> {
+    this.#checkName(name, diskNamePattern)
+    return this.#trees.add(name, source, options)
+  }
+
+  /**
+   * A first pass beside the running guest: its content is stored, so that the `addTree` that follows, under freeze or
+   * after the stop, is short. May be done again; the last one counts.
+   */
+  async readAheadTree(name: string, source: TreeSource, options: AddTreeOptions = {}): Promise<TreeCounts> {
+    this.#checkName(name, diskNamePattern)
+    return this.#trees.readAhead(name, source, options)
   }
 
   get #chunkBytes(): number {
@@ -152,14 +192,14 @@ export class BackupWriter implements AsyncDisposable {
     name: string,
     source: BlockSource,
     { map, before }: { map: MapWriter; before: DiskMap | undefined },
-    { onProgress, signal, rateBytesPerSecond }: AddDiskOptions,
+    { onProgress, signal, rateBytesPerSecond, readsAhead }: AddDiskOptions,
   ): Promise<Counts> {
     const counts: Counts = { chunks: 0, dataBytes: 0, newChunks: 0, newStoredBytes: 0 }
     const { clock } = this.#open.datastore.deps
     const startedMs = clock.monotonic()
     const { keyring } = this.#open
     let read = 0
-    for await (const { offset, bytes } of readSource(source, undefined, this.#chunkBytes)) {
+    for await (const { offset, bytes } of readSource(source, readsAhead, this.#chunkBytes)) {
       if (signal?.aborted) throw new Fault('aborted', `the backup of disk ${name} was interrupted`)
       for (let at = 0; at < bytes.length; at += this.#chunkBytes) {
         const content = bytes.subarray(at, at + this.#chunkBytes)
@@ -222,7 +262,7 @@ export class BackupWriter implements AsyncDisposable {
     if (this.#state !== 'open') throw new Error(`the backup is ${this.#state}`)
     await this.#chunks.flush()
     const { place, deps } = this.#open.datastore
-    const body: ManifestBody = { disks: this.#disks, files: this.#files, facts }
+    const body: ManifestBody = { disks: this.#disks, trees: this.#trees.trees, files: this.#files, facts }
     const head = {
       point: this.point,
       pointInTime: new Date(pointInTimeMs ?? this.point.time * 1000).toISOString(),
@@ -248,12 +288,13 @@ export class BackupWriter implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.abort()
+    await this.#closes?.[Symbol.asyncDispose]()
   }
 
   #checkName(name: string, pattern: RegExp): void {
     if (this.#state !== 'open') throw new Error(`the backup is ${this.#state}`)
     if (!pattern.test(name)) throw new Fault('invalid', `'${name}' cannot be the name of a part of a backup`)
-    const names = [...this.#files, ...this.#disks].map((part) => part.name)
+    const names = [...this.#files, ...this.#disks, ...this.#trees.trees].map((part) => part.name)
     if (names.includes(name)) throw new Fault('conflict', `the backup has a part called ${name} already`)
     if (names.length >= partsMaximum) throw new Fault('too-large', `the backup has more than ${partsMaximum} parts`)
   }

@@ -93,11 +93,9 @@ export async function createDatastore(
   if (!chunkSizes.some((size) => size === chunkBytes)) {
     throw new Fault('invalid', `chunks cannot have ${chunkBytes} bytes`, { remedy: `Choose ${chunkSizes.join(', ')}.` })
   }
-  const id = deps.random.uuid()
-  const secrets = newSecrets(deps.random)
-  const facts = { id, created: seconds(deps.clock), chunkBytes, signer: new Keyring(secrets).signer }
   if (await place.get('format', formatMaximumBytes)) throw alreadyThere(place)
-  await place.put(keyFileName(1), Buffer.from(printKeyFile(await firstKeyFile(deps.random, id, secrets, ways))))
+  const { id, signer } = await firstKeys(place, deps, ways)
+  const facts = { id, created: seconds(deps.clock), chunkBytes, signer }
   const format = {
     format: 'hakobune-datastore',
     version: formatVersion,
@@ -107,6 +105,25 @@ export async function createDatastore(
   // Last, for with it the datastore exists.
   if (!(await place.put('format', Buffer.from(seal(format))))) throw alreadyThere(place)
   return new Datastore(place, deps, facts)
+}
+
+/** Those of somebody who came first are taken: of two who make a datastore at once, or after one who died in between. */
+async function firstKeys(
+  place: Place,
+  { random }: DatastoreDeps,
+  ways: readonly NewSlot[],
+): Promise<{ readonly id: string; readonly signer: Buffer }> {
+  const id = random.uuid()
+  const secrets = newSecrets(random)
+  const text = printKeyFile(await firstKeyFile(random, id, secrets, ways))
+  if (await place.put(keyFileName(1), Buffer.from(text))) return { id, signer: new Keyring(secrets).signer }
+  const found = await place.get(keyFileName(1), keyFileMaximumBytes)
+  const file = parseKeyFile(found?.toString('utf8') ?? '', `'${keyFileName(1)}'`)
+  for (const { secret } of ways) {
+    if ('public' in secret) continue
+    return { id: file.datastore, signer: (await unlock(file, secret)).keyring.signer }
+  }
+  throw alreadyThere(place)
 }
 
 function alreadyThere(place: Place): Fault {
@@ -171,14 +188,22 @@ export class Datastore {
     for await (const { name } of this.place.list('keys/')) if (name < current) await this.place.remove(name)
   }
 
-  /** @throws Fault `denied` */
-  async unlock(secret: SlotSecret): Promise<OpenDatastore> {
+  /** The keys alone, for whoever needs no chunk. @throws Fault `denied` */
+  async keys(secret: SlotSecret): Promise<Unlocked> {
     const unlocked = await unlock(await this.keyFile(), secret)
     if (!unlocked.keyring.signer.equals(this.facts.signer)) {
       throw new Fault('damaged', `the keys of the datastore '${this.place.label}' are not those it was made with`)
     }
-    const index = await ChunkIndex.open(this.place, this.deps.log)
-    return new OpenDatastore(this, unlocked, index)
+    return unlocked
+  }
+
+  /** @throws Fault `denied` */
+  async unlock(secret: SlotSecret): Promise<OpenDatastore> {
+    return this.opened(await this.keys(secret))
+  }
+
+  async opened(unlocked: Unlocked): Promise<OpenDatastore> {
+    return new OpenDatastore(this, unlocked, await ChunkIndex.open(this.place, this.deps.log))
   }
 
   /** Names of all backups, oldest first, without reading any. */
@@ -288,9 +313,13 @@ export class OpenDatastore {
 
   /**
    * Starts a backup. Nothing of it is visible before its `commit`.
+   * @param options.closes is disposed of with the writer
    * @throws Fault `conflict` when it exists, or while nobody has confirmed the recovery key
    */
-  async begin(point: RestorePoint, { level = 1 }: { readonly level?: number } = {}): Promise<BackupWriter> {
+  async begin(
+    point: RestorePoint,
+    { level = 1, closes }: { readonly level?: number; readonly closes?: AsyncDisposable } = {},
+  ): Promise<BackupWriter> {
     pathOfPoint(point)
     if (!isConfirmed(await this.datastore.keyFile())) {
       throw new Fault(
@@ -306,19 +335,23 @@ export class OpenDatastore {
     try {
       // What others stored and condemned before our lease was there.
       await this.index.reload()
-      return await BackupWriter.begin(this, point, { lease, level })
+      return await BackupWriter.begin(this, point, { lease, level, closes })
     } catch (fault) {
       await lease[Symbol.asyncDispose]()
       throw fault
     }
   }
 
-  /** The caller disposes of the reader. @throws Fault `missing`, `damaged`, `denied` */
-  async open(point: RestorePoint): Promise<BackupReader> {
+  /**
+   * The caller disposes of the reader.
+   * @param options.closes is disposed of with it
+   * @throws Fault `missing`, `damaged`, `denied`
+   */
+  async open(point: RestorePoint, { closes }: { readonly closes?: AsyncDisposable } = {}): Promise<BackupReader> {
     const lease = await this.datastore.lease('read')
     try {
       const manifest = await this.datastore.manifest(point)
-      return new BackupReader(this, manifest, openManifest(this.keyring, manifest), lease)
+      return new BackupReader(this, manifest, openManifest(this.keyring, manifest), { lease, closes })
     } catch (fault) {
       await lease[Symbol.asyncDispose]()
       throw fault

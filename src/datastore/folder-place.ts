@@ -192,7 +192,9 @@ async function* walk(root: string, folder: string): AsyncGenerator<PlacedObject>
     else if (entry.isFile() && !entry.name.startsWith('.') && nameShape.test(name)) {
       const facts = await stat(join(root, name)).catch(() => undefined)
       // Removed while we listed.
-      if (facts) yield { name: name.replaceAll(sep, '/'), sizeBytes: facts.size }
+      if (!facts) continue
+      const version = `${facts.ino} ${facts.mtimeMs} ${facts.ctimeMs}`
+      yield { name: name.replaceAll(sep, '/'), sizeBytes: facts.size, version }
     }
   }
 }

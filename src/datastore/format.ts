@@ -45,6 +45,8 @@ export const diskMaximumBytes = 64 * TiB
 /** Disks and files of one backup. */
 export const partsMaximum = 256
 export const fileMaximumBytes = 64 * MiB
+/** Lists of lists of pieces of a tree: for thousands of millions of entries. */
+export const topListsMaximum = 256
 export const manifestMaximumBytes = 64 * MiB
 export const segmentEntriesMaximum = 2 ** 28
 export const segmentPacksMaximum = 2 ** 22

@@ -67,12 +67,15 @@ export class Keyring {
   /** Seals what manifests say. */
   readonly manifests: Buffer
   readonly #signer: KeyObject
+  /** Public half of the signer, 32 bytes. */
+  readonly signer: Buffer
 
   constructor(secrets: Secrets) {
     this.secrets = secrets
     this.#segments = derived(secrets.chunkId, Buffer.alloc(0), 'hakobune segment')
     this.manifests = derived(secrets.chunkId, Buffer.alloc(0), 'hakobune manifest')
     this.#signer = signingKey(secrets.signer)
+    this.signer = Buffer.from(createPublicKey(this.#signer).export({ format: 'der', type: 'spki' }).subarray(-keyBytes))
   }
 
   /** 32 bytes. Nobody without the key can tell whether some content is stored. */
@@ -108,11 +111,6 @@ export class Keyring {
 
   sign(text: string): Buffer {
     return sign(null, Buffer.from(text), this.#signer)
-  }
-
-  /** Public half of the signer, 32 bytes. */
-  get signer(): Buffer {
-    return Buffer.from(createPublicKey(this.#signer).export({ format: 'der', type: 'spki' }).subarray(-keyBytes))
   }
 }
 

@@ -1,7 +1,7 @@
 /**
  * Which chunks backups need: a bit for each chunk of the index.
  *
- * A piece of a map is looked at once, however many backups share it. What a delta is based on is kept, but not what that
+ * A piece of a map, or of the catalogue of a tree, is looked at once, however many backups share it. What a delta is based on is kept, but not what that
  * named, unless somebody still needs it.
  */
 import { Fault } from '#base/fault.ts'
@@ -11,6 +11,7 @@ import { shortIdBytes } from './format.ts'
 import type { ManifestBody } from './manifest.ts'
 import { mergedEntries } from './merge.ts'
 import type { Segment } from './segment.ts'
+import { markTree } from './tree/live.ts'
 
 export class LiveChunks {
   readonly #ids: Buffer
@@ -33,6 +34,12 @@ export class LiveChunks {
     return new LiveChunks(ids.subarray(0, filled))
   }
 
+  /** Nothing is marked any more. */
+  forget(): void {
+    this.#bits.fill(0)
+    this.#live = 0
+  }
+
   get count(): number {
     return this.#ids.length / shortIdBytes
   }
@@ -44,6 +51,7 @@ export class LiveChunks {
   /** @throws Fault `damaged` when something the backup needs cannot be found: then nobody may collect anything */
   async mark(open: OpenDatastore, body: ManifestBody): Promise<void> {
     for (const { chunks } of body.files) for (const id of chunks) await this.#needed(open, Buffer.from(id, 'hex'))
+    await this.#markTrees(open, body)
     for (const disk of body.disks) {
       const root = disk.root.map((id) => Buffer.from(id, 'hex'))
       // A root that was seen is that of an equal disk, whose pieces were seen, too.
@@ -53,6 +61,12 @@ export class LiveChunks {
       const map = await DiskMap.open(open.chunks, Math.ceil(disk.sizeBytes / open.datastore.facts.chunkBytes), root)
       for (let piece = 0; piece < map.pieces; piece += 1) await this.#markPiece(open, map, piece)
     }
+  }
+
+  async #markTrees(open: OpenDatastore, { trees }: ManifestBody): Promise<void> {
+    const needed = (id: Buffer) => this.#needed(open, id)
+    const content = async (id: Buffer) => this.#mark(id) ?? (await needed(id))
+    for (const tree of trees) await markTree(open.chunks, tree, needed, content)
   }
 
   async #markPiece(open: OpenDatastore, map: DiskMap, piece: number): Promise<void> {

@@ -9,7 +9,7 @@ import { Fault } from '#base/fault.ts'
 import type { Random } from '#base/random.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import { array, enumOf, integer, object, record, string, type StaticProperties } from '#base/schema/schema.ts'
-import { diskNamePattern, storedFilePattern } from './format.ts'
+import { diskNamePattern, storedFilePattern, topListsMaximum } from './format.ts'
 import { seal, unseal } from './sealed.ts'
 import type { Json } from '#store/store.ts'
 import { nonceBytes, openBox, sealBox } from './box.ts'
@@ -32,13 +32,32 @@ const disk = object({
   newStoredBytes: count,
 })
 
+const tree = object({
+  name: string({ pattern: diskNamePattern }),
+  digest: id,
+  /** Of the lists of lists of pieces. */
+  root: array(id),
+  pieces: count,
+  /** With the root. */
+  entries: count,
+  files: count,
+  dataBytes: count,
+  reusedFiles: count,
+  newChunks: count,
+  newStoredBytes: count,
+  highestUid: count,
+  highestGid: count,
+  /** The id map it was read through, as text: ids in it mean the same where this is the same. */
+  ids: string({ maxLength: 65_536 }),
+})
+
 const file = object({
   name: string({ pattern: storedFilePattern }),
   sizeBytes: integer({ minimum: 0, maximum: fileMaximumBytes }),
   chunks: array(id),
 })
 
-const bodyProperties = { disks: array(disk), files: array(file), facts: record() }
+const bodyProperties = { disks: array(disk), trees: array(tree), files: array(file), facts: record() }
 const outerProperties = {
   version: integer({ minimum: 1, maximum: 65_535 }),
   namespace: string({ maxLength: 300 }),
@@ -53,6 +72,7 @@ const outerProperties = {
 
 export type ManifestBody = StaticProperties<typeof bodyProperties>
 export type ManifestDisk = ManifestBody['disks'][number]
+export type ManifestTree = ManifestBody['trees'][number]
 export type ManifestFile = ManifestBody['files'][number]
 
 /** What can be read without a key. */
@@ -62,6 +82,9 @@ export interface ManifestHead {
   /** Seconds since 1970. */
   readonly finished: number
 }
+
+/** All of it. */
+export type Manifest = ManifestHead & ManifestBody
 
 /** A manifest as it was read: its body still sealed. */
 export interface SealedManifest extends ManifestHead {
@@ -122,10 +145,13 @@ export function openManifest(keyring: Keyring, manifest: SealedManifest): Manife
   if (!text) throw new Fault('damaged', `${name} is damaged: its seal is broken`)
   const checked = checkProperties(bodyProperties, readBody(text, name))
   if (!checked.ok) throw damaged(name, checked.errors)
-  const { disks, files } = checked.values
-  const names = new Set([...disks, ...files].map((part) => part.name))
-  if (names.size !== disks.length + files.length || names.size > partsMaximum) {
-    throw new Fault('damaged', `${name} is damaged: too many disks or files, or two of one name`)
+  const { disks, trees, files } = checked.values
+  const parts = [...disks, ...trees, ...files]
+  if (new Set(parts.map((part) => part.name)).size !== parts.length || parts.length > partsMaximum) {
+    throw new Fault('damaged', `${name} is damaged: too many disks, trees or files, or two of one name`)
+  }
+  if (trees.some(({ root }) => root.length > topListsMaximum)) {
+    throw new Fault('damaged', `${name} is damaged: a tree in it has too many lists`)
   }
   return checked.values
 }
@@ -145,6 +171,16 @@ function aboutBody(point: RestorePoint): Buffer {
 
 function nameOf(point: RestorePoint): string {
   return `the manifest of backup ${printPoint(point)}`
+}
+
+/** Bytes of data in a backup; holes do not count. */
+export function dataBytesOf({ disks, trees }: ManifestBody): number {
+  return [...disks, ...trees].reduce((sum, { dataBytes }) => sum + dataBytes, 0)
+}
+
+/** Bytes it added to the datastore. */
+export function newStoredBytesOf({ disks, trees }: ManifestBody): number {
+  return [...disks, ...trees].reduce((sum, { newStoredBytes }) => sum + newStoredBytes, 0)
 }
 
 function damaged(name: string, errors: Readonly<Record<string, string>>): Fault {

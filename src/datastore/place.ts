@@ -6,6 +6,8 @@
 export interface PlacedObject {
   readonly name: string
   readonly sizeBytes: number
+  /** Another one whenever the name stands for something else; where the place can tell. */
+  readonly version?: string
 }
 
 /** Whoever opened it disposes of it. */

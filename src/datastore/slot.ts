@@ -64,8 +64,15 @@ export type SlotSecret =
   | { readonly kind: 'recovery'; readonly text: string }
   | { readonly kind: 'key'; readonly key: Buffer }
 
+/** Of a way whose secret is elsewhere, and is not needed to lock something for it. */
+export interface PublicHalf {
+  readonly kind: 'recovery' | 'key'
+  /** 32 bytes. */
+  readonly public: Buffer
+}
+
 export interface NewSlot {
-  readonly secret: SlotSecret
+  readonly secret: SlotSecret | PublicHalf
   readonly comment?: string
   readonly confirmed: boolean
   /** Seconds since 1970. */
@@ -78,7 +85,7 @@ export async function newSlot(random: Random, root: Buffer, slot: NewSlot): Prom
   const kdf =
     secret.kind === 'passphrase' ? { ...cost, salt: Buffer.from(random.bytes(16)).toString('base64') } : undefined
   const id = random.uuid()
-  const publicKey = publicOf(await privateOf(secret, kdf))
+  const publicKey = 'public' in secret ? secret.public : publicOf(await privateOf(secret, kdf))
   const facts = { id, kind: secret.kind, created, comment, confirmed, public: publicKey.toString('base64') }
   return { ...facts, ...(kdf && { kdf }), wrapped: wrap(root, id, publicKey).toString('base64') }
 }
@@ -109,6 +116,11 @@ function wrap(root: Buffer, id: string, publicKey: Buffer): Buffer {
   const shared = diffieHellman({ privateKey: pair.privateKey, publicKey: asPublic(publicKey) })
   const key = derived(shared, Buffer.concat([ephemeral, publicKey]), `hakobune slot ${id}`)
   return Buffer.concat([ephemeral, sealBox(key, Buffer.alloc(nonceBytes), Buffer.from(id), root)])
+}
+
+/** The half of a recovery key that may be kept: it locks, and opens nothing. @throws Fault `invalid` */
+export function publicHalfOf(text: string): Buffer {
+  return publicOf(asPrivate(parseRecoveryKey(text)))
 }
 
 /** As it is printed: 56 letters in groups of seven. */

@@ -6,12 +6,15 @@ import { createHash } from 'node:crypto'
 import { seconds } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import { suspectsFolder } from './chunk-index.ts'
+import { Damages } from './damages.ts'
 import type { Datastore, OpenDatastore } from './datastore.ts'
 import { kinds } from './format.ts'
 import { goOn } from './go-on.ts'
 import { letGo } from '#base/let-go.ts'
+import type { ManifestDisk } from './manifest.ts'
 import { packName } from './pack.ts'
 import { printPoint, type RestorePoint } from './point.ts'
+import { type PieceCheck, verifyTree } from './tree/verify.ts'
 
 const step = 4 * 1024 * 1024
 
@@ -100,8 +103,9 @@ export async function verifyBackup(
   } catch (fault) {
     if (isFault(fault, 'damaged')) {
       await datastore.mark(point, { verified, damage: fault.message.slice(0, 1_000) }).catch(() => {})
-      const pack = /^pack ([0-9a-f]{64}) /.exec(fault.message)?.[1]
-      if (pack) await datastore.place.put(`${suspectsFolder}${pack}`, Buffer.alloc(0))
+      for (const [, pack = ''] of fault.message.matchAll(/\bpack ([0-9a-f]{64}) /g)) {
+        await datastore.place.put(`${suspectsFolder}${pack}`, Buffer.alloc(0))
+      }
     }
     throw fault
   }
@@ -109,24 +113,54 @@ export async function verifyBackup(
 
 async function readAll(open: OpenDatastore, point: RestorePoint, options: VerifyOptions): Promise<VerifiedBackup> {
   await using reader = await open.open(point)
-  const all = reader.body.disks.reduce((sum, { dataBytes }) => sum + dataBytes, 0)
+  const parts = [...reader.body.disks, ...reader.body.trees]
+  const all = parts.reduce((sum, { dataBytes }) => sum + dataBytes, 0)
   let [chunks, bytes] = [0, 0]
-  for (const { name } of reader.body.files) bytes += (await reader.file(name)).length
-  for (const { name, sizeBytes } of reader.body.disks) {
-    const map = await reader.mapOf(name)
-    for await (const { position, id } of map.entries()) {
-      goOn(options.signal)
+  const damages = new Damages(`backup ${printPoint(point)}`)
+  for (const { name } of reader.body.files) {
+    await damages.noted(async () => {
+      bytes += (await reader.file(name)).length
+    })
+  }
+  const check = async (disk: ManifestDisk, position: number, id: Buffer) => {
+    const chunk = await open.chunks.read(id, kinds.content)
+    open.chunks.check(id, chunk)
+    const wanted = Math.min(reader.chunkBytes, disk.sizeBytes - position * reader.chunkBytes)
+    if (chunk.content.length !== wanted) {
+      throw new Fault(
+        'damaged',
+        `chunk ${position} of disk ${disk.name} of backup ${printPoint(point)} has another size`,
+      )
+    }
+    bytes += chunk.content.length
+    letGo(chunk.content)
+  }
+  for (const disk of reader.body.disks) {
+    await damages.noted(async () => {
+      const map = await reader.mapOf(disk.name)
+      for await (const { position, id } of map.entries()) {
+        goOn(options.signal)
+        await damages.noted(() => check(disk, position, id))
+        chunks += 1
+        if (chunks % 64 === 0) options.onProgress?.(bytes, all)
+      }
+    })
+  }
+  const checkContent = async (id: Buffer, ofBytes: number) => {
+    goOn(options.signal)
+    await damages.noted(async () => {
       const chunk = await open.chunks.read(id, kinds.content)
       open.chunks.check(id, chunk)
-      const wanted = Math.min(reader.chunkBytes, sizeBytes - position * reader.chunkBytes)
-      if (chunk.content.length !== wanted) {
-        throw new Fault('damaged', `chunk ${position} of disk ${name} of backup ${printPoint(point)} has another size`)
-      }
-      chunks += 1
-      bytes += chunk.content.length
       letGo(chunk.content)
-      if (chunks % 64 === 0) options.onProgress?.(bytes, all)
-    }
+    })
+    chunks += 1
+    bytes += ofBytes
+    if (chunks % 64 === 0) options.onProgress?.(bytes, all)
   }
+  for (const { name } of reader.body.trees) {
+    const ofPiece: PieceCheck = ({ piece }, chunk, ofBytes) => checkContent(piece.idOf(chunk), ofBytes)
+    await damages.noted(() => verifyTree(reader.tree(name), ofPiece, (damage) => damages.add(damage.message)))
+  }
+  damages.throwIfAny()
   return { chunks, bytes }
 }

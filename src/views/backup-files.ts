@@ -10,12 +10,12 @@ import { createZstdCompress } from 'node:zlib'
 import { Fault, invalid } from '#base/fault.ts'
 import type { VolumeId } from '#base/ids.ts'
 import { integer, object, optional, string, type Static } from '#base/schema/schema.ts'
-import { type Manifest, treesOf } from '#backup/manifest.ts'
-import type { BackupReader } from '#backup/reader.ts'
-import type { EntryKind } from '#backup/tree/record.ts'
-import { textOf, type TreeEntry, type TreeReader } from '#backup/tree/reader.ts'
-import { tarOfParts } from '#backup/tree/tar.ts'
-import { zipOf } from '#backup/tree/zip.ts'
+import type { Manifest } from '#datastore/manifest.ts'
+import type { BackupReader } from '#datastore/backup-reader.ts'
+import type { EntryKind } from '#datastore/tree/record.ts'
+import { textOf, type TreeEntry, type TreeReader } from '#datastore/tree/reader.ts'
+import { tarOfParts } from '#datastore/tree/tar.ts'
+import { zipOf } from '#datastore/tree/zip.ts'
 import type { BackupSources } from './backups.ts'
 
 export interface BackupFile {
@@ -159,8 +159,8 @@ async function openWithTrees(backup: BackupSources['backup'], volid: VolumeId): 
 }
 
 /** @throws Fault `invalid` for a backup of disks */
-export function requireFiles({ type }: Manifest, volid: VolumeId): void {
-  if (type === 'ct') return
+export function requireFiles({ point }: Manifest, volid: VolumeId): void {
+  if (point.type === 'ct') return
   throw new Fault('invalid', `'${volid}' holds disks: the files in them cannot be listed by this release`, {
     remedy: 'Restore it under another id to get at its files.',
   })
@@ -198,7 +198,7 @@ function isWithin(folders: readonly string[], above: readonly string[]): boolean
 function mountsIn(reader: BackupReader): Mount[] {
   const { mounts } = reader.manifest.facts
   const paths: Readonly<Record<string, unknown>> = typeof mounts === 'object' && mounts !== null ? { ...mounts } : {}
-  const all = treesOf(reader.manifest).flatMap(({ name }): Mount[] => {
+  const all = reader.manifest.trees.flatMap(({ name }): Mount[] => {
     const path = paths[name] ?? (name === 'rootfs' ? '/' : undefined)
     if (typeof path !== 'string') return []
     return [{ name, folders: Buffer.from(path).toString('latin1').split('/').filter(Boolean) }]

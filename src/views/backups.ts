@@ -2,7 +2,7 @@
 import { isFault } from '#base/fault.ts'
 import type { VolumeId } from '#base/ids.ts'
 import { array, boolean, integer, number, object, optional, record, type Static, string } from '#base/schema/schema.ts'
-import { newStoredBytesOf, treesOf } from '#backup/manifest.ts'
+import { newStoredBytesOf } from '#datastore/manifest.ts'
 import type { ListedBackup } from '#backup/service.ts'
 import type { Services } from '#services.ts'
 import { holds, type May, toRead } from './volume-access.ts'
@@ -37,7 +37,7 @@ export const backupDetails = object({
       data: integer({ description: 'Bytes of data, holes left out.' }),
       stored: integer({ description: 'Bytes it added to the datastore.' }),
       changed: number({ description: 'Share of its chunks no earlier backup had, 0 to 1.' }),
-      digest: string({ description: 'SHA-256 over the SHA-256s of its 128 KiB chunks.' }),
+      digest: string({ description: 'Equal for equal content, in one datastore; made with its key.' }),
     }),
   ),
   trees: array(
@@ -47,7 +47,7 @@ export const backupDetails = object({
       files: integer({ description: 'Files among them.' }),
       data: integer({ description: 'Bytes of data, holes left out.' }),
       stored: integer({ description: 'Bytes it added to the datastore.' }),
-      digest: string({ description: 'SHA-256 over the SHA-256s of its catalogue.' }),
+      digest: string({ description: 'Equal for equal files, in one datastore; made with its key.' }),
     }),
   ),
   facts: record({ description: 'How it was made: mode, freeze and its duration, what was left out.' }),
@@ -94,7 +94,7 @@ export async function backupFacts({ backup }: BackupSources, volid: VolumeId): P
       changed: disk.chunks === 0 ? 0 : disk.newChunks / disk.chunks,
       digest: disk.digest,
     })),
-    trees: treesOf(manifest).map(({ name, entries, files, dataBytes, newStoredBytes, digest }) => ({
+    trees: manifest.trees.map(({ name, entries, files, dataBytes, newStoredBytes, digest }) => ({
       name,
       entries,
       files,

@@ -2,9 +2,9 @@
 import { invalid } from '#base/fault.ts'
 import type { VolumeId } from '#base/ids.ts'
 import { boolean, integer, object, optional, type Static, string } from '#base/schema/schema.ts'
-import { dataBytesOf } from '#backup/manifest.ts'
-import type { EntryKind } from '#backup/tree/record.ts'
-import { textOf } from '#backup/tree/reader.ts'
+import { dataBytesOf } from '#datastore/manifest.ts'
+import type { EntryKind } from '#datastore/tree/record.ts'
+import { textOf } from '#datastore/tree/reader.ts'
 import { type BackupFile, filesAt, requireFiles } from './backup-files.ts'
 import type { BackupSources } from './backups.ts'
 

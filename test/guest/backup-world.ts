@@ -15,6 +15,7 @@ import { type BackupGuests, type BackupRunDeps, backupGuests } from '#operations
 import { PoolService } from '#pools/service.ts'
 import { memoryJournal } from '#tasks/journal.ts'
 import { perform } from '#tasks/perform.ts'
+import { confirmedKeys } from '../fixtures/confirmed-keys.ts'
 import { type GuestWorld, guestWorld, type WorldOptions } from './qemu-world.ts'
 
 const host = machine()
@@ -33,8 +34,8 @@ export async function backupWorld(how: Pick<WorldOptions, 'forgetful'> = {}): Pr
   const path = join(world.settings.stateDir, 'vault')
   await makeDirectory(path)
   await world.storage.create({ storage: 'vault', type: 'dir', path, content: 'backup' })
-  const base = { clock: systemClock, random: systemRandom, log: silentLog, host, storage: world.storage }
-  const backup = new BackupService(base)
+  const keys = await confirmedKeys(world.settings)
+  const backup = new BackupService({ clock: systemClock, random: systemRandom, log: silentLog, storage: world.storage, keys })
   const { settings, guests, storage, store } = world
   const pools = new PoolService({ store, rightsMark: 'mark' })
   const machine = { timeZone: async () => 'UTC' }

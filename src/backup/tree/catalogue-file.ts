@@ -5,8 +5,10 @@
 import { type FileHandle, open } from 'node:fs/promises'
 import { asFileFault } from '#host/files.ts'
 import { readAt } from '../pack.ts'
-import type { BasePiece } from './base.ts'
-import { Piece, type PieceChunk } from './piece.ts'
+import type { BasePiece } from '#datastore/tree/base.ts'
+import { Piece } from '#datastore/tree/piece.ts'
+import { pieceFormV1 } from '../format.ts'
+import type { PlacedChunk } from './stored-tree.ts'
 
 const [headBytes, locationBytes] = [8, 12]
 
@@ -28,7 +30,7 @@ export class CatalogueFile implements AsyncDisposable {
     }
   }
 
-  async add(bytes: Buffer, chunks: readonly PieceChunk[]): Promise<void> {
+  async add(bytes: Buffer, chunks: readonly PlacedChunk[]): Promise<void> {
     const head = Buffer.alloc(headBytes + chunks.length * locationBytes)
     head.writeUInt32LE(bytes.length, 0)
     head.writeUInt32LE(chunks.length, 4)
@@ -47,20 +49,19 @@ export class CatalogueFile implements AsyncDisposable {
     this.#sizeBytes += all.length
   }
 
-  async *pieces(): AsyncGenerator<BasePiece> {
+  async *pieces(): AsyncGenerator<BasePiece<PlacedChunk>> {
     for (let at = 0; at < this.#sizeBytes;) {
       const head = await readAt(this.#handle, at, headBytes)
       const [length, chunks] = [head.readUInt32LE(0), head.readUInt32LE(4)]
       const all = await readAt(this.#handle, at + headBytes, chunks * locationBytes + length)
       at += headBytes + all.length
-      yield {
-        piece: Piece.parse(all.subarray(chunks * locationBytes)),
-        locate: (chunk) => ({
-          pack: all.readUInt32LE(chunk * locationBytes),
-          offset: all.readUInt32LE(chunk * locationBytes + 4),
-          length: all.readUInt32LE(chunk * locationBytes + 8),
-        }),
+      const piece = Piece.parse(all.subarray(chunks * locationBytes), pieceFormV1)
+      const chunk = (number: number): PlacedChunk => {
+        const at = number * locationBytes
+        const [pack, offset, size] = [all.readUInt32LE(at), all.readUInt32LE(at + 4), all.readUInt32LE(at + 8)]
+        return { id: piece.idOf(number), location: { pack, offset, length: size } }
       }
+      yield { piece, chunk }
     }
   }
 

@@ -15,13 +15,15 @@ import { asFileFault } from '#host/files.ts'
 import { AppendFile } from '#datastore/append-file.ts'
 import { blobHeaderBytes, blobMaximumBytes } from '../blob.ts'
 import { digestBytes, digestOf } from '../digest.ts'
-import { packMaximumBytes, packsMaximum, treeFileMaximumBytes } from '../format.ts'
+import { packMaximumBytes, packsMaximum, pieceFormV1, treeFileMaximumBytes } from '../format.ts'
 import type { Location, PackList } from '../known-chunks.ts'
 import { readAt } from '../pack.ts'
-import { pieceChunksMaximum } from './piece.ts'
-import { folderKey, nameMaximumBytes, pathMaximumBytes, readUInt64, writeUInt64 } from './record.ts'
+import { compareKeys, damagedTree, lastWhere, type TreeKey } from '#datastore/tree/catalogue.ts'
+import { pieceChunksMaximum } from '#datastore/tree/piece.ts'
+import { nameMaximumBytes, pathMaximumBytes, readUInt64, writeUInt64 } from '#datastore/tree/record.ts'
 
 const treeVersion = 1
+const chunksMaximum = pieceChunksMaximum(pieceFormV1)
 const headerBytes = 16
 const footerBytes = 56
 const magic = Buffer.from('HAKOTREE', 'latin1')
@@ -32,21 +34,6 @@ const locationBytes = 12
 const pieceHeadBytes = digestBytes + locationBytes + 16
 const directoryHeadBytes = 36
 const tailMaximumBytes = 128 * MiB
-
-/** The first entry of a piece. */
-export interface TreeKey {
-  readonly folder: string
-  readonly name: string
-  /** In the content of the entry, when the piece begins in the middle of it. */
-  readonly offset: number
-}
-
-export function compareKeys(one: TreeKey, other: TreeKey): number {
-  const [folder, otherFolder] = [folderKey(one.folder), folderKey(other.folder)]
-  if (folder !== otherFolder) return folder < otherFolder ? -1 : 1
-  if (one.name !== other.name) return one.name < other.name ? -1 : 1
-  return one.offset - other.offset
-}
 
 export class TreeFileWriter {
   readonly #file: AppendFile
@@ -260,7 +247,7 @@ export class TreeFileReader implements AsyncDisposable {
       const key = this.#keyAt(plain, at + digestBytes + 16, at + digestBytes + 20, at + pieceHeadBytes)
       const chunksAt = at + pieceHeadBytes + key.folder.length + key.name.length
       at = chunksAt + chunks * locationBytes
-      if (chunks > pieceChunksMaximum || at > plain.length) throw new Error('it ends early')
+      if (chunks > chunksMaximum || at > plain.length) throw new Error('it ends early')
       entries.push({
         ...this.#placeAt(plain, start + digestBytes),
         number: segment.firstPiece + number,
@@ -303,18 +290,6 @@ function keyAt(bytes: Buffer, lengthsAt: number, offsetAt: number, textAt: numbe
 
 function isAfter(key: TreeKey, other: TreeKey | undefined): boolean {
   return other === undefined || compareKeys(other, key) < 0
-}
-
-/** The last index of which it holds; it holds up to some index and no further. */
-function lastWhere<T>(of: readonly T[], holds: (one: T) => boolean): number {
-  let [low, high] = [-1, of.length - 1]
-  while (low < high) {
-    const middle = Math.ceil((low + high) / 2)
-    const one = of[middle]
-    if (one !== undefined && holds(one)) low = middle
-    else high = middle - 1
-  }
-  return low
 }
 
 interface Tail {
@@ -379,11 +354,4 @@ function parseDirectory(
   }
   if (segments.length !== count) throw damagedTree(name, 'its directory has another length')
   return segments
-}
-
-export function damagedTree(name: string, how: string, cause?: unknown): Fault {
-  return new Fault('damaged', `${name} is damaged: ${how}`, {
-    cause,
-    remedy: 'Restore from another backup or another copy of this datastore.',
-  })
 }

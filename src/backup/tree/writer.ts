@@ -11,13 +11,16 @@ import { asDigest } from '#base/ids.ts'
 import { printBackupId } from '#datastore/backup-id.ts'
 import type { ChunkStore, WriterDeps } from '../chunk-store.ts'
 import { digestOf } from '../digest.ts'
+import { chunkBytes, pieceFormV1 } from '../format.ts'
 import { type ManifestTree, treesOf } from '../manifest.ts'
 import type { PackList } from '../known-chunks.ts'
 import { BackupReader } from '../reader.ts'
-import { Base, type BasePiece } from './base.ts'
+import { Base, type BasePiece } from '#datastore/tree/base.ts'
+import type { ContentStore } from '#datastore/tree/content.ts'
+import { type AddTreeOptions, type PieceSink, type TreeCounts, TreePass } from '#datastore/tree/pass.ts'
+import type { TreeNotes, TreeSource } from '#datastore/tree/source.ts'
 import { CatalogueFile } from './catalogue-file.ts'
-import { type AddTreeOptions, type PieceSink, type TreeCounts, TreePass } from './pass.ts'
-import type { TreeNotes, TreeSource } from './source.ts'
+import type { PlacedChunk } from './stored-tree.ts'
 import { TreeFileWriter } from './tree-file.ts'
 
 export type TreeFacts = Omit<ManifestTree, 'treeSha256' | 'treeBytes'>
@@ -88,7 +91,7 @@ export class TreesWriter {
       const chunks = await this.#chunks()
       const hash = createHash('sha256')
       let [pieces, newStoredBytes] = [0, 0]
-      const sink: PieceSink = async (key, bytes, held) => {
+      const sink: PieceSink<PlacedChunk> = async (key, bytes, held) => {
         const digest = digestOf(bytes)
         const { location, storedBytes } = await chunks.put(bytes, digest)
         hash.update(digest)
@@ -144,10 +147,15 @@ export class TreesWriter {
   }
 
   async #pass(
-    { name, source, settledMs, sink }: { name: string; source: TreeSource; settledMs: number; sink: PieceSink },
+    {
+      name,
+      source,
+      settledMs,
+      sink,
+    }: { name: string; source: TreeSource; settledMs: number; sink: PieceSink<PlacedChunk> },
     options: AddTreeOptions,
   ): Promise<TreeCounts> {
-    const chunks = await this.#chunks()
+    const chunks = contentStore(await this.#chunks())
     await using scope = new AsyncDisposableStack()
     const ahead = this.#ahead.get(name)
     const base = ahead
@@ -155,11 +163,18 @@ export class TreesWriter {
       : await this.#earlier(name, source, scope)
     scope.defer(async () => base?.close())
     const { clock } = this.#deps
-    return await new TreePass({ name, source, chunks, base, sink, trustedUntilMs: settledMs, clock }, options).run()
+    return await new TreePass(
+      { name, source, form: pieceFormV1, chunks, base, sink, trustedUntilMs: settledMs, clock },
+      options,
+    ).run()
   }
 
   /** The tree of this name in the guest's last backup. One that is damaged costs time, and is no more than a line. */
-  async #earlier(name: string, source: TreeSource, scope: AsyncDisposableStack): Promise<Base | undefined> {
+  async #earlier(
+    name: string,
+    source: TreeSource,
+    scope: AsyncDisposableStack,
+  ): Promise<Base<PlacedChunk> | undefined> {
     const { layout, log, ids, random, id } = this.#deps
     const isOfGuest = (other: typeof id) => other.type === id.type && other.id === id.id
     const all = (await ids()).filter(isOfGuest).reverse()
@@ -177,7 +192,7 @@ export class TreesWriter {
     return undefined
   }
 
-  async *#piecesOf(reader: BackupReader, name: string): AsyncGenerator<BasePiece> {
+  async *#piecesOf(reader: BackupReader, name: string): AsyncGenerator<BasePiece<PlacedChunk>> {
     const chunks = await this.#chunks()
     const told = (cause: unknown) =>
       this.#deps.log.warn('a piece of the catalogue of an earlier backup is not used', {
@@ -185,11 +200,14 @@ export class TreesWriter {
         cause,
       })
     for await (const { entry, piece } of reader.tree(name).pieces(told)) {
+      const placed = await reader.treeFile(name).placesOf(entry)
       yield {
         piece,
-        locate: (chunk) => {
-          const { pack, offset, length } = entry.placeOf(chunk)
-          return chunks.adopt(piece.digestOf(chunk), pack, offset, length)
+        chunk: (number) => {
+          const { pack, offset, length } = placed.placeOf(number)
+          const id = piece.idOf(number)
+          const location = chunks.adopt(id, pack, offset, length)
+          return location && { id, location }
         },
       }
     }
@@ -203,5 +221,16 @@ export class TreesWriter {
 
   #aheadPath(name: string): string {
     return join(this.#deps.directory, `${name}.ahead`)
+  }
+}
+
+function contentStore(chunks: ChunkStore): ContentStore<PlacedChunk> {
+  return {
+    chunkBytes,
+    put: async (plain) => {
+      const id = digestOf(plain)
+      const { location, storedBytes } = await chunks.put(plain, id)
+      return { chunk: { id, location }, storedBytes }
+    },
   }
 }

@@ -2,7 +2,6 @@
 import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { Fault, messageOf } from '#base/fault.ts'
-import { diskOf } from '#datastore/disk-reader.ts'
 import { printPoint } from '#datastore/point.ts'
 import { ServedDisk } from '#datastore/served-disk.ts'
 import { exportDisk } from '#host/nbd-export.ts'
@@ -25,7 +24,7 @@ export async function serveDisk(directory: string, name: string, socket: string,
     const { disk: given } = parsed.params
     const disk = typeof given === 'string' ? given : reader.body.disks[0]?.name
     if (disk === undefined) throw new Fault('invalid', `backup ${printPoint(point)} has no disk`)
-    const served = new ServedDisk(await diskOf(reader, disk), { chunkBytes: reader.chunkBytes })
+    const served = new ServedDisk(await reader.openDisk(disk), { chunkBytes: reader.chunkBytes })
     const onError = (cause: unknown) => terminal.show(messageOf(cause), false)
     const uid = process.getuid?.() ?? 0
     await using _server = await exportDisk({ socket: path, uid, disk: served, onError })

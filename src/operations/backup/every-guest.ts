@@ -8,6 +8,7 @@ import { keepsAll } from '#base/retention.ts'
 import { setIoPriority } from '#host/io-priority.ts'
 import { acquireLocks, releaseLocks } from '#tasks/lock.ts'
 import type { StepContext } from '#tasks/operation.ts'
+import { giveBackSpace } from './give-back.ts'
 import { type Hook, type HookAbout, hookOf } from './hook-script.ts'
 import { clockTime, commandOf, wallTime } from './job-log.ts'
 import type { StopPhase } from './half.ts'
@@ -32,7 +33,9 @@ export type JobContext = Pick<
   readonly restoreState: (vmid: number) => Promise<void>
 }
 
-type Outcome = { readonly vmid: number; readonly volid: string } | { readonly vmid: number; readonly failure: unknown }
+type Outcome =
+  | { readonly vmid: number; readonly volid: string; readonly pruned: number }
+  | { readonly vmid: number; readonly failure: unknown }
 
 interface Says {
   readonly info: (line: string) => void
@@ -87,12 +90,12 @@ async function oneGuest(vmid: number, context: JobContext, hook: Hook, says: Say
     const onPhase = (phase: StopPhase) => hook.guest(phase, about)
     const volid = await backUpGuest(vmid, { ...context, upid: task.upid, log: info, how: params, onPhase })
     await hook.guest('backup-end', { ...about, target: volid })
-    await pruneAfter(about, params, deps, { log: info, warn: context.warn, signal })
+    const pruned = await pruneAfter(about, params, deps, { log: info, warn: context.warn, signal })
     await releaseLocks(deps.store, (holder) => holder === task.upid)
     info(`Finished Backup of VM ${vmid} (${clockTime(deps.clock.monotonic() - startedMs)})`)
     info(`Backup finished at ${wallTime(deps.clock.now())}`)
     await quietly(says, () => hook.guest('log-end', { ...about, target: volid }))
-    return { vmid, volid }
+    return { vmid, volid, pruned }
   } catch (failure) {
     // What is to be put right then is the undo's, which finds the guest by the lock on it.
     if (signal.aborted) throw failure
@@ -116,6 +119,8 @@ async function concluded(
     'volid' in one ? `VM ${one.vmid}: ok, ${one.volid}` : `VM ${one.vmid}: FAILED, ${messageOf(one.failure)}`,
   )
   const failures = outcomes.filter((one) => 'failure' in one)
+  const isSpaceFree = outcomes.some((one) => 'failure' in one || one.pruned > 0)
+  if (isSpaceFree) await giveBackSpace(deps.backup, params.storage, info)
   const isFailed = failures.length > 0
   info(`Backup job finished ${isFailed ? 'with errors' : 'successfully'}`)
   await reportJob(deps.host, params.notify, { node: task.node, guests, isFailed }, info)
@@ -141,22 +146,24 @@ async function quietly({ info }: Says, work: () => Promise<void>): Promise<void>
   }
 }
 
-/** The new backup is there whatever becomes of the old ones, so a failure here is a warning. */
+/** The new backup is there whatever becomes of the old ones, so a failure here is a warning. @returns how many went */
 async function pruneAfter(
   { vmid, type }: Pick<HookAbout, 'vmid' | 'type'>,
   params: BackupGuests,
   deps: BackupRunDeps,
   telling: Telling,
-): Promise<void> {
-  if (params.prunes === false) return
+): Promise<number> {
+  if (params.prunes === false) return 0
   try {
     const plan = await planPruning(deps, { storage: params.storage, vmid, type, keep: params.keep })
-    if (keepsAll(plan.retention)) return
+    if (keepsAll(plan.retention)) return 0
     telling.log(`prune older backups by ${retentionText(plan.retention)}`)
     const removed = await carryOut(deps, plan, telling)
     telling.log(`pruned ${removed} backups of VM ${vmid}`)
+    return removed
   } catch (fault) {
     if (telling.signal.aborted) throw fault
     telling.warn(`older backups of VM ${vmid} are not pruned: ${messageOf(fault)}`)
+    return 0
   }
 }

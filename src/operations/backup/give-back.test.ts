@@ -5,13 +5,13 @@ import { giveBackSpace } from './give-back.ts'
 
 test('a storage that never held a backup has nothing to give back, and nothing is said of it', async () => {
   const said: string[] = []
-  const sweepEndsIn = (fault: Error) => ({ sweep: (): Promise<never> => Promise.reject(fault) })
-  await giveBackSpace(sweepEndsIn(missing('datastore', '/srv/datastore')), 'local', (line) => said.push(line))
+  const endsIn = (fault: Error) => ({ collect: (): Promise<never> => Promise.reject(fault) })
+  await giveBackSpace(endsIn(missing('datastore', '/srv/datastore')), 'local', (line) => said.push(line))
   assert.equal(said.length, 0)
-  await giveBackSpace(sweepEndsIn(new Fault('unavailable', 'not mounted')), 'local', (line) => said.push(line))
+  await giveBackSpace(endsIn(new Fault('unavailable', 'not mounted')), 'local', (line) => said.push(line))
   assert.deepEqual(said, ["space on storage 'local' is not given back yet: not mounted"])
   await assert.rejects(
-    giveBackSpace(sweepEndsIn(new Error('a mistake of ours')), 'local', () => {}),
+    giveBackSpace(endsIn(new Error('a mistake of ours')), 'local', () => {}),
     /a mistake of ours/,
   )
 })

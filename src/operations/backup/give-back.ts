@@ -1,20 +1,20 @@
 /**
- * For undos: the space of what a process that died was writing into a datastore, or removing from it.
+ * The space of backups that were removed, and of what a process that died was writing into a datastore.
  *
- * Whoever opens a datastore next gives that back anyway; but who knows when that is, and a disk may be full
- * of it until then.
+ * The daemon looks after it now and then anyway (`loops/garbage.ts`); but a disk may be full of it until then.
  */
 import { isFault } from '#base/fault.ts'
 import type { BackupService } from '#backup/service.ts'
 
 /** What cannot be done now is said, and no reason to undo no more. */
 export async function giveBackSpace(
-  backup: Pick<BackupService, 'sweep'>,
+  backup: Pick<BackupService, 'collect'>,
   storage: string,
   log: (line: string) => void,
 ): Promise<void> {
   try {
-    await backup.sweep(storage)
+    const { waitsFor } = await backup.collect(storage)
+    if (waitsFor !== undefined) log(`space on storage '${storage}' comes back later: it waits for ${waitsFor}`)
   } catch (fault) {
     if (!isFault(fault)) throw fault
     // Nobody has written there yet.

@@ -5,7 +5,7 @@
  */
 import { Fault } from '#base/fault.ts'
 import type { VolumeId } from '#base/ids.ts'
-import type { BackupReader } from '#backup/reader.ts'
+import type { BackupReader } from '#datastore/backup-reader.ts'
 import type { BackupService } from '#backup/service.ts'
 import { withoutSecrets } from '#guests/cloud-init/options.ts'
 import type { Options } from '#guests/config.ts'
@@ -40,7 +40,7 @@ export async function readGuestConf(backup: BackupService, volid: VolumeId): Pro
 
 /** The guest's configuration as it was backed up. @throws Fault `damaged` */
 export async function storedOptions(reader: BackupReader): Promise<Record<string, string>> {
-  const { type } = reader.manifest
+  const { type } = reader.head.point
   if (type === 'host') throw new Fault('invalid', `the backup is of a host, and of no guest`)
   return parseGuestConf((await reader.file(guestConfNames[type])).toString('utf8'))
 }

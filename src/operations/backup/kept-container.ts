@@ -2,9 +2,8 @@
 import { humanSize } from '#base/bytes.ts'
 import { invalid } from '#base/fault.ts'
 import { asVolumeId } from '#base/ids.ts'
-import { treesOf } from '#backup/manifest.ts'
-import type { BackupReader } from '#backup/reader.ts'
-import { restoreTree } from '#backup/tree/restore.ts'
+import type { BackupReader } from '#datastore/backup-reader.ts'
+import { restoreTree } from '#datastore/tree/restore.ts'
 import type { Options } from '#guests/config.ts'
 import { idsOnDisk } from '#guests/lxc/mount-ids.ts'
 import { mountOf } from '#guests/lxc/mountpoint.ts'
@@ -62,7 +61,7 @@ async function keptIn(reader: BackupReader): Promise<KeptContainer> {
   return {
     says: `data from ${pointInTime}`,
     options: await storedOptions(reader),
-    trees: new Map(treesOf(reader.manifest).map(({ name, dataBytes }) => [name, dataBytes])),
+    trees: new Map(reader.manifest.trees.map(({ name, dataBytes }) => [name, dataBytes])),
     fill: ({ options, inPlaces, rateBytesPerSecond, inRoom, log, onProgress, signal }) =>
       inPlaces(async (places) => {
         for (const [name, target] of Object.entries(places)) {

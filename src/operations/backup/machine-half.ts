@@ -1,6 +1,6 @@
 /** Backups of virtual machines: their disks, as blocks. */
 import { formatSize, humanSize, MiB } from '#base/bytes.ts'
-import type { BackupWriter } from '#backup/writer.ts'
+import type { BackupWriter } from '#datastore/backup-writer.ts'
 import { nameOf } from '#guests/config.ts'
 import { disksToBackUp, type GuestDisk, type LeftOutDisk } from './guest-disks.ts'
 import { guestConfNames } from './guest-conf.ts'

@@ -4,7 +4,7 @@
  */
 import { Fault, isFault } from '#base/fault.ts'
 import { asVmid, type Vmid } from '#base/ids.ts'
-import type { BackupWriter } from '#backup/writer.ts'
+import type { BackupWriter } from '#datastore/backup-writer.ts'
 import { nounOf } from '#guests/kind.ts'
 import { namingFullStorage, type Writing } from '#storage/full.ts'
 import { printGuestConf } from './guest-conf.ts'
@@ -73,8 +73,9 @@ async function finish(
   const notes = how.notesTemplate === undefined ? undefined : notesFrom(how.notesTemplate, facts)
   if (notes !== undefined) context.log('adding notes to backup')
   if (how.protected === true) context.log('marking backup as protected')
-  await writer.commit(
-    { ...read, name: guestname },
-    { pointInTimeMs: takenMs, marks: { notes, protected: how.protected } },
-  )
+  await writer.commit({
+    facts: { ...read, name: guestname },
+    pointInTimeMs: takenMs,
+    marks: { notes, protected: how.protected },
+  })
 }

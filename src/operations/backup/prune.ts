@@ -26,7 +26,7 @@ export type PruneBackups = {
 
 export interface PruneDeps {
   readonly storage: Pick<StorageService, 'get'>
-  readonly backup: Pick<BackupService, 'list' | 'remove' | 'sweep'>
+  readonly backup: Pick<BackupService, 'list' | 'remove' | 'collect'>
   readonly machine: Pick<MachineFiles, 'timeZone'>
 }
 
@@ -92,6 +92,7 @@ export const pruneBackups = operation<PruneBackups, PruneDeps>('prunebackups', {
     log(`keep backups by ${retentionText(plan.retention)}`)
     for (const { volid, mark } of plan.backups) log(`${mark.padEnd(9)} ${volid}`)
     const removed = await carryOut(deps, plan, { log, warn, signal })
+    if (removed > 0) await giveBackSpace(deps.backup, params.storage, log)
     log(`${removed} of ${plan.backups.length} backups removed`)
   },
   // A removed restore point does not come back: its removal is one act, and what may be left are its remains.

@@ -9,9 +9,8 @@ import { formatSize } from '#base/bytes.ts'
 import { Fault, invalid } from '#base/fault.ts'
 import { splitVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
 import { type BlockTarget, fileTarget } from '#datastore/block-target.ts'
-import type { RestoredDisk } from '#backup/restore.ts'
-import { restoreDisk, type RestoreOptions } from '#backup/restore.ts'
-import type { BackupReader } from '#backup/reader.ts'
+import { restoreDisk, type RestoreOptions } from '#datastore/restore.ts'
+import type { BackupReader } from '#datastore/backup-reader.ts'
 import { nbdTarget } from '#datastore/source/nbd.ts'
 import type { Options } from '#guests/config.ts'
 import { driveNameParts, driveOf, isCdrom, isOnBus, printDrive, volumeIn } from '#guests/qemu/drive.ts'
@@ -19,6 +18,7 @@ import { openImage } from '#host/nbd-server.ts'
 import { namingFullStorage, type Writing } from '#storage/full.ts'
 import type { Services } from '#services.ts'
 import { storedOptions } from './guest-conf.ts'
+import { watchedTarget } from './watched-target.ts'
 
 export type RestoreDeps = Pick<Services, 'settings' | 'host' | 'storage'>
 
@@ -30,6 +30,8 @@ export interface RestoreDisksRequest {
   readonly storage?: string | undefined
   /** Drives on a bus stay empty: their content comes while the guest runs. */
   readonly isLive?: boolean | undefined
+  /** What is written is to be named by a digest that needs no key. */
+  readonly isNamed?: boolean | undefined
   readonly services: RestoreDeps
   /** Upper bound of what is written. */
   readonly rateBytesPerSecond?: number | undefined
@@ -44,14 +46,14 @@ export type RestoredVolume = {
   readonly drive: string
   readonly volid: VolumeId
   readonly sizeBytes: number
-  /** SHA-256 over the SHA-256s of the disk's 128 KiB chunks, as written; equal to the backup's. */
-  readonly digest: string
+  /** SHA-256 over the SHA-256s of each 128 KiB of what was written, where that was asked for. */
+  readonly digest?: string
 }
 
 export type RestoredVolumes = {
   readonly disks: readonly RestoredVolume[]
   /** Disks that are still empty. */
-  readonly later: readonly Omit<RestoredVolume, 'digest'>[]
+  readonly later: readonly RestoredVolume[]
   /** Reading, checking and decompressing. */
   readonly fetchMs: number
   /** Writing, the last sync included. */
@@ -64,7 +66,7 @@ export async function restoreDisks(request: RestoreDisksRequest): Promise<Restor
   const options = await storedOptions(reader)
   const { disks } = reader.manifest
   const restored: RestoredVolume[] = []
-  const later: Omit<RestoredVolume, 'digest'>[] = []
+  const later: RestoredVolume[] = []
   let [fetchMs, writeMs] = [0, 0]
   for (const [number, { name, sizeBytes }] of disks.entries()) {
     const isLater = request.isLive === true && comesLater(name, options)
@@ -83,7 +85,8 @@ export async function restoreDisks(request: RestoreDisksRequest): Promise<Restor
     )
     fetchMs += result.fetchMs
     writeMs += result.writeMs
-    restored.push({ drive: name, volid, sizeBytes, digest: result.digest })
+    const { digest } = result
+    restored.push({ drive: name, volid, sizeBytes, ...(digest !== undefined && { digest }) })
     log(`${name}: restored as ${volid} (${formatSize(result.writtenBytes)} of ${formatSize(sizeBytes)} written)`)
   }
   return { disks: restored, later, fetchMs: Math.round(fetchMs), writeMs: Math.round(writeMs) }
@@ -126,7 +129,7 @@ async function allocate(
   drive: string,
   isLater: boolean,
 ) {
-  const { sizeBytes, dataBytes } = reader.disk(drive).facts
+  const { sizeBytes, dataBytes } = reader.disk(drive)
   const origin = options[drive] === undefined ? undefined : volumeIn(drive, options[drive])
   const target = storage ?? (origin === undefined ? undefined : splitVolumeId(origin).storage)
   if (target === undefined) {
@@ -154,7 +157,7 @@ function writingOf({ reader, vmid, services }: RestoreDisksRequest, drive: strin
   return {
     storage,
     what: `disk ${drive} of guest ${vmid}`,
-    neededBytes: reader.disk(drive).facts.dataBytes,
+    neededBytes: reader.disk(drive).dataBytes,
     availableBytes: async () => (await services.storage.status(storage)).availableBytes,
   }
 }
@@ -164,10 +167,27 @@ async function fill(
   drive: string,
   volid: VolumeId,
   options: RestoreOptions,
-): Promise<RestoredDisk> {
-  const { reader } = request
-  await using target = await openTarget(request, drive, volid, reader.disk(drive).sizeBytes)
-  return await restoreDisk(reader, drive, target, options)
+): Promise<FilledDisk> {
+  const { reader, isNamed } = request
+  const { sizeBytes } = reader.disk(drive)
+  await using target = await openTarget(request, drive, volid, sizeBytes)
+  const watched = watchedTarget(target, { sizeBytes, isNamed: isNamed === true })
+  const started = performance.now()
+  const writtenBytes = await restoreDisk(reader, drive, watched, options)
+  const { writeMs } = watched
+  const digest = watched.digest()
+  return {
+    writtenBytes,
+    writeMs,
+    fetchMs: performance.now() - started - writeMs,
+    ...(digest !== undefined && { digest }),
+  }
+}
+
+interface FilledDisk extends Pick<RestoredVolume, 'digest'> {
+  readonly writtenBytes: number
+  readonly fetchMs: number
+  readonly writeMs: number
 }
 
 /** A new volume, to be written once. @throws Fault `invalid` for a format that cannot be written to */

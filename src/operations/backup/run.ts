@@ -46,7 +46,7 @@ export const backupGuests = operation<BackupGuests, BackupRunDeps>('vzdump', {
 })
   .step('guests', {
     async do({ params, deps }) {
-      await deps.storage.datastorePath(params.storage) // Says now, and not per guest, that it cannot hold backups.
+      await deps.backup.requireReady(params.storage) // Says now, and not per guest, that it cannot hold backups.
       const vmids = await chosen(params, deps)
       if (vmids.length === 0) throw new Fault('missing', 'there is no guest to back up')
       const running: number[] = []

@@ -139,7 +139,7 @@ type Restored = {
 
 async function fromBackup({ params, deps, log, warn, progress, signal }: RestoreContext): Promise<Restored> {
   await using reader = await deps.backup.open(asVolumeId(params.archive))
-  if (reader.manifest.type !== 'vm') {
+  if (reader.head.point.type !== 'vm') {
     throw invalid({ archive: `'${params.archive}' is the backup of a container, not of a virtual machine` })
   }
   log(`restoring ${params.archive} (data from ${reader.manifest.pointInTime})`)

@@ -4,9 +4,8 @@
  */
 import { asVmid } from '#base/ids.ts'
 import { humanSize } from '#base/bytes.ts'
-import type { BackupReader } from '#backup/reader.ts'
-import { treesOf } from '#backup/manifest.ts'
-import { restoreTree } from '#backup/tree/restore.ts'
+import type { BackupReader } from '#datastore/backup-reader.ts'
+import { restoreTree } from '#datastore/tree/restore.ts'
 import { hostnameOf, type Options } from '#guests/config.ts'
 import { idMapOf } from '#guests/lxc/idmap.ts'
 import { mountsOf, wishOf } from '#guests/lxc/mountpoint.ts'
@@ -31,7 +30,7 @@ export async function restoreContainer(context: ClimbContext, reader: BackupRead
   const { guest } = done.point
   const vmid = asVmid(done.point.scratch)
   const stored = await storedOptions(reader)
-  const trees = new Map(treesOf(reader.manifest).map(({ name, dataBytes }) => [name, dataBytes]))
+  const trees = new Map(reader.manifest.trees.map(({ name, dataBytes }) => [name, dataBytes]))
   // As in a restore, what root alone may set comes back to root alone.
   const isRoot = task.user === 'root@pam'
   const plan = planContainer(

@@ -1,5 +1,4 @@
 /** Drills of containers: asked by their console and init, by commands that run inside, and through their file system. */
-import { treesOf } from '#backup/manifest.ts'
 import { Fault } from '#base/fault.ts'
 import { containerAddresses, waitForCommand, waitForInit } from './container-boot.ts'
 import { restoreContainer } from './container-restore.ts'
@@ -11,7 +10,7 @@ const fileMs = 20_000
 export const drilledContainer: Drilled = {
   kind: 'lxc',
   volumes: 'volumes',
-  contents: (manifest) => `${treesOf(manifest).length} file tree(s) as of ${manifest.pointInTime}`,
+  contents: (manifest) => `${manifest.trees.length} file tree(s) as of ${manifest.pointInTime}`,
   restore: restoreContainer,
   untilUp: waitForInit,
   untilAnswering: waitForCommand,

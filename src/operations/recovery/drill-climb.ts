@@ -2,9 +2,7 @@
  * The rungs of a drill, each asking the world: the datastore, what was restored, the guest's console, somebody inside
  * it, its network, its application. The order and the meaning of a miss are `recovery/ladder.ts`'s.
  */
-import type { BackupReader } from '#backup/reader.ts'
-import type { VerifiedBackup, VerifyOptions } from '#backup/verify.ts'
-import { Fault, isFault, messageOf } from '#base/fault.ts'
+import { Fault, messageOf } from '#base/fault.ts'
 import { asVmid, asVolumeId, type Vmid } from '#base/ids.ts'
 import { climb, type Rung } from '#recovery/ladder.ts'
 import { type Level, meanings } from '#recovery/level.ts'
@@ -71,7 +69,7 @@ function rungsOf(context: ClimbContext, findings: Findings): Record<Level, Rung>
       return drilled.contents(findings.reader.manifest)
     },
     L1: async () => {
-      const { chunks } = await checked(deps, done.point.archive, known(findings.reader), {
+      const { chunks } = await deps.backup.verify(asVolumeId(done.point.archive), {
         signal,
         onProgress: (fraction) => progress('verify', fraction),
       })
@@ -104,21 +102,6 @@ function rungsOf(context: ClimbContext, findings: Findings): Record<Level, Rung>
       }),
     L6: () =>
       timed('application', () => runProbes({ ...booted(), drilled, address: known(findings.address) }, params.probes)),
-  }
-}
-
-/** Damage is noted beside the backup: whoever looks at the list next must see it. */
-async function checked(
-  deps: DrillDeps,
-  archive: string,
-  reader: BackupReader,
-  options: VerifyOptions,
-): Promise<VerifiedBackup> {
-  try {
-    return await reader.verify(options)
-  } catch (error) {
-    if (isFault(error, 'damaged')) await deps.backup.noteDamage(asVolumeId(archive), error.message)
-    throw error
   }
 }
 

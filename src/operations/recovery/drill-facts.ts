@@ -47,7 +47,7 @@ export type DrillOutcome = {
   readonly parts: readonly RestoredPart[]
 }
 
-/** Holes cost nothing this way; docs/formats/backup-v1.md has the details. */
+/** Holes cost nothing this way, and who has the image and no key can make it, too; the last chunk is as long as is left. */
 export const diskDigestKind = 'SHA-256 of the SHA-256 of each 128 KiB chunk'
 
 export type RestoredDiskFacts = {

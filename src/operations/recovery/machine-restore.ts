@@ -3,7 +3,7 @@
  * cut down to what may boot beside the original.
  */
 import { asVmid } from '#base/ids.ts'
-import type { BackupReader } from '#backup/reader.ts'
+import type { BackupReader } from '#datastore/backup-reader.ts'
 import { withoutSecrets } from '#guests/cloud-init/options.ts'
 import type { Options } from '#guests/config.ts'
 import { storedOptions } from '../backup/guest-conf.ts'
@@ -30,6 +30,7 @@ export async function restoreMachine(context: ClimbContext, reader: BackupReader
     reader,
     vmid,
     storage: params.storage,
+    isNamed: true,
     services: deps,
     log,
     signal,
@@ -47,7 +48,7 @@ export async function restoreMachine(context: ClimbContext, reader: BackupReader
     parts: restored.disks.map(({ drive, sizeBytes, digest }) => ({
       drive,
       sizeBytes,
-      digest,
+      digest: digest ?? '',
       digestKind: diskDigestKind,
     })),
     phases: { fetch: restored.fetchMs, write: restored.writeMs },

@@ -3,9 +3,9 @@
  * chunk on its way; that every entry is there, as what it was and whose it was, only the file system can say.
  */
 import { createHash } from 'node:crypto'
-import type { TreeEntry, TreeReader } from '#backup/tree/reader.ts'
-import { below } from '#backup/tree/record.ts'
-import { type SourceEntry, type TreeSource, treeSource } from '#backup/tree/source.ts'
+import type { TreeEntry, TreeReader } from '#datastore/tree/reader.ts'
+import { below } from '#datastore/tree/record.ts'
+import { type SourceEntry, type TreeSource, treeSource } from '#datastore/tree/source.ts'
 import { Fault } from '#base/fault.ts'
 import { type Attribute, parseAttributes } from '#host/attribute-calls.ts'
 import type { IdMap } from '#host/id-map.ts'

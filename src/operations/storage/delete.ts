@@ -19,7 +19,7 @@ export type DeleteVolume = {
 
 export interface DeleteVolumeDeps {
   readonly storage: Pick<StorageService, 'list' | 'describe' | 'setAside' | 'bringBack' | 'erase'>
-  readonly backup: Pick<BackupService, 'remove' | 'sweep'>
+  readonly backup: Pick<BackupService, 'remove' | 'collect'>
   readonly guests: {
     readonly exists: (vmid: Vmid) => Promise<boolean>
     readonly config: (vmid: Vmid, kind: 'any') => Promise<{ readonly options: Readonly<Record<string, string>> }>
@@ -64,6 +64,7 @@ export const deleteVolume = operation<DeleteVolume, DeleteVolumeDeps>('imgdel', 
       if (isInDatastore(volid)) await deps.backup.remove(volid)
       else await deps.storage.setAside(volid, markOf(task.upid))
       log(`Removed volume '${volid}'`)
+      if (isInDatastore(volid)) await giveBackSpace(deps.backup, parse(volid).storage, log)
     },
     // A removed restore point does not come back: its removal is one act, and what may be left are its remains.
     async undo({ params, deps, task, log }) {

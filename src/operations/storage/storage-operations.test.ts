@@ -23,6 +23,16 @@ const backup = 'local:backup/vm/100/2026-11-20T10:00:00Z'
 const disk = 'local:100/vm-100-disk-0.raw'
 const iso = 'local:iso/a.iso'
 
+const nothingCollected = {
+  chunks: 0,
+  liveChunks: 0,
+  condemnedChunks: 0,
+  removedChunks: 0,
+  removedPacks: 0,
+  rewrittenPacks: 0,
+  freedBytes: 0,
+}
+
 /** Guest 100 with one disk, an ISO, and a list of restore points. */
 async function world(options: Readonly<Record<string, string>> = {}) {
   const lab = await smallStorage('/dev/shm')
@@ -36,7 +46,7 @@ async function world(options: Readonly<Record<string, string>> = {}) {
     storage: lab.service,
     backup: {
       remove: async (volid: VolumeId) => void restorePoints.delete(volid),
-      sweep: async () => ({ state: 'swept', packs: 0 }) as const,
+      collect: async () => nothingCollected,
     },
     guests: { exists: async (vmid: number) => vmid === 100, config: async () => ({ options }) },
   }

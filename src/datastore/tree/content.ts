@@ -2,17 +2,20 @@
  * Content of files on its way into chunks, for the piece in the making. Content is cut at multiples of a chunk from the
  * start of its file; what is shorter than a quarter of one (whole small files, and ends of others) shares chunks.
  */
-import { isZero } from '#base/bytes.ts'
 import { readSync } from 'node:fs'
-import { KiB } from '#base/bytes.ts'
-import type { ChunkStore } from '../chunk-store.ts'
-import { digestOf } from '../digest.ts'
-import { chunkBytes } from '../format.ts'
+import { isZero, KiB } from '#base/bytes.ts'
 import type { PieceBuilder, PieceChunk } from './piece.ts'
 import type { Extent } from './record.ts'
 
 /** Shorter content shares chunks. */
 export const sharedBytes = 32 * KiB
+
+/** Where content goes. */
+export interface ContentStore<Chunk extends PieceChunk = PieceChunk> {
+  readonly chunkBytes: number
+  /** @returns the chunk, and bytes stored: 0 for what was there. @throws Fault `exhausted` */
+  put: (content: Buffer) => Promise<{ readonly chunk: Chunk; readonly storedBytes: number }>
+}
 
 export interface ContentCounts {
   readBytes: number
@@ -20,16 +23,18 @@ export interface ContentCounts {
   newStoredBytes: number
 }
 
-export class Content {
-  readonly #chunks: ChunkStore
-  readonly #builder: PieceBuilder
+export class Content<Chunk extends PieceChunk = PieceChunk> {
+  readonly #chunks: ContentStore<Chunk>
+  readonly #builder: PieceBuilder<Chunk>
   readonly #counts: ContentCounts
-  readonly #own = Buffer.allocUnsafeSlow(chunkBytes)
+  readonly #own: Buffer
   /** Its number in the piece is known, what it will be is not. */
-  readonly #shared = { bytes: Buffer.allocUnsafeSlow(chunkBytes), used: 0, number: -1 }
+  readonly #shared: { readonly bytes: Buffer; used: number; number: number }
 
-  constructor(chunks: ChunkStore, builder: PieceBuilder, counts: ContentCounts) {
+  constructor(chunks: ContentStore<Chunk>, builder: PieceBuilder<Chunk>, counts: ContentCounts) {
     this.#chunks = chunks
+    this.#own = Buffer.allocUnsafeSlow(chunks.chunkBytes)
+    this.#shared = { bytes: Buffer.allocUnsafeSlow(chunks.chunkBytes), used: 0, number: -1 }
     this.#builder = builder
     this.#counts = counts
   }
@@ -71,7 +76,7 @@ export class Content {
   }
 
   async #roomFor(length: number): Promise<void> {
-    if (this.#shared.used + length > chunkBytes) await this.end()
+    if (this.#shared.used + length > this.#chunks.chunkBytes) await this.end()
   }
 
   #sharedExtent(offset: number, length: number): Extent | undefined {
@@ -84,12 +89,11 @@ export class Content {
     return { offset, chunk: shared.number, skip, length }
   }
 
-  async #put(plain: Buffer): Promise<PieceChunk> {
-    const digest = digestOf(plain)
-    const { location, storedBytes } = await this.#chunks.put(plain, digest)
+  async #put(plain: Buffer): Promise<Chunk> {
+    const { chunk, storedBytes } = await this.#chunks.put(plain)
     this.#counts.newChunks += storedBytes > 0 ? 1 : 0
     this.#counts.newStoredBytes += storedBytes
-    return { digest, location }
+    return chunk
   }
 }
 

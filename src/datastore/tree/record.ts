@@ -1,11 +1,11 @@
 /**
- * One entry of a tree as bytes, as it stands in a piece of the catalogue. `docs/formats/backup-tree-v1.md` describes
- * each of them.
+ * One entry of a tree as bytes, as it stands in a piece of the catalogue. `docs/formats/datastore-v2.md` describes each
+ * of them.
  *
  * A fixed head, then name, target, attributes and where the content lies. Facts that only pass through (times, inode)
  * stay bytes from the kernel's answer to the kernel's call. A path is text in which each character is a byte.
  */
-import { chunkBytes } from '../format.ts'
+import { chunkSizes } from '../format.ts'
 
 export type EntryKind =
   | 'file'
@@ -71,6 +71,8 @@ export const pathMaximumBytes = 16_384
 export const inlineAttributesBytes = 4_096
 /** In one record; further ones follow as `more`. */
 export const extentsMaximum = 512
+/** Of a chunk, whatever this datastore cuts into. */
+const contentMaximumBytes = chunkSizes[2]
 
 /** Where a range of a file's content lies. */
 export interface Extent {
@@ -267,7 +269,7 @@ function areSound(bytes: Buffer, from: number, chunks: number, kind: RecordKind)
       bytes.readUInt32LE(place + 12),
       bytes.readUInt32LE(place + 16),
     ]
-    if (offset < last || length === 0 || skip + length > chunkBytes) return false
+    if (offset < last || length === 0 || skip + length > contentMaximumBytes) return false
     if (bytes.readUInt32LE(place + 8) >= chunks) return false
     last = offset + length
   }

@@ -14,11 +14,10 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Clock } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import { dataRangesOf } from '#host/file-extras.ts'
-import type { ChunkStore } from '../chunk-store.ts'
-import { chunkBytes } from '../format.ts'
 import type { Base, BasePiece } from './base.ts'
-import { Content, sharedBytes } from './content.ts'
-import { PieceBuilder, type PieceChunk } from './piece.ts'
+import type { TreeKey } from './catalogue.ts'
+import { Content, type ContentStore, sharedBytes } from './content.ts'
+import { PieceBuilder, type PieceChunk, type PieceForm } from './piece.ts'
 import {
   at,
   below,
@@ -34,7 +33,6 @@ import {
   writeUInt64,
 } from './record.ts'
 import { shown, type SourceEntry, type TreeSource } from './source.ts'
-import type { TreeKey } from './tree-file.ts'
 
 export interface TreeProgress {
   readonly tree: string
@@ -68,14 +66,19 @@ export interface TreeCounts {
 }
 
 /** Takes each piece when it is complete. */
-export type PieceSink = (key: TreeKey, bytes: Buffer, chunks: readonly PieceChunk[]) => Promise<void>
+export type PieceSink<Chunk extends PieceChunk = PieceChunk> = (
+  key: TreeKey,
+  bytes: Buffer,
+  chunks: readonly Chunk[],
+) => Promise<void>
 
-export interface PassNeeds {
+export interface PassNeeds<Chunk extends PieceChunk = PieceChunk> {
   readonly name: string
   readonly source: TreeSource
-  readonly chunks: ChunkStore
-  readonly base: Base | undefined
-  readonly sink: PieceSink
+  readonly form: PieceForm
+  readonly chunks: ContentStore<Chunk>
+  readonly base: Base<Chunk> | undefined
+  readonly sink: PieceSink<Chunk>
   /** What changed since, in milliseconds since 1970, is not taken over by the next pass. */
   readonly trustedUntilMs: number
   readonly clock: Clock
@@ -85,7 +88,7 @@ export interface PassNeeds {
 const [tickMs, coarseMs] = [20, 2_000]
 const turnEveryMs = 25
 
-export class TreePass {
+export class TreePass<Chunk extends PieceChunk = PieceChunk> {
   readonly counts: TreeCounts = {
     entries: 0,
     files: 0,
@@ -97,22 +100,23 @@ export class TreePass {
     highestUid: 0,
     highestGid: 0,
   }
-  readonly #needs: PassNeeds
+  readonly #needs: PassNeeds<Chunk>
   readonly #options: AddTreeOptions
-  readonly #builder = new PieceBuilder()
+  readonly #builder: PieceBuilder<Chunk>
   readonly #identity = Buffer.alloc(identityBytes)
-  readonly #content: Content
+  readonly #content: Content<Chunk>
   #folder = ''
   /** First entry of the piece in the making. */
   #first: TreeKey | undefined
   #placedFolder: string | undefined
   /** Numbers in this piece of the chunks of a piece of the base. */
-  #map = { of: undefined as BasePiece | undefined, numbers: new Int32Array(0) }
+  #map = { of: undefined as BasePiece<Chunk> | undefined, numbers: new Int32Array(0) }
   #startedMs = 0
   #turnMs = 0
 
-  constructor(needs: PassNeeds, options: AddTreeOptions) {
+  constructor(needs: PassNeeds<Chunk>, options: AddTreeOptions) {
     this.#needs = needs
+    this.#builder = new PieceBuilder(needs.form)
     this.#options = options
     this.#content = new Content(needs.chunks, this.#builder, this.counts)
   }
@@ -186,7 +190,7 @@ export class TreePass {
   }
 
   /** Copies a record of the base, or nothing when a chunk of it cannot be relied upon. */
-  #copy(base: Base, from: number, { name, uid, gid }: SourceEntry): boolean {
+  #copy(base: Base<Chunk>, from: number, { name, uid, gid }: SourceEntry): boolean {
     const { current } = base
     if (current === undefined) return false
     const { bytes, chunks } = current.piece
@@ -199,9 +203,9 @@ export class TreePass {
       const chunk = bytes.readUInt32LE(place + 8)
       dataBytes += bytes.readUInt32LE(place + 16)
       if (numbers[chunk] !== -1) continue
-      const location = current.locate(chunk)
-      if (location === undefined) return false
-      numbers[chunk] = this.#builder.addChunk({ digest: current.piece.digestOf(chunk), location })
+      const held = current.chunk(chunk)
+      if (held === undefined) return false
+      numbers[chunk] = this.#builder.addChunk(held)
     }
     this.#begin(name, first < end && kindAt(bytes, from) === 'more' ? readUInt64(bytes, first) : 0)
     this.#builder.copyRecord(bytes, from, { uid, gid }, (chunk) => numbers[chunk] ?? 0)
@@ -261,6 +265,7 @@ export class TreePass {
       if (this.#builder.isFull) await this.#endPiece()
     }
     const { sizeBytes } = entry
+    const { chunkBytes } = this.#needs.chunks
     for (const { offset, length } of entry.isSparse
       ? dataRangesOf(fd, sizeBytes)
       : [{ offset: 0, length: sizeBytes }]) {
@@ -345,7 +350,7 @@ export class TreePass {
 
 const nothing = Buffer.alloc(0)
 
-function isUnchanged(base: Base, from: number, entry: SourceEntry): boolean {
+function isUnchanged<Chunk extends PieceChunk>(base: Base<Chunk>, from: number, entry: SourceEntry): boolean {
   const bytes = base.current?.piece.bytes
   if (bytes === undefined || kindAt(bytes, from) !== entry.kind) return false
   if (!base.hasSameIds && hasAttributes(bytes, from)) return false

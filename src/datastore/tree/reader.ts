@@ -1,17 +1,14 @@
 /**
  * Reads a tree of a backup: its entries in order, one of them, or its content. Every piece of the catalogue and every
- * chunk is checked against its digest first, and every sum in them against what there can be.
+ * chunk is proven first, and every sum in them against what there can be.
  *
  * A path is text in which each character is a byte (`bytesOf`, `textOf`); it has no slash in front, and the root is ''.
  * Memory holds a few pieces and chunks, however large the tree.
  */
-import { createHash } from 'node:crypto'
 import { Fault, isFault, missing } from '#base/fault.ts'
 import { type Attribute, attributesMaximumBytes, parseAttributes } from '#host/attribute-calls.ts'
 import { codeOf } from '#host/files.ts'
-import { printBackupId } from '#datastore/backup-id.ts'
-import type { ManifestTree } from '../manifest.ts'
-import type { BackupReader } from '../reader.ts'
+import { type Catalogue, compareKeys, damagedTree, type OpenPiece, type TreeFacts } from './catalogue.ts'
 import { Piece } from './piece.ts'
 import {
   below,
@@ -26,7 +23,6 @@ import {
   readUInt64,
   timeAt,
 } from './record.ts'
-import { compareKeys, damagedTree, type PieceEntry, TreeFileReader } from './tree-file.ts'
 
 const [openPieces, openChunks] = [8, 32]
 
@@ -54,10 +50,10 @@ export interface EntryPlace {
   readonly at: number
 }
 
-/** A piece and where its chunks lie. */
-export interface OpenPiece {
-  readonly entry: PieceEntry
-  readonly piece: Piece
+/** A backup that has trees. */
+export interface TreeHolder {
+  /** @throws Fault `missing` */
+  tree: (name: string) => TreeReader
 }
 
 export interface ContentRange {
@@ -72,36 +68,19 @@ export interface ContentPart {
 }
 
 export class TreeReader {
-  readonly facts: ManifestTree
-  readonly #reader: BackupReader
-  readonly #file: TreeFileReader
-  readonly #name: string
+  readonly facts: TreeFacts
+  readonly #catalogue: Catalogue
   readonly #pieces = new Map<number, Promise<OpenPiece>>()
   readonly #chunks = new Map<string, Promise<Buffer>>()
 
-  private constructor(reader: BackupReader, facts: ManifestTree, file: TreeFileReader, name: string) {
-    this.#reader = reader
+  constructor(facts: TreeFacts, catalogue: Catalogue) {
     this.facts = facts
-    this.#file = file
-    this.#name = name
-  }
-
-  /** For `BackupReader.open`. */
-  static async open(reader: BackupReader, facts: ManifestTree): Promise<TreeReader> {
-    const name = `tree ${facts.name} of backup ${printBackupId(reader.id)}`
-    try {
-      const file = await TreeFileReader.open(reader.layout.tree(reader.id, facts.name), name)
-      if (file.pieces === facts.pieces) return new TreeReader(reader, facts, file, name)
-      await file[Symbol.asyncDispose]()
-      throw damagedTree(name, 'it describes another tree')
-    } catch (cause) {
-      throw isFault(cause, 'missing') ? damagedTree(name, 'it is gone', cause) : cause
-    }
+    this.#catalogue = catalogue
   }
 
   /** For faults: `tree rootfs of backup ct/100/…`. */
   get name(): string {
-    return this.#name
+    return this.#catalogue.name
   }
 
   /**
@@ -122,18 +101,18 @@ export class TreeReader {
   async entry(path: string): Promise<TreeEntry> {
     const slash = path.lastIndexOf('/')
     const [folder, name] = [slash < 0 ? '' : path.slice(0, slash), path.slice(slash + 1)]
-    const start = await this.#file.find({ folder, name, offset: 0 })
+    const start = await this.#catalogue.find({ folder, name, offset: 0 })
     const open = start && (await this.openPiece(start.number))
     if (open) {
       for (const { entry } of entriesOf(open)) if (entry.path === path) return entry
     }
-    throw missing(`entry of ${this.#name}`, textOf(path))
+    throw missing(`entry of ${this.name}`, textOf(path))
   }
 
   /** What is in a folder, by name. @throws Fault `missing`, `invalid` when it is no folder */
   async *list(path: string): AsyncGenerator<TreeEntry> {
     const folder = await this.entry(path)
-    if (folder.kind !== 'directory') throw new Fault('invalid', `'${textOf(path)}' is no folder in ${this.#name}`)
+    if (folder.kind !== 'directory') throw new Fault('invalid', `'${textOf(path)}' is no folder in ${this.name}`)
     for await (const entry of this.#after({ folder: path, name: '' })) {
       if (folderOf(entry) !== path) return
       if (entry.path !== path) yield entry
@@ -206,37 +185,28 @@ export class TreeReader {
 
   /** All pieces of the catalogue in order, for whoever goes through it by itself. One that is damaged is told of. */
   async *pieces(onDamage: (fault: Fault) => void): AsyncGenerator<OpenPiece> {
-    for (let number = 0; number < this.#file.pieces; number += 1) {
+    for (let number = 0; number < this.#catalogue.pieces; number += 1) {
       try {
         yield await this.#read(number)
       } catch (cause) {
         if (!isFault(cause, 'damaged') && codeOf(cause) !== 'EIO') throw cause
         onDamage(
-          isFault(cause) ? cause : damagedTree(this.#name, `piece ${number} of the catalogue cannot be read`, cause),
+          isFault(cause) ? cause : damagedTree(this.name, `piece ${number} of the catalogue cannot be read`, cause),
         )
       }
     }
   }
 
   /** Sees whether these are the pieces the manifest tells of. @throws Fault `damaged` */
-  async requireDigest(): Promise<void> {
-    const hash = createHash('sha256')
-    for (let number = 0; number < this.#file.pieces; number += 1) {
-      hash.update((await this.#file.pieceAt(number))?.digest ?? '')
-    }
-    if (hash.digest('hex') !== this.facts.digest) throw damagedTree(this.#name, 'it has the pieces of another tree')
-  }
-
-  /** For `BackupReader`. */
-  async close(): Promise<void> {
-    await this.#file[Symbol.asyncDispose]()
+  requireDigest(): Promise<void> {
+    return this.#catalogue.check()
   }
 
   /** Entries from a key on, up to the end. Their order is checked across pieces, too. */
   async *#after(key: { readonly folder: string; readonly name: string }): AsyncGenerator<TreeEntry> {
-    const start = await this.#file.find({ ...key, offset: 0 })
+    const start = await this.#catalogue.find({ ...key, offset: 0 })
     let last: { folder: string; name: string; offset: number } | undefined
-    for (let number = start?.number ?? 0; number < this.#file.pieces; number += 1) {
+    for (let number = start?.number ?? 0; number < this.#catalogue.pieces; number += 1) {
       for (const { folder, entry } of entriesOf(await this.openPiece(number))) {
         const here = { folder, name: entry.name, offset: 0 }
         if (last && compareKeys(last, here) >= 0) throw this.#damaged(entry.path, 'the catalogue is not in order')
@@ -255,11 +225,11 @@ export class TreeReader {
     const name = nameAt(piece.piece.bytes, at)
     yield { open: piece, extents: extentsAt(piece.piece.bytes, at) }
     // A piece that begins in the middle of the content, before the offset, spares the way there.
-    const ahead = await this.#file.find({ folder, name, offset })
+    const ahead = await this.#catalogue.find({ folder, name, offset })
     const isAhead = ahead && ahead.number > piece.entry.number && ahead.key.offset > 0
     let number = isAhead ? ahead.number : piece.entry.number
     let from = isAhead ? undefined : at + piece.piece.bytes.readUInt32LE(at)
-    for (; number < this.#file.pieces; number += 1) {
+    for (; number < this.#catalogue.pieces; number += 1) {
       const open = number === piece.entry.number ? piece : await this.openPiece(number)
       const { bytes } = open.piece
       if (from === undefined) {
@@ -282,34 +252,30 @@ export class TreeReader {
   }
 
   async #read(number: number): Promise<OpenPiece> {
-    const entry = await this.#file.pieceAt(number)
-    if (entry === undefined) throw damagedTree(this.#name, `it has no piece ${number}`)
-    const plain = await this.#reader.chunk(entry)
+    const entry = await this.#catalogue.pieceAt(number)
+    if (entry === undefined) throw damagedTree(this.name, `it has no piece ${number}`)
+    const plain = await this.#catalogue.read(entry)
     try {
-      const piece = Piece.parse(plain)
+      const piece = Piece.parse(plain, this.#catalogue.form)
       const first = firstKeyOf(piece)
-      if (piece.chunks !== entry.chunks || first === undefined || compareKeys(first, entry.key) !== 0) {
-        throw new Error('it is another one')
-      }
+      if (first === undefined || compareKeys(first, entry.key) !== 0) throw new Error('it is another one')
       if (number === 0 && (first.folder !== '' || first.name !== '')) throw new Error('it has no root')
       return { entry, piece }
     } catch (cause) {
       const how = cause instanceof Error ? cause.message : String(cause)
-      throw damagedTree(this.#name, `piece ${number} of the catalogue cannot be read: ${how}`, cause)
+      throw damagedTree(this.name, `piece ${number} of the catalogue cannot be read: ${how}`, cause)
     }
   }
 
-  async #chunk({ entry, piece }: OpenPiece, { chunk, skip, length }: Extent): Promise<Buffer> {
-    const digest = piece.digestOf(chunk)
-    const place = entry.placeOf(chunk)
-    const key = `${place.pack} ${place.offset}`
-    const bytes = await kept(this.#chunks, key, openChunks, () => this.#reader.chunk({ ...place, digest }))
-    if (skip + length > bytes.length) throw damagedTree(this.#name, 'content lies behind the end of its chunk')
+  async #chunk(open: OpenPiece, { chunk, skip, length }: Extent): Promise<Buffer> {
+    const key = open.piece.idOf(chunk).toString('latin1')
+    const bytes = await kept(this.#chunks, key, openChunks, () => this.#catalogue.chunk(open, chunk))
+    if (skip + length > bytes.length) throw damagedTree(this.name, 'content lies behind the end of its chunk')
     return bytes
   }
 
   #damaged(path: string, how: string): Fault {
-    return damagedTree(this.#name, `'${textOf(path)}': ${how}`)
+    return damagedTree(this.name, `'${textOf(path)}': ${how}`)
   }
 }
 

@@ -23,12 +23,11 @@ import {
   setTimes,
 } from '#host/folder-calls.ts'
 import { type IdMap, type IdRange, outsideId } from '#host/id-map.ts'
-import type { BackupReader } from '../reader.ts'
+import { damagedTree } from './catalogue.ts'
 import { type IdShift, outward, shiftAttribute } from './inside-ids.ts'
 import { OpenFolders } from './open-folders.ts'
-import { textOf, type TreeEntry, type TreeReader } from './reader.ts'
+import { textOf, type TreeEntry, type TreeHolder, type TreeReader } from './reader.ts'
 import { at } from './record.ts'
-import { damagedTree } from './tree-file.ts'
 
 export interface RestoreTreeProgress {
   readonly tree: string
@@ -70,7 +69,7 @@ const leftOutMaximum = 10_000
  *   `conflict` when the target is not empty, `exhausted` when it is full, `aborted`
  */
 export async function restoreTree(
-  reader: BackupReader,
+  reader: TreeHolder,
   name: string,
   options: RestoreTreeOptions,
 ): Promise<RestoredTree> {

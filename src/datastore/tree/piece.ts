@@ -1,16 +1,14 @@
 /**
  * A piece of the catalogue: the entries of one folder, of several small ones, or of a part of a large one.
  *
- * A piece is stored as a chunk is, under the digest of its bytes, so a folder in which nothing has changed costs nothing
- * in the next backup. It says by digest *what* the content of its entries is; *where* chunks lie stands beside, in the
- * tree's file (`tree-file.ts`), because that differs from backup to backup.
+ * A piece is stored as a chunk is, named by its bytes, so a folder in which nothing has changed costs nothing in the
+ * next backup. It names the chunks with the content of its entries; *where* they lie is said elsewhere, because that
+ * changes.
  *
  * Where a piece ends depends on what is in it alone, so the same folders give the same pieces.
  */
 import { KiB } from '#base/bytes.ts'
-import { chunkBytes } from '../format.ts'
-import { digestBytes } from '../digest.ts'
-import type { Location } from '../known-chunks.ts'
+import { shortIdBytes } from '../format.ts'
 import {
   type EntryRecord,
   extentBytes,
@@ -28,27 +26,42 @@ import {
   writeRecord,
 } from './record.ts'
 
-const magic = 0x31_54_4b_48 // "HKT1"
+/** How pieces name chunks. */
+export interface PieceForm {
+  readonly magic: number
+  readonly idBytes: number
+}
+
+export const pieceForm: PieceForm = { magic: 0x32_54_4b_48, idBytes: shortIdBytes } // "HKT2"
+
 export const pieceHeaderBytes = 16
+export const pieceMaximumBytes = 128 * KiB
 /** A piece ends before the next record once it is so large, and after a folder once it is so large. */
 const fullBytes = 48 * KiB
 const folderEndBytes = 16 * KiB
 /** Each needs an extent that refers to it. */
-export const pieceChunksMaximum = Math.floor((chunkBytes - pieceHeaderBytes) / (digestBytes + extentBytes))
-
-/** Chunks of a piece in the making: what they are and where they lie. */
-export interface PieceChunk {
-  digest: Buffer
-  location: Location
+export function pieceChunksMaximum({ idBytes }: PieceForm): number {
+  return Math.floor((pieceMaximumBytes - pieceHeaderBytes) / (idBytes + extentBytes))
 }
 
-export class PieceBuilder {
-  readonly #records = Buffer.allocUnsafe(chunkBytes)
+/** A chunk of a piece in the making. */
+export interface PieceChunk {
+  /** As long as the form has it. */
+  readonly id: Buffer
+}
+
+export class PieceBuilder<Chunk extends PieceChunk = PieceChunk> {
+  readonly #form: PieceForm
+  readonly #records = Buffer.allocUnsafe(pieceMaximumBytes)
   #end = 0
-  #chunks: (PieceChunk | undefined)[] = []
+  #chunks: (Chunk | undefined)[] = []
+
+  constructor(form: PieceForm) {
+    this.#form = form
+  }
 
   get sizeBytes(): number {
-    return pieceHeaderBytes + this.#chunks.length * digestBytes + this.#end
+    return pieceHeaderBytes + this.#chunks.length * this.#form.idBytes + this.#end
   }
 
   get isEmpty(): boolean {
@@ -70,21 +83,21 @@ export class PieceBuilder {
   }
 
   /** Number of a chunk that is known, or will be before the piece is. */
-  addChunk(chunk?: PieceChunk): number {
+  addChunk(chunk?: Chunk): number {
     return this.#chunks.push(chunk) - 1
   }
 
-  setChunk(number: number, chunk: PieceChunk): void {
+  setChunk(number: number, chunk: Chunk): void {
     this.#chunks[number] = chunk
   }
 
   addFolder(path: string): void {
-    if (this.sizeBytes + folderHeadBytes + path.length > chunkBytes) throw new Error('the piece is too large')
+    if (this.sizeBytes + folderHeadBytes + path.length > pieceMaximumBytes) throw new Error('the piece is too large')
     this.#end = writeFolder(this.#records, this.#end, path)
   }
 
   addRecord(record: EntryRecord): void {
-    if (this.sizeBytes + recordBytes(record) > chunkBytes) throw new Error('the piece is too large')
+    if (this.sizeBytes + recordBytes(record) > pieceMaximumBytes) throw new Error('the piece is too large')
     this.#end = writeRecord(this.#records, this.#end, record)
   }
 
@@ -97,7 +110,7 @@ export class PieceBuilder {
   ): void {
     const length = from.readUInt32LE(start)
     const to = this.#end
-    if (this.sizeBytes + length > chunkBytes) throw new Error('the piece is too large')
+    if (this.sizeBytes + length > pieceMaximumBytes) throw new Error('the piece is too large')
     from.copy(this.#records, to, start, start + length)
     this.#records.writeUInt32LE(owner.uid, to + 8)
     this.#records.writeUInt32LE(owner.gid, to + 12)
@@ -107,8 +120,9 @@ export class PieceBuilder {
     this.#end = to + length
   }
 
-  /** The piece, and where its chunks lie; then it begins anew. */
-  take(): { bytes: Buffer; chunks: PieceChunk[] } {
+  /** The piece, and its chunks; then it begins anew. */
+  take(): { bytes: Buffer; chunks: Chunk[] } {
+    const { magic, idBytes } = this.#form
     const chunks = this.#chunks.map((chunk) => {
       if (chunk === undefined) throw new Error('a chunk of the piece is not known yet')
       return chunk
@@ -118,12 +132,24 @@ export class PieceBuilder {
     bytes.writeUInt32LE(chunks.length, 4)
     bytes.writeUInt32LE(this.#end, 8)
     bytes.writeUInt32LE(0, 12)
-    for (const [number, { digest }] of chunks.entries()) bytes.set(digest, pieceHeaderBytes + number * digestBytes)
-    this.#records.copy(bytes, pieceHeaderBytes + chunks.length * digestBytes, 0, this.#end)
+    for (const [number, { id }] of chunks.entries()) id.copy(bytes, pieceHeaderBytes + number * idBytes, 0, idBytes)
+    this.#records.copy(bytes, pieceHeaderBytes + chunks.length * idBytes, 0, this.#end)
     this.#end = 0
     this.#chunks = []
     return { bytes, chunks }
   }
+}
+
+/** Ids of the chunks a piece names, one after another. @throws Error that says what is wrong */
+export function pieceIds(plain: Buffer, { magic, idBytes }: PieceForm): Buffer {
+  const isPiece = plain.length >= pieceHeaderBytes && plain.length <= pieceMaximumBytes
+  if (!isPiece || plain.readUInt32LE(0) !== magic || plain.readUInt32LE(12) !== 0) {
+    throw new Error('it is no piece of a catalogue')
+  }
+  const [chunks, length] = [plain.readUInt32LE(4), plain.readUInt32LE(8)]
+  const recordsAt = pieceHeaderBytes + chunks * idBytes
+  if (recordsAt + length !== plain.length) throw new Error('it has another length')
+  return plain.subarray(pieceHeaderBytes, recordsAt)
 }
 
 /** A piece read back: sound in itself. */
@@ -131,29 +157,26 @@ export class Piece {
   /** The records alone. */
   readonly bytes: Buffer
   readonly chunks: number
-  readonly #digests: Buffer
+  readonly #ids: Buffer
+  readonly #idBytes: number
 
-  private constructor(bytes: Buffer, digests: Buffer) {
+  private constructor(bytes: Buffer, ids: Buffer, idBytes: number) {
     this.bytes = bytes
-    this.#digests = digests
-    this.chunks = digests.length / digestBytes
+    this.#ids = ids
+    this.#idBytes = idBytes
+    this.chunks = ids.length / idBytes
   }
 
   /** @throws Error that says what is wrong */
-  static parse(plain: Buffer): Piece {
-    if (plain.length < pieceHeaderBytes || plain.readUInt32LE(0) !== magic || plain.readUInt32LE(12) !== 0) {
-      throw new Error('it is no piece of a catalogue')
-    }
-    const [chunks, length] = [plain.readUInt32LE(4), plain.readUInt32LE(8)]
-    const recordsAt = pieceHeaderBytes + chunks * digestBytes
-    if (recordsAt + length !== plain.length) throw new Error('it has another length')
-    const piece = new Piece(plain.subarray(recordsAt), plain.subarray(pieceHeaderBytes, recordsAt))
+  static parse(plain: Buffer, form: PieceForm): Piece {
+    const ids = pieceIds(plain, form)
+    const piece = new Piece(plain.subarray(pieceHeaderBytes + ids.length), ids, form.idBytes)
     piece.#check()
     return piece
   }
 
-  digestOf(chunk: number): Buffer {
-    return this.#digests.subarray(chunk * digestBytes, (chunk + 1) * digestBytes)
+  idOf(chunk: number): Buffer {
+    return this.#ids.subarray(chunk * this.#idBytes, (chunk + 1) * this.#idBytes)
   }
 
   /** Where records stand, in order. */

@@ -9,9 +9,9 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { machine } from '#host/exec.ts'
 import { removeTree } from '#host/remove-tree.ts'
-import { temporaryDatastore } from '../../../test/fixtures/datastore.ts'
+import { temporaryDatastore } from '../../../test/fixtures/sealed-datastore.ts'
 import { makeEveryEntry, makeManyFiles, thereAndBack } from '../../../test/fixtures/every-entry.ts'
-import { verifyDatastore } from '../verify-datastore.ts'
+import { verifyBackup } from '../verify.ts'
 import { type EntryKind, identityBytes } from './record.ts'
 import type { TreeSource } from './source.ts'
 
@@ -24,8 +24,9 @@ test('10,000 files and every kind of entry come back from an unprivileged contai
     makeManyFiles(tree, 10_000)
     mkdirSync(join(tree, 'every'))
     await makeEveryEntry(join(tree, 'every'), { withDevices: false })
-    assert.deepEqual(await thereAndBack(temporary.datastore, tree, home), [])
-    await verifyDatastore(temporary.datastore)
+    const open = await temporary.reopen()
+    assert.deepEqual(await thereAndBack(open, tree, home), [])
+    for (const point of await open.datastore.points()) await verifyBackup(open, point)
   } finally {
     await removeTree(machine(), home)
   }
@@ -33,7 +34,9 @@ test('10,000 files and every kind of entry come back from an unprivileged contai
 
 test('hundreds of thousands of entries are written without all of them in memory', async () => {
   await using temporary = await temporaryDatastore()
-  await using writer = await temporary.datastore.begin({ type: 'ct', id: '101', time: 1_795_000_000 })
+  await using writer = await (
+    await temporary.reopen()
+  ).begin({ namespace: '', type: 'ct', id: '101', time: 1_795_000_000 })
   const before = process.memoryUsage().rss
   let most = 0
   const onProgress = () => void (most = Math.max(most, process.memoryUsage().rss))

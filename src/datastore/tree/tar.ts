@@ -6,9 +6,8 @@
  * otherwise. Sockets are left out, as tar knows none. Rejected: the libraries for it write attributes as text, and no holes.
  */
 import type { Attribute } from '#host/attribute-calls.ts'
-import type { BackupReader } from '../reader.ts'
 import { accessListText } from './inside-ids.ts'
-import { bytesOf, type TreeEntry, type TreeReader } from './reader.ts'
+import { bytesOf, type TreeEntry, type TreeHolder, type TreeReader } from './reader.ts'
 import { folderKey } from './record.ts'
 
 const block = 512
@@ -31,12 +30,12 @@ export interface TreePart {
 }
 
 /** @throws Fault `missing`, `damaged` naming the chunk */
-export function tarOf(reader: BackupReader, name: string, path: string): AsyncGenerator<Buffer> {
+export function tarOf(reader: TreeHolder, name: string, path: string): AsyncGenerator<Buffer> {
   return tarOfParts(reader, [{ name, path }])
 }
 
 /** One archive of several, one after the other. @throws Fault `missing`, `damaged` naming the chunk */
-export async function* tarOfParts(reader: BackupReader, parts: readonly TreePart[]): AsyncGenerator<Buffer> {
+export async function* tarOfParts(reader: TreeHolder, parts: readonly TreePart[]): AsyncGenerator<Buffer> {
   for (const { name, path, as } of parts) {
     const tree = reader.tree(name)
     const top = bytesOf(path)

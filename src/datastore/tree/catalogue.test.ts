@@ -4,12 +4,12 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { parseAttributes, encoded } from '#host/attribute-calls.ts'
 import type { IdMap } from '#host/id-map.ts'
-import { digestOf } from '../digest.ts'
+import { compareKeys } from './catalogue.ts'
 import { compileExcludes } from './excludes.ts'
 import { inward, outward, shiftAttributes } from './inside-ids.ts'
-import { Piece, PieceBuilder } from './piece.ts'
+import { shortIdBytes } from '../format.ts'
+import { Piece, PieceBuilder, pieceForm } from './piece.ts'
 import { below, type EntryRecord, folderAt, folderKey, identityBytes, readRecord, writeRecord } from './record.ts'
-import { compareKeys } from './tree-file.ts'
 
 const nothing = Buffer.alloc(0)
 const name = fc
@@ -83,9 +83,9 @@ const folders = fc
   )
 
 function pieceOf(of: readonly { path: string; entries: readonly EntryRecord[] }[]): Buffer {
-  const builder = new PieceBuilder()
+  const builder = new PieceBuilder(pieceForm)
   for (let chunk = 0; chunk < 3; chunk += 1) {
-    builder.addChunk({ digest: digestOf(Buffer.from([chunk])), location: { pack: 0, offset: 0, length: 0 } })
+    builder.addChunk({ id: Buffer.alloc(shortIdBytes, chunk + 1) })
   }
   for (const { path, entries } of of) {
     builder.addFolder(path)
@@ -98,14 +98,14 @@ test('a piece of a catalogue is read as it was written', () => {
   fc.assert(
     fc.property(folders, (of) => {
       if (of.length === 0) return
-      const piece = Piece.parse(pieceOf(of))
+      const piece = Piece.parse(pieceOf(of), pieceForm)
       const read: { path: string; entries: EntryRecord[] }[] = []
       for (const { kind, at } of piece.records()) {
         if (kind === 'folder') read.push({ path: folderAt(piece.bytes, at), entries: [] })
         else read.at(-1)?.entries.push(piece.record(at))
       }
       assert.deepEqual(read, of)
-      assert.ok(piece.digestOf(2).equals(digestOf(Buffer.from([2]))))
+      assert.ok(piece.idOf(2).equals(Buffer.alloc(shortIdBytes, 3)))
     }),
   )
 })
@@ -118,7 +118,7 @@ test('a changed byte of a piece is a fault, or a piece that keeps all rules, and
       bytes[place % bytes.length] = (bytes[place % bytes.length] ?? 0) ^ change
       let piece: Piece
       try {
-        piece = Piece.parse(bytes)
+        piece = Piece.parse(bytes, pieceForm)
       } catch (error) {
         assert.ok(error instanceof Error && /^(?:it|a|an|the|its) /.test(error.message), String(error))
         return
@@ -127,7 +127,7 @@ test('a changed byte of a piece is a fault, or a piece that keeps all rules, and
         if (kind === 'folder') continue
         const { name: found, extents } = piece.record(at)
         assert.ok(!/[/\0]/.test(found) && found !== '.' && found !== '..')
-        for (const { chunk, skip, length } of extents) assert.ok(chunk < piece.chunks && skip + length <= 131_072)
+        for (const { chunk, skip, length } of extents) assert.ok(chunk < piece.chunks && skip + length <= 262_144)
       }
     }),
     { numRuns: 500 },
@@ -171,7 +171,7 @@ test('whatever would lead out of a folder, or is there twice, is no piece', () =
     one({ kind: 'directory', identity: sized, extents: [extent] }),
     one({ extents: [extent] }),
     one({ identity: sized, extents: [{ ...extent, chunk: 3 }] }),
-    one({ identity: sized, extents: [{ ...extent, skip: 131_072 }] }),
+    one({ identity: sized, extents: [{ ...extent, skip: 262_144 }] }),
     one({ identity: sized, extents: [{ ...extent, length: 0 }] }),
     one({ identity: sized, extents: [extent, extent] }),
     one({ identity: sized, extents: [{ ...extent, offset: 2 ** 52 }] }),
@@ -182,9 +182,9 @@ test('whatever would lead out of a folder, or is there twice, is no piece', () =
     [{ path: '', entries: [entry({ name: 'a' }), entry({ kind: 'more', name: 'b' })] }],
   ]
   for (const [number, of] of hostile.entries()) {
-    assert.throws(() => Piece.parse(pieceOf(of)), Error, `number ${number} was let in`)
+    assert.throws(() => Piece.parse(pieceOf(of), pieceForm), Error, `number ${number} was let in`)
   }
-  Piece.parse(pieceOf(one({ identity: sized, extents: [extent] })))
+  Piece.parse(pieceOf(one({ identity: sized, extents: [extent] })), pieceForm)
 })
 
 test('a record is read as it was written, wherever it stands', () => {

@@ -9,8 +9,7 @@ import { Readable } from 'node:stream'
 import { createDeflateRaw, crc32, deflateRawSync } from 'node:zlib'
 import { MiB } from '#base/bytes.ts'
 import { Fault } from '#base/fault.ts'
-import type { BackupReader } from '../reader.ts'
-import { bytesOf, type TreeEntry, type TreeReader } from './reader.ts'
+import { bytesOf, type TreeEntry, type TreeHolder, type TreeReader } from './reader.ts'
 import { Names } from './tar.ts'
 
 const entriesMaximum = 1_000_000
@@ -47,7 +46,7 @@ interface Sums {
  * @param as what it is called in the archive; default: the last part of its path
  * @throws Fault `missing`, `damaged` naming the chunk, `too-large`
  */
-export async function* zipOf(reader: BackupReader, name: string, path: string, as?: string): AsyncGenerator<Buffer> {
+export async function* zipOf(reader: TreeHolder, name: string, path: string, as?: string): AsyncGenerator<Buffer> {
   const tree = reader.tree(name)
   const top = bytesOf(path)
   const names = new Names(top, as)

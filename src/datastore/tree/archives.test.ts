@@ -9,15 +9,15 @@ import { after, before, suite, test } from 'node:test'
 import { isFault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
 import { removeTree } from '#host/remove-tree.ts'
-import { temporaryDatastore, type TemporaryDatastore } from '../../../test/fixtures/datastore.ts'
+import { temporaryDatastore, type TemporaryDatastore } from '../../../test/fixtures/sealed-datastore.ts'
 import { makeEveryEntry, unsettledSource } from '../../../test/fixtures/every-entry.ts'
 import { differences, treeManifest } from '../../../test/fixtures/tree-manifest.ts'
-import type { BackupReader } from '../reader.ts'
+import type { BackupReader } from '../backup-reader.ts'
 import { tarOf } from './tar.ts'
 import { zipOf } from './zip.ts'
 
 const host = machine()
-const id = { type: 'ct', id: '100', time: 1_795_000_000 } as const
+const id = { namespace: '', type: 'ct', id: '100', time: 1_795_000_000 } as const
 
 suite('a tree in a backup', () => {
   const home = mkdtempSync(join(tmpdir(), 'hako-archives-'))
@@ -31,10 +31,11 @@ suite('a tree in a backup', () => {
     await host.run(['chown', '3000000:3000000', join(tree, 'random')])
     await host.run(['setfattr', '-n', 'user.a=b', '-v', '0x00ff0a', join(tree, 'random')])
     temporary = await temporaryDatastore()
-    await using writer = await temporary.datastore.begin(id)
+    const open = await temporary.reopen()
+    await using writer = await open.begin(id)
     await writer.addTree('rootfs', unsettledSource({ root: tree }))
     await writer.commit()
-    reader = await temporary.datastore.open(id)
+    reader = await open.open(id)
   })
   after(async () => {
     await reader[Symbol.asyncDispose]()

@@ -1,0 +1,152 @@
+/**
+ * The datastores of a node: made when they are first needed, opened by the node's own key.
+ *
+ * Whenever one is opened the ways into it are made what they should be: the recovery key in force opens it, and none that
+ * was in force before. So a change of that key reaches a storage that was away as soon as it is back.
+ */
+import { seconds } from '#base/clock.ts'
+import { Fault, isFault } from '#base/fault.ts'
+import {
+  createDatastore,
+  type Datastore,
+  type DatastoreDeps,
+  openDatastore,
+  type OpenDatastore,
+} from '#datastore/datastore.ts'
+import { FolderPlace } from '#datastore/folder-place.ts'
+import { type KeyFile, type Unlocked, withConfirmed, withoutSlot, withSlot } from '#datastore/key-file.ts'
+import { rotated } from '#datastore/keyring.ts'
+import type { NewSlot, SlotSecret } from '#datastore/slot.ts'
+import { isOfFirstFormat, ofFirstFormat } from './first-format/found.ts'
+import type { NodeKeys } from './node-keys.ts'
+
+export interface NodeDatastoreNeeds extends DatastoreDeps {
+  readonly keys: NodeKeys
+}
+
+/** A datastore whose files are let go of with it. */
+export interface HeldDatastore extends AsyncDisposable {
+  readonly datastore: Datastore
+}
+
+/** @throws Fault `missing`, `damaged`; `unavailable` for one of the first format */
+export async function holdDatastore(path: string, needs: NodeDatastoreNeeds): Promise<HeldDatastore> {
+  const place = new FolderPlace(path, needs.random)
+  try {
+    return { datastore: await openDatastore(place, needs), [Symbol.asyncDispose]: () => place[Symbol.asyncDispose]() }
+  } catch (cause) {
+    await place[Symbol.asyncDispose]()
+    throw isFault(cause, 'invalid') && (await isOfFirstFormat(path)) ? ofFirstFormat(path) : cause
+  }
+}
+
+/** As `holdDatastore`, made when there is none. @throws Fault `conflict` before a recovery key is confirmed */
+export async function holdOrMake(path: string, needs: NodeDatastoreNeeds): Promise<HeldDatastore> {
+  try {
+    return await holdDatastore(path, needs)
+  } catch (cause) {
+    if (!isFault(cause, 'missing')) throw cause
+  }
+  const ways = await waysOf(needs)
+  const place = new FolderPlace(path, needs.random)
+  try {
+    await place.prepare()
+    const datastore = await createDatastore(place, needs, { ways })
+    return { datastore, [Symbol.asyncDispose]: () => place[Symbol.asyncDispose]() }
+  } catch (cause) {
+    await place[Symbol.asyncDispose]()
+    // Somebody else has just made it.
+    if (isFault(cause, 'conflict')) return holdDatastore(path, needs)
+    throw cause
+  }
+}
+
+/** @throws Fault `unavailable` when the node's key does not open it */
+export async function unlockDatastore(datastore: Datastore, needs: NodeDatastoreNeeds): Promise<OpenDatastore> {
+  return datastore.opened(await keptWays(datastore, await nodeKeysTo(datastore, needs), needs))
+}
+
+/** The keys alone. @throws Fault `unavailable` when the node's key does not open it */
+export async function nodeKeysTo(datastore: Datastore, { keys }: NodeDatastoreNeeds): Promise<Unlocked> {
+  try {
+    return await datastore.keys(await keys.own())
+  } catch (cause) {
+    if (!isFault(cause, 'denied')) throw cause
+    throw new Fault('unavailable', `the datastore '${datastore.place.label}' does not open by this node's key`, {
+      remedy: 'Give the node a way in once, by a passphrase or recovery key that opens it: `hako backup attach`.',
+      cause,
+    })
+  }
+}
+
+/** Gives the node its ways into a datastore that others made. @throws Fault `denied` */
+export async function attachDatastore(
+  datastore: Datastore,
+  secret: SlotSecret,
+  needs: NodeDatastoreNeeds,
+): Promise<void> {
+  let unlocked = await datastore.keys(secret)
+  const [own] = await waysOf(needs)
+  if (own && !(await opensBy(datastore, own.secret))) {
+    unlocked = await changed(datastore, await withSlot(needs.random, unlocked, own), needs)
+  }
+  await keptWays(datastore, unlocked, needs)
+}
+
+async function opensBy(datastore: Datastore, secret: NewSlot['secret']): Promise<boolean> {
+  if ('public' in secret) return false
+  try {
+    await datastore.keys(secret)
+    return true
+  } catch (fault) {
+    if (isFault(fault, 'denied')) return false
+    throw fault
+  }
+}
+
+async function waysOf({ keys, clock }: NodeDatastoreNeeds): Promise<[NewSlot, NewSlot]> {
+  const recovery = await keys.requireRecovery()
+  const facts = { comment: `node ${keys.node}`, created: seconds(clock) }
+  return [
+    { secret: await keys.own(), confirmed: false, ...facts },
+    { secret: { kind: 'recovery', public: recovery.public }, confirmed: true, ...facts },
+  ]
+}
+
+async function keptWays(datastore: Datastore, unlocked: Unlocked, needs: NodeDatastoreNeeds): Promise<Unlocked> {
+  const { state } = await needs.keys.status()
+  if (state !== 'confirmed') return unlocked
+  try {
+    return await tidied(datastore, unlocked, needs)
+  } catch (fault) {
+    // Another process of the node has just done it.
+    if (isFault(fault, 'conflict')) return nodeKeysTo(datastore, needs)
+    throw fault
+  }
+}
+
+async function tidied(datastore: Datastore, unlocked: Unlocked, needs: NodeDatastoreNeeds): Promise<Unlocked> {
+  const { public: current, retired } = await needs.keys.requireRecovery()
+  const isOurs = (slot: { readonly kind: string; readonly public: string }, half: string) =>
+    slot.kind === 'recovery' && slot.public === half
+  let now = unlocked
+  const wanted = current.toString('base64')
+  const there = now.file.slots.find((slot) => isOurs(slot, wanted))
+  if (!there) {
+    const [, recovery] = await waysOf(needs)
+    now = await changed(datastore, await withSlot(needs.random, now, recovery), needs)
+  } else if (!there.confirmed) now = await changed(datastore, withConfirmed({ ...now, slot: there }), needs)
+  for (const slot of now.file.slots) {
+    if (!retired.some((half) => isOurs(slot, half))) continue
+    const secrets = rotated(now.keyring.secrets, needs.random)
+    now = await changed(datastore, withoutSlot(needs.random, now, slot.id, secrets), needs)
+  }
+  return now
+}
+
+/** @throws Fault `conflict` when somebody else changed the keys meanwhile */
+async function changed(datastore: Datastore, file: KeyFile, needs: NodeDatastoreNeeds): Promise<Unlocked> {
+  await datastore.putKeyFile(file)
+  await datastore.removeOldKeyFiles()
+  return nodeKeysTo(datastore, needs)
+}

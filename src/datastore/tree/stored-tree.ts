@@ -1,0 +1,75 @@
+/** A tree of a backup, as its chunks tell of it. Nothing is read before somebody asks. */
+import { isFault } from '#base/fault.ts'
+import type { ChunkReader } from '../chunk-reader.ts'
+import { kinds } from '../format.ts'
+import type { ManifestTree } from '../manifest.ts'
+import { type Catalogue, damagedTree, type OpenPiece, type PieceEntry, type TreeKey } from './catalogue.ts'
+import { pieceForm } from './piece.ts'
+import { type ListedPiece, PieceList, rootOf } from './piece-list.ts'
+
+export class StoredTree implements Catalogue {
+  readonly name: string
+  readonly form = pieceForm
+  readonly #chunks: ChunkReader
+  readonly #facts: ManifestTree
+  #list: Promise<PieceList> | undefined
+
+  constructor(chunks: ChunkReader, facts: ManifestTree, name: string) {
+    this.#chunks = chunks
+    this.#facts = facts
+    this.name = name
+  }
+
+  get pieces(): number {
+    return this.#facts.pieces
+  }
+
+  readonly pieceAt = async (number: number): Promise<ListedPiece | undefined> =>
+    this.#naming(async () => (await this.#open()).pieceAt(number))
+
+  readonly find = async (key: TreeKey): Promise<ListedPiece | undefined> =>
+    this.#naming(async () => (await this.#open()).find(key))
+
+  readonly read = async ({ number }: PieceEntry): Promise<Buffer> => {
+    const piece = await this.pieceAt(number)
+    if (piece === undefined) throw damagedTree(this.name, `it has no piece ${number}`)
+    const chunk = await this.#chunks.read(piece.id, kinds.tree)
+    this.#chunks.check(piece.id, chunk)
+    return chunk.content
+  }
+
+  readonly chunk = async ({ piece }: OpenPiece, chunk: number): Promise<Buffer> => {
+    const { content } = await this.#chunks.read(piece.idOf(chunk), kinds.content)
+    return content
+  }
+
+  readonly check = async (): Promise<void> => {
+    await this.#naming(() => this.#open())
+  }
+
+  #open(): Promise<PieceList> {
+    if (this.#list) return this.#list
+    const opening = this.#openList()
+    this.#list = opening
+    opening.catch(() => (this.#list = undefined))
+    return opening
+  }
+
+  async #openList(): Promise<PieceList> {
+    const { root, digest, pieces } = this.#facts
+    const list = await PieceList.open(this.#chunks, rootOf(root), digest)
+    if (list.pieces !== pieces) throw damagedTree(this.name, `it has ${list.pieces} of ${pieces} pieces`)
+    return list
+  }
+
+  /** Damage of a list says which tree it is of. */
+  async #naming<T>(act: () => Promise<T>): Promise<T> {
+    try {
+      return await act()
+    } catch (cause) {
+      if (!isFault(cause, 'damaged') || cause.message.startsWith('pack ') || cause.message.startsWith('tree '))
+        throw cause
+      throw damagedTree(this.name, cause.message, cause)
+    }
+  }
+}

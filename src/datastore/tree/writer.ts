@@ -1,0 +1,183 @@
+/**
+ * The trees of one backup in the making. A tree may be gone through beside the running guest first (`readAhead`); the
+ * pass that counts (`add`) then reads only what has changed since, and takes over the rest, from that pass or from the
+ * guest's last backup.
+ */
+import { Fault } from '#base/fault.ts'
+import type { ChunkWriter } from '../chunk-writer.ts'
+import type { OpenDatastore } from '../datastore.ts'
+import { kinds } from '../format.ts'
+import type { ManifestTree } from '../manifest.ts'
+import { printPoint, type RestorePoint } from '../point.ts'
+import { Base, type BasePiece } from './base.ts'
+import type { ContentStore } from './content.ts'
+import { type AddTreeOptions, type PieceSink, type TreeCounts, TreePass } from './pass.ts'
+import { pieceForm } from './piece.ts'
+import { PieceListWriter } from './piece-list.ts'
+import { TreeReader } from './reader.ts'
+import type { TreeNotes, TreeSource } from './source.ts'
+import { StoredTree } from './stored-tree.ts'
+
+export interface AddedTree extends ManifestTree {
+  /** Read from files. */
+  readonly readBytes: number
+  /** What whoever owns the tree should be told. */
+  readonly notes: TreeNotes
+}
+
+interface FirstPass {
+  readonly tree: ManifestTree
+  readonly settledMs: number
+}
+
+/** Earlier backups whose catalogue is looked at, should the newest ones be damaged. */
+const basesTried = 3
+
+export interface TreesNeeds {
+  readonly open: OpenDatastore
+  readonly point: RestorePoint
+  readonly chunks: ChunkWriter
+  /** Backups of the same guest, oldest first. */
+  readonly earlier: readonly RestorePoint[]
+}
+
+export class TreesWriter {
+  readonly #needs: TreesNeeds
+  readonly #ahead = new Map<string, FirstPass>()
+  readonly trees: ManifestTree[] = []
+
+  constructor(needs: TreesNeeds) {
+    this.#needs = needs
+  }
+
+  /** A first pass, whose outcome is no part of the backup. The content it stores is. */
+  async readAhead(name: string, source: TreeSource, options: AddTreeOptions): Promise<TreeCounts> {
+    const settledMs = this.#settle(source)
+    this.#ahead.delete(name)
+    const { tree, counts } = await this.#pass({ name, source, settledMs }, options)
+    // So that its catalogue can be read back, as that of an earlier backup is.
+    await this.#needs.chunks.flush()
+    this.#ahead.set(name, { tree, settledMs })
+    return counts
+  }
+
+  async add(name: string, source: TreeSource, options: AddTreeOptions): Promise<AddedTree> {
+    const ahead = this.#ahead.get(name)
+    // Under freeze nobody waits for the disk again: what changed since the first pass began is read by the next backup.
+    const settledMs = ahead?.settledMs ?? this.#settle(source)
+    const { tree, counts } = await this.#pass({ name, source, settledMs }, options)
+    this.#ahead.delete(name)
+    // What the first pass stored was stored for this backup.
+    const added = {
+      ...tree,
+      newChunks: tree.newChunks + (ahead?.tree.newChunks ?? 0),
+      newStoredBytes: tree.newStoredBytes + (ahead?.tree.newStoredBytes ?? 0),
+    }
+    this.trees.push(added)
+    return { ...added, readBytes: counts.readBytes, notes: source.notes() }
+  }
+
+  #settle(source: TreeSource): number {
+    const settledMs = this.#needs.open.datastore.deps.clock.now()
+    source.settle()
+    return settledMs
+  }
+
+  async #pass(
+    { name, source, settledMs }: { name: string; source: TreeSource; settledMs: number },
+    options: AddTreeOptions,
+  ): Promise<{ readonly tree: ManifestTree; readonly counts: TreeCounts }> {
+    const { open, chunks } = this.#needs
+    const { keyring } = open
+    const list = new PieceListWriter(keyring, chunks)
+    let storedBytes = 0
+    const sink: PieceSink = async (key, bytes) => {
+      const id = keyring.idOf(kinds.tree, bytes)
+      storedBytes += await chunks.put(id, kinds.tree, bytes)
+      await list.add(id, key)
+    }
+    const { clock } = open.datastore.deps
+    const base = await this.#base(name, source)
+    try {
+      const needs = {
+        name,
+        source,
+        form: pieceForm,
+        chunks: this.#store(),
+        base,
+        sink,
+        trustedUntilMs: settledMs,
+        clock,
+      }
+      const counts = await new TreePass(needs, options).run()
+      const { root, digest, pieces, storedBytes: listBytes } = await list.finish()
+      const { readBytes: _, ...kept } = counts
+      const newStoredBytes = kept.newStoredBytes + storedBytes + listBytes
+      const ids = { root: root.map((id) => id.toString('hex')), digest, ids: source.ids }
+      return { tree: { ...kept, ...ids, name, pieces, newStoredBytes }, counts }
+    } finally {
+      await base?.close()
+    }
+  }
+
+  #store(): ContentStore {
+    const { open, chunks } = this.#needs
+    const { keyring } = open
+    return {
+      chunkBytes: open.datastore.facts.chunkBytes,
+      put: async (content) => {
+        const id = keyring.idOf(kinds.content, content)
+        return { chunk: { id }, storedBytes: await chunks.put(id, kinds.content, content) }
+      },
+    }
+  }
+
+  /** The first pass, or the tree of this name in the guest's last backup. One that is damaged costs time, and a line. */
+  async #base(name: string, source: TreeSource): Promise<Base | undefined> {
+    const { open, point, earlier } = this.#needs
+    const ahead = this.#ahead.get(name)?.tree
+    if (ahead) return this.#baseOf(ahead, point, source)
+    for (const backup of earlier.slice(-basesTried).reverse()) {
+      try {
+        const tree = (await open.body(backup)).trees.find((one) => one.name === name)
+        if (tree) return await this.#baseOf(tree, backup, source)
+      } catch (cause) {
+        if (!(cause instanceof Fault)) throw cause
+        this.#tell('the catalogue of an earlier backup is not used', backup, cause)
+      }
+    }
+    return undefined
+  }
+
+  async #baseOf(tree: ManifestTree, backup: RestorePoint, source: TreeSource): Promise<Base> {
+    const stored = new StoredTree(this.#needs.open.chunks, tree, `tree ${tree.name} of backup ${printPoint(backup)}`)
+    await stored.check()
+    return new Base(this.#piecesOf(new TreeReader(tree, stored), backup), tree.ids === source.ids)
+  }
+
+  async *#piecesOf(tree: TreeReader, backup: RestorePoint): AsyncGenerator<BasePiece> {
+    const { index } = this.#needs.open
+    const told = (cause: unknown) =>
+      this.#tell('a piece of the catalogue of an earlier backup is not used', backup, cause)
+    for await (const { piece } of tree.pieces(told)) {
+      const lost = new Set<number>()
+      // Where a pack is known to be damaged, a backup mends it: nothing is taken for there unseen.
+      if (index.hasSuspects) {
+        for (let number = 0; number < piece.chunks; number += 1) {
+          if (!(await this.#needs.chunks.has(piece.idOf(number)))) lost.add(number)
+        }
+      }
+      yield {
+        piece,
+        chunk: (number) => {
+          const id = piece.idOf(number)
+          return lost.has(number) || index.isCondemned(id) ? undefined : { id }
+        },
+      }
+    }
+  }
+
+  #tell(what: string, backup: RestorePoint, cause: unknown): void {
+    this.#needs.open.datastore.deps.log.warn(what, { backup: printPoint(backup), cause })
+  }
+}

@@ -1,0 +1,100 @@
+/** Looks at every file of a datastore, also at what no backup needs any more, and says which backups damage hits. */
+import { isFault } from '#base/fault.ts'
+import { Damages } from './damages.ts'
+import type { OpenDatastore } from './datastore.ts'
+import { goOn } from './go-on.ts'
+import { listOpened } from './listing.ts'
+import { LiveChunks } from './live-chunks.ts'
+import { allEntries } from './merge.ts'
+import { packName } from './pack.ts'
+import { printPoint } from './point.ts'
+import { verifyIndex, verifyPacks } from './verify.ts'
+
+export interface VerifyDatastoreOptions {
+  readonly signal?: AbortSignal | undefined
+  /** Share of the work done, 0 to 1. */
+  readonly onProgress?: ((fraction: number) => void) | undefined
+}
+
+export interface VerifiedDatastore {
+  readonly backups: number
+  readonly packs: number
+}
+
+/** @throws Fault `damaged` naming each damaged file, and the backups that are hit */
+export async function verifyDatastore(
+  open: OpenDatastore,
+  { signal, onProgress }: VerifyDatastoreOptions = {},
+): Promise<VerifiedDatastore> {
+  const { datastore } = open
+  const damages = new Damages(`datastore '${datastore.place.label}'`)
+  for (const damage of await verifyIndex(open)) damages.add(damage)
+  const listed = await listOpened(datastore, open.keyring)
+  for (const { damage, manifest } of listed) if (damage !== undefined && !manifest) damages.add(damage)
+  const { packs, damaged } = await verifyPacks(datastore, {
+    signal,
+    onProgress: (done, all) => onProgress?.(done / Math.max(1, all)),
+  })
+  const gone = await gonePacks(open)
+  const hit = await backupsHit(open, new Set([...damaged, ...gone]), signal)
+  const said = (pack: string, how: string) => {
+    const names = hit.get(pack) ?? []
+    damages.add(`pack ${pack} is ${how}${names.length > 0 ? ` (hits ${names.join(', ')})` : ''}`)
+  }
+  for (const pack of damaged) said(pack, 'damaged: its digest does not match')
+  for (const pack of gone) said(pack, 'gone')
+  damages.throwIfAny()
+  return { backups: listed.length, packs }
+}
+
+/** Packs the index names that are not there, and of which nobody has told it better meanwhile. */
+async function gonePacks(open: OpenDatastore): Promise<string[]> {
+  const { place } = open.datastore
+  const there = new Set<string>()
+  for await (const { name } of place.list('packs/')) there.add(name.slice(-64))
+  await open.index.reload()
+  const named = new Set(open.index.segments.flatMap(({ packs }) => packs))
+  const gone: string[] = []
+  for (const pack of named) {
+    if (there.has(pack)) continue
+    await place.sizeOf(packName(pack)).catch((fault: unknown) => {
+      if (!isFault(fault, 'missing')) throw fault
+      gone.push(pack)
+    })
+  }
+  return gone
+}
+
+/** Of each pack the backups that need what is nowhere else. */
+async function backupsHit(
+  open: OpenDatastore,
+  packs: ReadonlySet<string>,
+  signal: AbortSignal | undefined,
+): Promise<Map<string, string[]>> {
+  const hit = new Map<string, string[]>()
+  if (packs.size === 0) return hit
+  await open.index.reload()
+  const { segments } = open.index
+  const onlyThere = new Map<string, { readonly id: Buffer; readonly pack: string }>()
+  for await (const { id, pack } of allEntries(segments)) {
+    if (packs.has(pack)) onlyThere.set(id.toString('hex'), { id: Buffer.from(id), pack })
+  }
+  for await (const { id, pack } of allEntries(segments)) if (!packs.has(pack)) onlyThere.delete(id.toString('hex'))
+  const live = await LiveChunks.of(segments)
+  for (const point of await open.datastore.points()) {
+    goOn(signal)
+    live.forget()
+    const needed = new Set<string>()
+    try {
+      await live.mark(open, await open.body(point))
+    } catch (fault) {
+      if (isFault(fault, 'missing')) continue
+      if (!isFault(fault, 'damaged')) throw fault
+      // What it needs cannot be said any more, because of what is damaged.
+      for (const pack of packs) if (fault.message.includes(pack)) needed.add(pack)
+    }
+    for (const { id, pack } of onlyThere.values()) if (live.has(id)) needed.add(pack)
+    for (const pack of needed) hit.set(pack, [...(hit.get(pack) ?? []), printPoint(point)])
+  }
+  return hit
+}
