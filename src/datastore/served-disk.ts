@@ -40,7 +40,12 @@ export class ServedDisk implements ReadableDisk {
   }
 
   async statusOf(offset: number, length: number): Promise<readonly { length: number; isZero: boolean }[]> {
-    return (await this.#map()).parts(offset, length)
+    try {
+      return (await this.#map()).parts(offset, length)
+    } catch {
+      // Who reads there is told; who asks again and again what is there (QEMU does) would ask for ever.
+      return [{ length, isZero: false }]
+    }
   }
 
   /** @throws Fault `damaged` naming the chunk */

@@ -1,6 +1,6 @@
 /** A guest runs from its backup while its disks come; whoever dies on the way, nothing is lost. */
 import assert from 'node:assert/strict'
-import { open, readdir } from 'node:fs/promises'
+import { open, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { waitFor } from '#base/clock.ts'
@@ -8,6 +8,7 @@ import { isFault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
 import { findProcesses, signalProcess, startTimeOf } from '#host/proc.ts'
 import { ensureGuestImage } from '#lab/guest-image.ts'
+import { confirmedKeys } from '../fixtures/confirmed-keys.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 
 type Reply = Record<string, unknown>
@@ -18,6 +19,7 @@ suite('a restore into a running guest', { timeout: 900_000 }, () => {
   let archive: string
   before(async () => {
     node = await nodeUnderTest()
+    await confirmedKeys(node.settings)
     qemu = `/nodes/${node.settings.node}/qemu`
     const image = await ensureGuestImage({ host: machine(), cacheDir: node.settings.cacheDir })
     await node.task(
@@ -134,8 +136,10 @@ suite('a restore into a running guest', { timeout: 900_000 }, () => {
 
   test('what is damaged in the backup is named, costs nothing else, and stays needed', async () => {
     const packs = node.settings.stateDir
-    const pack = (await readdir(packs, { recursive: true })).find((name) => /packs\/[^.]{20,}$/.test(name)) ?? ''
-    const file = await open(join(packs, pack), 'r+')
+    const names = (await readdir(packs, { recursive: true })).filter((name) => /packs\/[^.]{20,}$/.test(name))
+    const sizes = await Promise.all(names.map(async (name) => ({ name, size: (await stat(join(packs, name))).size })))
+    const [largest] = sizes.toSorted((a, b) => b.size - a.size)
+    const file = await open(join(packs, largest?.name ?? ''), 'r+')
     // In the middle of what is stored of the disk.
     await file.write(Buffer.alloc(16, 0xa5), 0, 16, Math.floor((await file.stat()).size / 2))
     await file.close()
