@@ -7,7 +7,7 @@ import { createLog } from '#base/log.ts'
 import { messageOf } from '#base/fault.ts'
 import { asVolumeId } from '#base/ids.ts'
 import { ServedDisk } from '#datastore/served-disk.ts'
-import { belowSocket, unreadableMark } from '#guests/qemu/disk-server.ts'
+import { diskSocket, unreadableMark } from '#host/disk-server.ts'
 import { exportDisk } from '#host/nbd-export.ts'
 import { buildServices } from '#services.ts'
 import { settingsFrom } from '#settings.ts'
@@ -47,7 +47,7 @@ async function serve(): Promise<void> {
           say(`${unreadableMark}${drive}: ${length} bytes at ${offset}: ${why.replaceAll('\n', ' ')}`)
       },
     })
-    const socket = belowSocket(values.sockets ?? '', drive)
+    const socket = diskSocket(values.sockets ?? '', drive)
     scope.use(await exportDisk({ socket, uid: Number(values.uid), disk, onError: () => {} }))
   }
   await ended

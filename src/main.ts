@@ -41,6 +41,7 @@ async function run(log: Log): Promise<void> {
 
   const services = await buildServices(settings, { log, isStoreChecked: true })
   closing.use(services.store)
+  closing.use(services.fileMachines)
   const { clock, random, store } = services
   const keysDir = join(settings.stateDir, 'keys')
   const access = new AccessService({ ...services, keysDir })

@@ -32,7 +32,7 @@ import { ConsoleService } from '#consoles/service.ts'
 import { SharedLines } from '#consoles/shared-line.ts'
 import { SpiceService } from '#consoles/spice-service.ts'
 import { KeptTrees } from '#guests/lxc/kept-trees.ts'
-import type { DiskServerProgram } from '#guests/qemu/disk-server.ts'
+import type { DiskServerProgram } from '#host/disk-server.ts'
 import { GuestService } from '#guests/service.ts'
 import { Directories } from '#disks/directories.ts'
 import { machine } from '#host/exec.ts'
@@ -43,6 +43,7 @@ import { NetworkService } from '#network/service.ts'
 import { History } from '#observe/history.ts'
 import { MetricServers } from '#observe/metric-servers.ts'
 import { PoolService } from '#pools/service.ts'
+import { FileMachines } from '#recovery/file-machine/service.ts'
 import { RecoveryService } from '#recovery/service.ts'
 import { StorageService } from '#storage/service.ts'
 import { openSqliteStore } from '#store/sqlite.ts'
@@ -66,6 +67,8 @@ export interface Services {
   readonly nodeKeys: NodeKeys
   readonly backup: BackupService
   readonly recovery: RecoveryService
+  /** Files on the disks of backups. */
+  readonly fileMachines: FileMachines
   readonly pools: PoolService
   readonly accessState: AccessState
   readonly realms: RealmService
@@ -148,6 +151,7 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
     nodeKeys,
     backup,
     recovery,
+    fileMachines: new FileMachines({ settings, host, diskServer }),
     pools,
     accessState,
     realms: new RealmService({ store, accessState }),

@@ -7,7 +7,8 @@
  */
 import type { Attribute } from '#host/attribute-calls.ts'
 import { accessListText } from './inside-ids.ts'
-import { bytesOf, type TreeEntry, type TreeHolder, type TreeReader } from './reader.ts'
+import type { ReadEntry, ReadTree, ReadTrees } from './read-tree.ts'
+import { bytesOf } from './reader.ts'
 import { folderKey } from './record.ts'
 
 const block = 512
@@ -30,12 +31,15 @@ export interface TreePart {
 }
 
 /** @throws Fault `missing`, `damaged` naming the chunk */
-export function tarOf(reader: TreeHolder, name: string, path: string): AsyncGenerator<Buffer> {
+export function tarOf<E extends ReadEntry>(reader: ReadTrees<E>, name: string, path: string): AsyncGenerator<Buffer> {
   return tarOfParts(reader, [{ name, path }])
 }
 
 /** One archive of several, one after the other. @throws Fault `missing`, `damaged` naming the chunk */
-export async function* tarOfParts(reader: TreeHolder, parts: readonly TreePart[]): AsyncGenerator<Buffer> {
+export async function* tarOfParts<E extends ReadEntry>(
+  reader: ReadTrees<E>,
+  parts: readonly TreePart[],
+): AsyncGenerator<Buffer> {
   for (const { name, path, as } of parts) {
     const tree = reader.tree(name)
     const top = bytesOf(path)
@@ -46,7 +50,7 @@ export async function* tarOfParts(reader: TreeHolder, parts: readonly TreePart[]
 }
 
 /** Each folder with all that is in it, as programs that set times of folders expect. */
-export async function* inDepth(tree: TreeReader, entry: TreeEntry): AsyncGenerator<TreeEntry> {
+export async function* inDepth<E extends ReadEntry>(tree: ReadTree<E>, entry: E): AsyncGenerator<E> {
   yield entry
   if (entry.kind !== 'directory') return
   for await (const inner of tree.list(entry.path)) yield* inDepth(tree, inner)
@@ -76,7 +80,7 @@ export class Names {
   }
 
   /** The name of the file this one is another name of; nothing when it is the first of it here. */
-  firstOf({ path, kind, target = '' }: TreeEntry): string | undefined {
+  firstOf({ path, kind, target = '' }: ReadEntry): string | undefined {
     if (kind !== 'hard link') return this.#movedOf(path)
     const isWithin = this.#top === '' || target === this.#top || target.startsWith(`${this.#top}/`)
     if (isWithin && folderKey(target) < folderKey(path)) return this.#movedOf(target) ?? this.of(target)
@@ -91,7 +95,7 @@ export class Names {
   }
 }
 
-async function* memberOf(tree: TreeReader, names: Names, entry: TreeEntry): AsyncGenerator<Buffer> {
+async function* memberOf<E extends ReadEntry>(tree: ReadTree<E>, names: Names, entry: E): AsyncGenerator<Buffer> {
   const link = names.firstOf(entry)
   const told = { name: names.of(entry.path) }
   if (link !== undefined) return yield* headersOf({ ...told, type: '1', target: link, entry, sizeBytes: 0 })
@@ -126,7 +130,10 @@ function factOf({ name, value }: Attribute): [string, Buffer] {
   return [`SCHILY.xattr.${escaped(name)}`, value]
 }
 
-async function* fileOf(tree: TreeReader, member: Member & { facts: Map<string, Buffer> }): AsyncGenerator<Buffer> {
+async function* fileOf<E extends ReadEntry>(
+  tree: ReadTree<E>,
+  member: Member<E> & { facts: Map<string, Buffer> },
+): AsyncGenerator<Buffer> {
   const { entry, name, facts } = member
   const runs = await runsOf(tree, entry)
   if (runs === undefined) {
@@ -152,7 +159,7 @@ async function* fileOf(tree: TreeReader, member: Member & { facts: Map<string, B
 }
 
 /** Where a file has content; nothing for one without holes, or with too many. */
-async function runsOf(tree: TreeReader, entry: TreeEntry): Promise<Run[] | undefined> {
+async function runsOf<E extends ReadEntry>(tree: ReadTree<E>, entry: E): Promise<Run[] | undefined> {
   const runs: Run[] = []
   for await (const { offset, length } of tree.ranges(entry)) {
     const last = runs.at(-1)
@@ -164,9 +171,9 @@ async function runsOf(tree: TreeReader, entry: TreeEntry): Promise<Run[] | undef
   return isWhole ? undefined : runs
 }
 
-interface Member {
+interface Member<E extends ReadEntry = ReadEntry> {
   readonly name: string
-  readonly entry: TreeEntry
+  readonly entry: E
   readonly sizeBytes: number
   readonly target?: string
   readonly facts?: ReadonlyMap<string, Buffer>
@@ -208,7 +215,7 @@ interface Header {
   readonly gid?: number
   readonly seconds?: number
   readonly target?: string
-  readonly device?: TreeEntry['device']
+  readonly device?: ReadEntry['device']
 }
 
 function header({
@@ -262,7 +269,7 @@ function escaped(name: string): string {
   return name.replaceAll('%', '%25').replaceAll('=', '%3D')
 }
 
-function timeText({ seconds, nanoseconds }: TreeEntry['modified']): string {
+function timeText({ seconds, nanoseconds }: ReadEntry['modified']): string {
   // Nanoseconds count forward, also before 1970.
   const [whole, part] = seconds < 0 && nanoseconds > 0 ? [seconds + 1, 1e9 - nanoseconds] : [seconds, nanoseconds]
   const sign = seconds < 0 && whole === 0 ? '-' : ''
