@@ -17,10 +17,9 @@ export interface FileMachineImage {
 }
 
 const init = join(import.meta.dirname, 'init')
-const modules = [
-  ...['virtio_pci', 'virtio_blk', 'virtio_console', 'dm-mod', 'dm-thin-pool', 'dm-raid', 'dm-snapshot'],
-  ...['xfs', 'btrfs', 'vfat', 'exfat', 'isofs', 'fuse', 'nls_cp437', 'nls_ascii', 'nls_utf8', 'crc32c_generic'],
-]
+const devices = ['virtio_pci', 'virtio_blk', 'virtio_console', 'dm-mod', 'dm-thin-pool', 'dm-raid', 'dm-snapshot']
+const fileSystems = ['xfs', 'btrfs', 'vfat', 'exfat', 'isofs', 'fuse']
+const helpers = ['nls_cp437', 'nls_ascii', 'nls_utf8', 'crc32c_generic']
 /** Where they are on this machine, by their names inside. */
 const programs: Readonly<Record<string, string>> = {
   'gnu-find': '/usr/bin/find',
@@ -72,7 +71,7 @@ async function build(host: Host, home: string, target: string, signal: AbortSign
     }
     const kernel = await unpackKernel(host, unpacked, { signal })
     await layBusybox(host, root)
-    await layModules(host, kernel, root, modules)
+    await layModules(host, kernel, root, [...devices, ...fileSystems, ...helpers])
     for (const [name, program] of Object.entries(programs)) await layProgram(host, program, root, name)
     await copyFile(init, join(root, 'init'))
     await chmod(join(root, 'init'), 0o755)

@@ -6,7 +6,7 @@
  * What a disk's file system would write (its journal, when the guest was not asleep) goes into an image of the machine's own
  * on top of the disk, which ends with it.
  */
-import { chown, mkdir, rm } from 'node:fs/promises'
+import { chown, mkdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { GiB, MiB } from '#base/bytes.ts'
 import { waitFor } from '#base/clock.ts'
@@ -111,7 +111,7 @@ export class FileMachine implements AsyncDisposable {
       disks: disks.map(({ name }) => [serials.get(name) ?? '', sockets[name] ?? '']),
     })
     const said: string[] = []
-    const qemu = await startCompanion(confined(uid, accel, argv), {
+    const qemu = await startCompanion(await confined(uid, accel, argv), {
       onLine: () => {},
       onErrorLine: (line) => void said.push(line.slice(0, 512)),
     })
@@ -184,8 +184,9 @@ function argvOf({ kernel, initrd, own, accel, disks }: Hardware): string[] {
   return argv
 }
 
-function confined(uid: number, accel: string, argv: readonly string[]) {
-  const groups = accel === 'kvm' ? '--init-groups' : '--clear-groups'
+async function confined(uid: number, accel: string, argv: readonly string[]) {
+  // Access to /dev/kvm is by its group, and only where it is used.
+  const groups = accel === 'kvm' ? `--groups=${(await stat('/dev/kvm')).gid}` : '--clear-groups'
   return [
     'setpriv',
     '--pdeathsig=KILL',

@@ -38,6 +38,8 @@ const placeShape = /^(raw|part\/\d{1,3}|lvm\/[A-Za-z0-9+_.-]{1,128}\/[A-Za-z0-9+
 interface Held {
   readonly machine: Promise<FileMachine>
   readonly slot: number
+  /** What its disks are divided into: a backup does not change, and to ask takes the machine a while. */
+  readonly places: Map<string, Promise<DiskPlace[]>>
   users: number
   timer: NodeJS.Timeout | undefined
   ending?: Promise<void>
@@ -53,6 +55,16 @@ export class FileMachines implements AsyncDisposable {
 
   /** What a disk is divided into. @throws Fault `missing` */
   async places(disks: BackupDisks, disk: string): Promise<DiskPlace[]> {
+    const known = this.#held.get(disks.from)?.places.get(disk)
+    if (known) return known
+    const asked = this.#placesOn(disks, disk)
+    // The machine is there once somebody asks it.
+    const keep = () => this.#held.get(disks.from)?.places.set(disk, asked)
+    await asked.then(keep)
+    return asked
+  }
+
+  async #placesOn(disks: BackupDisks, disk: string): Promise<DiskPlace[]> {
     let text = ''
     for await (const part of this.#ask(disks, 'disk', { disk })) {
       text += part.toString('latin1')
@@ -127,7 +139,7 @@ export class FileMachines implements AsyncDisposable {
     }
     const slot = await this.#freeSlot()
     const machine = FileMachine.start(this.#needs, { ...disks, slot })
-    const held: Held = { machine, slot, users: 1, timer: undefined }
+    const held: Held = { machine, slot, places: new Map(), users: 1, timer: undefined }
     this.#held.set(key, held)
     machine.catch(() => this.#end(key, held))
     return held
