@@ -9,6 +9,7 @@ import { AccessService } from '#access/service.ts'
 import { messageOf } from '#base/fault.ts'
 import { createLog, type Log } from '#base/log.ts'
 import { productName, productVersion } from '#base/product.ts'
+import { collectGarbage } from '#loops/garbage.ts'
 import { keepMemoryFree } from '#loops/ballooning.ts'
 import { runBackupJobs } from '#loops/backup-jobs.ts'
 import { keepCertificate } from '#loops/certificate.ts'
@@ -68,6 +69,7 @@ async function run(log: Log): Promise<void> {
   keepCertificate(node, stopping.signal)
   runBackupJobs(node, stopping.signal)
   runRealmSyncJobs(node, stopping.signal)
+  collectGarbage(node, stopping.signal)
   writeHistory(node, stopping.signal)
   tellMetricServers(node, stopping.signal)
   await stopped

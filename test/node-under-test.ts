@@ -62,6 +62,9 @@ export async function nodeUnderTest({ client, netns, changes = {} }: NodeOptions
   )
   await untilReady(connection, daemon)
   const api: TestNode['api'] = async (method, path, params) => (await connection.call(method, path, params)).data
+  // Somebody has its recovery key: it may make backups.
+  const { key } = (await api('POST', '/hako/recovery-key')) as { key: string }
+  await api('PUT', '/hako/recovery-key', { key })
   const node = settings.node
   const task: TestNode['task'] = async (upid, expected = /^OK$/) => {
     assert.match(String(upid), /^UPID:/)

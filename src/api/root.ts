@@ -14,12 +14,15 @@ import { clusterOptionEndpoints } from './cluster/options.ts'
 import { cpuModelEndpoints } from './cluster/qemu.ts'
 import { clusterResourceEndpoints } from './cluster/resources.ts'
 import { clusterTaskEndpoints } from './cluster/tasks.ts'
+import { architectureEndpoints } from './hako/architecture.ts'
 import { backupFileEndpoints } from './hako/backup-files.ts'
 import { backupEndpoints } from './hako/backups.ts'
 import { selfDescription } from './hako/commands.ts'
 import { execEndpoints } from './hako/containers.ts'
+import { datastoreEndpoints } from './hako/datastores.ts'
 import { drillEndpoints, evidenceEndpoints } from './hako/drills.ts'
 import { networkChangeEndpoints } from './hako/network.ts'
+import { recoveryKeyEndpoints } from './hako/recovery-key.ts'
 import { nodeConfigEndpoints } from './nodes/config.ts'
 import { applianceEndpoints } from './nodes/appliances.ts'
 import { ociEndpoints } from './nodes/oci.ts'
@@ -108,10 +111,13 @@ const endpoints = [
   ...taskEndpoints,
   ...vzdumpEndpoints,
   ...backupEndpoints,
+  ...architectureEndpoints,
   ...backupFileEndpoints,
   ...drillEndpoints,
   ...evidenceEndpoints,
   ...networkChangeEndpoints,
+  ...datastoreEndpoints,
+  ...recoveryKeyEndpoints,
   ...execEndpoints,
 ]
 

@@ -19,6 +19,7 @@ import { rotated } from '#datastore/keyring.ts'
 import type { NewSlot, SlotSecret } from '#datastore/slot.ts'
 import { isOfFirstFormat, ofFirstFormat } from './first-format/found.ts'
 import type { NodeKeys } from './node-keys.ts'
+import { isSettled } from './take-over.ts'
 
 export interface NodeDatastoreNeeds extends DatastoreDeps {
   readonly keys: NodeKeys
@@ -36,6 +37,7 @@ export async function holdDatastore(path: string, needs: NodeDatastoreNeeds): Pr
     return { datastore: await openDatastore(place, needs), [Symbol.asyncDispose]: () => place[Symbol.asyncDispose]() }
   } catch (cause) {
     await place[Symbol.asyncDispose]()
+    if (isFault(cause, 'missing') && (await isSettled(path))) return holdDatastore(path, needs)
     throw isFault(cause, 'invalid') && (await isOfFirstFormat(path)) ? ofFirstFormat(path) : cause
   }
 }
@@ -63,7 +65,18 @@ export async function holdOrMake(path: string, needs: NodeDatastoreNeeds): Promi
 
 /** @throws Fault `unavailable` when the node's key does not open it */
 export async function unlockDatastore(datastore: Datastore, needs: NodeDatastoreNeeds): Promise<OpenDatastore> {
-  return datastore.opened(await keptWays(datastore, await nodeKeysTo(datastore, needs), needs))
+  const unlocked = await nodeKeysTo(datastore, needs)
+  const kept = await keptWays(datastore, unlocked, needs).catch((cause: unknown) => {
+    // What is full or read-only can be read all the same.
+    needs.log.warn('the recovery key in force does not open a datastore yet', { path: datastore.place.label, cause })
+    return unlocked
+  })
+  return datastore.opened(kept)
+}
+
+/** Makes true that the recovery key in force opens the datastore, and none before it. @throws Fault */
+export async function keepWaysInto(datastore: Datastore, needs: NodeDatastoreNeeds): Promise<void> {
+  await keptWays(datastore, await nodeKeysTo(datastore, needs), needs)
 }
 
 /** The keys alone. @throws Fault `unavailable` when the node's key does not open it */

@@ -10,17 +10,24 @@ import { asVmid, asVolumeId, splitVolumeId, type Vmid, type VolumeId } from '#ba
 import { type BackupId, type BackupType, parseBackupId, printBackupId } from '#datastore/backup-id.ts'
 import type { BackupReader } from '#datastore/backup-reader.ts'
 import type { BackupWriter } from '#datastore/backup-writer.ts'
+import { condemnedLists } from '#datastore/condemned.ts'
 import type { Datastore, OpenDatastore } from '#datastore/datastore.ts'
 import { type Collected, collectGarbage } from '#datastore/garbage.ts'
+import { liveLeases } from '#datastore/lease.ts'
 import { listOpened, type OpenedPoint, SeenPoints } from '#datastore/listing.ts'
 import { dataBytesOf, type Manifest, openManifest } from '#datastore/manifest.ts'
 import type { RestorePoint } from '#datastore/point.ts'
 import type { SlotSecret } from '#datastore/slot.ts'
 import { type VerifiedBackup, verifyBackup } from '#datastore/verify.ts'
 import { type VerifiedDatastore, verifyDatastore } from '#datastore/verify-datastore.ts'
+import { type TakenOver, takeOver, type TakeOverOptions } from './first-format/take-over.ts'
+import { FirstDatastore } from './first-format/datastore.ts'
+import { isOfFirstFormat } from './first-format/found.ts'
+import { changePlaces, firstPlaceOf, freshPlaceOf } from './take-over.ts'
 import {
   attachDatastore,
   type HeldDatastore,
+  keepWaysInto,
   holdDatastore,
   holdOrMake,
   type NodeDatastoreNeeds,
@@ -70,6 +77,9 @@ export interface VerifyRequest {
   readonly onProgress?: ((fraction: number) => void) | undefined
   readonly signal?: AbortSignal | undefined
 }
+
+/** Whoever collects or merges at the moment is done soon, mostly. */
+const patienceMs = 30_000
 
 export class BackupService {
   readonly #needs: BackupNeeds
@@ -174,10 +184,55 @@ export class BackupService {
 
   /**
    * Gives back the space of interrupted writers and removed backups, as far as nobody may still rely on it.
-   * @throws Fault `conflict` when somebody else does so, `missing` when nobody has written there yet
+   * @throws Fault `conflict` when somebody else does so all the time, `missing` when nobody has written there yet
    */
   async collect(storage: string, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<Collected> {
-    return this.#unlocked(storage, (open) => collectGarbage(open, options))
+    const { clock, random } = this.#needs
+    const until = clock.monotonic() + patienceMs
+    return this.#unlocked(storage, async (open) => {
+      for (;;) {
+        try {
+          return await collectGarbage(open, options)
+        } catch (fault) {
+          if (!isFault(fault, 'conflict') || clock.monotonic() > until) throw fault
+          // Two who both stepped back must not come back at the same moment.
+          await clock.sleep(100 + (random.bytes(1)[0] ?? 0), options.signal)
+        }
+      }
+    })
+  }
+
+  /** Whether there may be something to collect now: for certain, perhaps, or not before those who write have ended. */
+  async garbage(storage: string): Promise<'waiting' | 'perhaps' | 'none'> {
+    try {
+      await using held = await this.#hold(storage)
+      const { place, deps } = held.datastore
+      const writers = (await liveLeases({ place, ...deps })).filter(({ kind }) => kind !== 'read')
+      if (writers.length > 0) return 'none'
+      return (await condemnedLists(place)).length > 0 ? 'waiting' : 'perhaps'
+    } catch (fault) {
+      if (isFault(fault, 'missing')) return 'none'
+      throw fault
+    }
+  }
+
+  /**
+   * Takes over what the storage has in the first format.
+   * @throws Fault `missing` when there is nothing of it, `aborted`, `exhausted`; what `requireReady` does
+   */
+  async takeOver(storage: string, options: TakeOverOptions = {}): Promise<TakenOver & { readonly from: string }> {
+    await this.requireReady(storage)
+    const path = await this.#needs.storage.datastorePath(storage)
+    const isHere = await isOfFirstFormat(path)
+    const taken = await this.#takeOver(isHere ? [path, freshPlaceOf(path)] : [firstPlaceOf(path), path], options)
+    if (isHere) await changePlaces(path)
+    return { ...taken, from: firstPlaceOf(path) }
+  }
+
+  async #takeOver([from, to]: readonly [string, string], options: TakeOverOptions): Promise<TakenOver> {
+    const old = await FirstDatastore.open(from)
+    await using held = await holdOrMake(to, this.#needs)
+    return await takeOver(old, await unlockDatastore(held.datastore, this.#needs), options)
   }
 
   /** Gives the node its ways into a datastore that was made elsewhere. @throws Fault `denied`, `missing` */
@@ -189,7 +244,8 @@ export class BackupService {
   /** Sees to it that the recovery key in force opens the datastore. @returns false when there is none */
   async keepWays(storage: string): Promise<boolean> {
     try {
-      await this.#unlocked(storage, async () => {})
+      await using held = await this.#hold(storage)
+      await keepWaysInto(held.datastore, this.#needs)
       return true
     } catch (fault) {
       if (isFault(fault, 'missing')) return false

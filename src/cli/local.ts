@@ -16,6 +16,8 @@ export interface LocalOption {
   readonly ja: string
   /** Takes no value. */
   readonly isFlag?: boolean
+  /** May be given several times. */
+  readonly isMany?: boolean
 }
 
 export interface LocalCommand {

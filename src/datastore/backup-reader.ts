@@ -30,7 +30,7 @@ export class BackupReader implements AsyncDisposable {
   readonly open: OpenDatastore
   readonly head: ManifestHead
   readonly body: ManifestBody
-  readonly #lease: Lease
+  readonly #lease: Lease | undefined
   readonly #trees = new Map<string, TreeReader>()
   readonly #closes: AsyncDisposable | undefined
 
@@ -38,7 +38,7 @@ export class BackupReader implements AsyncDisposable {
     open: OpenDatastore,
     head: ManifestHead,
     body: ManifestBody,
-    { lease, closes }: { readonly lease: Lease; readonly closes?: AsyncDisposable | undefined },
+    { lease, closes }: { readonly lease: Lease | undefined; readonly closes?: AsyncDisposable | undefined },
   ) {
     this.open = open
     this.head = head
@@ -145,7 +145,7 @@ export class BackupReader implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#lease[Symbol.asyncDispose]()
+    await this.#lease?.[Symbol.asyncDispose]()
     await this.#closes?.[Symbol.asyncDispose]()
   }
 }

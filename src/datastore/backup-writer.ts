@@ -5,6 +5,7 @@
  * context per call) than they save.
  */
 import { rm } from 'node:fs/promises'
+import { seconds } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import { isZero } from '#base/bytes.ts'
 import type { BlockSource } from './block-source.ts'
@@ -35,7 +36,8 @@ import { type Marks, marksName, printMarks } from './marks.ts'
 import { mergeSegments } from './merge.ts'
 import type { AddTreeOptions, TreeCounts } from './tree/pass.ts'
 import type { TreeSource } from './tree/source.ts'
-import { type AddedTree, TreesWriter } from './tree/writer.ts'
+import type { Catalogue } from './tree/catalogue.ts'
+import { type AddedTree, type CopiedTree, TreesWriter } from './tree/writer.ts'
 import { isSameGuest, printPoint, type RestorePoint } from './point.ts'
 
 export interface DiskProgress {
@@ -63,6 +65,8 @@ export interface CommitOptions {
   /** Notes and protection, in force from the moment the backup is visible. */
   readonly marks?: Marks | undefined
   readonly facts?: Facts | undefined
+  /** When it was complete, in seconds since 1970. Default: now. */
+  readonly finished?: number | undefined
 }
 
 interface Belongings {
@@ -239,6 +243,12 @@ export class BackupWriter implements AsyncDisposable {
     return ids.compare(id, 0, shortIdBytes, at, at + shortIdBytes) === 0
   }
 
+  /** Takes a tree over from another datastore. @throws Fault `damaged` when it cannot be read there */
+  async copyTree(facts: CopiedTree, from: Catalogue): Promise<void> {
+    this.#checkName(facts.name, diskNamePattern)
+    await this.#trees.copy(facts, from)
+  }
+
   /** Stores a small file with the backup: a guest's config, a log. */
   async addFile(name: string, content: Uint8Array | string): Promise<void> {
     this.#checkName(name, storedFilePattern)
@@ -258,7 +268,7 @@ export class BackupWriter implements AsyncDisposable {
    * Makes the backup visible, for good.
    * @throws Fault `conflict` when a backup of this name has appeared meanwhile, `exhausted`
    */
-  async commit({ pointInTimeMs, marks, facts = {} }: CommitOptions = {}): Promise<ManifestBody> {
+  async commit({ pointInTimeMs, marks, facts = {}, finished }: CommitOptions = {}): Promise<ManifestBody> {
     if (this.#state !== 'open') throw new Error(`the backup is ${this.#state}`)
     await this.#chunks.flush()
     const { place, deps } = this.#open.datastore
@@ -266,7 +276,7 @@ export class BackupWriter implements AsyncDisposable {
     const head = {
       point: this.point,
       pointInTime: new Date(pointInTimeMs ?? this.point.time * 1000).toISOString(),
-      finished: Math.max(this.point.time, Math.floor(deps.clock.now() / 1000)),
+      finished: finished ?? Math.max(this.point.time, seconds(deps.clock)),
     }
     if (marks) await place.replace(marksName(this.point), Buffer.from(printMarks(marks)))
     const text = printManifest(this.#open.keyring, deps.random, head, body)

@@ -22,6 +22,8 @@ export class ChunkIndex {
   /** Packs in which damage was seen, and such that are gone. */
   #suspects: ReadonlySet<string> = new Set()
   readonly #gone = new Set<string>()
+  /** What is wrong with segments that are not used. */
+  readonly #damage = new Map<string, string>()
 
   private constructor(place: Place, log: Log) {
     this.#place = place
@@ -55,6 +57,11 @@ export class ChunkIndex {
     this.#suspects = suspects
   }
 
+  /** Of segments that were there and cannot be read. */
+  get damage(): readonly string[] {
+    return [...this.#damage.values()]
+  }
+
   get hasSuspects(): boolean {
     return this.#suspects.size > 0
   }
@@ -70,11 +77,13 @@ export class ChunkIndex {
   }
 
   async #opened(name: string): Promise<Segment | undefined> {
+    this.#damage.delete(name)
     try {
       return await Segment.open(this.#place, name)
     } catch (fault) {
       if (isFault(fault, 'missing')) return undefined
       if (!(fault instanceof Fault)) throw fault
+      this.#damage.set(name, fault.message)
       this.#log.warn('a damaged part of the index is not used', { segment: name, cause: fault })
       return undefined
     }

@@ -89,6 +89,9 @@ test('on a full disk the backup fails, is not visible, and its space comes back'
     assert.deepEqual([...outcomes].toSorted(), ['full', 'whole'])
     assert.ok((await restored(await made.reopen(), point(0), 'scsi0')).equals(kept))
     await backUp(await made.reopen(), point(2), { scsi0: disk('rr') })
+    // What is full to the last byte can be restored from.
+    await host.run(['dd', 'if=/dev/zero', `of=${join(path, 'rest')}`, 'bs=4k'], { okCodes: [1] })
+    assert.ok((await restored(await made.reopen(), point(0), 'scsi0')).equals(kept))
   } finally {
     await host.run(['umount', path])
     await rm(path, { recursive: true })

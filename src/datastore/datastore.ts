@@ -269,8 +269,10 @@ export class Datastore {
     await this.place.remove(marksName(point))
   }
 
-  lease(kind: LeaseKind): Promise<Lease> {
-    return Lease.begin({ place: this.place, ...this.deps }, kind, `${hostname()} ${process.pid}`)
+  /** @param reads which backup */
+  lease(kind: LeaseKind, reads?: RestorePoint): Promise<Lease> {
+    const by = `${hostname()} ${process.pid}`
+    return Lease.begin({ place: this.place, ...this.deps }, kind, by, reads && printPoint(reads))
   }
 
   /** The right to drop and merge parts of the index: one at a time has it. Nothing when somebody else does. */
@@ -348,13 +350,23 @@ export class OpenDatastore {
    * @throws Fault `missing`, `damaged`, `denied`
    */
   async open(point: RestorePoint, { closes }: { readonly closes?: AsyncDisposable } = {}): Promise<BackupReader> {
-    const lease = await this.datastore.lease('read')
+    const lease = await this.#readLease(point)
     try {
       const manifest = await this.datastore.manifest(point)
       return new BackupReader(this, manifest, openManifest(this.keyring, manifest), { lease, closes })
     } catch (fault) {
-      await lease[Symbol.asyncDispose]()
+      await lease?.[Symbol.asyncDispose]()
       throw fault
+    }
+  }
+
+  /** Where nothing can be written, because it is full or read-only, nobody collects much, and a restore is needed most. */
+  async #readLease(point: RestorePoint): Promise<Lease | undefined> {
+    try {
+      return await this.datastore.lease('read', point)
+    } catch (cause) {
+      this.datastore.deps.log.warn('a backup is read without a lease', { backup: printPoint(point), cause })
+      return undefined
     }
   }
 }

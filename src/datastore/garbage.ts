@@ -3,7 +3,7 @@
  *
  * First copies of chunks nobody needs are condemned: from then on no writer takes them for there. Only a later look at all
  * backups, begun when no writer from before is left, may remove what is still not needed: whoever relied on a chunk has
- * said so by then. Packs with nothing else in them go at once, packs that are mostly dead after what lives in them was
+ * said so by then. A removed backup that somebody still reads keeps what was condemned since they began. Packs with nothing else in them go at once, packs that are mostly dead after what lives in them was
  * written anew. Segments are merged by nobody else meanwhile: a merged one would bring back what was dropped. Cut off
  * anywhere, the next run goes on.
  */
@@ -19,6 +19,7 @@ import { type LiveLease, liveLeases } from './lease.ts'
 import { LiveChunks } from './live-chunks.ts'
 import { allEntries, replaceSegments } from './merge.ts'
 import { packName } from './pack.ts'
+import { printPoint } from './point.ts'
 import type { Segment } from './segment.ts'
 
 /** A pack with less of it alive is written anew. */
@@ -54,8 +55,8 @@ interface Marked {
   readonly live: LiveChunks
   /** Of the index as it was before any manifest was looked at. */
   readonly segments: readonly Segment[]
-  /** Who wrote before that. */
-  readonly writers: readonly LiveLease[]
+  /** Who wrote before that, and who reads what was removed. */
+  readonly holders: readonly LiveLease[]
 }
 
 class Collector {
@@ -80,7 +81,7 @@ class Collector {
     const isOld = ({ time }: TimedList) => time + graceSeconds <= seconds(deps.clock)
     // Another look, for what was relied upon between the first and the list.
     const second = lists.some(isOld) ? await this.#mark() : first
-    const oldest = Math.min(...second.writers.map(({ began }) => began))
+    const oldest = Math.min(...second.holders.map(({ began }) => began))
     const ripe = lists.filter((one) => isOld(one) && one.time < oldest)
     const removed = await this.#remove(second, ripe, orphans)
     // Last: as long as it is there, writers take nothing of it for there.
@@ -89,13 +90,20 @@ class Collector {
     return {
       ...facts,
       ...removed,
-      ...(ripe.length < lists.length && { waitsFor: waitsFor(second.writers, graceSeconds) }),
+      ...(ripe.length < lists.length && { waitsFor: waitsFor(second.holders, graceSeconds) }),
     }
   }
 
   async #writers(): Promise<LiveLease[]> {
     const { place, deps } = this.#open.datastore
     return (await liveLeases({ place, ...deps })).filter(({ kind }) => kind === 'write')
+  }
+
+  /** Those of backups that were removed. */
+  async #readersBeside(points: ReadonlySet<string>): Promise<LiveLease[]> {
+    const { place, deps } = this.#open.datastore
+    const leases = await liveLeases({ place, ...deps })
+    return leases.filter(({ reads }) => reads !== undefined && !points.has(reads))
   }
 
   /** Packs no segment names, left by writers that died; and clears away what those were writing. */
@@ -120,7 +128,10 @@ class Collector {
     await index.reload()
     const { segments } = index
     const live = await LiveChunks.of(segments)
-    for (const point of await datastore.points()) {
+    const points = await datastore.points()
+    // Behind that look: who reads one of them that is removed from now on relies on nothing condemned before.
+    const readers = await this.#readersBeside(new Set(points.map(printPoint)))
+    for (const point of points) {
       goOn(this.#options.signal)
       try {
         await live.mark(this.#open, await this.#open.body(point))
@@ -130,7 +141,7 @@ class Collector {
         if (!isFault(fault, 'missing') && !isGone) throw fault
       }
     }
-    return { live, segments, writers }
+    return { live, segments, holders: [...writers, ...readers] }
   }
 
   /** @returns how many more */
@@ -223,7 +234,9 @@ class Collector {
   }
 }
 
-function waitsFor(writers: readonly { readonly by: string }[], graceSeconds: number): string {
-  const [writer] = writers
-  return writer ? `a backup that is being made by ${writer.by}` : `${graceSeconds} seconds to pass`
+function waitsFor(holders: readonly LiveLease[], graceSeconds: number): string {
+  const [holder] = holders
+  if (!holder) return `${graceSeconds} seconds to pass`
+  const what = holder.kind === 'write' ? 'a backup that is being made' : 'a removed backup that is still read'
+  return `${what} by ${holder.by}`
 }

@@ -116,9 +116,16 @@ export class Keyring {
 
 /** @param signer public half, 32 bytes */
 export function isSigned(text: string, signature: Buffer, signer: Buffer): boolean {
-  const key = createPublicKey({ key: Buffer.concat([ed25519Public, signer]), format: 'der', type: 'spki' })
+  let key = signerKeys.get(signer)
+  if (!key) {
+    key = createPublicKey({ key: Buffer.concat([ed25519Public, signer]), format: 'der', type: 'spki' })
+    signerKeys.set(signer, key)
+  }
   return verifySignature(null, Buffer.from(text), key, signature)
 }
+
+/** Made once for as many manifests as are looked at. */
+const signerKeys = new WeakMap<Buffer, KeyObject>()
 
 /** HKDF-SHA-256, 32 bytes. */
 export function derived(key: Uint8Array, salt: Uint8Array, info: string): Buffer {

@@ -9,7 +9,7 @@ import { seconds } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import type { Random } from '#base/random.ts'
 import { checkProperties } from '#base/schema/check.ts'
-import { enumOf, integer, string } from '#base/schema/schema.ts'
+import { enumOf, integer, optional, string } from '#base/schema/schema.ts'
 import { seal, unseal } from './sealed.ts'
 import type { Hold, Place } from './place.ts'
 
@@ -26,6 +26,8 @@ const properties = {
   began: integer({ minimum: 0, maximum: 253_402_300_799 }),
   renewed: integer({ minimum: 0, maximum: 253_402_300_799 }),
   by: string({ maxLength: 256 }),
+  /** The backup that is read. */
+  reads: optional(string({ maxLength: 512 })),
 }
 
 export interface LeaseNeeds {
@@ -34,33 +36,47 @@ export interface LeaseNeeds {
   readonly random: Random
 }
 
+interface Facts {
+  readonly kind: LeaseKind
+  readonly by: string
+  readonly reads: string | undefined
+  readonly name: string
+  readonly hold: Hold | undefined
+}
+
 export class Lease implements AsyncDisposable {
   readonly #needs: LeaseNeeds
   readonly #name: string
   readonly #kind: LeaseKind
   readonly #by: string
+  readonly #reads: string | undefined
   readonly #hold: Hold | undefined
   readonly #ended = new AbortController()
   readonly #renewing: Promise<void>
   /** Seconds since 1970. */
   readonly began: number
 
-  private constructor(needs: LeaseNeeds, facts: { kind: LeaseKind; by: string; name: string; hold: Hold | undefined }) {
+  private constructor(needs: LeaseNeeds, facts: Facts) {
     this.#needs = needs
     this.#kind = facts.kind
     this.#by = facts.by.slice(0, 256)
+    this.#reads = facts.reads
     this.#name = facts.name
     this.#hold = facts.hold
     this.began = seconds(needs.clock)
     this.#renewing = this.#keepRenewing()
   }
 
-  /** @param by who, for people: a host and a process. @throws Fault `unavailable` */
-  static async begin(needs: LeaseNeeds, kind: LeaseKind, by: string): Promise<Lease> {
+  /**
+   * @param by who, for people: a host and a process
+   * @param reads the backup that is read
+   * @throws Fault `unavailable`
+   */
+  static async begin(needs: LeaseNeeds, kind: LeaseKind, by: string, reads?: string): Promise<Lease> {
     const { place, random } = needs
     for (let attempt = 0; attempt < attempts; attempt += 1) {
       const name = `leases/${random.uuid()}`
-      const lease = new Lease(needs, { kind, by, name, hold: await place.hold?.(heldName(name)) })
+      const lease = new Lease(needs, { kind, by, reads, name, hold: await place.hold?.(heldName(name)) })
       try {
         await lease.#put()
         // Between being made and being held, somebody may have taken the mark for a leftover.
@@ -76,7 +92,8 @@ export class Lease implements AsyncDisposable {
 
   #put(): Promise<void> {
     const value = { kind: this.#kind, began: this.began, renewed: seconds(this.#needs.clock), by: this.#by }
-    return this.#needs.place.replace(this.#name, Buffer.from(seal(value)))
+    const reads = this.#reads === undefined ? {} : { reads: this.#reads }
+    return this.#needs.place.replace(this.#name, Buffer.from(seal({ ...value, ...reads })))
   }
 
   async #keepRenewing(): Promise<void> {
@@ -105,6 +122,7 @@ export interface LiveLease {
   readonly kind: LeaseKind
   readonly began: number
   readonly by: string
+  readonly reads?: string | undefined
 }
 
 /** Leases that hold; what others left is cleared away. */

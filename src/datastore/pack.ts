@@ -149,7 +149,7 @@ export async function openPack(place: Place, keyring: Keyring, id: string): Prom
   if (!header.subarray(0, 8).equals(magic) || !footer.subarray(16).equals(endMagic)) {
     throw damagedPack(id, 'it has no beginning or no end')
   }
-  const key = keyring.packKey(header.readUInt32LE(8), header.subarray(16))
+  const key = keyOf(keyring, header.readUInt32LE(8), header.subarray(16), id)
   const [tableAt, count] = [Number(footer.readBigUInt64LE(0)), footer.readUInt32LE(8)]
   if (tableAt < packHeaderBytes || tableAt + count * entryBytes + tagBytes + footerBytes !== size) {
     throw damagedPack(id, 'its table has another size than its end says')
@@ -160,6 +160,18 @@ export async function openPack(place: Place, keyring: Keyring, id: string): Prom
   const entries = parseTable(table, id, tableAt)
   const numberAt = new Map(entries.map(({ offset }, number) => [offset, number]))
   return { key, entries, numberAt, isMetadata: header.readUInt32LE(12) === 1 }
+}
+
+function keyOf(keyring: Keyring, epoch: number, salt: Buffer, id: string): Buffer {
+  if (epoch <= keyring.epoch) return keyring.packKey(epoch, salt)
+  throw new Fault(
+    'denied',
+    `pack ${id} is sealed with key number ${epoch}, and the keyring has none above ${keyring.epoch}`,
+    {
+      remedy:
+        'The keys were changed since the datastore was opened, or the pack is damaged: open it again, and verify.',
+    },
+  )
 }
 
 function parseTable(table: Buffer, pack: string, tableAt: number): PackEntry[] {

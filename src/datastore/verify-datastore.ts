@@ -89,7 +89,7 @@ async function backupsHit(
       await live.mark(open, await open.body(point))
     } catch (fault) {
       if (isFault(fault, 'missing')) continue
-      if (!isFault(fault, 'damaged')) throw fault
+      if (!isFault(fault, 'damaged') && !isFault(fault, 'denied')) throw fault
       // What it needs cannot be said any more, because of what is damaged.
       for (const pack of packs) if (fault.message.includes(pack)) needed.add(pack)
     }

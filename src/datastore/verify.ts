@@ -68,7 +68,8 @@ async function isAsNamed({ place }: Datastore, name: string, sizeBytes: number):
 
 /** Whether each part of the index is what somebody with the keys wrote. @returns the damage of those that are not */
 export async function verifyIndex(open: OpenDatastore): Promise<string[]> {
-  const damage: string[] = []
+  await open.index.reload()
+  const damage = [...open.index.damage]
   for (const segment of open.index.segments) {
     try {
       await segment.check(open.keyring)

@@ -18,6 +18,7 @@ import { checkPackages } from './packages.ts'
 import { type Check, names, preflight } from './preflight.ts'
 import { preflightTable } from './preflight-table.ts'
 import { markAsLab, requireLab } from './mark.ts'
+import { ensureRecoveryKey } from './recovery-key.ts'
 import type { LabTerminal } from './terminal.ts'
 import { say } from './text.ts'
 
@@ -39,7 +40,9 @@ export async function labUp(args: readonly string[], terminal: LabTerminal): Pro
     terminal.out(`\n  ${say(terminal.language, 'api')}  https://${settings.apiHost}:${settings.apiPort}`)
     terminal.out(`       ${say(terminal.language, 'login', user, secret)} (${say(terminal.language, 'loginNote')})\n`)
     const tools = { host: machine(), clock: systemClock, random: systemRandom }
-    isProven = await proveAll({ settings, api, terminal, ...tools }, hasContainers)
+    const lab: Lab = { settings, api, terminal, ...tools }
+    await ensureRecoveryKey(lab)
+    isProven = await proveAll(lab, hasContainers)
     if (!isToEnd) await untilCtrlC(settings, terminal)
   } catch (error) {
     // Ctrl-C ends the lab wherever it is; any other failure leaves the node up to be looked at.

@@ -12,6 +12,12 @@ const sentences = {
     en: 'made for this run; the one before no longer works',
     ja: '今回のために作成。以前のものは無効になりました',
   },
+  recoveryKey: { en: 'recovery key made, written down and confirmed', ja: '回復キーを作成、書き留めて確認' },
+  recoveryKeyThere: { en: 'the recovery key is in {0}', ja: '回復キーは {0} にあります' },
+  recoveryKeyNote: {
+    en: 'opens every backup if this node is lost; the lab keeps it in {0}, keep yours elsewhere',
+    ja: 'ノードを失ってもこれでバックアップが開きます。ラボは {0} に保存しますが、本番では別の場所に保管してください',
+  },
   image: { en: 'guest image', ja: 'ゲストのイメージ' },
   template: { en: 'container template', ja: 'コンテナのテンプレート' },
   noContainers: {

@@ -4,7 +4,9 @@ import { syncRealm, testRealmSync } from './access/sync-realm.ts'
 import { pruneBackups } from './backup/prune.ts'
 import { deactivateAccount, registerAccount, updateAccount } from './acme/account.ts'
 import { orderCertificate, renewCertificate, revokeCertificate } from './acme/certificate.ts'
+import { collectSpace } from './backup/collect.ts'
 import { backupGuests } from './backup/run.ts'
+import { takeOverBackups } from './backup/take-over.ts'
 import { verifyBackups } from './backup/verify.ts'
 import { createDirectory, removeDirectory } from './disks/directory.ts'
 import { createVolumeGroup, removeVolumeGroup } from './disks/lvm.ts'
@@ -54,6 +56,7 @@ export const allOperations = operationsByName([
   bulkSuspend,
   cloneContainer,
   cloneGuest,
+  collectSpace,
   configureContainer,
   configureGuest,
   copyVolume,
@@ -113,6 +116,7 @@ export const allOperations = operationsByName([
   suspendContainer,
   suspendGuest,
   syncRealm,
+  takeOverBackups,
   templateContainer,
   templateGuest,
   testRealmSync,

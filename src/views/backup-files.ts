@@ -190,12 +190,10 @@ async function openWithTrees(backup: BackupSources['backup'], volid: VolumeId): 
   }
 }
 
-/** @throws Fault `invalid` for a backup of disks */
+/** @throws Fault `invalid` for a backup of something else */
 export function requireFiles({ point }: Manifest, volid: VolumeId): void {
   if (point.type === 'ct') return
-  throw new Fault('invalid', `'${volid}' holds disks: the files in them cannot be listed by this release`, {
-    remedy: 'Restore it under another id to get at its files.',
-  })
+  throw new Fault('invalid', `'${volid}' is the backup of no guest`)
 }
 
 /** @throws Fault `invalid` for what is no path */

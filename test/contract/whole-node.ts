@@ -26,6 +26,7 @@ import { TaskService } from '#tasks/service.ts'
 import { prepareNode } from '../../src/prepare-node.ts'
 import { buildServices, type NodeServices } from '../../src/services.ts'
 import type { Settings } from '../../src/settings.ts'
+import { confirmed } from '../fixtures/confirmed-keys.ts'
 import { freshInstance } from '../own-names.ts'
 
 export interface WholeNode extends AsyncDisposable {
@@ -52,6 +53,7 @@ export async function wholeNode(changes: Partial<Settings> = {}): Promise<WholeN
   const log = createLog((line) => lines.push(line))
   const services = await buildServices(settings, { log, isStoreChecked: true })
   undo.use(services.store)
+  await confirmed(services.nodeKeys)
   const keysDir = join(settings.stateDir, 'keys')
   const access = new AccessService({ ...services, keysDir })
   const workerEntry = join(root, 'src/worker.ts')

@@ -35,7 +35,13 @@ export async function backupWorld(how: Pick<WorldOptions, 'forgetful'> = {}): Pr
   await makeDirectory(path)
   await world.storage.create({ storage: 'vault', type: 'dir', path, content: 'backup' })
   const keys = await confirmedKeys(world.settings)
-  const backup = new BackupService({ clock: systemClock, random: systemRandom, log: silentLog, storage: world.storage, keys })
+  const backup = new BackupService({
+    clock: systemClock,
+    random: systemRandom,
+    log: silentLog,
+    storage: world.storage,
+    keys,
+  })
   const { settings, guests, storage, store } = world
   const pools = new PoolService({ store, rightsMark: 'mark' })
   const machine = { timeZone: async () => 'UTC' }

@@ -119,7 +119,7 @@ suite('restores of containers', { timeout: 300_000 }, () => {
         return {
           ...(await everything()),
           damaged,
-          writers: await readdir(join(world.settings.stateDir, 'vault/datastore/writers')).catch(() => []),
+          writers: await readdir(join(world.settings.stateDir, 'vault/datastore/leases')).catch(() => []),
         }
       }
       return { params, deps: world.deps, look, ...own }

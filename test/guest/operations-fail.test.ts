@@ -3,7 +3,8 @@
  * drills, verifications, and the acts on a running guest. The others have theirs beside their code.
  */
 import assert from 'node:assert/strict'
-import { readdir, readFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { mkdir, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { MiB } from '#base/bytes.ts'
@@ -17,6 +18,8 @@ import { listNetns } from '#host/netns.ts'
 import { findProcesses } from '#host/proc.ts'
 import { namesOf } from '#network/names.ts'
 import { fillDisks } from '#operations/backup/fill-disks.ts'
+import { collectSpace } from '#operations/backup/collect.ts'
+import { takeOverBackups } from '#operations/backup/take-over.ts'
 import { verifyBackups } from '#operations/backup/verify.ts'
 import { resetGuest, stopGuest } from '#operations/guest/power.ts'
 import { rebootGuest, shutdownGuest } from '#operations/guest/shutdown.ts'
@@ -25,6 +28,8 @@ import { drillGuest } from '#operations/recovery/drill.ts'
 import type { DrillGuest } from '#operations/recovery/drill-facts.ts'
 import { RecoveryService } from '#recovery/service.ts'
 import { everyStepFails } from '#tasks/conformance.ts'
+import { filesBelow } from '../fixtures/datastore.ts'
+import { unpackInto } from '../fixtures/first-format/unpacked.ts'
 import { buttonSays, writeButtonDisk } from '../fixtures/guests/power-button.ts'
 import { type BackupWorld, backupWorld } from './backup-world.ts'
 import { type GuestWorld, guestWorld } from './qemu-world.ts'
@@ -84,6 +89,62 @@ suite('operations on a stopped guest with a backup', () => {
       )
     })
   }
+})
+
+suite('operations on datastores', () => {
+  let world: BackupWorld
+  let runs = 0
+  before(async () => {
+    world = await backupWorld({ forgetful: true })
+    await world.define(100)
+  })
+  after(() => world[Symbol.asyncDispose]())
+
+  const found = async (storage: string) => {
+    try {
+      return (await world.backup.list({ storage })).map(({ vmid, damage, notes }) => ({ vmid, damage, notes }))
+    } catch (fault) {
+      if (isFault(fault, 'unavailable')) return 'of the first format'
+      throw fault
+    }
+  }
+  everyStepFails(
+    collectSpace,
+    async () => {
+      const [volid = ''] = await world.run({ vmids: [100] })
+      await world.backup.remove(asVolumeId(volid))
+      return {
+        params: { storage: 'vault' },
+        deps: world.deps,
+        look: async () => ({
+          backups: await found('vault'),
+          hasPacks: (await filesBelow(join(world.settings.stateDir, 'vault/datastore/packs'))).length > 0,
+        }),
+        [Symbol.asyncDispose]: async () => {},
+      }
+    },
+    { isFinal: true, withCrashes: false },
+  )
+
+  everyStepFails(
+    takeOverBackups,
+    async () => {
+      runs += 1
+      const [storage, path] = [`old${runs}`, join(world.settings.stateDir, `old-${runs}`)]
+      await mkdir(join(path, 'datastore'), { recursive: true })
+      await unpackInto(join(path, 'datastore'))
+      await world.storage.create({ storage, type: 'dir', path, content: 'backup' })
+      // In the place of its own, or aside: it is the same.
+      const isThere = () => ['datastore', 'datastore-first'].some((name) => existsSync(join(path, name, 'backups/ct')))
+      return {
+        params: { storage },
+        deps: world.deps,
+        look: async () => ({ backups: await found(storage), isThere: isThere() }),
+        [Symbol.asyncDispose]: async () => {},
+      }
+    },
+    { isFinal: true, withCrashes: false },
+  )
 })
 
 suite('operations on a running guest', () => {

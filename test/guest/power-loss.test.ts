@@ -9,7 +9,8 @@ import { lstat, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { connect } from 'node:tls'
-import { openDatastore } from '#backup/datastore.ts'
+import { NodeKeys } from '#backup/node-keys.ts'
+import { BackupService } from '#backup/service.ts'
 import { MiB } from '#base/bytes.ts'
 import { systemClock, waitFor } from '#base/clock.ts'
 import { silentLog } from '#base/log.ts'
@@ -229,14 +230,15 @@ async function remainingThings({ settings }: TestNode): Promise<object> {
 
 async function everyBackupVerifies({ settings }: TestNode): Promise<void> {
   const needs = { clock: systemClock, random: systemRandom, log: silentLog }
-  const datastore = await openDatastore(join(settings.stateDir, 'storage/local/datastore'), needs)
-  for (const { id, damage } of await datastore.list()) {
+  const path = join(settings.stateDir, 'storage/local/datastore')
+  const keys = new NodeKeys({ settings, ...needs })
+  const backup = new BackupService({ ...needs, keys, storage: { datastorePath: async () => path } })
+  for (const { volid, damage } of await backup.list({ storage: 'local' })) {
     assert.equal(damage, undefined)
-    await using reader = await datastore.open(id)
-    await reader.verify({})
+    await backup.verify(volid)
   }
-  // Remains of a removal that a reader was in the way of wait for the next who opens the datastore: for us.
-  assert.deepEqual(await readdir(datastore.layout.writers()), [])
+  await backup.collect('local')
+  for (const folder of ['tmp', 'leases', 'condemned']) assert.deepEqual(await readdir(join(path, folder)), [], folder)
 }
 
 async function bytesBelow(folder: string): Promise<number> {

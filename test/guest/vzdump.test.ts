@@ -260,6 +260,23 @@ suite('a backup', { timeout: 300_000 }, () => {
     assert.ok(systemClock.monotonic() - startedMs < 10_000)
     await releaseLocks(world.store, (holder) => holder === 'UPID:other')
   })
+
+  test('of a job is tried once more when what it failed of has passed, and says so', async () => {
+    await acquireLocks(world.store, ['guest/100'], 'UPID:other', { signal: new AbortController().signal, timeoutMs: 0 })
+    const slept: number[] = []
+    const sleep = async (ms: number, signal?: AbortSignal) => {
+      if (ms < 60_000) return systemClock.sleep(ms, signal)
+      slept.push(ms)
+      await releaseLocks(world.store, (holder) => holder === 'UPID:other')
+    }
+    const { outcome, log } = await run({ lockWait: 0, jobId: 'nightly' }, { clock: { ...systemClock, sleep } })
+    assert.equal(outcome, 'whole')
+    assert.deepEqual(slept, [60_000])
+    assert.match(log, /^INFO: VM 100 is tried again in 60 s: can't lock 'guest\/100': held by task UPID:other$/m)
+    // What stays as it is fails at once.
+    assert.match((await run({ vmids: [999], jobId: 'nightly' })).outcome, /999/)
+    assert.deepEqual(slept, [60_000])
+  })
 })
 
 /** The guest's disks cannot be found any more once it is down. */

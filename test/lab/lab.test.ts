@@ -11,6 +11,7 @@ import { httpGet } from '#host/http-probe.ts'
 import { nodeProcesses } from '#lab/daemon.ts'
 import { takeDown } from '#lab/down.ts'
 import { labSettings } from '#lab/lab-settings.ts'
+import { recoveryKeyFile } from '#lab/recovery-key.ts'
 import { freePort, freshInstance } from '../own-names.ts'
 
 const root = join(import.meta.dirname, '../..')
@@ -59,6 +60,20 @@ suite('the lab', { timeout: 600_000, concurrency: 1 }, () => {
     const levels = [...out.matchAll(/✓ (L\d) /g)].map(([, level]) => level)
     const all6 = ['L0', 'L1', 'L2', 'L3', 'L4', 'L5', 'L6']
     assert.deepEqual(levels, [...all6, ...all6], all)
+    const [key = ''] = /^ +((?:[A-Z2-7]{7}-){7}[A-Z2-7]{7})$/m.exec(out)?.slice(1) ?? []
+    assert.equal(await readFile(recoveryKeyFile({ settings }), 'utf8'), `${key}\n`, all)
+    // Without the node: the datastore, and what was printed.
+    const datastore = join(settings.stateDir, 'storage/local/datastore')
+    const opened = await hako(
+      'datastore',
+      'show',
+      datastore,
+      'vm/100',
+      '--recovery-key-file',
+      recoveryKeyFile({ settings }),
+    ).ended
+    assert.equal(opened.code, 0, opened.all)
+    assert.match(opened.out, /scsi0/)
     for (const phase of ['write', 'boot', 'ready', 'application'])
       assert.equal(out.match(new RegExp(`^phases: .*${phase} \\d\\d:`, 'gm'))?.length, 2, all)
     const directories = [...out.matchAll(/^evidence: (\S+)$/gm)].map(([, directory = '']) => directory)

@@ -7,14 +7,17 @@ import { anyone, type Endpoint } from '#rest/endpoint.ts'
 import { type Call, endpoint } from '../call.ts'
 
 const branches = [
+  'architecture',
   'backup-file',
   'backup-files',
   'backups',
   'commands',
   'containers',
+  'datastore',
   'drills',
   'evidence',
   'network',
+  'recovery-key',
   'restore',
   'schema',
   'verify',

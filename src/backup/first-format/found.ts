@@ -19,6 +19,6 @@ export async function isOfFirstFormat(path: string): Promise<boolean> {
 export function ofFirstFormat(path: string): Fault {
   return new Fault('unavailable', `the datastore '${path}' is of the first format, which is not encrypted`, {
     remedy:
-      'Take its backups over: `hako backup take-over STORAGE`, or without a node `hako datastore migrate OLD NEW`. What is there stays.',
+      'Take its backups over into an encrypted one: `hako backup take-over STORAGE`, or without a node `hako datastore migrate OLD NEW`. What is there stays.',
   })
 }

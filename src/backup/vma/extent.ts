@@ -32,27 +32,32 @@ export interface Piece {
 }
 
 const wholeCluster = 2 ** blocksPerCluster - 1
-const at = { blocks: 6, uuid: 8, checksum: 24, entries: 40 } as const
+export const extentPlaces = { blocks: 6, uuid: 8, checksum: 24, entries: 40 } as const
 
 /** @param number counts from 1, for messages. @throws Fault `damaged` saying what is wrong */
 export function parseExtentHeader(bytes: Buffer, uuid: Buffer, number: number): ExtentHeader {
   const wrong = (how: string): Fault => damaged(`extent ${number} ${how}`)
   if (bytes.toString('latin1', 0, 4) !== 'VMAE') throw wrong("does not begin with 'VMAE'")
-  if (!checksumOf(bytes.subarray(0, extentHeaderBytes), at.checksum).equals(bytes.subarray(at.checksum, at.entries))) {
+  if (
+    !checksumOf(bytes.subarray(0, extentHeaderBytes), extentPlaces.checksum).equals(
+      bytes.subarray(extentPlaces.checksum, extentPlaces.entries),
+    )
+  ) {
     throw wrong('has a checksum that does not match')
   }
-  if (!bytes.subarray(at.uuid, at.checksum).equals(uuid)) throw wrong('belongs to another archive')
+  if (!bytes.subarray(extentPlaces.uuid, extentPlaces.checksum).equals(uuid)) throw wrong('belongs to another archive')
   const entries: ClusterEntry[] = []
   let blocks = 0
   for (let entry = 0; entry < clustersPerExtent; entry += 1) {
-    const place = at.entries + entry * 8
+    const place = extentPlaces.entries + entry * 8
     const device = bytes.readUInt8(place + 3)
     if (device === 0) continue
     const mask = bytes.readUInt16BE(place)
     entries.push({ device, cluster: bytes.readUInt32BE(place + 4), mask })
     blocks += bitsIn(mask)
   }
-  if (bytes.readUInt16BE(at.blocks) !== blocks) throw wrong(`lists ${blocks} blocks and claims to have another number`)
+  if (bytes.readUInt16BE(extentPlaces.blocks) !== blocks)
+    throw wrong(`lists ${blocks} blocks and claims to have another number`)
   return { dataBytes: blocks * blockBytes, entries }
 }
 

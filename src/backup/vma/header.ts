@@ -25,7 +25,7 @@ export interface VmaHeader {
   readonly devices: readonly VmaDevice[]
 }
 
-const at = {
+export const headerPlaces = {
   version: 4,
   uuid: 8,
   ctime: 24,
@@ -38,7 +38,7 @@ const at = {
   devices: 4096,
 } as const
 const entries = 256
-const deviceBytes = 32
+export const deviceBytes = 32
 const checksumBytes = 16
 
 export function damaged(how: string): Fault {
@@ -51,9 +51,9 @@ export function headerBytesIn(fixed: Buffer): number {
     throw new Fault('invalid', "this is no vma archive: it does not begin with 'VMA'")
   }
   if (fixed.length < fixedHeaderBytes) throw damaged('it ends within its header')
-  const version = fixed.readUInt32BE(at.version)
+  const version = fixed.readUInt32BE(headerPlaces.version)
   if (version !== 1) throw new Fault('invalid', `the archive has vma version ${version}; only version 1 can be read`)
-  const size = fixed.readUInt32BE(at.headerSize)
+  const size = fixed.readUInt32BE(headerPlaces.headerSize)
   if (size < fixedHeaderBytes || size > headerMaximumBytes) throw damaged(`its header claims to have ${size} bytes`)
   return size
 }
@@ -67,8 +67,8 @@ export function parseHeader(bytes: Buffer): VmaHeader {
   const total = devices.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
   if (total > devicesMaximumBytes) throw damaged(`its devices claim to have ${total} bytes`)
   return {
-    uuid: Buffer.from(bytes.subarray(at.uuid, at.uuid + 16)),
-    ctime: Number(bytes.readBigInt64BE(at.ctime)),
+    uuid: Buffer.from(bytes.subarray(headerPlaces.uuid, headerPlaces.uuid + 16)),
+    ctime: Number(bytes.readBigInt64BE(headerPlaces.ctime)),
     configs: configsIn(bytes, blobs),
     devices,
   }
@@ -84,13 +84,13 @@ export function checksumOf(bytes: Buffer, place: number): Buffer {
 }
 
 function requireChecksum(bytes: Buffer, what: string): void {
-  const stored = bytes.subarray(at.checksum, at.checksum + checksumBytes)
-  if (!checksumOf(bytes, at.checksum).equals(stored)) throw damaged(`the checksum of ${what} does not match`)
+  const stored = bytes.subarray(headerPlaces.checksum, headerPlaces.checksum + checksumBytes)
+  if (!checksumOf(bytes, headerPlaces.checksum).equals(stored)) throw damaged(`the checksum of ${what} does not match`)
 }
 
 /** Every blob by where it begins in the buffer. */
 function blobsIn(bytes: Buffer): Map<number, Buffer> {
-  const [offset, size] = [bytes.readUInt32BE(at.blobOffset), bytes.readUInt32BE(at.blobSize)]
+  const [offset, size] = [bytes.readUInt32BE(headerPlaces.blobOffset), bytes.readUInt32BE(headerPlaces.blobSize)]
   if (offset < fixedHeaderBytes || offset + size > bytes.length) throw damaged('its blobs lie outside of its header')
   const blobs = new Map<number, Buffer>()
   // The first byte is nobody's, so that no blob is at 0, which stands for none.
@@ -106,7 +106,9 @@ function blobsIn(bytes: Buffer): Map<number, Buffer> {
 function configsIn(bytes: Buffer, blobs: ReadonlyMap<number, Buffer>): Map<string, Buffer> {
   const configs = new Map<string, Buffer>()
   for (let entry = 0; entry < entries; entry += 1) {
-    const [namePlace, place] = [at.configNames, at.configData].map((table) => bytes.readUInt32BE(table + entry * 4))
+    const [namePlace, place] = [headerPlaces.configNames, headerPlaces.configData].map((table) =>
+      bytes.readUInt32BE(table + entry * 4),
+    )
     if (!namePlace || !place) continue
     const [name, content] = [textAt(blobs, namePlace), blobs.get(place)]
     if (name === undefined || content === undefined) throw damaged(`configuration ${entry} lies outside of its header`)
@@ -119,7 +121,7 @@ function configsIn(bytes: Buffer, blobs: ReadonlyMap<number, Buffer>): Map<strin
 function devicesIn(bytes: Buffer, blobs: ReadonlyMap<number, Buffer>): VmaDevice[] {
   const devices: VmaDevice[] = []
   for (let id = 1; id < entries; id += 1) {
-    const place = at.devices + id * deviceBytes
+    const place = headerPlaces.devices + id * deviceBytes
     const [namePlace, size] = [bytes.readUInt32BE(place), bytes.readBigUInt64BE(place + 8)]
     if (namePlace === 0 && size === 0n) continue
     const name = textAt(blobs, namePlace)

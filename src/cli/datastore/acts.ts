@@ -3,11 +3,12 @@ import { open as openFile, rm, stat } from 'node:fs/promises'
 import { basename, resolve } from 'node:path'
 import { humanSize } from '#base/bytes.ts'
 import { seconds } from '#base/clock.ts'
-import { Fault, missing } from '#base/fault.ts'
+import { Fault } from '#base/fault.ts'
 import { keepOptions, kept, readRetention } from '#base/retention.ts'
 import { isSameGuest, parsePoint, printPoint, type RestorePoint } from '#datastore/point.ts'
-import type { Datastore, ListedPoint } from '#datastore/datastore.ts'
+import type { ListedPoint } from '#datastore/datastore.ts'
 import { collectGarbage } from '#datastore/garbage.ts'
+import { dataBytesOf, type ManifestDisk, type ManifestTree, newStoredBytesOf } from '#datastore/manifest.ts'
 import { repairIndex } from '#datastore/repair.ts'
 import { restoreDisk } from '#datastore/restore.ts'
 import { syncDatastore } from '#datastore/sync.ts'
@@ -17,6 +18,8 @@ import type { Parsed } from '../arguments.ts'
 import type { Terminal } from '../terminal.ts'
 import { say } from '../text.ts'
 import { deps, placeAt, withDatastore, withKeys } from './opening.ts'
+import { addDirectory, isDirectory, restoreFiles } from './file-acts.ts'
+import { pointNamed } from './naming.ts'
 import { type ImageFormat, sourceAt } from './source.ts'
 
 const textOf = (value: string | string[] | undefined) => (typeof value === 'string' ? value : undefined)
@@ -29,7 +32,7 @@ export interface BackupResult {
   readonly seconds: number
 }
 
-/** Backs up an image as disk `drive0`, or more of them as `drive1` and so on. */
+/** Backs up images as disks `drive0`, `drive1` and so on, and directories as trees `tree0`, `tree1`. */
 export async function backUp(
   directory: string,
   paths: readonly string[],
@@ -40,31 +43,33 @@ export async function backUp(
   const [first = ''] = paths
   const id =
     textOf(params.id) ??
-    basename(first)
-      .replace(/\.(raw|img|qcow2)$/, '')
-      .replace(/[^A-Za-z0-9._-]/g, '-')
+    (basename(resolve(first)) || 'root').replace(/\.(raw|img|qcow2)$/, '').replace(/[^A-Za-z0-9._-]/g, '-')
   const type = typeOf(textOf(params.type) ?? 'host')
   const startedMs = deps.clock.monotonic()
   return withKeys(directory, parsed, terminal, async (open) => {
     const point = { namespace: textOf(params.namespace) ?? '', type, id, time: seconds(deps.clock) }
     while ((await open.datastore.points()).some((one) => printPoint(one) === printPoint(point))) point.time += 1
     await using writer = await open.begin(point, { level: levelOf(params) })
-    for (const [number, path] of paths.entries()) {
+    const rateBytesPerSecond = rateOf(params)
+    let [drives, trees] = [0, 0]
+    for (const path of paths) {
+      if (await isDirectory(path)) {
+        await addDirectory(writer, { name: `tree${trees++}`, path, params }, { terminal, rateBytesPerSecond })
+        continue
+      }
       await using source = await sourceAt(path, formatOf(params))
-      await writer.addDisk(`drive${number}`, source, {
+      await writer.addDisk(`drive${drives++}`, source, {
         signal: terminal.signal,
-        rateBytesPerSecond: rateOf(params),
+        rateBytesPerSecond,
         onProgress: ({ doneBytes, sizeBytes }) => showProgress(terminal, basename(path), doneBytes, sizeBytes),
       })
     }
     const body = await writer.commit({ facts: { paths: paths.map((path) => resolve(path)) } })
-    const sum = (of: (disk: (typeof body.disks)[number]) => number) =>
-      body.disks.reduce((total, one) => total + of(one), 0)
     return {
       backup: printPoint(point),
-      size: sum(({ sizeBytes }) => sizeBytes),
-      data: sum(({ dataBytes }) => dataBytes),
-      'new-data': sum(({ newStoredBytes }) => newStoredBytes),
+      size: [...body.disks, ...body.trees].reduce((sum, part) => sum + sizeOf(part), 0),
+      data: dataBytesOf(body),
+      'new-data': newStoredBytesOf(body),
       seconds: Math.round((deps.clock.monotonic() - startedMs) / 100) / 10,
     }
   })
@@ -119,34 +124,25 @@ export async function listRows(directory: string) {
   )
 }
 
-/** Disks and files of one backup. */
+/** Of a tree what its files hold. */
+function sizeOf(part: ManifestDisk | ManifestTree): number {
+  return 'sizeBytes' in part ? part.sizeBytes : part.dataBytes
+}
+
+/** Disks, trees and files of one backup. */
 export async function showRows(directory: string, name: string, parsed: Parsed, terminal: Terminal) {
   return withKeys(directory, parsed, terminal, async (open) => {
-    const { disks, files } = await open.body(await pointNamed(open.datastore, name))
+    const { disks, trees, files } = await open.body(await pointNamed(open.datastore, name))
     return [
-      ...disks.map((disk) => ({
-        part: disk.name,
-        size: disk.sizeBytes,
-        data: disk.dataBytes,
-        'new-data': disk.newStoredBytes,
+      ...[...disks, ...trees].map((part) => ({
+        part: part.name,
+        size: sizeOf(part),
+        data: part.dataBytes,
+        'new-data': part.newStoredBytes,
       })),
       ...files.map((file) => ({ part: file.name, size: file.sizeBytes, data: file.sizeBytes, 'new-data': undefined })),
     ]
   })
-}
-
-/** By its whole name, or the newest of a guest by `host/web` or `vm/100`. @throws Fault `missing` */
-export async function pointNamed(datastore: Datastore, name: string): Promise<RestorePoint> {
-  const points = await datastore.points()
-  const found =
-    points.find((point) => printPoint(point) === name) ?? points.findLast((point) => groupOf(point) === name)
-  if (found) return found
-  if (points.some((point) => printPoint(point).startsWith(name))) parsePoint(name)
-  throw missing('backup', name, { remedy: 'See which there are: hako datastore list.' })
-}
-
-function groupOf({ namespace, type, id }: RestorePoint): string {
-  return `${namespace === '' ? '' : `${namespace}/`}${type}/${id}`
 }
 
 interface VerifiedRow {
@@ -189,13 +185,20 @@ export async function verify(directory: string, names: readonly string[], parsed
   })
 }
 
-/** Writes a disk to a new file. What is there already is left alone. */
+/** Writes a disk to a new file, or a tree into an empty folder. What is there already is left alone. */
 export async function restore(directory: string, name: string, target: string, parsed: Parsed, terminal: Terminal) {
   const path = resolve(target)
   return withKeys(directory, parsed, terminal, async (open) => {
     const point = await pointNamed(open.datastore, name)
     await using reader = await open.open(point)
-    const disk = textOf(parsed.params.disk) ?? reader.body.disks[0]?.name
+    const { disk: wanted, tree } = parsed.params
+    if (
+      tree !== undefined ||
+      (wanted === undefined && reader.body.disks.length === 0 && reader.body.trees.length > 0)
+    ) {
+      return restoreFiles(reader, path, parsed, { terminal, rateBytesPerSecond: rateOf(parsed.params) })
+    }
+    const disk = textOf(wanted) ?? reader.body.disks[0]?.name
     if (disk === undefined) throw new Fault('invalid', `backup ${printPoint(point)} has no disk`)
     const { sizeBytes } = reader.disk(disk)
     const isDevice = (await stat(path).catch(() => undefined))?.isBlockDevice() ?? false

@@ -2,10 +2,11 @@
  * `hako datastore …`: the backup engine by itself, without a node. Each command loads the engine only when it is called.
  */
 import { Fault } from '#base/fault.ts'
-import type { Parsed } from '../arguments.ts'
 import { exitCodes } from '../exit.ts'
 import type { LocalCommand, LocalOption } from '../local.ts'
 import type { Terminal } from '../terminal.ts'
+import { fileLines, treeOption } from './file-lines.ts'
+import type { Line } from './line.ts'
 
 /** How a datastore is opened; without any of them its passphrase is asked for. */
 const opening: Readonly<Record<string, LocalOption>> = {
@@ -27,26 +28,6 @@ const keep = Object.fromEntries(
   ]),
 )
 
-interface Line {
-  readonly words: readonly string[]
-  /** Plain arguments after the words; a last one of `…` takes any number. */
-  readonly takes: readonly string[]
-  readonly en: string
-  readonly ja: string
-  readonly options?: Readonly<Record<string, LocalOption>>
-  readonly examples: readonly string[]
-  /** Columns of a table, where what comes back is one. */
-  readonly columns?: readonly string[]
-  readonly id?: string
-  readonly act: (given: readonly string[], parsed: Parsed, terminal: Terminal) => Promise<Outcome | void>
-}
-
-interface Outcome {
-  readonly rows: unknown
-  /** False: something was looked for and found wanting. */
-  readonly isWhole?: boolean
-}
-
 const lines: readonly Line[] = [
   {
     words: ['init'],
@@ -62,23 +43,31 @@ const lines: readonly Line[] = [
   },
   {
     words: ['backup'],
-    takes: ['dir', 'image…'],
-    en: 'Back up raw or qcow2 images, or block devices, that nobody writes to meanwhile.',
-    ja: '書き込まれていない raw / qcow2 イメージやブロックデバイスをバックアップする。',
+    takes: ['dir', 'source…'],
+    en: 'Back up directories, and raw or qcow2 images or block devices that nobody writes to meanwhile.',
+    ja: 'ディレクトリ、または書き込まれていない raw / qcow2 イメージやブロックデバイスをバックアップする。',
     options: {
       ...opening,
       id: { en: 'What it is of; the name of the file when absent.', ja: '対象の名前。省略時はファイル名。' },
       type: { en: 'vm, ct or host (when absent).', ja: 'vm、ct、host (省略時) のいずれか。' },
       namespace: { en: 'office.servers, to keep apart what is not one.', ja: '名前空間。例: office.servers' },
       format: { en: 'raw or qcow2.', ja: 'raw または qcow2。' },
+      exclude: {
+        en: 'What of a directory is left out, as /var/cache/?* or *.tmp; may be given often.',
+        ja: 'ディレクトリから除外するもの。例: /var/cache/?* や *.tmp。複数指定可。',
+        isMany: true,
+      },
       level: { en: 'Of compression, 1 (when absent) to 19.', ja: '圧縮レベル。1 (省略時) から 19。' },
       bwlimit: rate,
     },
-    examples: ['datastore backup /srv/backups disk.raw --id web', 'datastore backup /srv/backups /dev/vg0/data'],
+    examples: [
+      'datastore backup /srv/backups disk.raw --id web',
+      'datastore backup /srv/backups /home --exclude *.tmp',
+    ],
     columns: ['backup', 'size', 'data', 'new-data', 'seconds'],
     id: 'backup',
-    act: async ([dir = '', ...images], parsed, terminal) => ({
-      rows: await (await import('./acts.ts')).backUp(dir, images, parsed, terminal),
+    act: async ([dir = '', ...sources], parsed, terminal) => ({
+      rows: await (await import('./acts.ts')).backUp(dir, sources, parsed, terminal),
     }),
   },
   {
@@ -94,7 +83,7 @@ const lines: readonly Line[] = [
   {
     words: ['show'],
     takes: ['dir', 'backup'],
-    en: 'Disks and files of a backup; host/web means the newest of it.',
+    en: 'Disks, trees and files of a backup; host/web means the newest of it.',
     ja: 'バックアップの中身。host/web のように書くと最新のもの。',
     options: opening,
     examples: ['datastore show /srv/backups host/web'],
@@ -118,20 +107,22 @@ const lines: readonly Line[] = [
   },
   {
     words: ['restore'],
-    takes: ['dir', 'backup', 'file'],
-    en: 'Write a disk of a backup to a new raw file.',
-    ja: 'バックアップのディスクを新しい raw ファイルに書き出す。',
+    takes: ['dir', 'backup', 'target'],
+    en: 'Write a disk of a backup to a new raw file, or a tree of files into an empty folder.',
+    ja: 'バックアップのディスクを新しい raw ファイルに、またはファイルのツリーを空のフォルダに書き出す。',
     options: {
       ...opening,
       disk: { en: 'Which; the first when absent.', ja: 'ディスク名。省略時は最初のもの。' },
+      tree: treeOption,
       bwlimit: rate,
     },
-    examples: ['datastore restore /srv/backups host/web web.raw'],
-    columns: ['backup', 'disk', 'target', 'size', 'data'],
-    act: async ([dir = '', name = '', file = ''], parsed, terminal) => ({
-      rows: await (await import('./acts.ts')).restore(dir, name, file, parsed, terminal),
+    examples: ['datastore restore /srv/backups host/web web.raw', 'datastore restore /srv/backups host/home /srv/old'],
+    columns: ['backup', 'disk', 'tree', 'target', 'size', 'entries', 'data'],
+    act: async ([dir = '', name = '', target = ''], parsed, terminal) => ({
+      rows: await (await import('./acts.ts')).restore(dir, name, target, parsed, terminal),
     }),
   },
+  ...fileLines(opening),
   {
     words: ['serve-disk'],
     takes: ['dir', 'backup', 'socket'],
@@ -193,6 +184,17 @@ const lines: readonly Line[] = [
     ],
     act: async ([dir = '', copy = ''], parsed, terminal) => ({
       rows: await (await import('./acts.ts')).sync(dir, copy, parsed, terminal),
+    }),
+  },
+  {
+    words: ['migrate'],
+    takes: ['old', 'dir'],
+    en: 'Take the backups of a datastore of the first format over into an encrypted one that was made before; goes on where it was cut off.',
+    ja: '最初の形式のデータストアから、作成済みの暗号化データストアへバックアップを移す。中断しても続きから再開する。',
+    options: opening,
+    examples: ['datastore migrate /srv/old /srv/backups'],
+    act: async ([old = '', dir = ''], parsed, terminal) => ({
+      rows: await (await import('./migrate.ts')).migrate(old, dir, parsed, terminal),
     }),
   },
   {
@@ -279,9 +281,9 @@ function usageOf({ words, takes, options = {} }: Line): string {
 async function run(line: Line, args: readonly string[], terminal: Terminal): Promise<number> {
   const [{ parseFor }, { printed }] = await Promise.all([import('../arguments.ts'), import('../print.ts')])
   const { options = {}, takes } = line
-  const described = Object.entries(options).map(([name, { en, isFlag }]) => {
+  const described = Object.entries(options).map(([name, { en, isFlag, isMany = false }]) => {
     const type = isFlag ? 'boolean' : 'string'
-    return [name, { type, description: en, required: false, multiple: false, isSecret: false }] as const
+    return [name, { type, description: en, required: false, multiple: isMany, isSecret: false }] as const
   })
   const parsed = parseFor({ positional: [], options: Object.fromEntries(described) }, args)
   const least = takes.filter((name) => !name.endsWith('?')).length

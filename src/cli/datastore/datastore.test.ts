@@ -3,12 +3,16 @@ import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { randomBytes } from 'node:crypto'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { MiB } from '#base/bytes.ts'
 import { machine } from '#host/exec.ts'
+import { backups, diskAt } from '../../../test/fixtures/first-format/content.ts'
+import { unpackedDatastore } from '../../../test/fixtures/first-format/unpacked.ts'
+import { makeEveryEntry } from '../../../test/fixtures/every-entry.ts'
+import { differences, treeManifest } from '../../../test/fixtures/tree-manifest.ts'
 
 const home = await mkdtemp(join(tmpdir(), 'hako-datastore-cli-'))
 after(() => rm(home, { recursive: true }))
@@ -103,6 +107,74 @@ test('a disk is served to tools of others without being restored', async () => {
   }
 })
 
+test('a directory is backed up by its files, looked into, and comes back; excludes stay out', async () => {
+  const tree = join(home, 'tree')
+  await mkdir(tree)
+  await makeEveryEntry(tree)
+  await writeFile(join(tree, 'folder/old.tmp'), 'of no use')
+  const said = hako(
+    'backup',
+    store,
+    tree,
+    ...opening,
+    '--id',
+    'home',
+    '--exclude',
+    '*.tmp',
+    '--exclude',
+    '/none',
+    '-o',
+    'id',
+  )
+  assert.equal(said.code, 0, said.err)
+  assert.match(said.err, /1 left out as excluded, 0 mounted/)
+  const name = said.out.trim()
+  const rows = JSON.parse(good('files', store, 'host/home', '/folder', ...opening, '-o', 'json')) as { name: string }[]
+  assert.ok(rows.some((row) => row.name === 'deeper/') && !rows.some((row) => row.name === 'old.tmp'))
+  assert.match(good('files', store, name, '/', ...opening), /0644 .* 684 KiB .* large/)
+  const target = join(home, 'tree-restored')
+  assert.match(good('restore', store, name, target, ...opening), /tree0/)
+  await rm(join(tree, 'folder/old.tmp'))
+  const without = { without: ['mtime'] as const }
+  assert.deepEqual(differences(treeManifest(tree, without), treeManifest(target, without)), [])
+  assert.match(hako('restore', store, name, target, ...opening).err, /is not empty/)
+  assert.match(good('show', store, name, ...opening), /tree0/)
+  assert.match(hako('files', store, 'host/web', ...opening).err, /has no files, but disks/)
+})
+
+test('a file comes out of a backup as it is, and a folder as an archive, also through a pipe', async () => {
+  const got = join(home, 'got')
+  good('get', store, 'host/home', '/folder/exact', got, ...opening)
+  assert.ok((await readFile(got)).equals(Buffer.alloc(131_072, 'x')))
+  assert.equal(hako('get', store, 'host/home', '/folder/exact', got, ...opening).code, 5)
+  assert.equal(good('get', store, 'host/home', 'plain', '-', ...opening), 'text')
+  for (const [form, list] of [
+    ['tar', ['tar', '-tf']],
+    ['tar.zst', ['tar', '--zstd', '-tf']],
+    ['zip', ['unzip', '-Z1']],
+  ] as const) {
+    good('get', store, 'host/home', '/folder', home, '--form', form, ...opening)
+    const [program, ...options] = list
+    const { stdout } = await machine().run([program, ...options, join(home, `folder.${form}`)])
+    assert.match(stdout, /^folder\/deeper\/su$/m, form)
+  }
+  assert.match(
+    hako('get', store, 'host/home', '/pipe', '-', ...opening).err,
+    /neither a file nor a folder: it is a pipe/,
+  )
+  assert.match(hako('get', store, 'host/home', '/folder', '--form', 'rar', ...opening).err, /none of tar, tar.zst, zip/)
+})
+
+test('the backup of a guest goes elsewhere as an archive; what is of no guest does not', async () => {
+  assert.match(hako('export', store, 'host/home', '-', ...opening).err, /is of no guest/)
+  good('backup', store, image, ...opening, '--type', 'vm', '--id', '100')
+  assert.match(hako('export', store, 'vm/100', home, ...opening).err, /has no qemu-server\.conf/)
+  assert.deepEqual(
+    (await readdir(home)).filter((name) => name.startsWith('vzdump-')),
+    [],
+  )
+})
+
 test('ways in come and go; what was sealed before a rotation still opens', async () => {
   const keyFile = join(home, 'key')
   await writeFile(keyFile, randomBytes(32))
@@ -132,4 +204,17 @@ test('pruning says what it would do, does it, and the space comes back', async (
   assert.match(hako('prune', store).err, /nothing says what is kept/)
   good('restore', store, 'host/web', join(home, 'last.raw'), ...opening)
   assert.ok((await readFile(join(home, 'last.raw'))).equals(await readFile(image)))
+})
+
+test('backups of the first format come over, and a second time there is nothing to do', async () => {
+  await using old = await unpackedDatastore()
+  const fresh = join(home, 'fresh')
+  const recovery = join(home, 'fresh-recovery')
+  await writeFile(recovery, good('init', fresh, ...opening))
+  good('key', 'confirm', fresh, '--recovery-key-file', recovery)
+  assert.deepEqual(JSON.parse(good('migrate', old.path, fresh, ...opening, '-o', 'json')), { taken: 3, before: 0 })
+  assert.deepEqual(JSON.parse(good('migrate', old.path, fresh, ...opening, '-o', 'json')), { taken: 0, before: 3 })
+  good('restore', fresh, backups.second, join(home, 'second.raw'), '--disk', 'scsi0', ...opening)
+  assert.ok((await readFile(join(home, 'second.raw'))).equals(diskAt(60)))
+  assert.match(hako('migrate', fresh, old.path, ...opening).err, /does not exist/)
 })

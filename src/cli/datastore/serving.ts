@@ -8,7 +8,7 @@ import { exportDisk } from '#host/nbd-export.ts'
 import type { Parsed } from '../arguments.ts'
 import type { Terminal } from '../terminal.ts'
 import { say } from '../text.ts'
-import { pointNamed } from './acts.ts'
+import { pointNamed } from './naming.ts'
 import { withKeys } from './opening.ts'
 
 /** Until the signal. @returns what was read from the backup meanwhile */

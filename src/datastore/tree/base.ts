@@ -2,35 +2,35 @@
  * The catalogue of an earlier backup, or of a first pass beside the running guest, gone through in step with a walk:
  * both are in the same order, so one piece of it is held at a time.
  */
-import type { Piece, PieceChunk } from './piece.ts'
+import type { Piece } from './piece.ts'
 import { folderAt, folderKey, kindAt, nameAt } from './record.ts'
 
-export interface BasePiece<Chunk extends PieceChunk = PieceChunk> {
+export interface BasePiece {
   readonly piece: Piece
-  /** A chunk it names. Nothing when that cannot be relied upon to be there. */
-  readonly chunk: (number: number) => Chunk | undefined
+  /** Id of a chunk it names. Nothing when that cannot be relied upon to be there. */
+  readonly chunk: (number: number) => Buffer | undefined
 }
 
 /** Where the record of an entry stands, `absent`, or `unread` when `load` has to be called first. */
 export type Sought = number | 'absent' | 'unread'
 
-export class Base<Chunk extends PieceChunk = PieceChunk> {
+export class Base {
   /** Of an earlier backup whose ids mean something else, entries with ids in their attributes are not taken over. */
   readonly hasSameIds: boolean
-  readonly #pieces: AsyncIterator<BasePiece<Chunk>>
-  #current: BasePiece<Chunk> | undefined
+  readonly #pieces: AsyncIterator<BasePiece>
+  #current: BasePiece | undefined
   #isAtEnd = false
   #at = 0
   #folder = ''
   #wanted = ''
 
-  constructor(pieces: AsyncIterator<BasePiece<Chunk>>, hasSameIds: boolean) {
+  constructor(pieces: AsyncIterator<BasePiece>, hasSameIds: boolean) {
     this.#pieces = pieces
     this.hasSameIds = hasSameIds
   }
 
   /** The piece the last entry found stands in. */
-  get current(): BasePiece<Chunk> | undefined {
+  get current(): BasePiece | undefined {
     return this.#current
   }
 

@@ -83,15 +83,15 @@ const folders = fc
   )
 
 function pieceOf(of: readonly { path: string; entries: readonly EntryRecord[] }[]): Buffer {
-  const builder = new PieceBuilder(pieceForm)
+  const builder = new PieceBuilder()
   for (let chunk = 0; chunk < 3; chunk += 1) {
-    builder.addChunk({ id: Buffer.alloc(shortIdBytes, chunk + 1) })
+    builder.addChunk(Buffer.alloc(shortIdBytes, chunk + 1))
   }
   for (const { path, entries } of of) {
     builder.addFolder(path)
     for (const entry of entries) builder.addRecord(entry)
   }
-  return builder.take().bytes
+  return builder.take()
 }
 
 test('a piece of a catalogue is read as it was written', () => {

@@ -4,17 +4,17 @@
  */
 import { readSync } from 'node:fs'
 import { isZero, KiB } from '#base/bytes.ts'
-import type { PieceBuilder, PieceChunk } from './piece.ts'
+import type { PieceBuilder } from './piece.ts'
 import type { Extent } from './record.ts'
 
 /** Shorter content shares chunks. */
 export const sharedBytes = 32 * KiB
 
 /** Where content goes. */
-export interface ContentStore<Chunk extends PieceChunk = PieceChunk> {
+export interface ContentStore {
   readonly chunkBytes: number
-  /** @returns the chunk, and bytes stored: 0 for what was there. @throws Fault `exhausted` */
-  put: (content: Buffer) => Promise<{ readonly chunk: Chunk; readonly storedBytes: number }>
+  /** @returns id of the chunk, and bytes stored: 0 for what was there. @throws Fault `exhausted` */
+  put: (content: Buffer) => Promise<{ readonly id: Buffer; readonly storedBytes: number }>
 }
 
 export interface ContentCounts {
@@ -23,15 +23,15 @@ export interface ContentCounts {
   newStoredBytes: number
 }
 
-export class Content<Chunk extends PieceChunk = PieceChunk> {
-  readonly #chunks: ContentStore<Chunk>
-  readonly #builder: PieceBuilder<Chunk>
+export class Content {
+  readonly #chunks: ContentStore
+  readonly #builder: PieceBuilder
   readonly #counts: ContentCounts
   readonly #own: Buffer
   /** Its number in the piece is known, what it will be is not. */
   readonly #shared: { readonly bytes: Buffer; used: number; number: number }
 
-  constructor(chunks: ContentStore<Chunk>, builder: PieceBuilder<Chunk>, counts: ContentCounts) {
+  constructor(chunks: ContentStore, builder: PieceBuilder, counts: ContentCounts) {
     this.#chunks = chunks
     this.#own = Buffer.allocUnsafeSlow(chunks.chunkBytes)
     this.#shared = { bytes: Buffer.allocUnsafeSlow(chunks.chunkBytes), used: 0, number: -1 }
@@ -89,11 +89,11 @@ export class Content<Chunk extends PieceChunk = PieceChunk> {
     return { offset, chunk: shared.number, skip, length }
   }
 
-  async #put(plain: Buffer): Promise<Chunk> {
-    const { chunk, storedBytes } = await this.#chunks.put(plain)
+  async #put(plain: Buffer): Promise<Buffer> {
+    const { id, storedBytes } = await this.#chunks.put(plain)
     this.#counts.newChunks += storedBytes > 0 ? 1 : 0
     this.#counts.newStoredBytes += storedBytes
-    return chunk
+    return id
   }
 }
 

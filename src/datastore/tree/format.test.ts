@@ -50,7 +50,7 @@ test('a tree is listed and restored by a reader that knows the description of th
     // What Node has calls for: no attributes, and times to the microsecond.
     const without = { without: ['attributes', 'mtime'] as const }
     const lost = differences(treeManifest(tree, without), treeManifest(target, without))
-    assert.deepEqual(lost.map((line) => line.split(':')[0]).toSorted(), leftOut.toSorted())
+    assert.deepEqual(lost.map((line) => line.replace(/:.*/s, '')).toSorted(), leftOut.toSorted())
   } finally {
     rmSync(home, { recursive: true, force: true })
   }

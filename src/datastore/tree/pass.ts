@@ -17,7 +17,7 @@ import { dataRangesOf } from '#host/file-extras.ts'
 import type { Base, BasePiece } from './base.ts'
 import type { TreeKey } from './catalogue.ts'
 import { Content, type ContentStore, sharedBytes } from './content.ts'
-import { PieceBuilder, type PieceChunk, type PieceForm } from './piece.ts'
+import { PieceBuilder } from './piece.ts'
 import {
   at,
   below,
@@ -66,19 +66,14 @@ export interface TreeCounts {
 }
 
 /** Takes each piece when it is complete. */
-export type PieceSink<Chunk extends PieceChunk = PieceChunk> = (
-  key: TreeKey,
-  bytes: Buffer,
-  chunks: readonly Chunk[],
-) => Promise<void>
+export type PieceSink = (key: TreeKey, bytes: Buffer) => Promise<void>
 
-export interface PassNeeds<Chunk extends PieceChunk = PieceChunk> {
+export interface PassNeeds {
   readonly name: string
   readonly source: TreeSource
-  readonly form: PieceForm
-  readonly chunks: ContentStore<Chunk>
-  readonly base: Base<Chunk> | undefined
-  readonly sink: PieceSink<Chunk>
+  readonly chunks: ContentStore
+  readonly base: Base | undefined
+  readonly sink: PieceSink
   /** What changed since, in milliseconds since 1970, is not taken over by the next pass. */
   readonly trustedUntilMs: number
   readonly clock: Clock
@@ -88,7 +83,7 @@ export interface PassNeeds<Chunk extends PieceChunk = PieceChunk> {
 const [tickMs, coarseMs] = [20, 2_000]
 const turnEveryMs = 25
 
-export class TreePass<Chunk extends PieceChunk = PieceChunk> {
+export class TreePass {
   readonly counts: TreeCounts = {
     entries: 0,
     files: 0,
@@ -100,23 +95,22 @@ export class TreePass<Chunk extends PieceChunk = PieceChunk> {
     highestUid: 0,
     highestGid: 0,
   }
-  readonly #needs: PassNeeds<Chunk>
+  readonly #needs: PassNeeds
   readonly #options: AddTreeOptions
-  readonly #builder: PieceBuilder<Chunk>
+  readonly #builder = new PieceBuilder()
   readonly #identity = Buffer.alloc(identityBytes)
-  readonly #content: Content<Chunk>
+  readonly #content: Content
   #folder = ''
   /** First entry of the piece in the making. */
   #first: TreeKey | undefined
   #placedFolder: string | undefined
   /** Numbers in this piece of the chunks of a piece of the base. */
-  #map = { of: undefined as BasePiece<Chunk> | undefined, numbers: new Int32Array(0) }
+  #map = { of: undefined as BasePiece | undefined, numbers: new Int32Array(0) }
   #startedMs = 0
   #turnMs = 0
 
-  constructor(needs: PassNeeds<Chunk>, options: AddTreeOptions) {
+  constructor(needs: PassNeeds, options: AddTreeOptions) {
     this.#needs = needs
-    this.#builder = new PieceBuilder(needs.form)
     this.#options = options
     this.#content = new Content(needs.chunks, this.#builder, this.counts)
   }
@@ -190,7 +184,7 @@ export class TreePass<Chunk extends PieceChunk = PieceChunk> {
   }
 
   /** Copies a record of the base, or nothing when a chunk of it cannot be relied upon. */
-  #copy(base: Base<Chunk>, from: number, { name, uid, gid }: SourceEntry): boolean {
+  #copy(base: Base, from: number, { name, uid, gid }: SourceEntry): boolean {
     const { current } = base
     if (current === undefined) return false
     const { bytes, chunks } = current.piece
@@ -339,18 +333,18 @@ export class TreePass<Chunk extends PieceChunk = PieceChunk> {
   async #endPiece(): Promise<void> {
     await this.#content.end()
     if (this.#first === undefined) return
-    const { bytes, chunks } = this.#builder.take()
+    const bytes = this.#builder.take()
     const first = this.#first
     this.#first = undefined
     this.#placedFolder = undefined
     this.#map.of = undefined
-    await this.#needs.sink(first, bytes, chunks)
+    await this.#needs.sink(first, bytes)
   }
 }
 
 const nothing = Buffer.alloc(0)
 
-function isUnchanged<Chunk extends PieceChunk>(base: Base<Chunk>, from: number, entry: SourceEntry): boolean {
+function isUnchanged(base: Base, from: number, entry: SourceEntry): boolean {
   const bytes = base.current?.piece.bytes
   if (bytes === undefined || kindAt(bytes, from) !== entry.kind) return false
   if (!base.hasSameIds && hasAttributes(bytes, from)) return false

@@ -44,24 +44,13 @@ export function pieceChunksMaximum({ idBytes }: PieceForm): number {
   return Math.floor((pieceMaximumBytes - pieceHeaderBytes) / (idBytes + extentBytes))
 }
 
-/** A chunk of a piece in the making. */
-export interface PieceChunk {
-  /** As long as the form has it. */
-  readonly id: Buffer
-}
-
-export class PieceBuilder<Chunk extends PieceChunk = PieceChunk> {
-  readonly #form: PieceForm
+export class PieceBuilder {
   readonly #records = Buffer.allocUnsafe(pieceMaximumBytes)
   #end = 0
-  #chunks: (Chunk | undefined)[] = []
-
-  constructor(form: PieceForm) {
-    this.#form = form
-  }
+  #chunks: (Buffer | undefined)[] = []
 
   get sizeBytes(): number {
-    return pieceHeaderBytes + this.#chunks.length * this.#form.idBytes + this.#end
+    return pieceHeaderBytes + this.#chunks.length * pieceForm.idBytes + this.#end
   }
 
   get isEmpty(): boolean {
@@ -83,12 +72,12 @@ export class PieceBuilder<Chunk extends PieceChunk = PieceChunk> {
   }
 
   /** Number of a chunk that is known, or will be before the piece is. */
-  addChunk(chunk?: Chunk): number {
-    return this.#chunks.push(chunk) - 1
+  addChunk(id?: Buffer): number {
+    return this.#chunks.push(id) - 1
   }
 
-  setChunk(number: number, chunk: Chunk): void {
-    this.#chunks[number] = chunk
+  setChunk(number: number, id: Buffer): void {
+    this.#chunks[number] = id
   }
 
   addFolder(path: string): void {
@@ -120,24 +109,26 @@ export class PieceBuilder<Chunk extends PieceChunk = PieceChunk> {
     this.#end = to + length
   }
 
-  /** The piece, and its chunks; then it begins anew. */
-  take(): { bytes: Buffer; chunks: Chunk[] } {
-    const { magic, idBytes } = this.#form
-    const chunks = this.#chunks.map((chunk) => {
-      if (chunk === undefined) throw new Error('a chunk of the piece is not known yet')
-      return chunk
+  /** The piece; then it begins anew. */
+  take(): Buffer {
+    const ids = this.#chunks.map((id) => {
+      if (id === undefined) throw new Error('a chunk of the piece is not known yet')
+      return id.subarray(0, pieceForm.idBytes)
     })
-    const bytes = Buffer.allocUnsafe(this.sizeBytes)
-    bytes.writeUInt32LE(magic, 0)
-    bytes.writeUInt32LE(chunks.length, 4)
-    bytes.writeUInt32LE(this.#end, 8)
-    bytes.writeUInt32LE(0, 12)
-    for (const [number, { id }] of chunks.entries()) id.copy(bytes, pieceHeaderBytes + number * idBytes, 0, idBytes)
-    this.#records.copy(bytes, pieceHeaderBytes + chunks.length * idBytes, 0, this.#end)
+    const bytes = printPiece(ids, this.#records.subarray(0, this.#end))
     this.#end = 0
     this.#chunks = []
-    return { bytes, chunks }
+    return bytes
   }
+}
+
+/** A piece as it is stored: what it names, and its records. */
+export function printPiece(ids: readonly Buffer[], records: Buffer): Buffer {
+  const header = Buffer.alloc(pieceHeaderBytes)
+  header.writeUInt32LE(pieceForm.magic, 0)
+  header.writeUInt32LE(ids.length, 4)
+  header.writeUInt32LE(records.length, 8)
+  return Buffer.concat([header, ...ids, records])
 }
 
 /** Ids of the chunks a piece names, one after another. @throws Error that says what is wrong */

@@ -35,11 +35,29 @@ export function tarOf<E extends ReadEntry>(reader: ReadTrees<E>, name: string, p
   return tarOfParts(reader, [{ name, path }])
 }
 
-/** One archive of several, one after the other. @throws Fault `missing`, `damaged` naming the chunk */
+/** A file that is in no tree: root's, and nobody else's to read. */
+export interface AddedFile {
+  readonly name: string
+  readonly content: Buffer
+  /** Seconds since 1970. */
+  readonly modified: number
+}
+
+/**
+ * One archive of several, one after the other.
+ * @param added what stands in front
+ * @throws Fault `missing`, `damaged` naming the chunk
+ */
 export async function* tarOfParts<E extends ReadEntry>(
   reader: ReadTrees<E>,
   parts: readonly TreePart[],
+  added: readonly AddedFile[] = [],
 ): AsyncGenerator<Buffer> {
+  for (const { name, content, modified } of added) {
+    yield header({ name, type: '0', sizeBytes: content.length, mode: 0o600, seconds: modified })
+    yield content
+    yield padding(content.length)
+  }
   for (const { name, path, as } of parts) {
     const tree = reader.tree(name)
     const top = bytesOf(path)

@@ -12,7 +12,8 @@ import { printPoint, type RestorePoint } from '../point.ts'
 import { Base, type BasePiece } from './base.ts'
 import type { ContentStore } from './content.ts'
 import { type AddTreeOptions, type PieceSink, type TreeCounts, TreePass } from './pass.ts'
-import { pieceForm } from './piece.ts'
+import { type Catalogue, damagedTree } from './catalogue.ts'
+import { Piece, pieceForm, printPiece } from './piece.ts'
 import { PieceListWriter } from './piece-list.ts'
 import { TreeReader } from './reader.ts'
 import type { TreeNotes, TreeSource } from './source.ts'
@@ -40,6 +41,9 @@ export interface TreesNeeds {
   /** Backups of the same guest, oldest first. */
   readonly earlier: readonly RestorePoint[]
 }
+
+/** What its manifest says of a tree that is taken over, but for what the datastore makes of it. */
+export type CopiedTree = Omit<ManifestTree, 'root' | 'digest' | 'pieces' | 'newChunks' | 'newStoredBytes'>
 
 export class TreesWriter {
   readonly #needs: TreesNeeds
@@ -77,6 +81,35 @@ export class TreesWriter {
     return { ...added, readBytes: counts.readBytes, notes: source.notes() }
   }
 
+  /** Takes a tree over from another datastore, piece by piece: its records stay, and name chunks of this one. */
+  async copy(facts: CopiedTree, from: Catalogue): Promise<ManifestTree> {
+    await from.check()
+    const { keyring } = this.#needs.open
+    const list = new PieceListWriter(keyring, this.#needs.chunks)
+    let [newChunks, newStoredBytes] = [0, 0]
+    for (let number = 0; number < from.pieces; number += 1) {
+      const entry = await from.pieceAt(number)
+      if (!entry) throw damagedTree(from.name, `it has no piece ${number}`)
+      const piece = parsed(await from.read(entry), from)
+      const ids: Buffer[] = []
+      for (let chunk = 0; chunk < piece.chunks; chunk += 1) {
+        const { id, storedBytes } = await this.#store().put(await from.chunk({ entry, piece }, chunk))
+        ids.push(id.subarray(0, pieceForm.idBytes))
+        newChunks += storedBytes > 0 ? 1 : 0
+        newStoredBytes += storedBytes
+      }
+      const bytes = printPiece(ids, piece.bytes)
+      const id = keyring.idOf(kinds.tree, bytes)
+      newStoredBytes += await this.#needs.chunks.put(id, kinds.tree, bytes)
+      await list.add(id, entry.key)
+    }
+    const { root, digest, pieces, storedBytes } = await list.finish()
+    const ids = { root: root.map((id) => id.toString('hex')), digest }
+    const tree = { ...facts, ...ids, pieces, newChunks, newStoredBytes: newStoredBytes + storedBytes }
+    this.trees.push(tree)
+    return tree
+  }
+
   #settle(source: TreeSource): number {
     const settledMs = this.#needs.open.datastore.deps.clock.now()
     source.settle()
@@ -102,7 +135,6 @@ export class TreesWriter {
       const needs = {
         name,
         source,
-        form: pieceForm,
         chunks: this.#store(),
         base,
         sink,
@@ -127,7 +159,7 @@ export class TreesWriter {
       chunkBytes: open.datastore.facts.chunkBytes,
       put: async (content) => {
         const id = keyring.idOf(kinds.content, content)
-        return { chunk: { id }, storedBytes: await chunks.put(id, kinds.content, content) }
+        return { id, storedBytes: await chunks.put(id, kinds.content, content) }
       },
     }
   }
@@ -171,7 +203,7 @@ export class TreesWriter {
         piece,
         chunk: (number) => {
           const id = piece.idOf(number)
-          return lost.has(number) || index.isCondemned(id) ? undefined : { id }
+          return lost.has(number) || index.isCondemned(id) ? undefined : id
         },
       }
     }
@@ -179,5 +211,13 @@ export class TreesWriter {
 
   #tell(what: string, backup: RestorePoint, cause: unknown): void {
     this.#needs.open.datastore.deps.log.warn(what, { backup: printPoint(backup), cause })
+  }
+}
+
+function parsed(bytes: Buffer, { form, name }: Catalogue): Piece {
+  try {
+    return Piece.parse(bytes, form)
+  } catch (cause) {
+    throw damagedTree(name, 'a piece of it cannot be read', cause)
   }
 }

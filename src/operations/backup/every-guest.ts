@@ -2,7 +2,7 @@
  * The guests of a backup job, one after the other. One that fails does not keep the others from being backed up;
  * in the end the job says that there were errors, and its log which.
  */
-import { Fault, isFault, messageOf } from '#base/fault.ts'
+import { Fault, type FaultKind, isFault, messageOf } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
 import { keepsAll } from '#base/retention.ts'
 import { setIoPriority } from '#host/io-priority.ts'
@@ -61,6 +61,7 @@ export async function backUpEveryGuest(context: JobContext): Promise<string[]> {
         context.progress(`VM ${vmid}: ${phase}`, (number + fraction) / chosen.vmids.length)
       outcomes.push(await oneGuest(vmid, { ...context, progress }, hook, says))
     }
+    await tryAgain(context, outcomes, (vmid) => oneGuest(vmid, context, hook, says))
     await hook.job('job-end')
   } catch (cause) {
     await quietly(says, () => hook.job('job-abort'))
@@ -68,6 +69,29 @@ export async function backUpEveryGuest(context: JobContext): Promise<string[]> {
   }
   return concluded(context, outcomes, says)
 }
+
+/** Nobody watches a job at night: what may have passed meanwhile is tried once more, when all others had their turn. */
+async function tryAgain(
+  { params, deps, log, signal }: JobContext,
+  outcomes: Outcome[],
+  backUp: (vmid: number) => Promise<Outcome>,
+): Promise<void> {
+  if (params.jobId === undefined) return
+  const failed = outcomes.filter((one) => 'failure' in one && isFault(one.failure) && passing.has(one.failure.kind))
+  if (failed.length === 0) return
+  for (const one of failed) {
+    if ('failure' in one) log(`INFO: VM ${one.vmid} is tried again in ${againMs / 1000} s: ${messageOf(one.failure)}`)
+  }
+  await deps.clock.sleep(againMs, signal)
+  for (const one of failed) {
+    if (signal.aborted) throw new Fault('aborted', 'interrupted')
+    outcomes[outcomes.indexOf(one)] = await backUp(one.vmid)
+  }
+}
+
+const againMs = 60_000
+/** Nothing that stays as it is: a full storage, a guest that is gone, what is not allowed. */
+const passing: ReadonlySet<FaultKind> = new Set(['unavailable', 'timeout', 'conflict', 'failed'])
 
 async function oneGuest(vmid: number, context: JobContext, hook: Hook, says: Says): Promise<Outcome> {
   const { params, deps, signal, task } = context

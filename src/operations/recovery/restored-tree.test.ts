@@ -11,18 +11,18 @@ import { isFault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
 import type { IdMap } from '#host/id-map.ts'
 import { removeTree } from '#host/remove-tree.ts'
-import { temporaryDatastore } from '../../../test/fixtures/datastore.ts'
+import { temporaryDatastore } from '../../../test/fixtures/sealed-datastore.ts'
 import { compareTree } from './restored-tree.ts'
 
 const host = machine()
-const id = { type: 'ct', id: '100', time: 1_795_000_000 } as const
+const id = { namespace: '', type: 'ct', id: '100', time: 1_795_000_000 } as const
 const shifted: IdMap = (['uid', 'gid'] as const).map((kind) => ({ kind, inside: 0, outside: 100_000, count: 65_536 }))
 const home = mkdtempSync(join(tmpdir(), 'hako-restored-'))
 after(() => removeTree(host, home))
 
 test('a restored tree is as it was backed up, or its first difference is named', async () => {
   await using temporary = await temporaryDatastore()
-  const { datastore } = temporary
+  const datastore = await temporary.reopen()
   const from = join(home, 'from')
   mkdirSync(join(from, 'folder'), { recursive: true })
   for (const name of ['plain', 'folder/empty', 'zz']) await writeFile(join(from, name), name === 'zz' ? 'last' : '')
@@ -83,7 +83,7 @@ test('a restored tree is as it was backed up, or its first difference is named',
 
 test('what nobody backed up is named, too', async () => {
   await using temporary = await temporaryDatastore()
-  const { datastore } = temporary
+  const datastore = await temporary.reopen()
   const [from, target] = [join(home, 'small'), join(home, 'more')]
   for (const folder of [from, target]) mkdirSync(folder)
   {

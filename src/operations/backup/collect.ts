@@ -1,0 +1,25 @@
+/**
+ * Gives back the space of a storage's datastore that no backup needs, beside whoever writes and reads there. What somebody
+ * may still rely on waits for a later run.
+ *
+ * Has nothing to undo: cut off anywhere, the next run goes on.
+ */
+import { humanSize } from '#base/bytes.ts'
+import type { Services } from '#services.ts'
+import { operation } from '#tasks/operation.ts'
+
+export type CollectGarbage = { readonly storage: string }
+
+export const collectSpace = operation<CollectGarbage, Pick<Services, 'backup'>>('hakocollect', {
+  id: ({ storage }) => storage,
+}).step('collect', {
+  async do({ params: { storage }, deps, log, signal }) {
+    const { chunks, liveChunks, removedChunks, removedPacks, rewrittenPacks, freedBytes, waitsFor } =
+      await deps.backup.collect(storage, { signal })
+    log(`storage '${storage}': ${liveChunks} of ${chunks} chunks are needed; ${removedChunks} are removed`)
+    log(
+      `${removedPacks} packs removed, ${rewrittenPacks} written anew, ${humanSize(Math.max(0, freedBytes))} given back`,
+    )
+    if (waitsFor !== undefined) log(`the rest waits for ${waitsFor}`)
+  },
+})
