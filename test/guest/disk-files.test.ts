@@ -7,7 +7,6 @@ import { after, before, suite, test } from 'node:test'
 import { isFault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
 import { findProcesses } from '#host/proc.ts'
-import { confirmedKeys } from '../fixtures/confirmed-keys.ts'
 import { type DiskOfFileSystems, diskOfFileSystems, textOfHostname } from '../fixtures/disk-of-file-systems.ts'
 import { rootSession } from './console-client.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
@@ -28,7 +27,6 @@ suite('files on the disks of a backup', { timeout: 600_000 }, () => {
   let ticket: string
   before(async () => {
     node = await nodeUnderTest()
-    await confirmedKeys(node.settings)
     ticket = (await rootSession(node)).ticket
     made = await diskOfFileSystems(machine(), node.settings.stateDir)
     const qemu = `/nodes/${node.settings.node}/qemu`

@@ -8,7 +8,6 @@ import { isFault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
 import { findProcesses, signalProcess, startTimeOf } from '#host/proc.ts'
 import { ensureGuestImage } from '#lab/guest-image.ts'
-import { confirmedKeys } from '../fixtures/confirmed-keys.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 
 type Reply = Record<string, unknown>
@@ -19,7 +18,6 @@ suite('a restore into a running guest', { timeout: 900_000 }, () => {
   let archive: string
   before(async () => {
     node = await nodeUnderTest()
-    await confirmedKeys(node.settings)
     qemu = `/nodes/${node.settings.node}/qemu`
     const image = await ensureGuestImage({ host: machine(), cacheDir: node.settings.cacheDir })
     await node.task(
