@@ -48,7 +48,7 @@ for (let round = 0; round < Number(rounds); round += 1) {
   await task(upid)
   running.push(performance.now() - began)
   const serial = join(settings.runDir, 'guests', String(vmid), 'serial.log')
-  await waitFor(() => / login:|Welcome to Hakobune/.test(readFileSync(serial, 'utf8')), {
+  await waitFor(() => / login:|READY boots=/.test(readFileSync(serial, 'utf8')), {
     what: `the boot of ${system}`,
     timeoutMs: bootMs,
     everyMs: 100,

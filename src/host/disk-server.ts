@@ -41,8 +41,8 @@ const startLimitMs = 30_000
 const endGraceMs = 1_000
 /** What begins a line that says what cannot be read. */
 export const unreadableMark = 'unreadable: '
-/** Reads what root may read, gives its sockets away, and can do nothing else a root can. */
-const confined = ['--no-new-privs', '--inh-caps=-all', '--bounding-set=-all,+chown'] as const
+/** Gives its sockets away, reads what root may read wherever it lies, and can do nothing else a root can. */
+const confined = ['--no-new-privs', '--inh-caps=-all', '--bounding-set=-all,+chown,+dac_read_search'] as const
 
 export const diskSocket = (directory: string, disk: string) => join(directory, `${disk}.sock`)
 const argumentOf = (directory: string) => `--sockets=${directory}`

@@ -41,6 +41,7 @@ export function keepFilling(deps: FillDeps, signal: AbortSignal): void {
 
 /** Its process ended without a word: it has not said that it cannot go on. */
 async function wasKilled(tasks: FillDeps['tasks'], upid: string): Promise<boolean> {
-  const { status, exitstatus, kind } = await tasks.status(upid)
-  return status === 'stopped' && kind === undefined && exitstatus !== 'OK'
+  // What is not known any more is no reason to wait.
+  const ended = await tasks.status(upid).catch(() => undefined)
+  return !ended || (ended.status === 'stopped' && ended.kind === undefined && ended.exitstatus !== 'OK')
 }

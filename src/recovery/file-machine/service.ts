@@ -83,8 +83,11 @@ export class FileMachines implements AsyncDisposable {
 
   /** @throws Fault `missing` when there is nothing */
   async entry(disks: BackupDisks, where: WhereOnDisk): Promise<FoundEntry> {
-    for await (const entry of entriesIn(this.#ask(disks, 'stat', where))) return entry
-    throw new Fault('missing', 'no such entry')
+    let found: FoundEntry | undefined
+    // To the end of the answer, or the port it came by is lost.
+    for await (const entry of entriesIn(this.#ask(disks, 'stat', where))) found ??= entry
+    if (!found) throw new Fault('missing', 'no such entry')
+    return found
   }
 
   /** Content of a file, all of it: a machine that says more or less has lost its way. @throws Fault `unavailable` */
