@@ -13,6 +13,7 @@ import { collectGarbage } from '#loops/garbage.ts'
 import { keepMemoryFree } from '#loops/ballooning.ts'
 import { runBackupJobs } from '#loops/backup-jobs.ts'
 import { keepCertificate } from '#loops/certificate.ts'
+import { keepFilling } from '#loops/fill-disks.ts'
 import { watchGuests } from '#loops/guest-status.ts'
 import { writeHistory } from '#loops/history.ts'
 import { runPlanJobs } from '#loops/plan-jobs.ts'
@@ -43,6 +44,7 @@ async function run(log: Log): Promise<void> {
 
   const services = await buildServices(settings, { log, isStoreChecked: true })
   closing.use(services.store)
+  closing.use(services.fileMachines)
   const { clock, random, store } = services
   const keysDir = join(settings.stateDir, 'keys')
   const access = new AccessService({ ...services, keysDir })
@@ -65,6 +67,7 @@ async function run(log: Log): Promise<void> {
   await serve(node, closing)
   watchGuests(node, stopping.signal)
   prepareTemplateTrees(node, stopping.signal)
+  keepFilling(node, stopping.signal)
   keepMemoryFree(node, stopping.signal)
   keepCertificate(node, stopping.signal)
   runBackupJobs(node, stopping.signal)

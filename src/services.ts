@@ -25,12 +25,15 @@ import { PlanJobs } from '#cluster/plan-jobs.ts'
 import { RealmSyncJobs } from '#cluster/realm-sync-jobs.ts'
 import { Subscriptions } from '#cluster/subscription.ts'
 import { type Clock, systemClock } from '#base/clock.ts'
+import { daemonFlags } from '#base/daemon-flags.ts'
+import type { VolumeId } from '#base/ids.ts'
 import type { Log } from '#base/log.ts'
 import { type Random, systemRandom } from '#base/random.ts'
 import { ConsoleService } from '#consoles/service.ts'
 import { SharedLines } from '#consoles/shared-line.ts'
 import { SpiceService } from '#consoles/spice-service.ts'
 import { KeptTrees } from '#guests/lxc/kept-trees.ts'
+import type { DiskServerProgram } from '#host/disk-server.ts'
 import { GuestService } from '#guests/service.ts'
 import { Directories } from '#disks/directories.ts'
 import { machine } from '#host/exec.ts'
@@ -43,12 +46,13 @@ import { MetricServers } from '#observe/metric-servers.ts'
 import { PlanService } from '#plans/service.ts'
 import type { ApiOfTask } from '#plans/world.ts'
 import { PoolService } from '#pools/service.ts'
+import { FileMachines } from '#recovery/file-machine/service.ts'
 import { RecoveryService } from '#recovery/service.ts'
 import { StorageService } from '#storage/service.ts'
 import { openSqliteStore } from '#store/sqlite.ts'
 import type { Store } from '#store/store.ts'
 import type { TaskService } from '#tasks/service.ts'
-import type { Settings } from './settings.ts'
+import { type Settings, settingsToEnv } from './settings.ts'
 
 export interface Services {
   readonly settings: Settings
@@ -69,6 +73,8 @@ export interface Services {
   readonly plans: PlanService
   readonly planJobs: PlanJobs
   readonly apiOf: ApiOfTask
+  /** Files on the disks of backups. */
+  readonly fileMachines: FileMachines
   readonly pools: PoolService
   readonly accessState: AccessState
   readonly realms: RealmService
@@ -106,6 +112,16 @@ export interface BuildOptions {
   readonly isStoreChecked: boolean
 }
 
+/** What serves the disks of a backup to a guest that is restored from it while it runs. */
+export function diskServerOf(settings: Settings): DiskServerProgram {
+  const entry = join(import.meta.dirname, 'disk-server.ts')
+  const compiled = join(settings.cacheDir, 'compiled')
+  return {
+    command: [process.execPath, ...daemonFlags, entry],
+    env: { ...settingsToEnv(settings), NODE_COMPILE_CACHE: compiled },
+  }
+}
+
 /** Where the node keeps its state. */
 export function storePathOf({ stateDir }: Pick<Settings, 'stateDir'>): string {
   return join(stateDir, 'store.sqlite')
@@ -122,9 +138,11 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
   const network = new NetworkService(base)
   const [mappings, cpuModels] = [new Mappings(base), new CpuModels(base)]
   const devices = devicesByName({ mappings, cpuModels, node: settings.node })
-  const guests = new GuestService({ ...base, storage, network, devices })
+  const diskServer = diskServerOf(settings)
+  const guests = new GuestService({ ...base, storage, network, devices, diskServer })
   const nodeKeys = new NodeKeys(base)
-  const backup = new BackupService({ ...base, storage, keys: nodeKeys })
+  const neededBy = (volid: VolumeId) => guests.filledFrom(volid)
+  const backup = new BackupService({ ...base, storage, keys: nodeKeys, neededBy })
   const recovery = new RecoveryService(settings)
   const pools = new PoolService({ store, rightsMark: keyOf.version })
   const accessState = new AccessState(store, () => pools.poolsOf())
@@ -143,6 +161,7 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
     planJobs: new PlanJobs(base),
     // What it needs of the command line is loaded for plans alone.
     apiOf: async (upid, signal) => (await import('./api-caller.ts')).apiCaller(settings, upid, signal),
+    fileMachines: new FileMachines({ settings, host, diskServer }),
     pools,
     accessState,
     realms: new RealmService({ store, accessState }),

@@ -55,6 +55,7 @@ export const compositionRoots: readonly string[] = [
   'main',
   'front',
   'worker',
+  'disk-server',
   'services',
   'settings',
   'commands',

@@ -5,7 +5,7 @@
  * Nothing is kept open between calls, so any number of processes may use one datastore, and a storage can go away.
  */
 import { seconds } from '#base/clock.ts'
-import { isFault, missing } from '#base/fault.ts'
+import { Fault, isFault, missing } from '#base/fault.ts'
 import { asVmid, asVolumeId, splitVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
 import { type BackupId, type BackupType, parseBackupId, printBackupId } from '#datastore/backup-id.ts'
 import type { BackupReader } from '#datastore/backup-reader.ts'
@@ -37,6 +37,8 @@ import {
 
 export interface BackupNeeds extends NodeDatastoreNeeds {
   readonly storage: { readonly datastorePath: (name: string) => Promise<string> }
+  /** The guest that still lacks what is in the backup, and so needs it. */
+  readonly neededBy?: (volid: VolumeId) => Promise<Vmid | undefined>
 }
 
 /** Of what: a virtual machine or a container. */
@@ -149,8 +151,13 @@ export class BackupService {
     }
   }
 
-  /** Its space comes back by `collect`. @throws Fault `conflict` when it is protected, `missing` */
+  /** Its space comes back by `collect`. @throws Fault `conflict` when it is protected or needed, `missing` */
   async remove(volid: VolumeId): Promise<void> {
+    const vmid = await this.#needs.neededBy?.(volid)
+    if (vmid !== undefined) {
+      const text = `backup '${volid}' is needed by VM ${vmid}, which is restored from it while it runs`
+      throw new Fault('conflict', text, { remedy: 'Wait until its disks are whole, or destroy that VM.' })
+    }
     await this.#on(volid, (datastore, point) => datastore.remove(point))
   }
 

@@ -50,6 +50,7 @@ const sentences = {
     en: 'The recovery key is confirmed: the datastore takes backups.',
     ja: '回復キーを確認しました。バックアップを受け付けます。',
   },
+  servingDisk: { en: 'serving it at {0} until Ctrl-C', ja: '{0} で公開中 (Ctrl-C で終了)' },
   treeProgress: { en: '{0}: {1} entries, {2}', ja: '{0}: {1} 件、{2}' },
   treeNotes: {
     en: '{0}: {1} left out as excluded, {2} mounted file systems not entered',

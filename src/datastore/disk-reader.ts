@@ -1,15 +1,21 @@
 /** A disk of a backup, read at any place. */
 import { Fault } from '#base/fault.ts'
 import type { BackupReader } from './backup-reader.ts'
+import type { Extent } from './block-source.ts'
 import { type DiskMap, isZeroId } from './disk-map.ts'
 import { kinds, pieceEntries, shortIdBytes } from './format.ts'
 import type { ManifestDisk } from './manifest.ts'
+import type { ServedSource } from './served-disk.ts'
 
-export class DiskReader {
+/** Pieces of the map kept, each 64 KiB for 512 MiB of the disk. */
+const piecesKept = 64
+
+export class DiskReader implements ServedSource {
   readonly facts: ManifestDisk
   readonly chunkBytes: number
   readonly #reader: BackupReader
   readonly #map: DiskMap
+  readonly #pieces = new Map<number, Promise<Buffer>>()
 
   /** For `BackupReader.openDisk`. */
   constructor(reader: BackupReader, facts: ManifestDisk, map: DiskMap) {
@@ -21,6 +27,21 @@ export class DiskReader {
 
   get sizeBytes(): number {
     return this.facts.sizeBytes
+  }
+
+  async *extents(): AsyncGenerator<Extent> {
+    let [from, to] = [0, 0] // of the data not yet reported
+    for await (const { position } of this.#map.entries()) {
+      const offset = position * this.chunkBytes
+      if (offset > to) {
+        if (to > from) yield { offset: from, length: to - from, isZero: false }
+        yield { offset: to, length: offset - to, isZero: true }
+        from = offset
+      }
+      to = Math.min(this.sizeBytes, offset + this.chunkBytes)
+    }
+    if (to > from) yield { offset: from, length: to - from, isZero: false }
+    if (this.sizeBytes > to) yield { offset: to, length: this.sizeBytes - to, isZero: true }
   }
 
   /** Fills all of `into` from there on. @throws Fault `damaged` naming pack and chunk, `invalid` outside the disk */
@@ -41,12 +62,24 @@ export class DiskReader {
 
   /** Nothing for a chunk of zeros. */
   async #chunk(position: number): Promise<Buffer | undefined> {
-    const { ids } = await this.#map.piece(Math.floor(position / pieceEntries))
+    const ids = await this.#idsIn(Math.floor(position / pieceEntries))
     const at = (position % pieceEntries) * shortIdBytes
     const id = ids.subarray(at, at + shortIdBytes)
     if (isZeroId(id)) return undefined
     const { content } = await this.#reader.open.chunks.read(id, kinds.content)
     if (content.length === Math.min(this.chunkBytes, this.sizeBytes - position * this.chunkBytes)) return content
     throw new Fault('damaged', `chunk ${position} of disk ${this.facts.name} has ${content.length} bytes`)
+  }
+
+  #idsIn(number: number): Promise<Buffer> {
+    const known = this.#pieces.get(number)
+    // Put last again: the first is the one to go.
+    this.#pieces.delete(number)
+    const piece = known ?? this.#map.piece(number).then(({ ids }) => ids)
+    piece.catch(() => this.#pieces.delete(number))
+    this.#pieces.set(number, piece)
+    const [oldest] = this.#pieces.keys()
+    if (this.#pieces.size > piecesKept && oldest !== undefined) this.#pieces.delete(oldest)
+    return piece
   }
 }

@@ -35,6 +35,18 @@ export type Snapshot = {
 /** By name. */
 export type Snapshots = Readonly<Record<string, Snapshot>>
 
+/** What the disks of a restored guest still lack is served from its backup, while it runs. */
+export type Filling = {
+  /** Volume id of the backup. */
+  readonly from: VolumeId
+  /** Who restored it. */
+  readonly by: string
+  /** Drives that are not whole yet. */
+  readonly drives: readonly string[]
+  /** Of the copying; 0: no limit. */
+  readonly bytesPerSecond: number
+}
+
 export interface GuestConfig {
   /** What is wanted, and what the next start uses. */
   readonly options: Options
@@ -46,6 +58,8 @@ export interface GuestConfig {
   readonly digest: string
   /** Task that is creating the guest; nobody else may touch it. */
   readonly reservedBy?: string
+  /** Its disks are not whole yet. */
+  readonly filling?: Filling
 }
 
 export interface PendingItem {

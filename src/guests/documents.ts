@@ -12,7 +12,7 @@ import { Fault, isFault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import { asVmid, asVolumeId } from '#base/ids.ts'
 import type { Entry, Json, Store } from '#store/store.ts'
-import type { Options, Snapshot, Snapshots } from './config.ts'
+import type { Filling, Options, Snapshot, Snapshots } from './config.ts'
 import { folderOf, type GuestKind, guestKinds, isGuestKind, nounOf } from './kind.ts'
 
 export interface GuestDocument {
@@ -24,6 +24,7 @@ export interface GuestDocument {
   /** Task that created it. */
   readonly createdBy?: string
   readonly snapshots?: Snapshots
+  readonly filling?: Filling
 }
 
 export interface ListedGuest {
@@ -31,6 +32,11 @@ export interface ListedGuest {
   readonly document: GuestDocument
   /** Of the store, when the document last changed. */
   readonly revision: number
+}
+
+/** What somebody is doing to it (`create`, `backup`), if anything: then nobody else may change it. */
+export function lockOf({ options, reservedBy, filling }: GuestDocument): string | undefined {
+  return reservedBy === undefined && filling === undefined ? options.lock : 'create'
 }
 
 const prefix = 'guests/'
@@ -138,24 +144,39 @@ export class GuestDocuments {
   }
 }
 
-function asJson({ options, reservedBy, createdBy, snapshots = {} }: Omit<GuestDocument, 'kind'>): Json {
+function asJson({ options, reservedBy, createdBy, snapshots = {}, filling }: Omit<GuestDocument, 'kind'>): Json {
   return {
     options,
     ...(Object.keys(snapshots).length === 0 ? {} : { snapshots }),
     ...(reservedBy === undefined ? {} : { reservedBy }),
     ...(createdBy === undefined ? {} : { createdBy }),
+    ...(filling === undefined ? {} : { filling: { ...filling, drives: [...filling.drives] } }),
   }
 }
 
 /** @throws Fault `damaged` for a document that is none */
 function asDocument(kind: GuestKind, value: Json): GuestDocument {
-  const { options, reservedBy, createdBy, snapshots } = fields(value)
+  const { options, reservedBy, createdBy, snapshots, filling } = fields(value)
   return {
     kind,
     options: asOptions(options),
     ...(snapshots === undefined ? {} : { snapshots: asSnapshots(snapshots) }),
     ...(typeof reservedBy === 'string' ? { reservedBy } : {}),
     ...(typeof createdBy === 'string' ? { createdBy } : {}),
+    ...(filling === undefined ? {} : { filling: asFilling(filling) }),
+  }
+}
+
+function asFilling(value: Json): Filling {
+  const { from, by, drives, bytesPerSecond } = fields(value)
+  if (typeof from !== 'string' || typeof by !== 'string' || !Array.isArray(drives)) {
+    throw new Fault('damaged', 'a guest in the store is filled from nobody knows where')
+  }
+  return {
+    from: asVolumeId(from),
+    by,
+    drives: drives.map(String),
+    bytesPerSecond: Number(bytesPerSecond),
   }
 }
 

@@ -1,6 +1,6 @@
 /** What is known of a guest at one moment. */
 import type { Vmid } from '#base/ids.ts'
-import type { KeptMemory, Options } from './config.ts'
+import type { Filling, KeptMemory, Options } from './config.ts'
 import type { GuestKind } from './kind.ts'
 
 export interface RunningFacts {
@@ -65,8 +65,8 @@ export interface StartOptions {
   readonly onlyNics?: readonly string[]
   /** Goes on from the memory kept under this name, on the machine it was kept on. */
   readonly memory?: KeptMemory & { readonly tag: string }
-  /** Socket of what is served below a drive whose image is not whole yet, by its name. */
-  readonly below?: Readonly<Record<string, string>>
+  /** What its disks still lack, and where it is. */
+  readonly filling?: Filling
   /** What the system inside is told as its name instead of its own, so that it takes the machine for the one it knows. */
   readonly toldName?: string | undefined
   /** What a container says on its console is kept, the last of it, in `console.log`; a virtual machine's always is. */

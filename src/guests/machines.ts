@@ -33,6 +33,26 @@ export class GuestMachines extends GuestRegistry {
     return this.qemu.uidOf(vmid)
   }
 
+  /** Starts the server of what the running guest's disks still lack again, when that has ended. */
+  async serveBelow(vmid: Vmid): Promise<void> {
+    const { filling } = await this.config(vmid)
+    if (filling) await this.qemu.below.serve(vmid, filling)
+  }
+
+  /** What that server could not read so far, a sentence each. */
+  async unreadableBelow(vmid: Vmid): Promise<readonly string[]> {
+    return this.qemu.below.unreadable(vmid)
+  }
+
+  /** Writes down that a drive is whole; after the last one nothing is served any more. */
+  async filled(vmid: Vmid, drive: string): Promise<void> {
+    const { filling } = await this.config(vmid)
+    if (!filling) return
+    const drives = filling.drives.filter((name) => name !== drive)
+    await this.setFilling(vmid, { ...filling, drives })
+    if (drives.length === 0) await this.qemu.below.end(vmid)
+  }
+
   /** Who must be found at the sockets of its run directory. @throws Fault `conflict` 'VM 100 not running' */
   async listenerOf(vmid: Vmid): Promise<Listener> {
     return this.qemu.listenerOf(vmid, await this.qemu.requireRunning(vmid))

@@ -7,15 +7,15 @@
  */
 import { join } from 'node:path'
 import { Fault, isFault } from '#base/fault.ts'
-import type { Vmid } from '#base/ids.ts'
+import type { Vmid, VolumeId } from '#base/ids.ts'
 import { asVmid } from '#base/ids.ts'
 import type { Random } from '#base/random.ts'
 import type { Errors } from '#base/schema/check.ts'
 import type { Store } from '#store/store.ts'
-import type { ConfigChange, GuestConfig, Options, Snapshots } from './config.ts'
+import type { ConfigChange, Filling, GuestConfig, Options, Snapshots } from './config.ts'
 import { digestOf, requireDigest, touchesStorage } from './config.ts'
 import type { GuestDocument } from './documents.ts'
-import { GuestDocuments } from './documents.ts'
+import { GuestDocuments, lockOf } from './documents.ts'
 import type { GuestDriver } from './driver.ts'
 import { type GuestKind, nounOf } from './kind.ts'
 import { LxcDriver } from './lxc/driver.ts'
@@ -77,7 +77,7 @@ export class GuestRegistry {
   }
 
   async #configIn(vmid: Vmid, document: GuestDocument): Promise<GuestConfig> {
-    const { options, reservedBy, snapshots } = document
+    const { options, reservedBy, snapshots, filling } = document
     const record = await this.records.running(vmid)
     return {
       options,
@@ -85,6 +85,7 @@ export class GuestRegistry {
       digest: digestOf(options),
       ...(record ? { running: record.options } : {}),
       ...(reservedBy === undefined ? {} : { reservedBy }),
+      ...(filling === undefined ? {} : { filling }),
     }
   }
 
@@ -139,12 +140,13 @@ export class GuestRegistry {
       if (document.reservedBy !== undefined && document.reservedBy !== checks.owner)
         throw lockedFault(vmid, 'create', document.kind)
       const createdBy = document.reservedBy ?? document.createdBy
-      const { kind, snapshots } = document
+      const { kind, snapshots, filling } = document
       return {
         kind,
         options: change(document.options),
         ...(createdBy === undefined ? {} : { createdBy }),
         ...(snapshots ? { snapshots } : {}),
+        ...(filling ? { filling } : {}),
       }
     })
   }
@@ -195,6 +197,8 @@ export class GuestRegistry {
   ): Promise<boolean> {
     const { kind = 'qemu' } = checks
     const now = await this.config(vmid, kind)
+    // Which disk is which must stay as it is until all of them are whole.
+    if (now.filling) throw lockedFault(vmid, 'create', kind)
     const rules = rulesOf(kind)
     const plan = rules.plan(vmid, now, change, checks.force)
     if (touchesStorage(plan) || (now.running && rules.isLive(now.running, plan.options))) return false
@@ -247,16 +251,46 @@ export class GuestRegistry {
   async restoreConfig(
     vmid: Vmid,
     options: Options,
-    { snapshots = {}, kind = 'qemu' }: { readonly snapshots?: Snapshots; readonly kind?: GuestKind } = {},
+    {
+      snapshots = {},
+      kind = 'qemu',
+      filling,
+    }: { readonly snapshots?: Snapshots; readonly kind?: GuestKind; readonly filling?: Filling | undefined } = {},
   ): Promise<void> {
-    if (!(await this.exists(vmid))) await this.documents.create(vmid, { kind, options, snapshots })
+    if (await this.exists(vmid)) return
+    await this.documents.create(vmid, { kind, options, snapshots, ...(filling ? { filling } : {}) })
+  }
+
+  /** Guests whose disks are not whole yet. */
+  async fillings(): Promise<{ readonly vmid: Vmid; readonly filling: Filling }[]> {
+    const guests = await this.documents.list()
+    return guests.flatMap(({ vmid, document: { filling } }) => (filling ? [{ vmid, filling }] : []))
+  }
+
+  /** The guest that still lacks what is in this backup. */
+  async filledFrom(volid: VolumeId): Promise<Vmid | undefined> {
+    return (await this.fillings()).find(({ filling }) => filling.from === volid)?.vmid
+  }
+
+  /** Writes down what the disks of a guest still lack; nothing: they are whole. */
+  async setFilling(vmid: Vmid, filling: Filling | undefined): Promise<void> {
+    await this.documents.update(vmid, (document) => {
+      const { filling: _before, ...rest } = document
+      return { ...rest, ...(filling && filling.drives.length > 0 ? { filling } : {}) }
+    })
   }
 
   /** @throws Fault `conflict` 'VM is locked (backup)' unless `lock` is the one it has */
   async requireUnlocked(vmid: Vmid, except?: string): Promise<void> {
-    const { kind, options, reservedBy } = await this.documents.get(vmid)
-    const lock = reservedBy === undefined ? options.lock : 'create'
-    if (lock !== undefined && lock !== except) throw lockedFault(vmid, lock, kind)
+    const document = await this.documents.get(vmid)
+    const lock = lockOf(document)
+    if (lock !== undefined && lock !== except) throw lockedFault(vmid, lock, document.kind)
+  }
+
+  /** As `requireUnlocked`, for what may be done to a guest whose disks are not whole yet: start it, stop it, destroy it. */
+  async requireUsable(vmid: Vmid): Promise<void> {
+    const { filling, reservedBy } = await this.documents.get(vmid)
+    await this.requireUnlocked(vmid, filling && reservedBy === undefined ? 'create' : undefined)
   }
 
   /** The lowest free id. @throws Fault `exhausted` */

@@ -4,7 +4,7 @@ import type { Vmid } from '#base/ids.ts'
 import type { Random } from '#base/random.ts'
 import type { ChangePlan, ConfigChange, GuestConfig, Options } from './config.ts'
 import { hostnameOf, isTemplate, nameOf } from './config.ts'
-import type { GuestDocument } from './documents.ts'
+import { type GuestDocument, lockOf } from './documents.ts'
 import type { GuestStatus } from './guest.ts'
 import type { GuestKind } from './kind.ts'
 import * as container from './lxc/change.ts'
@@ -49,9 +49,9 @@ export function rulesOf(kind: GuestKind): ConfigRules {
   return kind === 'lxc' ? containerRules : machineRules
 }
 
-function sharedFacts({ kind, options, reservedBy }: GuestDocument) {
-  const lock = reservedBy === undefined ? options.lock : 'create'
-  return { kind, options, lock, isTemplate: isTemplate(options), tags: options.tags }
+function sharedFacts(document: GuestDocument) {
+  const { kind, options } = document
+  return { kind, options, lock: lockOf(document), isTemplate: isTemplate(options), tags: options.tags }
 }
 
 function containerFacts(vmid: Vmid, document: GuestDocument): Omit<GuestStatus, 'state'> {

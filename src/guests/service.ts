@@ -94,6 +94,11 @@ export class GuestService extends GuestContainers {
     return !(await monitor.execute<{ running: boolean }>('query-status')).running
   }
 
+  /** Pid of the running guest; undefined when it is stopped. */
+  async processOf(vmid: Vmid): Promise<number | undefined> {
+    return (await this.records.running(vmid))?.process.pid
+  }
+
   /** The task that started the running guest; undefined when it is stopped. */
   async startedBy(vmid: Vmid): Promise<string | undefined> {
     return (await this.records.running(vmid))?.startedBy
@@ -111,7 +116,7 @@ export class GuestService extends GuestContainers {
 
   /** Starts the guest from what is configured. Returns once its processors run. */
   async start(vmid: Vmid, how: StartOptions = {}): Promise<void> {
-    const { kind, options: wanted, reservedBy } = await this.documents.get(vmid)
+    const { kind, options: wanted, reservedBy, filling } = await this.documents.get(vmid)
     const options = how.memory?.options ?? wanted
     if (reservedBy !== undefined) throw lockedFault(vmid, 'create', kind)
     if (isTemplate(wanted)) {
@@ -122,7 +127,7 @@ export class GuestService extends GuestContainers {
       await this.writeCloudInit(vmid, how.toldName === undefined ? options : { ...options, name: how.toldName })
     }
     await this.#hook(vmid, options, 'pre-start')
-    await this.driverOf(kind).start(vmid, options, how)
+    await this.driverOf(kind).start(vmid, options, { ...how, ...(filling ? { filling } : {}) })
     await this.#hookAfter(vmid, options, 'post-start')
   }
 

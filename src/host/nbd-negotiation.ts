@@ -2,7 +2,7 @@
 import { KiB } from '#base/bytes.ts'
 import { Fault } from '#base/fault.ts'
 import type { ExactSocket } from './nbd-socket.ts'
-import { allocationContext, bitmapContext } from './nbd-status.ts'
+import { bitmapContext } from './nbd-status.ts'
 import * as wire from './nbd-wire.ts'
 
 const optionReplyMaximumBytes = 64 * KiB
@@ -35,7 +35,7 @@ export class Negotiation {
     }
     await this.#socket.send(wire.uint32(wire.handshake.fixedNewstyle | (flags & wire.handshake.noZeroes)))
     const isStructured = (await this.#ask(wire.option.structuredReply, Buffer.alloc(0))) !== undefined
-    const wanted = [allocationContext, ...(bitmap === undefined ? [] : [bitmapContext(bitmap)])]
+    const wanted = [wire.allocationContext, ...(bitmap === undefined ? [] : [bitmapContext(bitmap)])]
     const contexts = isStructured ? await this.#contexts(exportName, wanted) : new Map<string, number>()
     if (bitmap !== undefined && !contexts.has(bitmapContext(bitmap))) {
       throw new Fault('missing', `the NBD server at '${this.#path}' has no bitmap '${bitmap}'`)
@@ -55,7 +55,7 @@ export class Negotiation {
       isReadOnly: (has & wire.transmissionFlag.readOnly) !== 0,
       canFlush: (has & wire.transmissionFlag.sendsFlush) !== 0,
       isStructured,
-      allocation: contexts.get(allocationContext),
+      allocation: contexts.get(wire.allocationContext),
       bitmap: bitmap === undefined ? undefined : contexts.get(bitmapContext(bitmap)),
     }
   }

@@ -1,4 +1,5 @@
 /** What an NBD server says of the parts of a disk: runs of flags, for each context it was asked for. */
+import { allocationZero } from './nbd-wire.ts'
 
 export interface NbdExtent {
   readonly offset: number
@@ -13,12 +14,9 @@ export interface StatusRun {
   readonly flags: number
 }
 
-/** In `base:allocation`: reads as zeros. */
-const allocationZero = 2
 /** In `qemu:dirty-bitmap:…`. */
 const bitmapDirty = 1
 
-export const allocationContext = 'base:allocation'
 export const bitmapContext = (bitmap: string): string => `qemu:dirty-bitmap:${bitmap}`
 
 /**

@@ -8,17 +8,30 @@ export const handshake = {
   noZeroes: 2,
 } as const
 
-export const option = { abort: 2, go: 7, structuredReply: 8, setMetaContext: 10 } as const
+export const option = {
+  abort: 2,
+  list: 3,
+  info: 6,
+  go: 7,
+  structuredReply: 8,
+  listMetaContext: 9,
+  setMetaContext: 10,
+} as const
 export const optionReply = {
   ack: 1,
+  server: 2,
   info: 3,
   metaContext: 4,
   errorFlag: 0x8000_0000,
   unsupported: 0x8000_0001,
+  invalid: 0x8000_0003,
+  unknown: 0x8000_0006,
 } as const
 export const info = { export: 0, blockSize: 3 } as const
 
-export const transmissionFlag = { readOnly: 2, sendsFlush: 4 } as const
+export const transmissionFlag = { hasFlags: 1, readOnly: 2, sendsFlush: 4, sendsDf: 128, isSameForAll: 256 } as const
+/** Of a request for block status: one extent is enough. */
+export const oneExtentFlag = 8
 export const command = { read: 0, write: 1, disconnect: 2, flush: 3, blockStatus: 7 } as const
 
 export const replyMagic = { simple: 0x6744_6698, structured: 0x668e_33ef } as const
@@ -30,6 +43,12 @@ export const requestBytes = 28
 export const simpleReplyBytes = 16
 export const structuredReplyBytes = 20
 export const optionReplyBytes = 20
+
+/** Contexts of block status the client asks for. */
+export const allocationContext = 'base:allocation'
+/** In `base:allocation`: nothing is stored there, and it reads as zeros. */
+export const allocationHole = 1
+export const allocationZero = 2
 
 export function optionRequest(number: number, data: Buffer): Buffer {
   const head = Buffer.alloc(16)
@@ -76,6 +95,32 @@ export function structuredHead(bytes: Buffer): StructuredHead {
     cookie: Number(bytes.readBigUInt64BE(4)),
     length: bytes.readUInt32BE(12),
   }
+}
+
+/** The head of a part of an answer; `length` bytes follow. */
+export function structuredPart(
+  { isDone, type, cookie }: { readonly isDone: boolean; readonly type: number; readonly cookie: Buffer },
+  length: number,
+): Buffer {
+  const head = Buffer.alloc(structuredReplyBytes)
+  head.writeUInt32BE(replyMagic.structured, 0)
+  head.writeUInt16BE(isDone ? chunkDone : 0, 4)
+  head.writeUInt16BE(type, 6)
+  cookie.copy(head, 8)
+  head.writeUInt32BE(length, 16)
+  return head
+}
+
+export function optionAnswer(number: number, type: number, data: Buffer = Buffer.alloc(0)): Buffer {
+  const magic = Buffer.alloc(8)
+  magic.writeBigUInt64BE(handshake.replyMagic)
+  return Buffer.concat([magic, uint32(number), uint32(type), uint32(data.length), data])
+}
+
+export function uint64(value: number): Buffer {
+  const bytes = Buffer.alloc(8)
+  bytes.writeBigUInt64BE(BigInt(value))
+  return bytes
 }
 
 /** The protocol's numbers of errors, which are Linux' own. */

@@ -11,7 +11,7 @@ import { basename, join } from 'node:path'
 import { codeOf } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
 import { unmountBelow } from '#host/mount.ts'
-import { holdLock } from './build-lock.ts'
+import { holdLock } from '#host/build-lock.ts'
 import { type PackageMirror, packageMirror } from './package-mirror.ts'
 
 const files = join(import.meta.dirname, 'container')

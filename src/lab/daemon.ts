@@ -14,7 +14,7 @@ import { codeOf, makeDirectory } from '#host/files.ts'
 import { commandLineOf, endProcess, findProcesses, isAlive, startTimeOf, statOf } from '#host/proc.ts'
 import { settingsToEnv, type Settings } from '#settings.ts'
 
-const entries = ['main.ts', 'front.ts', 'worker.ts', 'run-worker.ts']
+const entries = ['main.ts', 'front.ts', 'worker.ts', 'disk-server.ts', 'run-worker.ts']
 const startMs = 30_000
 
 export function daemonLog(settings: Settings): string {

@@ -16,10 +16,11 @@ import { Fault } from '#base/fault.ts'
 import { codeOf } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
 import { unmountBelow } from '#host/mount.ts'
-import { holdLock } from './build-lock.ts'
+import { packArchive } from '#host/small-linux.ts'
+import { holdLock } from '#host/build-lock.ts'
 import { makeDisk } from './guest-disk.ts'
 import { unpackPackages } from './guest-packages.ts'
-import { guestFiles, layInitrd, layRoot, packArchive } from './guest-root.ts'
+import { guestFiles, layInitrd, layRoot } from './guest-root.ts'
 
 export interface GuestImage {
   /** Raw disk that boots by BIOS from virtio-scsi or virtio-blk. */
@@ -71,7 +72,7 @@ async function imageKey(host: Host): Promise<string> {
     const path = join(entry.parentPath, entry.name)
     hash.update(`${path.slice(guestFiles.length)}\n`).update(await readFile(path))
   }
-  for (const maker of ['guest-disk.ts', 'guest-packages.ts', 'guest-root.ts']) {
+  for (const maker of ['guest-disk.ts', 'guest-packages.ts', 'guest-root.ts', '../host/small-linux.ts']) {
     hash.update(await readFile(join(import.meta.dirname, maker)))
   }
   const { stdout } = await host.run(['dpkg-query', '--show', 'busybox-static', 'libc6'], { okCodes: [0, 1] })

@@ -32,6 +32,7 @@ import { rebootContainer, rebootGuest, shutdownContainer, shutdownGuest } from '
 import { snapshotContainer } from './guest/snapshot-container.ts'
 import { snapshotGuest } from './guest/snapshot.ts'
 import { restoreContainer } from './guest/restore-container.ts'
+import { fillDisks } from './backup/fill-disks.ts'
 import { restoreGuest } from './guest/restore.ts'
 import { startContainer, startGuest } from './guest/start.ts'
 import { templateContainer, templateGuest } from './guest/template.ts'
@@ -94,6 +95,7 @@ export const allOperations = operationsByName([
   resizeVolume,
   restoreContainer,
   restoreGuest,
+  fillDisks,
   resumeContainer,
   resumeGuest,
   revokeCertificate,

@@ -1,6 +1,6 @@
 /**
- * The files in a backup of a container, as the container saw them: the trees of its mounts in one another. They are listed,
- * and given out, without being restored.
+ * The files in a backup, listed and given out without being restored: of a container as it saw them, the trees of its mounts
+ * in one another; of a virtual machine those on its disks (`disk-files.ts`).
  *
  * A path is text in which each character is a byte, with a slash in front.
  */
@@ -13,15 +13,17 @@ import { integer, object, optional, string, type Static } from '#base/schema/sch
 import type { Manifest } from '#datastore/manifest.ts'
 import type { BackupReader } from '#datastore/backup-reader.ts'
 import type { EntryKind } from '#datastore/tree/record.ts'
-import { textOf, type TreeEntry, type TreeReader } from '#datastore/tree/reader.ts'
+import type { ReadEntry, ReadTree } from '#datastore/tree/read-tree.ts'
+import { textOf, type TreeReader } from '#datastore/tree/reader.ts'
 import { tarOfParts } from '#datastore/tree/tar.ts'
 import { zipOf } from '#datastore/tree/zip.ts'
 import type { BackupSources } from './backups.ts'
+import { BackupDiskTree } from './disk-files.ts'
 
 export interface BackupFile {
   readonly path: string
   readonly name: string
-  readonly entry: TreeEntry
+  readonly entry: ReadEntry & { readonly isVirtual?: boolean }
 }
 
 /** Where a path of the container is: in which tree, and there. */
@@ -31,17 +33,29 @@ interface Place {
 }
 
 /** What is at the path: of a folder what is in it, of anything else itself. @throws Fault `missing`, `invalid` */
-export async function filesAt({ backup }: BackupSources, volid: VolumeId, path: string): Promise<BackupFile[]> {
-  await using reader = await openWithTrees(backup, volid)
+export async function filesAt(sources: BackupSources, volid: VolumeId, path: string): Promise<BackupFile[]> {
+  const disks = await disksIn(sources, volid)
+  if (disks) return filesIn(disks, foldersOf(path).join('/'), path)
+  await using reader = await openWithTrees(sources.backup, volid)
   const place = placeOf(reader, path)
-  const entry = await place.tree.entry(place.path)
+  return await filesIn(place.tree, place.path, path)
+}
+
+async function filesIn<E extends ReadEntry>(tree: ReadTree<E>, inside: string, path: string): Promise<BackupFile[]> {
+  const entry = await tree.entry(inside)
   if (entry.kind !== 'directory') return [{ path, name: posix.basename(path), entry }]
   const files: BackupFile[] = []
-  for await (const one of place.tree.list(place.path)) {
+  for await (const one of tree.list(inside)) {
     if (files.length === listMaximum) throw tooMany(path)
     files.push({ path: posix.join(path, one.name), name: one.name, entry: one })
   }
   return files
+}
+
+/** Of a virtual machine. */
+async function disksIn({ backup, fileMachines }: BackupSources, volid: VolumeId): Promise<BackupDiskTree | undefined> {
+  const { manifest } = await backup.describe(volid)
+  return manifest.point.type === 'vm' ? new BackupDiskTree(fileMachines, volid, manifest) : undefined
 }
 
 const listMaximum = 100_000
@@ -56,6 +70,11 @@ function tooMany(path: string): Fault {
 
 export type FolderForm = 'tar' | 'tar.zst' | 'zip'
 
+export interface FileWish {
+  readonly path: string
+  readonly form: FolderForm
+}
+
 export interface FetchedFile {
   readonly fileName: string
   readonly bytes: Readable
@@ -63,12 +82,11 @@ export interface FetchedFile {
 }
 
 /** A file as it is, a folder in one of the forms. @throws Fault `missing`; `invalid` for what is neither */
-export async function fetchFile(
-  { backup }: BackupSources,
-  volid: VolumeId,
-  { path, form }: { readonly path: string; readonly form: FolderForm },
-): Promise<FetchedFile> {
-  const reader = await openWithTrees(backup, volid)
+export async function fetchFile(sources: BackupSources, volid: VolumeId, wish: FileWish): Promise<FetchedFile> {
+  const disks = await disksIn(sources, volid)
+  if (disks) return fetchFromDisk(disks, wish)
+  const { path, form } = wish
+  const reader = await openWithTrees(sources.backup, volid)
   try {
     const { tree, path: inside } = placeOf(reader, path)
     const entry = await tree.entry(inside)
@@ -89,6 +107,20 @@ export async function fetchFile(
     await reader[Symbol.asyncDispose]()
     throw cause
   }
+}
+
+async function fetchFromDisk(tree: BackupDiskTree, { path, form }: FileWish): Promise<FetchedFile> {
+  const folders = foldersOf(path)
+  const entry = await tree.entry(folders.join('/'))
+  const [name, nothing] = [textOf(folders.at(-1) ?? '') || 'root', new AsyncDisposableStack()]
+  if (entry.kind === 'file') {
+    return { fileName: name, bytes: poured(tree.content(entry), nothing), sizeBytes: entry.sizeBytes }
+  }
+  if (entry.kind !== 'directory') throw noContent(path, entry.kind, entry.target)
+  const trees = { tree: () => tree }
+  const top = textOf(folders.join('/'))
+  const packed = form === 'zip' ? zipOf(trees, '', top, name) : tarOfParts(trees, [{ name: '', path: top, as: name }])
+  return { fileName: `${name}.${form}`, bytes: poured(packed, nothing, form === 'tar.zst') }
 }
 
 /** A folder with what is mounted in it. @throws Fault `invalid` for a zip of several trees */
@@ -116,7 +148,7 @@ function folderAs(form: FolderForm, reader: BackupReader, path: string): AsyncGe
 }
 
 /** The reader is held until the last byte is taken, or nobody wants any more. */
-function poured(pieces: AsyncIterable<Uint8Array>, reader: BackupReader, isPacked = false): Readable {
+function poured(pieces: AsyncIterable<Uint8Array>, reader: AsyncDisposable, isPacked = false): Readable {
   const late = new Fault('timeout', `nobody took any of it for ${longestPauseMs / 60_000} minutes`)
   const plain: Readable = Readable.from(
     watched(pieces, () => plain.destroy(late)),
@@ -158,12 +190,10 @@ async function openWithTrees(backup: BackupSources['backup'], volid: VolumeId): 
   }
 }
 
-/** @throws Fault `invalid` for a backup of disks */
+/** @throws Fault `invalid` for a backup of something else */
 export function requireFiles({ point }: Manifest, volid: VolumeId): void {
   if (point.type === 'ct') return
-  throw new Fault('invalid', `'${volid}' holds disks: the files in them cannot be listed by this release`, {
-    remedy: 'Restore it under another id to get at its files.',
-  })
+  throw new Fault('invalid', `'${volid}' is the backup of no guest`)
 }
 
 /** @throws Fault `invalid` for what is no path */

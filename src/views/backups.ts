@@ -7,7 +7,7 @@ import type { ListedBackup } from '#backup/service.ts'
 import type { Services } from '#services.ts'
 import { holds, type May, toRead } from './volume-access.ts'
 
-export type BackupSources = Pick<Services, 'storage' | 'backup'>
+export type BackupSources = Pick<Services, 'storage' | 'backup' | 'fileMachines'>
 
 export const backupItem = object({
   volid: string({ description: 'Volume id of the backup.' }),

@@ -1,4 +1,7 @@
-/** The files in a backup in the shape of Proxmox VE's file restore: one archive, with everything in it. */
+/**
+ * The files in a backup in the shape of Proxmox VE's file restore: of a container one archive with everything in it, of a
+ * virtual machine one for each disk.
+ */
 import { invalid } from '#base/fault.ts'
 import type { VolumeId } from '#base/ids.ts'
 import { boolean, integer, object, optional, type Static, string } from '#base/schema/schema.ts'
@@ -10,6 +13,7 @@ import type { BackupSources } from './backups.ts'
 
 /** What people who come from there find at the top. */
 const archive = 'root.pxar.didx'
+const diskArchive = /^drive-([a-z][a-z0-9-]{0,31})\.img\.fidx$/
 
 export const restoreItem = object({
   filepath: string({ description: 'Path of the entry, in base64.' }),
@@ -17,7 +21,7 @@ export const restoreItem = object({
   mtime: optional(integer({ description: 'When its content changed last.' })),
   size: optional(integer({ description: 'Bytes.' })),
   text: string({ description: 'Name.' }),
-  type: string({ description: 'One letter: d, f, l, h, p, s, c or b.' }),
+  type: string({ description: 'One letter: d, f, l, h, p, s, c, b, or v for a disk or a part of one.' }),
 })
 
 const letters: Readonly<Record<EntryKind, string>> = {
@@ -31,7 +35,7 @@ const letters: Readonly<Record<EntryKind, string>> = {
   'block device': 'b',
 }
 
-/** The path inside the container that a client means; nothing for the list of archives. @throws Fault `invalid` */
+/** The path as `filesAt` takes it that a client means; nothing for the list of archives. @throws Fault `invalid` */
 export function pathMeant(filepath: string): string | undefined {
   if (filepath === '/') return undefined
   if (!/^[A-Za-z0-9+/_-]+={0,2}$/.test(filepath))
@@ -39,6 +43,8 @@ export function pathMeant(filepath: string): string | undefined {
   const path = Buffer.from(filepath, 'base64').toString('latin1')
   if (path === '/') return undefined
   const [, first = '', rest = ''] = /^\/?([^/]+)(\/.*)?$/s.exec(path) ?? []
+  const [, disk] = diskArchive.exec(first) ?? []
+  if (disk !== undefined) return `/${disk}${rest}`
   if (first !== archive) throw invalid({ filepath: `the backup has no archive '${textOf(first)}': it has ${archive}` })
   return rest === '' ? '/' : rest
 }
@@ -50,10 +56,23 @@ export async function listedAt(
   filepath: string,
 ): Promise<Static<typeof restoreItem>[]> {
   const path = pathMeant(filepath)
-  if (path !== undefined) return (await filesAt(sources, volid, path)).map(itemOf)
   const { manifest } = await sources.backup.describe(volid)
+  if (manifest.point.type === 'vm') return (await filesAt(sources, volid, path ?? '/')).map(itemOnDisk)
+  if (path !== undefined) return (await filesAt(sources, volid, path)).map(itemOf)
   requireFiles(manifest, volid)
   return [{ filepath: encoded(`/${archive}`), leaf: false, size: dataBytesOf(manifest), text: archive, type: 'd' }]
+}
+
+function itemOnDisk(file: BackupFile): Static<typeof restoreItem> {
+  const { path, entry } = file
+  const whole = path.replace(/^\/([^/]+)/, '/drive-$1.img.fidx')
+  const isDisk = path.lastIndexOf('/') === 0
+  return {
+    ...itemOf(file),
+    filepath: encoded(whole),
+    ...(isDisk ? { text: whole.slice(1) } : {}),
+    ...(entry.isVirtual === true ? { type: 'v', size: entry.sizeBytes } : {}),
+  }
 }
 
 function itemOf({ path, name, entry }: BackupFile): Static<typeof restoreItem> {

@@ -1,11 +1,12 @@
-/** A guest runs from its backup while its disks come, and a restore that is cut off leaves what was before. */
+/** A guest runs from its backup while its disks come; whoever dies on the way, nothing is lost. */
 import assert from 'node:assert/strict'
-import { readdir } from 'node:fs/promises'
+import { open, readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
-import { signalProcess, startTimeOf } from '#host/proc.ts'
+import { findProcesses, signalProcess, startTimeOf } from '#host/proc.ts'
 import { ensureGuestImage } from '#lab/guest-image.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 
@@ -41,6 +42,7 @@ suite('a restore into a running guest', { timeout: 900_000 }, () => {
 
   const restore = async (vmid: number, more: Record<string, string> = {}) =>
     node.api('POST', qemu, { vmid: String(vmid), archive, 'live-restore': '1', unique: '1', ...more })
+  const statusOf = async (vmid: number) => (await node.api('GET', `${qemu}/${vmid}/status/current`)) as Reply
   const untilAgent = (vmid: number) =>
     waitFor(
       () =>
@@ -52,50 +54,110 @@ suite('a restore into a running guest', { timeout: 900_000 }, () => {
     )
   const blocks = (vmid: number) =>
     node.api('POST', `${qemu}/${vmid}/monitor`, { command: 'info block drive-scsi0' }).then(String)
-  const volumes = async () =>
-    ((await node.api('GET', `/nodes/${node.settings.node}/storage/local/content`, { content: 'images' })) as Reply[])
-      .map(({ volid }) => String(volid))
-      .toSorted()
+  const fillings = async (vmid: number) =>
+    (await node.api('GET', `/nodes/${node.settings.node}/tasks`, {
+      source: 'all',
+      typefilter: 'qmfill',
+      vmid: String(vmid),
+    })) as Reply[]
+  const untilFilling = (vmid: number, except: readonly unknown[] = []) =>
+    waitFor(
+      async () =>
+        (await fillings(vmid)).find(({ upid, status }) => status === 'RUNNING' && !except.includes(upid))?.upid,
+      { what: 'a task that fills the disks', timeoutMs: 60_000 },
+    ).then(String)
+  /** Kills what has this among its arguments, and sees it gone. */
+  const kill = async (argument: string) => {
+    const [pid = -1] = await findProcesses((argv) => argv.some((one) => one.includes(argument)))
+    assert.ok(await signalProcess(pid, (await startTimeOf(pid)) ?? -1, 'SIGKILL'), argument)
+  }
+  const serverOf = (vmid: number) => `--sockets=${node.settings.runDir}/below/${vmid}`
 
-  test('is cut off by the death of its task: the guest that was there is what it was', async () => {
-    const [config, disks] = [await node.api('GET', `${qemu}/100/config`), await volumes()]
-    // Slow enough to be still on its way.
-    const upid = String(await restore(100, { force: '1', bwlimit: '512' }))
-    await waitFor(async () => ((await node.api('GET', `${qemu}/100/status/current`)) as Reply).status === 'running', {
-      what: 'the guest to run',
-      timeoutMs: 60_000,
-    })
-    assert.match(await blocks(100), /nbd/)
-    const pid = Number.parseInt(upid.split(':')[2] ?? '', 16)
-    assert.ok(await signalProcess(pid, (await startTimeOf(pid)) ?? -1, 'SIGKILL'))
-    await waitFor(
-      async () => {
-        const { status } = (await node.api('GET', `${qemu}/100/status/current`)) as Reply
-        return status === 'stopped' && (await volumes()).join() === disks.join()
-      },
-      { what: 'the undo', timeoutMs: 120_000 },
-    )
-    assert.deepEqual(await node.api('GET', `${qemu}/100/config`), config)
-  })
-
-  test('lets the guest work at once, and in the end it needs the backup no more', async () => {
-    const upid = await restore(101, { bwlimit: '512' })
+  test('nobody who dies on the way takes anything with him', async () => {
+    await node.task(await restore(101, { bwlimit: '512' }))
+    const first = await untilFilling(101)
+    assert.equal((await statusOf(101)).lock, 'create')
     await untilAgent(101)
     assert.match(await blocks(101), /nbd/, 'the disk was whole before the guest was up')
-    assert.match(await node.sh(101, 'cat /etc/os-release'), /NAME=/)
     await node.sh(101, 'echo written meanwhile > /fresh; sync')
+
+    // The daemon, the server and the task, all at once.
+    await node.kill9()
+    await kill(serverOf(101))
+    const pid = Number.parseInt(first.split(':')[2] ?? '', 16)
+    assert.ok(await signalProcess(pid, (await startTimeOf(pid)) ?? -1, 'SIGKILL'))
+    await node.restart()
+    await untilFilling(101, [first])
+    // Not from the guest's own memory.
+    await node.sh(101, 'echo 3 > /proc/sys/vm/drop_caches; cat /etc/os-release /bin/busybox > /dev/null')
+
+    // What would have to read half a disk is refused; the backup cannot go.
+    const refused: readonly (readonly ['POST' | 'PUT' | 'DELETE', string, Record<string, string>])[] = [
+      ['POST', `${qemu}/101/snapshot`, { snapname: 'now' }],
+      ['POST', `/nodes/${node.settings.node}/vzdump`, { vmid: '101', storage: 'local' }],
+      ['POST', `${qemu}/101/clone`, { newid: '109' }],
+      ['POST', `${qemu}/101/move_disk`, { disk: 'scsi0', storage: 'local', format: 'raw' }],
+    ]
+    for (const [method, path, params] of refused)
+      await node.task(await node.api(method, path, params), /locked \(create\)|guest 101|job errors/)
+    await assert.rejects(node.api('PUT', `${qemu}/101/config`, { delete: 'scsi0' }), /locked \(create\)/)
+    const content = `/nodes/${node.settings.node}/storage/local/content/${archive}`
+    const deleted = await node.api('DELETE', content).then(
+      (upid) => node.task(upid, /needed by VM 101/).then(() => 'refused'),
+      (fault: unknown) => (/needed by VM 101/.test(String(fault)) ? 'refused' : fault),
+    )
+    assert.equal(deleted, 'refused')
+
+    // QEMU itself.
+    await kill(`${node.settings.runDir}/guests/101/`)
+    await waitFor(async () => (await statusOf(101)).status === 'stopped', { what: 'its end', timeoutMs: 30_000 })
+    await waitFor(async () => (await fillings(101)).every(({ status }) => status !== 'RUNNING'), {
+      what: 'the end of its filling',
+      timeoutMs: 30_000,
+    })
+    await node.task(await node.api('POST', `${qemu}/101/status/start`))
+    const last = await untilFilling(101)
+    await untilAgent(101)
+    assert.equal(await node.sh(101, 'cat /fresh'), 'written meanwhile')
+
     await node.api('POST', `${qemu}/101/monitor`, { command: 'block_job_set_speed fill-scsi0 0' })
-    const { log } = await node.task(upid)
+    const { log } = await node.task(last)
     assert.match(log, /scsi0: all of it is there/)
     assert.doesNotMatch(await blocks(101), /nbd/)
-    await node.api('DELETE', `/nodes/${node.settings.node}/storage/local/content/${archive}`)
+    assert.equal((await statusOf(101)).lock, undefined)
+    assert.deepEqual(await findProcesses((argv) => argv.includes(serverOf(101))), [])
     // All of the disk, and not from the guest's own memory.
     await node.sh(101, 'echo 3 > /proc/sys/vm/drop_caches; cat /dev/sda > /dev/null')
     assert.equal(await node.sh(101, 'cat /fresh'), 'written meanwhile')
-    assert.deepEqual(
-      (await readdir(node.settings.runDir)).filter((name) => name.startsWith('restore-')),
-      [],
+    assert.deepEqual(await readdir(join(node.settings.runDir, 'below')), [])
+  })
+
+  test('what is damaged in the backup is named, costs nothing else, and stays needed', async () => {
+    const packs = node.settings.stateDir
+    const names = (await readdir(packs, { recursive: true })).filter((name) => /packs\/[^.]{20,}$/.test(name))
+    const sizes = await Promise.all(names.map(async (name) => ({ name, size: (await stat(join(packs, name))).size })))
+    const [largest] = sizes.toSorted((a, b) => b.size - a.size)
+    const file = await open(join(packs, largest?.name ?? ''), 'r+')
+    // In the middle of what is stored of the disk.
+    await file.write(Buffer.alloc(16, 0xa5), 0, 16, Math.floor((await file.stat()).size / 2))
+    await file.close()
+    await node.task(await restore(103))
+    const [task] = await waitFor(
+      async () => {
+        const tasks = await fillings(103)
+        return tasks.length > 0 && tasks.every(({ status }) => status !== 'RUNNING') && tasks
+      },
+      { what: 'the end of its filling', timeoutMs: 60_000 },
     )
+    const { log } = await node.task(task?.upid, /parts of the backup cannot be read/)
+    assert.match(log, /cannot be read: scsi0: 131072 bytes at \d+: .*pack/)
+    assert.match(await blocks(103), /nbd/)
+    assert.equal((await statusOf(103)).status, 'running')
+    await node.task(await node.api('POST', `${qemu}/103/status/stop`))
+    assert.deepEqual(await findProcesses((argv) => argv.includes(serverOf(103))), [])
+    await node.task(await node.api('DELETE', `${qemu}/103`))
+    // Nobody needs it any more.
+    await node.api('DELETE', `/nodes/${node.settings.node}/storage/local/content/${archive}`)
   })
 
   test('is refused without a backup to run from', async () => {

@@ -17,6 +17,7 @@ import { links } from '#host/ip.ts'
 import { listNetns } from '#host/netns.ts'
 import { findProcesses } from '#host/proc.ts'
 import { namesOf } from '#network/names.ts'
+import { fillDisks } from '#operations/backup/fill-disks.ts'
 import { collectSpace } from '#operations/backup/collect.ts'
 import { takeOverBackups } from '#operations/backup/take-over.ts'
 import { verifyBackups } from '#operations/backup/verify.ts'
@@ -203,6 +204,14 @@ suite('operations on a running guest', () => {
   // On a busy machine a guest that was told may take longer than the others are given here.
   const patient = async () => ({ ...(await place()), params: { vmid, timeout: 8 } })
   everyStepFails(rebootGuest, patient, { leavesNothing: true, withCrashes: false })
+  // Its disk is whole, which nobody has written down yet.
+  const filling = async () => {
+    const made = await place()
+    const from = asVolumeId('local:backup/vm/100/2026-01-01T00:00:00Z')
+    await world.guests.setFilling(vmid, { from, by: 'root@pam', drives: ['virtio0'], bytesPerSecond: 0 })
+    return made
+  }
+  everyStepFails(fillDisks, filling, { isFinal: true, leavesNothing: false })
   const stopped = async () => {
     const made = await place()
     await world.guests.stop(vmid)

@@ -20,6 +20,7 @@ import { StorageService } from '#storage/service.ts'
 import { openMemoryStore } from '#store/memory.ts'
 import { openSqliteStore } from '#store/sqlite.ts'
 import type { Json, Store } from '#store/store.ts'
+import { diskServerOf } from '../../src/services.ts'
 import { type Settings, settingsFrom } from '../../src/settings.ts'
 import { freshInstance } from '../own-names.ts'
 
@@ -72,7 +73,7 @@ export async function guestWorld({ settings, forgetful = false, like }: WorldOpt
     cpuModel: unknown,
     directoryMapping: async () => own.stateDir,
   }
-  const another = () => new GuestService({ ...needs, storage, network, devices })
+  const another = () => new GuestService({ ...needs, storage, network, devices, diskServer: diskServerOf(own) })
   const guests = another()
   let hasBridge = false
   return {

@@ -19,7 +19,7 @@ export const backupFileEndpoints = [
   endpoint({
     method: 'GET',
     path: '/hako/backup-files/{volume*}',
-    description: 'What is in a folder of the backup of a container.',
+    description: 'What is in a folder of a backup.',
     params: { volume: volumeId, path: optional({ ...inside('Folder inside; the root when absent.'), default: '/' }) },
     permission: anyone,
     alsoNeeds,
@@ -41,7 +41,7 @@ export const backupFileEndpoints = [
   endpoint({
     method: 'GET',
     path: '/hako/backup-file/{volume*}',
-    description: 'A file of the backup of a container as it is, or a folder as an archive.',
+    description: 'A file of a backup as it is, or a folder as an archive.',
     params: {
       volume: volumeId,
       path: inside('File or folder inside.'),

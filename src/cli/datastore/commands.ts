@@ -124,6 +124,18 @@ const lines: readonly Line[] = [
   },
   ...fileLines(opening),
   {
+    words: ['serve-disk'],
+    takes: ['dir', 'backup', 'socket'],
+    en: 'Serve a disk of a backup over NBD, read-only, for qemu, qemu-img or nbdcopy, until Ctrl-C.',
+    ja: 'バックアップのディスクを NBD で読み取り専用公開する (qemu、qemu-img、nbdcopy 用、Ctrl-C で終了)。',
+    options: { ...opening, disk: { en: 'Which; the first when absent.', ja: 'ディスク名。省略時は最初のもの。' } },
+    examples: ['datastore serve-disk /srv/backups host/web /run/web.sock'],
+    columns: ['backup', 'disk', 'socket', 'size', 'data'],
+    act: async ([dir = '', name = '', socket = ''], parsed, terminal) => ({
+      rows: await (await import('./serving.ts')).serveDisk(dir, name, socket, parsed, terminal),
+    }),
+  },
+  {
     words: ['prune'],
     takes: ['dir'],
     en: 'Remove the backups that --keep-* options leave none of; a protected or damaged one stays.',

@@ -1,6 +1,7 @@
 /** `hako datastore`, as somebody types it: from nothing to a restored disk, without a node. */
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { randomBytes } from 'node:crypto'
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -84,6 +85,28 @@ test('an image of another format is read as what it is', async () => {
   const renamed = join(home, 'guess.raw')
   await writeFile(renamed, await readFile(qcow2))
   assert.match(hako('backup', store, renamed, ...opening).err, /looks like a qcow2 image/)
+})
+
+test('a disk is served to tools of others without being restored', async () => {
+  const program = join(import.meta.dirname, '../main.ts')
+  const socket = join(home, 'served.sock')
+  const serving = spawn(process.execPath, [program, 'datastore', 'serve-disk', store, 'host/web', socket, ...opening])
+  try {
+    for await (const line of serving.stderr) if (String(line).includes(socket)) break
+    const [url, copy] = [`nbd+unix:///?socket=${socket}`, join(home, 'served.raw')]
+    await machine().run(['qemu-img', 'convert', '-f', 'raw', '-O', 'raw', url, copy])
+    assert.ok((await readFile(copy)).equals(await readFile(image)))
+    const { stdout } = await machine().run(['qemu-img', 'map', '--output=json', '-f', 'raw', url])
+    const map = JSON.parse(stdout) as { start: number; length: number; zero: boolean }[]
+    assert.deepEqual(
+      map.filter(({ zero }) => zero).map(({ start, length }) => [start, length]),
+      [[3 * MiB, 2 * MiB]],
+    )
+  } finally {
+    const ended = once(serving, 'exit')
+    serving.kill('SIGINT')
+    assert.deepEqual(await ended, [0, null])
+  }
 })
 
 test('a directory is backed up by its files, looked into, and comes back; excludes stay out', async () => {

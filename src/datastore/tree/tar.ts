@@ -7,7 +7,8 @@
  */
 import type { Attribute } from '#host/attribute-calls.ts'
 import { accessListText } from './inside-ids.ts'
-import { bytesOf, type TreeEntry, type TreeHolder, type TreeReader } from './reader.ts'
+import type { ReadEntry, ReadTree, ReadTrees } from './read-tree.ts'
+import { bytesOf } from './reader.ts'
 import { folderKey } from './record.ts'
 
 const block = 512
@@ -32,7 +33,7 @@ export interface TreePart {
 }
 
 /** @throws Fault `missing`, `damaged` naming the chunk */
-export function tarOf(reader: TreeHolder, name: string, path: string): AsyncGenerator<Buffer> {
+export function tarOf<E extends ReadEntry>(reader: ReadTrees<E>, name: string, path: string): AsyncGenerator<Buffer> {
   return tarOfParts(reader, [{ name, path }])
 }
 
@@ -49,8 +50,8 @@ export interface AddedFile {
  * @param added what stands in front
  * @throws Fault `missing`, `damaged` naming the chunk
  */
-export async function* tarOfParts(
-  reader: TreeHolder,
+export async function* tarOfParts<E extends ReadEntry>(
+  reader: ReadTrees<E>,
   parts: readonly TreePart[],
   added: readonly AddedFile[] = [],
 ): AsyncGenerator<Buffer> {
@@ -69,7 +70,7 @@ export async function* tarOfParts(
 }
 
 /** Each folder with all that is in it, as programs that set times of folders expect. */
-export async function* inDepth(tree: TreeReader, entry: TreeEntry, without?: string): AsyncGenerator<TreeEntry> {
+export async function* inDepth<E extends ReadEntry>(tree: ReadTree<E>, entry: E, without?: string): AsyncGenerator<E> {
   if (entry.path === without) return
   yield entry
   if (entry.kind !== 'directory') return
@@ -100,7 +101,7 @@ export class Names {
   }
 
   /** The name of the file this one is another name of; nothing when it is the first of it here. */
-  firstOf({ path, kind, target = '' }: TreeEntry): string | undefined {
+  firstOf({ path, kind, target = '' }: ReadEntry): string | undefined {
     if (kind !== 'hard link') return this.#movedOf(path)
     const isWithin = this.#top === '' || target === this.#top || target.startsWith(`${this.#top}/`)
     if (isWithin && folderKey(target) < folderKey(path)) return this.#movedOf(target) ?? this.of(target)
@@ -115,7 +116,7 @@ export class Names {
   }
 }
 
-async function* memberOf(tree: TreeReader, names: Names, entry: TreeEntry): AsyncGenerator<Buffer> {
+async function* memberOf<E extends ReadEntry>(tree: ReadTree<E>, names: Names, entry: E): AsyncGenerator<Buffer> {
   const link = names.firstOf(entry)
   const told = { name: names.of(entry.path) }
   if (link !== undefined) return yield* headersOf({ ...told, type: '1', target: link, entry, sizeBytes: 0 })
@@ -150,7 +151,10 @@ function factOf({ name, value }: Attribute): [string, Buffer] {
   return [`SCHILY.xattr.${escaped(name)}`, value]
 }
 
-async function* fileOf(tree: TreeReader, member: Member & { facts: Map<string, Buffer> }): AsyncGenerator<Buffer> {
+async function* fileOf<E extends ReadEntry>(
+  tree: ReadTree<E>,
+  member: Member<E> & { facts: Map<string, Buffer> },
+): AsyncGenerator<Buffer> {
   const { entry, name, facts } = member
   const runs = await runsOf(tree, entry)
   if (runs === undefined) {
@@ -176,7 +180,7 @@ async function* fileOf(tree: TreeReader, member: Member & { facts: Map<string, B
 }
 
 /** Where a file has content; nothing for one without holes, or with too many. */
-async function runsOf(tree: TreeReader, entry: TreeEntry): Promise<Run[] | undefined> {
+async function runsOf<E extends ReadEntry>(tree: ReadTree<E>, entry: E): Promise<Run[] | undefined> {
   const runs: Run[] = []
   for await (const { offset, length } of tree.ranges(entry)) {
     const last = runs.at(-1)
@@ -188,9 +192,9 @@ async function runsOf(tree: TreeReader, entry: TreeEntry): Promise<Run[] | undef
   return isWhole ? undefined : runs
 }
 
-interface Member {
+interface Member<E extends ReadEntry = ReadEntry> {
   readonly name: string
-  readonly entry: TreeEntry
+  readonly entry: E
   readonly sizeBytes: number
   readonly target?: string
   readonly facts?: ReadonlyMap<string, Buffer>
@@ -232,7 +236,7 @@ interface Header {
   readonly gid?: number
   readonly seconds?: number
   readonly target?: string
-  readonly device?: TreeEntry['device']
+  readonly device?: ReadEntry['device']
 }
 
 function header({
@@ -286,7 +290,7 @@ function escaped(name: string): string {
   return name.replaceAll('%', '%25').replaceAll('=', '%3D')
 }
 
-function timeText({ seconds, nanoseconds }: TreeEntry['modified']): string {
+function timeText({ seconds, nanoseconds }: ReadEntry['modified']): string {
   // Nanoseconds count forward, also before 1970.
   const [whole, part] = seconds < 0 && nanoseconds > 0 ? [seconds + 1, 1e9 - nanoseconds] : [seconds, nanoseconds]
   const sign = seconds < 0 && whole === 0 ? '-' : ''

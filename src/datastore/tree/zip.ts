@@ -9,7 +9,8 @@ import { Readable } from 'node:stream'
 import { createDeflateRaw, crc32, deflateRawSync } from 'node:zlib'
 import { MiB } from '#base/bytes.ts'
 import { Fault } from '#base/fault.ts'
-import { bytesOf, type TreeEntry, type TreeHolder, type TreeReader } from './reader.ts'
+import type { ReadEntry, ReadTree, ReadTrees } from './read-tree.ts'
+import { bytesOf } from './reader.ts'
 import { Names } from './tar.ts'
 
 const entriesMaximum = 1_000_000
@@ -20,16 +21,16 @@ const full = 0xffff_ffff
 /** Compressed content may be a little larger than it was. */
 const largeBytes = full - 64 * MiB
 const smallBytes = 1 * MiB
-const typeBits: Partial<Record<TreeEntry['kind'], number>> = {
+const typeBits: Partial<Record<ReadEntry['kind'], number>> = {
   file: 0o100000,
   directory: 0o040000,
   'symbolic link': 0o120000,
 }
 
 /** What the headers of an entry say in both of its places. */
-interface Member {
+interface Member<E extends ReadEntry = ReadEntry> {
   readonly name: Buffer
-  readonly entry: TreeEntry
+  readonly entry: E
   readonly method: number
   readonly flags: number
   readonly isLarge: boolean
@@ -46,7 +47,12 @@ interface Sums {
  * @param as what it is called in the archive; default: the last part of its path
  * @throws Fault `missing`, `damaged` naming the chunk, `too-large`
  */
-export async function* zipOf(reader: TreeHolder, name: string, path: string, as?: string): AsyncGenerator<Buffer> {
+export async function* zipOf<E extends ReadEntry>(
+  reader: ReadTrees<E>,
+  name: string,
+  path: string,
+  as?: string,
+): AsyncGenerator<Buffer> {
   const tree = reader.tree(name)
   const top = bytesOf(path)
   const names = new Names(top, as)
@@ -79,7 +85,7 @@ export async function* zipOf(reader: TreeHolder, name: string, path: string, as?
   yield end(table, offset)
 }
 
-function memberOf(path: string, entry: TreeEntry): Member {
+function memberOf<E extends ReadEntry>(path: string, entry: E): Member<E> {
   const name = Buffer.from(entry.kind === 'directory' ? `${path}/` : path, 'latin1')
   const isText = Buffer.from(name.toString()).equals(name)
   const isPacked = entry.kind === 'file' && entry.sizeBytes > 0
@@ -93,9 +99,9 @@ function memberOf(path: string, entry: TreeEntry): Member {
 }
 
 /** The packed bytes; counts the sums on. */
-async function* contentOf(
-  tree: TreeReader,
-  { entry }: Member,
+async function* contentOf<E extends ReadEntry>(
+  tree: ReadTree<E>,
+  { entry }: Member<E>,
   sums: { crc: number; sizeBytes: number; packedBytes: number },
 ): AsyncGenerator<Buffer> {
   const counted = function* (plain: Buffer, packed: Buffer) {
@@ -227,7 +233,7 @@ function writeCommon(
 }
 
 /** Seconds since 1970, where they fit. */
-function times({ modified: { seconds } }: TreeEntry): Buffer {
+function times({ modified: { seconds } }: ReadEntry): Buffer {
   if (seconds < -(2 ** 31) || seconds >= 2 ** 31) return Buffer.alloc(0)
   const bytes = Buffer.alloc(5)
   bytes.writeUInt8(1, 0)

@@ -99,7 +99,7 @@ export function blockNode(drive: Drive, file: DriveFile, nodeName = nodeNameOf(d
     'detect-zeroes': zeroes,
     // Said in any case: otherwise QEMU would open whatever the image names.
     ...(isQcow2
-      ? { backing: file.served === undefined ? backingNode(file.backing ?? []) : servedNode(file.served) }
+      ? { backing: file.served === undefined ? backingNode(file.backing ?? []) : servedNode(drive.name, file.served) }
       : {}),
     file: {
       driver: 'file',
@@ -113,11 +113,19 @@ export function blockNode(drive: Drive, file: DriveFile, nodeName = nodeNameOf(d
   }
 }
 
-/** Who serves it may be away for a moment: the guest waits for its content that long. */
-const reconnectSeconds = 60
+/**
+ * Who serves it may be away: the guest waits for its content rather than being told that its disk is broken. As long as it
+ * takes, for whoever starts the server again may be away as well.
+ */
+const reconnectSeconds = 30 * 24 * 3_600
 
-function servedNode(path: string): object {
-  return { driver: 'nbd', 'read-only': true, server: { type: 'unix', path }, 'reconnect-delay': reconnectSeconds }
+/** The node of what is below a drive's image; there as long as the image lacks something. */
+export const servedNodeName = (drive: string) => `below-${drive}`
+
+function servedNode(drive: string, path: string): object {
+  const server = { type: 'unix', path }
+  const name = servedNodeName(drive)
+  return { driver: 'nbd', 'node-name': name, 'read-only': true, server, 'reconnect-delay': reconnectSeconds }
 }
 
 function backingNode([first, ...rest]: readonly BackingFile[]): object | null {

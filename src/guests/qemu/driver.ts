@@ -16,6 +16,7 @@ import type { Vmid, VolumeId } from '#base/ids.ts'
 import type { Log } from '#base/log.ts'
 import type { Errors } from '#base/schema/check.ts'
 import { asFileFault } from '#host/files.ts'
+import type { DiskServerProgram } from '#host/disk-server.ts'
 import type { Host } from '#host/host.ts'
 import { accelerator } from '#host/kvm.ts'
 import { endProcess, findProcesses, isAlive, memoryCounters, startTimeOf } from '#host/proc.ts'
@@ -35,6 +36,7 @@ import { Confinement } from './confinement.ts'
 import type { Drive } from './drive.ts'
 import { passingFiles } from './firmware.ts'
 import { launch, prepareRunDir, qemuLog, untilMonitor } from './launch.ts'
+import { DiskServers } from './disk-server.ts'
 import { doLive, present } from './live.ts'
 import { planLive } from './live-plan.ts'
 import { acceleratorFor, withMachine } from './machine.ts'
@@ -66,6 +68,8 @@ export interface DriverNeeds {
   readonly network: GuestNetwork
   /** Absent: nothing was given a name. */
   readonly devices?: GuestDevices
+  /** Serves what disks lack. Absent: none lacks anything. */
+  readonly diskServer?: DiskServerProgram
 }
 
 const startLimitMs = 30_000
@@ -77,11 +81,13 @@ const firstDescriptor = 3
 export class QemuDriver implements GuestDriver {
   readonly #needs: DriverNeeds
   readonly records: RunRecords
+  readonly below: DiskServers
   readonly #confinement: Confinement
 
   constructor(needs: DriverNeeds, records: RunRecords) {
     this.#needs = needs
     this.records = records
+    this.below = new DiskServers(needs)
     this.#confinement = new Confinement(needs.settings.instance, needs.log)
   }
 
@@ -145,12 +151,13 @@ export class QemuDriver implements GuestDriver {
       return firstDescriptor + descriptors.length - 1
     }
     const spice = await makeSpiceTls(vmid, options)
+    const below = how.filling ? await this.below.serve(vmid, how.filling, { timeoutMs, signal }) : {}
     let process: ProcessName
     try {
       const storage = { storage: this.#needs.storage, vmid, uid }
       const files = await openDrives(options, {
         ...storage,
-        below: how.below,
+        below,
         handOver: async (path) => inherit(path, 'r'),
       })
       const ports = Object.fromEntries(nodePortsOf(options).map(({ name, path }) => [name, inherit(path, 'r+')]))
@@ -338,10 +345,7 @@ export class QemuDriver implements GuestDriver {
     await waitFor(isGone, { what: `end of process ${pid}`, timeoutMs, everyMs: 20, signal })
   }
 
-  /**
-   * Removes what a guest that no longer runs left behind: after it powered itself off, crashed, or its
-   * start was killed. True when there was something. Harmless for a running or a clean guest.
-   */
+  /** Removes what a guest that ended, or whose start was killed, left behind. True when there was something; else harmless. */
   async reap(vmid: Vmid, how: { readonly waits?: boolean } = {}): Promise<boolean> {
     const claimed = await this.records.claim(vmid)
     const record = claimed ?? (how.waits === true ? await this.records.abandoned(vmid) : undefined)
@@ -353,6 +357,7 @@ export class QemuDriver implements GuestDriver {
 
   async #cleanUp(vmid: Vmid, netns: string | undefined): Promise<void> {
     for (const pid of await this.processesOf(vmid)) await endOne(pid)
+    await this.below.end(vmid)
     await this.#confinement.remove(vmid)
     await this.#needs.network.unplug({ vmid, ...(netns === undefined ? {} : { netns }) })
     await forgetBeside(this.runDirOf(vmid))

@@ -46,8 +46,8 @@ function destroy(name: string, kind: GuestKind) {
         do: async ({ params, deps }) => {
           const vmid = asVmid(params.vmid)
           const config = await deps.guests.config(vmid, kind)
-          const { options, snapshots = {} } = config
-          if (params.skipLock !== true) await deps.guests.requireUnlocked(vmid)
+          const { options, snapshots = {}, filling = null } = config
+          if (params.skipLock !== true) await deps.guests.requireUsable(vmid)
           if (await deps.guests.isRunning(vmid)) {
             throw new Fault('conflict', `${noun} ${vmid} is running - destroy failed`, { remedy: 'Stop it first.' })
           }
@@ -60,7 +60,7 @@ function destroy(name: string, kind: GuestKind) {
           const all = params.destroyUnreferencedDisks === true ? await volumesOf(deps.storage, vmid) : []
           const pool = (await deps.pools.poolOf(vmid)) ?? null
           const rights = await deps.rights.on(`/vms/${vmid}`)
-          return { options, snapshots, pool, rights, volumes: [...new Set([...named, ...all])] }
+          return { options, snapshots, filling, pool, rights, volumes: [...new Set([...named, ...all])] }
         },
       })
       .step('erasure', {
@@ -90,8 +90,9 @@ function destroy(name: string, kind: GuestKind) {
         do: ({ params, deps }) => deps.guests.removeConfig(asVmid(params.vmid)),
         undo: async ({ params, deps, done }) => {
           if (done.check) {
-            const { options, snapshots } = done.check
-            await deps.guests.restoreConfig(asVmid(params.vmid), options, { snapshots, kind })
+            const { options, snapshots, filling } = done.check
+            const more = { snapshots, kind, filling: filling ?? undefined }
+            await deps.guests.restoreConfig(asVmid(params.vmid), options, more)
           }
         },
       })

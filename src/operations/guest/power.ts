@@ -23,7 +23,7 @@ function command(
   return operation<PowerAct, PowerDeps>(name, aboutOneGuest).step(name.slice(2), {
     do: async ({ params, deps }) => {
       const vmid = asVmid(params.vmid)
-      if (params.skipLock !== true) await deps.guests.requireUnlocked(vmid)
+      if (params.skipLock !== true) await deps.guests.requireUsable(vmid)
       await act(deps.guests, vmid)
     },
   })
@@ -47,7 +47,7 @@ function toggle(name: string, wanted: 'paused' | 'running') {
     .step('look', {
       do: async ({ params, deps }) => {
         const vmid = asVmid(params.vmid)
-        if (params.skipLock !== true) await deps.guests.requireUnlocked(vmid)
+        if (params.skipLock !== true) await deps.guests.requireUsable(vmid)
         return (await deps.guests.isPaused(vmid)) ? 'paused' : 'running'
       },
     })

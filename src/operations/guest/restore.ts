@@ -9,7 +9,7 @@
  */
 import { type Fault, invalid, messageOf } from '#base/fault.ts'
 import { asVmid, asVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
-import { isTemplate, type Options } from '#guests/config.ts'
+import { type Filling, isTemplate, type Options } from '#guests/config.ts'
 import { volumesIn } from '#guests/qemu/drive.ts'
 import { mappingOf } from '#guests/qemu/mapped.ts'
 import { completed, qemuVersion, requireOptions, unique } from '#guests/qemu/new-guest.ts'
@@ -18,7 +18,6 @@ import type { Services } from '#services.ts'
 import { operation, type StepContext } from '#tasks/operation.ts'
 import { isForeignArchive } from '../backup/archive-file.ts'
 import type { RestoredDrive } from '../backup/foreign-options.ts'
-import { fillWhileRunning, forgetServed } from '../backup/live-disks.ts'
 import { restoreArchive } from '../backup/restore-archive.ts'
 import { storedOptions } from '../backup/guest-conf.ts'
 import { optionsWithVolumes, restoreDisks } from '../backup/restore-disks.ts'
@@ -103,27 +102,31 @@ export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore
       const own = params.unique ? unique(restored, deps.random) : restored
       const options = await asNewGuest(own, deps)
       await writeInPlace(context, options)
+      if (done.disks.later.length > 0) {
+        await deps.guests.setFilling(asVmid(params.vmid), fillingOf(context, done.disks.later))
+      }
       await sayMissingBridges(deps.guests, options, log)
     },
-    undo: ({ params, deps, done }) => bringBackConfig(deps, asVmid(params.vmid), done.reservation ?? {}),
+    async undo({ params, deps, done }) {
+      const vmid = asVmid(params.vmid)
+      if (await deps.guests.exists(vmid)) await deps.guests.setFilling(vmid, undefined)
+      await bringBackConfig(deps, vmid, done.reservation ?? {})
+    },
   })
   .step('pool', intoItsPool)
   .step('start', {
     async do(context) {
-      const { params, deps, log, warn, signal, task, done } = context
-      if (params.isLive === true) return await runLive(context, done.disks.later)
-      if (params.start !== true) return
+      const { params, deps, log, warn, signal, task } = context
+      if (params.start !== true && params.isLive !== true) return
       try {
         await deps.guests.start(asVmid(params.vmid), { startedBy: task.upid, log, signal })
+        if (params.isLive === true) log('the guest runs; its disks are copied meanwhile by a task of its own')
       } catch (fault) {
-        if (signal.aborted) throw fault
+        if (signal.aborted || params.isLive === true) throw fault
         warn(`start failed: ${messageOf(fault)}`)
       }
     },
-    async undo({ params, deps, task, done }) {
-      await deps.guests.undoStart(asVmid(params.vmid), task.upid)
-      await forgetServed(deps.settings.runDir, asVmid(params.vmid), done.disks?.later ?? [])
-    },
+    undo: ({ params, deps, task }) => deps.guests.undoStart(asVmid(params.vmid), task.upid),
   })
 
 type RestoreContext = StepContext<RestoreGuest, RestoreGuestDeps, unknown>
@@ -163,15 +166,10 @@ async function fromBackup({ params, deps, log, warn, progress, signal }: Restore
   return { disks, options: optionsWithVolumes(stored, disks), later: later.map(({ drive }) => drive) }
 }
 
-/** Once the guest runs there is no half of it: it has all of its disks in the end, or it goes. */
-async function runLive(context: RestoreContext, drives: readonly string[]): Promise<void> {
-  const { params, deps, log, warn, progress, signal, task } = context
-  const vmid = asVmid(params.vmid)
-  await using reader = await deps.backup.open(asVolumeId(params.archive))
-  const bytesPerSecond = rateOf(params) ?? 0
-  const { runDir } = deps.settings
-  const request = { reader, vmid, drives, guests: deps.guests, runDir, bytesPerSecond, log, warn, progress, signal }
-  await fillWhileRunning(request, (below) => deps.guests.start(vmid, { startedBy: task.upid, below, log, signal }))
+/** What its disks lack when the task is done: nothing, unless it is live. */
+function fillingOf({ params, task }: RestoreContext, drives: readonly string[]): Filling {
+  const { archive, bwlimit = 0 } = params
+  return { from: asVolumeId(archive), by: task.user, drives, bytesPerSecond: bwlimit * 1024 }
 }
 
 async function fromArchive({ params, deps, log, warn, progress, signal }: RestoreContext): Promise<Restored> {

@@ -39,7 +39,7 @@ const shutdown = (name: string) =>
   operation<ShutdownGuest, PowerDeps>(name, aboutOneGuest).step('shutdown', {
     do: async ({ params, deps, log, signal }) => {
       const vmid = asVmid(params.vmid)
-      if (params.skipLock !== true) await deps.guests.requireUnlocked(vmid)
+      if (params.skipLock !== true) await deps.guests.requireUsable(vmid)
       const forceStop = params.forceStop ?? false
       await deps.guests.shutdown(vmid, { ...limitOf(params.timeout), forceStop, log, signal })
     },
@@ -53,7 +53,7 @@ const reboot = (name: string) =>
     .step('look', {
       do: async ({ params, deps }) => {
         const vmid = asVmid(params.vmid)
-        if (params.skipLock !== true) await deps.guests.requireUnlocked(vmid)
+        if (params.skipLock !== true) await deps.guests.requireUsable(vmid)
         return deps.guests.isRunning(vmid)
       },
     })

@@ -22,7 +22,7 @@ function start(name: string) {
   return operation<StartGuest, PowerDeps>(name, aboutOneGuest).step('start', {
     do: async ({ params, deps, log, signal, task }) => {
       const vmid = asVmid(params.vmid)
-      if (params.skipLock !== true) await deps.guests.requireUnlocked(vmid)
+      if (params.skipLock !== true) await deps.guests.requireUsable(vmid)
       const limit = params.timeout === undefined || params.timeout === 0 ? {} : { timeoutMs: params.timeout * 1000 }
       await deps.guests.start(vmid, { startedBy: task.upid, log, signal, ...limit })
     },

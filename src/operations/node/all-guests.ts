@@ -125,12 +125,12 @@ const runs = ({ state }: GuestSummary) => state.state === 'running'
 const isHalted = ({ state }: GuestSummary) => state.state === 'running' && state.qmpStatus === 'paused'
 
 const start: Act = async ({ vmid }, { params: { timeout }, deps, upid }) => {
-  await deps.guests.requireUnlocked(asVmid(vmid))
+  await deps.guests.requireUsable(asVmid(vmid))
   const patience = timeout === undefined ? {} : { timeoutMs: timeout * 1000 }
   await deps.guests.start(asVmid(vmid), { startedBy: upid, ...patience })
 }
 const resume: Act = async ({ vmid }, { deps }) => {
-  await deps.guests.requireUnlocked(asVmid(vmid))
+  await deps.guests.requireUsable(asVmid(vmid))
   await deps.guests.resume(asVmid(vmid))
 }
 const shutDown: Act = async ({ vmid, options }, { params, deps }) => {

@@ -1,8 +1,7 @@
 /** Reading what the distribution's tools say about the parts of the guest. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { kernelNamedIn } from './guest-packages.ts'
-import { librariesIn, modulesIn } from './guest-root.ts'
+import { kernelNamedIn, librariesIn, modulesIn } from './small-linux.ts'
 
 test('the kernel is the one the meta package depends on', () => {
   const reply = 'linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-56-cloud-amd64\n  Suggests: linux-doc\n'

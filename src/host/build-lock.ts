@@ -3,8 +3,8 @@
  */
 import { link, rm, writeFile } from 'node:fs/promises'
 import { waitFor } from '#base/clock.ts'
-import { codeOf, readIfPresent } from '#host/files.ts'
-import { startTimeOf } from '#host/proc.ts'
+import { codeOf, readIfPresent } from './files.ts'
+import { startTimeOf } from './proc.ts'
 
 const waitMs = 300_000
 

@@ -1,0 +1,60 @@
+/**
+ * Entry of the process that serves what disks of a guest still lack, from the backup they are restored from. It holds the
+ * backup open, so nothing it needs can be collected as garbage, and ends when it is told to.
+ */
+import { parseArgs } from 'node:util'
+import { createLog } from '#base/log.ts'
+import { messageOf } from '#base/fault.ts'
+import { asVolumeId } from '#base/ids.ts'
+import { ServedDisk } from '#datastore/served-disk.ts'
+import { diskSocket, unreadableMark } from '#host/disk-server.ts'
+import { exportDisk } from '#host/nbd-export.ts'
+import { buildServices } from '#services.ts'
+import { settingsFrom } from '#settings.ts'
+
+/** Who asks again and again for what is damaged must not fill the disk of the node. */
+const saidMaximum = 1_000
+
+const say = (line: string) => process.stderr.write(`${line}\n`)
+
+try {
+  await serve()
+  process.exit(0)
+} catch (fault) {
+  say(messageOf(fault))
+  process.exit(1)
+}
+
+async function serve(): Promise<void> {
+  const ended = untilSignal()
+  const text = { type: 'string' } as const
+  const { values, positionals } = parseArgs({
+    options: { sockets: text, uid: text, from: text },
+    allowPositionals: true,
+  })
+  const log = createLog(say)
+  await using scope = new AsyncDisposableStack()
+  const { backup, store } = await buildServices(settingsFrom(), { log, isStoreChecked: false })
+  scope.use(store)
+  const reader = scope.use(await backup.open(asVolumeId(values.from ?? '')))
+  let said = 0
+  for (const drive of positionals) {
+    const disk = new ServedDisk(await reader.openDisk(drive), {
+      chunkBytes: reader.chunkBytes,
+      onDamage({ offset, length, why }) {
+        said += 1
+        if (said <= saidMaximum)
+          say(`${unreadableMark}${drive}: ${length} bytes at ${offset}: ${why.replaceAll('\n', ' ')}`)
+      },
+    })
+    const socket = diskSocket(values.sockets ?? '', drive)
+    scope.use(await exportDisk({ socket, uid: Number(values.uid), disk, onError: () => {} }))
+  }
+  await ended
+}
+
+function untilSignal(): Promise<void> {
+  return new Promise((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve())
+  })
+}
