@@ -84,7 +84,7 @@ suite('executable plans', { timeout: 900_000 }, () => {
   }
 
   test('the first backup is restored to a new guest that answers, killed at each step, and the plan says so itself', async () => {
-    const name = 'first-backup.ja.md'
+    const name = 'first-restore.ja.md'
     const file = await copied(name)
     const [before, text] = [await things(node), await readFile(file, 'utf8')]
 
@@ -98,7 +98,7 @@ suite('executable plans', { timeout: 900_000 }, () => {
     const { status, boxes } = await standingOf(file)
     assert.equal(status, 'proven', JSON.stringify(boxes))
     const written = await readFile(file, 'utf8')
-    const proof = String.raw`<!-- hako: proven \S+Z \d{8}T\d{6}Z-plan-first-backup-ja-\d+ -->`
+    const proof = String.raw`<!-- hako: proven \S+Z \d{8}T\d{6}Z-plan-first-restore-ja-\d+ -->`
     assert.match(written, new RegExp(`- \\[x\\] 復元したゲストが中から応答する。 ${proof}`))
     assert.match(written, /`answers` 証明済み \d+\.\d 秒/)
     // All other lines are those of its author.
@@ -106,7 +106,7 @@ suite('executable plans', { timeout: 900_000 }, () => {
     const others = written
       .split('\n')
       .map(plain)
-      .filter((line) => !line.includes('-plan-first-backup-ja-') && line !== '')
+      .filter((line) => !line.includes('-plan-first-restore-ja-') && line !== '')
     assert.deepEqual(
       others,
       text.split('\n').filter((line) => line !== ''),
@@ -115,7 +115,7 @@ suite('executable plans', { timeout: 900_000 }, () => {
   })
 
   test('evidence that was tampered with proves nothing: its boxes are claimed', async () => {
-    const file = join(node.settings.stateDir, 'project/plans/first-backup.ja.md')
+    const file = join(node.settings.stateDir, 'project/plans/first-restore.ja.md')
     const [, evidence = ''] = / (\d{8}T\S+-plan-\S+) -->/.exec(await readFile(file, 'utf8')) ?? []
     const record = join(node.settings.stateDir, 'evidence', evidence, 'record.json')
     const good = await readFile(record, 'utf8')
@@ -141,7 +141,7 @@ suite('executable plans', { timeout: 900_000 }, () => {
   })
 
   test('a damaged guest is restored over when its name was typed, and not before', async () => {
-    const name = 'restore-damaged.en.md'
+    const name = 'restore-over.en.md'
     const before = await things(node)
     const document = await readFile(join(root, 'plans', name), 'utf8')
     const unconfirmed = await node.api('POST', '/hako/plans', { plan: `plans/${name}`, document })
@@ -154,7 +154,7 @@ suite('executable plans', { timeout: 900_000 }, () => {
   test('the monthly review drills the newest backup, and its figures are on record', async () => {
     await node.task(await node.api('POST', `/nodes/${node.settings.node}/vzdump`, { vmid: '100', storage: 'local' }))
     const before = await things(node)
-    const run = await killedAtEachStep('monthly-restore-review.ja.md')
+    const run = await killedAtEachStep('monthly-review.ja.md')
     assert.match(String(run.steps['on-record']?.recorded?.quote as string), /^VM 100 proven to L5/)
     assert.deepEqual(await things(node), before)
   })
@@ -180,7 +180,7 @@ suite('executable plans', { timeout: 900_000 }, () => {
     await machine().run(['mount', '-t', 'tmpfs', '-o', 'size=3m', 'tmpfs', path])
     try {
       const before = await things(node)
-      const run = await killedAtEachStep('disk-full.ja.md', { var: [`path=${path}`] })
+      const run = await killedAtEachStep('datastore-full.ja.md', { var: [`path=${path}`] })
       assert.match(run.steps.fails?.found ?? '', /it failed, as it should/)
       assert.deepEqual(await things(node), before)
     } finally {
@@ -203,7 +203,7 @@ suite('executable plans', { timeout: 900_000 }, () => {
       value: string
     }
     const before = await things(node)
-    const name = 'first-backup.en.md'
+    const name = 'first-restore.en.md'
     const document = await readFile(join(root, 'plans', name), 'utf8')
     using transport = unixTransport(node.connection.socketPath)
     const credentials = { kind: 'token', token: `auditor@pve!plan=${token.value}` } as const
