@@ -380,6 +380,19 @@ suite('a run of a plan', () => {
     assert.equal((await attempt(text, { answers: { x: 'yes' } })).outcome, 'proven')
   })
 
+  test('what a variable holds stays one word of a command', async () => {
+    const text = planText(step('x', 'id: x\nclass: read\nrun: { hako: "vm show ${{ what }} -o json" }'))
+    const given = options(new SmallNode(), text)
+    const seen: (readonly string[])[] = []
+    const command: PlanWorld['command'] = async (words) => {
+      seen.push(words)
+      throw new Fault('invalid', 'no such command')
+    }
+    const what = '100; rm -rf / && hako vm delete 100 $(reboot) ${{ run }}'
+    await new PlanRun({ ...fresh('a'), values: { what } }, { ...given, world: { ...given.world, command } }).perform()
+    assert.deepEqual(seen, [['vm', 'show', what, '-o', 'json']])
+  })
+
   test('a value brings no words, no path and no places of its own', async () => {
     const text = planText(
       step('x', 'id: x\nclass: read\nrun: { api: "GET /nodes/n/qemu/${{ where }}/status/current" }'),

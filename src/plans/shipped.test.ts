@@ -14,7 +14,10 @@ const read = (name: string) => planOf(readDocument(readFileSync(join(folder, nam
 for (const name of names) {
   test(`${name} has nothing wrong, and no box is ticked`, () => {
     const plan = read(name)
-    assert.deepEqual(lint(plan, { language: 'en', status: 'draft', isThere: (path) => existsSync(join(folder, '..', path)) }), [])
+    assert.deepEqual(
+      lint(plan, { language: 'en', status: 'draft', isThere: (path) => existsSync(join(folder, '..', path)) }),
+      [],
+    )
     assert.equal(plan.id, `plans/${name}`)
     assert.ok(plan.steps.every(({ item }) => item.box?.isTicked !== true && item.mark === undefined))
   })
