@@ -144,6 +144,11 @@ suite('executable plans', { timeout: 900_000 }, () => {
     const name = 'restore-over.en.md'
     const before = await things(node)
     const document = await readFile(join(root, 'plans', name), 'utf8')
+    const untyped = await hako('plan', 'run', await copied(name))
+    assert.deepEqual(
+      [untyped.code, /guest\/9101 is destroyed only when its name is typed/.test(untyped.err)],
+      [2, true],
+    )
     const unconfirmed = await node.api('POST', '/hako/plans', { plan: `plans/${name}`, document })
     await node.task(unconfirmed, /guest\/9101 is destroyed only when its name is typed/)
     assert.deepEqual(await things(node), before)
@@ -168,9 +173,24 @@ suite('executable plans', { timeout: 900_000 }, () => {
     ]
     await killedAtEachStep('onboard-operator.en.md', { secret })
     const after = await access()
-    const document = await readFile(join(root, 'plans/onboard-operator.en.md'), 'utf8')
-    await node.task(await node.api('POST', '/hako/plans', { plan: 'plans/onboard-operator.en.md', document, secret }))
+    const file = await copied('onboard-operator.en.md')
+    const place = join(node.settings.stateDir, 'first-password')
+    await writeFile(place, 'correct-horse-battery\n', { mode: 0o600 })
+    const shown = await hako('plan', 'run', file, '--var', 'password=correct-horse-battery')
+    assert.match(shown.err, /'password' is a secret: it is named, not given/)
+    const again = await hako('plan', 'run', file, '--var', `password=file:${place}`)
+    assert.equal(again.code, 0, again.err)
+    assert.equal((await standingOf(file)).status, 'proven')
     assert.deepEqual(await access(), after)
+    const told = [
+      again.out,
+      again.err,
+      await readFile(file, 'utf8'),
+      JSON.stringify(await newest('plans/onboard-operator.en.md')),
+    ]
+    assert.ok(!told.some((text) => text.includes('correct-horse')))
+    const { stdout } = await machine().run(['grep', '-rl', 'correct-horse', node.settings.stateDir])
+    assert.deepEqual(stdout.trimEnd().split('\n'), [place])
     await node.api('POST', '/access/ticket', { username: 'operator@pve', password: 'correct-horse-battery' })
   })
 

@@ -63,6 +63,7 @@ export const planCommands: readonly LocalCommand[] = [
     examples: [
       'plan run plans/first-restore.en.md --dry-run',
       'plan run plans/first-restore.en.md --in live --var vmid=100',
+      'plan run plans/restore-over.en.md --confirm guest/9101',
     ],
     run: async (args, terminal, outside) =>
       (await import('./running.ts')).runPlanCommand('run', args, terminal, outside),
