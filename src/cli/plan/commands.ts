@@ -23,6 +23,14 @@ const running: Readonly<Record<string, LocalOption>> = {
 
 export const planCommands: readonly LocalCommand[] = [
   {
+    words: ['plan', 'new'],
+    usage: 'plan new <file.md> [--title TEXT]',
+    description: { en: 'Write a new plan with its twelve sections.', ja: '12 節を備えた新しい計画を書き出す。' },
+    options: { title: { en: 'What it is called.', ja: '計画の表題。' } },
+    examples: ["plan new plans/move-web.md --title 'Move the web server'"],
+    run: async (args, terminal) => (await import('./new.ts')).newPlan(args, terminal),
+  },
+  {
     words: ['plan', 'lint'],
     usage: 'plan lint <file>…',
     description: {
