@@ -2,7 +2,7 @@
 import { Fault } from '#base/fault.ts'
 import type { RunState } from './run-state.ts'
 import type { Call } from './world.ts'
-import type { Value } from './yaml.ts'
+import type { Value } from './value.ts'
 
 export class Killed extends Error {}
 
