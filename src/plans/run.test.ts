@@ -302,6 +302,43 @@ suite('a run of a plan', () => {
     assert.equal((await attempt(text, { answers: { x: 'yes' } })).outcome, 'proven')
   })
 
+  test('a wait ends when what it waits for is there, and with its time', async () => {
+    const waiting = (wanted: string) =>
+      planText(
+        step(
+          'x',
+          `id: x\nclass: read\ntimeout: 1\nrun: { wait: { api: GET /nodes/n/qemu/100/status/current }, for: { status: ${wanted} } }`,
+        ),
+      )
+    assert.equal((await attempt(waiting('running'), {})).outcome, 'proven')
+    const { outcome, found } = await attempt(waiting('stopped'), {})
+    assert.deepEqual(
+      [outcome, found],
+      ['failed', 'not within the time of the step: status: expected is stopped, found running'],
+    )
+  })
+
+  test('a probe asks in the guest: for a file, for a program, or whether there is anybody', async () => {
+    const seen: string[] = []
+    const probing = async (what: string) => {
+      const text = planText(
+        step('x', `id: x\nclass: change\nrun: { probe: { guest: 100${what} } }\nexpect: { exitcode: 0 }`),
+      )
+      const given = options(new SmallNode(), text)
+      const command: PlanWorld['command'] = async (words) => {
+        seen.push(words.join(' '))
+        const call = { method: 'GET', path: '/nodes/n/qemu/100/status/current', params: {} } as const
+        return { call, finish: async () => ({ exitcode: 0, out: '', err: '' }) }
+      }
+      const run = new PlanRun(fresh('a'), { ...given, world: { ...given.world, command } })
+      await run.perform()
+      return run.state.outcome
+    }
+    const outcomes = [await probing(''), await probing(', file: /etc/motd'), await probing(', run: [ls, -l]')]
+    assert.deepEqual(outcomes, ['proven', 'proven', 'proven'])
+    assert.deepEqual(seen, ['vm exec 100 -- true', 'vm exec 100 -- cat /etc/motd', 'vm exec 100 -- ls -l'])
+  })
+
   test('what a variable holds stays one word of a command', async () => {
     const text = planText(step('x', 'id: x\nclass: read\nrun: { hako: "vm show ${{ what }} -o json" }'))
     const given = options(new SmallNode(), text)

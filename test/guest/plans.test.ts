@@ -74,10 +74,12 @@ suite('executable plans', { timeout: 900_000 }, () => {
       const run = await waitFor(hasBegun, { what: `step ${id} of ${plan}`, timeoutMs: 120_000, everyMs: 5 })
       assert.notEqual(run.outcome, 'failed', JSON.stringify(run.steps))
       process.kill(parseUpid(upid).pid, 'SIGKILL')
-      await node.task(upid, /interrupted/)
+      await node.task(upid, /interrupted|OK/)
+      // Steps that only read may all be done by the time the signal comes.
+      if ((await newest(plan))?.outcome === 'proven') break
     }
     if (toItsEnd) await toItsEnd()
-    else await node.task(await attempt('resume'))
+    else if ((await newest(plan))?.outcome !== 'proven') await node.task(await attempt('resume'))
     const run = await newest(plan)
     assert.equal(run?.outcome, 'proven', JSON.stringify(run?.steps))
     return run
