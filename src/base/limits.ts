@@ -32,7 +32,7 @@ export const limits = {
     steps: 300,
     variables: 100,
     valueBytes: 4 * KiB,
-    keptRuns: 500,
+    keptRuns: 100,
     callTimeoutMs: 200_000,
     stepSeconds: 4 * 3600,
   },

@@ -43,6 +43,20 @@ describe('the local socket', () => {
     assert.equal(authId((await curl(['--unix-socket', node.apiSocket, ...asAnn, whoami])).body), 'ann@pve')
   })
 
+  test('a task of root is whoever started it, and one that does not run is nobody, not root', async () => {
+    await using node = await demoNode({ uid: 0 })
+    const as = (upid: string) => curl(['--unix-socket', node.apiSocket, '-H', `X-Hakobune-Task: ${upid}`, whoami])
+    assert.equal(authId((await as('UPID:of-ann')).body), 'ann@pve')
+    assert.equal((await as('UPID:gone')).status, 401)
+  })
+
+  test('nobody but root speaks for a task, and nobody at all from outside', async () => {
+    await using node = await demoNode({ uid: 4242 })
+    const claim = ['-H', 'X-Hakobune-Task: UPID:of-ann']
+    assert.equal((await curl(['--unix-socket', node.apiSocket, ...claim, whoami])).status, 401)
+    assert.equal((await curl(['--unix-socket', node.frontSocket, ...claim, whoami])).status, 401)
+  })
+
   test('a stranger of this machine is nobody', async () => {
     await using node = await demoNode({ uid: 4242 })
     const got = await curl(['--unix-socket', node.apiSocket, whoami])

@@ -5,7 +5,7 @@ import { pathsOf } from './object.ts'
 import type { Act, ApiAct, CommandAct, ValueMap } from './step.ts'
 import { fill, filledPath, filledText, textOf, type Values } from './template.ts'
 import type { Call, PlanWorld } from './world.ts'
-import { isMap, type Value } from './yaml.ts'
+import { isMap, type Value } from './value.ts'
 
 export interface ActFacts {
   readonly world: PlanWorld

@@ -8,7 +8,7 @@ import type { PlanStep } from './plan.ts'
 import { isoOf, type RunState, type StepState } from './run-state.ts'
 import { filledText, textOf, type Values } from './template.ts'
 import type { PlanWorld } from './world.ts'
-import type { Value } from './yaml.ts'
+import type { Value } from './value.ts'
 
 export interface AttemptFacts {
   readonly world: PlanWorld

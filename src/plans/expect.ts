@@ -4,7 +4,7 @@
  * Matchers are words, not expressions: no pattern is run over what a guest or a node says.
  */
 import { fill, filledText, textOf, type Values } from './template.ts'
-import { isMap, type Value } from './yaml.ts'
+import { isMap, type Value } from './value.ts'
 
 export const matchers = ['is', 'not', 'contains', 'one-of', 'at-least', 'at-most', 'exists', 'count'] as const
 export type Matcher = (typeof matchers)[number]

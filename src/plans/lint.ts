@@ -6,7 +6,7 @@ import type { Plan, PlanComplaint } from './plan.ts'
 import { sectionKeys, sectionNames, type SectionKey } from './section.ts'
 import { planStatuses, type PlanStatus } from './status.ts'
 import { namesIn } from './template.ts'
-import type { Value } from './yaml.ts'
+import type { Value } from './value.ts'
 
 type Language = PlanDocument['language']
 

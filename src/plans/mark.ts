@@ -1,7 +1,7 @@
 /**
  * The mark behind a box the runner ticked: when, and which evidence says so.
  *
- *   - [x] Back it up <!-- hako: proven 2026-01-01T00:00:41Z 20260101T000030Z-plan-first-backup-4711 -->
+ *   - [x] Back it up <!-- hako: proven 2026-01-01T00:00:41Z 20260101T000030Z-plan-first-restore-4711 -->
  *
  * A comment, so that the line reads as it was written. By itself it proves nothing: whoever can write the document can
  * write a mark. Only evidence that verifies, of a step that is still the same, makes a box proven.

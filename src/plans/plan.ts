@@ -3,6 +3,7 @@ import type { PlanDocument, PlanItem } from './document.ts'
 import { limits } from '#base/limits.ts'
 import type { SectionKey } from './section.ts'
 import { readStep, type Step } from './step.ts'
+import { slugOf } from './slug.ts'
 import { type PlanSettings, readSettings, usualProofDays } from './variable.ts'
 import { readYaml } from './yaml.ts'
 
@@ -79,14 +80,4 @@ function settingsOf(document: PlanDocument, complaints: PlanComplaint[]): PlanSe
     return { variables: [], scope: [], proofDays: usualProofDays }
   }
   return readSettings(read.value, complain)
-}
-
-export function slugOf(id: string): string {
-  const name = id.split('/').at(-1) ?? ''
-  return name
-    .replace(/\.md$/, '')
-    .toLowerCase()
-    .replaceAll(/[^a-z0-9]+/g, '-')
-    .slice(0, 30)
-    .replaceAll(/^-+|-+$/g, '')
 }

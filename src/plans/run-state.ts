@@ -5,7 +5,7 @@
  * fails and goes on when somebody has mended what was wrong. The state says where to go on; what is proven is said by
  * the evidence alone, which is signed.
  */
-import type { Value } from './yaml.ts'
+import type { Value } from './value.ts'
 
 export const outcomes = ['running', 'proven', 'failed', 'waiting', 'interrupted', 'undone', 'decided'] as const
 /** `decided`: it came to its end, but with steps that were skipped or waived; so not all is proven. */

@@ -3,97 +3,13 @@ import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import { systemClock } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
+import { slowness } from './attempt.ts'
 import { documentOf } from './document.ts'
 import { planOf } from './plan.ts'
 import { PlanRun, type RunOptions } from './run.ts'
 import type { Attempt, RunState } from './run-state.ts'
-import type { Value } from './yaml.ts'
-import type { Call, PlanWorld } from './world.ts'
-
-class Killed extends Error {}
-
-/** A node with guests, backups and tasks; `killAt` counts calls and saves, each once before and once after its effect. */
-class SmallNode {
-  readonly guests = new Map<string, string>([['100', 'running']])
-  readonly backups: string[] = []
-  readonly users = new Set<string>()
-  readonly calls: string[] = []
-  readonly tasks: { upid: string; parent: string }[] = []
-  saved: RunState | undefined
-  killAt = Infinity
-  events = 0
-  attempt = ''
-  #made = 0
-
-  #event(): void {
-    this.events += 1
-    if (this.events >= this.killAt) throw new Killed()
-  }
-
-  readonly save = async (state: RunState): Promise<void> => {
-    this.#event()
-    this.saved = state
-  }
-
-  readonly call = async ({ method, path, params }: Call): Promise<Value> => {
-    this.#event()
-    // As a real one reads it: what is encoded within a part is that part's.
-    if (path.startsWith('/nodes/') && path.includes('%2F')) throw new Fault('missing', `'${path}' does not exist`)
-    const plain = decodeURIComponent(path)
-    if (method !== 'GET') this.calls.push(`${method} ${plain}`)
-    const reply = this.#answer(method, plain, params)
-    if (typeof reply === 'string' && reply.startsWith('UPID:'))
-      this.tasks.unshift({ upid: reply, parent: this.attempt })
-    if (method !== 'GET') this.#event()
-    return reply
-  }
-
-  #task(): string {
-    this.#made += 1
-    return `UPID:n:${this.#made}`
-  }
-
-  #answer(method: string, path: string, params: Call['params']): Value {
-    const [, id = ''] = /^\/nodes\/n\/qemu\/(\d+)/.exec(path) ?? []
-    if (path.includes('/tasks/')) return { status: 'stopped', exitstatus: 'OK' }
-    if (path.startsWith('/nodes/n/lxc/')) throw new Fault('missing', 'does not exist')
-    if (path === '/nodes/n/vzdump') {
-      this.backups.unshift(`local:backup/vm/100/${this.#made}`)
-      return this.#task()
-    }
-    if (path === '/hako/backups') return this.backups.map((volid) => ({ volid }))
-    if (path.startsWith('/hako/backups/')) {
-      const at = this.backups.indexOf(path.slice('/hako/backups/'.length))
-      if (at < 0) throw new Fault('missing', 'does not exist')
-      return method === 'DELETE' ? (this.backups.splice(at, 1), this.#task()) : {}
-    }
-    if (path === '/hako/restore') {
-      const vmid = String(params.vmid as number)
-      if (this.guests.has(vmid)) throw new Fault('conflict', 'it exists')
-      this.guests.set(vmid, 'stopped')
-      return this.#task()
-    }
-    if (path.startsWith('/access/users')) {
-      const user = String((params.userid as string | undefined) ?? path.split('/')[3])
-      if (method === 'POST' && this.users.has(user)) throw new Fault('conflict', 'already exists')
-      if (method === 'POST') return (this.users.add(user), null)
-      if (!this.users.has(user)) throw new Fault('missing', 'does not exist')
-      return method === 'DELETE' ? (this.users.delete(user), null) : {}
-    }
-    const status = this.guests.get(id)
-    if (status === undefined) throw new Fault('missing', `guest ${id} does not exist`)
-    if (path.endsWith('/start') || path.endsWith('/stop')) {
-      this.guests.set(id, path.endsWith('/start') ? 'running' : 'stopped')
-      return this.#task()
-    }
-    if (method === 'DELETE') return (this.guests.delete(id), this.#task())
-    return { status }
-  }
-
-  remains(): unknown {
-    return { guests: [...this.guests], backups: this.backups, users: [...this.users] }
-  }
-}
+import { Killed, SmallNode } from './small-node.ts'
+import type { PlanWorld } from './world.ts'
 
 const step = (text: string, block: string) =>
   `- [ ] ${text}\n\n  \`\`\`step\n${block.trim().replaceAll(/^/gm, '  ')}\n  \`\`\`\n`
@@ -371,6 +287,12 @@ suite('a run of a plan', () => {
     assert.equal(third.state.steps.x?.reason, 'seen to be done')
   })
 
+  test('only what is clearly slower than it was is worth a word', () => {
+    assert.equal(slowness(9_000, [5_000, 4_000, 6_000]), undefined)
+    assert.equal(slowness(60_000, []), undefined)
+    assert.equal(slowness(20_000, [5_000, 4_000, 6_000]), 'it took 20.0 s, usually 5.0 s')
+  })
+
   test('a question waits for its answer, and only a good one will do', async () => {
     const text = planText(
       step('x', 'id: x\nclass: read\nrun: { ask: Is it there?, choices: ["yes", "no"] }\nexpect: {}'),
@@ -378,6 +300,56 @@ suite('a run of a plan', () => {
     assert.equal((await attempt(text, {})).outcome, 'waiting')
     assert.equal((await attempt(text, { answers: { x: 'maybe' } })).outcome, 'failed')
     assert.equal((await attempt(text, { answers: { x: 'yes' } })).outcome, 'proven')
+  })
+
+  test('a wait ends when what it waits for is there, and with its time', async () => {
+    const waiting = (wanted: string) =>
+      planText(
+        step(
+          'x',
+          `id: x\nclass: read\ntimeout: 1\nrun: { wait: { api: GET /nodes/n/qemu/100/status/current }, for: { status: ${wanted} } }`,
+        ),
+      )
+    assert.equal((await attempt(waiting('running'), {})).outcome, 'proven')
+    const { outcome, found } = await attempt(waiting('stopped'), {})
+    assert.deepEqual(
+      [outcome, found],
+      ['failed', 'not within the time of the step: status: expected is stopped, found running'],
+    )
+  })
+
+  test('a probe asks in the guest: for a file, for a program, or whether there is anybody', async () => {
+    const seen: string[] = []
+    const probing = async (what: string) => {
+      const text = planText(
+        step('x', `id: x\nclass: change\nrun: { probe: { guest: 100${what} } }\nexpect: { exitcode: 0 }`),
+      )
+      const given = options(new SmallNode(), text)
+      const command: PlanWorld['command'] = async (words) => {
+        seen.push(words.join(' '))
+        const call = { method: 'GET', path: '/nodes/n/qemu/100/status/current', params: {} } as const
+        return { call, finish: async () => ({ exitcode: 0, out: '', err: '' }) }
+      }
+      const run = new PlanRun(fresh('a'), { ...given, world: { ...given.world, command } })
+      await run.perform()
+      return run.state.outcome
+    }
+    const outcomes = [await probing(''), await probing(', file: /etc/motd'), await probing(', run: [ls, -l]')]
+    assert.deepEqual(outcomes, ['proven', 'proven', 'proven'])
+    assert.deepEqual(seen, ['vm exec 100 -- true', 'vm exec 100 -- cat /etc/motd', 'vm exec 100 -- ls -l'])
+  })
+
+  test('what a variable holds stays one word of a command', async () => {
+    const text = planText(step('x', 'id: x\nclass: read\nrun: { hako: "vm show ${{ what }} -o json" }'))
+    const given = options(new SmallNode(), text)
+    const seen: (readonly string[])[] = []
+    const command: PlanWorld['command'] = async (words) => {
+      seen.push(words)
+      throw new Fault('invalid', 'no such command')
+    }
+    const what = '100; rm -rf / && hako vm delete 100 $(reboot) ${{ run }}'
+    await new PlanRun({ ...fresh('a'), values: { what } }, { ...given, world: { ...given.world, command } }).perform()
+    assert.deepEqual(seen, [['vm', 'show', what, '-o', 'json']])
   })
 
   test('a value brings no words, no path and no places of its own', async () => {

@@ -23,7 +23,7 @@ import {
   type StepState,
 } from './run-state.ts'
 import { undoStep } from './undo.ts'
-import type { Value } from './yaml.ts'
+import type { Value } from './value.ts'
 import type { PlanWorld } from './world.ts'
 
 export interface RunOptions {

@@ -6,6 +6,7 @@ import { lint } from './lint.ts'
 import { withOutcome } from './outcome.ts'
 import { planOf } from './plan.ts'
 import type { PlanRecord } from './record.ts'
+import type { RunState } from './run-state.ts'
 import { sectionKeys, sectionNames } from './section.ts'
 import { type BoxStatus, standingOf, type StatusFacts } from './status.ts'
 
@@ -123,6 +124,20 @@ suite('how a plan stands', () => {
       assert.match(after, language === 'ja' ? /`first` 証明済み 1\.2 秒/ : /`first` proven 1\.2 s/)
       assert.match(after, /`first`: it took 2 tries/)
     }
+  })
+
+  test('a step that fails later opens its box again, and the plan has failed', () => {
+    const second = '20260201T000030Z-plan-sample-4712'
+    const [first, ...others] = record.steps
+    assert.ok(first && others[0])
+    const failed = { ...others[0], result: 'failed', found: 'nobody answers', evidence: second } as const
+    const bad = recordFor(text(), { id: second, outcome: 'failed', steps: [{ ...first, evidence: second }, failed] })
+    const after = withOutcome(planOf(documentOf(written)), bad)
+    assert.match(after, /- \[ \] Second\n/)
+    assert.match(after, /`second` failed 1\.2 s: nobody answers/)
+    const proofs = new Map([...good, [second, { ok: true, record: bad }]])
+    const latest = { outcome: 'failed', steps: { second: failed } } as unknown as RunState
+    assert.deepEqual(statuses(after, { proofs, latest }), ['failed', ['proven', 'failed', 'proven']])
   })
 
   test('what a guest says cannot make lines, boxes or marks of the plan', () => {

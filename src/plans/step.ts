@@ -2,7 +2,8 @@
 import { createHash } from 'node:crypto'
 import { limits } from '#base/limits.ts'
 import { type Expectation, readExpectations } from './expect.ts'
-import { isMap, readYaml, type Value } from './yaml.ts'
+import { isMap, type Value } from './value.ts'
+import { readYaml } from './yaml.ts'
 
 /** What a step does to the world, from harmless to final. */
 export const stepClasses = ['read', 'create', 'change', 'destroy'] as const

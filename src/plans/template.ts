@@ -5,7 +5,7 @@
  * own, and words of a command stay the words they were: a value is never split.
  */
 import { invalid } from '#base/fault.ts'
-import type { Value } from './yaml.ts'
+import type { Value } from './value.ts'
 
 /** Values by name: variables, `node`, `run`, and `steps.<id>.<name>` for what earlier steps recorded. */
 export type Values = ReadonlyMap<string, Value>

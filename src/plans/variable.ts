@@ -2,7 +2,7 @@
 import { Fault, invalid } from '#base/fault.ts'
 import { limits } from '#base/limits.ts'
 import { textOf } from './template.ts'
-import { isMap, type Value } from './yaml.ts'
+import { isMap, type Value } from './value.ts'
 
 export const variableTypes = ['text', 'name', 'number', 'guest', 'yes-no', 'secret'] as const
 export type VariableType = (typeof variableTypes)[number]

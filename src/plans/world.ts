@@ -2,7 +2,7 @@
 import type { Clock } from '#base/clock.ts'
 import type { RunState } from './run-state.ts'
 import type { ApiAct, ValueMap } from './step.ts'
-import type { Value } from './yaml.ts'
+import type { Value } from './value.ts'
 
 export interface Call {
   readonly method: ApiAct['method']

@@ -1,9 +1,7 @@
 /** YAML of a block, within bounds: no anchors, no tags of its own making, nothing deeper than needed. */
 import { parseDocument } from 'yaml'
 import { limits } from '#base/limits.ts'
-
-/** A value as JSON has it. */
-export type Value = null | boolean | number | string | readonly Value[] | { readonly [key: string]: Value }
+import type { Value } from './value.ts'
 
 export interface Complaint {
   /** Line in the block, from 1. */
@@ -45,8 +43,4 @@ function isValue(value: unknown, depth: number): value is Value {
   if (typeof value === 'number') return Number.isFinite(value)
   if (typeof value !== 'object' || depth > deepest) return false
   return Object.values(value).every((part) => isValue(part, depth + 1))
-}
-
-export function isMap(value: Value | undefined): value is { readonly [key: string]: Value } {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

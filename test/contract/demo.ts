@@ -124,7 +124,9 @@ export async function demoNode({
     ...changes,
   }
   const users = localUsers(async (user) => user === 'ann@pam')
-  const local = createApiServer({ ...shared, origin: { kind: 'local', users } })
+  const ofTask = async (upid: string) =>
+    upid === 'UPID:of-ann' ? { user: 'ann@pve', authId: 'ann@pve', task: upid } : undefined
+  const local = createApiServer({ ...shared, origin: { kind: 'local', users, ofTask } })
   const daemon = createApiServer({ ...shared, origin: { kind: 'front', uid } })
   const [apiSocket, frontSocket] = [join(directory, 'api.sock'), join(directory, 'front.sock')]
   await listenOnSocket(local, { path: apiSocket, mode: 0o666 })

@@ -35,7 +35,7 @@ export const planEndpoints = [
       command: ['plan', 'runs'],
       columns: ['run', 'plan', 'outcome', 'where', 'starter', 'started'],
       id: 'run',
-      examples: ['plan runs', 'plan runs --plan plans/first-backup.en.md -o json'],
+      examples: ['plan runs', 'plan runs --plan plans/first-restore.en.md -o json'],
     },
     handle: async ({ plan }, { services }) =>
       (await services.plans.list(plan)).map(({ run, plan: { id }, outcome, where, starter, started }) => ({

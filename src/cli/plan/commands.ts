@@ -23,13 +23,21 @@ const running: Readonly<Record<string, LocalOption>> = {
 
 export const planCommands: readonly LocalCommand[] = [
   {
+    words: ['plan', 'new'],
+    usage: 'plan new <file.md> [--title TEXT]',
+    description: { en: 'Write a new plan with its twelve sections.', ja: '12 節を備えた新しい計画を書き出す。' },
+    options: { title: { en: 'What it is called.', ja: '計画の表題。' } },
+    examples: ["plan new plans/move-web.md --title 'Move the web server'"],
+    run: async (args, terminal) => (await import('./new.ts')).newPlan(args, terminal),
+  },
+  {
     words: ['plan', 'lint'],
     usage: 'plan lint <file>…',
     description: {
       en: 'Say what is wrong with plans, line by line, and what to do.',
       ja: '計画の問題点と対処を行ごとに示す。',
     },
-    examples: ['plan lint plans/*.md', 'plan lint plans/first-backup.en.md -o json'],
+    examples: ['plan lint plans/*.md', 'plan lint plans/first-restore.en.md -o json'],
     run: async (args, terminal) => (await import('./looking.ts')).lintPlans(args, terminal),
   },
   {
@@ -39,7 +47,7 @@ export const planCommands: readonly LocalCommand[] = [
       en: 'Boxes of a plan: open, claimed, proven, stale or failed, and why.',
       ja: '計画のボックスの状態 (未着手・申告・証明済み・期限切れ・失敗) と理由。',
     },
-    examples: ['plan show plans/first-backup.en.md'],
+    examples: ['plan show plans/first-restore.en.md'],
     run: async (args, terminal, outside) => (await import('./looking.ts')).showPlan(args, terminal, outside),
   },
   {
@@ -61,8 +69,9 @@ export const planCommands: readonly LocalCommand[] = [
       ...running,
     },
     examples: [
-      'plan run plans/first-backup.en.md --dry-run',
-      'plan run plans/first-backup.en.md --in live --var vmid=100',
+      'plan run plans/first-restore.en.md --dry-run',
+      'plan run plans/first-restore.en.md --in live --var vmid=100',
+      'plan run plans/restore-over.en.md --confirm guest/9101',
     ],
     run: async (args, terminal, outside) =>
       (await import('./running.ts')).runPlanCommand('run', args, terminal, outside),
@@ -76,7 +85,7 @@ export const planCommands: readonly LocalCommand[] = [
     },
     options: running,
     examples: [
-      'plan resume plans/first-backup.en.md',
+      'plan resume plans/first-restore.en.md',
       'plan resume plans/onboard-operator.en.md --skip unplug --reason "it has no card"',
     ],
     run: async (args, terminal, outside) =>
@@ -94,7 +103,7 @@ export const planCommands: readonly LocalCommand[] = [
       id: { en: 'Name of the schedule; that of the plan when absent.', ja: 'スケジュール名。省略時は計画の名前。' },
       var: { en: 'name=value, any number of times.', ja: '名前=値 (複数可)。' },
     },
-    examples: ["plan schedule plans/monthly-restore-review.en.md --at 'monthly'"],
+    examples: ["plan schedule plans/monthly-review.en.md --at 'monthly'"],
     run: async (args, terminal, outside) => (await import('./scheduling.ts')).schedulePlan(args, terminal, outside),
   },
   {
@@ -102,7 +111,7 @@ export const planCommands: readonly LocalCommand[] = [
     usage: 'plan undo <file> [options]',
     description: { en: 'Take back what an unfinished run did.', ja: '未完了の実行が行ったことを取り消す。' },
     options: running,
-    examples: ['plan undo plans/first-backup.en.md'],
+    examples: ['plan undo plans/first-restore.en.md'],
     run: async (args, terminal, outside) =>
       (await import('./running.ts')).runPlanCommand('undo', args, terminal, outside),
   },
