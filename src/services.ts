@@ -124,7 +124,12 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
   const devices = devicesByName({ mappings, cpuModels, node: settings.node })
   const guests = new GuestService({ ...base, storage, network, devices })
   const nodeKeys = new NodeKeys(base)
-  const backup = new BackupService({ ...base, storage, keys: nodeKeys })
+  const backup = new BackupService({
+    ...base,
+    storage,
+    keys: nodeKeys,
+    listsDir: join(settings.stateDir, 'backup-lists'),
+  })
   const recovery = new RecoveryService(settings)
   const pools = new PoolService({ store, rightsMark: keyOf.version })
   const accessState = new AccessState(store, () => pools.poolsOf())
