@@ -13,6 +13,8 @@ import type { BackupWriter } from '#datastore/backup-writer.ts'
 import { condemnedLists } from '#datastore/condemned.ts'
 import type { Datastore, OpenDatastore } from '#datastore/datastore.ts'
 import { type Collected, collectGarbage } from '#datastore/garbage.ts'
+import { type KeptListNeeds, readKeptList, writeKeptList } from '#datastore/kept-list.ts'
+import type { Keyring } from '#datastore/keyring.ts'
 import { liveLeases } from '#datastore/lease.ts'
 import { listOpened, type OpenedPoint, SeenPoints } from '#datastore/listing.ts'
 import { dataBytesOf, type Manifest, openManifest } from '#datastore/manifest.ts'
@@ -39,6 +41,8 @@ export interface BackupNeeds extends NodeDatastoreNeeds {
   readonly storage: { readonly datastorePath: (name: string) => Promise<string> }
   /** The guest that still lacks what is in the backup, and so needs it. */
   readonly neededBy?: (volid: VolumeId) => Promise<Vmid | undefined>
+  /** Folder for what lists have opened, of the node's own; without one the next process opens it again. */
+  readonly listsDir?: string
 }
 
 /** Of what: a virtual machine or a container. */
@@ -86,7 +90,7 @@ const patienceMs = 30_000
 export class BackupService {
   readonly #needs: BackupNeeds
   /** By storage. */
-  readonly #seen = new Map<string, SeenPoints>()
+  readonly #seen = new Map<string, Promise<SeenPoints>>()
 
   constructor(needs: BackupNeeds) {
     this.#needs = needs
@@ -127,10 +131,9 @@ export class BackupService {
         point.namespace === '' &&
         (type === undefined || point.type === type) &&
         (vmid === undefined || point.id === String(vmid))
-      const opened = await listOpened(held.datastore, keyring, {
-        isWanted,
-        seen: this.#seenOn(storage, held.datastore),
-      })
+      const seen = await this.#seenOn(storage, held.datastore, keyring)
+      const opened = await listOpened(held.datastore, keyring, { isWanted, seen })
+      if (this.#needs.listsDir !== undefined) await writeKeptList(seen, this.#keptNeeds(this.#needs.listsDir, keyring))
       return opened.flatMap((one) => listed(storage, one) ?? [])
     } catch (cause) {
       // A storage that never held a backup has no datastore yet.
@@ -293,12 +296,20 @@ export class BackupService {
     }
   }
 
-  #seenOn(storage: string, { facts }: Datastore): SeenPoints {
+  async #seenOn(storage: string, { facts }: Datastore, keyring: Keyring): Promise<SeenPoints> {
     const known = this.#seen.get(storage)
-    if (known?.datastore === facts.id) return known
-    const seen = new SeenPoints(facts.id)
+    if (known && (await known).datastore === facts.id) return known
+    const { listsDir } = this.#needs
+    const seen =
+      listsDir === undefined
+        ? Promise.resolve(new SeenPoints(facts.id))
+        : readKeptList(facts.id, this.#keptNeeds(listsDir, keyring))
     this.#seen.set(storage, seen)
     return seen
+  }
+
+  #keptNeeds(dir: string, keyring: Keyring): KeptListNeeds {
+    return { dir, keyring, random: this.#needs.random }
   }
 
   async #hold(storage: string): Promise<HeldDatastore> {

@@ -22,7 +22,7 @@ import { filledPath } from './path.ts'
 import { paramsOf } from './run-command.ts'
 import { fit, tableText } from './table.ts'
 import { languageFrom, say } from './text.ts'
-import { clockFace, paceOf, phaseBar, waitForTask } from './wait.ts'
+import { phaseBar, waitForTask } from './wait.ts'
 
 const endpoint = endpointsOf<null>()
 const base = { permission: check('VM.Audit', '/'), handle: () => 'x' }
@@ -270,7 +270,7 @@ test('the same rows print as table, JSON, YAML, NDJSON and ids', async () => {
 })
 
 test('waiting shows each log line once and ends as the task ends', async () => {
-  const shown: string[] = []
+  const [shown, bars]: [string[], string[]] = [[], []]
   let asked = 0
   const exits = ['OK', 'VM 100 NOT proven: reached L0 of L6', 'broken']
   const connectionFor = (exitstatus: string): Connection => ({
@@ -284,7 +284,7 @@ test('waiting shows each log line once and ends as the task ends', async () => {
       return Promise.resolve({
         data:
           asked < 3
-            ? { status: 'running', phase: 'write', fraction: 0.5 }
+            ? { status: 'running', phase: 'write', fraction: 0.5, rate: 3 * 2 ** 20, left: 65 }
             : {
                 status: 'stopped',
                 exitstatus,
@@ -301,7 +301,7 @@ test('waiting shows each log line once and ends as the task ends', async () => {
       language: 'en',
       quiet: false,
       timeoutSeconds: 5,
-      show: (line, isTransient) => void (isTransient || shown.push(line)),
+      show: (line, isTransient) => void (isTransient ? bars : shown).push(line),
       clock: systemClock,
     })
   assert.equal(await wait(exits[0] ?? ''), 'OK')
@@ -309,6 +309,7 @@ test('waiting shows each log line once and ends as the task ends', async () => {
   await assert.rejects(wait(exits[1] ?? ''), (error: Fault) => error.kind === 'unproven')
   await assert.rejects(wait(exits[2] ?? ''), (error: Fault) => error.kind === 'failed')
   assert.equal(phaseBar('write', 0.5), 'write        ██████████──────────  50 %')
+  assert.equal(bars[0], 'write        ██████████──────────  50 %  3.0 MiB/s  1:05 left')
 })
 
 test('what to do next is said once, also when the task ends between two questions', async () => {
@@ -362,16 +363,6 @@ test('a log longer than one reply is shown whole', async () => {
     shown,
     all.map(({ t }) => t),
   )
-})
-
-test('the time that is left follows from the pace of the phase, and starts anew with the next one', () => {
-  const pace = paceOf()
-  assert.equal(pace({ phase: 'write', fraction: 0.1 }, 0), undefined)
-  assert.equal(pace({ phase: 'write', fraction: 0.2 }, 1000), undefined, 'too early to tell')
-  assert.equal(Math.round(pace({ phase: 'write', fraction: 0.5 }, 4000) ?? 0), 5000)
-  assert.equal(pace({ phase: 'check', fraction: 0.6 }, 5000), undefined)
-  assert.equal(pace({ phase: 'check' }, 9000), undefined)
-  assert.deepEqual([clockFace(41_200), clockFace(3_909_000)], ['0:42', '1:05:09'])
 })
 
 test('the language follows --lang, then the environment', () => {

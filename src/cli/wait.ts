@@ -4,8 +4,10 @@
  * Progress goes to stderr, so that standard output stays what a script asked for. Ctrl-C stops the
  * waiting, not the task, and says so.
  */
+import { humanSize } from '#base/bytes.ts'
 import { type Clock, systemClock } from '#base/clock.ts'
 import { Fault, type FaultKind } from '#base/fault.ts'
+import { clockFace } from '#base/pace.ts'
 import type { Connection } from './connection.ts'
 import { type Language, say } from './text.ts'
 
@@ -33,6 +35,8 @@ interface TaskStatus {
   readonly remedy?: string
   readonly phase?: string
   readonly fraction?: number
+  readonly rate?: number
+  readonly left?: number
 }
 
 /** @returns the exit status of a task that ended well (`OK` or `WARNINGS: n`). @throws Fault for any other end */
@@ -41,12 +45,11 @@ export async function waitForTask(facts: WaitFacts): Promise<string> {
   const path = `/nodes/${upid.split(':')[1] ?? ''}/tasks/${encodeURIComponent(upid)}`
   const deadline = timeoutSeconds === undefined ? Infinity : clock.monotonic() + timeoutSeconds * 1000
   let seen = 0
-  const pace = paceOf()
   for (let pause = 20; ; pause = Math.min(pause * 1.5, 250)) {
     const status = (await connection.call('GET', `${path}/status`)).data as TaskStatus
     if (!facts.quiet) {
       seen = await showNews(facts, path, seen, status)
-      showProgress(facts, status, pace(status, clock.monotonic()))
+      showProgress(facts, status)
     }
     if (status.status === 'stopped') return ended(status)
     if (signal?.aborted) throw new Fault('aborted', say(language, 'taskRunsOn', upid))
@@ -82,32 +85,13 @@ function isOfTheEnd(line: string, { exitstatus = '', remedy }: TaskStatus): bool
   return lastLine.test(line) || line === remedy || (line !== '' && exitstatus.endsWith(` ${line}`))
 }
 
-function showProgress({ show, language }: WaitFacts, status: TaskStatus, leftMs: number | undefined): void {
-  if (status.status !== 'running' || status.phase === undefined) return
-  const left = leftMs === undefined ? '' : `  ${say(language, 'left', clockFace(leftMs))}`
-  show(`${phaseBar(status.phase, status.fraction)}${left}`, true)
-}
-
-/**
- * How long a phase still takes, from how far it has come since it was first seen; nothing until that says
- * something.
- */
-export function paceOf(): (status: Pick<TaskStatus, 'phase' | 'fraction'>, now: number) => number | undefined {
-  let first: { readonly phase: string; readonly fraction: number; readonly at: number } | undefined
-  return ({ phase, fraction }, now) => {
-    if (phase === undefined || fraction === undefined) return undefined
-    if (first?.phase !== phase || fraction < first.fraction) first = { phase, fraction, at: now }
-    const [gained, took] = [fraction - first.fraction, now - first.at]
-    return gained < 0.01 || took < 2000 ? undefined : (took / gained) * (1 - fraction)
-  }
-}
-
-/** `1:05:09`, `0:42` */
-export function clockFace(ms: number): string {
-  const seconds = Math.ceil(ms / 1000)
-  const two = (value: number) => String(value).padStart(2, '0')
-  const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60]
-  return `${hours > 0 ? `${hours}:${two(minutes)}` : minutes}:${two(seconds % 60)}`
+function showProgress({ show, language }: WaitFacts, { status, phase, fraction, rate, left }: TaskStatus): void {
+  if (status !== 'running' || phase === undefined) return
+  const speed = [
+    rate === undefined ? '' : `${humanSize(rate)}/s`,
+    left === undefined ? '' : say(language, 'left', clockFace(left)),
+  ]
+  show([phaseBar(phase, fraction), ...speed].filter(Boolean).join('  '), true)
 }
 
 /** `write    ██████──────  52 %` */

@@ -1,7 +1,8 @@
 /**
  * Backups with what is sealed in their manifests, for who has the keys.
  *
- * A manifest is opened once: who lists again remembers it, as long as the place says that the file is the same.
+ * A manifest is opened once: who lists again remembers it, as long as the place says that the file is the same; the next
+ * process too (`kept-list.ts`).
  */
 import { Fault, isFault } from '#base/fault.ts'
 import type { Datastore } from './datastore.ts'
@@ -23,14 +24,20 @@ export interface OpenedPoint {
   readonly damage?: string
 }
 
+/** Name, version and what was read. */
+export type SeenEntry = readonly [name: string, version: string, value: unknown]
+
 /** What was opened before, for whoever lists the same datastore again. */
 export class SeenPoints {
   /** Id of the datastore. */
   readonly datastore: string
+  /** How many were read that nobody has kept yet. */
+  unkept = 0
   readonly #seen = new Map<string, { readonly version: string; readonly value: unknown }>()
 
-  constructor(datastore: string) {
+  constructor(datastore: string, kept: readonly SeenEntry[] = []) {
     this.datastore = datastore
+    for (const [name, version, value] of kept) this.#seen.set(name, { version, value })
   }
 
   /** The caller knows by the name what it is. */
@@ -40,8 +47,19 @@ export class SeenPoints {
     const value = await read()
     const [oldest] = this.#seen.keys()
     if (this.#seen.size >= seenMaximum && oldest !== undefined) this.#seen.delete(oldest)
-    if (version !== undefined) this.#seen.set(name, { version, value })
+    if (version === undefined) return value
+    this.#seen.set(name, { version, value })
+    this.unkept += 1
     return value
+  }
+
+  /** Lets go of what is not there any more. */
+  retain(isThere: (name: string) => boolean): void {
+    for (const name of this.#seen.keys()) if (!isThere(name)) this.#seen.delete(name)
+  }
+
+  entries(): SeenEntry[] {
+    return [...this.#seen].map(([name, { version, value }]) => [name, version, value])
   }
 }
 
@@ -60,10 +78,13 @@ export async function listOpened(
   const marked = new Map<string, string | undefined>()
   for await (const { name, version } of place.list('marks/')) marked.set(name, version)
   const found: { readonly point: RestorePoint; readonly name: string; readonly version: string | undefined }[] = []
+  const there = new Set<string>()
   for await (const { name, version } of place.list('backups/')) {
+    there.add(name)
     const point = pointOfPath(name.slice('backups/'.length))
     if (point && isWanted(point)) found.push({ point, name, version })
   }
+  seen.retain((name) => there.has(name) || marked.has(name))
   found.sort((a, b) => a.point.time - b.point.time || (printPoint(a.point) < printPoint(b.point) ? -1 : 1))
   const open = async ({ point, name, version }: (typeof found)[number]): Promise<OpenedPoint | undefined> => {
     const marksAt = marksName(point)

@@ -41,6 +41,10 @@ export interface TaskProgress {
   readonly phase?: string
   /** 0 to 1. */
   readonly fraction?: number
+  /** Bytes per second. */
+  readonly rate?: number
+  /** Seconds. */
+  readonly left?: number
 }
 
 /** A process that unwinds a dead task. */

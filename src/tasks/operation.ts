@@ -18,8 +18,11 @@ export interface StepContext<P, D, Done> {
   readonly log: (line: string) => void
   /** As `log`, and the task ends as `WARNINGS: n`. */
   readonly warn: (line: string) => void
-  /** Long work reports here; shown by the CLI and `tasks/{upid}/status`. `fraction` is 0 to 1. */
-  readonly progress: (phase: string, fraction?: number) => void
+  /**
+   * Long work reports here; shown by the CLI, `tasks/{upid}/status`, and now and then the log. `fraction` is 0 to 1, of all
+   * there is to do; `bytes` are those done within the phase.
+   */
+  readonly progress: (phase: string, fraction?: number, bytes?: number) => void
   /** Fires on abort. An undo gets a signal that never fires. */
   readonly signal: AbortSignal
   readonly task: TaskFacts

@@ -16,7 +16,7 @@ import type { NamedStep, Operation, StepContext, TaskFacts } from './operation.t
 export interface Around {
   readonly log?: (line: string) => void
   readonly warn?: (line: string) => void
-  readonly progress?: (phase: string, fraction?: number) => void
+  readonly progress?: StepContext<unknown, unknown, unknown>['progress']
   readonly signal?: AbortSignal
   readonly task?: TaskFacts
   readonly clock?: Clock

@@ -5,17 +5,16 @@
  * its last line, then the locks are free, and only then the task counts as stopped. Whatever of this cannot be
  * written ends the process there, and a recovery takes over with the locks still held.
  */
-import { renameSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
 import type { Clock } from '#base/clock.ts'
 import { isFault, messageOf } from '#base/fault.ts'
 import type { UpidText } from '#base/ids.ts'
 import type { Json, Store } from '#store/store.ts'
-import type { TaskArchive, TaskProgress, TaskRequest, TaskEnd } from './archive.ts'
+import type { TaskArchive, TaskRequest, TaskEnd } from './archive.ts'
 import { type Journal, type JournalRecord, openJournal, stateOf } from './journal.ts'
 import { acquireLocks, releaseLocks } from './lock.ts'
-import { isNoSpace, TaskLog, toLines } from './log.ts'
+import { TaskLog, toLines } from './log.ts'
 import { type Around, interruption, perform, unwind } from './perform.ts'
+import { progressWriter } from './progress.ts'
 import { type AnyOperation, operationNamed, type Operations } from './registry.ts'
 import { type Redactor, redactorFor } from './secrets.ts'
 import { parseUpid } from './upid.ts'
@@ -32,8 +31,6 @@ export interface TaskPlace {
   readonly operations: Operations
   readonly upid: UpidText
 }
-
-const progressEveryMs = 200
 
 /** Performs what was asked for, or undoes it; never throws for what the operation does. */
 export async function performTask(place: TaskPlace, request: TaskRequest, signal: AbortSignal): Promise<void> {
@@ -87,7 +84,7 @@ async function withTask(
   const around: Around = {
     log: (line) => log.line(line),
     warn: (line) => log.warn(line),
-    progress: progressWriter(archive.directoryOf(upid), clock, hide),
+    progress: progressWriter(archive.directoryOf(upid), { clock, hide, log: (line) => log.line(line) }),
     signal,
     task: { upid, user, node, startTime: starttime },
     clock,
@@ -167,24 +164,5 @@ function withoutSecretTexts(record: JournalRecord, hide: Redactor): JournalRecor
       return record
     default:
       return record satisfies never
-  }
-}
-
-/** Progress is for people who wait: it is written at most five times a second and not synced. */
-function progressWriter(directory: string, clock: Clock, hide: Redactor): NonNullable<Around['progress']> {
-  const path = join(directory, 'progress.json')
-  let [lastPhase, lastAt] = ['', -Infinity]
-  return (phase, fraction) => {
-    const now = clock.monotonic()
-    if (phase === lastPhase && now - lastAt < progressEveryMs) return
-    ;[lastPhase, lastAt] = [phase, now]
-    const progress: TaskProgress = { phase: hide.text(phase), ...(fraction === undefined ? {} : { fraction }) }
-    try {
-      writeFileSync(`${path}.tmp`, JSON.stringify(progress), { mode: 0o600 })
-      renameSync(`${path}.tmp`, path)
-    } catch (error) {
-      // Nobody's work fails for want of space to tell of it.
-      if (!isNoSpace(error)) throw error
-    }
   }
 }

@@ -237,7 +237,7 @@ async function readTrees(
     const read = await add(name, source, {
       signal,
       rateBytesPerSecond: how.bwlimit ? how.bwlimit * 1024 : undefined,
-      onProgress: ({ entries }) => progress(`${phase} ${name}: ${entries} files`, number / included.length),
+      onProgress: ({ readBytes }) => progress(`${phase} ${name}`, number / included.length, readBytes),
     })
     const tookSeconds = ((deps.clock.monotonic() - startedMs) / 1000).toFixed(1)
     log(

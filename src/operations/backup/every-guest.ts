@@ -58,8 +58,8 @@ export async function backUpEveryGuest(context: JobContext): Promise<string[]> {
     await hook.job('job-start')
     for (const [number, vmid] of chosen.vmids.entries()) {
       if (signal.aborted) throw new Fault('aborted', 'interrupted')
-      const progress = (phase: string, fraction = 0) =>
-        context.progress(`VM ${vmid}: ${phase}`, (number + fraction) / chosen.vmids.length)
+      const progress = (phase: string, fraction = 0, bytes?: number) =>
+        context.progress(`VM ${vmid}: ${phase}`, (number + fraction) / chosen.vmids.length, bytes)
       outcomes.push(await oneGuest(vmid, { ...context, progress }, hook, says))
     }
     await tryAgain(context, outcomes, (vmid) => oneGuest(vmid, context, hook, says))

@@ -46,7 +46,7 @@ export interface GuestContext {
   readonly how: BackupHow
   readonly log: (line: string) => void
   readonly warn: (line: string) => void
-  readonly progress: (phase: string, fraction?: number) => void
+  readonly progress: (phase: string, fraction?: number, bytes?: number) => void
   readonly signal: AbortSignal
   readonly onPhase?: ((phase: StopPhase) => Promise<void>) | undefined
 }

@@ -102,7 +102,7 @@ async function readDisks(
       record: record.record,
       onProgress: ({ doneBytes, sizeBytes }) => {
         const fraction = (number + doneBytes / Math.max(1, sizeBytes)) / disks.length
-        progress(`read ${drive}`, fraction)
+        progress(`read ${drive}`, fraction, doneBytes)
       },
     })
     sayReading(drive, disk, context)

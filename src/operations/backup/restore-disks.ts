@@ -36,7 +36,7 @@ export interface RestoreDisksRequest {
   /** Upper bound of what is written. */
   readonly rateBytesPerSecond?: number | undefined
   /** Share of all disks, 0 to 1. */
-  readonly onProgress?: ((drive: string, fraction: number) => void) | undefined
+  readonly onProgress?: ((drive: string, fraction: number, doneBytes: number) => void) | undefined
   readonly log?: ((line: string) => void) | undefined
   readonly signal?: AbortSignal | undefined
 }
@@ -80,7 +80,8 @@ export async function restoreDisks(request: RestoreDisksRequest): Promise<Restor
       fill(request, name, volid, {
         signal,
         rateBytesPerSecond: request.rateBytesPerSecond,
-        onProgress: ({ doneBytes }) => onProgress?.(name, (number + doneBytes / Math.max(1, sizeBytes)) / disks.length),
+        onProgress: ({ doneBytes }) =>
+          onProgress?.(name, (number + doneBytes / Math.max(1, sizeBytes)) / disks.length, doneBytes),
       }),
     )
     fetchMs += result.fetchMs

@@ -157,7 +157,7 @@ async function fromBackup({ params, deps, log, warn, progress, signal }: Restore
     rateBytesPerSecond: rateOf(params),
     log,
     signal,
-    onProgress: (drive, fraction) => progress(`write ${drive}`, fraction),
+    onProgress: (drive, fraction, doneBytes) => progress(`write ${drive}`, fraction, doneBytes),
   })
   log(`fetched in ${fetchMs} ms, written in ${writeMs} ms`)
   const stored = await storedOptions(reader)

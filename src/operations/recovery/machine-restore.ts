@@ -34,7 +34,7 @@ export async function restoreMachine(context: ClimbContext, reader: BackupReader
     services: deps,
     log,
     signal,
-    onProgress: (drive, fraction) => progress(`write ${drive}`, fraction),
+    onProgress: (drive, fraction, doneBytes) => progress(`write ${drive}`, fraction, doneBytes),
   })
   const stored = await storedOptions(reader)
   const options = optionsWithVolumes(stored, restored.disks)
