@@ -40,7 +40,7 @@ import {
   type SealedManifest,
 } from './manifest.ts'
 import { type Marks, marksName, parseMarks, printMarks } from './marks.ts'
-import type { Place } from './place.ts'
+import { lockedFault, type Place } from './place.ts'
 import { pathOfPoint, pointOfPath, printPoint, type RestorePoint } from './point.ts'
 import type { NewSlot, SlotSecret } from './slot.ts'
 
@@ -164,11 +164,21 @@ export class Datastore {
     throw new Fault('conflict', 'the keys were changed by somebody else at the same moment', { remedy: 'Try again.' })
   }
 
-  /** Old ways to the keys must not stay open: what somebody can still undo is no removal. */
-  async removeOldKeyFiles(): Promise<void> {
+  /**
+   * Old ways to the keys must not stay open: what somebody can still undo is no removal.
+   * @returns until when one of them stays, where it is locked
+   */
+  async removeOldKeyFiles(): Promise<number | undefined> {
     const { generation } = await this.keyFile()
     const current = keyFileName(generation)
-    for await (const { name } of this.place.list('keys/')) if (name < current) await this.place.remove(name)
+    let latest: number | undefined
+    for await (const { name } of this.place.list('keys/')) {
+      if (name >= current) continue
+      const until = await this.place.lock?.until(name)
+      if (until === undefined) await this.place.remove(name)
+      else latest = Math.max(latest ?? 0, until)
+    }
+    return latest
   }
 
   /** @throws Fault `denied` */
@@ -240,8 +250,15 @@ export class Datastore {
         remedy: 'Remove the protection first.',
       })
     }
+    const until = await this.lockedUntil(point)
+    if (until !== undefined) throw lockedFault(`backup ${printPoint(point)}`, until)
     if (!(await this.place.remove(manifestName(point)))) throw missing('backup', printPoint(point))
     await this.place.remove(marksName(point))
+  }
+
+  /** Seconds since 1970: nobody can remove the backup before; nothing when it may go. */
+  lockedUntil(point: RestorePoint): Promise<number | undefined> {
+    return this.place.lock?.until(manifestName(point)) ?? Promise.resolve(undefined)
   }
 
   lease(kind: LeaseKind): Promise<Lease> {

@@ -4,7 +4,7 @@
  * First copies of chunks nobody needs are condemned: from then on no writer takes them for there. Only a later look at all
  * backups, begun when no writer from before is left, may remove what is still not needed: whoever relied on a chunk has
  * said so by then. Packs with nothing else in them go at once, packs that are mostly dead after what lives in them was
- * written anew. Segments are merged by nobody else meanwhile: a merged one would bring back what was dropped. Cut off
+ * written anew. What is locked goes when its lock is over. Segments are merged by nobody else meanwhile: a merged one would bring back what was dropped. Cut off
  * anywhere, the next run goes on.
  */
 import { rm } from 'node:fs/promises'
@@ -17,6 +17,7 @@ import type { OpenDatastore } from './datastore.ts'
 import { goOn } from './go-on.ts'
 import { type LiveLease, liveLeases } from './lease.ts'
 import { LiveChunks } from './live-chunks.ts'
+import { extendLocks } from './locks.ts'
 import { allEntries, replaceSegments } from './merge.ts'
 import { packName } from './pack.ts'
 import type { Segment } from './segment.ts'
@@ -39,6 +40,12 @@ export interface Collected {
   readonly removedPacks: number
   readonly rewrittenPacks: number
   readonly freedBytes: number
+  /** Packs nobody needs that are locked: a later run removes them. */
+  readonly lockedPacks?: number
+  /** When the last of those is free, in seconds since 1970. */
+  readonly lockedUntil?: number
+  /** Locks of what is needed that were made longer. */
+  readonly extendedLocks?: number
   /** Why what is condemned was not removed yet. */
   readonly waitsFor?: string
 }
@@ -61,6 +68,8 @@ interface Marked {
 class Collector {
   readonly #open: OpenDatastore
   readonly #options: CollectOptions
+  /** Packs that would have gone, and until when they cannot. */
+  readonly #locked = new Map<string, number>()
 
   constructor(open: OpenDatastore, options: CollectOptions) {
     this.#open = open
@@ -86,11 +95,26 @@ class Collector {
     // Last: as long as it is there, writers take nothing of it for there.
     for (const one of ripe) await removeList(place, one)
     await this.#open.index.reload()
+    const extendedLocks = await this.#extendLocks(second, ripe)
     return {
       ...facts,
       ...removed,
+      ...(extendedLocks > 0 && { extendedLocks }),
+      ...(this.#locked.size > 0 && { lockedPacks: this.#locked.size, lockedUntil: Math.max(...this.#locked.values()) }),
       ...(ripe.length < lists.length && { waitsFor: waitsFor(second.writers, graceSeconds) }),
     }
+  }
+
+  /** Of packs a backup needs; and, while somebody writes, of those they may have come to rely on. */
+  async #extendLocks({ live, writers }: Marked, ripe: readonly TimedList[]): Promise<number> {
+    const { datastore, index } = this.#open
+    if (!datastore.place.lock) return 0
+    const packs = new Set<string>()
+    for await (const { id, pack } of allEntries(index.segments)) {
+      const isDoomed = ripe.some(({ list }) => list.hasCopy(id, pack))
+      if (live.has(id) || (writers.length > 0 && !isDoomed)) packs.add(pack)
+    }
+    return extendLocks(datastore, packs)
   }
 
   async #writers(): Promise<LiveLease[]> {
@@ -179,7 +203,8 @@ class Collector {
     }
     onPhase?.('remove')
     freedBytes += (await this.#removePacks([...thinPacks, ...spare])) - written
-    const removedPacks = dead.length + spare.length
+    const isRemoved = (pack: string) => !this.#locked.has(pack)
+    const removedPacks = [...dead, ...spare].filter(isRemoved).length
     return { removedChunks, removedPacks, rewrittenPacks: thinPacks.length, freedBytes }
   }
 
@@ -188,6 +213,12 @@ class Collector {
     const { place } = this.#open.datastore
     let bytes = 0
     for (const pack of packs) {
+      // Nobody knows of it any more, so the next run takes it for one that was left.
+      const until = await place.lock?.until(packName(pack))
+      if (until !== undefined) {
+        this.#locked.set(pack, until)
+        continue
+      }
       const size = await place.sizeOf(packName(pack)).catch(() => 0)
       if (await place.remove(packName(pack))) bytes += size
       await place.remove(`suspects/${pack}`)

@@ -45,6 +45,8 @@ export interface Place extends AsyncDisposable {
   readonly removeFree?: (name: string, isWanted: () => Promise<boolean>) => Promise<void>
   /** Keeps what backups need from being removed, by anybody, before a date. */
   readonly lock?: PlaceLock | undefined
+  /** Tries to do away with an object, by all we may do here. */
+  readonly canary?: (() => Promise<CanaryAttempt[]>) | undefined
   /** We may add here, but not remove or replace: others tidy up. */
   readonly addsOnly?: boolean
 }
@@ -63,6 +65,13 @@ export interface PlaceLock {
   readonly extend: (name: string, until: number) => Promise<void>
 }
 
+/** One way to lose a backup, and whether it was barred. */
+export interface CanaryAttempt {
+  readonly attempt: string
+  readonly refused: boolean
+  readonly until?: string
+}
+
 /** Names are ours, but places are open to many hands: nothing outside is ever touched. */
 const nameShape = /^(?!.*(?:^|\/)\.{1,2}(?:\/|$))[A-Za-z0-9][A-Za-z0-9._:/-]{0,400}$/
 
@@ -76,8 +85,8 @@ export function checkName(name: string): string {
 }
 
 /** A fault of whoever removes what is locked. */
-export function lockedFault(name: string, until: number): Fault {
-  return new Fault('conflict', `'${name}' is locked until ${printSecond(until)}`, {
+export function lockedFault(what: string, until: number): Fault {
+  return new Fault('conflict', `${what} is locked until ${printSecond(until)}`, {
     remedy: 'Nobody can remove it before; then it can go.',
   })
 }

@@ -7,7 +7,7 @@
  */
 import { createReadStream } from 'node:fs'
 import { pipeline } from 'node:stream/promises'
-import type { ObjectVersion, PutObjectCommandInput } from '@aws-sdk/client-s3'
+import type { ListObjectVersionsCommandOutput, ObjectVersion, PutObjectCommandInput } from '@aws-sdk/client-s3'
 import { createHash } from 'node:crypto'
 import type { Readable } from 'node:stream'
 import { Fault, isFault, missing } from '#base/fault.ts'
@@ -19,7 +19,7 @@ import { asS3Fault } from './s3-faults.ts'
 const pageObjects = 1_000
 const versionsKept = 16_384
 /** What changes: of these the newest version counts. */
-const changing = ['leases/', 'marks/', 'suspects/', 'condemned/', 'tmp/', 'canary/']
+const changing = ['leases/', 'marks/', 'suspects/', 'condemned/', 'tmp/', 'extended']
 
 export interface S3Bucket extends S3Reach {
   readonly bucket: string
@@ -277,24 +277,34 @@ export class S3Objects {
   async #versionsOf(name: string): Promise<(Version & { readonly isLatest: boolean })[]> {
     const found = []
     const key = this.keyOf(name)
-    for await (const { Key, Size = 0, VersionId = '', IsLatest } of this.#versionsBelow(key, 100)) {
+    for await (const page of this.#versionPages(key, 100)) {
+      const ours = (page.Versions ?? []).filter(({ Key }) => Key === key)
+      for (const { Size = 0, VersionId = '', IsLatest } of ours) {
+        found.push({ id: VersionId, sizeBytes: Size, isLatest: IsLatest === true })
+      }
       // Names that begin with this one come after it.
-      if (Key !== key) break
-      found.push({ id: VersionId, sizeBytes: Size, isLatest: IsLatest === true })
+      if ([...(page.Versions ?? []), ...(page.DeleteMarkers ?? [])].some(({ Key }) => Key !== key)) break
     }
     return found.toReversed()
   }
 
-  async *#versionsBelow(prefix: string, atOnce = this.#in.pageObjects ?? pageObjects): AsyncGenerator<ObjectVersion> {
+  async *#versionsBelow(prefix: string): AsyncGenerator<ObjectVersion> {
+    for await (const page of this.#versionPages(prefix)) yield* page.Versions ?? []
+  }
+
+  async *#versionPages(
+    prefix: string,
+    atOnce = this.#in.pageObjects ?? pageObjects,
+  ): AsyncGenerator<ListObjectVersionsCommandOutput> {
     const { client, library, bucket } = this.#in
     let from: { readonly KeyMarker?: string; readonly VersionIdMarker?: string } | undefined = {}
     while (from) {
-      const page = await this.ask(prefix, () =>
+      const page: ListObjectVersionsCommandOutput = await this.ask(prefix, () =>
         client.send(
           new library.ListObjectVersionsCommand({ Bucket: bucket, Prefix: prefix, MaxKeys: atOnce, ...from }),
         ),
       )
-      yield* page.Versions ?? []
+      yield page
       const { IsTruncated, NextKeyMarker, NextVersionIdMarker } = page
       from =
         IsTruncated === true && NextKeyMarker !== undefined
@@ -325,7 +335,19 @@ export class S3Objects {
     this.#versions.delete(name)
     const versions = (await this.ask(name, () => this.#versionsOf(name))).filter(isDoomed)
     for (const { id } of isChanging(name) ? versions : versions.toReversed()) await this.#removeVersion(name, id)
+    for (const id of await this.ask(name, () => this.#signsOfRemoval(name))) await this.#removeVersion(name, id)
     return versions.length > 0
+  }
+
+  /** What is left where somebody removed the name, and not a version of it. */
+  async #signsOfRemoval(name: string): Promise<string[]> {
+    const key = this.keyOf(name)
+    const found: string[] = []
+    for await (const { DeleteMarkers = [], Versions = [] } of this.#versionPages(key, 100)) {
+      for (const { Key, VersionId = '' } of DeleteMarkers) if (Key === key) found.push(VersionId)
+      if ([...DeleteMarkers, ...Versions].some(({ Key }) => Key !== key)) break
+    }
+    return found
   }
 
   #removeVersion(name: string, version?: string): Promise<unknown> {

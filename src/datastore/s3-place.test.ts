@@ -1,8 +1,20 @@
 /** S3, on a real server: radosgw of the distribution. */
-import { after } from 'node:test'
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { after, test } from 'node:test'
+import { DeleteObjectCommand, ListObjectVersionsCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
+import { MiB } from '#base/bytes.ts'
+import { waitFor } from '#base/clock.ts'
+import { isFault } from '#base/fault.ts'
+import { deps, disk } from '../../test/fixtures/datastore.ts'
+import { backUp, makeDatastoreIn, point, restored } from '../../test/fixtures/sealed-datastore.ts'
+import { tryCanary } from './canary.ts'
 import { objectStore } from '../../test/fixtures/object-store.ts'
 import { placeConformance } from './conformance.ts'
-import type { S3PlaceOptions } from './s3-place.ts'
+import { collectGarbage } from './garbage.ts'
+import { packName } from './pack.ts'
+import { S3Place, type S3PlaceOptions } from './s3-place.ts'
+import { verifyPacks } from './verify.ts'
 
 const server = await objectStore()
 after(() => server[Symbol.asyncDispose]())
@@ -16,3 +28,105 @@ async function inBucket(options: { readonly lock?: boolean } = {}): Promise<{ re
 
 placeConformance('a bucket', () => inBucket())
 placeConformance('a bucket with versions', () => inBucket({ lock: true }))
+
+/** Somebody who has stolen the credentials, and does not speak through us. */
+function thief(): S3Client {
+  const credentials = { accessKeyId: server.accessKey, secretAccessKey: server.secretKey }
+  return new S3Client({
+    endpoint: server.endpoint,
+    region: 'default',
+    forcePathStyle: true,
+    credentials,
+    maxAttempts: 1,
+  })
+}
+
+test('a thief of the credentials can neither remove, nor replace, nor hide what is locked', async () => {
+  const spec = await inBucket({ lock: true })
+  {
+    await using place = await S3Place.open(spec.s3, deps)
+    await place.retain(3_600)
+  }
+  await using made = await makeDatastoreIn(spec)
+  const content = disk('rt.r')
+  await backUp(await made.reopen(), point(0), { scsi0: content })
+  const client = thief()
+  const { Versions = [] } = await client.send(new ListObjectVersionsCommand({ Bucket: spec.s3.bucket }))
+  const isKept = (key: string) => !/\/(?:segments|leases|probe)/.test(key)
+  for (const { Key = '', VersionId } of Versions.filter((one) => isKept(one.Key ?? ''))) {
+    const which = { Bucket: spec.s3.bucket, Key }
+    await assert.rejects(client.send(new DeleteObjectCommand({ ...which, VersionId })), { name: 'AccessDenied' }, Key)
+    await client.send(new PutObjectCommand({ ...which, Body: randomBytes(100) }))
+    if (!Key.includes('format')) await client.send(new DeleteObjectCommand(which))
+  }
+  client.destroy()
+  const open = await made.reopen()
+  assert.deepEqual(
+    (await open.datastore.list()).map(({ damage }) => damage),
+    [undefined],
+  )
+  assert.deepEqual((await verifyPacks(open.datastore)).damaged, [])
+  assert.ok((await restored(open, point(0), 'scsi0')).equals(content))
+  // A new backup of the same content relies on the old one, and goes beside what the thief put.
+  assert.equal((await backUp(open, point(1), { scsi0: content })).disks[0]?.newChunks, 0)
+  await assert.rejects(open.datastore.remove(point(0)), /backup vm\/100\/\S+ is locked until \d{4}-/)
+  const { attempts, isSafe } = await tryCanary(open.datastore)
+  assert.ok(isSafe, JSON.stringify(attempts))
+  assert.deepEqual(
+    attempts.slice(0, 6).map(({ attempt }) => attempt),
+    ['shorten', 'bypass', 'delete', 'overwrite', 'hide', 'extended'],
+  )
+})
+
+test('garbage waits for its lock, and what is needed is locked for longer', async () => {
+  const spec = await inBucket({ lock: true })
+  {
+    await using place = await S3Place.open(spec.s3, deps)
+    await place.retain(3)
+  }
+  await using made = await makeDatastoreIn(spec)
+  const shared = disk('rr')
+  await backUp(await made.reopen(), point(0), { scsi0: Buffer.concat([shared, randomBytes(5 * MiB)]) })
+  await backUp(await made.reopen(), point(1), { scsi0: shared })
+  const open = await made.reopen()
+  const { datastore } = open
+  const until = (await datastore.lockedUntil(point(0))) ?? 0
+  const isAlmostOver = () => deps.clock.now() / 1000 > until - 1
+  await waitFor(isAlmostOver, { what: 'most of the time', timeoutMs: 8_000 })
+  assert.ok(((await collectGarbage(open)).extendedLocks ?? 0) > 0)
+  const isOver = async () => (await datastore.lockedUntil(point(0))) === undefined
+  await waitFor(isOver, { what: 'the lock of the backup', timeoutMs: 8_000 })
+  await datastore.remove(point(0))
+  const first = await collectGarbage(open)
+  // What lives in the pack was written anew at once; the pack itself stays until its own lock is over.
+  assert.equal(first.rewrittenPacks, 1)
+  assert.ok((first.lockedUntil ?? 0) > until)
+  const before = (await verifyPacks(datastore)).bytes
+  const isFree = async () => {
+    const { lockedPacks } = await collectGarbage(open)
+    return lockedPacks === undefined
+  }
+  await waitFor(isFree, { what: 'the lock of the pack', timeoutMs: 8_000 })
+  assert.ok((await verifyPacks(datastore)).bytes < before - 4 * MiB)
+  const [pack = ''] = open.index.segments.flatMap(({ packs }) => packs)
+  const kept = (await datastore.place.lock?.until(packName(pack))) ?? 0
+  assert.ok(kept > until + 1, 'a pack that is needed is kept for longer')
+  assert.ok((await restored(await made.reopen(), point(1), 'scsi0')).equals(shared))
+})
+
+test('a canary sings where something is not locked, and nothing is claimed where nothing locks', async () => {
+  const spec = await inBucket({ lock: true })
+  await using made = await makeDatastoreIn(spec)
+  const open = await made.reopen()
+  await backUp(open, { ...point(0), time: Math.floor(deps.clock.now() / 1000) }, { scsi0: disk('r') })
+  await assert.rejects(tryCanary(open.datastore), (fault) => isFault(fault, 'unproven'))
+  {
+    await using place = await S3Place.open(spec.s3, deps)
+    await place.retain(3_600)
+  }
+  const { attempts, isSafe } = await tryCanary((await made.reopen()).datastore)
+  assert.equal(isSafe, false)
+  assert.match(attempts.find(({ refused }) => !refused)?.attempt ?? '', /^newest/)
+  await using plain = await S3Place.open((await inBucket()).s3, deps)
+  await assert.rejects(plain.retain(3_600), /has no Object Lock/)
+})

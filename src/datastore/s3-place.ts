@@ -13,7 +13,8 @@ import { integer } from '#base/schema/schema.ts'
 import { asFileFault } from '#host/files.ts'
 import type { DatastoreDeps } from './datastore.ts'
 import { KeptSegments } from './kept-segments.ts'
-import { lockedFault, type Place, type PlacedObject, type PlaceLock } from './place.ts'
+import { type CanaryAttempt, lockedFault, type Place, type PlacedObject, type PlaceLock } from './place.ts'
+import { sendCanary } from './s3-canary.ts'
 import { reachS3, type S3Options, type S3Reach } from './s3-client.ts'
 import { contentOf, fileContent, S3Objects } from './s3-objects.ts'
 import { seal, unseal } from './sealed.ts'
@@ -121,6 +122,13 @@ export class S3Place implements Place {
     this.#retainSeconds = checked.values.seconds
   }
 
+  /** Where locks are kept there is one to try them on. */
+  get canary(): (() => Promise<CanaryAttempt[]>) | undefined {
+    if (this.#retainSeconds === undefined) return undefined
+    const cage = { ...this.#reach, objects: this.#objects, bucket: this.#bucket, deps: this.#deps }
+    return () => sendCanary({ ...cage, until: this.#untilNow() })
+  }
+
   get lock(): PlaceLock | undefined {
     const retainSeconds = this.#retainSeconds
     if (retainSeconds === undefined) return undefined
@@ -156,8 +164,14 @@ export class S3Place implements Place {
 
   /** Of what is put now. */
   #untilFor(name: string): number | undefined {
-    if (this.#retainSeconds === undefined || !locked.some((one) => name.startsWith(one))) return undefined
-    return seconds(this.#deps.clock) + this.#retainSeconds + slackSeconds(this.#retainSeconds)
+    const isKept = this.#retainSeconds !== undefined && locked.some((one) => name.startsWith(one))
+    return isKept ? this.#untilNow(name) : undefined
+  }
+
+  /** A backup is kept as long as was promised; what others will rely on, for longer by the slack. */
+  #untilNow(name = ''): number {
+    const promised = this.#retainSeconds ?? 0
+    return seconds(this.#deps.clock) + promised + (name.startsWith('backups/') ? 0 : slackSeconds(promised))
   }
 
   async putFile(name: string, path: string): Promise<boolean> {

@@ -214,6 +214,8 @@ class Copy {
     const left = new Set((await this.#from.points()).map(printPoint))
     for (const point of await this.#to.points()) {
       if (!this.#isWanted(point) || left.has(printPoint(point)) || (await this.#to.marks(point)).protected) continue
+      // It goes with a later sync.
+      if ((await this.#to.lockedUntil(point)) !== undefined) continue
       await this.#to.remove(point)
       removed += 1
     }
