@@ -48,6 +48,10 @@ const sentences = {
     en: 'The recovery key is confirmed: the datastore takes backups.',
     ja: '回復キーを確認しました。バックアップを受け付けます。',
   },
+  oldKeysStay: {
+    en: 'What opened the datastore before stays there until {0}, where it is locked: until then who had it can still use it.',
+    ja: '以前の鍵情報はロックされているため {0} まで残ります。それまでは以前の手段でも開けます。',
+  },
   collecting: { en: 'collecting garbage: {0}', ja: '不要領域の回収: {0}' },
   left: { en: '{0} left', ja: '残り {0}' },
   pending: {

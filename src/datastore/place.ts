@@ -45,6 +45,8 @@ export interface Place extends AsyncDisposable {
   readonly removeFree?: (name: string, isWanted: () => Promise<boolean>) => Promise<void>
   /** Keeps what backups need from being removed, by anybody, before a date. */
   readonly lock?: PlaceLock | undefined
+  /** From now on what backups need is kept that long, in seconds. @throws Fault `invalid` where that cannot be */
+  readonly retain?: (forSeconds: number) => Promise<void>
   /** Tries to do away with an object, by all we may do here. */
   readonly canary?: (() => Promise<CanaryAttempt[]>) | undefined
   /** We may add here, but not remove or replace: others tidy up. */

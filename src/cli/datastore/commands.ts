@@ -6,6 +6,7 @@ import type { Parsed } from '../arguments.ts'
 import { exitCodes } from '../exit.ts'
 import type { LocalCommand, LocalOption } from '../local.ts'
 import type { Terminal } from '../terminal.ts'
+import { reaching, reachingCopy } from './place-options.ts'
 
 /** How a datastore is opened; without any of them its passphrase is asked for. */
 const opening: Readonly<Record<string, LocalOption>> = {
@@ -18,6 +19,10 @@ const opening: Readonly<Record<string, LocalOption>> = {
 }
 
 const rate: LocalOption = { en: 'At most so many KiB per second.', ja: '転送の上限 (KiB/秒)。' }
+const retainDays: LocalOption = {
+  en: 'Nobody can remove a backup for so many days; takes a bucket with Object Lock.',
+  ja: 'この日数の間は誰もバックアップを削除できない。Object Lock のあるバケットが必要。',
+}
 const keep = Object.fromEntries(
   (['last', 'hourly', 'daily', 'weekly', 'monthly', 'yearly'] as const).map((period): [string, LocalOption] => [
     `keep-${period}`,
@@ -43,6 +48,8 @@ interface Line {
 
 interface Outcome {
   readonly rows: unknown
+  /** False: a proof was tried and failed. */
+  readonly isProven?: boolean
   /** False: something was looked for and found wanting. */
   readonly isWhole?: boolean
 }
@@ -51,13 +58,17 @@ const lines: readonly Line[] = [
   {
     words: ['init'],
     takes: ['dir'],
-    en: 'Make an encrypted datastore in an empty directory; prints its recovery key.',
-    ja: '空のディレクトリに暗号化データストアを作る。回復キーを出力する。',
+    en: 'Make an encrypted datastore in an empty directory, or in an object store; prints its recovery key.',
+    ja: '空のディレクトリまたはオブジェクトストアに暗号化データストアを作る。回復キーを出力する。',
     options: {
       ...opening,
       'chunk-size': { en: '64K, 128K (when absent) or 256K.', ja: '64K、128K (省略時)、256K のいずれか。' },
+      'retain-days': retainDays,
     },
-    examples: ['datastore init /srv/backups', 'datastore init /srv/backups --passphrase-file /root/pass'],
+    examples: [
+      'datastore init /srv/backups --passphrase-file /root/pass',
+      'datastore init s3://backups/site --endpoint https://s3.example.org --retain-days 30',
+    ],
     act: async ([dir = ''], parsed, terminal) => (await import('./making.ts')).init(dir, parsed, terminal),
   },
   {
@@ -89,7 +100,7 @@ const lines: readonly Line[] = [
     examples: ['datastore list /srv/backups', 'datastore list /srv/backups -o json'],
     columns: ['backup', 'finished', 'verified', 'protected', 'damage', 'notes'],
     id: 'backup',
-    act: async ([dir = '']) => ({ rows: await (await import('./acts.ts')).listRows(dir) }),
+    act: async ([dir = ''], parsed) => ({ rows: await (await import('./acts.ts')).listRows(dir, parsed) }),
   },
   {
     words: ['show'],
@@ -139,7 +150,7 @@ const lines: readonly Line[] = [
     ja: '--keep-* で残らないバックアップを削除する。保護中と破損したものは残る。',
     options: { ...keep, 'dry-run': { en: 'Only say what would go.', ja: '削除対象を示すだけ。', isFlag: true } },
     examples: ['datastore prune /srv/backups --keep-daily 7 --keep-weekly 4 --dry-run'],
-    columns: ['backup', 'time', 'mark'],
+    columns: ['backup', 'time', 'mark', 'until'],
     id: 'backup',
     act: async ([dir = ''], parsed) => ({ rows: await (await import('./acts.ts')).prune(dir, parsed) }),
   },
@@ -149,7 +160,7 @@ const lines: readonly Line[] = [
     en: 'Remove one backup, by its whole name; its space comes back with gc.',
     ja: 'バックアップを 1 つ、正式な名前で削除する。容量は gc で戻る。',
     examples: ['datastore remove /srv/backups host/web/2026-01-01T00:00:00Z'],
-    act: async ([dir = '', name = '']) => (await import('./acts.ts')).remove(dir, name),
+    act: async ([dir = '', name = ''], parsed) => (await import('./acts.ts')).remove(dir, name, parsed),
   },
   {
     words: ['gc'],
@@ -168,20 +179,32 @@ const lines: readonly Line[] = [
   {
     words: ['sync'],
     takes: ['dir', 'copy'],
-    en: 'Make a copy in another directory, or bring it up to date; needs no key, and goes on where it was cut off.',
-    ja: '別のディレクトリに複製を作る、または最新にする。鍵は不要。中断しても続きから再開する。',
+    en: 'Make a copy in another place, or bring it up to date; needs no key, and goes on where it was cut off.',
+    ja: '別の場所に複製を作る、または最新にする。鍵は不要。中断しても続きから再開する。',
     options: {
       namespace: { en: 'Only what is in it, and below.', ja: 'この名前空間とその下だけ。' },
       'remove-vanished': { en: 'Remove what is gone at the source.', ja: '元にないものを削除する。', isFlag: true },
       bwlimit: rate,
+      'retain-days': retainDays,
+      ...reachingCopy,
     },
     examples: [
-      'datastore sync /srv/backups /mnt/usb/backups',
+      'datastore sync /srv/backups s3://backups/site --copy-endpoint https://s3.example.org',
       'datastore sync /srv/backups /mnt/usb/backups --bwlimit 51200',
     ],
     act: async ([dir = '', copy = ''], parsed, terminal) => ({
       rows: await (await import('./acts.ts')).sync(dir, copy, parsed, terminal),
     }),
+  },
+  {
+    words: ['canary'],
+    takes: ['dir'],
+    en: 'Try to destroy a canary with the credentials backups are made with: it must be refused, or this exits with 7.',
+    ja: 'バックアップの認証情報でカナリアの破壊を試みる。拒否されるべきもので、できてしまえば終了コード 7。',
+    examples: ['datastore canary s3://backups/site --endpoint https://s3.example.org'],
+    columns: ['attempt', 'refused', 'until'],
+    id: 'attempt',
+    act: async ([dir = ''], parsed) => (await import('./acts.ts')).canary(dir, parsed),
   },
   {
     words: ['repair'],
@@ -200,7 +223,7 @@ const lines: readonly Line[] = [
     examples: ['datastore key list /srv/backups'],
     columns: ['id', 'kind', 'created', 'confirmed', 'comment'],
     id: 'id',
-    act: async ([dir = '']) => ({ rows: await (await import('./making.ts')).keyRows(dir) }),
+    act: async ([dir = ''], parsed) => ({ rows: await (await import('./making.ts')).keyRows(dir, parsed) }),
   },
   {
     words: ['key', 'confirm'],
@@ -254,20 +277,25 @@ export const datastoreCommands: readonly LocalCommand[] = lines.map((line) => ({
   words: ['datastore', ...line.words],
   usage: usageOf(line),
   description: { en: line.en, ja: line.ja },
-  options: line.options ?? {},
+  options: optionsOf(line),
   examples: line.examples,
   run: (args, terminal) => run(line, args, terminal),
 }))
 
-function usageOf({ words, takes, options = {} }: Line): string {
+/** Every command is about a datastore somewhere. */
+function optionsOf({ options = {} }: Line): Readonly<Record<string, LocalOption>> {
+  return { ...options, ...reaching }
+}
+
+function usageOf({ words, takes }: Line): string {
   const plain = takes.map((name) => (name.endsWith('?') ? `[<${name.slice(0, -1)}>]` : `<${name}>`))
-  return ['datastore', ...words, ...plain, ...(Object.keys(options).length > 0 ? ['[options]'] : [])].join(' ')
+  return ['datastore', ...words, ...plain, '[options]'].join(' ')
 }
 
 async function run(line: Line, args: readonly string[], terminal: Terminal): Promise<number> {
   const [{ parseFor }, { printed }] = await Promise.all([import('../arguments.ts'), import('../print.ts')])
-  const { options = {}, takes } = line
-  const described = Object.entries(options).map(([name, { en, isFlag }]) => {
+  const { takes } = line
+  const described = Object.entries(optionsOf(line)).map(([name, { en, isFlag }]) => {
     const type = isFlag ? 'boolean' : 'string'
     return [name, { type, description: en, required: false, multiple: false, isSecret: false }] as const
   })
@@ -283,5 +311,6 @@ async function run(line: Line, args: readonly string[], terminal: Terminal): Pro
   const { columns, id } = line
   const { language, width } = terminal
   terminal.out(await printed(outcome.rows, { format: global.output, columns, id, language, width }))
+  if (outcome.isProven === false) return exitCodes.unproven
   return outcome.isWhole === false ? exitCodes.failed : exitCodes.ok
 }
