@@ -6,6 +6,7 @@
 import { readFile, stat } from 'node:fs/promises'
 import { Agent as HttpsAgent } from 'node:https'
 import type * as s3 from '@aws-sdk/client-s3'
+import type { Clock } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import { asFileFault } from '#host/files.ts'
 
@@ -43,10 +44,12 @@ export interface S3Reach {
   readonly library: S3Library
   /** For people. */
   readonly server: string
+  /** What time the server last said it was, in milliseconds since 1970, and when that was on a clock that never jumps. */
+  readonly said: { now?: number; at: number }
 }
 
 /** @throws Fault `invalid`, and as the credentials file */
-export async function reachS3(options: S3Options): Promise<S3Reach> {
+export async function reachS3(options: S3Options, clock: Clock): Promise<S3Reach> {
   const { endpoint, region = 'us-east-1', ca, credentialsFile } = options
   if (!regionShape.test(region)) throw new Fault('invalid', `'${region}' cannot be a region`)
   const url = endpoint === undefined ? undefined : endpointOf(endpoint)
@@ -75,7 +78,18 @@ export async function reachS3(options: S3Options): Promise<S3Reach> {
     ...(url && { endpoint: url.href }),
     ...(credentials && { credentials }),
   })
-  return { client, library, server: url?.origin ?? `S3 in ${region}` }
+  const said: S3Reach['said'] = { at: 0 }
+  client.middlewareStack.add(
+    (next) => async (args) => {
+      const answer = await next(args)
+      const { headers = {} } = answer.response as { readonly headers?: Readonly<Record<string, string>> }
+      const now = Date.parse(headers.date ?? '')
+      if (!Number.isNaN(now)) Object.assign(said, { now, at: clock.monotonic() })
+      return answer
+    },
+    { step: 'deserialize', name: 'timeOfServer', priority: 'low' },
+  )
+  return { client, library, server: url?.origin ?? `S3 in ${region}`, said }
 }
 
 function endpointOf(text: string): URL {

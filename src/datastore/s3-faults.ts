@@ -30,6 +30,13 @@ const passing = new Set([
   'OperationAborted',
 ])
 
+export function clockFault(server: string, cause?: unknown): Fault {
+  return new Fault('failed', `the clock of this machine and that of '${server}' are too far apart`, {
+    cause,
+    remedy: 'Set the clock that is wrong.',
+  })
+}
+
 interface Said {
   readonly name: string
   readonly status: number
@@ -45,12 +52,7 @@ export function asS3Fault(cause: unknown, { bucket, server }: S3Where, what: str
   if (name === 'NoSuchBucket') return missing('bucket', bucket)
   if (name === 'InvalidRange' || status === 416)
     return new Fault('damaged', `'${what}' ends before what was to be read`)
-  if (name === 'RequestTimeTooSkewed') {
-    return new Fault('failed', `the clock of this machine and that of '${server}' are too far apart`, {
-      cause,
-      remedy: 'Set the clock that is wrong.',
-    })
-  }
+  if (name === 'RequestTimeTooSkewed') return clockFault(server, cause)
   if (name === 'CredentialsProviderError') {
     return new Fault('denied', `there are no credentials for '${server}'`, {
       cause,

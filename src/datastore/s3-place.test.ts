@@ -6,11 +6,13 @@ import { DeleteObjectCommand, ListObjectVersionsCommand, PutObjectCommand, S3Cli
 import { MiB } from '#base/bytes.ts'
 import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
-import { deps, disk } from '../../test/fixtures/datastore.ts'
-import { backUp, makeDatastoreIn, point, restored } from '../../test/fixtures/sealed-datastore.ts'
+import { badWay } from '../../test/fixtures/bad-way.ts'
+import { deps, disk, memorySource } from '../../test/fixtures/datastore.ts'
+import { backUp, makeDatastoreIn, point, restored, secret } from '../../test/fixtures/sealed-datastore.ts'
 import { tryCanary } from './canary.ts'
 import { objectStore } from '../../test/fixtures/object-store.ts'
 import { placeConformance } from './conformance.ts'
+import { openDatastore } from './datastore.ts'
 import { collectGarbage } from './garbage.ts'
 import { packName } from './pack.ts'
 import { S3Place, type S3PlaceOptions } from './s3-place.ts'
@@ -129,4 +131,69 @@ test('a canary sings where something is not locked, and nothing is claimed where
   assert.match(attempts.find(({ refused }) => !refused)?.attempt ?? '', /^newest/)
   await using plain = await S3Place.open((await inBucket()).s3, deps)
   await assert.rejects(plain.retain(3_600), /has no Object Lock/)
+})
+
+test('a bad way is tried again and again, and then said; no backup is half there', async () => {
+  const { s3 } = await inBucket()
+  await using way = await badWay(server.endpoint)
+  await using made = await makeDatastoreIn({
+    s3: { ...s3, endpoint: way.endpoint, attempts: 3, firstWaitMs: 5, idleMs: 150 },
+  })
+  const content = disk('rrrr')
+  // Many requests fail, in one way after another.
+  const ways = ['lose the answer', 'cut off', 'stand still', { status: 503 }, { status: 500 }] as const
+  for (const mishap of ways) {
+    let asked = 0
+    const open = await made.reopen()
+    way.decide = () => ((asked += 1) % (mishap === 'stand still' ? 8 : 2) === 0 ? mishap : 'none')
+    const time = ways.indexOf(mishap)
+    await backUp(open, point(time), { scsi0: content })
+    assert.ok((await restored(open, point(time), 'scsi0')).equals(content), JSON.stringify(mishap))
+    way.decide = () => 'none'
+  }
+  assert.equal((await (await made.reopen()).datastore.points()).length, ways.length)
+  const refusals = [
+    [{ status: 503 }, /answers 503 \(\S+\) \(tried 3 times\)/],
+    ['cut off', /could not reach|cut '\S+' off/],
+    ['stand still', /did not answer in time \(tried 3 times\)/],
+  ] as const
+  for (const [mishap, said] of refusals) {
+    const open = await made.reopen()
+    await using writer = await open.begin(point(10))
+    await writer.addDisk('scsi0', memorySource(disk('rr')))
+    way.decide = ({ method }) => (method === 'GET' || mishap !== 'cut off' ? mishap : 'none')
+    await assert.rejects(mishap === 'cut off' ? open.body(point(0)) : writer.commit(), said)
+    way.decide = () => 'none'
+    assert.equal((await open.datastore.points()).length, ways.length)
+  }
+})
+
+test('a clock that is far off is named, not the credentials', async () => {
+  const spec = await inBucket()
+  await using made = await makeDatastoreIn(spec)
+  await backUp(await made.reopen(), point(0), { scsi0: disk('r') })
+  const clock = { ...deps.clock, now: () => deps.clock.now() - 3_600_000 }
+  await using place = await S3Place.open(spec.s3, { ...deps, clock })
+  const late = await (await openDatastore(place, { ...deps, clock })).unlock(secret)
+  await assert.rejects(backUp(late, point(1), { scsi0: disk('r') }), /the clock of this machine and that of/)
+  // Whoever rescues something may have a wrong clock.
+  assert.equal((await restored(late, point(0), 'scsi0')).length, disk('r').length)
+})
+
+// The last one: a server that was killed answers slowly for half a minute.
+test('a server that dies in the middle of a backup is said, and the next backup is whole', async () => {
+  const { s3 } = await inBucket()
+  await using made = await makeDatastoreIn({ s3: { ...s3, attempts: 2, firstWaitMs: 5 } })
+  const content = disk('rrrr')
+  const open = await made.reopen()
+  {
+    await using writer = await open.begin(point(0))
+    await writer.addDisk('scsi0', memorySource(content))
+    server.signal('SIGKILL')
+    await assert.rejects(writer.commit(), /could not reach 'http:\S+': ECONN\w+ \(tried 2 times\)/)
+    await server.restart()
+  }
+  assert.deepEqual(await open.datastore.points(), [])
+  await backUp(open, point(1), { scsi0: content })
+  assert.ok((await restored(await made.reopen(), point(1), 'scsi0')).equals(content))
 })

@@ -16,6 +16,7 @@ import { KeptSegments } from './kept-segments.ts'
 import { type CanaryAttempt, lockedFault, type Place, type PlacedObject, type PlaceLock } from './place.ts'
 import { sendCanary } from './s3-canary.ts'
 import { reachS3, type S3Options, type S3Reach } from './s3-client.ts'
+import { clockFault } from './s3-faults.ts'
 import { contentOf, fileContent, S3Objects } from './s3-objects.ts'
 import { seal, unseal } from './sealed.ts'
 import { slackSeconds } from './retention.ts'
@@ -25,6 +26,8 @@ const retentionName = 'retention'
 const retentionMaximumBytes = 4_096
 /** Of one PUT, as the protocol has it. */
 const objectMaximumBytes = 5 * 1024 ** 3
+/** Well below the time after which a lease is over. */
+const clockMs = 3 * 60_000
 const locked = ['packs/', 'backups/', 'keys/', 'format', retentionName]
 const properties = { seconds: integer({ minimum: 1, maximum: 100 * 366 * 24 * 60 * 60 }) }
 
@@ -65,7 +68,7 @@ export class S3Place implements Place {
 
   /** @throws Fault `missing` without such a bucket, `denied`, `unavailable` */
   static async open(options: S3PlaceOptions, deps: DatastoreDeps): Promise<S3Place> {
-    const reach = await reachS3(options)
+    const reach = await reachS3(options, deps.clock)
     const staging = await Staging.open(deps.random)
     try {
       const { client, library } = reach
@@ -174,7 +177,17 @@ export class S3Place implements Place {
     return seconds(this.#deps.clock) + promised + (name.startsWith('backups/') ? 0 : slackSeconds(promised))
   }
 
+  /** By leases others see that we are at work: their times must mean the same to all. Who only reads may be wrong. */
+  #requireClock(): void {
+    const { said, server } = this.#reach
+    const { clock } = this.#deps
+    if (said.now === undefined) return
+    const expected = said.now + clock.monotonic() - said.at
+    if (Math.abs(expected - clock.now()) > clockMs) throw clockFault(server)
+  }
+
   async putFile(name: string, path: string): Promise<boolean> {
+    this.#requireClock()
     const isNew = await this.#upload(name, path, true)
     await rm(path, { force: true })
     return isNew
@@ -209,7 +222,8 @@ export class S3Place implements Place {
   }
 
   async #tryConditions(): Promise<void> {
-    const probe = () => this.#objects.put('probe', contentOf(new Uint8Array(0)), { onlyNew: true })
+    // Each with a content of its own: then what is there says whose it is, though an answer be lost.
+    const probe = () => this.#objects.put('probe', contentOf(Buffer.from(this.#deps.random.uuid())), { onlyNew: true })
     if (!(await probe()) || !(await probe())) return
     throw new Fault('invalid', `'${this.#reach.server}' replaces what is there though it is asked not to`, {
       remedy: 'Turn on versioning for the bucket: then a name has one owner all the same.',
