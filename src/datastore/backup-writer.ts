@@ -96,7 +96,8 @@ export class BackupWriter implements AsyncDisposable {
     const { place, deps } = open.datastore
     const { keyring, index } = open
     const chunks = new ChunkWriter({ place, keyring, index, random: deps.random, level })
-    const last = points.filter((other) => isSameGuest(other, point)).at(-1)
+    // Whoever cannot read looks up every chunk.
+    const last = keyring.canRead ? points.filter((other) => isSameGuest(other, point)).at(-1) : undefined
     return new BackupWriter(open, point, { lease, chunks, before: last && (await bodyIfReadable(open, last)) })
   }
 
@@ -233,6 +234,7 @@ export class BackupWriter implements AsyncDisposable {
     if (!(await place.put(manifestName(this.point), Buffer.from(text)))) throw existsAlready(this.point)
     this.#state = 'committed'
     await this.#lease[Symbol.asyncDispose]()
+    if (place.addsOnly === true || !this.#open.keyring.canRead) return body
     await using tidy = await this.#open.datastore.tryTidy()
     if (tidy) await mergeSegments({ place, keyring: this.#open.keyring, random: deps.random }, this.#open.index)
     return body

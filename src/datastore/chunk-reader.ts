@@ -108,10 +108,19 @@ export class ChunkReader {
     try {
       const content = contentOf(stored, entry.flags, entry.plainBytes)
       if (content !== stored) letGo(stored)
+      if (pack.isInbox) this.#checkName(packId, entry, content)
       return { content, flags: entry.flags }
     } catch (cause) {
+      if (cause instanceof Fault) throw cause
       throw damaged('it cannot be decompressed', cause)
     }
+  }
+
+  /** A host that only adds could call things by others' names, and spoil what those rely on. */
+  #checkName(packId: string, { id, flags }: PackEntry, content: Buffer): void {
+    const isOwn =
+      (flags & deltaFlag) === 0 && isOfKind(flags) && this.keyring.idOf(kindOf(flags) as ChunkKind, content).equals(id)
+    if (!isOwn) throw damagedPack(packId, `chunk ${shown(id)}: it holds what belongs to another id`)
   }
 
   /** Chunks of a pack in their stored form, to be written into another. @throws Fault `damaged` naming the pack */
@@ -125,6 +134,7 @@ export class ChunkReader {
       const sealed = await this.place.read(packName(packId), entry.offset, entry.length)
       const stored = unseal(pack, entry, sealed)
       if (!stored) throw damagedPack(packId, `chunk ${shown(entry.id)}: its seal is broken`)
+      if (pack.isInbox) this.#checkName(packId, entry, contentOf(stored, entry.flags, entry.plainBytes))
       found.push({ ...entry, stored })
     }
     return found
@@ -171,6 +181,10 @@ export class ChunkReader {
     this.index.missPack(pack)
     await this.index.reload()
   }
+}
+
+function isOfKind(flags: number): boolean {
+  return Object.values(kinds).some((kind) => kind === kindOf(flags))
 }
 
 function entryAt(pack: OpenPack, offset: number): PackEntry | undefined {

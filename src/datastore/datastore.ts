@@ -41,7 +41,7 @@ import {
 } from './manifest.ts'
 import { type Marks, marksName, parseMarks, printMarks } from './marks.ts'
 import { lockedFault, type Place } from './place.ts'
-import { pathOfPoint, pointOfPath, printPoint, type RestorePoint } from './point.ts'
+import { isBelow, pathOfPoint, pointOfPath, printPoint, type RestorePoint } from './point.ts'
 import type { NewSlot, SlotSecret } from './slot.ts'
 
 export interface DatastoreDeps {
@@ -184,7 +184,7 @@ export class Datastore {
   /** @throws Fault `denied` */
   async unlock(secret: SlotSecret): Promise<OpenDatastore> {
     const unlocked = await unlock(await this.keyFile(), secret)
-    if (!unlocked.keyring.signer.equals(this.facts.signer)) {
+    if (!unlocked.keyring.isOf(this.facts.signer)) {
       throw new Fault('damaged', `the keys of the datastore '${this.place.label}' are not those it was made with`)
     }
     const index = await ChunkIndex.open(this.place, this.deps.log)
@@ -309,6 +309,12 @@ export class OpenDatastore {
    */
   async begin(point: RestorePoint, { level = 1 }: { readonly level?: number } = {}): Promise<BackupWriter> {
     pathOfPoint(point)
+    const { writer } = this.keyring
+    if (writer && !isBelow(point.namespace, writer.namespace)) {
+      throw new Fault('denied', `this key adds backups to namespace '${writer.namespace}' alone`, {
+        remedy: `Name it: --namespace ${writer.namespace}.`,
+      })
+    }
     if (!isConfirmed(await this.datastore.keyFile())) {
       throw new Fault(
         'conflict',

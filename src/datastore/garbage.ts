@@ -52,6 +52,7 @@ export interface Collected {
 
 /** @throws Fault `conflict` when somebody else collects; `damaged` when a manifest or map cannot be read: then nothing goes */
 export async function collectGarbage(open: OpenDatastore, options: CollectOptions = {}): Promise<Collected> {
+  open.keyring.requireReading()
   await using lease = await open.datastore.tryTidy()
   if (!lease) throw new Fault('conflict', 'garbage is being collected already, or the index is being merged')
   return await new Collector(open, options).run()

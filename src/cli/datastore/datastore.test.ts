@@ -110,3 +110,30 @@ test('pruning says what it would do, does it, and the space comes back', async (
   good('restore', store, 'host/web', join(home, 'last.raw'), ...opening)
   assert.ok((await readFile(join(home, 'last.raw'))).equals(await readFile(image)))
 })
+
+test('a host that only adds is known by the public half of its key, and reads nothing back', async () => {
+  const hostKey = join(home, 'host-key')
+  const known = good('key', 'make', hostKey).trim()
+  assert.equal(hako('key', 'make', hostKey).code, 5)
+  good(
+    'key',
+    'add',
+    store,
+    ...opening,
+    '--write-only',
+    '--public-key',
+    known,
+    '--namespace',
+    'web',
+    '--comment',
+    'web1',
+  )
+  const mine = [store, '--key-file', hostKey]
+  assert.equal(hako('backup', ...mine, image).code, 4)
+  const name = good('backup', ...mine, image, '--namespace', 'web', '-o', 'id').trim()
+  const denied = hako('restore', store, name, join(home, 'stolen.raw'), '--key-file', hostKey)
+  assert.equal(denied.code, 4)
+  assert.match(denied.err, /adds backups to the datastore, and opens none/)
+  good('restore', store, name, join(home, 'by-owner.raw'), ...opening)
+  assert.ok((await readFile(join(home, 'by-owner.raw'))).equals(await readFile(image)))
+})

@@ -1,5 +1,5 @@
 /** `hako datastore init` and `hako datastore key …`: the ways to the keys. */
-import { readdir } from 'node:fs/promises'
+import { readdir, writeFile } from 'node:fs/promises'
 import { parseSize } from '#base/bytes.ts'
 import { seconds } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
@@ -13,12 +13,14 @@ import {
   withoutSlot,
   withSecrets,
   withSlot,
+  withWriter,
 } from '#datastore/key-file.ts'
 import { FolderPlace } from '#datastore/folder-place.ts'
 import { rotated } from '#datastore/keyring.ts'
 import { printSecond } from '#datastore/place.ts'
 import { printRecoveryKey, type SlotSecret } from '#datastore/slot.ts'
-import { codeOf } from '#host/files.ts'
+import { privateOf, publicOf } from '#datastore/x25519.ts'
+import { asFileFault, codeOf } from '#host/files.ts'
 import type { Parsed } from '../arguments.ts'
 import type { Terminal } from '../terminal.ts'
 import { say } from '../text.ts'
@@ -96,6 +98,8 @@ export async function confirmCommand(where: string, parsed: Parsed, terminal: Te
 export interface KeyRow {
   readonly id: string
   readonly kind: string
+  /** `all`, or to add. */
+  readonly may: string
   readonly created: number
   readonly confirmed: boolean
   readonly comment: string
@@ -104,9 +108,10 @@ export interface KeyRow {
 /** Needs no key itself. */
 export async function keyRows(directory: string, parsed: Parsed): Promise<KeyRow[]> {
   return withDatastore(directory, parsed, async (datastore) =>
-    (await datastore.keyFile()).slots.map(({ id, kind, created, confirmed, comment }) => ({
+    (await datastore.keyFile()).slots.map(({ id, kind, role, namespace, created, confirmed, comment }) => ({
       id,
       kind,
+      may: role === undefined ? 'all' : namespace === undefined || namespace === '' ? 'add' : `add to ${namespace}`,
       created,
       confirmed,
       comment,
@@ -119,6 +124,12 @@ export async function addKey(directory: string, parsed: Parsed, terminal: Termin
   const { params } = parsed
   const comment = typeof params.comment === 'string' ? params.comment : ''
   await changed(directory, parsed, terminal, async (unlocked) => {
+    if (params['write-only'] === '1') {
+      const own = typeof params['public-key'] === 'string' ? publicKeyIn(params['public-key']) : undefined
+      const secret = own ?? (await newSecret(renamed(params), terminal))
+      const way = { secret, comment, confirmed: true, created: seconds(deps.clock) }
+      return withWriter(systemRandom, unlocked, way, typeof params.namespace === 'string' ? params.namespace : '')
+    }
     const isRecovery = params.recovery === '1'
     const text = isRecovery ? printRecoveryKey(Buffer.from(systemRandom.bytes(32))) : ''
     const secret: SlotSecret = isRecovery ? { kind: 'recovery', text } : await newSecret(renamed(params), terminal)
@@ -130,6 +141,25 @@ export async function addKey(directory: string, parsed: Parsed, terminal: Termin
     }
     return file
   })
+}
+
+function publicKeyIn(text: string): { readonly kind: 'public'; readonly key: Buffer } {
+  const key = Buffer.from(text, 'base64')
+  if (key.length === 32 && key.toString('base64') === text) return { kind: 'public', key }
+  throw new Fault('invalid', `public-key: '${text}' is no key`, {
+    remedy: 'It is what hako datastore key make prints.',
+  })
+}
+
+/** A key file for a host, and on the screen the half of it others may know. */
+export async function makeKey(path: string, terminal: Terminal): Promise<void> {
+  const key = Buffer.from(systemRandom.bytes(32))
+  await writeFile(path, key, { flag: 'wx', mode: 0o600 }).catch((cause: unknown) => {
+    if (codeOf(cause) === 'EEXIST')
+      throw new Fault('conflict', `'${path}' is there already`, { remedy: 'Name a file that is not, or remove it.' })
+    throw asFileFault(cause, path)
+  })
+  terminal.out(publicOf(privateOf(key)).toString('base64'))
 }
 
 /** `--new-key-file` is to the new way what `--key-file` is to the one that is there. */
