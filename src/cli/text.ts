@@ -48,6 +48,10 @@ const sentences = {
     en: 'The recovery key is confirmed: the datastore takes backups.',
     ja: '回復キーを確認しました。バックアップを受け付けます。',
   },
+  serving: {
+    en: 'Serving at {0}. Print of the certificate, for --fingerprint: {1}',
+    ja: '{0} で提供中。証明書の指紋 (--fingerprint 用): {1}',
+  },
   oldKeysStay: {
     en: 'What opened the datastore before stays there until {0}, where it is locked: until then who had it can still use it.',
     ja: '以前の鍵情報はロックされているため {0} まで残ります。それまでは以前の手段でも開けます。',

@@ -48,27 +48,27 @@ function objectRules(fresh: () => Promise<PlaceSpec>): void {
     await using place = await openPlace(await fresh())
     const content = randomBytes(300_000)
     assert.equal(await place.get('marks/a', 100), undefined)
-    assert.equal(await place.put('backups/_/vm/1/a', content), true)
-    assert.equal(await place.put('backups/_/vm/1/a', randomBytes(10)), false)
-    assert.ok((await place.get('backups/_/vm/1/a', 300_000))?.equals(content))
-    assert.ok((await place.read('backups/_/vm/1/a', 1_000, 5)).equals(content.subarray(1_000, 1_005)))
-    assert.equal(await place.sizeOf('backups/_/vm/1/a'), 300_000)
-    assert.deepEqual(await namesIn(place, 'backups/'), ['backups/_/vm/1/a'])
-    await assert.rejects(place.get('backups/_/vm/1/a', 1_000), (fault) => isFault(fault, 'too-large'))
-    await assert.rejects(place.read('backups/_/vm/1/a', 299_990, 20), (fault) => isFault(fault, 'damaged'))
-    await assert.rejects(place.read('backups/_/vm/1/b', 0, 20), (fault) => isFault(fault, 'missing'))
-    await assert.rejects(place.sizeOf('backups/_/vm/1/b'), (fault) => isFault(fault, 'missing'))
+    assert.equal(await place.put('keys/00000001', content), true)
+    assert.equal(await place.put('keys/00000001', randomBytes(10)), false)
+    assert.ok((await place.get('keys/00000001', 300_000))?.equals(content))
+    assert.ok((await place.read('keys/00000001', 1_000, 5)).equals(content.subarray(1_000, 1_005)))
+    assert.equal(await place.sizeOf('keys/00000001'), 300_000)
+    assert.deepEqual(await namesIn(place, 'keys/'), ['keys/00000001'])
+    await assert.rejects(place.get('keys/00000001', 1_000), (fault) => isFault(fault, 'too-large'))
+    await assert.rejects(place.read('keys/00000001', 299_990, 20), (fault) => isFault(fault, 'damaged'))
+    await assert.rejects(place.read('keys/00000002', 0, 20), (fault) => isFault(fault, 'missing'))
+    await assert.rejects(place.sizeOf('keys/00000002'), (fault) => isFault(fault, 'missing'))
     await place.replace('marks/_/vm/1/a', Buffer.from('one'))
     await place.replace('marks/_/vm/1/a', Buffer.from('two'))
     assert.equal(String(await place.get('marks/_/vm/1/a', 100)), 'two')
     assert.equal(await place.put('suspects/a', Buffer.alloc(0)), true)
     assert.deepEqual(await place.get('suspects/a', 100), Buffer.alloc(0))
-    for (const name of ['backups/_/vm/1/a', 'marks/_/vm/1/a', 'suspects/a']) {
+    for (const name of ['keys/00000001', 'marks/_/vm/1/a', 'suspects/a']) {
       assert.equal(await place.remove(name), true)
       assert.equal(await place.remove(name), false)
       assert.equal(await place.get(name, 1_000_000), undefined)
     }
-    assert.deepEqual(await namesIn(place, 'backups/'), [])
+    assert.deepEqual(await namesIn(place, 'keys/'), [])
     for (const name of ['../out', 'a/../../b', '/etc/passwd', '']) {
       await assert.rejects(async () => place.put(name, content), /cannot be the name of an object/)
     }
@@ -80,7 +80,7 @@ function objectRules(fresh: () => Promise<PlaceSpec>): void {
     await using other = await openPlace(spec)
     for (let round = 0; round < 3; round += 1) {
       const contents = Array.from({ length: 8 }, () => randomBytes(50))
-      const name = `backups/_/vm/1/${round}`
+      const name = `keys/0000001${round}`
       const got = await Promise.all(contents.map((content, at) => (at % 2 === 0 ? one : other).put(name, content)))
       assert.equal(got.filter(Boolean).length, 1)
       assert.deepEqual(await other.get(name, 100), contents[got.indexOf(true)])
@@ -108,9 +108,9 @@ function objectRules(fresh: () => Promise<PlaceSpec>): void {
 
   test('page after page of objects is listed, each once, and nothing beside the folder', async () => {
     await using place = await openPlace(await fresh())
-    const names = Array.from({ length: 120 }, (_, at) => `suspects/${String(at).padStart(4, '0')}`)
-    await inTurns([...names, 'suspects-2/a', 'marks/b'], 16, (name) => place.put(name, Buffer.alloc(1)))
-    assert.deepEqual(await namesIn(place, 'suspects/'), names)
+    const names = Array.from({ length: 120 }, (_, at) => `marks/_/vm/1/${String(at).padStart(4, '0')}`)
+    await inTurns([...names, 'suspects/a', 'keys/00000001'], 16, (name) => place.put(name, Buffer.alloc(0)))
+    assert.deepEqual(await namesIn(place, 'marks/'), names)
   })
 }
 

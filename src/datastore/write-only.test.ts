@@ -93,7 +93,7 @@ test('rotation reaches who only adds; taken away, it opens nothing any more, and
   )
   await backUp(await asHost(temporary), point(1), { scsi0: after })
   const packs = await Promise.all((await filesBelow(temporary.path)).map((path) => readFile(path)))
-  assert.deepEqual([...new Set(packs.map((bytes) => bytes.readUInt32LE(8)))].toSorted(), [0, 1])
+  assert.deepEqual(new Set(packs.map((bytes) => bytes.readUInt32LE(8))), new Set([0, 1]))
   const again = await temporary.reopen()
   const secrets = rotated(again.keyring.secrets, systemRandom)
   await again.datastore.putKeyFile(withoutSlot(systemRandom, again.unlocked, id, secrets))

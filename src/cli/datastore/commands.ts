@@ -2,10 +2,11 @@
  * `hako datastore …`: the backup engine by itself, without a node. Each command loads the engine only when it is called.
  */
 import { Fault } from '#base/fault.ts'
-import type { Parsed } from '../arguments.ts'
 import { exitCodes } from '../exit.ts'
 import type { LocalCommand, LocalOption } from '../local.ts'
 import type { Terminal } from '../terminal.ts'
+import type { Line } from './line.ts'
+import { placeLines } from './place-lines.ts'
 import { reaching, reachingCopy } from './place-options.ts'
 
 /** How a datastore is opened; without any of them its passphrase is asked for. */
@@ -31,28 +32,6 @@ const keep = Object.fromEntries(
       : { en: 'Of how many such periods the last one.', ja: 'この周期ごとに最後の 1 つを残す数。' },
   ]),
 )
-
-interface Line {
-  readonly words: readonly string[]
-  /** Plain arguments after the words; a last one of `…` takes any number. */
-  readonly takes: readonly string[]
-  readonly en: string
-  readonly ja: string
-  readonly options?: Readonly<Record<string, LocalOption>>
-  readonly examples: readonly string[]
-  /** Columns of a table, where what comes back is one. */
-  readonly columns?: readonly string[]
-  readonly id?: string
-  readonly act: (given: readonly string[], parsed: Parsed, terminal: Terminal) => Promise<Outcome | void>
-}
-
-interface Outcome {
-  readonly rows: unknown
-  /** False: a proof was tried and failed. */
-  readonly isProven?: boolean
-  /** False: something was looked for and found wanting. */
-  readonly isWhole?: boolean
-}
 
 const lines: readonly Line[] = [
   {
@@ -197,16 +176,6 @@ const lines: readonly Line[] = [
     }),
   },
   {
-    words: ['canary'],
-    takes: ['dir'],
-    en: 'Try to destroy a canary with the credentials backups are made with: it must be refused, or this exits with 7.',
-    ja: 'バックアップの認証情報でカナリアの破壊を試みる。拒否されるべきもので、できてしまえば終了コード 7。',
-    examples: ['datastore canary s3://backups/site --endpoint https://s3.example.org'],
-    columns: ['attempt', 'refused', 'until'],
-    id: 'attempt',
-    act: async ([dir = ''], parsed) => (await import('./acts.ts')).canary(dir, parsed),
-  },
-  {
     words: ['repair'],
     takes: ['dir'],
     en: 'Make the index anew from the packs, when a part of it is lost or damaged.',
@@ -298,7 +267,7 @@ const lines: readonly Line[] = [
   },
 ]
 
-export const datastoreCommands: readonly LocalCommand[] = lines.map((line) => ({
+export const datastoreCommands: readonly LocalCommand[] = [...lines, ...placeLines].map((line) => ({
   words: ['datastore', ...line.words],
   usage: usageOf(line),
   description: { en: line.en, ja: line.ja },
@@ -307,9 +276,9 @@ export const datastoreCommands: readonly LocalCommand[] = lines.map((line) => ({
   run: (args, terminal) => run(line, args, terminal),
 }))
 
-/** Every command is about a datastore somewhere. */
-function optionsOf({ options = {} }: Line): Readonly<Record<string, LocalOption>> {
-  return { ...options, ...reaching }
+/** Nearly every command is about a datastore somewhere. */
+function optionsOf({ options = {}, takes }: Line): Readonly<Record<string, LocalOption>> {
+  return takes[0] === 'dir' ? { ...options, ...reaching } : options
 }
 
 function usageOf({ words, takes }: Line): string {

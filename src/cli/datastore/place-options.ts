@@ -2,6 +2,14 @@
 import type { LocalOption } from '../local.ts'
 
 export const reaching: Readonly<Record<string, LocalOption>> = {
+  'token-file': {
+    en: 'For https://host:port/name, as hako datastore serve offers it: file with the token.',
+    ja: 'hako datastore serve が提供する https://host:port/name のとき: トークンのファイル。',
+  },
+  fingerprint: {
+    en: 'For https://: SHA-256 of the certificate, as hako datastore serve shows it.',
+    ja: 'https:// のとき: hako datastore serve が表示する証明書の SHA-256。',
+  },
   endpoint: {
     en: 'For s3://bucket/prefix: address of the server; that of the region when absent.',
     ja: 's3://bucket/prefix のとき: サーバーのアドレス。省略時はリージョンのもの。',

@@ -1,5 +1,5 @@
 /** Where a datastore lies, as somebody names it: a directory, a bucket of an S3 server, another Hakobune. */
-import { readFile } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { Fault } from '#base/fault.ts'
 import { systemRandom } from '#base/random.ts'
@@ -22,6 +22,7 @@ export async function placeAt(where: string, params: Params, kind: '' | 'copy-' 
     return typeof value === 'string' ? value : undefined
   }
   if (where.startsWith('s3://')) return s3At(where, given)
+  if (where.startsWith('https://')) return httpsAt(where, given)
   const foreign = Object.keys(reaching).find((name) => given(name) !== undefined)
   if (foreign !== undefined) {
     throw new Fault('invalid', `--${kind}${foreign} means nothing for directory '${where}'`)
@@ -50,6 +51,29 @@ async function s3At(where: string, given: (name: string) => string | undefined):
     },
     deps,
   )
+}
+
+async function httpsAt(url: string, given: (name: string) => string | undefined): Promise<Place> {
+  const [path, ca] = [given('token-file'), given('ca-file')]
+  if (path === undefined) {
+    throw new Fault('invalid', `'${url}' asks for a token`, { remedy: 'Name the file it is in: --token-file.' })
+  }
+  const token = (await secretIn(path)).trim()
+  const { HttpsPlace } = await import('#datastore/https-place.ts')
+  const trust = { ca: ca === undefined ? undefined : await pem(ca), fingerprint: given('fingerprint') }
+  return HttpsPlace.open({ url, token, ...trust }, deps)
+}
+
+/** @throws Fault `denied` when others may read it */
+async function secretIn(path: string): Promise<string> {
+  try {
+    if (((await stat(path)).mode & 0o077) !== 0) {
+      throw new Fault('denied', `'${path}' holds a secret, and others may read it`, { remedy: `chmod 600 ${path}` })
+    }
+    return await readFile(path, 'utf8')
+  } catch (cause) {
+    throw asFileFault(cause, path)
+  }
 }
 
 async function pem(path: string): Promise<string> {
