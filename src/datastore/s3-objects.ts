@@ -19,7 +19,7 @@ import { asS3Fault } from './s3-faults.ts'
 const pageObjects = 1_000
 const versionsKept = 16_384
 /** What changes: of these the newest version counts. */
-const changing = ['leases/', 'marks/', 'suspects/', 'condemned/', 'tmp/', 'extended']
+const changing = ['leases/', 'marks/', 'suspects/', 'condemned/', 'tmp/', 'extended', 'checked']
 
 export interface S3Bucket extends S3Reach {
   readonly bucket: string

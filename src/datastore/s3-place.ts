@@ -196,7 +196,7 @@ export class S3Place implements Place {
   async replaceFile(name: string, path: string): Promise<void> {
     await this.#upload(name, path, false)
     await rm(path, { force: true })
-    await this.#dropOldVersions(name)
+    await this.#unlocked(name, () => this.#dropOldVersions(name))
   }
 
   /** Both kinds of files are called by what is in them. */
@@ -259,12 +259,17 @@ export class S3Place implements Place {
 
   async remove(name: string): Promise<boolean> {
     this.#segments.forget(name)
+    return this.#unlocked(name, () => this.#objects.remove(name))
+  }
+
+  /** Says until when, where a lock is what forbids it. */
+  async #unlocked<T>(name: string, act: () => Promise<T>): Promise<T> {
     try {
-      return await this.#objects.remove(name)
+      return await act()
     } catch (fault) {
       if (!isFault(fault, 'denied') || !this.#hasLock) throw fault
       const until = await this.#lockedUntil(name).catch(() => undefined)
-      throw until === undefined ? fault : lockedFault(name, until)
+      throw until === undefined ? fault : lockedFault(`'${name}'`, until)
     }
   }
 

@@ -30,6 +30,7 @@ const folders: Readonly<Record<string, FolderRule>> = {
   'keys/': { maximumBytes: 4 * MiB },
   'canary/': { maximumBytes: 4_096 },
   format: { maximumBytes: 64 * 1024 },
+  checked: { maximumBytes: 256 * MiB },
 }
 
 /** @throws Fault `invalid` for what has no place in a datastore */

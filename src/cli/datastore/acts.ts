@@ -1,15 +1,17 @@
 /** What `hako datastore` does with backups, once the command line is read. */
 import { open as openFile, rm, stat } from 'node:fs/promises'
 import { basename, resolve } from 'node:path'
-import { humanSize } from '#base/bytes.ts'
+import { humanSize, parseSize } from '#base/bytes.ts'
 import { seconds } from '#base/clock.ts'
 import { Fault, missing } from '#base/fault.ts'
 import { keepOptions, kept, readRetention } from '#base/retention.ts'
 import { isSameGuest, parsePoint, printPoint, type RestorePoint } from '#datastore/point.ts'
-import type { Datastore, ListedPoint } from '#datastore/datastore.ts'
+import { type Datastore, type ListedPoint, openDatastore } from '#datastore/datastore.ts'
 import { tryCanary } from '#datastore/canary.ts'
 import { collectGarbage } from '#datastore/garbage.ts'
+import { backupsHit } from '#datastore/hits.ts'
 import { printSecond } from '#datastore/place.ts'
+import { refetch } from '#datastore/refetch.ts'
 import { repairIndex } from '#datastore/repair.ts'
 import { restoreDisk } from '#datastore/restore.ts'
 import { syncDatastore } from '#datastore/sync.ts'
@@ -19,7 +21,7 @@ import type { Parsed } from '../arguments.ts'
 import type { Terminal } from '../terminal.ts'
 import { say } from '../text.ts'
 import { deps } from './deps.ts'
-import { withDatastore, withKeys } from './opening.ts'
+import { secretFrom, withDatastore, withKeys } from './opening.ts'
 import { placeAt, retainAt } from './reaching.ts'
 import { type ImageFormat, sourceAt } from './source.ts'
 
@@ -162,14 +164,10 @@ interface VerifiedRow {
 }
 
 export async function verify(directory: string, names: readonly string[], parsed: Parsed, terminal: Terminal) {
-  if (parsed.params.packs === '1') {
-    return withDatastore(directory, parsed, async (datastore) => {
-      const { packs, bytes, damaged } = await verifyPacks(datastore, {
-        signal: terminal.signal,
-        onProgress: (done, all) => showProgress(terminal, 'packs', done, all),
-      })
-      return { rows: { packs, size: bytes, damaged }, isWhole: damaged.length === 0 }
-    })
+  const { params } = parsed
+  if (params.packs === '1' || params.budget !== undefined || params['budget-bytes'] !== undefined) {
+    if (names.length > 0) throw new Fault('invalid', 'packs are looked at for all backups, not for some')
+    return packs(directory, parsed, terminal)
   }
   return withKeys(directory, parsed, terminal, async (open) => {
     const all = names.length === 0 ? await open.datastore.points() : []
@@ -191,6 +189,35 @@ export async function verify(directory: string, names: readonly string[], parsed
     }
     return { rows, isWhole: rows.every(({ verdict }) => verdict === 'whole') }
   })
+}
+
+/** Without a key; with one, damage is told by the backups it hits. */
+async function packs(directory: string, parsed: Parsed, terminal: Terminal) {
+  const { params } = parsed
+  const budget = textOf(params['budget-bytes'])
+  return withDatastore(directory, parsed, async (datastore) => {
+    const { bytes, oldest, ...facts } = await verifyPacks(datastore, {
+      signal: terminal.signal,
+      budgetMs: durationOf(textOf(params.budget)),
+      budgetBytes: budget === undefined ? undefined : parseSize(budget),
+      onProgress: (done, all) => showProgress(terminal, 'packs', done, all),
+    })
+    const rows = { ...facts, size: bytes, ...(oldest !== undefined && { oldest: printSecond(oldest) }) }
+    if (facts.damaged.length === 0) return { rows, isWhole: true }
+    const hasKey = ['passphrase-file', 'key-file', 'recovery-key-file'].some((name) => params[name] !== undefined)
+    if (!hasKey) return { rows, isWhole: false }
+    const open = await datastore.unlock(await secretFrom(params, terminal))
+    return { rows: { ...rows, hits: await backupsHit(open, new Set(facts.damaged), terminal.signal) }, isWhole: false }
+  })
+}
+
+/** Milliseconds. */
+function durationOf(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined
+  const [, count, unit] = /^(\d{1,6})(s|m|h)$/.exec(text) ?? []
+  const each = { s: 1_000, m: 60_000, h: 3_600_000 }[unit ?? '']
+  if (each !== undefined) return Number(count) * each
+  throw new Fault('invalid', `budget: '${text}' is no time`, { remedy: 'It is one such as 90s, 10m or 2h.' })
 }
 
 /** Writes a disk to a new file. What is there already is left alone. */
@@ -308,9 +335,20 @@ export async function sync(from: string, to: string, parsed: Parsed, terminal: T
 }
 
 export async function repair(directory: string, parsed: Parsed, terminal: Terminal) {
+  const from = textOf(parsed.params.from)
+  if (from !== undefined) return repairFrom(directory, from, parsed, terminal)
   return withKeys(directory, parsed, terminal, async (open) => {
     const rows = await repairIndex(open, terminal.signal)
     return { rows, isWhole: rows.damaged.length === 0 }
+  })
+}
+
+/** What is damaged or lost, from a copy. Needs no key. */
+async function repairFrom(directory: string, from: string, parsed: Parsed, terminal: Terminal) {
+  return withDatastore(directory, parsed, async (datastore) => {
+    await using place = await placeAt(from, parsed.params, 'copy-')
+    const { fetched, missing: lost } = await refetch(datastore, await openDatastore(place, deps), terminal.signal)
+    return { rows: { fetched, missing: lost }, isWhole: lost.length === 0 }
   })
 }
 

@@ -99,8 +99,23 @@ const lines: readonly Line[] = [
     takes: ['dir', 'backup…?'],
     en: 'Read everything a restore would need; with --packs, compare all files with their names, without a key.',
     ja: '復元に必要なものをすべて読んで検証する。--packs は鍵なしで全ファイルを名前と照合する。',
-    options: { ...opening, packs: { en: 'Needs no key.', ja: '鍵は不要。', isFlag: true } },
-    examples: ['datastore verify /srv/backups', 'datastore verify /srv/backups --packs'],
+    options: {
+      ...opening,
+      packs: {
+        en: 'Needs no key; with one, says which backups are hit.',
+        ja: '鍵は不要。あれば影響を受けるバックアップも示す。',
+        isFlag: true,
+      },
+      budget: {
+        en: 'Packs, the longest unseen first, for 90s, 10m or 2h.',
+        ja: '長く見ていないパックから、90s・10m・2h の間だけ。',
+      },
+      'budget-bytes': {
+        en: 'As --budget, until so much was read: 100G.',
+        ja: '--budget と同様に、この量を読むまで。例: 100G',
+      },
+    },
+    examples: ['datastore verify /srv/backups', 'datastore verify /srv/backups --budget 10m --budget-bytes 100G'],
     columns: ['backup', 'verdict', 'chunks', 'size', 'why'],
     id: 'backup',
     act: async ([dir = '', ...names], parsed, terminal) =>
@@ -180,8 +195,15 @@ const lines: readonly Line[] = [
     takes: ['dir'],
     en: 'Make the index anew from the packs, when a part of it is lost or damaged.',
     ja: '索引の一部が失われたり壊れたりしたとき、パックから作り直す。',
-    options: opening,
-    examples: ['datastore repair /srv/backups'],
+    options: {
+      ...opening,
+      from: {
+        en: 'Instead, fetch what is damaged or lost from this copy of the datastore; needs no key.',
+        ja: '代わりに、壊れたり失われたりしたものをこの複製から取り戻す。鍵は不要。',
+      },
+      ...reachingCopy,
+    },
+    examples: ['datastore repair /srv/backups', 'datastore repair /srv/backups --from /mnt/usb/backups'],
     act: async ([dir = ''], parsed, terminal) => (await import('./acts.ts')).repair(dir, parsed, terminal),
   },
   {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
@@ -136,4 +136,22 @@ test('a host that only adds is known by the public half of its key, and reads no
   assert.match(denied.err, /adds backups to the datastore, and opens none/)
   good('restore', store, name, join(home, 'by-owner.raw'), ...opening)
   assert.ok((await readFile(join(home, 'by-owner.raw'))).equals(await readFile(image)))
+})
+
+test('packs are verified within a budget, name the backups they hit, and are mended from a copy', async () => {
+  const copy = join(home, 'copy')
+  good('sync', store, copy)
+  const [pack = ''] = (await readdir(join(store, 'packs'), { recursive: true })).filter((name) => name.length > 60)
+  const path = join(store, 'packs', pack)
+  const bytes = await readFile(path)
+  bytes.writeUInt8(bytes.readUInt8(60) ^ 1, 60)
+  await writeFile(path, bytes)
+  assert.match(good('verify', store, '--budget', '0s'), /left: [1-9]/)
+  const found = hako('verify', store, '--packs', ...opening, '-o', 'json')
+  assert.equal(found.code, 1)
+  const { damaged, hits } = JSON.parse(found.out) as { damaged: string[]; hits: string[] }
+  assert.deepEqual(damaged, [pack.slice(-64)])
+  assert.ok(hits.length > 0)
+  good('repair', store, '--from', copy)
+  assert.match(good('verify', store, '--budget-bytes', '10G'), /damaged: \[\]/)
 })
