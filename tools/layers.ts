@@ -44,7 +44,7 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
   rest: ['base'],
   api: [...floor1, ...nouns, 'rest', 'operations', 'views'],
   http: ['base', 'host', 'rest'],
-  cli: ['base', 'rest', 'http', 'api', 'lab', 'recovery', 'host', 'datastore', 'backup'],
+  cli: ['base', 'rest', 'views', 'http', 'api', 'lab', 'recovery', 'host', 'datastore', 'backup'],
   lab: ['base', 'host', 'rest', 'network', 'store', 'guests', 'http', 'recovery'],
 }
 

@@ -7,8 +7,6 @@
  * written anew. What is locked goes when its lock is over. Segments are merged by nobody else meanwhile: a merged one would bring back what was dropped. Cut off
  * anywhere, the next run goes on.
  */
-import { rm } from 'node:fs/promises'
-import { join } from 'node:path'
 import { seconds } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import { ChunkWriter } from './chunk-writer.ts'
@@ -129,12 +127,12 @@ class Collector {
     if ((await this.#writers()).length > 0) return []
     const [packs, staged]: [string[], string[]] = [[], []]
     for await (const { name } of place.list('packs/')) packs.push(name.slice(-64))
-    for await (const { name } of place.list('tmp/')) staged.push(name.slice('tmp/'.length))
+    for await (const { name } of place.list('tmp/')) staged.push(name)
     // Who began and ended in between told the index of its packs; who is still there may not have.
     if ((await this.#writers()).length > 0) return []
     await this.#open.index.reload()
     const named = new Set(this.#open.index.segments.flatMap((segment) => segment.packs))
-    for (const name of staged) await rm(join(place.stagingDir, name), { force: true })
+    for (const name of staged) await place.remove(name)
     return packs.filter((pack) => !named.has(pack))
   }
 

@@ -173,7 +173,7 @@ class PinnedAgent extends Agent {
     options: RequestOptions,
     done?: (cause: Error | null, socket: TLSSocket) => void,
   ): TLSSocket | undefined {
-    const { host, port, servername } = options as { host?: string; port?: number; servername?: string }
+    const { host, port, servername, timeout } = options as RequestOptions & { readonly servername?: string }
     const socket = connect({
       host: host ?? 'localhost',
       port: Number(port ?? 443),
@@ -183,8 +183,13 @@ class PinnedAgent extends Agent {
     })
     const fail = (cause: Error): void => done?.(cause, socket)
     socket.once('error', fail)
+    // The request has no socket yet, and so no silence to count.
+    socket.setTimeout(Number(timeout ?? idleMs), () => {
+      socket.destroy(new Fault('timeout', `'${host}' did not answer in time`))
+    })
     socket.once('secureConnect', () => {
       socket.removeListener('error', fail)
+      socket.setTimeout(0)
       if (String(socket.getPeerCertificate().fingerprint256).replaceAll(':', '') === this.#wanted) {
         done?.(null, socket)
         return

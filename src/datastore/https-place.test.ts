@@ -1,7 +1,9 @@
 /** Another Hakobune over TLS. */
 import assert from 'node:assert/strict'
 import { createHash, randomBytes, randomInt } from 'node:crypto'
+import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
+import { createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { isFault } from '#base/fault.ts'
@@ -16,6 +18,7 @@ import {
   secret,
   temporaryDatastore,
 } from '../../test/fixtures/sealed-datastore.ts'
+import { freePort } from '../../test/own-names.ts'
 import { tryCanary } from './canary.ts'
 import { placeConformance } from './conformance.ts'
 import { openDatastore } from './datastore.ts'
@@ -25,7 +28,7 @@ import { manifestName } from './manifest.ts'
 import type { Right } from './serve-tokens.ts'
 import { seal } from './sealed.ts'
 import { syncDatastore } from './sync.ts'
-import { verifyBackup } from './verify.ts'
+import { verifyBackup, verifyPacks } from './verify.ts'
 
 const server = await placeServer()
 after(() => server[Symbol.asyncDispose]())
@@ -87,8 +90,27 @@ test('a token that only adds makes backups, and can neither remove, replace, for
   await using reader = await openAs(name, ['read'])
   const read = await reader.open()
   for (const one of [point(0), point(1)]) assert.ok((await restored(read, one, 'scsi0')).equals(content))
+  await verifyBackup(read, point(0))
+  assert.deepEqual((await verifyPacks(read.datastore)).damaged, [])
   await assert.rejects(backUp(read, point(2), { scsi0: content }), isDenied)
 })
+
+/** Takes every connection, and says nothing. */
+async function listening(): Promise<AsyncDisposable & { readonly port: number }> {
+  const port = await freePort()
+  const sockets = new Set<Socket>()
+  const deaf = createServer((socket) => sockets.add(socket.on('error', () => {})))
+  deaf.listen(port, '127.0.0.1')
+  await once(deaf, 'listening')
+  return {
+    port,
+    async [Symbol.asyncDispose]() {
+      for (const socket of sockets) socket.destroy()
+      deaf.close()
+      await once(deaf, 'close')
+    },
+  }
+}
 
 test('who is not known, or speaks to the wrong server, is told so, and no token goes to a stranger', async () => {
   const name = fresh()
@@ -103,6 +125,12 @@ test('who is not known, or speaks to the wrong server, is told so, and no token 
   )
   await assert.rejects(HttpsPlace.open({ ...right, ...quick, fingerprint: undefined }, deps), /is not trusted/)
   await assert.rejects(HttpsPlace.open({ ...right, url: 'http://127.0.0.1/x' }, deps), /is no datastore of a server/)
+  const clock = { ...deps.clock, now: () => deps.clock.now() - 3_600_000 }
+  await using late = await HttpsPlace.open(right, { ...deps, clock })
+  await assert.rejects(late.put('keys/00000001', Buffer.from('x')), /the clock of this machine and that of/)
+  await using deaf = await listening()
+  const silent = { ...right, ...quick, url: `https://127.0.0.1:${deaf.port}/x`, idleMs: 100 }
+  await assert.rejects(HttpsPlace.open(silent, deps), /did not answer in time/)
   await assert.rejects(openAs(fresh(), ['read']), (fault) => isFault(fault, 'missing'))
 })
 

@@ -96,14 +96,17 @@ async function checkPack(
     throw fault
   })
   const mark = `${suspectsFolder}${pack.id}`
+  await ifAllowed(() => (isWhole ? place.remove(mark) : place.put(mark, Buffer.alloc(0))))
+  return isWhole
+}
+
+/** Who may only read still says what they saw. */
+async function ifAllowed(act: () => Promise<unknown>): Promise<void> {
   try {
-    if (isWhole) await place.remove(mark)
-    else await place.put(mark, Buffer.alloc(0))
+    await act()
   } catch (fault) {
-    // Who may only read still says what they saw.
     if (!isFault(fault, 'denied')) throw fault
   }
-  return isWhole
 }
 
 async function isAsNamed({ place }: Datastore, name: string, sizeBytes: number): Promise<boolean> {
@@ -148,13 +151,13 @@ export async function verifyBackup(
   const verified = seconds(datastore.deps.clock)
   try {
     const result = await readAll(open, point, options)
-    await datastore.mark(point, { verified, damage: undefined })
+    await ifAllowed(() => datastore.mark(point, { verified, damage: undefined }))
     return result
   } catch (fault) {
     if (isFault(fault, 'damaged')) {
       await datastore.mark(point, { verified, damage: fault.message.slice(0, 1_000) }).catch(() => {})
       const pack = /^pack ([0-9a-f]{64}) /.exec(fault.message)?.[1]
-      if (pack) await datastore.place.put(`${suspectsFolder}${pack}`, Buffer.alloc(0))
+      if (pack) await ifAllowed(() => datastore.place.put(`${suspectsFolder}${pack}`, Buffer.alloc(0)))
     }
     throw fault
   }
