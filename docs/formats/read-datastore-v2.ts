@@ -51,6 +51,7 @@ interface Format {
 interface Slot {
   readonly id: string
   readonly kind: string
+  readonly role?: string
   readonly public: string
   readonly wrapped: string
   readonly kdf?: { readonly salt: string; readonly memoryKiB: number; readonly passes: number; readonly lanes: number }
@@ -69,7 +70,16 @@ interface Manifest {
   readonly type: string
   readonly id: string
   readonly time: number
+  readonly epoch: number
+  readonly inbox?: boolean
+  readonly salt: string
   readonly body: string
+  readonly writer?: {
+    readonly id: string
+    readonly namespace: string
+    readonly public: string
+    readonly signature: string
+  }
   readonly signature: string
 }
 interface Disk {
@@ -133,6 +143,13 @@ const publicX25519 = (key: Buffer) =>
     type: 'spki',
   })
 
+const publicEd25519 = (key: Buffer) =>
+  createPublicKey({
+    key: Buffer.concat([Buffer.from('302a300506032b6570032100', 'hex'), key]),
+    format: 'der',
+    type: 'spki',
+  })
+
 /** Base32 of the key and three bytes of its SHA-256; what is between the letters does not count. */
 function recoveryKey(text: string): Buffer | undefined {
   const letters = text.toUpperCase().replace(/[^A-Z2-7]/g, '')
@@ -152,7 +169,9 @@ function keyring(secret: string): Keyring {
     .sort()
     .at(-1)
   const { datastore, ring, slots } = sealedJson<KeyFile>(join(dir, 'keys', newest ?? fail('there are no keys')))
-  for (const { id, kind, kdf, public: publicKey, wrapped } of slots) {
+  for (const { id, kind, role, kdf, public: publicKey, wrapped } of slots) {
+    // A host that only adds: nothing is opened by it.
+    if (role !== undefined) continue
     const own =
       kind === 'recovery'
         ? recoveryKey(secret)
@@ -204,6 +223,17 @@ const nonceOf = (number: bigint) => {
   return nonce
 }
 
+const privateX25519Public = (key: Buffer) =>
+  Buffer.from(createPublicKey(privateX25519(key)).export({ format: 'der', type: 'spki' }).subarray(-32))
+
+/** What a pack or a manifest is sealed with. By a host that only adds, the salt is the public half of a pair made for it. */
+function sealKey(secret: Buffer, isInbox: boolean, salt: Buffer, what: string): Buffer {
+  if (!isInbox) return hkdf(secret, salt, what)
+  const own = hkdf(secret, Buffer.alloc(0), 'hakobune inbox')
+  const shared = diffieHellman({ privateKey: privateX25519(own), publicKey: publicX25519(salt) })
+  return hkdf(shared, Buffer.concat([salt, privateX25519Public(own)]), what)
+}
+
 /** Where every chunk is, from the tables of the packs; segments only say the same faster. */
 function chunksOfPacks(packKeys: Buffer[]): Map<string, Place> {
   const places = new Map<string, Place>()
@@ -214,7 +244,8 @@ function chunksOfPacks(packKeys: Buffer[]): Map<string, Place> {
     const [header, footer] = [bytesAt(path, 0, 48), bytesAt(path, size - 24, 24)]
     const epoch = packKeys[header.readUInt32LE(8)]
     const tableAt = Number(footer.readBigUInt64LE(0))
-    const key = epoch && hkdf(epoch, header.subarray(16), 'hakobune pack')
+    const isInbox = (header.readUInt32LE(12) & 2) !== 0
+    const key = epoch && sealKey(epoch, isInbox, header.subarray(16), 'hakobune pack')
     const table =
       key && gcm(key, nonceOf(2n ** 64n - 1n), Buffer.from('HAKOPAK2'), bytesAt(path, tableAt, size - 24 - tableAt))
     if (!table) {
@@ -466,16 +497,20 @@ if (verb === 'list') {
   const secret = readFileSync(0, 'utf8').split(/\r?\n/, 1)[0] ?? ''
   const { chunkId, packs } = keyring(secret)
   const { signature, ...signed } = sealedJson<Manifest>(manifestPath())
-  const signer = createPublicKey({
-    key: Buffer.concat([Buffer.from('302a300506032b6570032100', 'hex'), base64(format.signer)]),
-    format: 'der',
-    type: 'spki',
-  })
-  if (!verify(null, Buffer.from(JSON.stringify(signed)), signer, base64(signature)))
+  const { namespace, type, id, time, epoch, inbox, salt, body, writer } = signed
+  const isBy = (key: string, text: string, by: string) =>
+    verify(null, Buffer.from(text), publicEd25519(base64(key)), base64(by))
+  if (writer) {
+    const { namespace: within, public: own } = writer
+    const isVouchedFor = isBy(format.signer, `hakobune writer ${writer.id} ${within || '_'} ${own}`, writer.signature)
+    const isWithin = within === '' || namespace === within || namespace.startsWith(`${within}.`)
+    if (!isVouchedFor || !isWithin) fail('the manifest is by a host this datastore does not know')
+  }
+  if (!isBy(writer?.public ?? format.signer, JSON.stringify(signed), signature))
     fail('the manifest is not signed by this datastore')
-  const { namespace, type, id, time, body } = signed
   const about = `${namespace === '' ? '_' : namespace}/${type}/${id}/${new Date(time * 1000).toISOString().slice(0, 19)}Z`
-  const manifestKey = hkdf(base64(chunkId), Buffer.alloc(0), 'hakobune manifest')
+  const secretOfEpoch = base64(packs[epoch] ?? fail('the keyring is older than the manifest'))
+  const manifestKey = sealKey(secretOfEpoch, inbox === true, base64(salt), 'hakobune manifest')
   const text =
     gcm(manifestKey, base64(body).subarray(0, 12), Buffer.from(about), base64(body).subarray(12)) ??
     fail('the manifest is damaged')

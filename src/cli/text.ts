@@ -56,6 +56,14 @@ const sentences = {
     en: '{0}: {1} left out as excluded, {2} mounted file systems not entered',
     ja: '{0}: 除外 {1} 件、入らなかったマウント {2} 件',
   },
+  serving: {
+    en: 'Serving at {0}. Print of the certificate, for --fingerprint: {1}',
+    ja: '{0} で提供中。証明書の指紋 (--fingerprint 用): {1}',
+  },
+  oldKeysStay: {
+    en: 'What opened the datastore before stays there until {0}, where it is locked: until then who had it can still use it.',
+    ja: '以前の鍵情報はロックされているため {0} まで残ります。それまでは以前の手段でも開けます。',
+  },
   collecting: { en: 'collecting garbage: {0}', ja: '不要領域の回収: {0}' },
   left: { en: '{0} left', ja: '残り {0}' },
   diagramDrawn: { en: '{0} is drawn', ja: '{0} を描きました' },

@@ -128,7 +128,8 @@ export class BackupWriter implements AsyncDisposable {
     const { keyring, index } = open
     const chunks = new ChunkWriter({ place, keyring, index, random: deps.random, level })
     const earlier = points.filter((other) => isSameGuest(other, point))
-    const last = earlier.at(-1)
+    // Whoever cannot read looks up every chunk.
+    const last = keyring.canRead ? earlier.at(-1) : undefined
     const before = last && (await bodyIfReadable(open, last))
     return new BackupWriter(open, point, { lease, chunks, before, earlier, closes })
   }
@@ -291,6 +292,7 @@ export class BackupWriter implements AsyncDisposable {
     if (!(await place.put(manifestName(this.point), Buffer.from(text)))) throw existsAlready(this.point)
     this.#state = 'committed'
     await this.#lease[Symbol.asyncDispose]()
+    if (place.addsOnly === true || !this.#open.keyring.canRead) return body
     await using tidy = await this.#open.datastore.tryTidy()
     if (tidy) await mergeSegments({ place, keyring: this.#open.keyring, random: deps.random }, this.#open.index)
     return body

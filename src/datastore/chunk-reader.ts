@@ -130,10 +130,19 @@ export class ChunkReader {
     try {
       const content = contentOf(stored, entry.flags, entry.plainBytes)
       if (content !== stored) letGo(stored)
+      if (pack.isInbox) this.#checkName(packId, entry, content)
       return { content, flags: entry.flags }
     } catch (cause) {
+      if (cause instanceof Fault) throw cause
       throw damaged('it cannot be decompressed', cause)
     }
+  }
+
+  /** A host that only adds could call things by others' names, and spoil what those rely on. */
+  #checkName(packId: string, { id, flags }: PackEntry, content: Buffer): void {
+    const isOwn =
+      (flags & deltaFlag) === 0 && isOfKind(flags) && this.keyring.idOf(kindOf(flags) as ChunkKind, content).equals(id)
+    if (!isOwn) throw damagedPack(packId, `chunk ${shown(id)}: it holds what belongs to another id`)
   }
 
   /** Chunks of a pack in their stored form, to be written into another. @throws Fault `damaged` naming the pack */
@@ -154,6 +163,7 @@ export class ChunkReader {
         const at = entry.offset - from
         const stored = unseal(pack, entry, bytes.subarray(at, at + entry.length))
         if (!stored) throw damagedPack(packId, `chunk ${shown(entry.id)}: its seal is broken`)
+        if (pack.isInbox) this.#checkName(packId, entry, contentOf(stored, entry.flags, entry.plainBytes))
         found.push({ ...entry, stored })
       }
       letGo(bytes)
@@ -220,6 +230,10 @@ function runsOf(entries: readonly PackEntry[]): PackEntry[][] {
     end = entry.offset + entry.length
   }
   return runs
+}
+
+function isOfKind(flags: number): boolean {
+  return Object.values(kinds).some((kind) => kind === kindOf(flags))
 }
 
 function entryAt(pack: OpenPack, offset: number): PackEntry | undefined {

@@ -18,7 +18,7 @@ import { verifyBackup, verifyPacks } from './verify.ts'
 const program = join(import.meta.dirname, '../../test/fixtures/sealed-loop.ts')
 
 const kill = (path: string, first: number, made: number, id: string) =>
-  killAfter(program, [path, String(first), id], made)
+  killAfter(program, [JSON.stringify({ folder: path }), String(first), id], made)
 
 async function checkWhole(open: OpenDatastore, path: string): Promise<number> {
   const points = await open.datastore.points()

@@ -40,8 +40,8 @@ import {
   type SealedManifest,
 } from './manifest.ts'
 import { type Marks, marksName, parseMarks, printMarks } from './marks.ts'
-import type { Place } from './place.ts'
-import { pathOfPoint, pointOfPath, printPoint, type RestorePoint } from './point.ts'
+import { lockedFault, type Place } from './place.ts'
+import { isBelow, pathOfPoint, pointOfPath, printPoint, type RestorePoint } from './point.ts'
 import type { NewSlot, SlotSecret } from './slot.ts'
 
 export interface DatastoreDeps {
@@ -181,17 +181,27 @@ export class Datastore {
     throw new Fault('conflict', 'the keys were changed by somebody else at the same moment', { remedy: 'Try again.' })
   }
 
-  /** Old ways to the keys must not stay open: what somebody can still undo is no removal. */
-  async removeOldKeyFiles(): Promise<void> {
+  /**
+   * Old ways to the keys must not stay open: what somebody can still undo is no removal.
+   * @returns until when one of them stays, where it is locked
+   */
+  async removeOldKeyFiles(): Promise<number | undefined> {
     const { generation } = await this.keyFile()
     const current = keyFileName(generation)
-    for await (const { name } of this.place.list('keys/')) if (name < current) await this.place.remove(name)
+    let latest: number | undefined
+    for await (const { name } of this.place.list('keys/')) {
+      if (name >= current) continue
+      const until = await this.place.lock?.until(name)
+      if (until === undefined) await this.place.remove(name)
+      else latest = Math.max(latest ?? 0, until)
+    }
+    return latest
   }
 
   /** The keys alone, for whoever needs no chunk. @throws Fault `denied` */
   async keys(secret: SlotSecret): Promise<Unlocked> {
     const unlocked = await unlock(await this.keyFile(), secret)
-    if (!unlocked.keyring.signer.equals(this.facts.signer)) {
+    if (!unlocked.keyring.isOf(this.facts.signer)) {
       throw new Fault('damaged', `the keys of the datastore '${this.place.label}' are not those it was made with`)
     }
     return unlocked
@@ -265,8 +275,15 @@ export class Datastore {
         remedy: 'Remove the protection first.',
       })
     }
+    const until = await this.lockedUntil(point)
+    if (until !== undefined) throw lockedFault(`backup ${printPoint(point)}`, until)
     if (!(await this.place.remove(manifestName(point)))) throw missing('backup', printPoint(point))
     await this.place.remove(marksName(point))
+  }
+
+  /** Seconds since 1970: nobody can remove the backup before; nothing when it may go. */
+  lockedUntil(point: RestorePoint): Promise<number | undefined> {
+    return this.place.lock?.until(manifestName(point)) ?? Promise.resolve(undefined)
   }
 
   /** @param reads which backup */
@@ -323,6 +340,12 @@ export class OpenDatastore {
     { level = 1, closes }: { readonly level?: number; readonly closes?: AsyncDisposable } = {},
   ): Promise<BackupWriter> {
     pathOfPoint(point)
+    const { writer } = this.keyring
+    if (writer && !isBelow(point.namespace, writer.namespace)) {
+      throw new Fault('denied', `this key adds backups to namespace '${writer.namespace}' alone`, {
+        remedy: `Name it: --namespace ${writer.namespace}.`,
+      })
+    }
     if (!isConfirmed(await this.datastore.keyFile())) {
       throw new Fault(
         'conflict',

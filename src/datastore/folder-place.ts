@@ -7,11 +7,9 @@ import { systemClock } from '#base/clock.ts'
 import type { Random } from '#base/random.ts'
 import { asFileFault, codeOf, syncDirectory } from '#host/files.ts'
 import { HeldFile } from './held-file.ts'
-import type { Hold, Place, PlacedObject } from './place.ts'
+import { checkName, type Hold, isName, type Place, type PlacedObject } from './place.ts'
 import { leastReserveBytes, Reserve } from './reserve.ts'
 
-/** Names are ours, but the folder is open to many hands: nothing outside is ever touched. */
-const nameShape = /^(?!.*(?:^|\/)\.{1,2}(?:\/|$))[A-Za-z0-9][A-Za-z0-9._:/-]{0,400}$/
 const openFiles = 16
 const attempts = 4
 
@@ -53,6 +51,18 @@ export class FolderPlace implements Place {
       await rename(path, target)
       await makeDurable(dirname(target), this.label)
       return true
+    } catch (cause) {
+      throw asFileFault(cause, target)
+    }
+  }
+
+  async replaceFile(name: string, path: string): Promise<void> {
+    const target = this.#pathOf(name)
+    this.#files.forget(target)
+    try {
+      await mkdir(dirname(target), { recursive: true, mode: 0o700 })
+      await rename(path, target)
+      await makeDurable(dirname(target), this.label)
     } catch (cause) {
       throw asFileFault(cause, target)
     }
@@ -149,9 +159,10 @@ export class FolderPlace implements Place {
     return HeldFile.hold(path, 'the mark of a lease', { timeoutMs: 5_000, clock: systemClock })
   }
 
-  isHeld(name: string): boolean {
+  isHeld(name: string): boolean | undefined {
     const path = this.#pathOf(name)
-    if (!existsSync(path)) return false
+    // Of somebody elsewhere, who reaches the folder through a server.
+    if (!existsSync(path)) return undefined
     using free = HeldFile.tryHold(path)
     return free === undefined
   }
@@ -169,8 +180,7 @@ export class FolderPlace implements Place {
   }
 
   #pathOf(name: string): string {
-    if (!nameShape.test(name)) throw new Error(`'${name}' cannot be the name of an object`)
-    return join(this.label, name)
+    return join(this.label, checkName(name))
   }
 }
 
@@ -193,7 +203,7 @@ async function* walk(root: string, folder: string): AsyncGenerator<PlacedObject>
     const name = `${folder}/${entry.name}`
     if (entry.isDirectory()) yield* walk(root, name)
     // What is written in one act has a name with a dot in front until it is there.
-    else if (entry.isFile() && !entry.name.startsWith('.') && nameShape.test(name)) {
+    else if (entry.isFile() && !entry.name.startsWith('.') && isName(name)) {
       const facts = await stat(join(root, name)).catch(() => undefined)
       // Removed while we listed.
       if (!facts) continue

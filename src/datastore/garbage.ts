@@ -3,12 +3,11 @@
  *
  * First copies of chunks nobody needs are condemned: from then on no writer takes them for there. Only a later look at all
  * backups, begun when no writer from before is left, may remove what is still not needed: whoever relied on a chunk has
- * said so by then. A removed backup that somebody still reads keeps what was condemned since they began. Packs with nothing else in them go at once, packs that are mostly dead after what lives in them was
- * written anew. Segments are merged by nobody else meanwhile: a merged one would bring back what was dropped. Cut off
+ * said so by then. A removed backup that somebody still reads keeps what was condemned since they began. Packs with
+ * nothing else in them go at once, packs that are mostly dead after what lives in them was written anew. What is locked
+ * goes when its lock is over. Segments are merged by nobody else meanwhile: a merged one would bring back what was dropped. Cut off
  * anywhere, the next run goes on.
  */
-import { rm } from 'node:fs/promises'
-import { join } from 'node:path'
 import { seconds } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import { ChunkWriter } from './chunk-writer.ts'
@@ -17,6 +16,7 @@ import type { OpenDatastore } from './datastore.ts'
 import { goOn } from './go-on.ts'
 import { type LiveLease, liveLeases } from './lease.ts'
 import { LiveChunks } from './live-chunks.ts'
+import { extendLocks } from './locks.ts'
 import { allEntries, replaceSegments } from './merge.ts'
 import { packName } from './pack.ts'
 import { printPoint } from './point.ts'
@@ -41,6 +41,12 @@ export interface Collected {
   readonly removedPacks: number
   readonly rewrittenPacks: number
   readonly freedBytes: number
+  /** Packs nobody needs that are locked: a later run removes them. */
+  readonly lockedPacks?: number
+  /** When the last of those is free, in seconds since 1970. */
+  readonly lockedUntil?: number
+  /** Locks of what is needed that were made longer. */
+  readonly extendedLocks?: number
   /** Why what is condemned was not removed yet. */
   readonly waitsFor?: string
 }
@@ -50,6 +56,7 @@ export interface Collected {
  * @throws Fault `conflict` when somebody else collects; `damaged` when a manifest or map cannot be read: then nothing goes
  */
 export async function collectGarbage(open: OpenDatastore, options: CollectOptions = {}): Promise<Collected> {
+  open.keyring.requireReading()
   const { reserve } = open.datastore.place
   try {
     return await collect(open, options)
@@ -78,6 +85,8 @@ interface Marked {
 class Collector {
   readonly #open: OpenDatastore
   readonly #options: CollectOptions
+  /** Packs that would have gone, and until when they cannot. */
+  readonly #locked = new Map<string, number>()
 
   constructor(open: OpenDatastore, options: CollectOptions) {
     this.#open = open
@@ -105,13 +114,28 @@ class Collector {
     // Last: as long as it is there, writers take nothing of it for there.
     for (const one of ripe) await removeList(place, one)
     await this.#open.index.reload()
+    const extendedLocks = await this.#extendLocks(second, ripe)
     return {
       ...facts,
       ...removed,
-      removedPacks: removed.removedPacks + orphans.length,
+      removedPacks: removed.removedPacks + orphans.filter((pack) => !this.#locked.has(pack)).length,
       freedBytes: removed.freedBytes + freedBytes,
+      ...(extendedLocks > 0 && { extendedLocks }),
+      ...(this.#locked.size > 0 && { lockedPacks: this.#locked.size, lockedUntil: Math.max(...this.#locked.values()) }),
       ...(ripe.length < lists.length && { waitsFor: waitsFor(second.holders, graceSeconds) }),
     }
+  }
+
+  /** Of packs a backup needs; and, while somebody is at work, of those they may have come to rely on. */
+  async #extendLocks({ live, holders }: Marked, ripe: readonly TimedList[]): Promise<number> {
+    const { datastore, index } = this.#open
+    if (!datastore.place.lock) return 0
+    const packs = new Set<string>()
+    for await (const { id, pack } of allEntries(index.segments)) {
+      const isDoomed = ripe.some(({ list }) => list.hasCopy(id, pack))
+      if (live.has(id) || (holders.length > 0 && !isDoomed)) packs.add(pack)
+    }
+    return extendLocks(datastore, packs)
   }
 
   async #writers(): Promise<LiveLease[]> {
@@ -132,12 +156,12 @@ class Collector {
     if ((await this.#writers()).length > 0) return []
     const [packs, staged]: [string[], string[]] = [[], []]
     for await (const { name } of place.list('packs/')) packs.push(name.slice(-64))
-    for await (const { name } of place.list('tmp/')) staged.push(name.slice('tmp/'.length))
+    for await (const { name } of place.list('tmp/')) staged.push(name)
     // Who began and ended in between told the index of its packs; who is still there may not have.
     if ((await this.#writers()).length > 0) return []
     await this.#open.index.reload()
     const named = new Set(this.#open.index.segments.flatMap((segment) => segment.packs))
-    for (const name of staged) await rm(join(place.stagingDir, name), { force: true })
+    for (const name of staged) await place.remove(name)
     return packs.filter((pack) => !named.has(pack))
   }
 
@@ -210,7 +234,8 @@ class Collector {
     }
     onPhase?.('remove')
     freedBytes += (await this.#removePacks([...thinPacks, ...spare])) - written
-    const removedPacks = dead.length + spare.length
+    const isRemoved = (pack: string) => !this.#locked.has(pack)
+    const removedPacks = [...dead, ...spare].filter(isRemoved).length
     return { removedChunks, removedPacks, rewrittenPacks: thinPacks.length, freedBytes }
   }
 
@@ -219,6 +244,12 @@ class Collector {
     const { place } = this.#open.datastore
     let bytes = 0
     for (const pack of packs) {
+      // Nobody knows of it any more, so the next run takes it for one that was left.
+      const until = await place.lock?.until(packName(pack))
+      if (until !== undefined) {
+        this.#locked.set(pack, until)
+        continue
+      }
       const size = await place.sizeOf(packName(pack)).catch(() => 0)
       if (await place.remove(packName(pack))) bytes += size
       await place.remove(`suspects/${pack}`)

@@ -10,7 +10,8 @@ import type { Random } from '#base/random.ts'
 import { seal, unseal } from './sealed.ts'
 import { nonceBytes, openBox, sealBox } from './box.ts'
 import { formatVersion } from './format.ts'
-import { Keyring, parseSecrets, printSecrets, type Secrets } from './keyring.ts'
+import { Keyring, parseSecrets, parseWriterSecrets, printSecrets, printWriterSecrets, type Secrets } from './keyring.ts'
+import { checkNamespace } from './point.ts'
 import { type NewSlot, newSlot, opened, rewrapped, type Slot, slotList, type SlotSecret } from './slot.ts'
 
 const slotsMaximum = 64
@@ -25,7 +26,8 @@ export interface KeyFile {
 /** An opened key file: from it the next generation is made. */
 export interface Unlocked {
   readonly file: KeyFile
-  readonly root: Buffer
+  /** Nobody has it by a way that only adds. */
+  readonly root: Buffer | undefined
   readonly keyring: Keyring
   /** The way that was taken. */
   readonly slot: Slot
@@ -38,15 +40,19 @@ export async function firstKeyFile(
   ways: readonly NewSlot[],
 ): Promise<KeyFile> {
   const root = Buffer.from(random.bytes(32))
-  const slots = await Promise.all(ways.map((way) => newSlot(random, root, way)))
+  const slots = await Promise.all(ways.map((way) => newSlot(random, () => root, way)))
   return { datastore, generation: 1, ring: sealRing(random, datastore, root, secrets), slots }
 }
 
 /** @throws Fault `denied` when the secret opens none of the slots */
 export async function unlock(file: KeyFile, secret: SlotSecret): Promise<Unlocked> {
   for (const slot of file.slots) {
-    const root = await opened(slot, secret)
-    if (!root) continue
+    const inside = await opened(slot, secret)
+    if (!inside) continue
+    if (slot.role === 'write') {
+      return { file, root: undefined, keyring: new Keyring(parseWriterSecrets(inside)), slot }
+    }
+    const root = inside
     const [nonce, sealed] = [file.ring.subarray(0, nonceBytes), file.ring.subarray(nonceBytes)]
     const text = openBox(root, nonce, aboutRing(file.datastore), sealed)
     if (!text) throw new Fault('damaged', 'the keyring of the datastore is damaged: its key is right, its seal is not')
@@ -62,9 +68,34 @@ function wrongSecret({ slots }: KeyFile, { kind }: SlotSecret): Fault {
 }
 
 /** One more way in. @throws Fault `exhausted` */
-export async function withSlot(random: Random, { file, root }: Unlocked, way: NewSlot): Promise<KeyFile> {
+export async function withSlot(random: Random, unlocked: Unlocked, way: NewSlot): Promise<KeyFile> {
+  const root = rootOf(unlocked)
+  return withOne(unlocked.file, () => newSlot(random, () => root, way))
+}
+
+/** A host that may add backups, in a namespace and below, and read none. @throws Fault `exhausted` */
+export async function withWriter(
+  random: Random,
+  { file, keyring }: Unlocked,
+  way: NewSlot,
+  namespace = '',
+): Promise<KeyFile> {
+  checkNamespace(namespace)
+  const inside = (id: string) => printWriterSecrets(keyring.secretsOfWriter({ id, namespace }))
+  return withOne(file, () => newSlot(random, inside, way, { role: 'write', namespace }))
+}
+
+async function withOne(file: KeyFile, made: () => Promise<Slot>): Promise<KeyFile> {
   if (file.slots.length >= slotsMaximum) throw new Fault('exhausted', `a datastore has at most ${slotsMaximum} keys`)
-  return next(file, { slots: [...file.slots, await newSlot(random, root, way)] })
+  return next(file, { slots: [...file.slots, await made()] })
+}
+
+/** @throws Fault `denied` */
+function rootOf({ root, keyring }: Unlocked): Buffer {
+  if (root) return root
+  throw keyring.canRead
+    ? new Error('there is no root key')
+    : new Fault('denied', 'this key adds backups to the datastore, and changes no keys')
 }
 
 /**
@@ -75,7 +106,7 @@ export async function withSlot(random: Random, { file, root }: Unlocked, way: Ne
 export function withoutSlot(random: Random, { file, keyring }: Unlocked, id: string, secrets: Secrets): KeyFile {
   const slots = file.slots.filter((slot) => slot.id !== id)
   if (slots.length === file.slots.length) throw new Fault('missing', `the datastore has no key '${id}'`)
-  if (!slots.some(({ kind }) => kind !== 'recovery')) {
+  if (!slots.some(({ kind, role }) => kind !== 'recovery' && role === undefined)) {
     throw new Fault('conflict', 'it is the last key beside recovery keys', { remedy: 'Add another one first.' })
   }
   if (isConfirmed(file) && !isConfirmed({ ...file, slots })) {
@@ -86,12 +117,25 @@ export function withoutSlot(random: Random, { file, keyring }: Unlocked, id: str
   const root = Buffer.from(random.bytes(32))
   if (secrets.chunkId.compare(keyring.secrets.chunkId) !== 0) throw new Error('the chunk key must not change')
   const ring = sealRing(random, file.datastore, root, secrets)
-  return next(file, { ring, slots: slots.map((slot) => rewrapped(slot, root)) })
+  return next(file, { ring, slots: relocked(slots, secrets, root) })
 }
 
 /** Other secrets behind the same slots. */
-export function withSecrets(random: Random, { file, root }: Unlocked, secrets: Secrets): KeyFile {
-  return next(file, { ring: sealRing(random, file.datastore, root, secrets) })
+export function withSecrets(random: Random, unlocked: Unlocked, secrets: Secrets): KeyFile {
+  const { file } = unlocked
+  const root = rootOf(unlocked)
+  return next(file, {
+    ring: sealRing(random, file.datastore, root, secrets),
+    slots: relocked(file.slots, secrets, root),
+  })
+}
+
+/** Who only adds seals with the newest key as well. */
+function relocked(slots: readonly Slot[], secrets: Secrets, root: Buffer): Slot[] {
+  const keyring = new Keyring(secrets)
+  return slots.map((slot) => {
+    return rewrapped(slot, slot.role === 'write' ? printWriterSecrets(keyring.secretsOfWriter(slot)) : root)
+  })
 }
 
 /** The owner has shown their recovery key. */

@@ -108,9 +108,14 @@ export class Lease implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#ended.abort()
     await this.#renewing
-    await this.#needs.place.remove(this.#name)
+    // One that cannot be removed is over by itself, in a while: that must not fail what was done under it.
+    const remove = (name: string) =>
+      this.#needs.place.remove(name).catch((fault: unknown) => {
+        if (!(fault instanceof Fault)) throw fault
+      })
+    await remove(this.#name)
     this.#hold?.release()
-    await this.#needs.place.remove(heldName(this.#name))
+    if (this.#hold) await remove(heldName(this.#name))
   }
 }
 

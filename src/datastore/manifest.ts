@@ -8,14 +8,32 @@ import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { Fault } from '#base/fault.ts'
 import type { Random } from '#base/random.ts'
 import { checkProperties } from '#base/schema/check.ts'
-import { array, enumOf, integer, object, optional, record, string, type StaticProperties } from '#base/schema/schema.ts'
+import {
+  array,
+  boolean,
+  enumOf,
+  integer,
+  object,
+  optional,
+  record,
+  string,
+  type StaticProperties,
+} from '#base/schema/schema.ts'
 import { diskNamePattern, storedFilePattern, topListsMaximum } from './format.ts'
 import { seal, unseal } from './sealed.ts'
 import type { Json } from '#store/store.ts'
 import { nonceBytes, openBox, sealBox } from './box.ts'
 import { diskMaximumBytes, fileMaximumBytes, formatVersion, manifestMaximumBytes, partsMaximum } from './format.ts'
-import { isSigned, type Keyring } from './keyring.ts'
-import { pathOfPoint, printPoint, type RestorePoint } from './point.ts'
+import {
+  isSigned,
+  isVouchedFor,
+  type Keyring,
+  parseWriter,
+  printWriter,
+  type SealKey,
+  writerOuterProperties,
+} from './keyring.ts'
+import { isBelow, pathOfPoint, printPoint, type RestorePoint } from './point.ts'
 
 const id = string({ pattern: /[0-9a-f]{64}/ })
 const count = integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
@@ -82,7 +100,11 @@ const outerProperties = {
   time: integer({ minimum: 0, maximum: latest }),
   pointInTime: string({ pattern: /\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z/ }),
   finished: integer({ minimum: 0, maximum: latest }),
+  epoch: integer({ minimum: 0, maximum: 65_535 }),
+  inbox: optional(boolean()),
+  salt: string({ maxLength: 44 }),
   body: string({ maxLength: manifestMaximumBytes }),
+  writer: optional(object(writerOuterProperties)),
   signature: string({ maxLength: 88 }),
 }
 
@@ -106,6 +128,8 @@ export type Manifest = ManifestHead & ManifestBody
 /** A manifest as it was read: its body still sealed. */
 export interface SealedManifest extends ManifestHead {
   readonly body: Buffer
+  readonly sealedWith: Omit<SealKey, 'key'>
+  /** By the datastore, or somebody it vouches for. @param signer of the datastore, public half */
   readonly isSigned: (signer: Buffer) => boolean
 }
 
@@ -117,10 +141,19 @@ export function printManifest(keyring: Keyring, random: Random, head: ManifestHe
   const { point, pointInTime, finished } = head
   const nonce = Buffer.from(random.bytes(nonceBytes))
   const text = zstdCompressSync(Buffer.from(JSON.stringify(body)))
-  const sealed = Buffer.concat([nonce, sealBox(keyring.manifests, nonce, aboutBody(point), text)])
+  const { key, epoch, isInbox, salt } = keyring.freshKey(random, 'hakobune manifest')
+  const sealed = Buffer.concat([nonce, sealBox(key, nonce, aboutBody(point), text)])
   const { namespace, type, id: guest, time } = point
   const facts = { version: formatVersion, namespace, type, id: guest, time, pointInTime, finished }
-  const unsigned = { ...facts, body: sealed.toString('base64') }
+  const { writer } = keyring
+  const unsigned = {
+    ...facts,
+    epoch,
+    ...(isInbox && { inbox: true }),
+    salt: salt.toString('base64'),
+    body: sealed.toString('base64'),
+    ...(writer && { writer: printWriter(writer) }),
+  }
   return seal({ ...unsigned, signature: keyring.sign(JSON.stringify(unsigned)).toString('base64') })
 }
 
@@ -135,7 +168,19 @@ export function parseManifest(text: string, expected: RestorePoint): SealedManif
   }
   const checked = checkProperties(outerProperties, value)
   if (!checked.ok) throw damaged(name, checked.errors)
-  const { namespace, type, id: guest, time, pointInTime, finished, body, signature } = checked.values
+  const {
+    namespace,
+    type,
+    id: guest,
+    time,
+    pointInTime,
+    finished,
+    body,
+    signature,
+    epoch,
+    inbox,
+    salt,
+  } = checked.values
   const point = { namespace, type, id: guest, time }
   // A manifest put under another name is a forgery, however well it is signed.
   if (printPoint(point) !== printPoint(expected)) {
@@ -147,18 +192,25 @@ export function parseManifest(text: string, expected: RestorePoint): SealedManif
     pointInTime,
     finished,
     body: Buffer.from(body, 'base64'),
-    isSigned: (signer) => isSigned(JSON.stringify(unsigned), Buffer.from(signature, 'base64'), signer),
+    sealedWith: { epoch, isInbox: inbox === true, salt: Buffer.from(salt, 'base64') },
+    isSigned: (signer) => {
+      const writer = checked.values.writer && parseWriter(checked.values.writer)
+      if (writer && !(isVouchedFor(writer, signer) && isBelow(namespace, writer.namespace))) return false
+      const own = writer?.publicKey ?? signer
+      return isSigned(JSON.stringify(unsigned), Buffer.from(signature, 'base64'), own)
+    },
   }
 }
 
 /** @throws Fault `damaged`; `denied` when it is signed by somebody else */
 export function openManifest(keyring: Keyring, manifest: SealedManifest): ManifestBody {
   const name = nameOf(manifest.point)
+  const key = keyring.keyOf(manifest.sealedWith, 'hakobune manifest')
   if (!manifest.isSigned(keyring.signer)) {
     throw new Fault('denied', `${name} is not signed by this datastore`, { remedy: 'Somebody else has put it there.' })
   }
   const [nonce, sealed] = [manifest.body.subarray(0, nonceBytes), manifest.body.subarray(nonceBytes)]
-  const text = openBox(keyring.manifests, nonce, aboutBody(manifest.point), sealed)
+  const text = openBox(key, nonce, aboutBody(manifest.point), sealed)
   if (!text) throw new Fault('damaged', `${name} is damaged: its seal is broken`)
   const checked = checkProperties(bodyProperties, readBody(text, name))
   if (!checked.ok) throw damaged(name, checked.errors)

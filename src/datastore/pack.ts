@@ -10,7 +10,7 @@ import type { Random } from '#base/random.ts'
 import { AppendFile } from './append-file.ts'
 import { nonceBytes, openBox, sealBox, tagBytes } from './box.ts'
 import { idBytes, metadataMaximumBytes, packMaximumBytes } from './format.ts'
-import type { Keyring } from './keyring.ts'
+import type { Keyring, SealKey } from './keyring.ts'
 import type { Place } from './place.ts'
 
 const magic = Buffer.from('HAKOPAK2', 'latin1')
@@ -18,7 +18,9 @@ const endMagic = Buffer.from('HAKOPEN2', 'latin1')
 export const packHeaderBytes = 48
 const footerBytes = 24
 const entryBytes = idBytes + 16
-const saltBytes = 32
+const metadataBit = 1
+/** By a host that only adds. */
+const inboxBit = 2
 
 /** A chunk in a pack. */
 export interface PackEntry {
@@ -55,14 +57,14 @@ export class PackWriter {
     }: { readonly keyring: Keyring; readonly random: Random; readonly isMetadata: boolean },
   ): Promise<PackWriter> {
     const file = await AppendFile.create(path, { takesOver: true })
-    const salt = Buffer.from(random.bytes(saltBytes))
+    const { epoch, isInbox, salt, key } = keyring.freshKey(random, 'hakobune pack')
     const header = Buffer.alloc(packHeaderBytes)
     magic.copy(header)
-    header.writeUInt32LE(keyring.epoch, 8)
-    header.writeUInt32LE(isMetadata ? 1 : 0, 12)
+    header.writeUInt32LE(epoch, 8)
+    header.writeUInt32LE((isMetadata ? metadataBit : 0) | (isInbox ? inboxBit : 0), 12)
     salt.copy(header, 16)
     await file.append(header)
-    return new PackWriter(file, keyring.packKey(keyring.epoch, salt))
+    return new PackWriter(file, key)
   }
 
   get path(): string {
@@ -135,6 +137,8 @@ export interface OpenPack {
   /** Number of the chunk at an offset, which its nonce is made of. */
   readonly numberAt: ReadonlyMap<number, number>
   readonly isMetadata: boolean
+  /** By a host that only adds: it is not trusted to have called things by their names. */
+  readonly isInbox: boolean
 }
 
 /** @throws Fault `missing`; `damaged` naming the pack; `denied` when the keyring is too old */
@@ -149,7 +153,9 @@ export async function openPack(place: Place, keyring: Keyring, id: string): Prom
   if (!header.subarray(0, 8).equals(magic) || !footer.subarray(16).equals(endMagic)) {
     throw damagedPack(id, 'it has no beginning or no end')
   }
-  const key = keyOf(keyring, header.readUInt32LE(8), header.subarray(16), id)
+  const bits = header.readUInt32LE(12)
+  const isInbox = (bits & inboxBit) !== 0
+  const key = keyOf(keyring, { epoch: header.readUInt32LE(8), isInbox, salt: header.subarray(16) }, id)
   const [tableAt, count] = [Number(footer.readBigUInt64LE(0)), footer.readUInt32LE(8)]
   if (tableAt < packHeaderBytes || tableAt + count * entryBytes + tagBytes + footerBytes !== size) {
     throw damagedPack(id, 'its table has another size than its end says')
@@ -159,11 +165,12 @@ export async function openPack(place: Place, keyring: Keyring, id: string): Prom
   if (!table) throw damagedPack(id, 'the seal of its table is broken')
   const entries = parseTable(table, id, tableAt)
   const numberAt = new Map(entries.map(({ offset }, number) => [offset, number]))
-  return { key, entries, numberAt, isMetadata: header.readUInt32LE(12) === 1 }
+  return { key, entries, numberAt, isMetadata: (bits & metadataBit) !== 0, isInbox }
 }
 
-function keyOf(keyring: Keyring, epoch: number, salt: Buffer, id: string): Buffer {
-  if (epoch <= keyring.epoch) return keyring.packKey(epoch, salt)
+function keyOf(keyring: Keyring, sealedWith: Omit<SealKey, 'key'>, id: string): Buffer {
+  const { epoch } = sealedWith
+  if (!keyring.canRead || epoch <= keyring.epoch) return keyring.keyOf(sealedWith, 'hakobune pack')
   throw new Fault(
     'denied',
     `pack ${id} is sealed with key number ${epoch}, and the keyring has none above ${keyring.epoch}`,

@@ -48,6 +48,11 @@ export function checkNamespace(namespace: string): void {
   })
 }
 
+/** A namespace and those below it; the root has all. */
+export function isBelow(namespace: string, above: string): boolean {
+  return above === '' || namespace === above || namespace.startsWith(`${above}.`)
+}
+
 export function isSameGuest(a: RestorePoint, b: RestorePoint): boolean {
   return a.namespace === b.namespace && a.type === b.type && a.id === b.id
 }

@@ -18,6 +18,8 @@ export interface Repaired {
 /** Cut off anywhere, the old index is still there beside what of the new one was written. */
 export async function repairIndex(open: OpenDatastore, signal?: AbortSignal): Promise<Repaired> {
   const { place, deps } = open.datastore
+  // Or every pack would look damaged.
+  open.keyring.requireReading()
   const needs = { place, keyring: open.keyring, random: deps.random }
   const old: string[] = []
   for await (const { name } of place.list('segments/')) old.push(name)

@@ -4,15 +4,7 @@
  * Each is a pair of X25519 keys. The public half stands in the clear, so the root key can be locked for everybody anew
  * (after a rotation, say) without asking anybody for a secret.
  */
-import {
-  argon2,
-  createHash,
-  createPrivateKey,
-  createPublicKey,
-  diffieHellman,
-  generateKeyPairSync,
-  type KeyObject,
-} from 'node:crypto'
+import { argon2, createHash, type KeyObject } from 'node:crypto'
 import { promisify } from 'node:util'
 import { readBase32, writeBase32 } from '#base/base32.ts'
 import { invalid } from '#base/fault.ts'
@@ -29,6 +21,7 @@ import {
 } from '#base/schema/schema.ts'
 import { nonceBytes, openBox, sealBox } from './box.ts'
 import { derived } from './keyring.ts'
+import { freshPair, privateOf, publicOf, shared } from './x25519.ts'
 
 const keyBytes = 32
 const checkBytes = 3
@@ -43,6 +36,10 @@ export const slotProperties = {
   comment: string({ maxLength: 256 }),
   /** Its owner has shown that they have it. */
   confirmed: boolean(),
+  /** `write`: it adds backups and reads none. Absent: it opens everything. */
+  role: optional(enumOf(['write'])),
+  /** Where a slot of role `write` may add, and below. */
+  namespace: optional(string({ maxLength: 300 })),
   public: string({ maxLength: 44 }),
   kdf: optional(
     object({
@@ -52,7 +49,7 @@ export const slotProperties = {
       salt: string({ maxLength: 44 }),
     }),
   ),
-  wrapped: string({ maxLength: 128 }),
+  wrapped: string({ maxLength: 2_048 }),
 } as const
 export const slotList = array(object(slotProperties))
 
@@ -79,48 +76,65 @@ export interface NewSlot {
   readonly created: number
 }
 
-/** @throws Fault `invalid` */
-export async function newSlot(random: Random, root: Buffer, slot: NewSlot): Promise<Slot> {
+/**
+ * @param inside what the slot opens to: the root key, or what a host that only adds is given, for the slot of that id
+ * @throws Fault `invalid`
+ */
+export async function newSlot(
+  random: Random,
+  inside: (id: string) => Buffer,
+  slot: NewSlot,
+  limits: Pick<Slot, 'role' | 'namespace'> = {},
+): Promise<Slot> {
   const { secret, comment = '', confirmed, created } = slot
   const kdf =
     secret.kind === 'passphrase' ? { ...cost, salt: Buffer.from(random.bytes(16)).toString('base64') } : undefined
   const id = random.uuid()
-  const publicKey = 'public' in secret ? secret.public : publicOf(await privateOf(secret, kdf))
-  const facts = { id, kind: secret.kind, created, comment, confirmed, public: publicKey.toString('base64') }
-  return { ...facts, ...(kdf && { kdf }), wrapped: wrap(root, id, publicKey).toString('base64') }
+  const publicKey = 'public' in secret ? checkedPublic(secret.public) : publicOf(await ownKey(secret, kdf))
+  const facts = { id, kind: secret.kind, created, comment, confirmed, ...limits, public: publicKey.toString('base64') }
+  return rewrapped({ ...facts, ...(kdf && { kdf }), wrapped: '' }, inside(id))
 }
 
-/** The same slot, for another root key. */
-export function rewrapped(slot: Slot, root: Buffer): Slot {
-  return { ...slot, wrapped: wrap(root, slot.id, Buffer.from(slot.public, 'base64')).toString('base64') }
+function checkedPublic(key: Buffer): Buffer {
+  if (key.length !== keyBytes) throw invalid({ 'public-key': `a key has ${keyBytes} bytes` })
+  return key
 }
 
-/** The root key; nothing when the secret is another's. */
+/** The same slot, with something else inside. */
+export function rewrapped(slot: Slot, inside: Buffer): Slot {
+  const publicKey = Buffer.from(slot.public, 'base64')
+  const pair = freshPair()
+  // A nonce of zeros will do: the key is made for this one text.
+  const sealed = sealBox(
+    derived(shared(pair.privateKey, publicKey), Buffer.concat([pair.publicKey, publicKey]), `hakobune slot ${slot.id}`),
+    Buffer.alloc(nonceBytes),
+    about(slot),
+    inside,
+  )
+  return { ...slot, wrapped: Buffer.concat([pair.publicKey, sealed]).toString('base64') }
+}
+
+/** What is inside; nothing when the secret is another's. */
 export async function opened(slot: Slot, secret: SlotSecret): Promise<Buffer | undefined> {
   if (slot.kind !== secret.kind) return undefined
-  const own = await privateOf(secret, slot.kdf)
+  const own = await ownKey(secret, slot.kdf)
   const publicKey = publicOf(own)
   if (publicKey.toString('base64') !== slot.public) return undefined
   const wrapped = Buffer.from(slot.wrapped, 'base64')
   const [ephemeral, sealed] = [wrapped.subarray(0, keyBytes), wrapped.subarray(keyBytes)]
   if (ephemeral.length !== keyBytes) return undefined
-  const shared = diffieHellman({ privateKey: own, publicKey: asPublic(ephemeral) })
-  const key = derived(shared, Buffer.concat([ephemeral, publicKey]), `hakobune slot ${slot.id}`)
-  return openBox(key, Buffer.alloc(nonceBytes), Buffer.from(slot.id), sealed)
+  const key = derived(shared(own, ephemeral), Buffer.concat([ephemeral, publicKey]), `hakobune slot ${slot.id}`)
+  return openBox(key, Buffer.alloc(nonceBytes), about(slot), sealed)
 }
 
-/** A nonce of zeros will do: the key is made for this one text. */
-function wrap(root: Buffer, id: string, publicKey: Buffer): Buffer {
-  const pair = generateKeyPairSync('x25519')
-  const ephemeral = rawPublic(pair.publicKey)
-  const shared = diffieHellman({ privateKey: pair.privateKey, publicKey: asPublic(publicKey) })
-  const key = derived(shared, Buffer.concat([ephemeral, publicKey]), `hakobune slot ${id}`)
-  return Buffer.concat([ephemeral, sealBox(key, Buffer.alloc(nonceBytes), Buffer.from(id), root)])
+/** A slot cannot be passed off as one of another role. */
+function about({ id, role }: Slot): Buffer {
+  return Buffer.from(role === undefined ? id : `${id} ${role}`)
 }
 
 /** The half of a recovery key that may be kept: it locks, and opens nothing. @throws Fault `invalid` */
 export function publicHalfOf(text: string): Buffer {
-  return publicOf(asPrivate(parseRecoveryKey(text)))
+  return publicOf(privateOf(parseRecoveryKey(text)))
 }
 
 /** As it is printed: 56 letters in groups of seven. */
@@ -148,15 +162,15 @@ function checkOf(key: Buffer): Buffer {
   return createHash('sha256').update(key).digest().subarray(0, checkBytes)
 }
 
-async function privateOf(secret: SlotSecret, kdf: Slot['kdf']): Promise<KeyObject> {
+async function ownKey(secret: SlotSecret, kdf: Slot['kdf']): Promise<KeyObject> {
   switch (secret.kind) {
     case 'recovery':
-      return asPrivate(parseRecoveryKey(secret.text))
+      return privateOf(parseRecoveryKey(secret.text))
     case 'key':
       if (secret.key.length !== keyBytes) throw invalid({ 'key-file': `a key has ${keyBytes} bytes` })
-      return asPrivate(secret.key)
+      return privateOf(secret.key)
     case 'passphrase':
-      return asPrivate(await fromPassphrase(secret.passphrase, kdf))
+      return privateOf(await fromPassphrase(secret.passphrase, kdf))
     default:
       return secret satisfies never
   }
@@ -175,24 +189,4 @@ async function fromPassphrase(passphrase: string, kdf: Slot['kdf']): Promise<Buf
       tagLength: keyBytes,
     }),
   )
-}
-
-/** What comes before the 32 bytes of a key in its DER form (RFC 8410). */
-const x25519Private = Buffer.from('302e020100300506032b656e04220420', 'hex')
-const x25519Public = Buffer.from('302a300506032b656e032100', 'hex')
-
-function asPrivate(key: Buffer): KeyObject {
-  return createPrivateKey({ key: Buffer.concat([x25519Private, key]), format: 'der', type: 'pkcs8' })
-}
-
-function asPublic(key: Buffer): KeyObject {
-  return createPublicKey({ key: Buffer.concat([x25519Public, key]), format: 'der', type: 'spki' })
-}
-
-function publicOf(key: KeyObject): Buffer {
-  return rawPublic(createPublicKey(key))
-}
-
-function rawPublic(key: KeyObject): Buffer {
-  return Buffer.from(key.export({ format: 'der', type: 'spki' }).subarray(-keyBytes))
 }

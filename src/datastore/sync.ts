@@ -2,12 +2,9 @@
  * Copies one datastore into another, without any key: what is immutable is copied where it is missing, proven by its
  * name, and manifests come last, so that a copy that was cut off holds whole backups and goes on where it was.
  */
-import { createHash } from 'node:crypto'
-import { open, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { MiB } from '#base/bytes.ts'
 import { Fault, isFault } from '#base/fault.ts'
-import { asFileFault } from '#host/files.ts'
 import { type Datastore, type DatastoreDeps, openDatastore } from './datastore.ts'
 import { goOn } from './go-on.ts'
 import { keyFileName, printKeyFile } from './key-file.ts'
@@ -15,10 +12,10 @@ import { manifestName } from './manifest.ts'
 import { marksName } from './marks.ts'
 import { packName } from './pack.ts'
 import type { Place } from './place.ts'
+import { copyProven } from './proven-copy.ts'
 import { printPoint, type RestorePoint } from './point.ts'
 import { Segment } from './segment.ts'
 
-const step = 4 * MiB
 const smallMaximumBytes = 96 * MiB
 /** While the source collects garbage things move; after so many looks it is asked to come again. */
 const passes = 5
@@ -126,7 +123,7 @@ class Copy {
     let done = 0
     for (const { name, sizeBytes } of missing) {
       goOn(this.#options.signal)
-      if (await this.#copyProven(name, packName(name.slice(-64)))) this.#packs += 1
+      if (await this.#copy(packName(name.slice(-64)))) this.#packs += 1
       done += sizeBytes
       this.#options.onProgress?.(done, all)
     }
@@ -148,43 +145,21 @@ class Copy {
         if (isFault(fault, 'missing')) return false
         throw fault
       }
-      if (!(await this.#copyProven(name, name))) return false
+      if (!(await this.#copy(name))) return false
     }
     return true
   }
 
   /** False when it is not there any more. */
-  async #copyProven(name: string, target: string): Promise<boolean> {
-    const { place } = this.#from
+  async #copy(name: string): Promise<boolean> {
     const path = join(this.#to.place.stagingDir, `copy-${this.#to.deps.random.uuid()}`)
-    const file = await open(path, 'wx', 0o600).catch((cause: unknown) => {
-      throw asFileFault(cause, path)
+    const isThere = await copyProven(this.#from.place, name, path, (count) => {
+      this.#bytes += count
+      return this.#slowDown()
     })
-    try {
-      const size = await place.sizeOf(name)
-      const hash = createHash('sha256')
-      for (let at = 0; at < size; at += step) {
-        const bytes = await place.read(name, at, Math.min(step, size - at))
-        hash.update(bytes)
-        await file.writeFile(bytes)
-        this.#bytes += bytes.length
-        await this.#slowDown()
-      }
-      if (hash.digest('hex') !== name.slice(-64)) {
-        throw new Fault('damaged', `'${name}' in '${place.label}' is not what its name says`, {
-          remedy: 'Verify the source; what is damaged there is not copied.',
-        })
-      }
-      await file.datasync()
-      await file.close()
-      await this.#to.place.putFile(target, path)
-      return true
-    } catch (fault) {
-      await file.close().catch(() => {})
-      await rm(path, { force: true })
-      if (isFault(fault, 'missing')) return false
-      throw fault instanceof Fault ? fault : asFileFault(fault, path)
-    }
+    if (!isThere) return false
+    await this.#to.place.putFile(name, path)
+    return true
   }
 
   async #slowDown(): Promise<void> {
@@ -214,6 +189,8 @@ class Copy {
     const left = new Set((await this.#from.points()).map(printPoint))
     for (const point of await this.#to.points()) {
       if (!this.#isWanted(point) || left.has(printPoint(point)) || (await this.#to.marks(point)).protected) continue
+      // It goes with a later sync.
+      if ((await this.#to.lockedUntil(point)) !== undefined) continue
       await this.#to.remove(point)
       removed += 1
     }

@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto'
 import { seconds } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
+import { readChecked, writeChecked } from './checked.ts'
 import { suspectsFolder } from './chunk-index.ts'
 import { Damages } from './damages.ts'
 import type { Datastore, OpenDatastore } from './datastore.ts'
@@ -23,37 +24,92 @@ export interface VerifyOptions {
   readonly onProgress?: ((done: number, all: number) => void) | undefined
 }
 
+export interface VerifyPacksOptions extends VerifyOptions {
+  /** No further pack is begun after this long; the oldest come first, so the next run goes on where this one ended. */
+  readonly budgetMs?: number | undefined
+  /** No further pack is begun once so much was read. */
+  readonly budgetBytes?: number | undefined
+}
+
 export interface VerifiedPacks {
   readonly packs: number
   readonly bytes: number
   /** Names of packs that are not what they were. */
   readonly damaged: readonly string[]
+  /** Packs the budget left for the next time. */
+  readonly left: number
+  /** When the pack was looked at that nobody has looked at for longest, in seconds since 1970; absent: never. */
+  readonly oldest?: number
 }
 
-/** Reads every pack. Needs no key, so a copy can be checked where nobody may read it. */
-export async function verifyPacks(datastore: Datastore, options: VerifyOptions = {}): Promise<VerifiedPacks> {
-  const { place } = datastore
-  const packs: { name: string; sizeBytes: number }[] = []
-  for await (const pack of place.list('packs/')) packs.push(pack)
+const remembersEveryMs = 60_000
+
+/** Reads packs, those first that were not for longest. Needs no key, so a copy can be checked where nobody may read it. */
+export async function verifyPacks(datastore: Datastore, options: VerifyPacksOptions = {}): Promise<VerifiedPacks> {
+  const { place, deps } = datastore
+  const { budgetMs = Infinity, budgetBytes = Infinity } = options
+  const startedMs = deps.clock.monotonic()
+  const checked = await readChecked(place)
+  const packs: { name: string; sizeBytes: number; id: string }[] = []
+  for await (const pack of place.list('packs/')) packs.push({ ...pack, id: pack.name.slice(-64) })
+  const timeOf = ({ id }: { readonly id: string }) => checked.get(id) ?? 0
+  packs.sort((a, b) => timeOf(a) - timeOf(b))
+  const there = new Set(packs.map(({ id }) => id))
+  for (const id of checked.keys()) if (!there.has(id)) checked.delete(id)
   const all = packs.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
   const damaged: string[] = []
-  let done = 0
-  for (const { name, sizeBytes } of packs) {
-    goOn(options.signal)
-    const id = name.slice(-64)
-    const isWhole = await isAsNamed(datastore, name, sizeBytes).catch((fault: unknown) => {
-      if (isFault(fault, 'missing')) return true
-      throw fault
-    })
-    if (isWhole) await place.remove(`${suspectsFolder}${id}`)
-    else {
-      damaged.push(id)
-      await place.put(`${suspectsFolder}${id}`, Buffer.alloc(0))
+  let [done, count, rememberedMs] = [0, 0, startedMs]
+  try {
+    for (const { name, sizeBytes, id } of packs) {
+      goOn(options.signal)
+      const nowMs = deps.clock.monotonic()
+      if (nowMs - startedMs >= budgetMs || done >= budgetBytes) break
+      if (nowMs - rememberedMs >= remembersEveryMs) {
+        await writeChecked(place, checked)
+        rememberedMs = nowMs
+      }
+      if (!(await checkPack(datastore, { name, sizeBytes, id }))) damaged.push(id)
+      checked.set(id, seconds(deps.clock))
+      done += sizeBytes
+      count += 1
+      options.onProgress?.(done, Math.min(all, budgetBytes))
     }
-    done += sizeBytes
-    options.onProgress?.(done, all)
+  } finally {
+    await writeChecked(place, checked)
   }
-  return { packs: packs.length, bytes: all, damaged }
+  const oldest = Math.min(...packs.map(timeOf))
+  return {
+    packs: count,
+    bytes: done,
+    damaged,
+    left: packs.length - count,
+    ...(oldest > 0 && oldest < Infinity && { oldest }),
+  }
+}
+
+/** Marks it where it is damaged, and takes the mark away where it is whole. */
+async function checkPack(
+  datastore: Datastore,
+  pack: { name: string; sizeBytes: number; id: string },
+): Promise<boolean> {
+  const { place } = datastore
+  const isWhole = await isAsNamed(datastore, pack.name, pack.sizeBytes).catch((fault: unknown) => {
+    if (isFault(fault, 'missing')) return true
+    if (isFault(fault, 'damaged')) return false
+    throw fault
+  })
+  const mark = `${suspectsFolder}${pack.id}`
+  await ifAllowed(() => (isWhole ? place.remove(mark) : place.put(mark, Buffer.alloc(0))))
+  return isWhole
+}
+
+/** Who may only read still says what they saw. */
+async function ifAllowed(act: () => Promise<unknown>): Promise<void> {
+  try {
+    await act()
+  } catch (fault) {
+    if (!isFault(fault, 'denied')) throw fault
+  }
 }
 
 async function isAsNamed({ place }: Datastore, name: string, sizeBytes: number): Promise<boolean> {
@@ -99,13 +155,13 @@ export async function verifyBackup(
   const verified = seconds(datastore.deps.clock)
   try {
     const result = await readAll(open, point, options)
-    await datastore.mark(point, { verified, damage: undefined })
+    await ifAllowed(() => datastore.mark(point, { verified, damage: undefined }))
     return result
   } catch (fault) {
     if (isFault(fault, 'damaged')) {
       await datastore.mark(point, { verified, damage: fault.message.slice(0, 1_000) }).catch(() => {})
       for (const [, pack = ''] of fault.message.matchAll(/\bpack ([0-9a-f]{64}) /g)) {
-        await datastore.place.put(`${suspectsFolder}${pack}`, Buffer.alloc(0))
+        await ifAllowed(() => datastore.place.put(`${suspectsFolder}${pack}`, Buffer.alloc(0)))
       }
     }
     throw fault

@@ -1,14 +1,18 @@
 /** What `hako datastore` does with backups, once the command line is read. */
 import { open as openFile, rm, stat } from 'node:fs/promises'
 import { basename, resolve } from 'node:path'
-import { humanSize } from '#base/bytes.ts'
+import { humanSize, parseSize } from '#base/bytes.ts'
 import { seconds } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import { keepOptions, kept, readRetention } from '#base/retention.ts'
 import { isSameGuest, parsePoint, printPoint, type RestorePoint } from '#datastore/point.ts'
-import type { ListedPoint, OpenDatastore } from '#datastore/datastore.ts'
+import { type ListedPoint, type OpenDatastore, openDatastore } from '#datastore/datastore.ts'
+import { tryCanary } from '#datastore/canary.ts'
 import { collectGarbage } from '#datastore/garbage.ts'
+import { backupsHit } from '#datastore/hits.ts'
 import { dataBytesOf, type ManifestDisk, type ManifestTree, newStoredBytesOf } from '#datastore/manifest.ts'
+import { printSecond } from '#datastore/place.ts'
+import { refetch } from '#datastore/refetch.ts'
 import { repairIndex } from '#datastore/repair.ts'
 import { restoreDisk } from '#datastore/restore.ts'
 import { syncDatastore } from '#datastore/sync.ts'
@@ -18,9 +22,11 @@ import { asFileFault, codeOf } from '#host/files.ts'
 import type { Parsed } from '../arguments.ts'
 import type { Terminal } from '../terminal.ts'
 import { say } from '../text.ts'
-import { deps, placeAt, withDatastore, withKeys } from './opening.ts'
+import { deps } from './deps.ts'
 import { addDirectory, isDirectory, restoreFiles } from './file-acts.ts'
 import { pointNamed } from './naming.ts'
+import { secretFrom, withDatastore, withKeys } from './opening.ts'
+import { placeAt, retainAt } from './reaching.ts'
 import { type ImageFormat, sourceAt } from './source.ts'
 
 const textOf = (value: string | string[] | undefined) => (typeof value === 'string' ? value : undefined)
@@ -111,8 +117,8 @@ function showProgress(terminal: Terminal, what: string, done: number, all: numbe
   )
 }
 
-export async function listRows(directory: string) {
-  return withDatastore(directory, async (datastore) =>
+export async function listRows(directory: string, parsed: Parsed) {
+  return withDatastore(directory, parsed, async (datastore) =>
     (await datastore.list()).map(({ point, marks, head, damage }) => ({
       backup: printPoint(point),
       time: point.time,
@@ -155,14 +161,10 @@ interface VerifiedRow {
 }
 
 export async function verify(directory: string, names: readonly string[], parsed: Parsed, terminal: Terminal) {
-  if (parsed.params.packs === '1') {
-    return withDatastore(directory, async (datastore) => {
-      const { packs, bytes, damaged } = await verifyPacks(datastore, {
-        signal: terminal.signal,
-        onProgress: (done, all) => showProgress(terminal, 'packs', done, all),
-      })
-      return { rows: { packs, size: bytes, damaged }, isWhole: damaged.length === 0 }
-    })
+  const { params } = parsed
+  if (params.packs === '1' || params.budget !== undefined || params['budget-bytes'] !== undefined) {
+    if (names.length > 0) throw new Fault('invalid', 'packs are looked at for all backups, not for some')
+    return packs(directory, parsed, terminal)
   }
   return withKeys(directory, parsed, terminal, async (open) => {
     if (names.length === 0) return verifyAll(open, terminal)
@@ -182,6 +184,35 @@ export async function verify(directory: string, names: readonly string[], parsed
     }
     return { rows, isWhole: rows.every(({ verdict }) => verdict === 'whole') }
   })
+}
+
+/** Without a key; with one, damage is told by the backups it hits. */
+async function packs(directory: string, parsed: Parsed, terminal: Terminal) {
+  const { params } = parsed
+  const budget = textOf(params['budget-bytes'])
+  return withDatastore(directory, parsed, async (datastore) => {
+    const { bytes, oldest, ...facts } = await verifyPacks(datastore, {
+      signal: terminal.signal,
+      budgetMs: durationOf(textOf(params.budget)),
+      budgetBytes: budget === undefined ? undefined : parseSize(budget),
+      onProgress: (done, all) => showProgress(terminal, 'packs', done, all),
+    })
+    const rows = { ...facts, size: bytes, ...(oldest !== undefined && { oldest: printSecond(oldest) }) }
+    if (facts.damaged.length === 0) return { rows, isWhole: true }
+    const hasKey = ['passphrase-file', 'key-file', 'recovery-key-file'].some((name) => params[name] !== undefined)
+    if (!hasKey) return { rows, isWhole: false }
+    const open = await datastore.unlock(await secretFrom(params, terminal))
+    return { rows: { ...rows, hits: await backupsHit(open, new Set(facts.damaged), terminal.signal) }, isWhole: false }
+  })
+}
+
+/** Milliseconds. */
+function durationOf(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined
+  const [, count, unit] = /^(\d{1,6})(s|m|h)$/.exec(text) ?? []
+  const each = { s: 1_000, m: 60_000, h: 3_600_000 }[unit ?? '']
+  if (each !== undefined) return Number(count) * each
+  throw new Fault('invalid', `budget: '${text}' is no time`, { remedy: 'It is one such as 90s, 10m or 2h.' })
 }
 
 async function verifyAll(open: OpenDatastore, terminal: Terminal) {
@@ -236,14 +267,15 @@ export async function restore(directory: string, name: string, target: string, p
 }
 
 /** Which backups outlast `--keep-*`; removes the others unless it is only asked. Space comes back with `gc`. */
-export async function prune(directory: string, { params }: Parsed) {
+export async function prune(directory: string, parsed: Parsed) {
+  const { params } = parsed
   const given = keepOptions.flatMap((name) => (params[name] === undefined ? [] : [`${name}=${String(params[name])}`]))
   if (given.length === 0) {
     throw new Fault('invalid', 'nothing says what is kept', { remedy: `Give one of: --${keepOptions.join(', --')}.` })
   }
   const retention = readRetention(given.join(','), 'keep')
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone
-  return withDatastore(directory, async (datastore) => {
+  return withDatastore(directory, parsed, async (datastore) => {
     const all = await datastore.list()
     const counted = all.filter(({ marks, damage }) => marks.protected !== true && damage === undefined)
     const staying = new Set<ListedPoint>()
@@ -252,13 +284,26 @@ export async function prune(directory: string, { params }: Parsed) {
       for (const { one } of kept(dated, retention, zone)) staying.add(one)
     }
     const going = counted.filter((one) => !staying.has(one))
-    if (params['dry-run'] !== '1') for (const { point } of going) await datastore.remove(point)
+    const locked = new Map<ListedPoint, number>()
+    for (const one of going) {
+      const until = await datastore.lockedUntil(one.point)
+      if (until !== undefined) locked.set(one, until)
+      else if (params['dry-run'] !== '1') await datastore.remove(one.point)
+    }
     return all.map((one) => ({
       backup: printPoint(one.point),
       time: one.point.time,
-      mark: one.marks.protected === true ? 'protected' : going.includes(one) ? 'remove' : 'keep',
+      mark: markOf(one, going, locked),
+      until: locked.get(one),
     }))
   })
+}
+
+function markOf(one: ListedPoint, going: readonly ListedPoint[], locked: ReadonlyMap<ListedPoint, number>): string {
+  if (one.marks.protected === true) return 'protected'
+  // It goes with a later run.
+  if (locked.has(one)) return 'locked'
+  return going.includes(one) ? 'remove' : 'keep'
 }
 
 function groups(points: readonly ListedPoint[]): ListedPoint[][] {
@@ -275,20 +320,23 @@ export async function gc(directory: string, parsed: Parsed, terminal: Terminal) 
   const grace = Number(textOf(parsed.params.grace) ?? 0)
   if (!Number.isInteger(grace) || grace < 0) throw new Fault('invalid', `grace: '${grace}' is no number of seconds`)
   return withKeys(directory, parsed, terminal, async (open) => {
-    const { freedBytes, ...counts } = await collectGarbage(open, {
+    const { freedBytes, lockedUntil, ...counts } = await collectGarbage(open, {
       graceSeconds: grace,
       signal: terminal.signal,
       onPhase: (phase) => terminal.show(say(terminal.language, 'collecting', phase), true),
     })
-    return { ...counts, freed: freedBytes }
+    const until = lockedUntil === undefined ? {} : { lockedUntil: printSecond(lockedUntil) }
+    return { ...counts, ...until, freed: freedBytes }
   })
 }
 
-/** Makes, or brings up to date, a copy in another directory. */
-export async function sync(from: string, to: string, { params }: Parsed, terminal: Terminal) {
-  return withDatastore(from, async (source) => {
-    await using place = placeAt(to)
+/** Makes, or brings up to date, a copy in another place. */
+export async function sync(from: string, to: string, parsed: Parsed, terminal: Terminal) {
+  const { params } = parsed
+  return withDatastore(from, parsed, async (source) => {
+    await using place = await placeAt(to, params, 'copy-')
     await place.prepare()
+    await retainAt(place, textOf(params['retain-days']))
     return await syncDatastore(source, place, deps, {
       namespace: textOf(params.namespace),
       removesVanished: params['remove-vanished'] === '1',
@@ -300,13 +348,32 @@ export async function sync(from: string, to: string, { params }: Parsed, termina
 }
 
 export async function repair(directory: string, parsed: Parsed, terminal: Terminal) {
+  const from = textOf(parsed.params.from)
+  if (from !== undefined) return repairFrom(directory, from, parsed, terminal)
   return withKeys(directory, parsed, terminal, async (open) => {
     const rows = await repairIndex(open, terminal.signal)
     return { rows, isWhole: rows.damaged.length === 0 }
   })
 }
 
+/** What is damaged or lost, from a copy. Needs no key. */
+async function repairFrom(directory: string, from: string, parsed: Parsed, terminal: Terminal) {
+  return withDatastore(directory, parsed, async (datastore) => {
+    await using place = await placeAt(from, parsed.params, 'copy-')
+    const { fetched, missing: lost } = await refetch(datastore, await openDatastore(place, deps), terminal.signal)
+    return { rows: { fetched, missing: lost }, isWhole: lost.length === 0 }
+  })
+}
+
 /** Removes a backup at once; its space comes back with `gc`. */
-export async function remove(directory: string, name: string): Promise<void> {
-  await withDatastore(directory, async (datastore) => datastore.remove(parsePoint(name)))
+export async function remove(directory: string, name: string, parsed: Parsed): Promise<void> {
+  await withDatastore(directory, parsed, async (datastore) => datastore.remove(parsePoint(name)))
+}
+
+/** Whether our own credentials could destroy what lies there. */
+export async function canary(directory: string, parsed: Parsed) {
+  return withDatastore(directory, parsed, async (datastore) => {
+    const { attempts, isSafe } = await tryCanary(datastore)
+    return { rows: attempts, isProven: isSafe }
+  })
 }

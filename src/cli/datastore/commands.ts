@@ -7,6 +7,8 @@ import type { LocalCommand, LocalOption } from '../local.ts'
 import type { Terminal } from '../terminal.ts'
 import { fileLines, treeOption } from './file-lines.ts'
 import type { Line } from './line.ts'
+import { placeLines } from './place-lines.ts'
+import { reaching, reachingCopy } from './place-options.ts'
 
 /** How a datastore is opened; without any of them its passphrase is asked for. */
 const opening: Readonly<Record<string, LocalOption>> = {
@@ -19,6 +21,10 @@ const opening: Readonly<Record<string, LocalOption>> = {
 }
 
 const rate: LocalOption = { en: 'At most so many KiB per second.', ja: '転送の上限 (KiB/秒)。' }
+const retainDays: LocalOption = {
+  en: 'Nobody can remove a backup for so many days; takes a bucket with Object Lock.',
+  ja: 'この日数の間は誰もバックアップを削除できない。Object Lock のあるバケットが必要。',
+}
 const keep = Object.fromEntries(
   (['last', 'hourly', 'daily', 'weekly', 'monthly', 'yearly'] as const).map((period): [string, LocalOption] => [
     `keep-${period}`,
@@ -32,13 +38,17 @@ const lines: readonly Line[] = [
   {
     words: ['init'],
     takes: ['dir'],
-    en: 'Make an encrypted datastore in an empty directory; prints its recovery key.',
-    ja: '空のディレクトリに暗号化データストアを作る。回復キーを出力する。',
+    en: 'Make an encrypted datastore in an empty directory, or in an object store; prints its recovery key.',
+    ja: '空のディレクトリまたはオブジェクトストアに暗号化データストアを作る。回復キーを出力する。',
     options: {
       ...opening,
       'chunk-size': { en: '64K, 128K (when absent) or 256K.', ja: '64K、128K (省略時)、256K のいずれか。' },
+      'retain-days': retainDays,
     },
-    examples: ['datastore init /srv/backups', 'datastore init /srv/backups --passphrase-file /root/pass'],
+    examples: [
+      'datastore init /srv/backups --passphrase-file /root/pass',
+      'datastore init s3://backups/site --endpoint https://s3.example.org --retain-days 30',
+    ],
     act: async ([dir = ''], parsed, terminal) => (await import('./making.ts')).init(dir, parsed, terminal),
   },
   {
@@ -78,7 +88,7 @@ const lines: readonly Line[] = [
     examples: ['datastore list /srv/backups', 'datastore list /srv/backups -o json'],
     columns: ['backup', 'finished', 'verified', 'protected', 'damage', 'notes'],
     id: 'backup',
-    act: async ([dir = '']) => ({ rows: await (await import('./acts.ts')).listRows(dir) }),
+    act: async ([dir = ''], parsed) => ({ rows: await (await import('./acts.ts')).listRows(dir, parsed) }),
   },
   {
     words: ['show'],
@@ -98,8 +108,23 @@ const lines: readonly Line[] = [
     takes: ['dir', 'backup…?'],
     en: 'Read everything a restore would need; with --packs, compare all files with their names, without a key.',
     ja: '復元に必要なものをすべて読んで検証する。--packs は鍵なしで全ファイルを名前と照合する。',
-    options: { ...opening, packs: { en: 'Needs no key.', ja: '鍵は不要。', isFlag: true } },
-    examples: ['datastore verify /srv/backups', 'datastore verify /srv/backups --packs'],
+    options: {
+      ...opening,
+      packs: {
+        en: 'Needs no key; with one, says which backups are hit.',
+        ja: '鍵は不要。あれば影響を受けるバックアップも示す。',
+        isFlag: true,
+      },
+      budget: {
+        en: 'Packs, the longest unseen first, for 90s, 10m or 2h.',
+        ja: '長く見ていないパックから、90s・10m・2h の間だけ。',
+      },
+      'budget-bytes': {
+        en: 'As --budget, until so much was read: 100G.',
+        ja: '--budget と同様に、この量を読むまで。例: 100G',
+      },
+    },
+    examples: ['datastore verify /srv/backups', 'datastore verify /srv/backups --budget 10m --budget-bytes 100G'],
     columns: ['backup', 'verdict', 'chunks', 'size', 'why'],
     id: 'backup',
     act: async ([dir = '', ...names], parsed, terminal) =>
@@ -132,7 +157,7 @@ const lines: readonly Line[] = [
     examples: ['datastore serve-disk /srv/backups host/web /run/web.sock'],
     columns: ['backup', 'disk', 'socket', 'size', 'data'],
     act: async ([dir = '', name = '', socket = ''], parsed, terminal) => ({
-      rows: await (await import('./serving.ts')).serveDisk(dir, name, socket, parsed, terminal),
+      rows: await (await import('./serve-disk.ts')).serveDisk(dir, name, socket, parsed, terminal),
     }),
   },
   {
@@ -142,7 +167,7 @@ const lines: readonly Line[] = [
     ja: '--keep-* で残らないバックアップを削除する。保護中と破損したものは残る。',
     options: { ...keep, 'dry-run': { en: 'Only say what would go.', ja: '削除対象を示すだけ。', isFlag: true } },
     examples: ['datastore prune /srv/backups --keep-daily 7 --keep-weekly 4 --dry-run'],
-    columns: ['backup', 'time', 'mark'],
+    columns: ['backup', 'time', 'mark', 'until'],
     id: 'backup',
     act: async ([dir = ''], parsed) => ({ rows: await (await import('./acts.ts')).prune(dir, parsed) }),
   },
@@ -152,7 +177,7 @@ const lines: readonly Line[] = [
     en: 'Remove one backup, by its whole name; its space comes back with gc.',
     ja: 'バックアップを 1 つ、正式な名前で削除する。容量は gc で戻る。',
     examples: ['datastore remove /srv/backups host/web/2026-01-01T00:00:00Z'],
-    act: async ([dir = '', name = '']) => (await import('./acts.ts')).remove(dir, name),
+    act: async ([dir = '', name = ''], parsed) => (await import('./acts.ts')).remove(dir, name, parsed),
   },
   {
     words: ['gc'],
@@ -171,15 +196,17 @@ const lines: readonly Line[] = [
   {
     words: ['sync'],
     takes: ['dir', 'copy'],
-    en: 'Make a copy in another directory, or bring it up to date; needs no key, and goes on where it was cut off.',
-    ja: '別のディレクトリに複製を作る、または最新にする。鍵は不要。中断しても続きから再開する。',
+    en: 'Make a copy in another place, or bring it up to date; needs no key, and goes on where it was cut off.',
+    ja: '別の場所に複製を作る、または最新にする。鍵は不要。中断しても続きから再開する。',
     options: {
       namespace: { en: 'Only what is in it, and below.', ja: 'この名前空間とその下だけ。' },
       'remove-vanished': { en: 'Remove what is gone at the source.', ja: '元にないものを削除する。', isFlag: true },
       bwlimit: rate,
+      'retain-days': retainDays,
+      ...reachingCopy,
     },
     examples: [
-      'datastore sync /srv/backups /mnt/usb/backups',
+      'datastore sync /srv/backups s3://backups/site --copy-endpoint https://s3.example.org',
       'datastore sync /srv/backups /mnt/usb/backups --bwlimit 51200',
     ],
     act: async ([dir = '', copy = ''], parsed, terminal) => ({
@@ -202,8 +229,15 @@ const lines: readonly Line[] = [
     takes: ['dir'],
     en: 'Make the index anew from the packs, when a part of it is lost or damaged.',
     ja: '索引の一部が失われたり壊れたりしたとき、パックから作り直す。',
-    options: opening,
-    examples: ['datastore repair /srv/backups'],
+    options: {
+      ...opening,
+      from: {
+        en: 'Instead, fetch what is damaged or lost from this copy of the datastore; needs no key.',
+        ja: '代わりに、壊れたり失われたりしたものをこの複製から取り戻す。鍵は不要。',
+      },
+      ...reachingCopy,
+    },
+    examples: ['datastore repair /srv/backups', 'datastore repair /srv/backups --from /mnt/usb/backups'],
     act: async ([dir = ''], parsed, terminal) => (await import('./acts.ts')).repair(dir, parsed, terminal),
   },
   {
@@ -212,9 +246,9 @@ const lines: readonly Line[] = [
     en: 'What opens a datastore; needs no key.',
     ja: 'データストアを開く手段の一覧。鍵は不要。',
     examples: ['datastore key list /srv/backups'],
-    columns: ['id', 'kind', 'created', 'confirmed', 'comment'],
+    columns: ['id', 'kind', 'may', 'created', 'confirmed', 'comment'],
     id: 'id',
-    act: async ([dir = '']) => ({ rows: await (await import('./making.ts')).keyRows(dir) }),
+    act: async ([dir = ''], parsed) => ({ rows: await (await import('./making.ts')).keyRows(dir, parsed) }),
   },
   {
     words: ['key', 'confirm'],
@@ -238,10 +272,35 @@ const lines: readonly Line[] = [
       },
       'new-key-file': { en: 'File of 32 bytes that opens it, too.', ja: '追加する 32 バイトの鍵ファイル。' },
       recovery: { en: 'Print a new recovery key.', ja: '新しい回復キーを出力する。', isFlag: true },
+      'write-only': {
+        en: 'It adds backups, and reads none, not even its own.',
+        ja: 'バックアップの追加だけができ、自分のものも含めて読めない。',
+        isFlag: true,
+      },
+      'public-key': {
+        en: 'With --write-only: as key make printed it where the host is.',
+        ja: '--write-only のとき: 対象のホストで key make が出力した公開鍵。',
+      },
+      namespace: {
+        en: 'With --write-only: where it may add, and below.',
+        ja: '--write-only のとき: 追加できる名前空間 (その下も含む)。',
+      },
       comment: { en: 'For people.', ja: 'メモ。' },
     },
-    examples: ['datastore key add /srv/backups --comment "night shift"', 'datastore key add /srv/backups --recovery'],
+    examples: [
+      'datastore key add /srv/backups --comment "night shift"',
+      'datastore key add /srv/backups --recovery',
+      'datastore key add /srv/backups --write-only --public-key "$(ssh web1 hako datastore key make /root/key)" --namespace web1',
+    ],
     act: async ([dir = ''], parsed, terminal) => (await import('./making.ts')).addKey(dir, parsed, terminal),
+  },
+  {
+    words: ['key', 'make'],
+    takes: ['file'],
+    en: 'Make a key file for a host, and print the half of it others may know.',
+    ja: 'ホスト用の鍵ファイルを作り、公開してよい側を出力する。',
+    examples: ['datastore key make /root/datastore.key'],
+    act: async ([file = ''], _, terminal) => (await import('./making.ts')).makeKey(file, terminal),
   },
   {
     words: ['key', 'remove'],
@@ -264,24 +323,29 @@ const lines: readonly Line[] = [
   },
 ]
 
-export const datastoreCommands: readonly LocalCommand[] = lines.map((line) => ({
+export const datastoreCommands: readonly LocalCommand[] = [...lines, ...placeLines].map((line) => ({
   words: ['datastore', ...line.words],
   usage: usageOf(line),
   description: { en: line.en, ja: line.ja },
-  options: line.options ?? {},
+  options: optionsOf(line),
   examples: line.examples,
   run: (args, terminal) => run(line, args, terminal),
 }))
 
-function usageOf({ words, takes, options = {} }: Line): string {
+/** Nearly every command is about a datastore somewhere. */
+function optionsOf({ options = {}, takes }: Line): Readonly<Record<string, LocalOption>> {
+  return takes[0] === 'dir' ? { ...options, ...reaching } : options
+}
+
+function usageOf({ words, takes }: Line): string {
   const plain = takes.map((name) => (name.endsWith('?') ? `[<${name.slice(0, -1)}>]` : `<${name}>`))
-  return ['datastore', ...words, ...plain, ...(Object.keys(options).length > 0 ? ['[options]'] : [])].join(' ')
+  return ['datastore', ...words, ...plain, '[options]'].join(' ')
 }
 
 async function run(line: Line, args: readonly string[], terminal: Terminal): Promise<number> {
   const [{ parseFor }, { printed }] = await Promise.all([import('../arguments.ts'), import('../print.ts')])
-  const { options = {}, takes } = line
-  const described = Object.entries(options).map(([name, { en, isFlag, isMany = false }]) => {
+  const { takes } = line
+  const described = Object.entries(optionsOf(line)).map(([name, { en, isFlag, isMany = false }]) => {
     const type = isFlag ? 'boolean' : 'string'
     return [name, { type, description: en, required: false, multiple: isMany, isSecret: false }] as const
   })
@@ -297,5 +361,6 @@ async function run(line: Line, args: readonly string[], terminal: Terminal): Pro
   const { columns, id } = line
   const { language, width } = terminal
   terminal.out(await printed(outcome.rows, { format: global.output, columns, id, language, width }))
+  if (outcome.isProven === false) return exitCodes.unproven
   return outcome.isWhole === false ? exitCodes.failed : exitCodes.ok
 }

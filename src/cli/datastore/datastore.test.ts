@@ -217,3 +217,48 @@ test('backups of the first format come over, and a second time there is nothing 
   assert.ok((await readFile(join(home, 'second.raw'))).equals(diskAt(60)))
   assert.match(hako('migrate', fresh, old.path, ...opening).err, /does not exist/)
 })
+
+test('a host that only adds is known by the public half of its key, and reads nothing back', async () => {
+  const hostKey = join(home, 'host-key')
+  const known = good('key', 'make', hostKey).trim()
+  assert.equal(hako('key', 'make', hostKey).code, 5)
+  good(
+    'key',
+    'add',
+    store,
+    ...opening,
+    '--write-only',
+    '--public-key',
+    known,
+    '--namespace',
+    'web',
+    '--comment',
+    'web1',
+  )
+  const mine = [store, '--key-file', hostKey]
+  assert.equal(hako('backup', ...mine, image).code, 4)
+  const name = good('backup', ...mine, image, '--namespace', 'web', '-o', 'id').trim()
+  const denied = hako('restore', store, name, join(home, 'stolen.raw'), '--key-file', hostKey)
+  assert.equal(denied.code, 4)
+  assert.match(denied.err, /adds backups to the datastore, and opens none/)
+  good('restore', store, name, join(home, 'by-owner.raw'), ...opening)
+  assert.ok((await readFile(join(home, 'by-owner.raw'))).equals(await readFile(image)))
+})
+
+test('packs are verified within a budget, name the backups they hit, and are mended from a copy', async () => {
+  const copy = join(home, 'copy')
+  good('sync', store, copy)
+  const [pack = ''] = (await readdir(join(store, 'packs'), { recursive: true })).filter((name) => name.length > 60)
+  const path = join(store, 'packs', pack)
+  const bytes = await readFile(path)
+  bytes.writeUInt8(bytes.readUInt8(60) ^ 1, 60)
+  await writeFile(path, bytes)
+  assert.match(good('verify', store, '--budget', '0s'), /left: [1-9]/)
+  const found = hako('verify', store, '--packs', ...opening, '-o', 'json')
+  assert.equal(found.code, 1)
+  const { damaged, hits } = JSON.parse(found.out) as { damaged: string[]; hits: string[] }
+  assert.deepEqual(damaged, [pack.slice(-64)])
+  assert.ok(hits.length > 0)
+  good('repair', store, '--from', copy)
+  assert.match(good('verify', store, '--budget-bytes', '10G'), /damaged: \[\]/)
+})

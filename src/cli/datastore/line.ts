@@ -19,6 +19,8 @@ export interface Line {
 
 export interface Outcome {
   readonly rows: unknown
+  /** False: a proof was tried and failed. */
+  readonly isProven?: boolean
   /** False: something was looked for and found wanting. */
   readonly isWhole?: boolean
 }

@@ -1,6 +1,5 @@
 /** `hako datastore init` and `hako datastore key …`: the ways to the keys. */
-import { readdir } from 'node:fs/promises'
-import { resolve } from 'node:path'
+import { readdir, writeFile } from 'node:fs/promises'
 import { parseSize } from '#base/bytes.ts'
 import { seconds } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
@@ -14,25 +13,26 @@ import {
   withoutSlot,
   withSecrets,
   withSlot,
+  withWriter,
 } from '#datastore/key-file.ts'
+import { FolderPlace } from '#datastore/folder-place.ts'
 import { rotated } from '#datastore/keyring.ts'
-import { printRecoveryKey, type SlotSecret } from '#datastore/slot.ts'
-import { codeOf } from '#host/files.ts'
+import { printSecond } from '#datastore/place.ts'
+import { printRecoveryKey, type PublicHalf, type SlotSecret } from '#datastore/slot.ts'
+import { privateOf, publicOf } from '#datastore/x25519.ts'
+import { asFileFault, codeOf } from '#host/files.ts'
 import type { Parsed } from '../arguments.ts'
 import type { Terminal } from '../terminal.ts'
 import { say } from '../text.ts'
-import { asked, deps, placeAt, secretFrom, withDatastore } from './opening.ts'
+import { deps } from './deps.ts'
+import { asked, secretFrom, withDatastore } from './opening.ts'
+import { placeAt, retainAt } from './reaching.ts'
 
 /** Makes a datastore, prints its recovery key, and has it confirmed where somebody is there to do so. */
-export async function init(directory: string, { params }: Parsed, terminal: Terminal): Promise<void> {
-  const path = resolve(directory)
-  const names: string[] = await readdir(path).catch((cause: unknown) => {
-    if (codeOf(cause) === 'ENOENT') return []
-    throw cause
-  })
-  if (names.length > 0 && !names.includes('format')) {
-    throw new Fault('conflict', `directory '${path}' is not empty`, { remedy: 'Name one that is empty, or not there.' })
-  }
+export async function init(where: string, parsed: Parsed, terminal: Terminal): Promise<void> {
+  const { params } = parsed
+  await using place = await placeAt(where, params)
+  if (place instanceof FolderPlace) await requireEmpty(place.label)
   const secret = await newSecret(params, terminal)
   const text = printRecoveryKey(Buffer.from(systemRandom.bytes(32)))
   const created = seconds(deps.clock)
@@ -41,12 +41,23 @@ export async function init(directory: string, { params }: Parsed, terminal: Term
     { secret: { kind: 'recovery', text }, created, confirmed: false } as const,
   ]
   const size = params['chunk-size']
-  await using place = placeAt(path)
+  const days = params['retain-days']
   await place.prepare()
+  await retainAt(place, typeof days === 'string' ? days : undefined)
   await createDatastore(place, deps, { ways, ...(typeof size === 'string' && { chunkBytes: parseSize(size) }) })
   terminal.out(text)
-  terminal.show(say(terminal.language, 'recoveryKeyIs', path))
-  if (process.stdin.isTTY) await confirm(path, { kind: 'recovery', text: await askedKey(terminal) }, terminal)
+  terminal.show(say(terminal.language, 'recoveryKeyIs', place.label))
+  if (process.stdin.isTTY) await confirm(where, parsed, { kind: 'recovery', text: await askedKey(terminal) }, terminal)
+}
+
+async function requireEmpty(path: string): Promise<void> {
+  const names: string[] = await readdir(path).catch((cause: unknown) => {
+    if (codeOf(cause) === 'ENOENT') return []
+    throw cause
+  })
+  if (names.length > 0 && !names.includes('format')) {
+    throw new Fault('conflict', `directory '${path}' is not empty`, { remedy: 'Name one that is empty, or not there.' })
+  }
 }
 
 async function askedKey(terminal: Terminal): Promise<string> {
@@ -66,37 +77,41 @@ async function newSecret(params: Readonly<Record<string, string | string[]>>, te
 }
 
 /** The owner shows that they have the recovery key: only then backups are taken. */
-export async function confirm(directory: string, secret: SlotSecret, terminal: Terminal): Promise<void> {
-  await withDatastore(directory, async (datastore) => {
+async function confirm(where: string, parsed: Parsed, secret: SlotSecret, terminal: Terminal): Promise<void> {
+  await withDatastore(where, parsed, async (datastore) => {
     const unlocked = await unlock(await datastore.keyFile(), secret)
     if (unlocked.slot.kind !== 'recovery') throw new Fault('invalid', 'only a recovery key is confirmed')
-    if (!unlocked.slot.confirmed) await put(datastore, withConfirmed(unlocked))
+    if (!unlocked.slot.confirmed) await put(datastore, withConfirmed(unlocked), terminal)
     terminal.show(say(terminal.language, 'recoveryKeyConfirmed'))
   })
 }
 
-export async function confirmCommand(directory: string, { params }: Parsed, terminal: Terminal): Promise<void> {
+export async function confirmCommand(where: string, parsed: Parsed, terminal: Terminal): Promise<void> {
+  const { params } = parsed
   const given = params['recovery-key-file'] !== undefined
   const secret: SlotSecret = given
     ? await secretFrom(params, terminal)
     : { kind: 'recovery', text: await askedKey(terminal) }
-  await confirm(directory, secret, terminal)
+  await confirm(where, parsed, secret, terminal)
 }
 
 export interface KeyRow {
   readonly id: string
   readonly kind: string
+  /** `all`, or to add. */
+  readonly may: string
   readonly created: number
   readonly confirmed: boolean
   readonly comment: string
 }
 
 /** Needs no key itself. */
-export async function keyRows(directory: string): Promise<KeyRow[]> {
-  return withDatastore(directory, async (datastore) =>
-    (await datastore.keyFile()).slots.map(({ id, kind, created, confirmed, comment }) => ({
+export async function keyRows(directory: string, parsed: Parsed): Promise<KeyRow[]> {
+  return withDatastore(directory, parsed, async (datastore) =>
+    (await datastore.keyFile()).slots.map(({ id, kind, role, namespace, created, confirmed, comment }) => ({
       id,
       kind,
+      may: role === undefined ? 'all' : namespace === undefined || namespace === '' ? 'add' : `add to ${namespace}`,
       created,
       confirmed,
       comment,
@@ -109,6 +124,12 @@ export async function addKey(directory: string, parsed: Parsed, terminal: Termin
   const { params } = parsed
   const comment = typeof params.comment === 'string' ? params.comment : ''
   await changed(directory, parsed, terminal, async (unlocked) => {
+    if (params['write-only'] === '1') {
+      const own = typeof params['public-key'] === 'string' ? publicKeyIn(params['public-key']) : undefined
+      const secret = own ?? (await newSecret(renamed(params), terminal))
+      const way = { secret, comment, confirmed: true, created: seconds(deps.clock) }
+      return withWriter(systemRandom, unlocked, way, typeof params.namespace === 'string' ? params.namespace : '')
+    }
     const isRecovery = params.recovery === '1'
     const text = isRecovery ? printRecoveryKey(Buffer.from(systemRandom.bytes(32))) : ''
     const secret: SlotSecret = isRecovery ? { kind: 'recovery', text } : await newSecret(renamed(params), terminal)
@@ -116,10 +137,29 @@ export async function addKey(directory: string, parsed: Parsed, terminal: Termin
     const file = await withSlot(systemRandom, unlocked, way)
     if (isRecovery) {
       terminal.out(text)
-      terminal.show(say(terminal.language, 'recoveryKeyIs', resolve(directory)))
+      terminal.show(say(terminal.language, 'recoveryKeyIs', directory))
     }
     return file
   })
+}
+
+function publicKeyIn(text: string): PublicHalf {
+  const key = Buffer.from(text, 'base64')
+  if (key.length === 32 && key.toString('base64') === text) return { kind: 'key', public: key }
+  throw new Fault('invalid', `public-key: '${text}' is no key`, {
+    remedy: 'It is what hako datastore key make prints.',
+  })
+}
+
+/** A key file for a host, and on the screen the half of it others may know. */
+export async function makeKey(path: string, terminal: Terminal): Promise<void> {
+  const key = Buffer.from(systemRandom.bytes(32))
+  await writeFile(path, key, { flag: 'wx', mode: 0o600 }).catch((cause: unknown) => {
+    if (codeOf(cause) === 'EEXIST')
+      throw new Fault('conflict', `'${path}' is there already`, { remedy: 'Name a file that is not, or remove it.' })
+    throw asFileFault(cause, path)
+  })
+  terminal.out(publicOf(privateOf(key)).toString('base64'))
 }
 
 /** `--new-key-file` is to the new way what `--key-file` is to the one that is there. */
@@ -148,17 +188,18 @@ export async function rotateKeys(directory: string, parsed: Parsed, terminal: Te
 
 async function changed(
   directory: string,
-  { params }: Parsed,
+  parsed: Parsed,
   terminal: Terminal,
   change: (unlocked: Unlocked) => Promise<KeyFile>,
 ): Promise<void> {
-  await withDatastore(directory, async (datastore) => {
-    const unlocked = await unlock(await datastore.keyFile(), await secretFrom(params, terminal))
-    await put(datastore, await change(unlocked))
+  await withDatastore(directory, parsed, async (datastore) => {
+    const unlocked = await unlock(await datastore.keyFile(), await secretFrom(parsed.params, terminal))
+    await put(datastore, await change(unlocked), terminal)
   })
 }
 
-async function put(datastore: Datastore, file: KeyFile): Promise<void> {
+async function put(datastore: Datastore, file: KeyFile, terminal: Terminal): Promise<void> {
   await datastore.putKeyFile(file)
-  await datastore.removeOldKeyFiles()
+  const until = await datastore.removeOldKeyFiles()
+  if (until !== undefined) terminal.show(say(terminal.language, 'oldKeysStay', printSecond(until)))
 }

@@ -1,27 +1,22 @@
-/** How a command of `hako datastore` gets to its datastore: the folder, and what opens it. */
+/** How a command of `hako datastore` gets to its datastore: where it lies, and what opens it. */
 import { readFile } from 'node:fs/promises'
-import { resolve } from 'node:path'
-import { systemClock } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
-import { silentLog } from '#base/log.ts'
-import { systemRandom } from '#base/random.ts'
 import { type Datastore, openDatastore, type OpenDatastore } from '#datastore/datastore.ts'
-import { FolderPlace } from '#datastore/folder-place.ts'
 import type { SlotSecret } from '#datastore/slot.ts'
 import { asFileFault } from '#host/files.ts'
 import type { Parsed } from '../arguments.ts'
 import type { Terminal } from '../terminal.ts'
 import { say } from '../text.ts'
+import { deps } from './deps.ts'
+import { placeAt } from './reaching.ts'
 
-export const deps = { clock: systemClock, random: systemRandom, log: silentLog }
-
-export function placeAt(directory: string): FolderPlace {
-  return new FolderPlace(resolve(directory), systemRandom)
-}
-
-/** Runs `act` on the datastore in a folder, without its keys. */
-export async function withDatastore<T>(directory: string, act: (datastore: Datastore) => Promise<T>): Promise<T> {
-  await using place = placeAt(directory)
+/** Runs `act` on the datastore in a place, without its keys. */
+export async function withDatastore<T>(
+  where: string,
+  { params }: Pick<Parsed, 'params'>,
+  act: (datastore: Datastore) => Promise<T>,
+): Promise<T> {
+  await using place = await placeAt(where, params)
   return await act(await openDatastore(place, deps))
 }
 
@@ -32,7 +27,7 @@ export async function withKeys<T>(
   terminal: Terminal,
   act: (open: OpenDatastore) => Promise<T>,
 ): Promise<T> {
-  return withDatastore(directory, async (datastore) =>
+  return withDatastore(directory, parsed, async (datastore) =>
     act(await datastore.unlock(await secretFrom(parsed.params, terminal))),
   )
 }

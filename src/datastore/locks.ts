@@ -1,0 +1,55 @@
+/** Locks of what backups need, kept up by whoever collects garbage (`retention.ts` says why that is enough). */
+import { seconds } from '#base/clock.ts'
+import { Fault } from '#base/fault.ts'
+import { checkProperties } from '#base/schema/check.ts'
+import { integer } from '#base/schema/schema.ts'
+import type { Datastore } from './datastore.ts'
+import { packName } from './pack.ts'
+import type { Place } from './place.ts'
+import { slackSeconds } from './retention.ts'
+import { seal, unseal } from './sealed.ts'
+
+const extendedName = 'extended'
+const extendedMaximumBytes = 4_096
+const properties = { time: integer({ minimum: 0, maximum: 253_402_300_799 }) }
+
+/** When all locks were extended last; 0 for never. @throws Fault `damaged` */
+export async function lastExtended(place: Place): Promise<number> {
+  const text = await place.get(extendedName, extendedMaximumBytes)
+  if (!text) return 0
+  const value = Object(unseal(text.toString('utf8'), `'${extendedName}'`)) as Record<string, unknown>
+  const checked = checkProperties(properties, value)
+  if (!checked.ok) throw new Fault('damaged', `'${extendedName}' does not say when locks were extended`)
+  return checked.values.time
+}
+
+/**
+ * Sees to it that the packs, and what opens them, stay locked for as long as a backup made before the next time needs them.
+ * @param packs that a backup needs, or may come to need
+ * @returns how many locks were extended
+ */
+export async function extendLocks({ place, deps }: Datastore, packs: Iterable<string>): Promise<number> {
+  const { lock } = place
+  if (!lock) return 0
+  const now = seconds(deps.clock)
+  const slack = slackSeconds(lock.retainSeconds)
+  if (now < (await lastExtended(place)) + slack / 2) return 0
+  const names = ['format', 'retention', ...[...packs].map((pack) => packName(pack))]
+  for await (const { name } of place.list('keys/')) names.push(name)
+  let extended = 0
+  for (const name of names) {
+    const until = (await lock.until(name)) ?? 0
+    if (until >= now + lock.retainSeconds + slack / 2) continue
+    await lock.extend(name, now + lock.retainSeconds + slack)
+    extended += 1
+  }
+  await place.replace(extendedName, Buffer.from(seal({ time: now })))
+  return extended
+}
+
+/** Locks nobody extended in time no longer hold what was promised. */
+export async function isOverdue({ place, deps, facts }: Datastore): Promise<boolean> {
+  if (!place.lock) return false
+  const last = Math.max(facts.created, await lastExtended(place))
+  return seconds(deps.clock) > last + slackSeconds(place.lock.retainSeconds)
+}

@@ -1,0 +1,92 @@
+/** What is damaged or lost here, fetched from a copy of the datastore. Needs no key: names prove what comes. */
+import { createHash } from 'node:crypto'
+import { join } from 'node:path'
+import { Fault, isFault } from '#base/fault.ts'
+import { suspectsFolder } from './chunk-index.ts'
+import type { Datastore } from './datastore.ts'
+import { goOn } from './go-on.ts'
+import { packName } from './pack.ts'
+import type { Place } from './place.ts'
+import { copyProven } from './proven-copy.ts'
+import { Segment } from './segment.ts'
+
+const step = 4 * 1024 * 1024
+
+export interface Refetched {
+  /** Packs and parts of the index that are whole again. */
+  readonly fetched: readonly string[]
+  /** What the copy has not, or not whole. */
+  readonly missing: readonly string[]
+}
+
+/** @throws Fault `conflict` when the other is no copy of it */
+export async function refetch(datastore: Datastore, copy: Datastore, signal?: AbortSignal): Promise<Refetched> {
+  if (copy.facts.id !== datastore.facts.id) {
+    throw new Fault(
+      'conflict',
+      `the datastore in '${copy.place.label}' is no copy of that in '${datastore.place.label}'`,
+    )
+  }
+  // Nothing that is fetched is collected before it is here.
+  await using _writing = await datastore.lease('write')
+  const [fetched, missing]: [string[], string[]] = [[], []]
+  // The index first: it says which packs there are to be.
+  for (const find of [damagedSegments, damagedPacks]) {
+    for (const name of await find(datastore)) {
+      goOn(signal)
+      if (await isFetched(datastore, copy.place, name)) {
+        fetched.push(name)
+        await datastore.place.remove(`${suspectsFolder}${name.slice(-64)}`)
+      } else missing.push(name)
+    }
+  }
+  return { fetched, missing }
+}
+
+async function isFetched({ place, deps }: Datastore, from: Place, name: string): Promise<boolean> {
+  const path = join(place.stagingDir, `refetch-${deps.random.uuid()}`)
+  try {
+    if (!(await copyProven(from, name, path))) return false
+  } catch (fault) {
+    if (isFault(fault, 'damaged')) return false
+    throw fault
+  }
+  await place.replaceFile(name, path)
+  return true
+}
+
+async function damagedSegments({ place }: Datastore): Promise<string[]> {
+  const damaged: string[] = []
+  for await (const { name, sizeBytes } of place.list('segments/'))
+    if (!(await isAsNamed(place, name, sizeBytes))) damaged.push(name)
+  return damaged
+}
+
+/** In which damage was seen, and such that a part of the index names and are not there. */
+async function damagedPacks({ place }: Datastore): Promise<string[]> {
+  const damaged = new Set<string>()
+  for await (const { name } of place.list(suspectsFolder)) damaged.add(packName(name.slice(suspectsFolder.length)))
+  const there = new Set<string>()
+  for await (const { name } of place.list('packs/')) there.add(name)
+  for await (const { name, sizeBytes } of place.list('segments/')) {
+    // One that is damaged still names what it should not.
+    const segment = (await isAsNamed(place, name, sizeBytes)) ? await Segment.open(place, name) : undefined
+    for (const pack of segment?.packs ?? []) if (!there.has(packName(pack))) damaged.add(packName(pack))
+  }
+  return [...damaged]
+}
+
+async function isAsNamed(place: Place, name: string, sizeBytes: number): Promise<boolean> {
+  const hash = createHash('sha256')
+  try {
+    for (let at = 0; at < sizeBytes; at += step) {
+      hash.update(await place.read(name, at, Math.min(step, sizeBytes - at)))
+    }
+  } catch (fault) {
+    // Gone meanwhile, which is nothing to mend; or cut off.
+    if (isFault(fault, 'missing')) return true
+    if (isFault(fault, 'damaged')) return false
+    throw fault
+  }
+  return hash.digest('hex') === name.slice(-64)
+}

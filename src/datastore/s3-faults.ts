@@ -1,0 +1,112 @@
+/** What an S3 server, the way to it, or the client library says, in words of ours: what it means, and what to do. */
+import { Fault, messageOf, missing } from '#base/fault.ts'
+
+export interface S3Where {
+  readonly bucket: string
+  /** Endpoint, for people. */
+  readonly server: string
+}
+
+const gone = new Set(['NoSuchKey', 'NotFound', 'NoSuchVersion'])
+const refused = new Set([
+  'AccessDenied',
+  'InvalidAccessKeyId',
+  'SignatureDoesNotMatch',
+  'ExpiredToken',
+  'InvalidToken',
+  'AccountProblem',
+])
+/** What may be other in a moment. */
+const passing = new Set([
+  'InternalError',
+  'ServiceUnavailable',
+  'SlowDown',
+  'RequestTimeout',
+  'Throttling',
+  'ThrottlingException',
+  'XAmzContentSHA256Mismatch',
+  'BadDigest',
+  'IncompleteBody',
+  'OperationAborted',
+])
+
+export function clockFault(server: string, cause?: unknown): Fault {
+  return new Fault('failed', `the clock of this machine and that of '${server}' are too far apart`, {
+    cause,
+    remedy: 'Set the clock that is wrong.',
+  })
+}
+
+interface Said {
+  readonly name: string
+  readonly status: number
+  readonly code: string
+  readonly text: string
+}
+
+/** @param what the object it was about */
+export function asS3Fault(cause: unknown, { bucket, server }: S3Where, what: string): unknown {
+  if (cause instanceof Fault) return cause
+  const { name, status, code, text } = said(cause)
+  if (gone.has(name)) return missing('object', what)
+  if (name === 'NoSuchBucket') return missing('bucket', bucket)
+  if (name === 'InvalidRange' || status === 416)
+    return new Fault('damaged', `'${what}' ends before what was to be read`)
+  if (name === 'RequestTimeTooSkewed') return clockFault(server, cause)
+  if (name === 'CredentialsProviderError') {
+    return new Fault('denied', `there are no credentials for '${server}'`, {
+      cause,
+      remedy: 'Name a file with --credentials-file, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.',
+    })
+  }
+  if (refused.has(name) || status === 401 || status === 403) {
+    return new Fault('denied', `'${server}' refuses access to '${what}' in bucket '${bucket}': ${name}`, {
+      cause,
+      remedy: 'Check the credentials, and what they may do in this bucket.',
+    })
+  }
+  if (name === 'QuotaExceeded' || status === 507) return new Fault('exhausted', `bucket '${bucket}' is full`, { cause })
+  if (name === 'EntityTooLarge') return new Fault('too-large', `'${what}' is too large for '${server}'`, { cause })
+  if (status === 301 || status === 307 || name === 'AuthorizationHeaderMalformed') {
+    return new Fault('invalid', `bucket '${bucket}' belongs to another region`, {
+      cause,
+      remedy: 'Name it with --region.',
+    })
+  }
+  if (passing.has(name) || status >= 500 || status === 429) {
+    return new Fault('unavailable', `'${server}' answers ${status} (${name})`, { cause })
+  }
+  return ofTheWay(cause, server, { code, name, text, status })
+}
+
+/** Nobody answered, or not to the end. */
+function ofTheWay(cause: unknown, server: string, { code, name, text, status }: Said): unknown {
+  if (name === 'TimeoutError' || name === 'AbortError' || code === 'ETIMEDOUT') {
+    return new Fault('timeout', `'${server}' did not answer in time`, { cause })
+  }
+  if (/CERT|SELF_SIGNED|UNABLE_TO_|ERR_TLS|ERR_SSL/.test(code)) {
+    return new Fault('denied', `the certificate of '${server}' is not trusted: ${code}`, {
+      cause,
+      remedy: 'Name the authority that signed it with --ca-file.',
+    })
+  }
+  const isCutOff =
+    /^(?:ECONN|EPIPE|ENOTFOUND|EAI_|EHOST|ENET|HPE_)/.test(code) || /aborted|hang up|premature/i.test(text)
+  // Half a document is no document.
+  const isUnreadable = status === 200 || /pars|unexpected|xml/i.test(text)
+  if (isCutOff || isUnreadable)
+    return new Fault('unavailable', `could not reach '${server}': ${code || text}`, { cause })
+  // No answer, and nothing of the way: a mistake of ours.
+  return status === 0 ? cause : new Fault('failed', `'${server}' answers ${status} (${name})`, { cause })
+}
+
+function said(cause: unknown): Said {
+  const error = Object(cause) as {
+    readonly name?: string
+    readonly code?: string
+    readonly Code?: string
+    readonly $metadata?: { readonly httpStatusCode?: number }
+  }
+  const { name = '', code = '', Code, $metadata } = error
+  return { name: Code ?? name, code: String(code), status: $metadata?.httpStatusCode ?? 0, text: messageOf(cause) }
+}

@@ -1,0 +1,62 @@
+/**
+ * A folder of this machine for what is on its way to or from a place elsewhere: it goes with the process, and what a
+ * process left that was killed goes with the next one.
+ */
+import { lstat, mkdir, readdir, rm } from 'node:fs/promises'
+import { tmpdir, userInfo } from 'node:os'
+import { join } from 'node:path'
+import { Fault } from '#base/fault.ts'
+import type { Random } from '#base/random.ts'
+import { asFileFault } from '#host/files.ts'
+import { HeldFile } from './held-file.ts'
+
+const heldEnding = '.held'
+
+export class Staging implements AsyncDisposable {
+  readonly path: string
+  readonly #held: HeldFile
+
+  private constructor(path: string, held: HeldFile) {
+    this.path = path
+    this.#held = held
+  }
+
+  /** @throws Fault `denied` when the folder for it is somebody else's */
+  static async open(random: Random): Promise<Staging> {
+    const { uid } = userInfo()
+    const home = join(tmpdir(), `hakobune-staging-${uid}`)
+    try {
+      await mkdir(home, { recursive: true, mode: 0o700 })
+      const facts = await lstat(home)
+      // Anybody may have made one of that name first.
+      if (!facts.isDirectory() || facts.uid !== uid || (facts.mode & 0o077) !== 0) {
+        throw new Fault('denied', `'${home}' is not a folder of yours alone`, { remedy: 'Remove it, or set TMPDIR.' })
+      }
+      await clearAway(home)
+      const path = join(home, random.uuid())
+      const held = HeldFile.tryHold(`${path}${heldEnding}`)
+      if (!held) throw new Fault('conflict', `'${path}' is held by somebody else`)
+      await mkdir(path, { mode: 0o700 })
+      return new Staging(path, held)
+    } catch (cause) {
+      throw asFileFault(cause, home)
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await rm(this.path, { recursive: true, force: true })
+    this.#held.release()
+    await rm(`${this.path}${heldEnding}`, { force: true })
+  }
+}
+
+async function clearAway(home: string): Promise<void> {
+  for (const name of await readdir(home)) {
+    if (!name.endsWith(heldEnding)) continue
+    const mark = join(home, name)
+    using held = HeldFile.tryHold(mark)
+    if (!held) continue
+    await rm(mark.slice(0, -heldEnding.length), { recursive: true, force: true })
+    await rm(mark, { force: true })
+  }
+}
