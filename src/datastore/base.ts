@@ -67,7 +67,8 @@ async function isCondemned({ index, chunks }: OpenDatastore, map: DiskMap, isOfC
   for (let piece = 0; piece < map.pieces; piece += 1) {
     const id = map.pieceId(piece)
     if (isZeroId(id)) continue
-    if ([id, ...(await basesOf(chunks, id))].some((one) => index.isCondemned(one))) return true
+    if (index.isCondemned(id)) return true
+    for await (const base of basesOf(chunks, id)) if (index.isCondemned(base)) return true
     if (!isOfChunks) continue
     const { ids } = await map.piece(piece)
     for (let at = 0; at < ids.length; at += shortIdBytes) {

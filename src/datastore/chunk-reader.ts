@@ -4,6 +4,7 @@
  *
  * A pack that is gone was written anew by somebody who collected garbage; then the index knows where its chunks are now.
  */
+import { KiB, MiB } from '#base/bytes.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import type { ChunkIndex } from './chunk-index.ts'
 import { type ChunkKind, deltaFlag, kindOf, kinds, shortIdBytes } from './format.ts'
@@ -11,6 +12,7 @@ import type { Keyring } from './keyring.ts'
 import { letGo } from '#base/let-go.ts'
 import { damagedPack, type OpenPack, openPack, packName, type PackEntry, unseal } from './pack.ts'
 import type { Place } from './place.ts'
+import { RecentPieces } from './recent-pieces.ts'
 import type { Location } from './segment.ts'
 import { contentOf } from './stored-form.ts'
 
@@ -18,6 +20,10 @@ import { contentOf } from './stored-form.ts'
 const packsKept = 256
 const packsAtHand = 4
 const attempts = 4
+/** Of a pack that is written anew, read at once. */
+const runBytes = 1 * MiB
+/** Of a pack of maps and trees, read at once. */
+const nearBytes = 32 * KiB
 
 export interface ReadChunk {
   readonly content: Buffer
@@ -29,6 +35,8 @@ export class ChunkReader {
   readonly keyring: Keyring
   readonly index: ChunkIndex
   readonly #packs = new Map<string, Promise<OpenPack>>()
+  readonly pieces = new RecentPieces()
+  #near: readonly { readonly pack: string; readonly from: number; readonly bytes: Buffer }[] = []
   /** What was read from last, the latest first. */
   #lately: readonly { readonly pack: string; readonly table: ReadonlyMap<string, PackEntry> }[] = []
 
@@ -87,7 +95,10 @@ export class ChunkReader {
     if (!first || !last) return []
     const pack = await this.#pack(first.pack)
     this.#remember(first.pack, pack)
-    const bytes = await this.place.read(packName(first.pack), first.offset, last.offset + last.length - first.offset)
+    const end = last.offset + last.length
+    const bytes = pack.isMetadata
+      ? await this.#readNear(first.pack, pack, first.offset, end)
+      : await this.place.read(packName(first.pack), first.offset, end - first.offset)
     const chunks = run.map(({ id, location: { offset, length } }) => {
       const entry = entryAt(pack, offset)
       if (!entry || entry.length !== length || entry.id.compare(id, 0, shortIdBytes, 0, shortIdBytes) !== 0) {
@@ -96,8 +107,19 @@ export class ChunkReader {
       const from = offset - first.offset
       return this.#opened(pack, first.pack, entry, bytes.subarray(from, from + length), kind)
     })
-    letGo(bytes)
+    if (!pack.isMetadata) letGo(bytes)
     return chunks
+  }
+
+  /** Maps and trees are small and read one behind another: a little more is read, and kept for the next. */
+  async #readNear(id: string, pack: OpenPack, from: number, to: number): Promise<Buffer> {
+    const known = this.#near.find((one) => one.pack === id && from >= one.from && to <= one.from + one.bytes.length)
+    if (known) return known.bytes.subarray(from - known.from, to - known.from)
+    const last = pack.entries.at(-1)
+    const end = last ? last.offset + last.length : to
+    const bytes = await this.place.read(packName(id), from, Math.max(to, Math.min(end, from + nearBytes)) - from)
+    this.#near = [{ pack: id, from, bytes }, ...this.#near.slice(0, packsAtHand - 1)]
+    return bytes.subarray(0, to - from)
   }
 
   #opened(pack: OpenPack, packId: string, entry: PackEntry, sealed: Buffer, kind: ChunkKind): ReadChunk {
@@ -121,11 +143,20 @@ export class ChunkReader {
   ): Promise<{ readonly id: Buffer; readonly stored: Buffer; readonly plainBytes: number; readonly flags: number }[]> {
     const pack = await this.#pack(packId)
     const found = []
-    for (const entry of pack.entries.filter(({ id }) => isWanted(id))) {
-      const sealed = await this.place.read(packName(packId), entry.offset, entry.length)
-      const stored = unseal(pack, entry, sealed)
-      if (!stored) throw damagedPack(packId, `chunk ${shown(entry.id)}: its seal is broken`)
-      found.push({ ...entry, stored })
+    for (const run of runsOf(pack.entries.filter(({ id }) => isWanted(id)))) {
+      const from = run[0]?.offset ?? 0
+      const bytes = await this.place.read(
+        packName(packId),
+        from,
+        run.reduce((sum, { length }) => sum + length, 0),
+      )
+      for (const entry of run) {
+        const at = entry.offset - from
+        const stored = unseal(pack, entry, bytes.subarray(at, at + entry.length))
+        if (!stored) throw damagedPack(packId, `chunk ${shown(entry.id)}: its seal is broken`)
+        found.push({ ...entry, stored })
+      }
+      letGo(bytes)
     }
     return found
   }
@@ -168,9 +199,27 @@ export class ChunkReader {
   async miss(pack: string): Promise<void> {
     this.#packs.delete(pack)
     this.#lately = this.#lately.filter((one) => one.pack !== pack)
+    this.#near = this.#near.filter((one) => one.pack !== pack)
     this.index.missPack(pack)
     await this.index.reload()
   }
+}
+
+/** Chunks one behind another, to be read at once. */
+function runsOf(entries: readonly PackEntry[]): PackEntry[][] {
+  const runs: PackEntry[][] = []
+  let [end, bytes] = [-1, 0]
+  for (const entry of entries) {
+    const last = runs.at(-1)
+    if (last && entry.offset === end && bytes < runBytes) last.push(entry)
+    else {
+      runs.push([entry])
+      bytes = 0
+    }
+    bytes += entry.length
+    end = entry.offset + entry.length
+  }
+  return runs
 }
 
 function entryAt(pack: OpenPack, offset: number): PackEntry | undefined {

@@ -8,6 +8,7 @@ import type { Random } from '#base/random.ts'
 import { asFileFault, codeOf, syncDirectory } from '#host/files.ts'
 import { HeldFile } from './held-file.ts'
 import type { Hold, Place, PlacedObject } from './place.ts'
+import { leastReserveBytes, Reserve } from './reserve.ts'
 
 /** Names are ours, but the folder is open to many hands: nothing outside is ever touched. */
 const nameShape = /^(?!.*(?:^|\/)\.{1,2}(?:\/|$))[A-Za-z0-9][A-Za-z0-9._:/-]{0,400}$/
@@ -17,6 +18,7 @@ const attempts = 4
 export class FolderPlace implements Place {
   readonly label: string
   readonly stagingDir: string
+  readonly reserve: Reserve
   readonly #files = new OpenFiles()
 
   readonly #random: Random
@@ -25,6 +27,7 @@ export class FolderPlace implements Place {
     this.label = root
     this.#random = random
     this.stagingDir = join(root, 'tmp')
+    this.reserve = new Reserve(root, random)
   }
 
   /** Makes the folders. */
@@ -32,6 +35,7 @@ export class FolderPlace implements Place {
     const folders = ['keys', 'packs', 'segments', 'backups', 'marks', 'leases', 'condemned', 'suspects', 'tmp']
     try {
       for (const folder of folders) await mkdir(join(this.label, folder), { recursive: true, mode: 0o700 })
+      await this.reserve.keep(leastReserveBytes)
       await syncDirectory(this.label)
     } catch (cause) {
       throw asFileFault(cause, this.label)

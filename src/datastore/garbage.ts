@@ -20,6 +20,7 @@ import { LiveChunks } from './live-chunks.ts'
 import { allEntries, replaceSegments } from './merge.ts'
 import { packName } from './pack.ts'
 import { printPoint } from './point.ts'
+import { reserveBytesFor } from './reserve.ts'
 import type { Segment } from './segment.ts'
 
 /** A pack with less of it alive is written anew. */
@@ -44,8 +45,23 @@ export interface Collected {
   readonly waitsFor?: string
 }
 
-/** @throws Fault `conflict` when somebody else collects; `damaged` when a manifest or map cannot be read: then nothing goes */
+/**
+ * Where there is no room for what it has to write first, room that was set aside for it is used.
+ * @throws Fault `conflict` when somebody else collects; `damaged` when a manifest or map cannot be read: then nothing goes
+ */
 export async function collectGarbage(open: OpenDatastore, options: CollectOptions = {}): Promise<Collected> {
+  const { reserve } = open.datastore.place
+  try {
+    return await collect(open, options)
+  } catch (fault) {
+    if (!isFault(fault, 'exhausted') || !(await reserve?.free())) throw fault
+    return await collect(open, options)
+  } finally {
+    await reserve?.keep(reserveBytesFor(open.index.segments.reduce((sum, { count }) => sum + count, 0)))
+  }
+}
+
+async function collect(open: OpenDatastore, options: CollectOptions): Promise<Collected> {
   await using lease = await open.datastore.tryTidy()
   if (!lease) throw new Fault('conflict', 'garbage is being collected already, or the index is being merged')
   return await new Collector(open, options).run()
@@ -72,7 +88,9 @@ class Collector {
     const { graceSeconds = 0, onPhase } = this.#options
     const { place, deps } = this.#open.datastore
     onPhase?.('mark')
+    // Before anything is written: that helps when the place is full.
     const orphans = await this.#orphans()
+    const freedBytes = await this.#removePacks(orphans)
     const first = await this.#mark()
     onPhase?.('condemn')
     const condemned = await this.#condemn(first)
@@ -83,13 +101,15 @@ class Collector {
     const second = lists.some(isOld) ? await this.#mark() : first
     const oldest = Math.min(...second.holders.map(({ began }) => began))
     const ripe = lists.filter((one) => isOld(one) && one.time < oldest)
-    const removed = await this.#remove(second, ripe, orphans)
+    const removed = await this.#remove(second, ripe)
     // Last: as long as it is there, writers take nothing of it for there.
     for (const one of ripe) await removeList(place, one)
     await this.#open.index.reload()
     return {
       ...facts,
       ...removed,
+      removedPacks: removed.removedPacks + orphans.length,
+      freedBytes: removed.freedBytes + freedBytes,
       ...(ripe.length < lists.length && { waitsFor: waitsFor(second.holders, graceSeconds) }),
     }
   }
@@ -157,7 +177,7 @@ class Collector {
     return copies.length
   }
 
-  async #remove({ live, segments }: Marked, ripe: readonly TimedList[], orphans: readonly string[]) {
+  async #remove({ live, segments }: Marked, ripe: readonly TimedList[]) {
     const { onPhase } = this.#options
     const isDoomed = ({ id, pack }: Copy) => !live.has(id) && ripe.some(({ list }) => list.hasCopy(id, pack))
     const living = new Map<string, number>()
@@ -173,7 +193,7 @@ class Collector {
     }
     onPhase?.('remove')
     // Where nothing lives nothing has to be written first: that helps when the place is full.
-    const dead = [...orphans, ...[...hit].filter((pack) => !living.has(pack))]
+    const dead = [...hit].filter((pack) => !living.has(pack))
     let freedBytes = await this.#removePacks(dead)
     onPhase?.('rewrite')
     const thinPacks = await this.#thin([...hit], living)

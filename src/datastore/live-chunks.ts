@@ -71,12 +71,14 @@ export class LiveChunks {
   async #markPiece(open: OpenDatastore, map: DiskMap, piece: number, isOfChunks: boolean): Promise<void> {
     const id = map.pieceId(piece)
     if (isZeroId(id) || !(await this.#needed(open, id))) return
-    for (const base of await basesOf(open.chunks, id)) await this.#needed(open, base)
+    // What one that was seen is based on was seen, too.
+    for await (const base of basesOf(open.chunks, id)) if (!(await this.#needed(open, base))) break
     if (!isOfChunks) return
     const { ids } = await map.piece(piece)
     for (let at = 0; at < ids.length; at += shortIdBytes) {
+      if (isZeroId(ids, at)) continue
       const chunk = ids.subarray(at, at + shortIdBytes)
-      if (!isZeroId(chunk) && this.#mark(chunk) === undefined) await this.#needed(open, chunk)
+      if (this.#mark(chunk) === undefined) await this.#needed(open, chunk)
     }
   }
 

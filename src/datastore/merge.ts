@@ -63,22 +63,37 @@ async function* once(entries: AsyncIterable<SegmentEntry>): AsyncGenerator<Segme
   }
 }
 
+interface Cursor {
+  readonly entries: AsyncGenerator<SegmentEntry>
+  entry: SegmentEntry
+  /** The first bytes of its id as a number: decides nearly always. */
+  top: number
+}
+
 /** In order of their ids, every copy of each. */
 export async function* allEntries(segments: readonly Segment[]): AsyncGenerator<SegmentEntry> {
-  const cursors = await Promise.all(
-    segments.map(async (segment) => {
-      const entries = segment.entries()
-      return { entries, next: await entries.next() }
-    }),
-  )
-  for (;;) {
-    let least: (typeof cursors)[number] | undefined
-    for (const cursor of cursors) {
-      if (cursor.next.done) continue
-      if (!least || least.next.done || cursor.next.value.id.compare(least.next.value.id) < 0) least = cursor
-    }
-    if (!least || least.next.done) return
-    yield least.next.value
-    least.next = await least.entries.next()
+  let cursors: Cursor[] = []
+  for (const segment of segments) {
+    const entries = segment.entries()
+    const { value, done } = await entries.next()
+    if (!done) cursors.push({ entries, entry: value, top: topOf(value) })
   }
+  for (let [least] = cursors; least; least = cursors[0]) {
+    for (const cursor of cursors) {
+      if (cursor.top < least.top || (cursor.top === least.top && cursor.entry.id.compare(least.entry.id) < 0)) {
+        least = cursor
+      }
+    }
+    yield least.entry
+    const { value, done } = await least.entries.next()
+    if (done) cursors = cursors.filter((cursor) => cursor !== least)
+    else {
+      least.entry = value
+      least.top = topOf(value)
+    }
+  }
+}
+
+function topOf({ id }: SegmentEntry): number {
+  return id.readUIntBE(0, 6)
 }

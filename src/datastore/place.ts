@@ -36,6 +36,11 @@ export interface Place extends AsyncDisposable {
   readonly hold?: (name: string) => Promise<Hold>
   /** Whether such a mark's holder lives; undefined where nobody can tell. */
   readonly isHeld?: (name: string) => boolean
+  /** Room set aside for the collector of garbage, where places can be full. */
+  readonly reserve?: {
+    readonly keep: (sizeBytes: number) => Promise<void>
+    readonly free: () => Promise<boolean>
+  }
   /** Removes a mark nobody holds, unless it turns out to be wanted. */
   readonly removeFree?: (name: string, isWanted: () => Promise<boolean>) => Promise<void>
 }

@@ -115,7 +115,7 @@ class BackupCheck {
       const { ids } = await map.piece(piece)
       const lastAt = isLast && sizeBytes % chunkBytes !== 0 ? ids.length - shortIdBytes : -1
       const count = this.#requireAll(ids, lastAt)
-      if (lastAt >= 0 && !isZeroId(ids.subarray(lastAt))) {
+      if (lastAt >= 0 && !isZeroId(ids, lastAt)) {
         short = chunkBytes - (await this.#lastBytes(ids.subarray(lastAt), sizeBytes % chunkBytes))
       }
       if (!isLast && this.#pieces.size < piecesRemembered) this.#pieces.set(key, count)
@@ -127,9 +127,8 @@ class BackupCheck {
   #requireAll(ids: Buffer, lastAt: number): number {
     let count = 0
     for (let at = 0; at < ids.length; at += shortIdBytes) {
-      const id = ids.subarray(at, at + shortIdBytes)
-      if (isZeroId(id)) continue
-      this.#require(id, at !== lastAt)
+      if (isZeroId(ids, at)) continue
+      this.#require(ids.subarray(at, at + shortIdBytes), at !== lastAt)
       count += 1
     }
     return count
