@@ -11,7 +11,7 @@ import { type BackupInMaking, type DiskRecord, planRecords, type RecordPlan } fr
 import { readRecordOf } from './point-in-time.ts'
 
 interface Recorded {
-  readonly plan: RecordPlan
+  plan: RecordPlan
   isStarted: boolean
   changedBytes?: number
 }
@@ -35,7 +35,7 @@ export class LiveRecording {
     for (const drive of drives) {
       if (isFirmwareDrive(drive)) continue
       const plan = planRecords(await dirtyBitmaps(monitor, drive), backup, { disk: drive, random })
-      for (const name of plan.useless) await removeBitmap(monitor, drive, name)
+      for (const name of plan.useless) await succeeds(() => removeBitmap(monitor, drive, name))
       disks.set(drive, { plan, isStarted: false })
     }
     return new LiveRecording(disks)
@@ -53,7 +53,10 @@ export class LiveRecording {
     for (const [drive, disk] of this.#disks) {
       const { since } = disk.plan
       if (!since) continue
-      await copyBitmap(monitor, drive, since.record, readRecordOf(drive))
+      if (!(await succeeds(() => copyBitmap(monitor, drive, since.record, readRecordOf(drive))))) {
+        disk.plan = { ...disk.plan, since: undefined, reason: 'QEMU does not copy it' }
+        continue
+      }
       const held = (await dirtyBitmaps(monitor, drive)).find(({ name }) => name === readRecordOf(drive))
       disk.changedBytes = held?.dirtyBytes ?? 0
     }
