@@ -3,14 +3,20 @@
  * backup open, so nothing it needs can be collected as garbage, and ends when it is told to.
  */
 import { parseArgs } from 'node:util'
+import { NodeKeys } from '#backup/node-keys.ts'
+import { BackupService } from '#backup/service.ts'
+import { systemClock } from '#base/clock.ts'
 import { createLog } from '#base/log.ts'
+import { systemRandom } from '#base/random.ts'
 import { messageOf } from '#base/fault.ts'
 import { asVolumeId } from '#base/ids.ts'
 import { ServedDisk } from '#datastore/served-disk.ts'
 import { diskSocket, unreadableMark } from '#host/disk-server.ts'
 import { exportDisk } from '#host/nbd-export.ts'
-import { buildServices } from '#services.ts'
-import { settingsFrom } from '#settings.ts'
+import { machine } from '#host/exec.ts'
+import { settingsFrom, storePathOf } from '#settings.ts'
+import { StorageService } from '#storage/service.ts'
+import { openSqliteStore } from '#store/sqlite.ts'
 
 /** Who asks again and again for what is damaged must not fill the disk of the node. */
 const saidMaximum = 1_000
@@ -34,8 +40,12 @@ async function serve(): Promise<void> {
   })
   const log = createLog(say)
   await using scope = new AsyncDisposableStack()
-  const { backup, store } = await buildServices(settingsFrom(), { log, isStoreChecked: false })
-  scope.use(store)
+  const settings = settingsFrom()
+  const base = { settings, clock: systemClock, random: systemRandom, log, host: machine() }
+  // No more of a node than it takes: the guest waits for this process.
+  const store = scope.use(await openSqliteStore(storePathOf(settings), { isChecked: false }))
+  const storage = new StorageService({ ...base, store })
+  const backup = new BackupService({ ...base, storage, keys: new NodeKeys(base) })
   const reader = scope.use(await backup.open(asVolumeId(values.from ?? '')))
   let said = 0
   for (const drive of positionals) {

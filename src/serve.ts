@@ -21,7 +21,8 @@ import { takeSpice } from '#operations/console/spice.ts'
 import { createDispatcher } from '#rest/dispatch.ts'
 import { markPath } from '#store/sqlite.ts'
 import { parseUpid } from '#tasks/upid.ts'
-import { type NodeServices, storePathOf } from './services.ts'
+import type { NodeServices } from './services.ts'
+import { storePathOf } from './settings.ts'
 
 /** What is opened is closed with `closing`. @throws Fault `conflict` when the port or a socket is taken */
 export async function serve(node: NodeServices, closing: AsyncDisposableStack): Promise<void> {

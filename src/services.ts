@@ -52,7 +52,7 @@ import { StorageService } from '#storage/service.ts'
 import { openSqliteStore } from '#store/sqlite.ts'
 import type { Store } from '#store/store.ts'
 import type { TaskService } from '#tasks/service.ts'
-import { type Settings, settingsToEnv } from './settings.ts'
+import { type Settings, settingsToEnv, storePathOf } from './settings.ts'
 
 export interface Services {
   readonly settings: Settings
@@ -120,11 +120,6 @@ export function diskServerOf(settings: Settings): DiskServerProgram {
     command: [process.execPath, ...daemonFlags, entry],
     env: { ...settingsToEnv(settings), NODE_COMPILE_CACHE: compiled },
   }
-}
-
-/** Where the node keeps its state. */
-export function storePathOf({ stateDir }: Pick<Settings, 'stateDir'>): string {
-  return join(stateDir, 'store.sqlite')
 }
 
 /** @throws Fault `damaged` when the store is; `exhausted` without space */

@@ -95,6 +95,11 @@ function networksIn(text: string): string[] {
   return networks
 }
 
+/** Where the node keeps its state. */
+export function storePathOf({ stateDir }: Pick<Settings, 'stateDir'>): string {
+  return join(stateDir, 'store.sqlite')
+}
+
 /** The settings as variables, to hand them to a process of the same node. */
 export function settingsToEnv(settings: Settings): Record<string, string> {
   return {

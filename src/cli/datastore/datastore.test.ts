@@ -95,11 +95,13 @@ test('a disk is served to tools of others without being restored', async () => {
     for await (const line of serving.stderr) if (String(line).includes(socket)) break
     const [url, copy] = [`nbd+unix:///?socket=${socket}`, join(home, 'served.raw')]
     await machine().run(['qemu-img', 'convert', '-f', 'raw', '-O', 'raw', url, copy])
-    assert.ok((await readFile(copy)).equals(await readFile(image)))
+    const wanted = await readFile(image)
+    // QEMU counts in whole sectors.
+    assert.ok((await readFile(copy)).subarray(0, wanted.length).equals(wanted))
     const { stdout } = await machine().run(['qemu-img', 'map', '--output=json', '-f', 'raw', url])
     const map = JSON.parse(stdout) as { start: number; length: number; zero: boolean }[]
     assert.deepEqual(
-      map.filter(({ zero }) => zero).map(({ start, length }) => [start, length]),
+      map.filter(({ zero, start }) => zero && start < wanted.length).map(({ start, length }) => [start, length]),
       [[3 * MiB, 2 * MiB]],
     )
   } finally {
