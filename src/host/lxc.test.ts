@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict'
+import { access, mkdtemp, readdir, rm, symlink } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
-import { haltSignalBy, lastErrorIn } from './lxc.ts'
+import { haltSignalBy, lastErrorIn, linkPrograms } from './lxc.ts'
 
 test('an init is told to shut down by the signal it waits for', () => {
   const status = (blocked: string, caught: string) =>
@@ -21,4 +24,27 @@ test('of a log of LXC the first error is told', () => {
     'no such bridge',
   )
   assert.equal(lastErrorIn(''), 'LXC said nothing')
+})
+
+test('the programs LXC may find are there for everybody as soon as they are for one', async () => {
+  const home = await mkdtemp(join(tmpdir(), 'hako-programs-'))
+  try {
+    const folder = join(home, 'programs')
+    const starts = Array.from({ length: 50 }, async () => {
+      await linkPrograms(folder)
+      await access(join(folder, 'lxc-start'))
+    })
+    await Promise.all(starts)
+    // One that has moved since is found where it is now.
+    await rm(join(folder, 'lxc-start'))
+    await symlink(join(home, 'moved'), join(folder, 'lxc-start'))
+    await linkPrograms(folder)
+    await access(join(folder, 'lxc-start'))
+    assert.deepEqual(
+      (await readdir(folder)).filter((name) => name.startsWith('.')),
+      [],
+    )
+  } finally {
+    await rm(home, { recursive: true })
+  }
 })
