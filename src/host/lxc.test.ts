@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict'
+import { access, mkdtemp, readdir, rm, symlink } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
-import { haltSignalBy, lastErrorIn } from './lxc.ts'
+import { haltSignalBy, lastErrorIn, linkPrograms } from './lxc.ts'
 
 test('an init is told to shut down by the signal it waits for', () => {
   const status = (blocked: string, caught: string) =>
@@ -21,4 +24,21 @@ test('of a log of LXC the first error is told', () => {
     'no such bridge',
   )
   assert.equal(lastErrorIn(''), 'LXC said nothing')
+})
+
+test('LXC finds its programs where they are, also after one has moved, and nothing half made stays', async () => {
+  const home = await mkdtemp(join(tmpdir(), 'hako-programs-'))
+  try {
+    const folder = join(home, 'programs')
+    await linkPrograms(folder)
+    await access(join(folder, 'lxc-start'))
+    await rm(join(folder, 'lxc-start'))
+    await symlink(join(home, 'moved'), join(folder, 'lxc-start'))
+    await Promise.all([linkPrograms(folder), linkPrograms(folder)])
+    await access(join(folder, 'lxc-start'))
+    const names = await readdir(folder)
+    assert.ok(!names.some((name) => name.startsWith('.') || name === 'newuidmap'), String(names))
+  } finally {
+    await rm(home, { recursive: true })
+  }
 })

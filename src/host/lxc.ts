@@ -4,7 +4,8 @@
  * `lxc-start` leaves a monitor behind, which is the parent of the container's init and leads it through reboots; it
  * belongs to nobody else, so containers outlive whoever starts them.
  */
-import { existsSync, symlinkSync } from 'node:fs'
+import { randomUUID } from 'node:crypto'
+import { existsSync, renameSync, symlinkSync } from 'node:fs'
 import { readFile, rm, rmdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Fault, isFault } from '#base/fault.ts'
@@ -67,18 +68,16 @@ export async function startContainer(
   return { pid, startTime }
 }
 
-async function linkPrograms(folder: string): Promise<void> {
+/** Others may be starting containers by these links at the same moment. */
+export async function linkPrograms(folder: string): Promise<void> {
   await makeDirectory(folder)
   for (const name of programs) {
     const link = join(folder, name)
     const program = searchPath.map((directory) => join(directory, name)).find(existsSync)
     if (program === undefined || existsSync(link)) continue
-    await rm(link, { force: true })
-    try {
-      symlinkSync(program, link)
-    } catch (cause) {
-      if (codeOf(cause) !== 'EEXIST') throw cause
-    }
+    const next = join(folder, `.${randomUUID()}`)
+    symlinkSync(program, next)
+    renameSync(next, link)
   }
 }
 
