@@ -29,6 +29,7 @@ export interface EvidenceFile {
 
 export interface EvidenceManifest {
   readonly format: typeof evidenceFormat
+  /** Id of the drill, or of the attempt of a plan. */
   readonly drill: string
   readonly node: string
   /** ISO time of signing. */
