@@ -24,6 +24,7 @@ import { drillEndpoints, evidenceEndpoints } from './hako/drills.ts'
 import { planJobEndpoints } from './hako/plan-jobs.ts'
 import { planEndpoints } from './hako/plans.ts'
 import { networkChangeEndpoints } from './hako/network.ts'
+import { backupOptionsEndpoints } from './hako/backup-options.ts'
 import { recoveryKeyEndpoints } from './hako/recovery-key.ts'
 import { nodeConfigEndpoints } from './nodes/config.ts'
 import { applianceEndpoints } from './nodes/appliances.ts'
@@ -121,6 +122,7 @@ const endpoints = [
   ...planJobEndpoints,
   ...networkChangeEndpoints,
   ...datastoreEndpoints,
+  ...backupOptionsEndpoints,
   ...recoveryKeyEndpoints,
   ...execEndpoints,
 ]

@@ -37,6 +37,14 @@ export interface WebAnswer {
   readonly body: IncomingMessage
 }
 
+/** What is handed over, on top of asking. */
+interface Sent {
+  readonly method: WebRequest['method'] | 'POST'
+  readonly headers?: Readonly<Record<string, string>>
+  readonly content?: string
+  readonly authorities?: readonly string[] | undefined
+}
+
 const mostRedirects = 5
 const smallMs = 20_000
 const protocols: readonly string[] = ['http:', 'https:']
@@ -88,17 +96,18 @@ function redirected(shown: string, from: URL, location: string, mayLoseTls: bool
   return to
 }
 
-async function askOnce(url: URL, request: WebRequest): Promise<IncomingMessage> {
-  const { method, reach, verifyCertificates = true, answerMs = 30_000, signal } = request
+async function askOnce(url: URL, request: Omit<WebRequest, 'method'> & Sent): Promise<IncomingMessage> {
+  const { method, headers, content, authorities, reach, verifyCertificates = true, answerMs = 30_000, signal } = request
   const addresses = await judgedAddresses(url.hostname.replace(/^\[|\]$/g, ''), reach)
   if (signal?.aborted) throw new Fault('aborted', 'interrupted')
   const late = AbortSignal.timeout(answerMs)
-  const options: RequestOptions & { rejectUnauthorized: boolean } = {
+  const options: RequestOptions & { rejectUnauthorized: boolean; ca?: string[] } = {
     method,
     // A connection of its own: one kept from before may lead where nothing leads any more.
     agent: false,
-    headers: { 'User-Agent': 'Hakobune', 'Accept-Encoding': 'identity', Accept: '*/*' },
+    headers: { 'User-Agent': 'Hakobune', 'Accept-Encoding': 'identity', Accept: '*/*', ...headers },
     rejectUnauthorized: verifyCertificates,
+    ...(authorities === undefined ? {} : { ca: [...authorities] }),
     lookup: answering(addresses),
   }
   return new Promise((resolve, reject) => {
@@ -121,7 +130,7 @@ async function askOnce(url: URL, request: WebRequest): Promise<IncomingMessage> 
       const told = `could not reach '${url.origin}': ${messageOf(cause)}`
       reject(cause instanceof Fault ? cause : new Fault('unavailable', told, { cause }))
     })
-    asked.end()
+    asked.end(content)
   })
 }
 
@@ -164,6 +173,33 @@ async function resolved(host: string): Promise<Address[]> {
   } catch (cause) {
     throw new Fault('unavailable', `the name '${host}' leads to no address`, { cause })
   }
+}
+
+export interface WebPost {
+  readonly reach: Reach
+  readonly content: string
+  readonly headers: Readonly<Record<string, string>>
+  /** How long the server may take to answer. */
+  readonly answerMs: number
+  /** PEM texts of those whose certificates are believed; those Node believes when absent. */
+  readonly authorities?: readonly string[] | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+/**
+ * Hands a text to a server, and does not follow where it leads: what is in the head is for this one alone.
+ * @returns the status of the answer, whatever it is. @throws as `askWeb`
+ */
+export async function postToWeb(text: string, { content, headers, ...request }: WebPost): Promise<number> {
+  const length = { 'Content-Length': String(Buffer.byteLength(content)) }
+  const answer = await askOnce(webUrl(text), {
+    ...request,
+    method: 'POST',
+    content,
+    headers: { ...headers, ...length },
+  })
+  answer.destroy()
+  return answer.statusCode ?? 0
 }
 
 /** The whole of something small. @throws as `askWeb`, and Fault `too-large` */

@@ -92,9 +92,13 @@ export async function heldLocks(store: Store): Promise<LockHolder[]> {
  * Releases every lock of which `isOver` says that its holder is over. May run twice. It asks about holders
  * after it has listed them, so a task that starts meanwhile cannot be mistaken for one that is unknown.
  */
-export async function releaseLocks(store: Store, isOver: (upid: string) => boolean | Promise<boolean>): Promise<void> {
+export async function releaseLocks(
+  store: Store,
+  isOver: (upid: string, name: string) => boolean | Promise<boolean>,
+): Promise<void> {
   for (const entry of await store.list(prefix)) {
-    if (!(await isOver(toHolder(entry).upid))) continue
+    const { upid, name } = toHolder(entry)
+    if (!(await isOver(upid, name))) continue
     try {
       await store.transact([{ key: entry.key, revision: entry.revision }], [{ delete: entry.key }])
     } catch (error) {

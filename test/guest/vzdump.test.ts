@@ -1,20 +1,24 @@
 /** What a backup does to the guest meanwhile, whom it tells, and what its log says to other tools. */
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { chmod, mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { systemClock, waitFor } from '#base/clock.ts'
 import { MiB } from '#base/bytes.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
+import { BackupOptions } from '#cluster/backup-options.ts'
 import { machine } from '#host/exec.ts'
 import type { Host } from '#host/host.ts'
 import { findProcesses } from '#host/proc.ts'
 import { setIoPriority } from '#host/io-priority.ts'
 import { type BackupGuests, backupGuests } from '#operations/backup/run.ts'
 import { memoryJournal } from '#tasks/journal.ts'
-import { acquireLocks, releaseLocks } from '#tasks/lock.ts'
-import { perform } from '#tasks/perform.ts'
+import { acquireLocks, heldLocks, releaseLocks } from '#tasks/lock.ts'
+import { perform, unwind } from '#tasks/perform.ts'
 import { buttonSays, writeButtonDisk } from '../fixtures/guests/power-button.ts'
 import { addDisk, type BackupWorld, backupWorld, nothingOfABackupIn, task } from './backup-world.ts'
 
@@ -230,6 +234,99 @@ suite('a backup', { timeout: 300_000 }, () => {
     const { log, outcome } = await run({ notify: { ...notify, on: 'always' } }, { host: without })
     assert.equal(outcome, 'whole')
     assert.match(log, /no mail goes to ops@example\.org, web@example\.org: this node has no mail system/)
+  })
+
+  test('is told to the webhook of the node when it fails, also before any guest had its turn', async () => {
+    const told: { outcome: string; reason?: string; job?: string; guests: { vmid: number; outcome: string }[] }[] = []
+    const server = createServer(async (request, response) => {
+      let body = ''
+      for await (const part of request) body += String(part)
+      told.push(JSON.parse(body))
+      response.writeHead(204).end()
+    })
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/hook`
+    const options = new BackupOptions(world.store)
+    await options.change(() => ({ webhook: { url, on: 'failure' } }))
+    const settings = { ...world.settings, fetchNetworks: ['127.0.0.1'] }
+    try {
+      await run({}, { settings })
+      assert.equal(told.length, 0)
+      assert.match(
+        (await run({ vmids: [100, 199] }, { settings })).log,
+        /^INFO: told http:\/\/127\.0\.0\.1:\d+\/hook$/m,
+      )
+      assert.deepEqual(
+        told[0]?.guests.map(({ vmid, outcome }) => [vmid, outcome]),
+        [
+          [199, 'failed'],
+          [100, 'successful'],
+        ],
+      )
+      await run({ storage: 'no-such', jobId: 'nightly' }, { settings })
+      assert.deepEqual([told[1]?.outcome, told[1]?.job, told[1]?.guests], ['failed', 'nightly', []])
+      assert.match(told[1]?.reason ?? '', /no-such/)
+      const broken = await script('broken-job', '[ "$1" != job-start ]')
+      await run({ script: broken }, { settings })
+      assert.match(told[2]?.reason ?? '', /broken-job failed with exit code 1/)
+      await options.change(({ webhook }) => (webhook ? { webhook: { ...webhook, on: 'always' } } : {}))
+      await run({}, { settings })
+      assert.deepEqual([told[3]?.outcome, told.length], ['successful', 4])
+      // Not asked, for the owner has not allowed it; the backup is there all the same.
+      const { outcome, log } = await run({})
+      assert.deepEqual([outcome, told.length], ['whole', 4])
+      assert.match(log, /^WARN: http:.* is not told: '127\.0\.0\.1' is an address of this machine/m)
+    } finally {
+      await options.change(() => ({}))
+      server.closeAllConnections()
+      server.close()
+    }
+  })
+
+  test('is told of by whoever finds that its process has died', async () => {
+    const sent: string[] = []
+    const withMail: Host = {
+      run: async (argv, options) => {
+        if (argv[0] !== 'sendmail') return host.run(argv, options)
+        sent.push(Buffer.from(String(options?.input).split('\n\n')[1] ?? '', 'base64').toString())
+        return { code: 0, stdout: '', stderr: '' }
+      },
+    }
+    const journal = memoryJournal([
+      { event: 'begin', step: 'guests' },
+      { event: 'done', step: 'guests', result: { vmids: [100], running: [] } },
+      { event: 'begin', step: 'backups' },
+    ])
+    const notify = { mailTo: ['a@example.org'], on: 'failure' } as const
+    const params: BackupGuests = { vmids: [100], storage: 'vault', mode: 'snapshot', notify }
+    const dead = { ...task, upid: 'UPID:dead' }
+    await unwind(backupGuests, params, { ...world.deps, host: withMail }, journal, { task: dead })
+    assert.equal(sent.length, 1)
+    assert.match(sent[0] ?? '', /FAILED[^]*its process ended unexpectedly/)
+  })
+
+  test('waits until no more back up on the node than may at once, and says for whom', async () => {
+    const options = new BackupOptions(world.store)
+    await options.change(() => ({ atOnce: 2 }))
+    const hold = (number: number) =>
+      acquireLocks(world.store, [`backup/${number}`], `UPID:other${number}`, { timeoutMs: 0 })
+    const release = (number: number) => releaseLocks(world.store, (holder) => holder === `UPID:other${number}`)
+    await hold(1)
+    assert.doesNotMatch((await run({})).log, /waiting for/)
+    await hold(2)
+    const late = await run({ lockWait: 0 })
+    assert.match(late.outcome, /^other backups of this node go on: UPID:other1, UPID:other2$/)
+    const sleep = async (ms: number, signal?: AbortSignal) => {
+      await release(2)
+      await systemClock.sleep(ms, signal)
+    }
+    const { outcome, log } = await run({}, { clock: { ...systemClock, sleep } })
+    assert.equal(outcome, 'whole')
+    assert.match(log, /^INFO: 2 at once back up on this node; waiting for UPID:other1, UPID:other2$/m)
+    await release(1)
+    await options.change(() => ({}))
+    assert.deepEqual(await heldLocks(world.store), [])
   })
 
   test('waits its turn for the disks when it is told to', async () => {

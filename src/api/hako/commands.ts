@@ -10,6 +10,7 @@ const branches = [
   'architecture',
   'backup-file',
   'backup-files',
+  'backup-options',
   'backups',
   'commands',
   'containers',

@@ -5,6 +5,7 @@
 import { Fault, type FaultKind, isFault, messageOf } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
 import { keepsAll } from '#base/retention.ts'
+import { BackupOptions, defaultAtOnce } from '#cluster/backup-options.ts'
 import { setIoPriority } from '#host/io-priority.ts'
 import { acquireLocks, releaseLocks } from '#tasks/lock.ts'
 import type { StepContext } from '#tasks/operation.ts'
@@ -17,8 +18,10 @@ import { halfFor } from './halves.ts'
 import { backUpGuest } from './one-guest.ts'
 import { requireProtectable, unlimited } from './protect.ts'
 import { carryOut, planPruning, retentionText, type Telling } from './prune.ts'
-import { reportJob } from './report.ts'
+import { reportEnd, reportJob } from './report.ts'
 import type { BackupGuests, BackupRunDeps } from './run.ts'
+import { ownTurn } from './turn.ts'
+import type { GuestOutcome } from './webhook.ts'
 
 export interface ChosenGuests {
   readonly vmids: readonly number[]
@@ -34,9 +37,10 @@ export type JobContext = Pick<
   readonly restoreState: (vmid: number) => Promise<void>
 }
 
-type Outcome =
-  | { readonly vmid: number; readonly volid: string; readonly pruned: number }
-  | { readonly vmid: number; readonly failure: unknown }
+type Outcome = { readonly vmid: number; readonly seconds: number } & (
+  | { readonly volid: string; readonly pruned: number }
+  | { readonly failure: unknown }
+)
 
 interface Says {
   readonly info: (line: string) => void
@@ -54,6 +58,7 @@ export async function backUpEveryGuest(context: JobContext): Promise<string[]> {
   if (params.ioPriority !== undefined) await setIoPriority(deps.host, params.ioPriority)
   const outcomes: Outcome[] = []
   try {
+    await using _turn = await takeTurn(context, info)
     await hook.job('job-init')
     await hook.job('job-start')
     for (const [number, vmid] of chosen.vmids.entries()) {
@@ -66,10 +71,24 @@ export async function backUpEveryGuest(context: JobContext): Promise<string[]> {
     await hook.job('job-end')
   } catch (cause) {
     await quietly(says, () => hook.job('job-abort'))
+    await reportEnd(context, cause)
     throw cause
   }
   return concluded(context, outcomes, says)
 }
+
+async function takeTurn({ params, deps, signal, task }: JobContext, info: (line: string) => void) {
+  const { atOnce = defaultAtOnce } = await new BackupOptions(deps.store).get()
+  return ownTurn(deps.store, task.upid, {
+    atOnce,
+    timeoutMs: lockWaitMs(params),
+    clock: deps.clock,
+    signal,
+    onWait: (upids) => info(`${atOnce} at once back up on this node; waiting for ${upids.join(', ')}`),
+  })
+}
+
+const lockWaitMs = ({ lockWait = 180 }: BackupGuests) => lockWait * 60_000
 
 /** Nobody watches a job at night: what may have passed meanwhile is tried once more, when all others had their turn. */
 async function tryAgain(
@@ -101,13 +120,15 @@ async function oneGuest(vmid: number, context: JobContext, hook: Hook, says: Say
   const half = halfFor(await deps.guests.kindOf(asVmid(vmid)))
   info(`Starting Backup of VM ${vmid} (${half.kind})`)
   info(`Backup started at ${wallTime(deps.clock.now())}`)
+  const seconds = () => (deps.clock.monotonic() - startedMs) / 1000
+  const letGo = () => releaseLocks(deps.store, (holder, name) => holder === task.upid && name === `guest/${vmid}`)
   const about = { mode: params.mode, vmid, type: half.kind, name: `VM ${vmid}` }
   try {
     if (params.protected) await requireProtectable(deps, { storage: params.storage, vmid, type: half.type }, unlimited)
     await acquireLocks(deps.store, [`guest/${vmid}`], task.upid, {
       signal,
       clock: deps.clock,
-      timeoutMs: (params.lockWait ?? 180) * 60_000,
+      timeoutMs: lockWaitMs(params),
       onWait: ({ upid }) => info(`VM ${vmid} is held by task ${upid}; waiting`),
     })
     about.name = half.nameOf((await deps.guests.config(asVmid(vmid), half.kind)).options, asVmid(vmid))
@@ -117,39 +138,37 @@ async function oneGuest(vmid: number, context: JobContext, hook: Hook, says: Say
     await hook.guest('backup-end', { ...about, target: volid })
     await reportChange({ backup: deps.backup, warn: context.warn }, { storage: params.storage, vmid, type: half.type })
     const pruned = await pruneAfter(about, params, deps, { log: info, warn: context.warn, signal })
-    await releaseLocks(deps.store, (holder) => holder === task.upid)
+    await letGo()
     info(`Finished Backup of VM ${vmid} (${clockTime(deps.clock.monotonic() - startedMs)})`)
     info(`Backup finished at ${wallTime(deps.clock.now())}`)
     await quietly(says, () => hook.guest('log-end', { ...about, target: volid }))
-    return { vmid, volid, pruned }
+    return { vmid, seconds: seconds(), volid, pruned }
   } catch (failure) {
     // What is to be put right then is the undo's, which finds the guest by the lock on it.
     if (signal.aborted) throw failure
     says.error(`Backup of VM ${vmid} failed - ${messageOf(failure)}`)
     if (isFault(failure) && failure.remedy !== undefined) info(failure.remedy)
     await context.restoreState(vmid)
-    await releaseLocks(deps.store, (holder) => holder === task.upid)
+    await letGo()
     info(`Failed at ${wallTime(deps.clock.now())}`)
     await quietly(says, () => hook.guest('backup-abort', about))
     await quietly(says, () => hook.guest('log-end', about))
-    return { vmid, failure }
+    return { vmid, seconds: seconds(), failure }
   }
 }
 
-async function concluded(
-  { params, deps, task }: JobContext,
-  outcomes: readonly Outcome[],
-  { info }: Says,
-): Promise<string[]> {
-  const guests = outcomes.map((one) =>
-    'volid' in one ? `VM ${one.vmid}: ok, ${one.volid}` : `VM ${one.vmid}: FAILED, ${messageOf(one.failure)}`,
-  )
+async function concluded(context: JobContext, outcomes: readonly Outcome[], { info }: Says): Promise<string[]> {
+  const { params, deps } = context
+  const guests = outcomes.map((one): GuestOutcome => {
+    const { vmid, seconds } = one
+    return { vmid, seconds, ...('volid' in one ? { volid: one.volid } : { reason: messageOf(one.failure) }) }
+  })
   const failures = outcomes.filter((one) => 'failure' in one)
   const isSpaceFree = outcomes.some((one) => 'failure' in one || one.pruned > 0)
   if (isSpaceFree) await giveBackSpace(deps.backup, params.storage, info)
   const isFailed = failures.length > 0
   info(`Backup job finished ${isFailed ? 'with errors' : 'successfully'}`)
-  await reportJob(deps.host, params.notify, { node: task.node, guests, isFailed }, info)
+  await reportJob(context, { guests, isFailed })
   const [only] = failures
   if (only && outcomes.length === 1) throw only.failure
   if (isFailed) {

@@ -1,35 +1,81 @@
-/** Tells people how a backup job went: by the node's own mail system, where it has one. */
+/** Tells people and programs how a backup job went: by the node's own mail system, where it has one, and by webhook. */
 import { isFault, messageOf } from '#base/fault.ts'
-import type { Host } from '#host/host.ts'
+import { BackupOptions } from '#cluster/backup-options.ts'
 import { sendMail } from '#host/sendmail.ts'
+import type { StepContext } from '#tasks/operation.ts'
+import type { BackupGuests, BackupRunDeps } from './run.ts'
+import { type GuestOutcome, type JobOutcome, shownWebhook, tellWebhook } from './webhook.ts'
 
 export interface Notify {
   readonly mailTo: readonly string[]
   readonly on: 'always' | 'failure'
 }
 
-export interface JobReport {
-  readonly node: string
-  /** One line for each guest. */
-  readonly guests: readonly string[]
-  readonly isFailed: boolean
-}
+type JobContext = Pick<StepContext<BackupGuests, BackupRunDeps, unknown>, 'params' | 'deps' | 'log' | 'signal' | 'task'>
+
+/** Tasks of this process: whoever undoes one that is not among them tells of it instead. */
+const reported = new Set<string>()
 
 /** Nobody's backup fails because a mail does. */
 export async function reportJob(
-  host: Host,
-  notify: Notify | undefined,
-  { node, guests, isFailed }: JobReport,
-  log: (line: string) => void,
+  context: JobContext,
+  result: Pick<JobOutcome, 'guests' | 'isFailed' | 'reason'>,
 ): Promise<void> {
+  const { params, deps, task } = context
+  reported.add(task.upid)
+  const outcome: JobOutcome = {
+    node: task.node,
+    upid: task.upid,
+    job: params.jobId,
+    storage: params.storage,
+    startedMs: task.startTime * 1000,
+    endedMs: deps.clock.now(),
+    ...result,
+  }
+  await mail(context, outcome)
+  await callWebhook(context, outcome)
+}
+
+/** A job of which nothing is known but why it ended. What somebody asked for and stopped is no news to anybody. */
+export async function reportEnd(context: JobContext, cause: unknown): Promise<void> {
+  if (context.signal.aborted && context.params.jobId === undefined) return
+  await reportJob(context, { guests: [], isFailed: true, reason: messageOf(cause) })
+}
+
+/** Its process died before it could tell of itself. */
+export async function reportDeath(context: JobContext): Promise<void> {
+  if (!reported.has(context.task.upid)) await reportEnd(context, 'its process ended unexpectedly')
+}
+
+async function mail({ params: { notify }, deps, log }: JobContext, outcome: JobOutcome): Promise<void> {
+  const { node, guests, isFailed, reason } = outcome
   if (notify === undefined || notify.mailTo.length === 0 || (notify.on === 'failure' && !isFailed)) return
   const to = notify.mailTo.join(', ')
   try {
     const subject = `backup on ${node}: ${isFailed ? 'FAILED' : 'successful'}`
-    await sendMail(host, { to: notify.mailTo, subject, text: `${subject}\n\n${guests.join('\n')}\n` })
-    log(`mail handed over for ${to}`)
+    const lines = [...(reason === undefined ? [] : [reason]), ...guests.map(lineOf)]
+    await sendMail(deps.host, { to: notify.mailTo, subject, text: `${subject}\n\n${lines.join('\n')}\n` })
+    log(`INFO: mail handed over for ${to}`)
   } catch (cause) {
     if (!isFault(cause)) throw cause
-    log(`no mail goes to ${to}: ${isFault(cause, 'missing') ? 'this node has no mail system' : messageOf(cause)}`)
+    log(`INFO: no mail goes to ${to}: ${isFault(cause, 'missing') ? 'this node has no mail system' : messageOf(cause)}`)
+  }
+}
+
+function lineOf({ vmid, volid, reason }: GuestOutcome): string {
+  return reason === undefined ? `VM ${vmid}: ok, ${volid}` : `VM ${vmid}: FAILED, ${reason}`
+}
+
+async function callWebhook({ deps, log, signal }: JobContext, outcome: JobOutcome): Promise<void> {
+  const { webhook } = await new BackupOptions(deps.store).get()
+  if (webhook === undefined || (webhook.on === 'failure' && !outcome.isFailed)) return
+  const where = shownWebhook(webhook)
+  try {
+    // A job that was stopped tells of it, too.
+    await tellWebhook(webhook, outcome, { ...deps, signal: signal.aborted ? undefined : signal })
+    log(`INFO: told ${where}`)
+  } catch (cause) {
+    if (!isFault(cause)) throw cause
+    log(`WARN: ${where} is not told: ${cause.message}`)
   }
 }

@@ -14,7 +14,7 @@ import { giveBackSpace } from './give-back.ts'
 import type { BackupDeps, BackupHow } from './half.ts'
 import { halfFor } from './halves.ts'
 import type { PruneDeps } from './prune.ts'
-import type { Notify } from './report.ts'
+import { type Notify, reportDeath, reportEnd } from './report.ts'
 
 export type BackupGuests = BackupHow & {
   /** All of them where `all` is set. */
@@ -45,13 +45,19 @@ export const backupGuests = operation<BackupGuests, BackupRunDeps>('vzdump', {
   id: ({ vmids, all }) => (all || vmids.length !== 1 ? '' : (vmids[0] ?? '')),
 })
   .step('guests', {
-    async do({ params, deps }) {
-      await deps.backup.requireReady(params.storage) // Says now, and not per guest, that it cannot hold backups.
-      const vmids = await chosen(params, deps)
-      if (vmids.length === 0) throw new Fault('missing', 'there is no guest to back up')
-      const running: number[] = []
-      for (const vmid of vmids) if (await isRunning(deps, vmid)) running.push(vmid)
-      return { vmids, running }
+    async do(context) {
+      const { params, deps } = context
+      try {
+        await deps.backup.requireReady(params.storage) // Says now, and not per guest, that it cannot hold backups.
+        const vmids = await chosen(params, deps)
+        if (vmids.length === 0) throw new Fault('missing', 'there is no guest to back up')
+        const running: number[] = []
+        for (const vmid of vmids) if (await isRunning(deps, vmid)) running.push(vmid)
+        return { vmids, running }
+      } catch (cause) {
+        await reportEnd(context, cause)
+        throw cause
+      }
     },
   })
   .step('backups', {
@@ -61,7 +67,8 @@ export const backupGuests = operation<BackupGuests, BackupRunDeps>('vzdump', {
         restoreGuestState({ params, deps, upid: context.task.upid, running: done.guests.running, vmid })
       return backUpEveryGuest({ ...context, chosen: done.guests, restoreState })
     },
-    async undo({ params, deps, done, task, log }) {
+    async undo(context) {
+      const { params, deps, done, task, log } = context
       for (const { name, upid } of await heldLocks(deps.store)) {
         const vmid = Number(/^guest\/(\d+)$/.exec(name)?.[1])
         if (upid !== task.upid || !done.guests?.vmids.includes(vmid)) continue
@@ -70,6 +77,7 @@ export const backupGuests = operation<BackupGuests, BackupRunDeps>('vzdump', {
       // A fleecing image may have been half made.
       await deps.storage.sweep()
       await giveBackSpace(deps.backup, params.storage, log)
+      await reportDeath(context)
     },
   })
 
