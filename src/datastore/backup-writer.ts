@@ -293,9 +293,21 @@ export class BackupWriter implements AsyncDisposable {
     this.#state = 'committed'
     await this.#lease[Symbol.asyncDispose]()
     if (place.addsOnly === true || !this.#open.keyring.canRead) return body
-    await using tidy = await this.#open.datastore.tryTidy()
-    if (tidy) await mergeSegments({ place, keyring: this.#open.keyring, random: deps.random }, this.#open.index)
+    await this.#tidy()
     return body
+  }
+
+  /** The backup is there: what fails now can be done after another one. */
+  async #tidy(): Promise<void> {
+    const { datastore, index, keyring } = this.#open
+    const { place, deps } = datastore
+    try {
+      await using tidy = await datastore.tryTidy()
+      if (tidy) await mergeSegments({ place, keyring, random: deps.random }, index)
+    } catch (fault) {
+      if (!(fault instanceof Fault)) throw fault
+      deps.log.warn('the index was not tidied up', { datastore: place.label, cause: fault })
+    }
   }
 
   /** Harmless after a commit. What was put already is left to the collector of garbage. */

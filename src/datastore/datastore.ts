@@ -300,10 +300,12 @@ export class Datastore {
     }
     if (!(await isFree(0))) return undefined
     const lease = await this.lease('collect')
+    await using undo = new AsyncDisposableStack()
+    undo.use(lease)
     // Two who came at the same moment both step back.
-    if (await isFree(1)) return lease
-    await lease[Symbol.asyncDispose]()
-    return undefined
+    if (!(await isFree(1))) return undefined
+    undo.move()
+    return lease
   }
 }
 

@@ -81,7 +81,10 @@ export function asS3Fault(cause: unknown, { bucket, server }: S3Where, what: str
 
 /** Nobody answered, or not to the end. */
 function ofTheWay(cause: unknown, server: string, { code, name, text, status }: Said): unknown {
-  if (name === 'TimeoutError' || name === 'AbortError' || code === 'ETIMEDOUT') {
+  const isCutOff =
+    /^(?:ECONN|EPIPE|ENOTFOUND|EAI_|EHOST|ENET|HPE_)/.test(code) || /aborted|hang up|premature/i.test(text)
+  // The library calls some of what is cut off a timeout.
+  if (!isCutOff && (name === 'TimeoutError' || name === 'AbortError' || code === 'ETIMEDOUT')) {
     return new Fault('timeout', `'${server}' did not answer in time`, { cause })
   }
   if (/CERT|SELF_SIGNED|UNABLE_TO_|ERR_TLS|ERR_SSL/.test(code)) {
@@ -90,8 +93,6 @@ function ofTheWay(cause: unknown, server: string, { code, name, text, status }: 
       remedy: 'Name the authority that signed it with --ca-file.',
     })
   }
-  const isCutOff =
-    /^(?:ECONN|EPIPE|ENOTFOUND|EAI_|EHOST|ENET|HPE_)/.test(code) || /aborted|hang up|premature/i.test(text)
   // Half a document is no document.
   const isUnreadable = status === 200 || /pars|unexpected|xml/i.test(text)
   if (isCutOff || isUnreadable)

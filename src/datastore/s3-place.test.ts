@@ -137,7 +137,7 @@ test('a bad way is tried again and again, and then said; no backup is half there
   const { s3 } = await inBucket()
   await using way = await badWay(server.endpoint)
   await using made = await makeDatastoreIn({
-    s3: { ...s3, endpoint: way.endpoint, attempts: 3, firstWaitMs: 5, idleMs: 150 },
+    s3: { ...s3, endpoint: way.endpoint, attempts: 6, firstWaitMs: 5, idleMs: 150 },
   })
   const content = disk('rrrr')
   // Many requests fail, in one way after another.
@@ -145,7 +145,7 @@ test('a bad way is tried again and again, and then said; no backup is half there
   for (const mishap of ways) {
     let asked = 0
     const open = await made.reopen()
-    way.decide = () => ((asked += 1) % (mishap === 'stand still' ? 8 : 2) === 0 ? mishap : 'none')
+    way.decide = () => ((asked += 1) % (mishap === 'stand still' ? 8 : 3) === 0 ? mishap : 'none')
     const time = ways.indexOf(mishap)
     await backUp(open, point(time), { scsi0: content })
     assert.ok((await restored(open, point(time), 'scsi0')).equals(content), JSON.stringify(mishap))
@@ -153,9 +153,9 @@ test('a bad way is tried again and again, and then said; no backup is half there
   }
   assert.equal((await (await made.reopen()).datastore.points()).length, ways.length)
   const refusals = [
-    [{ status: 503 }, /answers 503 \(\S+\) \(tried 3 times\)/],
+    [{ status: 503 }, /answers 503 \(\S+\) \(tried 6 times\)/],
     ['cut off', /could not reach|cut '\S+' off/],
-    ['stand still', /did not answer in time \(tried 3 times\)/],
+    ['stand still', /did not answer in time \(tried 6 times\)/],
   ] as const
   for (const [mishap, said] of refusals) {
     const open = await made.reopen()
