@@ -127,9 +127,9 @@ export class BackupWriter implements AsyncDisposable {
     const { place, deps } = open.datastore
     const { keyring, index } = open
     const chunks = new ChunkWriter({ place, keyring, index, random: deps.random, level })
-    const earlier = points.filter((other) => isSameGuest(other, point))
-    // Whoever cannot read looks up every chunk.
-    const last = keyring.canRead ? earlier.at(-1) : undefined
+    // Whoever cannot read looks up every chunk, and reads every file.
+    const earlier = keyring.canRead ? points.filter((other) => isSameGuest(other, point)) : []
+    const last = earlier.at(-1)
     const before = last && (await bodyIfReadable(open, last))
     return new BackupWriter(open, point, { lease, chunks, before, earlier, closes })
   }
