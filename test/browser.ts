@@ -39,10 +39,10 @@ interface Answer {
  * The browser has a network of its own, because Chromium drops every request under way, even to this machine, when a card
  * or an address of its network comes or goes.
  *
- * @param certificate whose key is trusted beside the public ones
+ * @param certificate whose key is trusted beside the public ones, if any
  * @param ports of 127.0.0.1 that it reaches
  */
-export async function startBrowser(certificate: Buffer, ports: readonly number[]): Promise<Browser> {
+export async function startBrowser(certificate: Buffer | undefined, ports: readonly number[]): Promise<Browser> {
   await using undo = new AsyncDisposableStack()
   const profile = await mkdtemp(join(tmpdir(), 'hako-browser-'))
   undo.defer(() => rm(profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 }))
@@ -59,7 +59,7 @@ export async function startBrowser(certificate: Buffer, ports: readonly number[]
     '--disable-background-networking',
     '--remote-debugging-pipe',
     `--user-data-dir=${profile}`,
-    `--ignore-certificate-errors-spki-list=${keyHashOf(certificate)}`,
+    ...(certificate ? [`--ignore-certificate-errors-spki-list=${keyHashOf(certificate)}`] : []),
     'about:blank',
   ])
   const browser = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'], detached: true })

@@ -1,5 +1,5 @@
 /**
- * Completes package-lock.json after a change of dependencies: `node tools/complete-lock.ts`.
+ * Completes the locks after a change of dependencies: `node tools/complete-lock.ts`.
  *
  * Tools with one native package per platform name all of them as optional. A registry mirror that holds
  * only some platforms makes npm leave the others out of the lock, and npm 11 then refuses `npm ci`. Their
@@ -40,7 +40,13 @@ function platformOf(name: string): { os: string[]; cpu: string[]; libc?: string[
   return { os: [os], cpu: [cpu], ...(abi === 'musl' ? { libc: ['musl'] } : {}) }
 }
 
+/** Of the product, and of what makes its handbook. */
+export const locks = ['package-lock.json', 'manuscript/package-lock.json'].map((path) =>
+  join(import.meta.dirname, '..', path),
+)
+
 if (import.meta.main) {
-  const path = join(import.meta.dirname, '../package-lock.json')
-  writeFileSync(path, `${JSON.stringify(completed(JSON.parse(readFileSync(path, 'utf8')) as Lock), null, 2)}\n`)
+  for (const path of locks) {
+    writeFileSync(path, `${JSON.stringify(completed(JSON.parse(readFileSync(path, 'utf8')) as Lock), null, 2)}\n`)
+  }
 }

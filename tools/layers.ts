@@ -46,7 +46,7 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
   rest: ['base'],
   api: [...floor1, ...nouns, 'rest', 'operations', 'views'],
   http: ['base', 'host', 'rest'],
-  cli: ['base', 'rest', 'http', 'api', 'lab', 'recovery', 'host', 'datastore', 'backup', 'plans'],
+  cli: ['base', 'rest', 'views', 'http', 'api', 'lab', 'recovery', 'host', 'datastore', 'backup', 'plans'],
   lab: ['base', 'host', 'rest', 'network', 'store', 'guests', 'http', 'recovery'],
 }
 

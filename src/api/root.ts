@@ -14,6 +14,7 @@ import { clusterOptionEndpoints } from './cluster/options.ts'
 import { cpuModelEndpoints } from './cluster/qemu.ts'
 import { clusterResourceEndpoints } from './cluster/resources.ts'
 import { clusterTaskEndpoints } from './cluster/tasks.ts'
+import { architectureEndpoints } from './hako/architecture.ts'
 import { backupFileEndpoints } from './hako/backup-files.ts'
 import { backupEndpoints } from './hako/backups.ts'
 import { selfDescription } from './hako/commands.ts'
@@ -109,6 +110,7 @@ const endpoints = [
   ...taskEndpoints,
   ...vzdumpEndpoints,
   ...backupEndpoints,
+  ...architectureEndpoints,
   ...backupFileEndpoints,
   ...drillEndpoints,
   ...evidenceEndpoints,

@@ -47,10 +47,31 @@ export function builtInCommands(language: Language): Command[] {
 }
 
 /** `task log UPID --follow` (`-f`) is `task wait UPID`, by the name people look for. */
-export const followOption: CommandOption = {
+const followOption: CommandOption = {
   type: 'boolean',
   description: 'Go on until the task ends (-f); its exit code is ours.',
   required: false,
   multiple: false,
   isSecret: false,
+}
+
+const optional = (description: string, rest: Partial<CommandOption> = {}): CommandOption => ({
+  ...text(description),
+  required: false,
+  ...rest,
+})
+
+/** The node tells what it is made of; the picture of it is drawn here. */
+export const diagramOptions: Readonly<Record<string, CommandOption>> = {
+  to: optional('File the picture is written to; standard output when absent.'),
+  theme: optional('Colours: those the reader prefers, light or dark ones.', { enum: ['auto', 'light', 'dark'] }),
+  follow: optional('Go on, and draw again whenever something changes, until Ctrl-C.', { type: 'boolean' }),
+  backup: optional('Show the way this backup took through the node, with its times.'),
+}
+
+/** A command of the node, with the options the command line adds to it. */
+export function withOwnOptions(command: Command): Command {
+  if (command.words.join(' ') === 'diagram') return { ...command, options: { ...command.options, ...diagramOptions } }
+  if (command.words.join(' ') !== 'task log') return command
+  return { ...command, options: { ...command.options, follow: followOption } }
 }

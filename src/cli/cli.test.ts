@@ -14,6 +14,7 @@ import { builtInCommands } from './built-in.ts'
 import { distance, findCommand, suggestions } from './command-tree.ts'
 import { candidates, completionScript, sourceOf } from './complete.ts'
 import type { Connection } from './connection.ts'
+import { withOwnOptions } from './built-in.ts'
 import { exampleOf } from './example.ts'
 import { commandHelp, listHelp, overview } from './help.ts'
 import { printed } from './print.ts'
@@ -137,7 +138,7 @@ test('every help of the node fits 80 columns, in both languages', async () => {
 })
 
 test('every example is a command line the node takes', () => {
-  const { commands: all } = offlineCommands('lab')
+  const all = offlineCommands('lab').commands.map(withOwnOptions)
   for (const command of all) {
     for (const example of command.examples.length > 0 ? command.examples : [exampleOf(command)]) {
       // `task show "$(hako task list -o id)"`, `… < file`, `'two words'`

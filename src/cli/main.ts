@@ -12,7 +12,7 @@ import { Fault, isFault, messageOf } from '#base/fault.ts'
 import type { Command, CommandList } from '#rest/command.ts'
 import { leadingWords, parseFor, wordsFirst } from './arguments.ts'
 import type { Given } from './complete.ts'
-import { apiUsage, builtIn, builtInCommands, followOption } from './built-in.ts'
+import { apiUsage, builtIn, builtInCommands, withOwnOptions } from './built-in.ts'
 import { findCommand, name, suggestions } from './command-tree.ts'
 import { type Connection, connectionTo } from './connection.ts'
 import { exitCodeOf, exitCodes } from './exit.ts'
@@ -67,7 +67,7 @@ async function dispatch(
   const list = await commandList(connection, isForHelp, isForHelp ? [] : words)
   if ((words[0] === 'version' && !isForHelp) || args.includes('--version'))
     return showVersion(args, list, connection, terminal)
-  const found = findCommand(list.commands.map(withFollow), args)
+  const found = findCommand(list.commands.map(withOwnOptions), args)
   if (!found) return showHelp(words, args, await commandList(connection, true), terminal)
   const facts = { connection, list, terminal }
   return (await runnerOf(found.command))(found.command, found.rest, facts)
@@ -79,6 +79,8 @@ async function runnerOf(command: Command): Promise<typeof runCommand> {
     // An app's secret is made here: no person types one.
     case 'user tfa add':
       return (await import('./add-factor.ts')).addFactor
+    case 'diagram':
+      return (await import('./diagram/command.ts')).drawDiagram
     case 'vm set':
       return (await import('./set-guest.ts')).setGuest
     case 'storage remove':
@@ -130,11 +132,6 @@ async function commandList(
 
 function isFollow(arg: string): boolean {
   return arg === '-f' || arg === '--follow'
-}
-
-function withFollow(command: Command): Command {
-  if (name(command) !== 'task log') return command
-  return { ...command, options: { ...command.options, follow: followOption } }
 }
 
 /** `hako task wait UPID`: comes back to a task that was not waited for. */
@@ -259,7 +256,7 @@ function showLocalHelp(local: (typeof localCommands)[number], terminal: Terminal
 async function complete(typed: readonly string[], connection: Connection, terminal: Terminal): Promise<number> {
   const { candidates, sourceOf } = await import('./complete.ts')
   const list = await commandList(connection, true)
-  const commands = [...list.commands.map(withFollow), ...builtInCommands(terminal.language)]
+  const commands = [...list.commands.map(withOwnOptions), ...builtInCommands(terminal.language)]
   const idsOf = async (command: Command, parameter: string, given: Given): Promise<string[]> => {
     const source = sourceOf(list.commands, command, parameter)
     if (!source) return []

@@ -52,6 +52,11 @@ const sentences = {
   },
   collecting: { en: 'collecting garbage: {0}', ja: '不要領域の回収: {0}' },
   left: { en: '{0} left', ja: '残り {0}' },
+  diagramDrawn: { en: '{0} is drawn', ja: '{0} を描きました' },
+  wayTitle: { en: 'The way of backup {0}, of {1}', ja: 'バックアップ {0} の経路 ({1} 時点)' },
+  wayHeld: { en: 'no writes for {0} ms', ja: '書込み停止 {0} ms' },
+  wayRead: { en: '{0} read in {1} s', ja: '{0} を {1} 秒で読取り' },
+  wayStored: { en: '{0} stored anew', ja: '新規保存 {0}' },
   pending: {
     en: 'The running guest does not have these yet: {0}. They hold from its next start.',
     ja: '動作中のゲストには未適用: {0}。次の起動から有効になります。',

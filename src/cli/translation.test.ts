@@ -3,23 +3,23 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { offlineCommands } from '#commands.ts'
-import { followOption } from './built-in.ts'
+import { withOwnOptions } from './built-in.ts'
 import descriptions from './japanese/descriptions.json' with { type: 'json' }
 import sentences from './japanese/sentences.json' with { type: 'json' }
 import { translation } from './translation.ts'
 
 const sources = join(import.meta.dirname, '..')
-const { commands } = offlineCommands('lab')
+const commands = offlineCommands('lab').commands.map(withOwnOptions)
 
 /** Everything help shows that the command line did not write itself. */
 const described = new Set([
   ...commands.map(({ description }) => description),
-  ...[{ follow: followOption }, ...commands.map(({ options }) => options)]
-    .flatMap((options) => Object.values(options))
+  ...commands
+    .flatMap(({ options }) => Object.values(options))
     .flatMap(({ description, isListed }) => (isListed === false || description === undefined ? [] : [description])),
 ])
 
-/** What is to be done next, wherever it is written, and the complaints of the command line itself. */
+/** What is to be done next, wherever it is written, the complaints of the command line itself, and what the diagram says. */
 const said = saidIn(sources)
 
 test('every description and every sentence that help or a failure shows is there in Japanese, and nothing else is', () => {
@@ -62,6 +62,10 @@ function saidIn(folder: string): Set<string> {
     const starts = [...source.matchAll(/\bremedy(?::| =)\s/g)].map(({ index, 0: match }) => index + match.length)
     if (file.startsWith('cli/')) {
       for (const { index } of source.matchAll(/new Fault\('/g)) starts.push(source.indexOf(',', index) + 1)
+    }
+    if (file === 'views/architecture/gather.ts' || file.startsWith('cli/diagram/')) {
+      // What is said of parts in the diagram.
+      for (const { index, 0: match } of source.matchAll(/\bdetail: |\bunknown\(/g)) starts.push(index + match.length)
     }
     for (const text of starts.flatMap((at) => texts(source, at))) if (isSentence(text)) found.add(text)
   }

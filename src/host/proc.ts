@@ -6,7 +6,7 @@
  * dead: it runs no code and holds no file, it only waits for its parent to read its exit code.
  */
 import { readFileSync } from 'node:fs'
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile, stat } from 'node:fs/promises'
 import { systemClock, waitFor } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import { codeOf } from './files.ts'
@@ -80,6 +80,17 @@ export async function commandLineOf(pid: number): Promise<string[]> {
 export async function allPids(): Promise<number[]> {
   return (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number)
 }
+
+/** How many processes a user has. */
+export async function countProcessesOf(uid: number): Promise<number> {
+  const owners = await Promise.all(
+    (await allPids()).map((pid) => stat(`/proc/${pid}`).then((found) => found.uid, noOwner)),
+  )
+  return owners.filter((owner) => owner === uid).length
+}
+
+/** It ended while we looked. */
+const noOwner = () => undefined
 
 /** Pids, lowest first, whose argument vector satisfies `matches`. */
 export async function findProcesses(matches: (argv: readonly string[]) => boolean): Promise<number[]> {

@@ -7,6 +7,7 @@ import { anyone, type Endpoint } from '#rest/endpoint.ts'
 import { type Call, endpoint } from '../call.ts'
 
 const branches = [
+  'architecture',
   'backup-file',
   'backup-files',
   'backups',
