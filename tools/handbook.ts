@@ -2,13 +2,14 @@
  * `npm run handbook`: checks the handbook and makes a website of it, `manuscript/.vitepress/dist`.
  *
  * Its programs have a lock of their own, because the product needs none of them; they are installed on the first call.
- * What is checked: terms against the glossary, Japanese against the rules for technical writing, every link (by the
+ * What is checked: terms against the glossary, commands against the evidence of the plans that ran them, Japanese against the rules for technical writing, every link (by the
  * builder). The pages of the glossary are made here.
  */
 import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { findMisused, glossaryPage, readGlossary, textsIn } from './glossary.ts'
+import { blocksIn, readProofs, unproven } from './proofs.ts'
 
 const root = join(import.meta.dirname, '..')
 const manuscript = join(root, 'manuscript')
@@ -20,10 +21,14 @@ for (const language of ['ja', 'en'] as const) {
 const misused = textsIn(root).flatMap(({ file, language, text }) =>
   findMisused(glossary, language, text).map((found) => `${file}:${found}`),
 )
-if (misused.length > 0) {
-  process.stderr.write(`${misused.join('\n')}\n`)
+const proofs = await readProofs(manuscript)
+const wrong = [...misused, ...unproven(blocksIn(manuscript), proofs)]
+if (wrong.length > 0) {
+  process.stderr.write(`${wrong.join('\n')}\n`)
   process.exit(1)
 }
+// What was run, and when, for the builder.
+writeFileSync(join(manuscript, '.vitepress/proofs.json'), JSON.stringify(Object.fromEntries(proofs)))
 if (!existsSync(join(manuscript, 'node_modules/vitepress'))) run('npm', ['ci', '--no-audit', '--no-fund'])
 run(join(manuscript, 'node_modules/.bin/textlint'), ['ja/**/*.md'])
 run(join(manuscript, 'node_modules/.bin/vitepress'), ['build', '.'])

@@ -1,5 +1,7 @@
 /** The handbook as a website: both languages, with a search of its own that asks nobody else. */
-import { defineConfig } from 'vitepress'
+import { readFileSync } from 'node:fs'
+import { defineConfig, type MarkdownOptions } from 'vitepress'
+import type { Proof } from '../../tools/proofs.ts'
 
 const ja = {
   nav: [
@@ -52,11 +54,47 @@ function words(text: string): string[] {
   )
 }
 
+const proofs = JSON.parse(readFileSync(new URL('proofs.json', import.meta.url), 'utf8')) as Readonly<
+  Record<string, Proof>
+>
+
+/** Below a block of commands stands who ran it, when, and what came of it. */
+const withProofs: MarkdownOptions['config'] = (markdown) => {
+  const { fence } = markdown.renderer.rules
+  if (!fence) throw new Error('the builder knows no blocks of code')
+  markdown.renderer.rules.fence = (tokens, at, options, env, self) => {
+    const block = fence(tokens, at, options, env, self)
+    const proof = proofs[/\bproven=(\S+)/.exec(tokens[at]?.info ?? '')?.[1] ?? '']
+    const { relativePath = '' } = env as { readonly relativePath?: string }
+    return proof
+      ? `${block}${provenLine(proof, relativePath.startsWith('ja/') ? 'ja' : 'en', markdown.utils.escapeHtml)}`
+      : block
+  }
+}
+
+function provenLine(
+  { step, version, ended, tookMs, recorded, evidence }: Proof,
+  language: 'ja' | 'en',
+  escape: (text: string) => string,
+): string {
+  const [when, took] = [`${ended.slice(0, 16).replace('T', ' ')} UTC`, (tookMs / 1000).toFixed(1)]
+  const [plan = '', id = ''] = step.split('#')
+  const said =
+    language === 'ja'
+      ? `バージョン ${version} で ${when} に証明済み (${took} 秒)。計画 <code>${escape(plan)}</code> の手順 <code>${escape(id)}</code>、証跡 <code>${escape(evidence)}</code>`
+      : `Proven on version ${version}, ${when} (${took} s), by step <code>${escape(id)}</code> of <code>${escape(plan)}</code>; evidence <code>${escape(evidence)}</code>`
+  const output = Object.entries(recorded).map(([field, value]) => `${field}: ${value}`)
+  const shown = output.length === 0 ? '' : `<pre class="proof-output">${escape(output.join('\n'))}</pre>`
+  return `<div class="tip custom-block proof">${shown}<p>✓ ${said}</p></div>\n`
+}
+
 export default defineConfig({
+  markdown: { config: withProofs },
   title: 'Hakobune',
   outDir: './.vitepress/dist',
   cleanUrls: false,
   lastUpdated: false,
+  srcExclude: ['runs/**'],
   head: [['link', { rel: 'icon', type: 'image/svg+xml', href: '/icon.svg' }]],
   locales: {
     ja: { label: '日本語', lang: 'ja', themeConfig: ja },
