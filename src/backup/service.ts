@@ -211,6 +211,19 @@ export class BackupService {
     })
   }
 
+  /** Bytes of everything that is packed on a storage; nothing where nobody has written yet. */
+  async storedBytes(storage: string): Promise<number | undefined> {
+    try {
+      await using held = await this.#hold(storage)
+      let bytes = 0
+      for await (const { sizeBytes } of held.datastore.place.list('packs/')) bytes += sizeBytes
+      return bytes
+    } catch (fault) {
+      if (isFault(fault, 'missing')) return undefined
+      throw fault
+    }
+  }
+
   /** Whether there may be something to collect now: for certain, perhaps, or not before those who write have ended. */
   async garbage(storage: string): Promise<'waiting' | 'perhaps' | 'none'> {
     try {

@@ -12,11 +12,16 @@ import { tellServer } from '#observe/metric-delivery.ts'
 import type { MetricServer } from '#observe/metric-servers.ts'
 import type { Sample } from '#observe/sample.ts'
 import type { Services } from '#services.ts'
+import { BackupFigures, type FiguresDeps } from './backup-figures.ts'
 import { keepGoing } from './rounds.ts'
 
 const everyMs = 10_000
 
-export type MetricDeps = Pick<Services, 'settings' | 'clock' | 'log' | 'node' | 'guests' | 'storage' | 'metricServers'>
+export type MetricDeps = Pick<
+  Services,
+  'settings' | 'clock' | 'log' | 'node' | 'guests' | 'storage' | 'metricServers'
+> &
+  FiguresDeps
 
 export function tellMetricServers(deps: MetricDeps, signal: AbortSignal): void {
   const teller = new Teller(deps, signal)
@@ -30,10 +35,12 @@ export class Teller {
   readonly #signal: AbortSignal
   readonly #busy = new Map<string, Promise<void>>()
   readonly #silent = new Set<string>()
+  readonly #backups: BackupFigures
 
   constructor(deps: MetricDeps, signal: AbortSignal) {
     this.#deps = deps
     this.#signal = signal
+    this.#backups = new BackupFigures(deps)
   }
 
   /** Starts to tell everybody; `settled` waits for the slowest. */
@@ -41,7 +48,8 @@ export class Teller {
     const servers = (await this.#deps.metricServers.withSecrets()).filter(({ options }) => options.disable !== true)
     for (const id of this.#silent) if (!servers.some((server) => server.id === id)) this.#silent.delete(id)
     if (servers.length === 0) return
-    const [samples, now] = [await samplesOf(this.#deps), seconds(this.#deps.clock)]
+    this.#backups.refresh()
+    const [samples, now] = [await samplesOf(this.#deps, this.#backups), seconds(this.#deps.clock)]
     for (const server of servers) {
       if (this.#busy.has(server.id)) continue
       const telling = this.#tell(server, samples, now).finally(() => this.#busy.delete(server.id))
@@ -50,7 +58,7 @@ export class Teller {
   }
 
   async settled(): Promise<void> {
-    await Promise.all(this.#busy.values())
+    await Promise.all([...this.#busy.values(), this.#backups.settled()])
   }
 
   /** Never rejects. */
@@ -67,8 +75,8 @@ export class Teller {
   }
 }
 
-async function samplesOf(deps: MetricDeps): Promise<Sample[]> {
-  return [await nodeSample(deps), ...(await guestSamples(deps)), ...(await storageSamples(deps))]
+async function samplesOf(deps: MetricDeps, backups: BackupFigures): Promise<Sample[]> {
+  return [await nodeSample(deps), ...(await guestSamples(deps, backups)), ...(await storageSamples(deps, backups))]
 }
 
 async function nodeSample({ settings, node }: MetricDeps): Promise<Sample> {
@@ -97,7 +105,7 @@ async function nodeSample({ settings, node }: MetricDeps): Promise<Sample> {
   }
 }
 
-async function guestSamples({ settings, guests }: MetricDeps): Promise<Sample[]> {
+async function guestSamples({ settings, guests }: MetricDeps, backups: BackupFigures): Promise<Sample[]> {
   const all = await guests.list()
   return all.map(({ vmid, kind, name, processors, maxMemoryBytes, maxDiskBytes, state }) => {
     const running =
@@ -114,12 +122,14 @@ async function guestSamples({ settings, guests }: MetricDeps): Promise<Sample[]>
           }
         : { cpu: 0, mem: 0, uptime: 0 }
     const bounds = { cpus: processors, maxmem: maxMemoryBytes, maxdisk: maxDiskBytes, disk: 0 }
-    return { kind, node: settings.node, id: String(vmid), label: name, values: { ...running, ...bounds } }
+    const backup = backups.ofGuest(kind, vmid)
+    const values = { ...running, ...bounds }
+    return { kind, node: settings.node, id: String(vmid), label: name, values, ...(backup && { groups: { backup } }) }
   })
 }
 
 /** A storage that cannot be asked is told as not active. */
-async function storageSamples({ settings, storage, log }: MetricDeps): Promise<Sample[]> {
+async function storageSamples({ settings, storage, log }: MetricDeps, backups: BackupFigures): Promise<Sample[]> {
   const all = await storage.list()
   return Promise.all(
     all.map(async ({ name, type }): Promise<Sample> => {
@@ -130,7 +140,15 @@ async function storageSamples({ settings, storage, log }: MetricDeps): Promise<S
       const values = status?.active
         ? { active: 1, total: status.totalBytes, used: status.usedBytes, avail: status.availableBytes }
         : { active: 0 }
-      return { kind: 'storages', node: settings.node, id: name, label: type, values }
+      const datastore = backups.ofDatastore(name)
+      return {
+        kind: 'storages',
+        node: settings.node,
+        id: name,
+        label: type,
+        values,
+        ...(datastore && { groups: { datastore } }),
+      }
     }),
   )
 }

@@ -12,7 +12,7 @@ import { createLog } from '#base/log.ts'
 import { systemRandom } from '#base/random.ts'
 import { ensureCertificate } from '#cluster/self-signed.ts'
 import { Teller } from '#loops/metrics.ts'
-import { buildServices } from '#services.ts'
+import { buildServices, type Services } from '#services.ts'
 import { type WholeNode, wholeNode } from './whole-node.ts'
 
 const closing = new AsyncDisposableStack()
@@ -20,6 +20,7 @@ const lines: string[] = []
 const ending = new AbortController()
 let node: WholeNode
 let teller: Teller
+let services: Services
 const path = '/cluster/metrics/server'
 
 before(async () => {
@@ -28,7 +29,7 @@ before(async () => {
   const made = await api('POST', `/nodes/${settings.node}/qemu`, { vmid: 100, name: 'web-one', memory: 64 })
   assert.equal(await ended(made.data), 'OK')
   const log = createLog((line) => lines.push(line))
-  const services = await buildServices(settings, { log, isStoreChecked: false })
+  services = await buildServices(settings, { log, isStoreChecked: false })
   closing.defer(() => services.store[Symbol.asyncDispose]())
   closing.defer(() => ending.abort())
   teller = new Teller(services, ending.signal)
@@ -128,6 +129,41 @@ test('Graphite hears names and numbers by UDP, in packets that fit, and by TCP',
     const all = () => texts.join('').includes(`proxmox.storages.${node.settings.node}.local.avail `)
     await waitFor(all, { what: 'the last line', timeoutMs: 60_000 })
     assert.match(texts.join(''), /^proxmox\.qemu\.100\.cpus 1 \d{10}$/m)
+  })
+})
+
+test('backups are told of: how old and large the last one of each guest is, and how the datastore is', async () => {
+  const { api, settings, ended } = node
+  const at = `/nodes/${settings.node}`
+  const made = await api('POST', `${at}/qemu`, { vmid: 101, name: 'kept', memory: 64, scsi0: 'local:0.01' })
+  assert.equal(await ended(made.data), 'OK')
+  const backups: string[] = []
+  for (let number = 0; number < 2; number += 1) {
+    assert.equal(await ended((await api('POST', `${at}/vzdump`, { vmid: '101', storage: 'local' })).data), 'OK')
+  }
+  const { data } = await api('GET', `${at}/storage/local/content`, { content: 'backup' })
+  backups.push(...(data as { volid: string }[]).map(({ volid }) => volid))
+  assert.equal(backups.length, 2)
+  const udp = await udpListener()
+  await withServer('influx', { type: 'influxdb', port: udp.port }, async () => {
+    const fresh = new Teller(services, ending.signal)
+    await fresh.round()
+    // What is looked at takes its time, and is told the next time.
+    await fresh.settled()
+    await fresh.round()
+    const told = parseInflux((await udp.received('datastore,object=storages')).join(''))
+    const guest = told.find(({ measurement }) => measurement === 'backup')
+    assert.equal(guest?.tags.vmid, '101')
+    const { age, points, stored, size, duration } = guest?.fields ?? {}
+    assert.ok(Number(age) >= 0 && Number(age) < 300, `${age}`)
+    assert.deepEqual([points, stored, size], ['2', '0', '0'])
+    assert.ok(Number(duration) < 60)
+    const datastore = told.find(({ measurement }) => measurement === 'datastore')
+    assert.deepEqual(
+      [datastore?.tags.host, datastore?.fields.points, datastore?.fields.damaged, datastore?.fields.unverified],
+      ['local', '2', '0', '2'],
+    )
+    assert.ok(Number(datastore?.fields.bytes) > 0)
   })
 })
 

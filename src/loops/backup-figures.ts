@@ -1,0 +1,132 @@
+/**
+ * What metric servers are told of backups: how old and how large the last good one of each guest is, when a drill proved
+ * one, and how each datastore is.
+ *
+ * Looked at every few minutes and beside the rounds, which take what is known: no round waits for a slow datastore. Ages
+ * are from the moment they are asked for.
+ */
+import { seconds } from '#base/clock.ts'
+import type { ListedBackup } from '#backup/service.ts'
+import { newStoredBytesOf } from '#datastore/manifest.ts'
+import type { GuestKind } from '#guests/kind.ts'
+import type { Values } from '#observe/sample.ts'
+import type { Services } from '#services.ts'
+
+const everySeconds = 300
+
+export type FiguresDeps = Pick<Services, 'clock' | 'log' | 'storage' | 'backup' | 'recovery'>
+
+interface GuestFigures {
+  readonly points: number
+  /** Seconds since 1970, as all times here. */
+  readonly taken?: number
+  readonly proven?: number
+  readonly size?: number
+  readonly stored?: number
+  readonly duration?: number
+}
+
+interface DatastoreFigures {
+  readonly bytes: number
+  readonly points: number
+  readonly damaged: number
+  readonly unverified: number
+  readonly verified?: number
+}
+
+export class BackupFigures {
+  readonly #deps: FiguresDeps
+  /** By `vm/100`. */
+  #guests = new Map<string, GuestFigures>()
+  /** By storage. */
+  #datastores = new Map<string, DatastoreFigures>()
+  #looked = -Infinity
+  #looking: Promise<void> | undefined
+
+  constructor(deps: FiguresDeps) {
+    this.#deps = deps
+  }
+
+  /** Looks in the background when what is known is old. */
+  refresh(): void {
+    if (this.#looking || seconds(this.#deps.clock) - this.#looked < everySeconds) return
+    this.#looking = this.#look()
+      .catch((error: unknown) => this.#deps.log.warn('looking how backups are for metric servers failed', { error }))
+      .finally(() => {
+        this.#looked = seconds(this.#deps.clock)
+        this.#looking = undefined
+      })
+  }
+
+  /** Until nobody looks. */
+  async settled(): Promise<void> {
+    await this.#looking
+  }
+
+  /** Nothing of a guest that was never backed up. */
+  ofGuest(kind: GuestKind, vmid: number): Values | undefined {
+    const found = this.#guests.get(`${kind === 'lxc' ? 'ct' : 'vm'}/${vmid}`)
+    if (!found) return undefined
+    const { taken, proven, ...others } = found
+    return { ...others, age: this.#since(taken), provenage: this.#since(proven) }
+  }
+
+  ofDatastore(storage: string): Values | undefined {
+    const found = this.#datastores.get(storage)
+    if (!found) return undefined
+    const { verified, ...others } = found
+    return { ...others, verifyage: this.#since(verified) }
+  }
+
+  #since(moment: number | undefined): number | undefined {
+    return moment === undefined ? undefined : Math.max(0, seconds(this.#deps.clock) - Math.floor(moment))
+  }
+
+  async #look(): Promise<void> {
+    const { storage, backup, recovery, log } = this.#deps
+    const [guests, datastores] = [new Map<string, GuestFigures>(), new Map<string, DatastoreFigures>()]
+    for (const { name, content } of await storage.list()) {
+      if (!content.includes('backup')) continue
+      try {
+        const bytes = await backup.storedBytes(name)
+        if (bytes === undefined) continue
+        const backups = await backup.list({ storage: name })
+        datastores.set(name, ofBackups(bytes, backups))
+        for (const one of backups) {
+          const guest = `${one.type}/${one.vmid}`
+          guests.set(guest, withBackup(guests.get(guest), one))
+        }
+      } catch (error) {
+        log.debug('a storage could not be asked how its backups are', { storage: name, error })
+      }
+    }
+    for (const { guest, proven, ended } of await recovery.list()) {
+      const known = guests.get(guest)
+      const at = Date.parse(ended) / 1000
+      if (known && proven && !(at <= (known.proven ?? 0))) guests.set(guest, { ...known, proven: at })
+    }
+    this.#guests = guests
+    this.#datastores = datastores
+  }
+}
+
+function ofBackups(bytes: number, backups: readonly ListedBackup[]): DatastoreFigures {
+  const verified = backups.flatMap((one) => one.verified ?? [])
+  return {
+    bytes,
+    points: backups.length,
+    damaged: backups.filter(({ damage }) => damage !== undefined).length,
+    unverified: backups.length - verified.length,
+    ...(verified.length === 0 ? {} : { verified: Math.max(...verified) }),
+  }
+}
+
+/** One that is damaged is none to count on. */
+function withBackup(before: GuestFigures = { points: 0 }, { damage, manifest, sizeBytes }: ListedBackup): GuestFigures {
+  if (damage !== undefined || !manifest) return before
+  const counted = { ...before, points: before.points + 1 }
+  const taken = Date.parse(manifest.pointInTime) / 1000
+  if (before.taken !== undefined && before.taken > taken) return counted
+  const duration = Math.max(0, manifest.finished - manifest.point.time)
+  return { ...counted, taken, size: sizeBytes, stored: newStoredBytesOf(manifest), duration }
+}
