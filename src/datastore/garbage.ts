@@ -88,10 +88,10 @@ class Collector {
     const { graceSeconds = 0, onPhase } = this.#options
     const { place, deps } = this.#open.datastore
     onPhase?.('mark')
-    // Before anything is written: that helps when the place is full.
     const orphans = await this.#orphans()
-    const freedBytes = await this.#removePacks(orphans)
     const first = await this.#mark()
+    // Every backup has all it needs without them. Before anything is written: that helps when the place is full.
+    const freedBytes = await this.#removePacks(orphans)
     onPhase?.('condemn')
     const condemned = await this.#condemn(first)
     const facts = { chunks: first.live.count, liveChunks: first.live.live, condemnedChunks: condemned }

@@ -128,9 +128,14 @@ export class Keyring {
   }
 }
 
+/** Read once: a list asks a thousand times. */
+const signers = new WeakMap<Buffer, KeyObject>()
+
 /** @param signer public half, 32 bytes */
 export function isSigned(text: string, signature: Buffer, signer: Buffer): boolean {
-  const key = createPublicKey({ key: Buffer.concat([ed25519Public, signer]), format: 'der', type: 'spki' })
+  const key =
+    signers.get(signer) ?? createPublicKey({ key: Buffer.concat([ed25519Public, signer]), format: 'der', type: 'spki' })
+  signers.set(signer, key)
   return verifySignature(null, Buffer.from(text), key, signature)
 }
 
