@@ -101,8 +101,16 @@ export class BackupReader implements AsyncDisposable {
     return content
   }
 
-  /** Runs of chunks that lie one behind another in a pack, with the work of reading them still to do. */
-  async *runs(name: string): AsyncGenerator<() => Promise<DiskPart[]>> {
+  /** The most a run comes to. */
+  get runBytes(): number {
+    return runChunks * this.chunkBytes
+  }
+
+  /**
+   * Runs of chunks that lie one behind another in a pack, with the work of reading them still to do: into room for
+   * `runBytes`, if there is some.
+   */
+  async *runs(name: string): AsyncGenerator<(room?: Buffer) => Promise<DiskPart[]>> {
     const map = await this.mapOf(name)
     const { sizeBytes } = this.disk(name)
     let run: Placed[] = []
@@ -118,9 +126,9 @@ export class BackupReader implements AsyncDisposable {
     if (run.length > 0) yield this.#reading(run, sizeBytes)
   }
 
-  #reading(run: readonly Placed[], sizeBytes: number): () => Promise<DiskPart[]> {
-    return async () => {
-      const contents = await this.#readRun(run)
+  #reading(run: readonly Placed[], sizeBytes: number): (room?: Buffer) => Promise<DiskPart[]> {
+    return async (room) => {
+      const contents = await this.#readRun(run, room)
       return run.map(({ position }, at) => {
         const [content, offset] = [contents[at] ?? Buffer.alloc(0), position * this.chunkBytes]
         if (content.length !== Math.min(this.chunkBytes, sizeBytes - offset)) {
@@ -131,10 +139,10 @@ export class BackupReader implements AsyncDisposable {
     }
   }
 
-  async #readRun(run: readonly Placed[]): Promise<Buffer[]> {
+  async #readRun(run: readonly Placed[], room?: Buffer): Promise<Buffer[]> {
     const { chunks } = this.open
     try {
-      return (await chunks.readRun(run, kinds.content)).map(({ content }) => content)
+      return (await chunks.readRun(run, kinds.content, room)).map(({ content }) => content)
     } catch (fault) {
       if (!isFault(fault, 'missing')) throw fault
       await chunks.miss(run[0]?.location.pack ?? '')

@@ -85,12 +85,15 @@ export class ChunkReader {
 
   /**
    * Chunks one behind another in one pack, by one read.
+   * @param room where their contents are put, one behind another; without it each has room of its own
    * @throws Fault `missing` when the pack is gone: look where they are now; `damaged` naming chunk and pack
    */
   async readRun(
     run: readonly { readonly id: Buffer; readonly location: Location }[],
     kind: ChunkKind,
+    room?: Buffer,
   ): Promise<ReadChunk[]> {
+    let used = 0
     const [first, last] = [run[0]?.location, run.at(-1)?.location]
     if (!first || !last) return []
     const pack = await this.#pack(first.pack)
@@ -105,7 +108,9 @@ export class ChunkReader {
         throw damagedPack(first.pack, `chunk ${shown(id)} is not where the index says`)
       }
       const from = offset - first.offset
-      return this.#opened(pack, first.pack, entry, bytes.subarray(from, from + length), kind)
+      const into = room?.subarray(used, used + entry.plainBytes)
+      used += entry.plainBytes
+      return this.#opened(pack, first.pack, entry, { sealed: bytes.subarray(from, from + length), kind, into })
     })
     if (!pack.isMetadata) letGo(bytes)
     return chunks
@@ -122,13 +127,20 @@ export class ChunkReader {
     return bytes.subarray(0, to - from)
   }
 
-  #opened(pack: OpenPack, packId: string, entry: PackEntry, sealed: Buffer, kind: ChunkKind): ReadChunk {
+  #opened(
+    pack: OpenPack,
+    packId: string,
+    entry: PackEntry,
+    { sealed, kind, into }: { readonly sealed: Buffer; readonly kind: ChunkKind; readonly into: Buffer | undefined },
+  ): ReadChunk {
     const damaged = (how: string, cause?: unknown) => damagedPack(packId, `chunk ${shown(entry.id)}: ${how}`, cause)
     const stored = unseal(pack, entry, sealed)
     if (!stored) throw damaged('its seal is broken')
     if (kindOf(entry.flags) !== kind) throw damaged(`it is of kind ${kindOf(entry.flags)} instead of ${kind}`)
     try {
-      const content = contentOf(stored, entry.flags, entry.plainBytes)
+      const unpacked = contentOf(stored, entry.flags, entry.plainBytes, into)
+      if (into && unpacked === stored) into.set(stored)
+      const content = into ?? unpacked
       if (content !== stored) letGo(stored)
       if (pack.isInbox) this.#checkName(packId, entry, content)
       return { content, flags: entry.flags }

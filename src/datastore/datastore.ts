@@ -42,6 +42,7 @@ import {
 import { type Marks, marksName, parseMarks, printMarks } from './marks.ts'
 import { lockedFault, type Place } from './place.ts'
 import { isBelow, pathOfPoint, pointOfPath, printPoint, type RestorePoint } from './point.ts'
+import { readAhead } from './window.ts'
 import type { NewSlot, SlotSecret } from './slot.ts'
 
 export interface DatastoreDeps {
@@ -50,6 +51,8 @@ export interface DatastoreDeps {
   readonly log: Log
 }
 
+/** Manifests read at once. */
+const listedAtOnce = 16
 const formatMaximumBytes = 64 * 1024
 const keyFileMaximumBytes = 4 * 1024 * 1024
 const manifestFileMaximumBytes = 96 * 1024 * 1024
@@ -234,26 +237,28 @@ export class Datastore {
   }
 
   async list(): Promise<ListedPoint[]> {
+    // What only some have is asked of those alone.
+    const marked = new Set<string>()
+    for await (const { name } of this.place.list('marks/')) marked.add(name)
     const found: ListedPoint[] = []
-    for (const point of await this.points()) {
-      try {
-        const [manifest, marks] = [await this.manifest(point), await this.marks(point)]
-        const isForged = !manifest.isSigned(this.facts.signer)
-        const { pointInTime, finished } = manifest
-        const damage = isForged ? 'it is not signed by this datastore' : marks.damage
-        found.push({
-          point,
-          marks,
-          head: { point, pointInTime, finished },
-          ...(damage === undefined ? {} : { damage }),
-        })
-      } catch (fault) {
-        if (!(fault instanceof Fault)) throw fault
-        // Removed while we listed.
-        if (fault.kind !== 'missing') found.push({ point, marks: {}, damage: fault.message })
-      }
-    }
+    const points = readAhead(await this.points(), listedAtOnce, (point) => this.#listed(point, marked))
+    for await (const one of points) if (one) found.push(one)
     return found
+  }
+
+  /** @returns nothing when it is not there any more */
+  async #listed(point: RestorePoint, marked: ReadonlySet<string>): Promise<ListedPoint | undefined> {
+    try {
+      const manifest = await this.manifest(point)
+      const marks = marked.has(marksName(point)) ? await this.marks(point) : {}
+      const isForged = !manifest.isSigned(this.facts.signer)
+      const { pointInTime, finished } = manifest
+      const damage = isForged ? 'it is not signed by this datastore' : marks.damage
+      return { point, marks, head: { point, pointInTime, finished }, ...(damage === undefined ? {} : { damage }) }
+    } catch (fault) {
+      if (!(fault instanceof Fault)) throw fault
+      return fault.kind === 'missing' ? undefined : { point, marks: {}, damage: fault.message }
+    }
   }
 
   async marks(point: RestorePoint): Promise<Marks> {

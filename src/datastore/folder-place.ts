@@ -8,9 +8,12 @@ import type { Random } from '#base/random.ts'
 import { asFileFault, codeOf, syncDirectory } from '#host/files.ts'
 import { HeldFile } from './held-file.ts'
 import { checkName, type Hold, isName, type Place, type PlacedObject } from './place.ts'
+import { readAhead } from './window.ts'
 import { leastReserveBytes, Reserve } from './reserve.ts'
 
 const openFiles = 16
+/** Files asked for their size at once. */
+const looksAtOnce = 16
 const attempts = 4
 
 export class FolderPlace implements Place {
@@ -199,18 +202,24 @@ async function* walk(root: string, folder: string): AsyncGenerator<PlacedObject>
     if (codeOf(cause) === 'ENOENT' || codeOf(cause) === 'ENOTDIR') return
     throw asFileFault(cause, path)
   }
+  const folders: string[] = []
+  const files: string[] = []
   for await (const entry of entries) {
     const name = `${folder}/${entry.name}`
-    if (entry.isDirectory()) yield* walk(root, name)
+    if (entry.isDirectory()) folders.push(name)
     // What is written in one act has a name with a dot in front until it is there.
-    else if (entry.isFile() && !entry.name.startsWith('.') && isName(name)) {
-      const facts = await stat(join(root, name)).catch(() => undefined)
-      // Removed while we listed.
-      if (!facts) continue
-      const version = `${facts.ino} ${facts.mtimeMs} ${facts.ctimeMs}`
-      yield { name: name.replaceAll(sep, '/'), sizeBytes: facts.size, version }
-    }
+    else if (entry.isFile() && !entry.name.startsWith('.') && isName(name)) files.push(name)
   }
+  const looked = readAhead(files, looksAtOnce, async (name) => {
+    return { name, facts: await stat(join(root, name)).catch(() => undefined) }
+  })
+  for await (const { name, facts } of looked) {
+    // Removed while we listed.
+    if (!facts) continue
+    const version = `${facts.ino} ${facts.mtimeMs} ${facts.ctimeMs}`
+    yield { name: name.replaceAll(sep, '/'), sizeBytes: facts.size, version }
+  }
+  for (const name of folders) yield* walk(root, name)
 }
 
 /** Every folder on the way down is there after power loss, too. */

@@ -22,7 +22,7 @@ import { contentOf } from './stored-form.ts'
 
 /** Without what every datastore has. */
 async function contentBelow(path: string): Promise<string[]> {
-  return (await filesBelow(path)).filter((name) => name !== 'format' && !name.startsWith('keys/'))
+  return (await filesBelow(path)).filter((name) => !/^(?:format|reserve|keys\/.*)$/.test(name))
 }
 
 test('zero chunks are neither stored nor written', async () => {

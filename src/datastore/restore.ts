@@ -3,7 +3,6 @@ import { systemClock } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import { type BlockTarget, fileTarget } from './block-target.ts'
 import { readAhead } from './window.ts'
-import { letGo } from '#base/let-go.ts'
 import type { BackupReader, DiskPart } from './backup-reader.ts'
 
 const runsAhead = 4
@@ -48,16 +47,20 @@ async function restoreTo(
   if (target.sizeBytes < sizeBytes) throw new Fault('invalid', `the target is smaller than disk ${name} of the backup`)
   const startedMs = systemClock.monotonic()
   let written = 0
-  for await (const parts of readAhead(reader.runs(name), runsAhead, (read) => read())) {
+  // The same room again and again: fresh memory would be filled with zeros first.
+  const free = Array.from({ length: runsAhead + 1 }, () => Buffer.allocUnsafeSlow(reader.runBytes))
+  const filled = readAhead(reader.runs(name), runsAhead, async (read) => {
+    const room = free.pop()
+    return { parts: await read(room), room }
+  })
+  for await (const { parts, room } of filled) {
     if (signal?.aborted) throw new Fault('aborted', `the restore of disk ${name} was interrupted`)
-    const writes = joined(parts)
-    for (const { offset, content } of writes) {
+    for (const { offset, content } of joined(parts)) {
       await target.write(offset, content)
       written += content.length
       onProgress?.({ disk: name, doneBytes: offset + content.length, sizeBytes })
-      letGo(content)
     }
-    for (const { content } of parts) letGo(content)
+    if (room) free.push(room)
     const aheadMs = rateBytesPerSecond
       ? (written / rateBytesPerSecond) * 1000 - (systemClock.monotonic() - startedMs)
       : 0
@@ -68,18 +71,20 @@ async function restoreTo(
   return written
 }
 
-/** Parts next to each other on the disk become one write. */
+/** Parts next to each other, on the disk and in memory, become one write. */
 function joined(parts: readonly DiskPart[]): DiskPart[] {
-  const writes: { offset: number; parts: Buffer[]; end: number }[] = []
+  const writes: { offset: number; content: Buffer }[] = []
   for (const { offset, content } of parts) {
     const last = writes.at(-1)
-    if (last?.end === offset) {
-      last.parts.push(content)
-      last.end += content.length
-    } else writes.push({ offset, parts: [content], end: offset + content.length })
+    const isNext =
+      last !== undefined &&
+      last.offset + last.content.length === offset &&
+      last.content.buffer === content.buffer &&
+      last.content.byteOffset + last.content.length === content.byteOffset
+    if (isNext) {
+      const { byteOffset, length } = last.content
+      last.content = Buffer.from(content.buffer, byteOffset, length + content.length)
+    } else writes.push({ offset, content })
   }
-  return writes.map(({ offset, parts: buffers }) => ({
-    offset,
-    content: buffers.length === 1 ? (buffers[0] ?? Buffer.alloc(0)) : Buffer.concat(buffers),
-  }))
+  return writes
 }
