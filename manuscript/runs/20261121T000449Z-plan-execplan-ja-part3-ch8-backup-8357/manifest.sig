@@ -1,3 +1,0 @@
-hakobune-evidence-v1
-7df6987448e15c0ba3f56ea84b06b0045cb19b04b216673942a388dd8f7540dc
-nTQ8pH+EiJBQfkoO2laJy2Ni3RYccDTOLixNB3PwNJwmire8eI7tu8XL5HUe5oOBjdVrekOoEDkLsYjr2djOCA==

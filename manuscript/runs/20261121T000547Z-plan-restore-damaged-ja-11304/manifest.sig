@@ -1,3 +1,0 @@
-hakobune-evidence-v1
-5ea9a0ccbf8cedd497c7da97a1d4205800f5ce0fdce06039cb91399074150171
-ucyfIPMKO0rjkUsNtoUt6zYq1HMiDScX0ezD4QyiWbo8MjvRZnT62tr6qIYJT3rqGNMti7kyiPo4KwKV8aC0Dg==
