@@ -37,6 +37,8 @@ export class ChunkReader {
   readonly #packs = new Map<string, Promise<OpenPack>>()
   readonly pieces = new RecentPieces()
   #near: readonly { readonly pack: string; readonly from: number; readonly bytes: Buffer }[] = []
+  /** As long as the packs are kept. */
+  readonly #tables = new WeakMap<OpenPack, ReadonlyMap<string, PackEntry>>()
   /** What was read from last, the latest first. */
   #lately: readonly { readonly pack: string; readonly table: ReadonlyMap<string, PackEntry> }[] = []
 
@@ -197,7 +199,8 @@ export class ChunkReader {
 
   #remember(id: string, pack: OpenPack): void {
     if (this.#lately.some((one) => one.pack === id)) return
-    const table = new Map(pack.entries.map((entry) => [entry.id.toString('latin1', 0, shortIdBytes), entry]))
+    const table = this.#tables.get(pack) ?? tableOf(pack)
+    this.#tables.set(pack, table)
     this.#lately = [{ pack: id, table }, ...this.#lately.slice(0, packsAtHand - 1)]
   }
 
@@ -225,6 +228,10 @@ export class ChunkReader {
     this.index.missPack(pack)
     await this.index.reload()
   }
+}
+
+function tableOf({ entries }: OpenPack): ReadonlyMap<string, PackEntry> {
+  return new Map(entries.map((entry) => [entry.id.toString('latin1', 0, shortIdBytes), entry]))
 }
 
 /** Chunks one behind another, to be read at once. */

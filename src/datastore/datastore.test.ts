@@ -230,6 +230,17 @@ test('a copy is made without a key, goes on where it was, and restores by itself
   }
 })
 
+test('a backup made after the clock was set back takes nothing from the one it is based on', async () => {
+  await using temporary = await temporaryDatastore()
+  const [before, after] = [disk('rrrrrr'), disk('rrrrrr')]
+  before.copy(after, 0, 0, before.length / 2)
+  await backUp(await temporary.reopen(), point(10), { scsi0: before })
+  await backUp(await temporary.reopen(), point(5), { scsi0: after })
+  await collectGarbage(await temporary.reopen())
+  assert.ok((await restored(await temporary.reopen(), point(10), 'scsi0')).equals(before))
+  assert.ok((await restored(await temporary.reopen(), point(5), 'scsi0')).equals(after))
+})
+
 test('a lost index is made anew from the packs', async () => {
   await using temporary = await temporaryDatastore()
   const content = disk('rrrrrr')

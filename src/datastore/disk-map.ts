@@ -135,6 +135,20 @@ async function resolve(reader: ChunkReader, id: Buffer, count: number, deltasLef
   return { ids, depth: base.depth + 1 }
 }
 
+/** The ids a delta sets, and what it is based on; nothing when the piece is stored whole. */
+export async function deltaOf(
+  reader: ChunkReader,
+  id: Buffer,
+): Promise<{ readonly base: Buffer; readonly ids: readonly Buffer[] } | undefined> {
+  const { content, flags } = await reader.read(id, kinds.map)
+  if ((flags & deltaFlag) === 0 || content.length < deltaHeaderBytes) return undefined
+  const ids: Buffer[] = []
+  for (let at = deltaHeaderBytes; at + deltaEntryBytes <= content.length; at += deltaEntryBytes) {
+    ids.push(content.subarray(at + 2, at + deltaEntryBytes))
+  }
+  return { base: content.subarray(0, shortIdBytes), ids }
+}
+
 /** Ids of the chunks the stored form of a piece refers to besides those in it: what it is a delta of, and that one of. */
 export async function* basesOf(reader: ChunkReader, id: Buffer): AsyncGenerator<Buffer> {
   let at = id

@@ -7,15 +7,20 @@
 import { Fault, isFault } from '#base/fault.ts'
 import { ChunkOrdinals } from './chunk-ordinals.ts'
 import type { OpenDatastore } from './datastore.ts'
-import { basesOf, DiskMap, isZeroId } from './disk-map.ts'
+import { basesOf, deltaOf, DiskMap, isZeroId } from './disk-map.ts'
 import { shortIdBytes } from './format.ts'
 import type { ManifestBody, ManifestDisk } from './manifest.ts'
 import type { Segment } from './segment.ts'
 import { markTree } from './tree/live.ts'
 
+/** Some 50 bytes each; without them a piece is put together again. */
+const walkedMaximum = 2 ** 18
+
 export class LiveChunks {
   readonly #ordinals: ChunkOrdinals
   readonly #bits: Uint8Array
+  /** Pieces of which every chunk they name is marked. */
+  readonly #walked = new Set<string>()
   #live = 0
 
   private constructor(ordinals: ChunkOrdinals) {
@@ -30,6 +35,7 @@ export class LiveChunks {
   /** Nothing is marked any more. */
   forget(): void {
     this.#bits.fill(0)
+    this.#walked.clear()
     this.#live = 0
   }
 
@@ -70,16 +76,30 @@ export class LiveChunks {
 
   async #markPiece(open: OpenDatastore, map: DiskMap, piece: number, isOfChunks: boolean): Promise<void> {
     const id = map.pieceId(piece)
-    if (isZeroId(id) || !(await this.#needed(open, id))) return
+    if (isZeroId(id)) return
+    // Marked it may be as what another is based on, and not for what it names.
+    if (!(await this.#needed(open, id)) && (!isOfChunks || this.#isWalked(id))) return
     // What one that was seen is based on was seen, too.
     for await (const base of basesOf(open.chunks, id)) if (!(await this.#needed(open, base))) break
     if (!isOfChunks) return
-    const { ids } = await map.piece(piece)
+    const delta = await deltaOf(open.chunks, id)
+    // What the base names besides is marked already.
+    const lists = delta && this.#isWalked(delta.base) ? delta.ids : [(await map.piece(piece)).ids]
+    for (const ids of lists) await this.#markAll(open, ids)
+    this.#walked.add(id.toString('latin1'))
+    if (this.#walked.size > walkedMaximum) this.#walked.clear()
+  }
+
+  async #markAll(open: OpenDatastore, ids: Buffer): Promise<void> {
     for (let at = 0; at < ids.length; at += shortIdBytes) {
       if (isZeroId(ids, at)) continue
       const chunk = ids.subarray(at, at + shortIdBytes)
       if (this.#mark(chunk) === undefined) await this.#needed(open, chunk)
     }
+  }
+
+  #isWalked(piece: Buffer): boolean {
+    return this.#walked.has(piece.toString('latin1'))
   }
 
   /** Whether a backup needs it. What came later is none of ours to judge. */
