@@ -82,6 +82,28 @@ test('a schedule is analysed in the time zone of the node', async () => {
   await node.api('PUT', `${at}/time`, { timezone: 'UTC' })
 })
 
+test('what holds for all backups is kept; a secret is forgotten when its webhook is another, and what is unsafe is refused', async () => {
+  const { api } = node
+  const path = '/hako/backup-options'
+  assert.deepEqual(await get(path), {})
+  const webhook = 'https://127.0.0.1:9/hook'
+  await api('PUT', path, { 'at-once': 2, webhook, 'webhook-secret-file': '/root/secret', 'webhook-header': 'X-Token' })
+  const kept = { 'at-once': 2, webhook, 'webhook-on': 'failure', 'webhook-header': 'X-Token' }
+  assert.deepEqual(await get(path), { ...kept, 'webhook-secret-file': '/root/secret' })
+  await assert.rejects(api('POST', `${path}/try-webhook`), /does not exist/)
+  await api('PUT', path, { webhook: `${webhook}/other`, 'webhook-on': 'always' })
+  assert.deepEqual(await get(path), { ...kept, webhook: `${webhook}/other`, 'webhook-on': 'always' })
+  // It is the node itself.
+  await assert.rejects(api('POST', `${path}/try-webhook`), /is an address of this machine/)
+  for (const wrong of [{ webhook: 'file:///etc/passwd' }, { webhook: 'http://x/', 'webhook-secret-file': '/x' }]) {
+    await assert.rejects(api('PUT', path, wrong), /Parameter verification failed/)
+  }
+  await api('PUT', path, { delete: 'webhook,at-once' })
+  assert.deepEqual(await get(path), {})
+  await assert.rejects(api('PUT', path, { 'webhook-on': 'always' }), /Parameter verification failed/)
+  await assert.rejects(api('POST', `${path}/try-webhook`), /does not exist/)
+})
+
 test('a backup job is created, shown, changed and deleted', async () => {
   const { api } = node
   await api('POST', '/cluster/backup', {
