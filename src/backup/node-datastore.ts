@@ -6,13 +6,8 @@
  */
 import { seconds } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
-import {
-  createDatastore,
-  type Datastore,
-  type DatastoreDeps,
-  openDatastore,
-  type OpenDatastore,
-} from '#datastore/datastore.ts'
+import { createDatastore } from '#datastore/create-datastore.ts'
+import { type Datastore, type DatastoreDeps, openDatastore, type OpenDatastore } from '#datastore/datastore.ts'
 import { FolderPlace } from '#datastore/folder-place.ts'
 import { type KeyFile, type Unlocked, withConfirmed, withoutSlot, withSlot } from '#datastore/key-file.ts'
 import { rotated } from '#datastore/keyring.ts'

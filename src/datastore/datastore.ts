@@ -7,20 +7,19 @@
  * no writer from before is left and still no manifest needs them, it removes them (`garbage.ts`).
  */
 import { hostname } from 'node:os'
-import { type Clock, seconds } from '#base/clock.ts'
+import type { Clock } from '#base/clock.ts'
 import { Fault, missing } from '#base/fault.ts'
 import type { Log } from '#base/log.ts'
 import type { Random } from '#base/random.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import { enumOf, integer, string } from '#base/schema/schema.ts'
-import { seal, unseal } from './sealed.ts'
+import { unseal } from './sealed.ts'
 import { BackupReader } from './backup-reader.ts'
 import { BackupWriter } from './backup-writer.ts'
 import { ChunkIndex } from './chunk-index.ts'
 import { ChunkReader } from './chunk-reader.ts'
-import { chunkSizes, defaultChunkBytes, formatVersion } from './format.ts'
+import { chunkSizes, formatMaximumBytes, keyFileMaximumBytes, formatVersion } from './format.ts'
 import {
-  firstKeyFile,
   isConfirmed,
   type KeyFile,
   keyFileName,
@@ -29,7 +28,7 @@ import {
   type Unlocked,
   unlock,
 } from './key-file.ts'
-import { Keyring, newSecrets } from './keyring.ts'
+import { Keyring } from './keyring.ts'
 import { Lease, type LeaseKind, liveLeases } from './lease.ts'
 import {
   manifestName,
@@ -43,7 +42,7 @@ import { type Marks, marksName, parseMarks, printMarks } from './marks.ts'
 import { lockedFault, type Place } from './place.ts'
 import { isBelow, pathOfPoint, pointOfPath, printPoint, type RestorePoint } from './point.ts'
 import { readAhead } from './window.ts'
-import type { NewSlot, SlotSecret } from './slot.ts'
+import type { SlotSecret } from './slot.ts'
 
 export interface DatastoreDeps {
   readonly clock: Clock
@@ -53,8 +52,6 @@ export interface DatastoreDeps {
 
 /** Manifests read at once. */
 const listedAtOnce = 16
-const formatMaximumBytes = 64 * 1024
-const keyFileMaximumBytes = 4 * 1024 * 1024
 const manifestFileMaximumBytes = 96 * 1024 * 1024
 
 const formatProperties = {
@@ -80,57 +77,6 @@ export interface ListedPoint {
   readonly marks: Marks
   readonly head?: ManifestHead
   readonly damage?: string
-}
-
-export interface NewDatastore {
-  readonly ways: readonly NewSlot[]
-  readonly chunkBytes?: number
-}
-
-/** @throws Fault `conflict` when there is one already */
-export async function createDatastore(
-  place: Place,
-  deps: DatastoreDeps,
-  { ways, chunkBytes = defaultChunkBytes }: NewDatastore,
-): Promise<Datastore> {
-  if (!chunkSizes.some((size) => size === chunkBytes)) {
-    throw new Fault('invalid', `chunks cannot have ${chunkBytes} bytes`, { remedy: `Choose ${chunkSizes.join(', ')}.` })
-  }
-  if (await place.get('format', formatMaximumBytes)) throw alreadyThere(place)
-  const { id, signer } = await firstKeys(place, deps, ways)
-  const facts = { id, created: seconds(deps.clock), chunkBytes, signer }
-  const format = {
-    format: 'hakobune-datastore',
-    version: formatVersion,
-    ...facts,
-    signer: facts.signer.toString('base64'),
-  }
-  // Last, for with it the datastore exists.
-  if (!(await place.put('format', Buffer.from(seal(format))))) throw alreadyThere(place)
-  return new Datastore(place, deps, facts)
-}
-
-/** Those of somebody who came first are taken: of two who make a datastore at once, or after one who died in between. */
-async function firstKeys(
-  place: Place,
-  { random }: DatastoreDeps,
-  ways: readonly NewSlot[],
-): Promise<{ readonly id: string; readonly signer: Buffer }> {
-  const id = random.uuid()
-  const secrets = newSecrets(random)
-  const text = printKeyFile(await firstKeyFile(random, id, secrets, ways))
-  if (await place.put(keyFileName(1), Buffer.from(text))) return { id, signer: new Keyring(secrets).signer }
-  const found = await place.get(keyFileName(1), keyFileMaximumBytes)
-  const file = parseKeyFile(found?.toString('utf8') ?? '', `'${keyFileName(1)}'`)
-  for (const { secret } of ways) {
-    if ('public' in secret) continue
-    return { id: file.datastore, signer: (await unlock(file, secret)).keyring.signer }
-  }
-  throw alreadyThere(place)
-}
-
-function alreadyThere(place: Place): Fault {
-  return new Fault('conflict', `there is a datastore in '${place.label}' already`)
 }
 
 /** @throws Fault `missing`, `damaged`, or `invalid` for a format this version does not know */

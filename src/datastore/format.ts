@@ -65,3 +65,7 @@ export function kindOf(flags: number): number {
 export function codingOf(flags: number): number {
   return flags & 15
 }
+
+/** Of the files `format` and `keys/…`. */
+export const formatMaximumBytes = 64 * KiB
+export const keyFileMaximumBytes = 4 * MiB

@@ -4,7 +4,8 @@ import { parseSize } from '#base/bytes.ts'
 import { seconds } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import { systemRandom } from '#base/random.ts'
-import { createDatastore, type Datastore } from '#datastore/datastore.ts'
+import { createDatastore } from '#datastore/create-datastore.ts'
+import { type Datastore } from '#datastore/datastore.ts'
 import {
   type KeyFile,
   type Unlocked,
