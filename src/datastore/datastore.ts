@@ -28,7 +28,7 @@ import {
   type Unlocked,
   unlock,
 } from './key-file.ts'
-import { Keyring } from './keyring.ts'
+import type { Keyring } from './keyring.ts'
 import { Lease, type LeaseKind, liveLeases } from './lease.ts'
 import {
   manifestName,
