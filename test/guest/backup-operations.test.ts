@@ -42,7 +42,9 @@ async function look(world: BackupWorld, how: 'content' | 'names' = 'content'): P
       continue
     }
     const hash = createHash('sha256')
-    const stream = createReadStream(join(world.settings.stateDir, file)).on('data', (part) => hash.update(part))
+    // What a backup notes down in an image, to know later what has changed, is nothing a guest could see.
+    const path = file.endsWith('.qcow2') ? await rawOf(world, file) : join(world.settings.stateDir, file)
+    const stream = createReadStream(path).on('data', (part) => hash.update(part))
     await once(stream, 'end')
     files.push(`${file} ${hash.digest('hex')}`)
   }
@@ -57,6 +59,13 @@ async function look(world: BackupWorld, how: 'content' | 'names' = 'content'): P
     files,
     damages: backups.flatMap(({ damage }) => (damage === undefined ? [] : [damage])),
   }
+}
+
+async function rawOf(world: BackupWorld, file: string): Promise<string> {
+  const raw = join(world.settings.stateDir, 'look.raw')
+  const from = join(world.settings.stateDir, file)
+  await host.run(['qemu-img', 'convert', '--force-share', '-f', 'qcow2', '-O', 'raw', from, raw])
+  return raw
 }
 
 const stop = (world: BackupWorld) => () => world[Symbol.asyncDispose]()
