@@ -148,10 +148,9 @@ suite('a plan as a document', () => {
 })
 
 const others = join(import.meta.dirname, '../../../shared/plans')
-test(
-  'documents of others load unchanged, open and claimed boxes told apart',
-  { skip: !existsSync(others) && 'not here' },
-  () => {
+// They belong to others, so they are beside the project at most.
+if (existsSync(others)) {
+  test('documents of others load unchanged, open and claimed boxes told apart', () => {
     const facts = readdirSync(others)
       .filter((name) => name.startsWith('execplan-'))
       .map((name) => {
@@ -168,5 +167,5 @@ test(
       [3, 5],
       [4, 4],
     ])
-  },
-)
+  })
+}
