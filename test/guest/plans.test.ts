@@ -14,6 +14,7 @@ import type { PlanStanding } from '#plans/status.ts'
 import { apiClient } from '#rest/client.ts'
 import { unixTransport } from '#rest/transport.ts'
 import { parseUpid } from '#tasks/upid.ts'
+import { offerTemplate, template } from '../fixtures/containers/template.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 
 const root = join(import.meta.dirname, '../..')
@@ -25,6 +26,10 @@ suite('executable plans', { timeout: 900_000 }, () => {
     node = await nodeUnderTest()
     await writeFile(join(node.settings.stateDir, 'lab'), 'A lab, as far as this test goes.\n')
     await node.boot(100)
+    await offerTemplate(node.settings)
+    const lxc = '/nodes/testnode/lxc'
+    await node.task(await node.api('POST', lxc, { vmid: '101', ostemplate: template, rootfs: 'local:0.1' }))
+    await node.task(await node.api('POST', `${lxc}/101/status/start`))
   })
   after(() => node[Symbol.asyncDispose]())
 
