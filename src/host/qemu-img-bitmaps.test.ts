@@ -6,6 +6,7 @@ import { test } from 'node:test'
 import { MiB } from '#base/bytes.ts'
 import { serveImage } from '../../test/fixtures/nbd-server.ts'
 import { machine } from './exec.ts'
+import { NbdClient } from './nbd.ts'
 import { createImage, growImage } from './qemu-img.ts'
 import { addStoredBitmap, removeAllBitmaps, removeStoredBitmaps, storedBitmaps } from './qemu-img-bitmaps.ts'
 import { changeSnapshot } from './qemu-img-layers.ts'
@@ -25,8 +26,11 @@ test('bitmaps are stored in an image, broken by a crash, and in the way of nothi
     ])
     await removeStoredBitmaps(host, image, ['two'])
     {
-      // Killed at the end.
-      await using _server = await serveImage(image.path, 'qcow2', join(directory, 'nbd.sock'))
+      // Killed at the end. It listens before it has opened the image; whoever knows its size has waited for that.
+      const socket = join(directory, 'nbd.sock')
+      await using _server = await serveImage(image.path, 'qcow2', socket)
+      await using client = await NbdClient.connect(socket)
+      assert.equal(client.sizeBytes, 8 * MiB)
     }
     assert.deepEqual(await storedBitmaps(host, image), [{ name: 'one/a:b', isWhole: false }])
     await changeSnapshot(host, 'take', [image], 'before')

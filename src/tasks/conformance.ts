@@ -69,10 +69,16 @@ interface Bench<P, D, Done extends object> {
   readonly afterSuccess: Map<'seen', unknown>
 }
 
-/** What surrounds a run in a worker. Operations name what they make after their task. */
+let runs = 0
+
+/**
+ * What surrounds a run in a worker. Operations name what they make after their task, so each run is one of its own: two
+ * within a second must not have one name.
+ */
 function around(): Around {
+  runs += 1
   const [node, user, startTime] = ['localhost', 'root@pam', seconds(systemClock)]
-  const names = { node, pid: process.pid, pstart: 1, starttime: startTime, type: 'test', id: '', user }
+  const names = { node, pid: process.pid, pstart: runs, starttime: startTime, type: 'test', id: '', user }
   return {
     task: { upid: printUpid(names), user, node, startTime },
     // An undo that failed is tried again; nobody has to wait for that here.
