@@ -1,3 +1,0 @@
-hakobune-evidence-v1
-102ca3cacd11760a0af8bafbafe17167c38faf24059ec3e2bb1fb8ebde9f7e3c
-3URhWk82Fzclp+S778sOttVg0D0/ra1nPTvvh3AepNTBZX0rXRVxg/mcjXGb3LVGDfE2HrLBZafPiwjDn/TfCg==
