@@ -18,6 +18,7 @@ const branches = [
   'drills',
   'evidence',
   'network',
+  'node-key',
   'plan-jobs',
   'plans',
   'recovery-key',
