@@ -17,6 +17,7 @@ const branches = [
   'datastore',
   'drills',
   'evidence',
+  'evidence-chain',
   'network',
   'plan-jobs',
   'plans',
