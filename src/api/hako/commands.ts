@@ -19,6 +19,7 @@ const branches = [
   'evidence',
   'evidence-chain',
   'network',
+  'node-key',
   'plan-jobs',
   'plans',
   'recovery-key',
