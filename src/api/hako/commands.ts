@@ -17,6 +17,7 @@ const branches = [
   'datastore',
   'drills',
   'evidence',
+  'evidence-chain',
   'network',
   'node-key',
   'plan-jobs',
