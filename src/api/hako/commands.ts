@@ -17,6 +17,7 @@ const branches = [
   'datastore',
   'drills',
   'evidence',
+  'machines',
   'network',
   'plan-jobs',
   'plans',
