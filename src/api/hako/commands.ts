@@ -18,6 +18,7 @@ const branches = [
   'drills',
   'evidence',
   'evidence-chain',
+  'machines',
   'network',
   'node-key',
   'plan-jobs',
