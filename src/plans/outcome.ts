@@ -6,6 +6,7 @@ import type { PlanDocument } from './document.ts'
 import { type Edit, edited, linesEdit, markEdits } from './edit.ts'
 import type { Plan } from './plan.ts'
 import type { PlanRecord } from './record.ts'
+import type { DecisionKind } from './run-state.ts'
 import type { SectionKey } from './section.ts'
 
 /** @returns the new text; the old one when there is nothing to write. @throws Fault `conflict` */
@@ -36,8 +37,13 @@ export function withOutcome(plan: Plan, record: PlanRecord): string {
 }
 
 type Words = {
-  readonly [K in 'proven' | 'failed' | 'skipped' | 'waived' | 'seconds' | 'evidence' | 'run' | 'began' | 'on']: string
-} & { readonly outcome: Readonly<Record<PlanRecord['outcome'], string>> }
+  readonly [
+    K in 'proven' | 'failed' | 'skipped' | 'waived' | 'answer' | 'seconds' | 'evidence' | 'run' | 'began' | 'on'
+  ]: string
+} & {
+  readonly decision: Readonly<Record<DecisionKind, string>>
+  readonly outcome: Readonly<Record<PlanRecord['outcome'], string>>
+}
 
 const words: Readonly<Record<PlanDocument['language'], Words>> = {
   en: {
@@ -45,6 +51,8 @@ const words: Readonly<Record<PlanDocument['language'], Words>> = {
     failed: 'failed',
     skipped: 'skipped',
     waived: 'waived',
+    answer: 'answer',
+    decision: { skip: 'skip', waive: 'waive', continue: 'continue' },
     seconds: 's',
     evidence: 'evidence',
     run: 'Run',
@@ -65,6 +73,8 @@ const words: Readonly<Record<PlanDocument['language'], Words>> = {
     failed: '失敗',
     skipped: '省略',
     waived: '免除',
+    answer: '回答',
+    decision: { skip: '省略', waive: '免除', continue: '続行' },
     seconds: '秒',
     evidence: '証跡',
     run: '実行',
@@ -100,9 +110,16 @@ function linesOf(record: PlanRecord, language: PlanDocument['language']): Partia
     surprises: record.surprises.map(
       ({ at, step, text }) => `${time(at)} ${step === undefined ? '' : `\`${step}\`: `}${text} ${proof}`,
     ),
-    decisions: record.decisions.map(
-      ({ at, kind, step, reason, by }) => `${time(at)} \`${step}\` ${kind}: ${reason} – ${by} ${proof}`,
-    ),
+    decisions: [
+      ...record.decisions.map(
+        ({ at, kind, step, reason, by }) => `${time(at)} \`${step}\` ${say.decision[kind]}: ${reason} – ${by} ${proof}`,
+      ),
+      ...record.steps.flatMap(({ id: step, ended, found, by }) =>
+        by === undefined
+          ? []
+          : [`${time(ended ?? record.ended)} \`${step}\` ${say.answer}: ${found ?? ''} – ${by} ${proof}`],
+      ),
+    ],
     outcomes: [
       `${time(record.ended)} ${say.run} ${record.run}: ${say.outcome[outcome]}, Hakobune ${version}, ${say.on} ${node} ${proof}`,
     ],
