@@ -6,10 +6,14 @@ import type { PlanDocument } from './document.ts'
 import { type Edit, edited, linesEdit, markEdits } from './edit.ts'
 import type { Plan } from './plan.ts'
 import type { PlanRecord } from './record.ts'
+import type { DecisionKind } from './run-state.ts'
 import type { SectionKey } from './section.ts'
 
+/** Of what a run found, into the language of the document. */
+export type Translate = (text: string) => string
+
 /** @returns the new text; the old one when there is nothing to write. @throws Fault `conflict` */
-export function withOutcome(plan: Plan, record: PlanRecord): string {
+export function withOutcome(plan: Plan, record: PlanRecord, translate: Translate): string {
   const { document } = plan
   const marks = plan.steps.flatMap((step) => {
     const done = record.steps.find(({ id, digest }) => id === step.id && digest === step.digest)
@@ -28,7 +32,10 @@ export function withOutcome(plan: Plan, record: PlanRecord): string {
       : []
   })
   const edits: Edit[] = [...marks, ...failed]
-  for (const [key, lines] of Object.entries(linesOf(record, document.language)) as [SectionKey, string[]][]) {
+  for (const [key, lines] of Object.entries(linesOf(record, document.language, translate)) as [
+    SectionKey,
+    string[],
+  ][]) {
     const isThere = (document.sections.get(key)?.items ?? []).some(({ text }) => text.includes(record.id))
     if (lines.length > 0 && !isThere) edits.push(linesEdit(document, key, lines))
   }
@@ -36,7 +43,9 @@ export function withOutcome(plan: Plan, record: PlanRecord): string {
 }
 
 type Words = {
-  readonly [K in 'proven' | 'failed' | 'skipped' | 'waived' | 'seconds' | 'evidence' | 'run' | 'began' | 'on']: string
+  readonly [
+    K in 'proven' | 'failed' | 'skipped' | 'waived' | 'seconds' | 'evidence' | 'run' | 'on' | DecisionKind
+  ]: string
 } & { readonly outcome: Readonly<Record<PlanRecord['outcome'], string>> }
 
 const words: Readonly<Record<PlanDocument['language'], Words>> = {
@@ -48,8 +57,10 @@ const words: Readonly<Record<PlanDocument['language'], Words>> = {
     seconds: 's',
     evidence: 'evidence',
     run: 'Run',
-    began: 'began',
     on: 'on',
+    skip: 'skip',
+    waive: 'waive',
+    continue: 'continue',
     outcome: {
       running: 'running',
       proven: 'proven',
@@ -68,8 +79,10 @@ const words: Readonly<Record<PlanDocument['language'], Words>> = {
     seconds: '秒',
     evidence: '証跡',
     run: '実行',
-    began: '開始',
     on: 'ノード',
+    skip: '省略',
+    waive: '免除',
+    continue: '続行',
     outcome: {
       running: '実行中',
       proven: '証明済み',
@@ -83,7 +96,11 @@ const words: Readonly<Record<PlanDocument['language'], Words>> = {
 }
 
 /** Every line names the evidence, which tells whether it was written before. */
-function linesOf(record: PlanRecord, language: PlanDocument['language']): Partial<Record<SectionKey, string[]>> {
+function linesOf(
+  record: PlanRecord,
+  language: PlanDocument['language'],
+  translate: Translate,
+): Partial<Record<SectionKey, string[]>> {
   const say = words[language]
   const { id, version, node, outcome } = record
   const proof = `(${say.evidence} ${id})`
@@ -92,16 +109,16 @@ function linesOf(record: PlanRecord, language: PlanDocument['language']): Partia
     const { result, ended, tookMs, found = '', reason } = step
     if (result === 'begun' || result === 'waiting' || result === 'undone') return []
     const took = tookMs === undefined ? '' : ` ${(tookMs / 1000).toFixed(1)} ${say.seconds}`
-    const what = result === 'failed' ? `: ${found.slice(0, 300)}` : reason === undefined ? '' : `: ${reason}`
+    const what = result === 'failed' ? `: ${translate(found).slice(0, 300)}` : reason === undefined ? '' : `: ${reason}`
     return [`${time(ended ?? record.ended)} \`${step.id}\` ${say[result]}${took}${what} ${proof}`]
   })
   return {
     progress: steps,
     surprises: record.surprises.map(
-      ({ at, step, text }) => `${time(at)} ${step === undefined ? '' : `\`${step}\`: `}${text} ${proof}`,
+      ({ at, step, text }) => `${time(at)} ${step === undefined ? '' : `\`${step}\`: `}${translate(text)} ${proof}`,
     ),
     decisions: record.decisions.map(
-      ({ at, kind, step, reason, by }) => `${time(at)} \`${step}\` ${kind}: ${reason} – ${by} ${proof}`,
+      ({ at, kind, step, reason, by }) => `${time(at)} \`${step}\` ${say[kind]}: ${reason} – ${by} ${proof}`,
     ),
     outcomes: [
       `${time(record.ended)} ${say.run} ${record.run}: ${say.outcome[outcome]}, Hakobune ${version}, ${say.on} ${node} ${proof}`,
