@@ -6,6 +6,7 @@
  */
 import { createCipheriv } from 'node:crypto'
 import { Fault } from '#base/fault.ts'
+import { letGo } from '#base/let-go.ts'
 import type { Random } from '#base/random.ts'
 import { AppendFile } from './append-file.ts'
 import { nonceBytes, openBox, sealBox, tagBytes } from './box.ts'
@@ -56,7 +57,7 @@ export class PackWriter {
       isMetadata,
     }: { readonly keyring: Keyring; readonly random: Random; readonly isMetadata: boolean },
   ): Promise<PackWriter> {
-    const file = await AppendFile.create(path, { takesOver: true })
+    const file = await AppendFile.create(path)
     const { epoch, isInbox, salt, key } = keyring.freshKey(random, 'hakobune pack')
     const header = Buffer.alloc(packHeaderBytes)
     magic.copy(header)
@@ -86,6 +87,7 @@ export class PackWriter {
     const sealed = cipher.update(stored)
     cipher.final()
     await this.#file.append(sealed, cipher.getAuthTag())
+    letGo(sealed)
     return entry
   }
 
