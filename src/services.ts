@@ -10,9 +10,11 @@ import { AccessState, keyOf } from '#access/world.ts'
 import { NodeKeys } from '#backup/node-keys.ts'
 import { Places } from '#backup/places.ts'
 import { BackupService } from '#backup/service.ts'
+import { DatastoreUpkeep } from '#backup/upkeep.ts'
 import { AcmeAccounts } from '#cluster/acme/accounts.ts'
 import { AcmePlugins } from '#cluster/acme/plugins.ts'
 import { BackupJobs } from '#cluster/backup-jobs.ts'
+import { DatastoreJobs } from '#cluster/datastore-jobs.ts'
 import { Certificates } from '#cluster/certificates.ts'
 import { MachineFiles } from '#cluster/machine-files.ts'
 import { NodeConfigs } from '#cluster/node-config.ts'
@@ -70,6 +72,7 @@ export interface Services {
   /** How the node gets into its datastores. */
   readonly nodeKeys: NodeKeys
   readonly backup: BackupService
+  readonly upkeep: DatastoreUpkeep
   readonly recovery: RecoveryService
   readonly plans: PlanService
   readonly planJobs: PlanJobs
@@ -84,6 +87,7 @@ export interface Services {
   readonly mappings: Mappings
   readonly cpuModels: CpuModels
   readonly backupJobs: BackupJobs
+  readonly datastoreJobs: DatastoreJobs
   readonly realmSyncJobs: RealmSyncJobs
   readonly machine: MachineFiles
   readonly nodeConfigs: NodeConfigs
@@ -159,6 +163,7 @@ export async function buildServices(
     templateTrees: new KeptTrees({ ...base, directory: join(settings.stateDir, 'template-trees') }),
     nodeKeys,
     backup,
+    upkeep: new DatastoreUpkeep({ ...base, storage, places, keys: nodeKeys }),
     recovery,
     plans: new PlanService(base),
     planJobs: new PlanJobs(base),
@@ -173,6 +178,7 @@ export async function buildServices(
     mappings,
     cpuModels,
     backupJobs: new BackupJobs(base),
+    datastoreJobs: new DatastoreJobs(base),
     realmSyncJobs: new RealmSyncJobs(base),
     machine: new MachineFiles({ root: settings.machineRoot, isOwn: settings.machineRoot !== undefined, random }),
     nodeConfigs: new NodeConfigs(base),

@@ -7,6 +7,7 @@ import { orderCertificate, renewCertificate, revokeCertificate } from './acme/ce
 import { collectSpace } from './backup/collect.ts'
 import { backupGuests } from './backup/run.ts'
 import { takeOverBackups } from './backup/take-over.ts'
+import { tendDatastore } from './backup/tend.ts'
 import { verifyBackups } from './backup/verify.ts'
 import { createDirectory, removeDirectory } from './disks/directory.ts'
 import { createVolumeGroup, removeVolumeGroup } from './disks/lvm.ts'
@@ -119,6 +120,7 @@ export const allOperations = operationsByName([
   suspendGuest,
   syncRealm,
   takeOverBackups,
+  tendDatastore,
   templateContainer,
   templateGuest,
   testRealmSync,
