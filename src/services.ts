@@ -13,6 +13,7 @@ import type * as accessWorld from '#access/world.ts'
 import type * as nodeKeys from '#backup/node-keys.ts'
 import { Places } from '#backup/places.ts'
 import type * as backup from '#backup/service.ts'
+import type * as upkeep from '#backup/upkeep.ts'
 import { type Clock, systemClock } from '#base/clock.ts'
 import { daemonFlags } from '#base/daemon-flags.ts'
 import type { Log } from '#base/log.ts'
@@ -23,6 +24,7 @@ import type * as acmePlugins from '#cluster/acme/plugins.ts'
 import type * as backupJobs from '#cluster/backup-jobs.ts'
 import type * as certificates from '#cluster/certificates.ts'
 import type * as cpuModels from '#cluster/cpu-models.ts'
+import type * as datastoreJobs from '#cluster/datastore-jobs.ts'
 import { devicesByName } from '#cluster/device-names.ts'
 import type * as machineFiles from '#cluster/machine-files.ts'
 import type * as mappings from '#cluster/mappings.ts'
@@ -73,6 +75,7 @@ export interface Services {
   /** How the node gets into its datastores. */
   readonly nodeKeys: nodeKeys.NodeKeys
   readonly backup: backup.BackupService
+  readonly upkeep: upkeep.DatastoreUpkeep
   readonly recovery: recovery.RecoveryService
   readonly plans: plans.PlanService
   readonly planJobs: planJobs.PlanJobs
@@ -87,6 +90,7 @@ export interface Services {
   readonly mappings: mappings.Mappings
   readonly cpuModels: cpuModels.CpuModels
   readonly backupJobs: backupJobs.BackupJobs
+  readonly datastoreJobs: datastoreJobs.DatastoreJobs
   readonly realmSyncJobs: realmSyncJobs.RealmSyncJobs
   readonly machine: machineFiles.MachineFiles
   readonly nodeConfigs: nodeConfig.NodeConfigs
@@ -174,6 +178,8 @@ function servicesOn(base: Base, places: Places): Services {
         listsDir,
       })
     },
+    upkeep: ({ storage, nodeKeys: keys }) =>
+      new (load<typeof upkeep>('#backup/upkeep.ts').DatastoreUpkeep)({ ...base, storage, places, keys }),
     recovery: () => new (load<typeof recovery>('#recovery/service.ts').RecoveryService)(settings),
     plans: () => new (load<typeof plans>('#plans/service.ts').PlanService)(base),
     // What it needs of the command line is loaded for plans alone.
@@ -207,6 +213,7 @@ function partsOfCluster(base: Base) {
     mappings: () => new (load<typeof mappings>('#cluster/mappings.ts').Mappings)(base),
     cpuModels: () => new (load<typeof cpuModels>('#cluster/cpu-models.ts').CpuModels)(base),
     backupJobs: () => new (load<typeof backupJobs>('#cluster/backup-jobs.ts').BackupJobs)(base),
+    datastoreJobs: () => new (load<typeof datastoreJobs>('#cluster/datastore-jobs.ts').DatastoreJobs)(base),
     realmSyncJobs: () => new (load<typeof realmSyncJobs>('#cluster/realm-sync-jobs.ts').RealmSyncJobs)(base),
     machine: () => {
       const { machineRoot: root } = settings

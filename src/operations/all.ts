@@ -26,6 +26,7 @@ export const allOperations = operationsIn({
   hakodrill: async () => (await import('./recovery/drill.ts')).drillGuest,
   hakoplan: async () => (await import('./plans/run-plan.ts')).runPlan,
   hakotakeover: async () => (await import('./backup/take-over.ts')).takeOverBackups,
+  hakotend: async () => (await import('./backup/tend.ts')).tendDatastore,
   hakoverify: async () => (await import('./backup/verify.ts')).verifyBackups,
   imgcopy: async () => (await import('./storage/upload.ts')).uploadFile,
   imgdel: async () => (await import('./storage/delete.ts')).deleteVolume,
