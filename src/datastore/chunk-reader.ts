@@ -18,11 +18,12 @@ import { contentOf } from './stored-form.ts'
 
 /** Tables of packs kept, some 12 KiB each. */
 const packsKept = 256
-const packsAtHand = 4
+/** More than the deltas a piece of a map may be made of: each lies in another pack. */
+const packsAtHand = 32
 const attempts = 4
 /** Of a pack that is written anew, read at once. */
 const runBytes = 1 * MiB
-/** Of a pack of maps and trees, read at once. */
+/** Of a pack of maps and trees, read at once; and what nobody wants is read when it is less. */
 const nearBytes = 32 * KiB
 
 export interface ReadChunk {
@@ -167,12 +168,8 @@ export class ChunkReader {
     const pack = await this.#pack(packId)
     const found = []
     for (const run of runsOf(pack.entries.filter(({ id }) => isWanted(id)))) {
-      const from = run[0]?.offset ?? 0
-      const bytes = await this.place.read(
-        packName(packId),
-        from,
-        run.reduce((sum, { length }) => sum + length, 0),
-      )
+      const [from, last] = [run[0]?.offset ?? 0, run.at(-1)]
+      const bytes = await this.place.read(packName(packId), from, last ? last.offset + last.length - from : 0)
       for (const entry of run) {
         const at = entry.offset - from
         const stored = unseal(pack, entry, bytes.subarray(at, at + entry.length))
@@ -234,18 +231,17 @@ function tableOf({ entries }: OpenPack): ReadonlyMap<string, PackEntry> {
   return new Map(entries.map((entry) => [entry.id.toString('latin1', 0, shortIdBytes), entry]))
 }
 
-/** Chunks one behind another, to be read at once. */
+/** Chunks one behind another, or nearly so, to be read at once. */
 function runsOf(entries: readonly PackEntry[]): PackEntry[][] {
   const runs: PackEntry[][] = []
-  let [end, bytes] = [-1, 0]
+  let [from, end] = [0, -1]
   for (const entry of entries) {
     const last = runs.at(-1)
-    if (last && entry.offset === end && bytes < runBytes) last.push(entry)
+    if (last && entry.offset - end < nearBytes && entry.offset - from < runBytes) last.push(entry)
     else {
       runs.push([entry])
-      bytes = 0
+      from = entry.offset
     }
-    bytes += entry.length
     end = entry.offset + entry.length
   }
   return runs

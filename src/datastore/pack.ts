@@ -5,6 +5,7 @@
  * file, without any key.
  */
 import { createCipheriv } from 'node:crypto'
+import { KiB } from '#base/bytes.ts'
 import { Fault } from '#base/fault.ts'
 import type { Random } from '#base/random.ts'
 import { AppendFile } from './append-file.ts'
@@ -18,6 +19,8 @@ const endMagic = Buffer.from('HAKOPEN2', 'latin1')
 export const packHeaderBytes = 48
 const footerBytes = 24
 const entryBytes = idBytes + 16
+/** Read at once from the end: most often the table is in it, and of a small pack all there is. */
+const tailBytes = 16 * KiB
 const metadataBit = 1
 /** By a host that only adds. */
 const inboxBit = 2
@@ -148,19 +151,25 @@ export async function openPack(place: Place, keyring: Keyring, id: string): Prom
   if (size < packHeaderBytes + tagBytes + footerBytes || size > packMaximumBytes) {
     throw damagedPack(id, `it is ${size} bytes long`)
   }
-  const header = await place.read(name, 0, packHeaderBytes)
-  const footer = await place.read(name, size - footerBytes, footerBytes)
+  const tailAt = Math.max(0, size - tailBytes)
+  const tail = await place.read(name, tailAt, size - tailAt)
+  const header = tailAt === 0 ? tail : await place.read(name, 0, packHeaderBytes)
+  const footer = tail.subarray(tail.length - footerBytes)
   if (!header.subarray(0, 8).equals(magic) || !footer.subarray(16).equals(endMagic)) {
     throw damagedPack(id, 'it has no beginning or no end')
   }
   const bits = header.readUInt32LE(12)
   const isInbox = (bits & inboxBit) !== 0
-  const key = keyOf(keyring, { epoch: header.readUInt32LE(8), isInbox, salt: header.subarray(16) }, id)
+  const key = keyOf(keyring, { epoch: header.readUInt32LE(8), isInbox, salt: header.subarray(16, packHeaderBytes) }, id)
   const [tableAt, count] = [Number(footer.readBigUInt64LE(0)), footer.readUInt32LE(8)]
   if (tableAt < packHeaderBytes || tableAt + count * entryBytes + tagBytes + footerBytes !== size) {
     throw damagedPack(id, 'its table has another size than its end says')
   }
-  const sealed = await place.read(name, tableAt, count * entryBytes + tagBytes)
+  const sealedBytes = count * entryBytes + tagBytes
+  const sealed =
+    tableAt < tailAt
+      ? await place.read(name, tableAt, sealedBytes)
+      : tail.subarray(tableAt - tailAt, tableAt - tailAt + sealedBytes)
   const table = openBox(key, tableNonce, magic, sealed)
   if (!table) throw damagedPack(id, 'the seal of its table is broken')
   const entries = parseTable(table, id, tableAt)

@@ -76,10 +76,14 @@ async function backupsHit(
   await open.index.reload()
   const { segments } = open.index
   const onlyThere = new Map<string, { readonly id: Buffer; readonly pack: string }>()
-  for await (const { id, pack } of allEntries(segments)) {
-    if (packs.has(pack)) onlyThere.set(id.toString('hex'), { id: Buffer.from(id), pack })
+  for await (const entries of allEntries(segments)) {
+    for (const { id, pack } of entries) {
+      if (packs.has(pack)) onlyThere.set(id.toString('hex'), { id: Buffer.from(id), pack })
+    }
   }
-  for await (const { id, pack } of allEntries(segments)) if (!packs.has(pack)) onlyThere.delete(id.toString('hex'))
+  for await (const entries of allEntries(segments)) {
+    for (const { id, pack } of entries) if (!packs.has(pack)) onlyThere.delete(id.toString('hex'))
+  }
   const live = await LiveChunks.of(segments)
   for (const point of await open.datastore.points()) {
     goOn(signal)
