@@ -2,7 +2,8 @@
  * Segments grow in number with every backup; a few of like size become one, so that a look-up asks few of them and each
  * entry is rewritten only some ten times in its life.
  */
-import type { ChunkIndex } from './chunk-index.ts'
+import { bestCopy } from './best-copy.ts'
+import type { OpenDatastore } from './datastore.ts'
 import type { Segment, SegmentEntry, SegmentNeeds } from './segment.ts'
 import { writeSegment } from './segment.ts'
 
@@ -14,47 +15,72 @@ const tierOf = (count: number) => Math.floor(Math.log2(Math.max(1, count)) / 3)
  * Harmless wherever it is cut off: an entry may stand in two segments. Only for who tidies alone: what is merged while
  * garbage is collected would bring back what was dropped.
  */
-export async function mergeSegments(needs: SegmentNeeds, index: ChunkIndex): Promise<void> {
+export async function mergeSegments(open: OpenDatastore): Promise<void> {
+  const { datastore, index, keyring } = open
+  const needs = { place: datastore.place, keyring, random: datastore.deps.random }
   await index.reload()
   const tiers = Map.groupBy(index.segments, ({ count }) => tierOf(count))
   for (const tier of [...tiers.keys()].toSorted((a, b) => a - b)) {
     const segments = tiers.get(tier) ?? []
     if (segments.length < likeSized) continue
-    await replaceSegments(needs, segments, () => true)
+    for (const segment of segments) await segment.check(needs.keyring)
+    await replaceSegments(needs, segments, { keeps: () => true, best: (copies) => bestCopy(open, copies) })
   }
   await index.reload()
 }
 
-/** One segment in the place of several. @returns the packs it names */
+export interface Staying {
+  readonly keeps: (entry: SegmentEntry) => boolean
+  /** The number of the one that stays, of several copies of a chunk. */
+  readonly best: (copies: readonly SegmentEntry[]) => Promise<number>
+}
+
+/**
+ * One segment in the place of several, which the caller has checked: what is wrong with one would look right afterwards.
+ * @returns the packs it names
+ */
 export async function replaceSegments(
   needs: SegmentNeeds,
   segments: readonly Segment[],
-  keeps: (entry: SegmentEntry) => boolean,
+  { keeps, best }: Staying,
 ): Promise<ReadonlySet<string>> {
   let count = 0
   const packs = new Set<string>()
-  for await (const entries of kept(segments, keeps)) {
+  const choices: number[] = []
+  const noted = async (copies: readonly SegmentEntry[]) => choices[choices.push(await best(copies)) - 1] ?? 0
+  for await (const entries of staying(segments, { keeps, best: noted })) {
     count += entries.length
     for (const { pack } of entries) packs.add(pack)
   }
-  const name = await writeSegment(needs, count, kept(segments, keeps), [...packs])
+  const asNoted = choices.values()
+  const again = staying(segments, { keeps, best: async () => asNoted.next().value ?? 0 })
+  const name = await writeSegment(needs, count, again, [...packs])
   for (const segment of segments) if (segment.name !== `segments/${name}`) await needs.place.remove(segment.name)
   return packs
 }
 
-/** Each id once: as the first of the segments has it that keeps it. A copy that goes must not hide one that stays. */
-async function* kept(
-  segments: readonly Segment[],
-  keeps: (entry: SegmentEntry) => boolean,
-): AsyncGenerator<SegmentEntry[]> {
-  let last: Buffer | undefined
+/** Each id once. A copy that goes does not hide one that stays. */
+async function* staying(segments: readonly Segment[], { keeps, best }: Staying): AsyncGenerator<SegmentEntry[]> {
+  let held: SegmentEntry | undefined
+  /** With the one that is held, where there are more. */
+  let copies: SegmentEntry[] = []
+  const chosen = async (one: SegmentEntry) => copies[await best(copies)] ?? one
   for await (const entries of allEntries(segments)) {
-    yield entries.filter((entry) => {
-      if (last?.equals(entry.id) || !keeps(entry)) return false
-      last = entry.id
-      return true
-    })
+    const taken: SegmentEntry[] = []
+    for (const entry of entries) {
+      if (!keeps(entry)) continue
+      if (held?.id.equals(entry.id)) {
+        if (copies.length === 0) copies.push(held)
+        copies.push(entry)
+        continue
+      }
+      if (held) taken.push(copies.length > 0 ? await chosen(held) : held)
+      held = entry
+      if (copies.length > 0) copies = []
+    }
+    yield taken
   }
+  if (held) yield [copies.length > 0 ? await chosen(held) : held]
 }
 
 /** Entries at once: a wait for each would take more time than the entry. */
