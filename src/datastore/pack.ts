@@ -5,7 +5,7 @@
  * file, without any key.
  */
 import { createCipheriv } from 'node:crypto'
-import { Fault } from '#base/fault.ts'
+import { Fault, isFault } from '#base/fault.ts'
 import type { Random } from '#base/random.ts'
 import { AppendFile } from './append-file.ts'
 import { nonceBytes, openBox, sealBox, tagBytes } from './box.ts'
@@ -143,13 +143,12 @@ export interface OpenPack {
 
 /** @throws Fault `missing`; `damaged` naming the pack; `denied` when the keyring is too old */
 export async function openPack(place: Place, keyring: Keyring, id: string): Promise<OpenPack> {
-  const name = packName(id)
-  const size = await place.sizeOf(name)
+  const size = await sizeOfPack(place, id)
   if (size < packHeaderBytes + tagBytes + footerBytes || size > packMaximumBytes) {
     throw damagedPack(id, `it is ${size} bytes long`)
   }
-  const header = await place.read(name, 0, packHeaderBytes)
-  const footer = await place.read(name, size - footerBytes, footerBytes)
+  const header = await readPack(place, id, 0, packHeaderBytes)
+  const footer = await readPack(place, id, size - footerBytes, footerBytes)
   if (!header.subarray(0, 8).equals(magic) || !footer.subarray(16).equals(endMagic)) {
     throw damagedPack(id, 'it has no beginning or no end')
   }
@@ -160,12 +159,29 @@ export async function openPack(place: Place, keyring: Keyring, id: string): Prom
   if (tableAt < packHeaderBytes || tableAt + count * entryBytes + tagBytes + footerBytes !== size) {
     throw damagedPack(id, 'its table has another size than its end says')
   }
-  const sealed = await place.read(name, tableAt, count * entryBytes + tagBytes)
+  const sealed = await readPack(place, id, tableAt, count * entryBytes + tagBytes)
   const table = openBox(key, tableNonce, magic, sealed)
   if (!table) throw damagedPack(id, 'the seal of its table is broken')
   const entries = parseTable(table, id, tableAt)
   const numberAt = new Map(entries.map(({ offset }, number) => [offset, number]))
   return { key, entries, numberAt, isMetadata: (bits & metadataBit) !== 0, isInbox }
+}
+
+async function sizeOfPack(place: Place, id: string): Promise<number> {
+  return ofPack(id, () => place.sizeOf(packName(id)))
+}
+
+/** @throws Fault `missing`; `damaged` naming the pack, where its place does not give that out */
+export async function readPack(place: Place, id: string, offset: number, length: number): Promise<Buffer> {
+  return ofPack(id, () => place.read(packName(id), offset, length))
+}
+
+async function ofPack<T>(id: string, act: () => Promise<T>): Promise<T> {
+  try {
+    return await act()
+  } catch (fault) {
+    throw isFault(fault, 'damaged') ? damagedPack(id, fault.message, fault) : fault
+  }
 }
 
 function keyOf(keyring: Keyring, sealedWith: Omit<SealKey, 'key'>, id: string): Buffer {
