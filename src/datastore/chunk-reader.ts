@@ -10,7 +10,7 @@ import type { ChunkIndex } from './chunk-index.ts'
 import { type ChunkKind, deltaFlag, kindOf, kinds, shortIdBytes } from './format.ts'
 import type { Keyring } from './keyring.ts'
 import { letGo } from '#base/let-go.ts'
-import { damagedPack, type OpenPack, openPack, packName, type PackEntry, unseal } from './pack.ts'
+import { damagedPack, type OpenPack, openPack, type PackEntry, readMore, readPack, unseal } from './pack.ts'
 import type { Place } from './place.ts'
 import { RecentPieces } from './recent-pieces.ts'
 import type { Location } from './segment.ts'
@@ -112,7 +112,7 @@ export class ChunkReader {
     const end = last.offset + last.length
     const bytes = pack.isMetadata
       ? await this.#readNear(first.pack, pack, first.offset, end)
-      : await this.place.read(packName(first.pack), first.offset, end - first.offset, room?.sealed)
+      : await readPack(this.place, first.pack, first.offset, end - first.offset, room?.sealed)
     const chunks = run.map(({ id, location: { offset, length } }) => {
       const entry = entryAt(pack, offset)
       if (!entry || entry.length !== length || entry.id.compare(id, 0, shortIdBytes, 0, shortIdBytes) !== 0) {
@@ -133,7 +133,10 @@ export class ChunkReader {
     if (known) return known.bytes.subarray(from - known.from, to - known.from)
     const last = pack.entries.at(-1)
     const end = last ? last.offset + last.length : to
-    const bytes = await this.place.read(packName(id), from, Math.max(to, Math.min(end, from + nearBytes)) - from)
+    const bytes = await readMore(
+      () => readPack(this.place, id, from, Math.max(to, Math.min(end, from + nearBytes)) - from),
+      () => readPack(this.place, id, from, to - from),
+    )
     this.#near = [{ pack: id, from, bytes }, ...this.#near.slice(0, packsAtHand - 1)]
     return bytes.subarray(0, to - from)
   }
@@ -182,7 +185,7 @@ export class ChunkReader {
     const found = []
     for (const run of runsOf(pack.entries.filter(({ id }) => isWanted(id)))) {
       const [from, last] = [run[0]?.offset ?? 0, run.at(-1)]
-      const bytes = await this.place.read(packName(packId), from, last ? last.offset + last.length - from : 0)
+      const bytes = await readPack(this.place, packId, from, last ? last.offset + last.length - from : 0)
       for (const entry of run) {
         const at = entry.offset - from
         const stored = unseal(pack, entry, bytes.subarray(at, at + entry.length))

@@ -64,6 +64,11 @@ export class CondemnedList {
     return bits
   }
 
+  /** Whether a chunk of the pack is in it. */
+  names(pack: string): boolean {
+    return this.#packs.includes(pack)
+  }
+
   hasCopy(id: Buffer, pack: string): boolean {
     for (let at = this.#firstOf(id); at !== undefined && this.#isAt(id, at); at += 1) {
       if (this.#packs[this.#entries.readUInt32LE(at * entryBytes + shortIdBytes)] === pack) return true

@@ -6,7 +6,7 @@
  */
 import { createCipheriv } from 'node:crypto'
 import { KiB } from '#base/bytes.ts'
-import { Fault } from '#base/fault.ts'
+import { Fault, isFault } from '#base/fault.ts'
 import type { Random } from '#base/random.ts'
 import { AppendFile } from './append-file.ts'
 import { nonceBytes, openBox, sealBox, tagBytes } from './box.ts'
@@ -146,14 +146,13 @@ export interface OpenPack {
 
 /** @throws Fault `missing`; `damaged` naming the pack; `denied` when the keyring is too old */
 export async function openPack(place: Place, keyring: Keyring, id: string): Promise<OpenPack> {
-  const name = packName(id)
-  const size = await place.sizeOf(name)
+  const size = await sizeOfPack(place, id)
   if (size < packHeaderBytes + tagBytes + footerBytes || size > packMaximumBytes) {
     throw damagedPack(id, `it is ${size} bytes long`)
   }
-  const tailAt = Math.max(0, size - tailBytes)
-  const tail = await place.read(name, tailAt, size - tailAt)
-  const header = tailAt === 0 ? tail : await place.read(name, 0, packHeaderBytes)
+  const tail = await readTail(place, id, size)
+  const tailAt = size - tail.length
+  const header = tailAt === 0 ? tail : await readPack(place, id, 0, packHeaderBytes)
   const footer = tail.subarray(tail.length - footerBytes)
   if (!header.subarray(0, 8).equals(magic) || !footer.subarray(16).equals(endMagic)) {
     throw damagedPack(id, 'it has no beginning or no end')
@@ -168,13 +167,58 @@ export async function openPack(place: Place, keyring: Keyring, id: string): Prom
   const sealedBytes = count * entryBytes + tagBytes
   const sealed =
     tableAt < tailAt
-      ? await place.read(name, tableAt, sealedBytes)
+      ? await readPack(place, id, tableAt, sealedBytes)
       : tail.subarray(tableAt - tailAt, tableAt - tailAt + sealedBytes)
   const table = openBox(key, tableNonce, magic, sealed)
   if (!table) throw damagedPack(id, 'the seal of its table is broken')
   const entries = parseTable(table, id, tableAt)
   const numberAt = new Map(entries.map(({ offset }, number) => [offset, number]))
   return { key, entries, numberAt, isMetadata: (bits & metadataBit) !== 0, isInbox }
+}
+
+async function sizeOfPack(place: Place, id: string): Promise<number> {
+  return ofPack(id, () => place.sizeOf(packName(id)))
+}
+
+/** The footer, and what is before it where that can be read. */
+async function readTail(place: Place, id: string, size: number): Promise<Buffer> {
+  const from = Math.max(0, size - tailBytes)
+  return readMore(
+    () => readPack(place, id, from, size - from),
+    () => readPack(place, id, size - footerBytes, footerBytes),
+  )
+}
+
+/** Reads more than is needed; or, where part of that is not given out, what is needed alone. */
+export async function readMore(more: () => Promise<Buffer>, needed: () => Promise<Buffer>): Promise<Buffer> {
+  try {
+    return await more()
+  } catch (fault) {
+    if (!isFault(fault, 'damaged')) throw fault
+    return needed()
+  }
+}
+
+/**
+ * @param room where it is put
+ * @throws Fault `missing`; `damaged` naming the pack, where its place does not give that out
+ */
+export async function readPack(
+  place: Place,
+  id: string,
+  offset: number,
+  length: number,
+  room?: Buffer,
+): Promise<Buffer> {
+  return ofPack(id, () => place.read(packName(id), offset, length, room))
+}
+
+async function ofPack<T>(id: string, act: () => Promise<T>): Promise<T> {
+  try {
+    return await act()
+  } catch (fault) {
+    throw isFault(fault, 'damaged') ? damagedPack(id, fault.message, fault) : fault
+  }
 }
 
 function keyOf(keyring: Keyring, sealedWith: Omit<SealKey, 'key'>, id: string): Buffer {

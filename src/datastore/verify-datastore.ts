@@ -36,14 +36,13 @@ export async function verifyDatastore(
     onProgress: (done, all) => onProgress?.(done / Math.max(1, all)),
   })
   await open.index.reload()
-  const gone = await gonePacks(datastore.place, open.index.segments)
-  const hit = await backupsHit(open, new Set([...damaged, ...gone]), signal)
+  const gone = new Set(await gonePacks(datastore.place, open.index.segments))
+  const hit = await backupsHit(open, new Set(damaged), signal)
   const said = (pack: string, how: string) => {
     const names = hit.get(pack) ?? []
     damages.add(`pack ${pack} is ${how}${names.length > 0 ? ` (hits ${names.join(', ')})` : ''}`)
   }
-  for (const pack of damaged) said(pack, 'damaged: its digest does not match')
-  for (const pack of gone) said(pack, 'gone')
+  for (const pack of damaged) said(pack, gone.has(pack) ? 'gone' : 'damaged: its digest does not match')
   damages.throwIfAny()
   return { backups: listed.length, packs }
 }
