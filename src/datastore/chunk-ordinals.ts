@@ -1,10 +1,15 @@
 /** A number for each chunk of the index, in the order of their ids: what is kept of each is then a bit in an array. */
 import { shortIdBytes } from './format.ts'
 import { mergedEntries } from './merge.ts'
-import type { Segment } from './segment.ts'
+import type { Segment, SegmentEntry } from './segment.ts'
 
 /** Chunks on average that are looked at by halves around where an id must be. */
 const near = 64
+
+/** No fewer than there are chunks: one that lies in several packs may be counted more than once. */
+export function mostOf(segments: readonly Segment[]): number {
+  return segments.reduce((sum, { count }) => sum + count, 0)
+}
 
 export class ChunkOrdinals {
   readonly #ids: Buffer
@@ -15,12 +20,16 @@ export class ChunkOrdinals {
     this.count = ids.length / shortIdBytes
   }
 
-  static async of(segments: readonly Segment[]): Promise<ChunkOrdinals> {
-    const most = segments.reduce((sum, { count }) => sum + count, 0)
-    const ids = Buffer.allocUnsafe(most * shortIdBytes)
+  /** @param onEntry is told of each, in order, as the first of the segments has it */
+  static async of(
+    segments: readonly Segment[],
+    onEntry: (entry: SegmentEntry, ordinal: number) => void = () => {},
+  ): Promise<ChunkOrdinals> {
+    const ids = Buffer.allocUnsafe(mostOf(segments) * shortIdBytes)
     let filled = 0
-    for await (const { id } of mergedEntries(segments)) {
-      id.copy(ids, filled)
+    for await (const entry of mergedEntries(segments)) {
+      entry.id.copy(ids, filled)
+      onEntry(entry, filled / shortIdBytes)
       filled += shortIdBytes
     }
     return new ChunkOrdinals(ids.subarray(0, filled))

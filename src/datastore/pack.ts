@@ -4,24 +4,28 @@
  * Each pack has a key of its own, so the number of a chunk in it is a nonce that cannot repeat. The name alone proves the
  * file, without any key.
  */
-import { createCipheriv } from 'node:crypto'
+import { createCipheriv, createHash } from 'node:crypto'
+import { MiB } from '#base/bytes.ts'
 import { Fault } from '#base/fault.ts'
 import { letGo } from '#base/let-go.ts'
 import type { Random } from '#base/random.ts'
 import { AppendFile } from './append-file.ts'
 import { nonceBytes, openBox, sealBox, tagBytes } from './box.ts'
-import { idBytes, metadataMaximumBytes, packMaximumBytes } from './format.ts'
+import { idBytes, kindOf, kinds, metadataMaximumBytes, packMaximumBytes } from './format.ts'
 import type { Keyring, SealKey } from './keyring.ts'
-import type { Place } from './place.ts'
+import type { Place, PlacedObject } from './place.ts'
 
 const magic = Buffer.from('HAKOPAK2', 'latin1')
 const endMagic = Buffer.from('HAKOPEN2', 'latin1')
 export const packHeaderBytes = 48
 const footerBytes = 24
 const entryBytes = idBytes + 16
+/** Read at once to be compared with a name. */
+const hashedBytes = 4 * MiB
 const metadataBit = 1
 /** By a host that only adds. */
 const inboxBit = 2
+const knownBits = metadataBit | inboxBit
 
 /** A chunk in a pack. */
 export interface PackEntry {
@@ -143,7 +147,11 @@ export interface OpenPack {
   readonly isInbox: boolean
 }
 
-/** @throws Fault `missing`; `damaged` naming the pack; `denied` when the keyring is too old */
+/**
+ * What lies outside of every seal is compared with what must be there, so a pack that opens, and whose chunks all open, is
+ * what was written from its first byte to its last.
+ * @throws Fault `missing`; `damaged` naming the pack; `denied` when the keyring is too old
+ */
 export async function openPack(place: Place, keyring: Keyring, id: string): Promise<OpenPack> {
   const name = packName(id)
   const size = await place.sizeOf(name)
@@ -156,8 +164,14 @@ export async function openPack(place: Place, keyring: Keyring, id: string): Prom
     throw damagedPack(id, 'it has no beginning or no end')
   }
   const bits = header.readUInt32LE(12)
-  const isInbox = (bits & inboxBit) !== 0
-  const key = keyOf(keyring, { epoch: header.readUInt32LE(8), isInbox, salt: header.subarray(16) }, id)
+  if ((bits & ~knownBits) !== 0 || footer.readUInt32LE(12) !== 0) throw damagedPack(id, 'it says what it cannot')
+  const [isMetadata, isInbox] = [(bits & metadataBit) !== 0, (bits & inboxBit) !== 0]
+  const epoch = header.readUInt32LE(8)
+  // It stands in the clear: a turned bit may make it the number of a key nobody has.
+  if (keyring.canRead && epoch > keyring.epoch && !(await isAsNamed(place, { name, sizeBytes: size }))) {
+    throw damagedPack(id, 'its digest does not match')
+  }
+  const key = keyOf(keyring, { epoch, isInbox, salt: header.subarray(16) }, id)
   const [tableAt, count] = [Number(footer.readBigUInt64LE(0)), footer.readUInt32LE(8)]
   if (tableAt < packHeaderBytes || tableAt + count * entryBytes + tagBytes + footerBytes !== size) {
     throw damagedPack(id, 'its table has another size than its end says')
@@ -166,8 +180,11 @@ export async function openPack(place: Place, keyring: Keyring, id: string): Prom
   const table = openBox(key, tableNonce, magic, sealed)
   if (!table) throw damagedPack(id, 'the seal of its table is broken')
   const entries = parseTable(table, id, tableAt)
+  if (entries.some(({ flags }) => (kindOf(flags) !== kinds.content) !== isMetadata)) {
+    throw damagedPack(id, 'it holds chunks of another kind than it says')
+  }
   const numberAt = new Map(entries.map(({ offset }, number) => [offset, number]))
-  return { key, entries, numberAt, isMetadata: (bits & metadataBit) !== 0, isInbox }
+  return { key, entries, numberAt, isMetadata, isInbox }
 }
 
 function keyOf(keyring: Keyring, sealedWith: Omit<SealKey, 'key'>, id: string): Buffer {
@@ -181,6 +198,17 @@ function keyOf(keyring: Keyring, sealedWith: Omit<SealKey, 'key'>, id: string): 
         'The keys were changed since the datastore was opened, or the pack is damaged: open it again, and verify.',
     },
   )
+}
+
+/** Whether the pack is what it is called, which takes no key. @throws Fault `missing`; `damaged` when it ends before */
+export async function isAsNamed(place: Place, { name, sizeBytes }: PlacedObject): Promise<boolean> {
+  const hash = createHash('sha256')
+  for (let at = 0; at < sizeBytes; at += hashedBytes) {
+    const bytes = await place.read(name, at, Math.min(hashedBytes, sizeBytes - at))
+    hash.update(bytes)
+    letGo(bytes)
+  }
+  return name === packName(hash.digest('hex'))
 }
 
 function parseTable(table: Buffer, pack: string, tableAt: number): PackEntry[] {

@@ -2,7 +2,6 @@
  * Finds what is damaged before somebody needs it. Packs are proven by their names, without a key; backups by reading all
  * they need. What is damaged is marked, so that the next backup stores anew what the guest still has of it.
  */
-import { createHash } from 'node:crypto'
 import { seconds } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import { readChecked, writeChecked } from './checked.ts'
@@ -13,11 +12,9 @@ import { kinds } from './format.ts'
 import { goOn } from './go-on.ts'
 import { letGo } from '#base/let-go.ts'
 import type { ManifestDisk } from './manifest.ts'
-import { packName } from './pack.ts'
+import { isAsNamed } from './pack.ts'
 import { printPoint, type RestorePoint } from './point.ts'
 import { type PieceCheck, verifyTree } from './tree/verify.ts'
-
-const step = 4 * 1024 * 1024
 
 export interface VerifyOptions {
   readonly signal?: AbortSignal | undefined
@@ -93,7 +90,7 @@ async function checkPack(
   pack: { name: string; sizeBytes: number; id: string },
 ): Promise<boolean> {
   const { place } = datastore
-  const isWhole = await isAsNamed(datastore, pack.name, pack.sizeBytes).catch((fault: unknown) => {
+  const isWhole = await isAsNamed(place, pack).catch((fault: unknown) => {
     if (isFault(fault, 'missing')) return true
     if (isFault(fault, 'damaged')) return false
     throw fault
@@ -110,16 +107,6 @@ async function ifAllowed(act: () => Promise<unknown>): Promise<void> {
   } catch (fault) {
     if (!isFault(fault, 'denied')) throw fault
   }
-}
-
-async function isAsNamed({ place }: Datastore, name: string, sizeBytes: number): Promise<boolean> {
-  const hash = createHash('sha256')
-  for (let at = 0; at < sizeBytes; at += step) {
-    const bytes = await place.read(name, at, Math.min(step, sizeBytes - at))
-    hash.update(bytes)
-    letGo(bytes)
-  }
-  return name === packName(hash.digest('hex'))
 }
 
 /** Whether each part of the index is what somebody with the keys wrote. @returns the damage of those that are not */
