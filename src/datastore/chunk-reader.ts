@@ -167,6 +167,11 @@ export class ChunkReader {
     if (!isOwn) throw damagedPack(packId, `chunk ${shown(id)}: it holds what belongs to another id`)
   }
 
+  /** By a host that only adds. @throws Fault `missing`, `damaged` */
+  async isInbox(packId: string): Promise<boolean> {
+    return (await this.#pack(packId)).isInbox
+  }
+
   /** Chunks of a pack in their stored form, to be written into another. @throws Fault `damaged` naming the pack */
   async storedIn(
     packId: string,

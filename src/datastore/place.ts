@@ -13,6 +13,12 @@ export interface PlacedObject {
   readonly version?: string
 }
 
+export interface Room {
+  readonly totalBytes: number
+  readonly usedBytes: number
+  readonly availableBytes: number
+}
+
 /** Whoever opened it disposes of it. */
 export interface Place extends AsyncDisposable {
   /** For people. */
@@ -57,6 +63,10 @@ export interface Place extends AsyncDisposable {
   readonly lock?: PlaceLock | undefined
   /** From now on what backups need is kept that long, in seconds. @throws Fault `invalid` where that cannot be */
   readonly retain?: (forSeconds: number) => Promise<void>
+  /** Whether `retain` can be kept here. */
+  readonly canRetain?: boolean
+  /** How full it is, where that can be asked. */
+  readonly room?: () => Promise<Room>
   /** Tries to do away with an object, by all we may do here. */
   readonly canary?: (() => Promise<CanaryAttempt[]>) | undefined
   /** We may add here, but not remove or replace: others tidy up. */
