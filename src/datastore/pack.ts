@@ -10,8 +10,9 @@ import { Fault, isFault } from '#base/fault.ts'
 import { letGo } from '#base/let-go.ts'
 import type { Random } from '#base/random.ts'
 import { AppendFile } from './append-file.ts'
+import { isAsNamed } from './as-named.ts'
 import { nonceBytes, openBox, sealBox, tagBytes } from './box.ts'
-import { idBytes, metadataMaximumBytes, packMaximumBytes } from './format.ts'
+import { idBytes, kindOf, kinds, metadataMaximumBytes, packMaximumBytes } from './format.ts'
 import type { Keyring, SealKey } from './keyring.ts'
 import type { Place } from './place.ts'
 
@@ -25,6 +26,7 @@ const tailBytes = 16 * KiB
 const metadataBit = 1
 /** By a host that only adds. */
 const inboxBit = 2
+const knownBits = metadataBit | inboxBit
 
 /** A chunk in a pack. */
 export interface PackEntry {
@@ -146,7 +148,11 @@ export interface OpenPack {
   readonly isInbox: boolean
 }
 
-/** @throws Fault `missing`; `damaged` naming the pack; `denied` when the keyring is too old */
+/**
+ * What lies outside of every seal is compared with what must be there, so a pack that opens, and whose chunks all open, is
+ * what was written from its first byte to its last.
+ * @throws Fault `missing`; `damaged` naming the pack; `denied` when the keyring is too old
+ */
 export async function openPack(place: Place, keyring: Keyring, id: string): Promise<OpenPack> {
   const size = await sizeOfPack(place, id)
   if (size < packHeaderBytes + tagBytes + footerBytes || size > packMaximumBytes) {
@@ -160,8 +166,14 @@ export async function openPack(place: Place, keyring: Keyring, id: string): Prom
     throw damagedPack(id, 'it has no beginning or no end')
   }
   const bits = header.readUInt32LE(12)
-  const isInbox = (bits & inboxBit) !== 0
-  const key = keyOf(keyring, { epoch: header.readUInt32LE(8), isInbox, salt: header.subarray(16, packHeaderBytes) }, id)
+  if ((bits & ~knownBits) !== 0 || footer.readUInt32LE(12) !== 0) throw damagedPack(id, 'it says what it cannot')
+  const [isMetadata, isInbox] = [(bits & metadataBit) !== 0, (bits & inboxBit) !== 0]
+  const epoch = header.readUInt32LE(8)
+  // It stands in the clear: a turned bit may make it the number of a key nobody has.
+  if (keyring.canRead && epoch > keyring.epoch && !(await isAsNamed(place, packName(id), size))) {
+    throw damagedPack(id, 'its digest does not match')
+  }
+  const key = keyOf(keyring, { epoch, isInbox, salt: header.subarray(16, packHeaderBytes) }, id)
   const [tableAt, count] = [Number(footer.readBigUInt64LE(0)), footer.readUInt32LE(8)]
   if (tableAt < packHeaderBytes || tableAt + count * entryBytes + tagBytes + footerBytes !== size) {
     throw damagedPack(id, 'its table has another size than its end says')
@@ -174,8 +186,11 @@ export async function openPack(place: Place, keyring: Keyring, id: string): Prom
   const table = openBox(key, tableNonce, magic, sealed)
   if (!table) throw damagedPack(id, 'the seal of its table is broken')
   const entries = parseTable(table, id, tableAt)
+  if (entries.some(({ flags }) => (kindOf(flags) !== kinds.content) !== isMetadata)) {
+    throw damagedPack(id, 'it holds chunks of another kind than it says')
+  }
   const numberAt = new Map(entries.map(({ offset }, number) => [offset, number]))
-  return { key, entries, numberAt, isMetadata: (bits & metadataBit) !== 0, isInbox }
+  return { key, entries, numberAt, isMetadata, isInbox }
 }
 
 async function sizeOfPack(place: Place, id: string): Promise<number> {
