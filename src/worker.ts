@@ -14,7 +14,7 @@ const log = createLog((line) => process.stderr.write(`${line}\n`))
  * next is mostly done to a guest of the same kind.
  */
 async function rehearse({ guests, network, storage, store }: Services, after: string): Promise<void> {
-  if (/^(qm|vz)/.test(after)) guests.expect(after.startsWith('vz') ? 'lxc' : 'qemu')
+  if (/^(qm|vz(?!dump))/.test(after)) guests.expect(after.startsWith('vz') ? 'lxc' : 'qemu')
   const [guest, volume] = [asVmid(100), asVolumeId('local:100/subvol-100-disk-0.subvol')]
   const asked = [store.list(`locks/guest/${guest}`), guests.isRunning(guest), storage.describe(volume)]
   await Promise.allSettled([...asked, Cgroups.detect(), network.bridgeNames()])

@@ -23,7 +23,11 @@ const importPattern =
 
 /** Paths below the project's root that a file imports. */
 function importsOf(path: string): string[] {
-  return [...(text.get(path) ?? '').matchAll(importPattern)]
+  return importsIn(path, text.get(path) ?? '')
+}
+
+function importsIn(path: string, body: string): string[] {
+  return [...body.matchAll(importPattern)]
     .map((match) => match[1] ?? match[2] ?? match[3] ?? '')
     .map((target) =>
       target.startsWith('#')
@@ -129,6 +133,36 @@ test('every source file is reached from an entry or a test', () => {
   complain(
     product.filter((path) => !seen.has(path)),
     'Nobody uses these files. Delete them, or import them where they are needed.',
+  )
+})
+
+test('what is loaded on demand is what its type says', () => {
+  const complaints: string[] = []
+  for (const path of product) {
+    const body = text.get(path) ?? ''
+    for (const [, name = '', target = ''] of body.matchAll(/\bload<typeof (\w+)>\(\s*'([^']+)'/g)) {
+      if (!body.includes(`import type * as ${name} from '${target}'`))
+        complaints.push(`${path}: ${name} is not ${target}`)
+    }
+  }
+  complain(complaints, 'The path and the `import type * as` of the same name have to agree.')
+})
+
+test('a process that waits for its task has loaded no operation, and of no service more than most tasks need', () => {
+  const seen = new Set<string>()
+  const queue = ['src/worker.ts']
+  for (let path = queue.pop(); path !== undefined; path = queue.pop()) {
+    if (seen.has(path)) continue
+    seen.add(path)
+    const body = (text.get(path) ?? '').replaceAll(/^import type .*$/gm, '').replaceAll(/\bimport\(/g, '')
+    queue.push(...importsIn(path, body).filter((target) => text.has(target)))
+  }
+  const wanted =
+    /^src\/(?:operations\/(?!all\.ts)|datastore|backup|recovery|plans|access|observe|consoles|guests\/\w+\/driver)/
+  assert.ok(seen.has('src/guests/service.ts'))
+  complain(
+    [...seen].filter((path) => wanted.test(path)),
+    'Load these when they are asked for (docs/decisions/modules-on-demand.md).',
   )
 })
 

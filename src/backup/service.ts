@@ -7,6 +7,7 @@
 import { seconds } from '#base/clock.ts'
 import type { DatastoreAt } from '#base/datastore-at.ts'
 import { Fault, isFault, missing } from '#base/fault.ts'
+import { loaderFor } from '#base/on-demand.ts'
 import { asVmid, asVolumeId, splitVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
 import { type BackupId, type BackupType, parseBackupId, printBackupId } from '#datastore/backup-id.ts'
 import type { BackupReader } from '#datastore/backup-reader.ts'
@@ -21,10 +22,10 @@ import { listOpened, type OpenedPoint, SeenPoints } from '#datastore/listing.ts'
 import { dataBytesOf, type Manifest, openManifest } from '#datastore/manifest.ts'
 import type { RestorePoint } from '#datastore/point.ts'
 import type { SlotSecret } from '#datastore/slot.ts'
-import { type VerifiedBackup, verifyBackup } from '#datastore/verify.ts'
-import { type VerifiedDatastore, verifyDatastore } from '#datastore/verify-datastore.ts'
-import { type TakenOver, takeOver, type TakeOverOptions } from './first-format/take-over.ts'
-import { FirstDatastore } from './first-format/datastore.ts'
+import type * as verify from '#datastore/verify.ts'
+import type * as verifyStore from '#datastore/verify-datastore.ts'
+import type * as firstTakeOver from './first-format/take-over.ts'
+import type * as firstDatastore from './first-format/datastore.ts'
 import { isOfFirstFormat } from './first-format/found.ts'
 import { changePlaces, firstPlaceOf, freshPlaceOf } from './take-over.ts'
 import {
@@ -37,6 +38,8 @@ import {
   nodeKeysTo,
   unlockDatastore,
 } from './node-datastore.ts'
+
+const load = loaderFor(import.meta.url)
 
 export interface BackupNeeds extends NodeDatastoreNeeds {
   readonly storage: { readonly datastorePath: (name: string) => Promise<DatastoreAt> }
@@ -180,17 +183,19 @@ export class BackupService {
   }
 
   /** Checks every byte a restore would need, and keeps what was found. @throws Fault `damaged` naming each damaged chunk */
-  async verify(volid: VolumeId, { onProgress, signal }: VerifyRequest = {}): Promise<VerifiedBackup> {
+  async verify(volid: VolumeId, { onProgress, signal }: VerifyRequest = {}): Promise<verify.VerifiedBackup> {
     return this.#on(volid, async (datastore, point) => {
       const open = await unlockDatastore(datastore, this.#needs)
       const onBytes = (done: number, all: number) => onProgress?.(Math.min(1, done / Math.max(1, all)))
-      return verifyBackup(open, point, { signal, onProgress: onBytes })
+      return load<typeof verify>('#datastore/verify.ts').verifyBackup(open, point, { signal, onProgress: onBytes })
     })
   }
 
   /** Checks every file of a storage's datastore. @throws Fault `damaged` naming what, and the backups hit */
-  async verifyAll(storage: string, request: VerifyRequest = {}): Promise<VerifiedDatastore> {
-    return this.#unlocked(storage, (open) => verifyDatastore(open, request))
+  async verifyAll(storage: string, request: VerifyRequest = {}): Promise<verifyStore.VerifiedDatastore> {
+    return this.#unlocked(storage, (open) =>
+      load<typeof verifyStore>('#datastore/verify-datastore.ts').verifyDatastore(open, request),
+    )
   }
 
   /**
@@ -249,7 +254,10 @@ export class BackupService {
    * Takes over what the storage has in the first format.
    * @throws Fault `missing` when there is nothing of it, `aborted`, `exhausted`; what `requireReady` does
    */
-  async takeOver(storage: string, options: TakeOverOptions = {}): Promise<TakenOver & { readonly from: string }> {
+  async takeOver(
+    storage: string,
+    options: firstTakeOver.TakeOverOptions = {},
+  ): Promise<firstTakeOver.TakenOver & { readonly from: string }> {
     await this.requireReady(storage)
     const path = await this.#needs.storage.datastorePath(storage)
     if (typeof path !== 'string') throw missing('datastore of the first format', storage)
@@ -259,7 +267,12 @@ export class BackupService {
     return { ...taken, from: firstPlaceOf(path) }
   }
 
-  async #takeOver([from, to]: readonly [string, string], options: TakeOverOptions): Promise<TakenOver> {
+  async #takeOver(
+    [from, to]: readonly [string, string],
+    options: firstTakeOver.TakeOverOptions,
+  ): Promise<firstTakeOver.TakenOver> {
+    const { FirstDatastore } = load<typeof firstDatastore>('./first-format/datastore.ts')
+    const { takeOver } = load<typeof firstTakeOver>('./first-format/take-over.ts')
     const old = await FirstDatastore.open(from)
     await using held = await holdOrMake(to, this.#needs)
     return await takeOver(old, await unlockDatastore(held.datastore, this.#needs), options)

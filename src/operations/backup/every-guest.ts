@@ -17,7 +17,7 @@ import type { StopPhase } from './half.ts'
 import { halfFor } from './halves.ts'
 import { backUpGuest } from './one-guest.ts'
 import { requireProtectable, unlimited } from './protect.ts'
-import { carryOut, planPruning, retentionText, type Telling } from './prune.ts'
+import { carryOut, planPruning, retentionOf, retentionText, type Telling } from './prune.ts'
 import { reportEnd, reportJob } from './report.ts'
 import type { BackupGuests, BackupRunDeps } from './run.ts'
 import { ownTurn } from './turn.ts'
@@ -200,8 +200,10 @@ async function pruneAfter(
 ): Promise<number> {
   if (params.prunes === false) return 0
   try {
-    const plan = await planPruning(deps, { storage: params.storage, vmid, type, keep: params.keep })
-    if (keepsAll(plan.retention)) return 0
+    const { storage, keep } = params
+    // All backups are looked at only where one may have to go.
+    if (keepsAll(await retentionOf(deps, { storage, keep }))) return 0
+    const plan = await planPruning(deps, { storage, vmid, type, keep })
     telling.log(`prune older backups by ${retentionText(plan.retention)}`)
     const removed = await carryOut(deps, plan, telling)
     telling.log(`pruned ${removed} backups of VM ${vmid}`)

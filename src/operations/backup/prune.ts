@@ -35,10 +35,18 @@ export interface PrunePlan {
   readonly backups: readonly MarkedBackup[]
 }
 
+/** What is to be kept: by the wish, or else by what the storage says. @throws Fault `missing`, `invalid` */
+export async function retentionOf(
+  deps: Pick<PruneDeps, 'storage'>,
+  { storage, keep }: Pick<PruneBackups, 'storage' | 'keep'>,
+): Promise<Retention> {
+  const { pruneBackups } = await deps.storage.get(storage)
+  return readRetention(keep ?? pruneBackups ?? '')
+}
+
 /** What pruning would do now. @throws Fault `invalid`, `missing`, `unavailable` */
 export async function planPruning(deps: PruneDeps, { storage, vmid, keep, type }: PruneBackups): Promise<PrunePlan> {
-  const { pruneBackups } = await deps.storage.get(storage)
-  const retention = readRetention(keep ?? pruneBackups ?? '')
+  const retention = await retentionOf(deps, { storage, keep })
   const backups = await deps.backup.list({ storage, vmid, type: type && halfFor(type).type })
   const byGuest = backups.toSorted((a, b) => a.vmid - b.vmid || a.ctime - b.ctime)
   return { retention, backups: markBackups(byGuest, retention, await deps.machine.timeZone()) }

@@ -1,10 +1,13 @@
 /** Tells people and programs how a backup job went: by the node's own mail system, where it has one, and by webhook. */
 import { isFault, messageOf } from '#base/fault.ts'
+import { loaderFor } from '#base/on-demand.ts'
 import { BackupOptions } from '#cluster/backup-options.ts'
 import { sendMail } from '#host/sendmail.ts'
 import type { StepContext, TaskFacts } from '#tasks/operation.ts'
 import type { BackupGuests, BackupRunDeps } from './run.ts'
-import { type GuestOutcome, type JobOutcome, shownWebhook, tellWebhook } from './webhook.ts'
+import type * as webhooks from './webhook.ts'
+
+const load = loaderFor(import.meta.url)
 
 export interface Notify {
   readonly mailTo: readonly string[]
@@ -19,7 +22,7 @@ const reported = new Set<string>()
 /** Nobody's backup fails because a mail does. */
 export async function reportJob(
   context: JobContext,
-  result: Pick<JobOutcome, 'guests' | 'isFailed' | 'reason'>,
+  result: Pick<webhooks.JobOutcome, 'guests' | 'isFailed' | 'reason'>,
 ): Promise<void> {
   const { params, deps, task } = context
   reported.add(task.upid)
@@ -38,9 +41,12 @@ export interface Teller {
 }
 
 /** Nobody's job fails because it cannot be told. */
-export async function tell(teller: Teller, about: Omit<JobOutcome, 'node' | 'upid' | 'startedMs'>): Promise<void> {
+export async function tell(
+  teller: Teller,
+  about: Omit<webhooks.JobOutcome, 'node' | 'upid' | 'startedMs'>,
+): Promise<void> {
   const { node, upid, startTime } = teller.task
-  const outcome: JobOutcome = { node, upid, startedMs: startTime * 1000, ...about }
+  const outcome: webhooks.JobOutcome = { node, upid, startedMs: startTime * 1000, ...about }
   await mail(teller, outcome)
   await callWebhook(teller, outcome)
 }
@@ -56,7 +62,7 @@ export async function reportDeath(context: JobContext): Promise<void> {
   if (!reported.has(context.task.upid)) await reportEnd(context, 'its process ended unexpectedly')
 }
 
-async function mail({ notify, deps, log }: Teller, outcome: JobOutcome): Promise<void> {
+async function mail({ notify, deps, log }: Teller, outcome: webhooks.JobOutcome): Promise<void> {
   const { event = 'backup', node, guests, isFailed, reason } = outcome
   if (notify === undefined || notify.mailTo.length === 0 || (notify.on === 'failure' && !isFailed)) return
   const to = notify.mailTo.join(', ')
@@ -71,13 +77,14 @@ async function mail({ notify, deps, log }: Teller, outcome: JobOutcome): Promise
   }
 }
 
-function lineOf({ vmid, volid, reason }: GuestOutcome): string {
+function lineOf({ vmid, volid, reason }: webhooks.GuestOutcome): string {
   return reason === undefined ? `VM ${vmid}: ok, ${volid}` : `VM ${vmid}: FAILED, ${reason}`
 }
 
-async function callWebhook({ deps, log, signal }: Teller, outcome: JobOutcome): Promise<void> {
+async function callWebhook({ deps, log, signal }: Teller, outcome: webhooks.JobOutcome): Promise<void> {
   const { webhook } = await new BackupOptions(deps.store).get()
   if (webhook === undefined || (webhook.on === 'failure' && !outcome.isFailed)) return
+  const { shownWebhook, tellWebhook } = load<typeof webhooks>('./webhook.ts')
   const where = shownWebhook(webhook)
   try {
     // A job that was stopped tells of it, too.
