@@ -9,6 +9,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { silentLog } from '#base/log.ts'
 import { systemRandom } from '#base/random.ts'
 import { ChunkIndex } from '#datastore/chunk-index.ts'
+import { ChunkOrdinals } from '#datastore/chunk-ordinals.ts'
 import { FolderPlace } from '#datastore/folder-place.ts'
 import { Keyring, newSecrets } from '#datastore/keyring.ts'
 import { replaceSegments } from '#datastore/merge.ts'
@@ -27,20 +28,25 @@ await using place = new FolderPlace(scratch, systemRandom)
 await place.prepare()
 const needs = { place, keyring: new Keyring(newSecrets(systemRandom)), random: systemRandom }
 
-/** Evenly spread, and in order: the first bytes count, the rest is chance. */
+const perSegment = Math.ceil(entries / segments)
+/** Entries by which chance moves one from where it would be if all were equally far apart. */
+const drift = Math.sqrt(perSegment) / 2
+
+/** In order, and spread as by chance: the first bytes count, the rest is chance. */
 function idOf(number: number, segment: number): Buffer {
   const id = createHash('md5').update(`${number} ${segment}`).digest()
-  id.writeUInt32BE(Math.floor((number / Math.ceil(entries / segments)) * 2 ** 32), 0)
+  const place = number + drift * (1 + Math.sin(number / (10 * drift) + segment))
+  id.writeUInt32BE(Math.floor((place / (perSegment + 2 * drift + 1)) * 2 ** 32), 0)
   return id
 }
 
-const packsPerSegment = Math.ceil(entries / segments / perPack)
+const packsPerSegment = Math.ceil(perSegment / perPack)
 const packOf = (number: number, segment: number) => {
   return (segment * packsPerSegment + (number % packsPerSegment)).toString(16).padStart(64, '0')
 }
 
 function* entriesOf(segment: number): Generator<SegmentEntry> {
-  for (let number = 0; number < entries / segments; number += 1) {
+  for (let number = 0; number < perSegment; number += 1) {
     const where = { offset: 48 + number, length: 4_000, plainBytes: 8_000, flags: 1 }
     yield { id: idOf(number, segment), pack: packOf(number, segment), ...where }
   }
@@ -58,7 +64,6 @@ async function timed<T>(what: string, act: () => Promise<T>, each = 1): Promise<
 }
 
 async function ask(what: string, index: ChunkIndex): Promise<void> {
-  const perSegment = entries / segments
   const known = (at: number) => idOf(Math.floor((at * 7919) % perSegment), at % segments)
   const unknown = (at: number) => createHash('md5').update(`unknown ${at}`).digest()
   await timed(`${what}: what is there`, () => count(index, known, lookUps), lookUps)
@@ -74,7 +79,7 @@ async function count(index: ChunkIndex, idAt: (at: number) => Buffer, expected: 
 await timed('write', async () => {
   for (let segment = 0; segment < segments; segment += 1) {
     const packs = Array.from({ length: packsPerSegment }, (_, at) => packOf(at, segment))
-    await writeSegment(needs, Math.ceil(entries / segments), [entriesOf(segment)], packs)
+    await writeSegment(needs, perSegment, [entriesOf(segment)], packs)
   }
 })
 const index = await timed('open', () => ChunkIndex.open(place, silentLog))
@@ -82,5 +87,7 @@ await ask(`${segments} segments`, index)
 await timed('merge', () =>
   replaceSegments(needs, index.segments, { keeps: () => true, best: () => Promise.resolve(0) }),
 )
-await ask('one segment', await timed('open', () => ChunkIndex.open(place, silentLog)))
+const merged = await timed('open', () => ChunkIndex.open(place, silentLog))
+await ask('one segment', merged)
+await timed('number all, to collect garbage', () => ChunkOrdinals.of(merged.segments))
 table(row(`${entries} entries`, 'wall', 'CPU', 'MiB now', 'its own', 'at most'), lines)

@@ -14,8 +14,8 @@ import type { Random } from '#base/random.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import { enumOf, integer, string } from '#base/schema/schema.ts'
 import { unseal } from './sealed.ts'
-import { BackupReader } from './backup-reader.ts'
-import { BackupWriter } from './backup-writer.ts'
+import type { BackupReader } from './backup-reader.ts'
+import type { BackupWriter } from './backup-writer.ts'
 import { ChunkIndex } from './chunk-index.ts'
 import { ChunkReader } from './chunk-reader.ts'
 import { chunkSizes, formatMaximumBytes, keyFileMaximumBytes, formatVersion } from './format.ts'
@@ -327,7 +327,9 @@ export class OpenDatastore {
     try {
       // What others stored and condemned before our lease was there.
       await this.index.reload()
-      return await BackupWriter.begin(this, point, { lease, level, closes })
+      // Loaded by those alone who make backups; so is what reads them.
+      const { BackupWriter: Writer } = await import('./backup-writer.ts')
+      return await Writer.begin(this, point, { lease, level, closes })
     } catch (fault) {
       await lease[Symbol.asyncDispose]()
       throw fault
@@ -343,7 +345,8 @@ export class OpenDatastore {
     const lease = await this.#readLease(point)
     try {
       const manifest = await this.datastore.manifest(point)
-      return new BackupReader(this, manifest, openManifest(this.keyring, manifest), { lease, closes })
+      const { BackupReader: Reader } = await import('./backup-reader.ts')
+      return new Reader(this, manifest, openManifest(this.keyring, manifest), { lease, closes })
     } catch (fault) {
       await lease?.[Symbol.asyncDispose]()
       throw fault

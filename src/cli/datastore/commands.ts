@@ -88,7 +88,7 @@ const lines: readonly Line[] = [
     examples: ['datastore list /srv/backups', 'datastore list /srv/backups -o json'],
     columns: ['backup', 'finished', 'verified', 'protected', 'damage', 'notes'],
     id: 'backup',
-    act: async ([dir = ''], parsed) => ({ rows: await (await import('./acts.ts')).listRows(dir, parsed) }),
+    act: async ([dir = ''], parsed) => ({ rows: await (await import('./point-acts.ts')).listRows(dir, parsed) }),
   },
   {
     words: ['show'],
@@ -169,7 +169,7 @@ const lines: readonly Line[] = [
     examples: ['datastore prune /srv/backups --keep-daily 7 --keep-weekly 4 --dry-run'],
     columns: ['backup', 'time', 'mark', 'until'],
     id: 'backup',
-    act: async ([dir = ''], parsed) => ({ rows: await (await import('./acts.ts')).prune(dir, parsed) }),
+    act: async ([dir = ''], parsed) => ({ rows: await (await import('./point-acts.ts')).prune(dir, parsed) }),
   },
   {
     words: ['remove'],
