@@ -52,7 +52,7 @@ const noLimit = 1024 * GiB
 /** After so many passes, and again after as many, a guest that is still not through may stand still twice as long. */
 const patiencePasses = 6
 const longestDowntimeMs = 30_000
-const cancelLimitMs = 30_000
+const [failLimitMs, cancelLimitMs] = [10_000, 30_000]
 
 /** What QEMU itself says cannot leave it, a sentence each. */
 export async function blockers(monitor: QmpClient): Promise<readonly string[]> {
@@ -117,20 +117,21 @@ export async function sentOf(source: QmpClient): Promise<MigrationProgress | und
 }
 
 /**
- * Ends whatever there is of it at the QEMU that sends, and lets the guest go on there. May run twice. Only when the other
- * is gone, and has never run the guest.
+ * Lets the guest go on in the QEMU that was to send it. May run twice. Only when the other is gone, and has never run the
+ * guest: then the migration fails by itself. It is called off only if it does not, since QEMU that is called off at
+ * the moment it lets go of its disks is not to be trusted with them.
  */
 export async function takeBack(source: QmpClient): Promise<void> {
+  const patientUntilMs = systemClock.monotonic() + failLimitMs
   const isOver = async () => {
     const { status = 'none' } = await ask(source)
     if (['none', 'completed', 'failed', 'cancelled'].includes(status)) return true
-    await source.execute('migrate_cancel')
+    if (systemClock.monotonic() > patientUntilMs) await source.execute('migrate_cancel')
     return false
   }
-  await waitFor(isOver, { what: 'the end of the migration', timeoutMs: cancelLimitMs })
-  const runState = async () => (await source.execute<{ status: string }>('query-status')).status
+  await waitFor(isOver, { what: 'the end of the migration', timeoutMs: failLimitMs + cancelLimitMs })
   const isSettled = async () => {
-    const status = await runState()
+    const { status } = await source.execute<{ status: string }>('query-status')
     return status === 'finish-migrate' ? undefined : status
   }
   const status = await waitFor(isSettled, { what: 'the end of the migration', timeoutMs: cancelLimitMs })

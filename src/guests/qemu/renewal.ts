@@ -193,9 +193,10 @@ export class Renewals {
       return await this.#move(vmid, record, waiting, how)
     } catch (cause) {
       if (how.signal?.aborted || !isFault(cause)) throw cause
-      const isThere = async ({ pid, startTime }: ProcessName) => isAlive(pid, startTime)
-      if (!(await isThere(record.process)) && (await isThere(waiting))) throw ended(vmid, cause)
-      const said = (await isThere(waiting)) ? messageOf(cause) : (await lastWordsOf(waiting.birthplace)).said
+      // The process it is in by now has gone, whichever that is.
+      if (!(await this.#parts.records.running(vmid))) throw ended(vmid, cause)
+      const isThere = await isAlive(waiting.pid, waiting.startTime)
+      const said = isThere ? messageOf(cause) : (await lastWordsOf(waiting.birthplace)).said
       throw new Fault('failed', `VM ${vmid} was not moved: ${said}`, { cause })
     }
   }
@@ -269,21 +270,23 @@ export class Renewals {
    */
   async settle(vmid: Vmid): Promise<void> {
     const { records, runDirOf, confinement } = this.#parts
+    const { network } = this.#needs
     const record = await records.running(vmid)
     if (record?.kind === 'qemu' && record.left) return this.#finish(vmid)
     const places = await birthplacesOf(runDirOf(vmid))
-    if (places.length === 0) return
-    for (const place of places) for (const pid of await bornIn(place)) await endOne(pid)
+    await endAllIn(places)
     if (record?.kind === 'qemu') {
       await using source = await this.#parts.monitor(vmid, 'long')
       await takeBack(source)
-      await this.#needs.network.spares.drop(vmid)
       await confinement.limit(vmid, record.options, await this.#acceleratorOf(record.options))
+      await network.spares.drop(vmid)
     } else {
-      await this.#needs.network.spares.drop(vmid)
       await confinement.remove(vmid)
+      await network.unplug({ vmid })
     }
     await removeBirthplaces(runDirOf(vmid))
+    // One that was about to become QEMU when its starter was killed: from now on it finds no place to start in.
+    await endAllIn(places)
   }
 
   async #plug(vmid: Vmid, nics: readonly string[]): Promise<CabledCard[]> {
@@ -296,6 +299,10 @@ export class Renewals {
     const { host, settings } = this.#needs
     return acceleratorFor(options, (await accelerator({ host, cacheDir: settings.cacheDir })).accelerator)
   }
+}
+
+async function endAllIn(places: readonly string[]): Promise<void> {
+  for (const place of places) for (const pid of await bornIn(place)) await endOne(pid)
 }
 
 function ended(vmid: Vmid, cause?: unknown): Fault {
