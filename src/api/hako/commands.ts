@@ -17,6 +17,8 @@ const branches = [
   'datastore',
   'drills',
   'evidence',
+  'evidence-chain',
+  'machines',
   'network',
   'node-key',
   'plan-jobs',
