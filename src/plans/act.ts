@@ -33,7 +33,7 @@ const [pauseMs, longestPauseMs] = [50, 1_000]
 export async function perform(act: Exclude<Act, { kind: 'ask' }>, facts: ActFacts): Promise<Done> {
   switch (act.kind) {
     case 'api':
-      return called(callOf(act, facts), facts)
+      return called(act, facts)
     case 'hako':
       return commanded(act, facts)
     case 'drill':
@@ -74,21 +74,26 @@ function callOf(act: ApiAct, { values, secrets }: Pick<ActFacts, 'values' | 'sec
   return { method: act.method, path: filledPath(act.path, values), params: isMap(params) ? params : {} }
 }
 
-function textOfCall({ method, path, params }: Call, { world }: ActFacts): string {
-  const parts = Object.entries(params).map(([name, value]) => `${name}=${textOf(value)}`)
-  return world.hide([method, decodeURIComponent(path), ...parts].join(' ')).slice(0, 2_000)
+/** With stars for secrets: taking them out of a text afterwards would miss those that are short. */
+export function starred({ values, secrets }: Pick<ActFacts, 'values' | 'secrets'>): Values {
+  return new Map<string, Value>([...values, ...[...secrets.keys()].map((name): [string, Value] => [name, '********'])])
 }
 
-async function called(call: Call, facts: ActFacts): Promise<Done> {
+function saidOf(act: Act, facts: ActFacts): string {
+  return facts.world.hide(described(act, starred(facts))).slice(0, 2_000)
+}
+
+async function called(act: ApiAct, facts: ActFacts): Promise<Done> {
+  const call = callOf(act, facts)
   facts.beforeCall(call)
   const reply = await facts.world.call(call, signalOf(facts))
-  return { reply: await afterTask(reply, facts), call: textOfCall(call, facts) }
+  return { reply: await afterTask(reply, facts), call: saidOf(act, facts) }
 }
 
 /** With the name of its evidence, so that a step can record it. */
 async function drilled(params: ValueMap, facts: ActFacts): Promise<Done> {
   const act: ApiAct = { kind: 'api', method: 'POST', path: '/hako/drills', with: params }
-  const { reply, call } = await called(callOf(act, facts), facts)
+  const { reply, call } = await called(act, facts)
   const upid = isMap(reply) ? reply.upid : undefined
   const drills = await facts.world.call({ method: 'GET', path: '/hako/drills', params: {} }, signalOf(facts))
   const found = Array.isArray(drills) ? drills.find((one: Value) => isMap(one) && one.upid === upid) : undefined
@@ -147,8 +152,9 @@ async function until<T>(
   }
 }
 
-async function waited({ until: act, for: wanted }: Extract<Act, { kind: 'wait' }>, facts: ActFacts): Promise<Done> {
-  const call = callOf(act, facts)
+async function waited(act: Extract<Act, { kind: 'wait' }>, facts: ActFacts): Promise<Done> {
+  const { until: asked, for: wanted } = act
+  const call = callOf(asked, facts)
   facts.beforeCall(call)
   let last = 'nothing was answered'
   const { world, deadline } = facts
@@ -156,7 +162,7 @@ async function waited({ until: act, for: wanted }: Extract<Act, { kind: 'wait' }
     try {
       const reply = await world.call(call, signalOf(facts))
       const problems = unmet(wanted, reply, facts.values)
-      if (problems.length === 0) return { reply, call: textOfCall(call, facts) }
+      if (problems.length === 0) return { reply, call: saidOf(asked, facts) }
       last = problems.join('; ')
     } catch (error) {
       // What is not there yet is what is waited for; what may not be asked will not come.

@@ -1,7 +1,7 @@
 /** One step, tried until it holds or has had its tries. */
 import { Fault, isFault, messageOf, wholeMessageOf } from '#base/fault.ts'
 import { limits } from '#base/limits.ts'
-import { type ActFacts, described, type Done, perform, taskEnd } from './act.ts'
+import { type ActFacts, described, type Done, perform, starred, taskEnd } from './act.ts'
 import { unmet, valueAt } from './expect.ts'
 import { demandDeclared, type Grants } from './grant.ts'
 import type { PlanStep } from './plan.ts'
@@ -36,7 +36,7 @@ export async function attempted(step: PlanStep, begun: StepState, facts: Attempt
   const startedMs = world.clock.monotonic()
   const { act } = step
   if (act.kind === 'ask') return answered(step, begun, facts)
-  world.log(`${begun.began} ${step.id} (${step.class}): ${described(act, shownValues(facts))}`)
+  world.log(`${begun.began} ${step.id} (${step.class}): ${described(act, starred(facts))}`)
   for (let tries = 1; ; tries += 1) {
     try {
       const done = await once(step, act, facts, startedMs + step.timeoutSeconds * 1000)
@@ -99,7 +99,7 @@ async function doneOnce(
   actFacts: ActFacts,
 ): Promise<Done> {
   const { world, joined } = facts
-  const call = described(act, shownValues(facts)).slice(0, 2_000)
+  const call = described(act, starred(facts)).slice(0, 2_000)
   if (facts.isAlready) return { reply: 'it was so already', call: 'nothing' }
   await facts.onCall(call)
   if (joined !== undefined) return { reply: await taskEnd(joined, actFacts), call }
@@ -129,11 +129,6 @@ export async function isAlready(
     if (isFault(error, 'missing') || /does not exist|no such/i.test(messageOf(error))) return false
     throw error
   }
-}
-
-/** Secrets as stars. */
-function shownValues({ values, secrets }: AttemptFacts): Values {
-  return new Map<string, Value>([...values, ...[...secrets.keys()].map((name): [string, Value] => [name, '********'])])
 }
 
 /** In a sentence, and short: the whole reply is what the API has, not what the record needs. */

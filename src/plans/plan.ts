@@ -1,4 +1,5 @@
 /** What of a document can be run: variables, scope, and steps in the order they are done. */
+import { createHash } from 'node:crypto'
 import type { PlanDocument, PlanItem } from './document.ts'
 import { limits } from '#base/limits.ts'
 import type { SectionKey } from './section.ts'
@@ -51,6 +52,12 @@ export function planOf(document: PlanDocument): Plan {
     complaints.push({ line, rule: 'too-many-steps', text: `a plan may have ${limits.plans.steps} steps` })
   }
   return { document, id, slug: slugOf(id), settings: settingsOf(document, complaints), steps, complaints }
+}
+
+/** Of what it does: a box that is ticked and a line somebody adds make no other plan of it. */
+export function digestOf({ settings, steps }: Plan): string {
+  const parts = [settings, steps.map((step) => [step.id, step.digest])]
+  return createHash('sha256').update(JSON.stringify(parts)).digest('hex')
 }
 
 function stepOf(item: PlanItem, part: PlanStep['part'], complaints: PlanComplaint[]): PlanStep[] {

@@ -353,6 +353,20 @@ suite('a run of a plan', () => {
     assert.deepEqual(seen, [['vm', 'show', what, '-o', 'json']])
   })
 
+  test('what was found is told with its places filled, and without secrets', async () => {
+    const text = planText(
+      step(
+        'x',
+        'id: x\nclass: change\nrun: { api: POST /nodes/n/qemu/100/status/start, with: { key: "${{ secret }}" } }\nlook: { api: "GET /nodes/n/qemu/${{ vmid }}/status/current" }\nexpect: { status: "${{ wanted }}", other: { not: "${{ vmid }}" } }',
+      ),
+    )
+    const given = options(new SmallNode(), text, { secrets: new Map([['secret', 'correct-horse']]) })
+    const run = new PlanRun({ ...fresh('a'), values: { vmid: 100, wanted: 'running' } }, given)
+    await run.perform()
+    assert.equal(run.state.steps.x?.found, 'status is running, other not 100')
+    assert.ok(!JSON.stringify(run.state).includes('correct-horse'))
+  })
+
   test('a value brings no words, no path and no places of its own', async () => {
     const text = planText(
       step('x', 'id: x\nclass: read\nrun: { api: "GET /nodes/n/qemu/${{ where }}/status/current" }'),

@@ -1,11 +1,13 @@
 /** Shipped plans, run on a real node: what they promise is asked of the guests, and nothing of them is left over. */
 import assert from 'node:assert/strict'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { readFileSync } from 'node:fs'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
+import type { RunState } from '#plans/run-state.ts'
 import { apiClient } from '#rest/client.ts'
 import { unixTransport } from '#rest/transport.ts'
 import { offerTemplate, template } from '../fixtures/containers/template.ts'
@@ -13,6 +15,11 @@ import type { TestNode } from '../node-under-test.ts'
 import { PlanWorld } from './plan-world.ts'
 
 const root = join(import.meta.dirname, '../..')
+
+const fixture = (name: string) => readFileSync(join(root, 'test/fixtures/plans', name), 'utf8')
+const [scheduledPlan, peoplePlan] = [fixture('scheduled.md'), fixture('people.md')]
+
+type Facts = Readonly<Record<string, unknown>>
 
 suite('executable plans', { timeout: 900_000 }, () => {
   let world: PlanWorld
@@ -25,6 +32,9 @@ suite('executable plans', { timeout: 900_000 }, () => {
     const lxc = '/nodes/testnode/lxc'
     await node.task(await node.api('POST', lxc, { vmid: '101', ostemplate: template, rootfs: 'local:0.1' }))
     await node.task(await node.api('POST', `${lxc}/101/status/start`))
+    const scheduled = await world.written('scheduled.md', scheduledPlan)
+    const { out, err } = await world.hako('plan', 'schedule', scheduled, '--at', '*:0/1', '--var', 'nodes=1')
+    assert.equal(out, 'scheduled\n', err)
   })
   after(() => world[Symbol.asyncDispose]())
 
@@ -287,6 +297,59 @@ suite('executable plans', { timeout: 900_000 }, () => {
     await node.api('DELETE', '/access/users/first@pve')
   })
 
+  test('a scheduled plan runs by itself at its time, and is known by what its file says now', async () => {
+    const id = 'plans/scheduled.md'
+    const file = join(world.folder, 'scheduled.md')
+    const finished = async () => (await world.newest(id))?.outcome === 'proven'
+    await waitFor(finished, { what: 'a scheduled run', timeoutMs: 90_000, everyMs: 200 })
+    const runs = (await node.api('GET', '/hako/plans', { plan: id })) as RunState[]
+    const [last] = runs
+    assert.deepEqual([last?.starter, last?.where], ['root@pam', 'lab'])
+    const minutes = runs.map(({ started }) => started.slice(0, 16))
+    assert.equal(new Set(minutes).size, minutes.length, 'once a minute')
+    assert.ok(
+      runs.some(({ started }) => new Date(started).getSeconds() < 30),
+      JSON.stringify(runs),
+    )
+
+    // Its file was not touched, and counts as proven all the same.
+    assert.equal(await readFile(file, 'utf8'), scheduledPlan)
+    const listed = JSON.parse((await world.hako('plan', 'list', world.folder, '-o', 'json')).out) as Facts[]
+    const one = listed.find(({ plan }) => plan === id)
+    assert.deepEqual([one?.status, one?.['age-days'], typeof one?.['next-run']], ['proven', 0, 'number'])
+    assert.equal((await world.hako('plan', 'update', file)).code, 0)
+    assert.match(await readFile(file, 'utf8'), /- \[x\] See the node <!-- hako: proven /)
+
+    const schedules = async () =>
+      JSON.parse((await world.hako('plan', 'schedule', 'list', '-o', 'json')).out) as Facts[]
+    const [same] = await schedules()
+    assert.deepEqual([same?.id, same?.schedule, same?.['file-is']], ['scheduled', '*:0/1', 'same'])
+    await writeFile(file, scheduledPlan.replace('default: 0', 'default: 2'))
+    assert.match(String((await schedules())[0]?.['file-is']), /^changed: .*scheduled\.md$/)
+    await rm(file)
+    assert.match(String((await schedules())[0]?.['file-is']), /^gone: .*scheduled\.md$/)
+    await writeFile(file, scheduledPlan)
+    assert.equal((await world.hako('plan', 'schedule', file, '--at', 'monthly')).code, 0)
+    const [changed] = await schedules()
+    assert.deepEqual([changed?.schedule, changed?.['file-is']], ['monthly', 'same'])
+
+    const refusals = [
+      ['onboard-operator.en.md', /needs the secret 'password', and nobody is there to give it/],
+      ['people.md', /step 'which' asks somebody, and nobody is there to answer/],
+    ] as const
+    for (const [name, why] of refusals) {
+      const path = name === 'people.md' ? await world.written(name, peoplePlan) : await world.copied(name)
+      assert.match((await world.hako('plan', 'schedule', path, '--at', 'daily')).err, why)
+    }
+    assert.equal((await world.hako('plan', 'schedule', 'remove', 'scheduled')).code, 0)
+    assert.deepEqual(await schedules(), [])
+    assert.match((await world.hako('plan', 'schedule', 'remove', 'scheduled')).err, /No such job 'scheduled'/)
+    await rm(join(node.settings.stateDir, 'lab'))
+    const live = await world.hako('plan', 'schedule', file, '--at', 'daily')
+    assert.match(live.err, /this node is no lab/)
+    await writeFile(join(node.settings.stateDir, 'lab'), 'Again.\n')
+  })
+
   test('a run may do what its starter may, and no more', async () => {
     await node.api('POST', '/access/users', { userid: 'auditor@pve' })
     await node.api('PUT', '/access/acl', { path: '/', users: 'auditor@pve', roles: 'PVEAuditor' })
@@ -306,63 +369,3 @@ suite('executable plans', { timeout: 900_000 }, () => {
     await node.task(await node.api('POST', '/hako/plans', { plan: `plans/${name}`, document, mode: 'undo' }))
   })
 })
-
-const peoplePlan = `# Somebody is asked
-
-## Metadata
-
-- Plan ID: plans/people.md
-
-## Concrete steps
-
-- [ ] Ask
-
-  \`\`\`step
-  id: which
-  class: read
-  run: { ask: Who is it about?, choices: [first, second] }
-  \`\`\`
-
-- [ ] Make them known
-
-  \`\`\`step
-  id: made
-  class: create
-  run: { api: POST /access/users, with: { userid: "\${{ steps.which.answer }}@pve" } }
-  makes: user/\${{ steps.which.answer }}@pve
-  undo: { api: "DELETE /access/users/\${{ steps.which.answer }}@pve" }
-  \`\`\`
-
-- [ ] Name them
-
-  \`\`\`step
-  id: named
-  class: change
-  run: { api: "PUT /access/users/\${{ steps.which.answer }}@pve", with: { comment: "\${{ steps.which.answer }}" } }
-  \`\`\`
-
-- [ ] Look for somebody who is not there yet
-
-  \`\`\`step
-  id: absent
-  class: read
-  run: { api: GET /access/users/nobody@pve }
-  \`\`\`
-
-- [ ] See the name
-
-  \`\`\`step
-  id: known
-  class: read
-  run: { api: "GET /access/users/\${{ steps.which.answer }}@pve" }
-  expect: { comment: "\${{ steps.which.answer }}" }
-  \`\`\`
-
-## Progress
-
-## Surprises & discoveries
-
-## Decision log
-
-## Outcomes & retrospective
-`

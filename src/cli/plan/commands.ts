@@ -7,8 +7,8 @@ const running: Readonly<Record<string, LocalOption>> = {
     ja: 'lab (省略時) または live。どの種のノードで実行するか。',
   },
   var: {
-    en: 'name=value, any number of times; of a secret name=file:PATH or name=env:NAME.',
-    ja: '名前=値 (複数可)。秘密は 名前=file:パス または 名前=env:変数名。',
+    en: 'name=value, any number of times; of a secret name=file:PATH (/dev/stdin, too) or name=env:NAME.',
+    ja: '名前=値 (複数可)。秘密は 名前=file:パス (/dev/stdin も可) または 名前=env:変数名。',
   },
   'grant-destroy': { en: 'Destroy on a live node, too.', ja: 'live ノードでも破壊を許可する。', isFlag: true },
   answer: { en: 'step=answer, to a question a step asks.', ja: '手順=回答。手順の質問に答える。' },
@@ -58,6 +58,26 @@ export const planCommands: readonly LocalCommand[] = [
     run: async (args, terminal, outside) => (await import('./looking.ts')).planStatus(args, terminal, outside),
   },
   {
+    words: ['plan', 'list'],
+    usage: 'plan list [<folder>…]',
+    description: {
+      en: 'Plans in a folder: how they stand, how old their proof is, when they run next by themselves.',
+      ja: 'フォルダ内の計画の一覧: 状態、証明の経過日数、次回の自動実行。',
+    },
+    examples: ['plan list', 'plan list docs/runbooks -o json'],
+    run: async (args, terminal, outside) => (await import('./looking.ts')).listPlans(args, terminal, outside),
+  },
+  {
+    words: ['plan', 'update'],
+    usage: 'plan update <file>…',
+    description: {
+      en: 'Write into plans what runs have found meanwhile, such as those that are scheduled.',
+      ja: '自動実行などで得られた結果を計画に書き込む。',
+    },
+    examples: ['plan update plans/*.md'],
+    run: async (args, terminal, outside) => (await import('./looking.ts')).updatePlans(args, terminal, outside),
+  },
+  {
     words: ['plan', 'run'],
     usage: 'plan run <file> [--dry-run] [--in lab|live] [--var name=value]…',
     description: {
@@ -92,18 +112,46 @@ export const planCommands: readonly LocalCommand[] = [
       (await import('./running.ts')).runPlanCommand('resume', args, terminal, outside),
   },
   {
-    words: ['plan', 'schedule'],
-    usage: 'plan schedule <file> --at TIME [--id NAME] [--var name=value]…',
+    words: ['plan', 'schedule', 'list'],
+    usage: 'plan schedule list',
     description: {
-      en: 'Let a plan run again by itself in the lab, so that its proof does not grow old.',
-      ja: '証明が古くならないよう、ラボで計画を定期的に再実行する。',
+      en: 'Plans that run by themselves, when next, and whether their files still say what is run.',
+      ja: '自動で実行される計画と次回の時刻、ファイルの内容が登録時と同じかどうか。',
+    },
+    examples: ['plan schedule list', 'plan schedule list -o json'],
+    run: async (args, terminal, outside) => (await import('./scheduling.ts')).listSchedules(args, terminal, outside),
+  },
+  {
+    words: ['plan', 'schedule', 'remove'],
+    usage: 'plan schedule remove <id>',
+    description: {
+      en: 'Let a plan no longer run by itself; its proofs stay.',
+      ja: '計画の自動実行をやめる。証明は残る。',
+    },
+    examples: ['plan schedule remove monthly-review-en'],
+    run: async (args, terminal, outside) => (await import('./scheduling.ts')).removeSchedule(args, terminal, outside),
+  },
+  {
+    words: ['plan', 'schedule'],
+    usage: 'plan schedule <file> --at TIME [--id NAME] [--repeat-missed] [--var name=value]…',
+    description: {
+      en: 'Let a plan run again by itself in the lab, as its file says now; done again, it takes what the file says then.',
+      ja: 'ラボで計画を定期的に再実行する。登録時の内容が使われ、再登録すると新しい内容に替わる。',
     },
     options: {
       at: { en: "When: 'sat 03:00', 'monthly'.", ja: "時刻。例: 'sat 03:00'、'monthly'。" },
       id: { en: 'Name of the schedule; that of the plan when absent.', ja: 'スケジュール名。省略時は計画の名前。' },
+      'repeat-missed': {
+        en: 'Make up for a run that was missed, once.',
+        ja: '実行できなかった回を一度だけ補う。',
+        isFlag: true,
+      },
       var: { en: 'name=value, any number of times.', ja: '名前=値 (複数可)。' },
     },
-    examples: ["plan schedule plans/monthly-review.en.md --at 'monthly'"],
+    examples: [
+      "plan schedule plans/monthly-review.en.md --at 'monthly'",
+      "plan schedule plans/first-restore.en.md --at 'sat 03:00' --repeat-missed --var vmid=105",
+    ],
     run: async (args, terminal, outside) => (await import('./scheduling.ts')).schedulePlan(args, terminal, outside),
   },
   {

@@ -32,6 +32,13 @@ export async function readPlan(path: string): Promise<PlanFile> {
   return { path, plan: planOf(readDocument(await readFile(path))) }
 }
 
+/** @throws Fault `invalid` with what is wrong with it */
+export function demandRunnable({ complaints, slug, steps }: Plan, path: string): void {
+  if (complaints.length === 0 && slug !== '' && steps.length > 0) return
+  const fields = Object.fromEntries(complaints.slice(0, 10).map(({ line, text }) => [`line ${line}`, text]))
+  throw new Fault('invalid', `'${path}' cannot be run as it is`, { fields, remedy: `hako plan lint ${path}` })
+}
+
 /** The folder the names of files in a plan begin at: where its id leads to it, else its repository, else its own. */
 export function rootOf({ path, plan }: PlanFile, isRepository: (folder: string) => boolean): string {
   const whole = resolve(path)
@@ -47,9 +54,15 @@ interface Proof {
   readonly record?: PlanRecord
 }
 
-/** Asks the node for the proofs a document names. Without a node nothing is proven. */
+/**
+ * Asks the node for the proofs a document names, and for what runs have found that is not written into it: a scheduled
+ * run writes into no file. Without a node nothing is proven.
+ */
 export async function standing(plan: Plan, connection: Connection | undefined): Promise<PlanStanding> {
-  const named = [...plan.document.sections.values()].flatMap(({ items }) =>
+  const latest = connection && plan.id !== '' ? await newestRun(connection, plan.id) : undefined
+  const text = connection && latest ? await withNews(plan, latest, connection) : plan.document.text
+  const now = text === plan.document.text ? plan : planOf(documentOf(text))
+  const named = [...now.document.sections.values()].flatMap(({ items }) =>
     items.flatMap(({ mark }) => (mark ? [mark.evidence] : [])),
   )
   const proofs = new Map<string, Proof>()
@@ -57,8 +70,7 @@ export async function standing(plan: Plan, connection: Connection | undefined): 
     const proof = connection && (await proofOf(connection, evidence))
     if (proof) proofs.set(evidence, proof)
   }
-  const latest = connection && plan.id !== '' ? await newestRun(connection, plan.id) : undefined
-  return standingOf(plan, { proofs, now: systemClock.now(), version: productVersion, latest })
+  return standingOf(now, { proofs, now: systemClock.now(), version: productVersion, latest })
 }
 
 async function proofOf(connection: Connection, evidence: string): Promise<Proof | undefined> {
@@ -79,23 +91,23 @@ export async function newestRun(connection: Connection, plan: string): Promise<R
   return (await connection.call('GET', `/hako/plans/${encodeURIComponent(newest.run)}`)).data as RunState
 }
 
-/**
- * Writes what the attempts of a run found, as far as it is signed and not there yet. What a person wrote meanwhile
- * stays: the file is read anew. @returns whether anything was written
- */
-export async function writeOutcome(path: string, run: RunState, connection: Connection): Promise<boolean> {
+/** The text with what the attempts of a run found, as far as it is signed and not there yet. */
+async function withNews(plan: Plan, run: RunState, connection: Connection): Promise<string> {
+  const { text } = plan.document
   const records: PlanRecord[] = []
   for (const { id, ended } of run.attempts) {
     const proof = ended === undefined ? undefined : await proofOf(connection, id)
     if (proof?.ok && proof.record) records.push(proof.record)
   }
+  const translate = await translation(plan.document.language)
+  return records.reduce((now, record) => withOutcome(planOf(documentOf(now)), record, translate), text)
+}
+
+/** Writes what a run found into its file. What a person wrote meanwhile stays: it is read anew. @returns whether there was anything */
+export async function writeOutcome(path: string, run: RunState, connection: Connection): Promise<boolean> {
   const file = await realpath(path)
   const { plan } = await readPlan(file)
-  const translate = await translation(plan.document.language)
-  const text = records.reduce(
-    (now, record) => withOutcome(planOf(documentOf(now)), record, translate),
-    plan.document.text,
-  )
+  const text = await withNews(plan, run, connection)
   if (text === plan.document.text) return false
   const { mode, uid, gid } = await stat(file)
   await writeFileAtomic(file, bytesOf(plan.document, text), mode & 0o777)

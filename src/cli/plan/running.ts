@@ -15,7 +15,7 @@ import { printed } from '../print.ts'
 import type { Terminal } from '../terminal.ts'
 import { type Language, say } from '../text.ts'
 import { waitForTask } from '../wait.ts'
-import { newestRun, readPlan, writeOutcome } from './file.ts'
+import { demandRunnable, newestRun, readPlan, writeOutcome } from './file.ts'
 import { red } from './looking.ts'
 import { givenSecrets } from './secret.ts'
 
@@ -124,12 +124,6 @@ async function finished(run: RunState | undefined, { global }: Parsed, terminal:
   const { language, width } = terminal
   if (global.output !== 'table') terminal.out(await printed(run, { format: global.output, id: 'run', language, width }))
   return run?.outcome === 'proven' || run?.outcome === 'undone' ? exitCodes.ok : exitCodes.unproven
-}
-
-function demandRunnable({ complaints, slug, steps }: Plan, path: string): void {
-  if (complaints.length === 0 && slug !== '' && steps.length > 0) return
-  const fields = Object.fromEntries(complaints.slice(0, 10).map(({ line, text }) => [`line ${line}`, text]))
-  throw new Fault('invalid', `'${path}' cannot be run as it is`, { fields, remedy: `hako plan lint ${path}` })
 }
 
 function valuesOf(

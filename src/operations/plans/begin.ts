@@ -1,8 +1,7 @@
 /** The state an attempt of a plan begins with: a new run, or an unfinished one that goes on. */
-import { createHash } from 'node:crypto'
 import { Fault, invalid } from '#base/fault.ts'
 import { productVersion } from '#base/product.ts'
-import type { Plan } from '#plans/plan.ts'
+import { digestOf, type Plan } from '#plans/plan.ts'
 import type { Attempt, RunState } from '#plans/run-state.ts'
 import { textOf } from '#plans/template.ts'
 import { valuesFor } from '#plans/variable.ts'
@@ -75,11 +74,9 @@ function driftOf(open: RunState, plan: Plan): string[] {
   ]
 }
 
-function aboutPlan({ id, slug, document, steps, settings }: Plan): RunState['plan'] {
-  const digest = createHash('sha256')
-    .update(JSON.stringify([settings, steps.map((step) => [step.id, step.digest])]))
-    .digest('hex')
-  return { id, slug, title: document.title.slice(0, 200), digest }
+function aboutPlan(plan: Plan): RunState['plan'] {
+  const { id, slug, document } = plan
+  return { id, slug, title: document.title.slice(0, 200), digest: digestOf(plan) }
 }
 
 function starterOf({ upid }: Attempt): string {

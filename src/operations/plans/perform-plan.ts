@@ -1,5 +1,4 @@
 /** What a run of a plan does inside its task: reads the document, begins or goes on, step by step. */
-import { stat } from 'node:fs/promises'
 import { Fault, invalid } from '#base/fault.ts'
 import { documentOf } from '#plans/document.ts'
 import { demandGrants, type Grants } from '#plans/grant.ts'
@@ -8,19 +7,19 @@ import { PlanRun, type RunOptions } from '#plans/run.ts'
 import { type Attempt, isoOf, type Outcome, type RunState } from '#plans/run-state.ts'
 import { filledText, type Values } from '#plans/template.ts'
 import type { Value } from '#plans/value.ts'
-import { labMark } from '#settings.ts'
 import { TaskArchive } from '#tasks/archive.ts'
 import type { StepContext, TaskFacts } from '#tasks/operation.ts'
 import { redactorFor } from '#tasks/secrets.ts'
 import { asUpid, parseUpid } from '#tasks/upid.ts'
 import { beginState } from './begin.ts'
+import { demandLab } from './lab.ts'
 import type { PlanDeps, RunPlan } from './run-plan.ts'
 
 /** @returns the state with its new attempt, saved. @throws Fault before anything was done */
 export async function begin(params: RunPlan, deps: PlanDeps, task: TaskFacts): Promise<RunState> {
   const plan = usable(params.document)
   if (plan.id !== params.plan) throw invalid({ plan: `the document is of '${plan.id}'` })
-  await demandLab(params, deps)
+  if (params.where === 'lab') await demandLab(deps.settings, { remedy: 'Say that it is meant: --in live.' })
   demandMeant(plan, params)
   const state = await beginState({ plan, params, deps, attempt: newAttempt(plan, params, deps, task) })
   const values = knownValues(state, deps)
@@ -73,18 +72,6 @@ function demandMeant(plan: Plan, { decisions, answers }: RunPlan): void {
       wrong.answer = `'${answer}' is no answer to step '${id}': ${act.choices.join(', ')}`
   }
   if (Object.keys(wrong).length > 0) throw invalid(wrong)
-}
-
-async function demandLab({ where }: RunPlan, { settings }: PlanDeps): Promise<void> {
-  if (where === 'live' || (await isLab(settings))) return
-  throw new Fault('denied', 'this node is no lab', { remedy: 'Say that it is meant: --in live.' })
-}
-
-async function isLab(settings: PlanDeps['settings']): Promise<boolean> {
-  return stat(labMark(settings)).then(
-    () => true,
-    () => false,
-  )
 }
 
 function newAttempt(plan: Plan, params: RunPlan, { clock }: PlanDeps, task: TaskFacts): Attempt {
