@@ -25,6 +25,8 @@ export interface Go {
   readonly upid: string
   readonly operation?: string
   readonly params?: Json
+  /** Whoever asked for it wants to know which parts of the node it passes. */
+  readonly isFollowed?: boolean
 }
 
 export interface Worker {

@@ -18,6 +18,7 @@ const branches = [
   'drills',
   'evidence',
   'evidence-chain',
+  'front-ticket',
   'network',
   'node-key',
   'plan-jobs',
@@ -26,6 +27,7 @@ const branches = [
   'restore',
   'schema',
   'verify',
+  'ways',
 ]
 
 /** @param endpoints all the others; these stand beside them */
