@@ -6,54 +6,75 @@
  */
 import { seconds } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
+import type { DatastoreAt } from '#base/datastore-at.ts'
 import { createDatastore } from '#datastore/create-datastore.ts'
 import { type Datastore, type DatastoreDeps, openDatastore, type OpenDatastore } from '#datastore/datastore.ts'
 import { FolderPlace } from '#datastore/folder-place.ts'
 import { type KeyFile, type Unlocked, withConfirmed, withoutSlot, withSlot } from '#datastore/key-file.ts'
 import { rotated } from '#datastore/keyring.ts'
+import type { Place } from '#datastore/place.ts'
 import type { NewSlot, SlotSecret } from '#datastore/slot.ts'
 import { isOfFirstFormat, ofFirstFormat } from './first-format/found.ts'
 import type { NodeKeys } from './node-keys.ts'
+import type { Places } from './places.ts'
 import { isSettled } from './take-over.ts'
 
 export interface NodeDatastoreNeeds extends DatastoreDeps {
   readonly keys: NodeKeys
+  /** The ways to what is elsewhere; without it there are folders alone. */
+  readonly places?: Pick<Places, 'open'>
 }
 
 /** A datastore whose files are let go of with it. */
 export interface HeldDatastore extends AsyncDisposable {
   readonly datastore: Datastore
+  /** Backups of the storage are in this one. */
+  readonly namespace: string
+}
+
+function held(at: DatastoreAt, place: Place, datastore: Datastore): HeldDatastore {
+  const namespace = typeof at === 'string' ? '' : at.namespace
+  return { datastore, namespace, [Symbol.asyncDispose]: () => place[Symbol.asyncDispose]() }
 }
 
 /** @throws Fault `missing`, `damaged`; `unavailable` for one of the first format */
-export async function holdDatastore(path: string, needs: NodeDatastoreNeeds): Promise<HeldDatastore> {
-  const place = new FolderPlace(path, needs.random)
+export async function holdDatastore(at: DatastoreAt, needs: NodeDatastoreNeeds): Promise<HeldDatastore> {
+  const place = await placeOf(at, needs)
   try {
-    return { datastore: await openDatastore(place, needs), [Symbol.asyncDispose]: () => place[Symbol.asyncDispose]() }
+    return held(at, place, await openDatastore(place, needs))
   } catch (cause) {
     await place[Symbol.asyncDispose]()
-    if (isFault(cause, 'missing') && (await isSettled(path))) return holdDatastore(path, needs)
-    throw isFault(cause, 'invalid') && (await isOfFirstFormat(path)) ? ofFirstFormat(path) : cause
+    if (typeof at !== 'string') throw cause
+    if (isFault(cause, 'missing') && (await isSettled(at))) return holdDatastore(at, needs)
+    throw isFault(cause, 'invalid') && (await isOfFirstFormat(at)) ? ofFirstFormat(at) : cause
   }
 }
 
+async function placeOf(at: DatastoreAt, { places, random }: NodeDatastoreNeeds): Promise<Place> {
+  if (typeof at === 'string') return new FolderPlace(at, random)
+  if (places) return places.open(at)
+  throw new Fault('unavailable', 'nobody here knows the way to what is elsewhere')
+}
+
 /** As `holdDatastore`, made when there is none. @throws Fault `conflict` before a recovery key is confirmed */
-export async function holdOrMake(path: string, needs: NodeDatastoreNeeds): Promise<HeldDatastore> {
+export async function holdOrMake(at: DatastoreAt, needs: NodeDatastoreNeeds): Promise<HeldDatastore> {
   try {
-    return await holdDatastore(path, needs)
+    return await holdDatastore(at, needs)
   } catch (cause) {
     if (!isFault(cause, 'missing')) throw cause
   }
   const ways = await waysOf(needs)
-  const place = new FolderPlace(path, needs.random)
+  const place = await placeOf(at, needs)
   try {
     await place.prepare()
-    const datastore = await createDatastore(place, needs, { ways })
-    return { datastore, [Symbol.asyncDispose]: () => place[Symbol.asyncDispose]() }
+    // Before the first file: what is kept has to be from the beginning.
+    if (typeof at === 'object' && at.kind === 's3' && at.retainSeconds !== undefined)
+      await place.retain?.(at.retainSeconds)
+    return held(at, place, await createDatastore(place, needs, { ways }))
   } catch (cause) {
     await place[Symbol.asyncDispose]()
     // Somebody else has just made it.
-    if (isFault(cause, 'conflict')) return holdDatastore(path, needs)
+    if (isFault(cause, 'conflict')) return holdDatastore(at, needs)
     throw cause
   }
 }

@@ -19,6 +19,7 @@ const branches = [
   'evidence',
   'evidence-chain',
   'front-ticket',
+  'machines',
   'network',
   'node-key',
   'plan-jobs',

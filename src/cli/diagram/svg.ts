@@ -175,9 +175,13 @@ function drawWay(stops: readonly Stop[]): string {
     // Between two of the same height a straight line would run through what stands between them.
     const isBeside = Math.abs(begin.y - end.y) < 30 && Math.abs(begin.x - end.x) > from.width
     const bow = isBeside ? from.height / 2 + 26 : 0
+    // A long one goes round what stands on its way.
+    const isLong =
+      !isBeside && Math.abs(begin.y - end.y) > 260 && Math.abs(begin.x - end.x) < Math.abs(begin.y - end.y) / 2
+    const aside = isLong ? Math.min(220, Math.abs(begin.y - end.y) * 0.4) * (end.x < begin.x ? -1 : 1) : 0
     const [near, far] = isBeside ? [begin.y - bow, end.y - bow] : [(begin.y + end.y) / 2, (begin.y + end.y) / 2]
     return [
-      `M${round(begin.x)} ${round(begin.y)}C${round(begin.x)} ${round(near)} ${round(end.x)} ${round(far)} ${round(end.x)} ${round(end.y)}`,
+      `M${round(begin.x)} ${round(begin.y)}C${round(begin.x + aside)} ${round(near)} ${round(end.x + aside)} ${round(far)} ${round(end.x)} ${round(end.y)}`,
     ]
   })
   return `<path class="way" d="${line.join('')}"/>`
