@@ -11,13 +11,13 @@ import type * as realmService from '#access/realm-service.ts'
 import type { AccessService } from '#access/service.ts'
 import type * as accessWorld from '#access/world.ts'
 import type * as nodeKeys from '#backup/node-keys.ts'
-import { Places } from '#backup/places.ts'
+import type * as waysElsewhere from '#backup/places.ts'
 import type * as backup from '#backup/service.ts'
 import type * as upkeep from '#backup/upkeep.ts'
 import { type Clock, systemClock } from '#base/clock.ts'
 import { daemonFlags } from '#base/daemon-flags.ts'
 import type { Log } from '#base/log.ts'
-import { loaderFor, onDemand } from '#base/on-demand.ts'
+import { loaderFor, onDemand, once } from '#base/on-demand.ts'
 import { type Random, systemRandom } from '#base/random.ts'
 import type * as acmeAccounts from '#cluster/acme/accounts.ts'
 import type * as acmePlugins from '#cluster/acme/plugins.ts'
@@ -143,14 +143,15 @@ export async function buildServices(
   for (const directory of [settings.stateDir, settings.runDir, settings.cacheDir]) await makeDirectory(directory)
   const store = await openSqliteStore(storePathOf(settings), { isChecked: isStoreChecked })
   const base = { settings, clock: systemClock, random: systemRandom, log, host: machine(), store }
-  return servicesOn(base, new Places({ ...base, waiting: isAsked ? 'somebody' : 'task' }))
+  return servicesOn(base, isAsked ? 'somebody' : 'task')
 }
 
 const load = loaderFor(import.meta.url)
 
-function servicesOn(base: Base, places: Places): Services {
+function servicesOn(base: Base, waiting: 'somebody' | 'task'): Services {
   const { settings, host, store } = base
   const diskServer = diskServerOf(settings)
+  const places = once(() => new (load<typeof waysElsewhere>('#backup/places.ts').Places)({ ...base, waiting }))
   return onDemand<Services, Base>(base, {
     storage: () => new StorageService({ ...base, elsewhere: places }),
     network: () => new NetworkService(base),
@@ -172,14 +173,14 @@ function servicesOn(base: Base, places: Places): Services {
       return new (load<typeof backup>('#backup/service.ts').BackupService)({
         ...base,
         storage,
-        places,
+        places: places(),
         keys,
         neededBy,
         listsDir,
       })
     },
     upkeep: ({ storage, nodeKeys: keys }) =>
-      new (load<typeof upkeep>('#backup/upkeep.ts').DatastoreUpkeep)({ ...base, storage, places, keys }),
+      new (load<typeof upkeep>('#backup/upkeep.ts').DatastoreUpkeep)({ ...base, storage, places: places(), keys }),
     recovery: () => new (load<typeof recovery>('#recovery/service.ts').RecoveryService)(settings),
     plans: () => new (load<typeof plans>('#plans/service.ts').PlanService)(base),
     // What it needs of the command line is loaded for plans alone.

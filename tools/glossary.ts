@@ -22,18 +22,38 @@ export function readGlossary(text: string): readonly Term[] {
   return parse(text) as Term[]
 }
 
-/** Texts people read: chapters, plans, and what the interface says in Japanese. */
+/** Texts people read: chapters, plans, and what the interface says in either language. */
 export function textsIn(root: string): Text[] {
-  const read = (pattern: string, language: Language): Text[] =>
+  const read = (pattern: string, language: Language, only = (line: string) => line): Text[] =>
     globSync(pattern, { cwd: root, exclude: (path) => path === 'node_modules' || path.endsWith('glossary.md') })
       .toSorted()
-      .map((file) => ({ file, language, text: readFileSync(join(root, file), 'utf8') }))
+      .filter((file) => !file.endsWith('.test.ts'))
+      .map((file) => {
+        const lines = readFileSync(join(root, file), 'utf8').split('\n')
+        return { file, language, text: lines.map(only).join('\n') }
+      })
   return [
     ...read('manuscript/ja/**/*.md', 'ja'),
     ...read('manuscript/en/**/*.md', 'en'),
-    ...read('src/cli/japanese/*.json', 'ja'),
-    ...read('plans/*ja*.md', 'ja'),
+    ...read('plans/*.ja.md', 'ja'),
+    ...read('plans/execplan-ja-*.md', 'ja'),
+    ...read('plans/*.en.md', 'en'),
+    // What the interface says in English is what it is translated by.
+    ...read('src/cli/japanese/*.json', 'ja', (line) => literalsIn(line)[1] ?? ''),
+    ...read('src/cli/japanese/*.json', 'en', (line) => literalsIn(line)[0] ?? ''),
+    ...read('src/**/*.ts', 'ja', (line) => literalsIn(line).filter(isJapanese).join(' ')),
+    ...read('src/{cli,lab}/**/*.ts', 'en', (line) => (/\ben: /.test(line) ? (literalsIn(line)[0] ?? '') : '')),
+    ...read('manuscript/.vitepress/*.ts', 'ja', (line) => literalsIn(line).filter(isJapanese).join(' ')),
   ]
+}
+
+/** What stands between quotes in a line of code. */
+function literalsIn(line: string): string[] {
+  return [...line.matchAll(/(['"`])((?:\\.|(?!\1).)*)\1/g)].map(([, , text = '']) => text)
+}
+
+function isJapanese(text: string): boolean {
+  return /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}]/u.test(text)
 }
 
 /** `line: word, say term`, for every word that must not be used. What is code is left alone. */

@@ -58,12 +58,19 @@ const proofs = JSON.parse(readFileSync(new URL('proofs.json', import.meta.url), 
   Record<string, Proof>
 >
 
+/** A step of a plan that was run can be linked to. */
+function anchorOf(content: string): string {
+  const id = /^id:\s*([a-z][a-z0-9-]*)/m.exec(content)?.[1]
+  return id === undefined ? '' : `<a id="step-${id}"></a>`
+}
+
 /** Below a block of commands stands who ran it, when, and what came of it. */
 const withProofs: MarkdownOptions['config'] = (markdown) => {
   const { fence } = markdown.renderer.rules
   if (!fence) throw new Error('the builder knows no blocks of code')
   markdown.renderer.rules.fence = (tokens, at, options, env, self) => {
     const block = fence(tokens, at, options, env, self)
+    if (tokens[at]?.info.trim() === 'step') return `${anchorOf(tokens[at].content)}${block}`
     const proof = proofs[/\bproven=(\S+)/.exec(tokens[at]?.info ?? '')?.[1] ?? '']
     const { relativePath = '' } = env as { readonly relativePath?: string }
     return proof
@@ -79,22 +86,24 @@ function provenLine(
 ): string {
   const [when, took] = [`${ended.slice(0, 16).replace('T', ' ')} UTC`, (tookMs / 1000).toFixed(1)]
   const [plan = '', id = ''] = step.split('#')
+  // The document as it was when it was run, which is part of the evidence.
+  const there = `/runs/${encodeURIComponent(evidence)}/document.html#step-${encodeURIComponent(id)}`
+  const link = `<a href="${there}"><code>${escape(id)}</code></a>`
   const said =
     language === 'ja'
-      ? `バージョン ${version} で ${when} に証明済み (${took} 秒)。計画 <code>${escape(plan)}</code> の手順 <code>${escape(id)}</code>、証跡 <code>${escape(evidence)}</code>`
-      : `Proven on version ${version}, ${when} (${took} s), by step <code>${escape(id)}</code> of <code>${escape(plan)}</code>; evidence <code>${escape(evidence)}</code>`
+      ? `バージョン ${version} で ${when} に証明済み (${took} 秒)。計画 <code>${escape(plan)}</code> の手順 ${link}、証跡 <code>${escape(evidence)}</code>`
+      : `Proven on version ${version}, ${when} (${took} s), by step ${link} of <code>${escape(plan)}</code>; evidence <code>${escape(evidence)}</code>`
   const output = Object.entries(recorded).map(([field, value]) => `${field}: ${value}`)
   const shown = output.length === 0 ? '' : `<pre class="proof-output">${escape(output.join('\n'))}</pre>`
   return `<div class="tip custom-block proof">${shown}<p>✓ ${said}</p></div>\n`
 }
 
 export default defineConfig({
-  markdown: { config: withProofs },
+  markdown: { config: withProofs, languageAlias: { step: 'yaml', plan: 'yaml' } },
   title: 'Hakobune',
   outDir: './.vitepress/dist',
   cleanUrls: false,
   lastUpdated: false,
-  srcExclude: ['runs/**'],
   head: [['link', { rel: 'icon', type: 'image/svg+xml', href: '/icon.svg' }]],
   locales: {
     ja: { label: '日本語', lang: 'ja', themeConfig: ja },
@@ -115,6 +124,9 @@ export default defineConfig({
             },
           },
         },
+        // What was run is linked to; what is looked for is in the chapters.
+        _render: (source, env, markdown) =>
+          String(env.relativePath).startsWith('runs/') ? '' : markdown.render(source, env),
         miniSearch: { options: { tokenize: words } },
       },
     },

@@ -197,6 +197,12 @@ export class AccessService {
     return this.#session(await this.openId.finish(answer), answer.address)
   }
 
+  /** A session for who is proven by other means, such as the kernel's word on the local socket. */
+  async sessionOf(user: string): Promise<{ ticket: string; CSRFPreventionToken: string }> {
+    this.#needs.log.info('given a session', { user })
+    return this.#proof.write(user)
+  }
+
   async #session({ userid: username, halfTicket }: Proven, address: string): Promise<LoginReply> {
     // What a session consists of is not told by halves; older clients look for the member, so it is there.
     if (halfTicket !== undefined) return { username, ticket: halfTicket, NeedTFA: 1, CSRFPreventionToken: '' }

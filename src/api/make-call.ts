@@ -1,5 +1,6 @@
 /** Builds what a handler gets for one request. */
 import { Fault } from '#base/fault.ts'
+import { passing } from '#base/trace.ts'
 import type { CallFacts } from '#rest/dispatch.ts'
 import type { Identity } from '#rest/endpoint.ts'
 import type { NodeServices } from '#services.ts'
@@ -18,12 +19,14 @@ export function makeCall(services: NodeServices): (facts: CallFacts) => Call {
       host,
       again,
       start: (operation, params) =>
-        services.tasks.start({
-          operation: operation.name,
-          params: asJson(params),
-          user: who?.authId ?? 'nobody',
-          ...(who?.task === undefined ? {} : { parent: who.task }),
-        }),
+        passing('task', operation.name, () =>
+          services.tasks.start({
+            operation: operation.name,
+            params: asJson(params),
+            user: who?.authId ?? 'nobody',
+            ...(who?.task === undefined ? {} : { parent: who.task }),
+          }),
+        ),
       may(path, ...privileges) {
         // Asked for every row of a list.
         if (!who) return never

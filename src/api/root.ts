@@ -15,6 +15,7 @@ import { cpuModelEndpoints } from './cluster/qemu.ts'
 import { clusterResourceEndpoints } from './cluster/resources.ts'
 import { clusterTaskEndpoints } from './cluster/tasks.ts'
 import { architectureEndpoints } from './hako/architecture.ts'
+import { wayEndpoints } from './hako/ways.ts'
 import { backupFileEndpoints } from './hako/backup-files.ts'
 import { backupEndpoints } from './hako/backups.ts'
 import { selfDescription } from './hako/commands.ts'
@@ -117,6 +118,7 @@ const endpoints = [
   ...vzdumpEndpoints,
   ...backupEndpoints,
   ...architectureEndpoints,
+  ...wayEndpoints,
   ...backupFileEndpoints,
   ...drillEndpoints,
   ...evidenceEndpoints,

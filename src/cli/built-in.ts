@@ -67,6 +67,9 @@ export const diagramOptions: Readonly<Record<string, CommandOption>> = {
   theme: optional('Colours: those the reader prefers, light or dark ones.', { enum: ['auto', 'light', 'dark'] }),
   follow: optional('Go on, and draw again whenever something changes, until Ctrl-C.', { type: 'boolean' }),
   backup: optional('Show the way this backup took through the node, with its times.'),
+  request: optional(
+    'Make this request, such as `GET /nodes`, and show its way through the node, with the times measured there.',
+  ),
 }
 
 /** A command of the node, with the options the command line adds to it. */

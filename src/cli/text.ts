@@ -103,6 +103,12 @@ const sentences = {
     en: 'unchanged: {0} files as signed on {1} by node {2}',
     ja: '変更なし: {1} にノード {2} が署名した {0} 個のファイル',
   },
+  wayOfRequest: { en: '{0} → {1}, {2} in all', ja: '{0} → {1}、全体 {2}' },
+  wayOfTask: { en: '; the task {0}', ja: '、タスク {0}' },
+  wayReads: { en: 'reads', ja: '読み取り' },
+  wayWrites: { en: 'writes', ja: '書き込み' },
+  wayUnknown: { en: 'time unknown', ja: '時間不明' },
+  wayTask: { en: 'in the task {0}', ja: 'タスク内 {0}' },
   chainWhole: {
     en: 'unchanged: all {0} pieces of evidence, one chain without a break',
     ja: '変更なし: 証跡 {0} 件すべて、途切れのない一本の鎖',

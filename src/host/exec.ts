@@ -6,9 +6,11 @@
  */
 import { type ChildProcess, spawn, type StdioOptions } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
+import { basename } from 'node:path'
 import { StringDecoder } from 'node:string_decoder'
 import { Fault } from '#base/fault.ts'
 import { limits } from '#base/limits.ts'
+import { passing } from '#base/trace.ts'
 import type { Argv, Host, RunOptions, RunResult } from './host.ts'
 
 /** Where programs are found. */
@@ -32,7 +34,11 @@ export function machine(): Host {
   return { run }
 }
 
-async function run(argv: Argv, options: RunOptions = {}): Promise<RunResult> {
+function run(argv: Argv, options: RunOptions = {}): Promise<RunResult> {
+  return passing('program', basename(argv[0]), () => runNow(argv, options))
+}
+
+async function runNow(argv: Argv, options: RunOptions): Promise<RunResult> {
   const [program, ...args] = argv
   const { timeoutMs = limits.exec.timeoutMs, signal, input, okCodes = [0], cwd, env = {} } = options
   if (signal?.aborted) throw new Fault('aborted', `${program}: interrupted before it started`)

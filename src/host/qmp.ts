@@ -8,8 +8,10 @@
  * QEMU serves one client per monitor socket; a second one is accepted and hears nothing until the first
  * leaves. Connections are therefore kept short, and connecting has a limit that says so.
  */
+import { basename, dirname } from 'node:path'
 import { Fault } from '#base/fault.ts'
 import { limits } from '#base/limits.ts'
+import { passing } from '#base/trace.ts'
 import { LineSocket } from './json-lines.ts'
 import type { Listener } from './unix-peer.ts'
 
@@ -59,6 +61,11 @@ export class QmpClient implements AsyncDisposable {
   #line: LineSocket | undefined
   #lastId = 0
   #ended: Fault | undefined
+
+  /** `guests/100/qmp.sock` */
+  get #guest(): string {
+    return basename(dirname(this.#path))
+  }
 
   private constructor(path: string) {
     this.#path = path
@@ -110,7 +117,7 @@ export class QmpClient implements AsyncDisposable {
       if (descriptor === undefined) this.#line?.send(line)
       else this.#line?.sendWithDescriptor(line, descriptor)
       const late = () => new Fault('timeout', `QMP command '${command}': no answer within ${timeoutMs / 1000} s`)
-      return (await within(promise, timeoutMs, signal, late)) as T
+      return (await passing('qmp', this.#guest, () => within(promise, timeoutMs, signal, late))) as T
     } finally {
       this.#pending.delete(id)
     }

@@ -14,7 +14,7 @@ import { endGently } from './linger.ts'
 import { nodeHttp } from './node-http.ts'
 import { KeptReplies } from './kept-replies.ts'
 import { readied, send } from './send.ts'
-import { clientHeader, ownPrefix } from './wire.ts'
+import { clientHeader, ownPrefix, traceHeader } from './wire.ts'
 
 export interface Proxy {
   /** Sends the request on as it is. */
@@ -52,7 +52,7 @@ export function createProxy(daemonSocket: string, clock: Clock, mark?: () => str
   const place = { socketPath: daemonSocket, agent, setHost: false, timeout: bounds.replyMs }
   return {
     forward(request, response) {
-      if (isCall(request)) {
+      if (isCall(request) && !isFollowed(request)) {
         if (kept?.give(request, response) !== true) carryCall(request, response, { link, clock, kept, place })
       } else forward(request, response, place, clock, true)
     },
@@ -63,6 +63,11 @@ export function createProxy(daemonSocket: string, clock: Clock, mark?: () => str
       link.close()
     },
   }
+}
+
+/** Told how long each part had it: by headers, which frames do not carry; and never given a kept reply. */
+function isFollowed({ headers }: IncomingMessage): boolean {
+  return headers[traceHeader] !== undefined
 }
 
 /** What the link takes: that is most requests, and all those that come often. */
@@ -114,14 +119,22 @@ function forward(
   clock: Clock,
   mayRetry: boolean,
 ): void {
+  const arrivedMs = clock.monotonic()
+  const own = {
+    [clientHeader]: request.socket.remoteAddress ?? '',
+    ...(isFollowed(request) ? { [traceHeader]: '1' } : {}),
+  }
   const upstream = nodeHttp.request({
     ...place,
     method: request.method,
     path: request.url,
-    headers: outgoing(request, { [clientHeader]: request.socket.remoteAddress ?? '' }),
+    headers: outgoing(request, own),
   })
   const hasBody = carriesBody(request)
-  upstream.on('response', (reply) => relay(request, response, upstream, reply, clock))
+  upstream.on('response', (reply) => {
+    if (isFollowed(request)) addTiming(reply.rawHeaders, clock.monotonic() - arrivedMs)
+    relay(request, response, upstream, reply, clock)
+  })
   upstream.on('timeout', () => upstream.destroy(new Error('the daemon takes too long')))
   upstream.on('error', (cause) => {
     if (response.headersSent || response.destroyed) return void response.destroy()
@@ -134,6 +147,14 @@ function forward(
   response.once('close', () => response.writableFinished || upstream.destroy())
   if (hasBody) request.pipe(upstream)
   else upstream.end()
+}
+
+/** Beside what the daemon said: how long the front had it, the daemon included. */
+function addTiming(rawHeaders: string[], tookMs: number): void {
+  const own = `front;dur=${tookMs.toFixed(3)}`
+  const at = rawHeaders.findIndex((name, place) => place % 2 === 0 && name.toLowerCase() === 'server-timing')
+  if (at < 0) rawHeaders.push('Server-Timing', own)
+  else rawHeaders[at + 1] += `, ${own}`
 }
 
 function carriesBody({ headers }: IncomingMessage): boolean {

@@ -15,7 +15,7 @@ import type { RawParams } from '#rest/router.ts'
 import type { EdgeContext } from './edge.ts'
 import { identityFrom, noTicket } from './session.ts'
 import { receiveUpload } from './upload.ts'
-import { clientHeader, taskHeader, uploadHeader } from './wire.ts'
+import { clientHeader, taskHeader, traceHeader, uploadHeader } from './wire.ts'
 
 export interface EdgeFacts {
   readonly request: IncomingMessage
@@ -55,6 +55,10 @@ export class EdgeRequest implements ApiRequest {
     const { request, context } = this.#facts
     const told = context.origin.kind === 'front' ? request.headers[clientHeader] : undefined
     return typeof told === 'string' ? told : ''
+  }
+
+  get isFollowed(): boolean {
+    return this.#facts.request.headers[traceHeader] !== undefined
   }
 
   /** Programs of this machine say `localhost`, which is nobody's name for it elsewhere. */

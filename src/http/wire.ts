@@ -1,14 +1,17 @@
 /**
  * What front and daemon say to each other, beyond the client's own request.
  *
- * Both headers are believed on `front.sock` alone, where only the front's uid may connect, and the front
- * removes every header of this prefix from what comes in from outside.
+ * Headers are believed on `front.sock` alone, where only the front's uid may connect, and the front
+ * removes every header of this prefix from what comes in from outside; but that of a trace, which gives no right, it sends
+ * on.
  */
 export const ownPrefix = 'x-hakobune-'
 /** Address of the client. */
 export const clientHeader = 'x-hakobune-client'
 /** On the local socket, from root alone: the task that calls, which then has the rights of its starter and no others. */
 export const taskHeader = 'x-hakobune-task'
+/** How long each part of the node had this request is to be told. */
+export const traceHeader = 'x-hakobune-trace'
 /** `ask`: may this upload begin? Otherwise the name of the spooled file; the body then holds the fields. */
 export const uploadHeader = 'x-hakobune-upload'
 export const askForUpload = 'ask'

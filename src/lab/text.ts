@@ -34,7 +34,7 @@ const sentences = {
   backup: { en: 'backed up', ja: 'バックアップ' },
   changed: {
     en: 'known file changed: live state and restore point differ now',
-    ja: '確認用ファイルを変更: 現在の状態と復元点が異なります',
+    ja: '確認用ファイルを変更: 現在の状態と復元ポイントが異なります',
   },
   drill: { en: 'restore drill', ja: '復元訓練' },
   phases: { en: 'phases', ja: '各段階の所要時間' },

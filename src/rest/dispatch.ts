@@ -12,6 +12,7 @@ import type { Log } from '#base/log.ts'
 import type { Random } from '#base/random.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import type { Properties } from '#base/schema/schema.ts'
+import { followed, serverTiming } from '#base/trace.ts'
 import { parseForm } from './body.ts'
 import { encodedText } from './encode.ts'
 import { Download, type Endpoint, type Identity, type Judge, type Permission, Reply, Streamed } from './endpoint.ts'
@@ -50,6 +51,8 @@ export interface ApiRequest {
   readonly remoteAddress: string
   /** Name or address the client reaches this node by, without the port; absent where that is not known. */
   readonly host?: string | undefined
+  /** Asks how long each part of the node had it. */
+  readonly isFollowed?: boolean
 }
 
 /** What `makeCall` builds a handler's second argument from. */
@@ -130,7 +133,7 @@ export function createDispatcher<Call>(options: DispatchOptions<Call>): Dispatch
   const guarded = (
     request: ApiRequest,
     act: (match: Match<Prepared<Call>>, who: Identity | undefined) => Promise<WireReply>,
-  ) => admit(router.find, request, options, act)
+  ) => (request.isFollowed === true ? follow : admit)(router.find, request, options, act)
   const handle = (request: ApiRequest): Promise<WireReply> =>
     guarded(request, (match, who) => {
       const again = (call: FurtherCall) => handle(furtherRequest(call, who, request))
@@ -222,6 +225,20 @@ async function admit<Call>(
   } catch (error) {
     return account(faultReply(format, asFault(error, request, options)))
   }
+}
+
+/** Tells how long each part had it, where the caller may know how the node is. */
+async function follow<Call>(...[find, request, options, act]: Parameters<typeof admit<Call>>): Promise<WireReply> {
+  let caller: Identity | undefined
+  const { result, way } = await followed(() =>
+    admit(find, request, options, (match, who) => {
+      caller = who
+      return act(match, who)
+    }),
+  )
+  const { judge } = options
+  const mayKnow = caller && (judge.isRoot(caller) || (await judge.privilegesOn(caller, '/')).has('Sys.Audit'))
+  return mayKnow === true ? { ...result, headers: { ...result.headers, 'Server-Timing': serverTiming(way) } } : result
 }
 
 /** Until the running second ends: lists may be so old, and whatever ends by time (a ticket, a user) ends with a second. */

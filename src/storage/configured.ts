@@ -35,7 +35,7 @@ export interface StorageNeeds {
   readonly clock: Clock
   readonly log: Log
   /** Who knows the ways to datastores elsewhere; without it storages that are elsewhere cannot be used. */
-  readonly elsewhere?: {
+  readonly elsewhere?: () => {
     /** Zeros where nobody can tell; what was found a moment ago is told again. @throws Fault when it cannot be used */
     readonly spaceAt: (at: RemoteDatastore) => Promise<Space>
     /** Looks now. @throws Fault when it cannot be used */
@@ -85,7 +85,7 @@ export class ConfiguredStorages {
 
   async #prepare(driver: StorageDriver, remote: RemoteDatastore | undefined): Promise<void> {
     await driver.prepare()
-    if (remote) await this.needs.elsewhere?.requireUsable(remote)
+    if (remote) await this.needs.elsewhere?.().requireUsable(remote)
   }
 
   /** Forgets the storage; its volumes stay where they are. `local` is then again what a new node has. */
@@ -122,7 +122,7 @@ export class ConfiguredStorages {
     try {
       await driver.requireActive()
       const remote = driver.remote?.(await this.#registry.secretsOf(name))
-      const space = remote ? this.needs.elsewhere?.spaceAt(remote) : driver.space()
+      const space = remote ? this.needs.elsewhere?.().spaceAt(remote) : driver.space()
       return { active: true, enabled: true, ...((await space) ?? nothing) }
     } catch (error) {
       this.needs.log.warn(`storage '${name}' cannot be used`, { error })

@@ -27,6 +27,7 @@ import {
   textToValue,
 } from './bounds.ts'
 import { asStoreFault, openStoreFile } from './sqlite-file.ts'
+import { isFollowed, passing } from '#base/trace.ts'
 import { type MarkFile, openMark } from './mark.ts'
 import { type EntryRow, SqliteTables } from './sqlite-tables.ts'
 import type { Change, Entry, Guard, Json, Lease, Store, Write } from './store.ts'
@@ -87,7 +88,7 @@ class SqliteStore implements Store {
 
   get = async <T extends Json>(key: string): Promise<Entry<T> | undefined> => {
     checkKey(key)
-    const row = this.#readOne(key)
+    const row = isFollowed() ? await passing('store', 'read', () => this.#readOne(key)) : this.#readOne(key)
     return row && { key, value: textToValue<T>(key, row.text), revision: row.revision }
   }
 
@@ -95,21 +96,23 @@ class SqliteStore implements Store {
     prefix: string,
     { after = '', limit }: { readonly after?: string; readonly limit?: number } = {},
   ): Promise<Entry<T>[]> => {
-    const rows = this.#read((tables) => tables.entries(prefix, after, listBound(limit)))
+    const read = () => this.#read((tables) => tables.entries(prefix, after, listBound(limit)))
+    const rows = isFollowed() ? await passing('store', 'read', read) : read()
     checkListSize(prefix, rows.length)
     return rows.map(({ key, text, revision }) => ({ key, value: textToValue<T>(key, text), revision }))
   }
 
   transact = async (guards: readonly Guard[], writes: readonly Write[]): Promise<number> => {
     const prepared = prepareWrites(guards, writes)
-    return this.#inNextCommit((tables) => {
+    const write = (tables: SqliteTables) => {
       for (const guard of guards) {
         const found = tables.entry(guard.key)?.revision ?? 0
         if (found !== guard.revision) throw conflictAt(guard, found)
       }
       for (const { lease } of prepared) if (lease !== undefined && !tables.leaseTtl(lease)) throw leaseEnded(lease)
       return tables.apply(prepared)
-    })
+    }
+    return isFollowed() ? passing('store', 'write', () => this.#inNextCommit(write)) : this.#inNextCommit(write)
   }
 
   revision = async (): Promise<number> => this.#read((tables) => tables.revision())

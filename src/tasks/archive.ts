@@ -7,6 +7,7 @@
  */
 import { KiB } from '#base/bytes.ts'
 import type { FaultKind } from '#base/fault.ts'
+import type { Followed } from '#base/trace.ts'
 import { open, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { UpidText } from '#base/ids.ts'
@@ -136,6 +137,15 @@ export class TaskArchive {
     await writeFileAtomic(join(this.directoryOf(upid), 'end.json'), JSON.stringify(end), 0o600, canBeLost)
   }
 
+  /** Which parts of the node it passed, where somebody asked for that. */
+  async way(upid: UpidText): Promise<Followed | undefined> {
+    return this.#readJson(upid, 'way.json', isWay)
+  }
+
+  async writeWay(upid: UpidText, way: Followed): Promise<void> {
+    await writeFileAtomic(join(this.directoryOf(upid), 'way.json'), JSON.stringify(way), 0o600, true)
+  }
+
   async progress(upid: UpidText): Promise<TaskProgress> {
     return (await this.#readJson(upid, 'progress.json', isProgress)) ?? {}
   }
@@ -247,6 +257,10 @@ function isRequest(value: unknown): value is TaskRequest {
 
 function isEnd(value: unknown): value is TaskEnd {
   return isObject(value) && typeof value.exitstatus === 'string' && typeof value.endedAtMs === 'number'
+}
+
+function isWay(value: unknown): value is Followed {
+  return isObject(value) && typeof value.ms === 'number' && Array.isArray(value.stops)
 }
 
 function isProgress(value: unknown): value is TaskProgress {

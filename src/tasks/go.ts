@@ -6,6 +6,8 @@ export interface Go {
   readonly upid: string
   readonly operation?: string
   readonly params?: Json
+  /** Whoever asked for it wants to know which parts of the node it passes. */
+  readonly isFollowed?: boolean
 }
 
 /** On the worker's command line: finish what the process of that task left. */

@@ -14,6 +14,7 @@ import type { UpidText } from '#base/ids.ts'
 import { limits } from '#base/limits.ts'
 import type { Log } from '#base/log.ts'
 import { type Random, systemRandom } from '#base/random.ts'
+import { isFollowed } from '#base/trace.ts'
 import { readIfPresent } from '#host/files.ts'
 import { signalProcess } from '#host/proc.ts'
 import type { Settings } from '#settings.ts'
@@ -110,9 +111,10 @@ export class TaskService implements AsyncDisposable {
       worker.dismiss()
       throw error
     }
+    const isTraced = isFollowed()
     const atWork = async () => {
       const hasSlot = await this.#slots.take(worker.ended)
-      if (hasSlot) worker.go({ upid, operation: name, params })
+      if (hasSlot) worker.go({ upid, operation: name, params, ...(isTraced ? { isFollowed: true } : {}) })
       void this.#runner.prepare(name)
       await worker.ended
       return hasSlot

@@ -5,6 +5,7 @@
  * whole, the daemon died before it could say go: nothing was begun, and its successor will find that out.
  */
 import { Fault } from '#base/fault.ts'
+import { followed } from '#base/trace.ts'
 import type { Settings } from '#settings.ts'
 import { TaskArchive } from './archive.ts'
 import { afterFlag, type Go, recoverFlag } from './go.ts'
@@ -52,8 +53,13 @@ export async function runWorker<S extends TaskServices>(options: WorkerOptions<S
   await rehearsing
   const where = { archive: new TaskArchive(settings.stateDir), services, operations, upid: asUpid(go.upid) }
   try {
+    const request = { operation: go.operation ?? '', params: go.params ?? null }
     if (isRecovery) await recoverTask(where)
-    else await performTask(where, { operation: go.operation ?? '', params: go.params ?? null }, abort.signal)
+    else if (go.isFollowed !== true) await performTask(where, request, abort.signal)
+    else {
+      const { way } = await followed(async () => performTask(where, request, abort.signal))
+      await where.archive.writeWay(where.upid, way)
+    }
   } finally {
     await services.store[Symbol.asyncDispose]()
   }

@@ -36,6 +36,7 @@ export const architectureEndpoints = [
         'diagram --level 2 --to node.svg --follow',
         'diagram --theme dark --lang ja --to node.svg',
         'diagram --backup local:backup/vm/100/2026-01-01T00:00:00Z --to backup.svg',
+        "diagram --request 'GET /nodes/lab/qemu/100/status/current' --to request.svg",
         'diagram --level 3 -o json',
       ],
     },

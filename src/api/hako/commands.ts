@@ -19,6 +19,7 @@ const branches = [
   'drills',
   'evidence',
   'evidence-chain',
+  'front-ticket',
   'machines',
   'network',
   'node-key',
@@ -28,6 +29,7 @@ const branches = [
   'restore',
   'schema',
   'verify',
+  'ways',
 ]
 
 /** @param endpoints all the others; these stand beside them */

@@ -20,7 +20,7 @@ const lookEveryMs = 2_000
 /** A table says little of a graph: the picture is what is shown, unless another form is asked for. */
 export async function drawDiagram(command: Command, args: readonly string[], facts: RunFacts): Promise<number> {
   const { params, global, positionals } = parseFor(command, args)
-  const { level, to, theme = 'auto', follow, backup } = asTexts(params)
+  const { level, to, theme = 'auto', follow, backup, request } = asTexts(params)
   const isPicture = global.output === 'table' && !global.help && positionals.length === 0
   if (!isPicture) {
     const extra = Object.keys(diagramOptions).filter((name) => params[name] !== undefined)
@@ -31,15 +31,23 @@ export async function drawDiagram(command: Command, args: readonly string[], fac
   }
   if (!isTheme(theme)) throw invalid({ theme: `'${theme}' is none of ${themes.join(', ')}` })
   if (follow === '1' && to === undefined) throw invalid({ to: 'must name the file that is kept up to date: --to FILE' })
+  if (request !== undefined && (backup !== undefined || follow === '1'))
+    throw invalid({ request: 'is made once, and shown alone: without --backup and --follow' })
   const { language } = facts.terminal
   const translate = await translation(language)
   const now = () => architectureOf(command, level, facts)
+  const drawing = { language, theme, translate }
   const draw = async (architecture: Architecture) => {
     const way = backup === undefined ? undefined : await wayOf(backup, architecture, facts)
-    return drawArchitecture(architecture, { language, theme, way, translate })
+    return drawArchitecture(architecture, { ...drawing, way })
   }
-  if (to === undefined) facts.terminal.out((await draw(await now())).trimEnd())
-  else if (follow !== '1') await writeFileAtomic(to, await draw(await now()), 0o644)
+  const drawnNow = async () => {
+    if (request === undefined) return draw(await now())
+    const { way, architecture } = await (await import('./request.ts')).wayOfRequest(request, now, facts)
+    return drawArchitecture(architecture, { ...drawing, way })
+  }
+  if (to === undefined) facts.terminal.out((await drawnNow()).trimEnd())
+  else if (follow !== '1') await writeFileAtomic(to, await drawnNow(), 0o644)
   else await keepUpToDate(to, { now, draw }, facts)
   return exitCodes.ok
 }

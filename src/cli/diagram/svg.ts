@@ -12,7 +12,14 @@ export type Theme = (typeof themes)[number]
 /** A way through the parts, with what was measured on it. */
 export interface Way {
   readonly title: string
-  readonly stops: readonly { readonly part: string; readonly says?: string | undefined }[]
+  readonly stops: readonly WayStop[]
+}
+
+export interface WayStop {
+  readonly part: string
+  readonly says?: string | undefined
+  /** Where it came from; the stop before it when absent. */
+  readonly from?: string
 }
 
 export interface Drawing {
@@ -34,7 +41,8 @@ export async function drawArchitecture(architecture: Architecture, drawing: Draw
   const lines = new Map(
     architecture.parts.map((part) => [part.id, linesOf(translated(part, drawing.translate), language)]),
   )
-  const layout = await layOut(architecture, ({ id }) => sizeOf(lines.get(id) ?? []))
+  const said = new Map(way?.stops.map(({ part, says }) => [part, says]))
+  const layout = await layOut(architecture, ({ id }) => roomFor(sizeOf(lines.get(id) ?? []), said.get(id)))
   const width = Math.max(layout.width, 760)
   const top = way ? 76 : 44
   const height = layout.height + top + legendHeight
@@ -147,23 +155,34 @@ function drawEdge({ from, to, type, points }: PlacedEdge, isFaded: boolean): str
 interface Stop {
   readonly box: Box
   readonly says: string | undefined
+  readonly from: Box | undefined
 }
 
 function stopsOn({ stops }: Way, { boxes }: Layout): Stop[] {
-  return stops.flatMap(({ part, says }) => {
+  const drawn = stops.filter(({ part }) => boxes.has(part))
+  return drawn.flatMap(({ part, says, from = '' }, at) => {
     const box = boxes.get(part)
-    return box ? [{ box, says }] : []
+    return box ? [{ box, says, from: boxes.get(from) ?? boxes.get(drawn[at - 1]?.part ?? '') }] : []
   })
 }
 
-/** A thick line from stop to stop, below the parts. */
+/** A thick line to each stop from where it was come from, below the parts. */
 function drawWay(stops: readonly Stop[]): string {
-  const centres = stops.map(({ box: { x, y, width, height } }) => ({ x: x + width / 2, y: y + height / 2 }))
-  const line = centres.map(({ x, y }, at) => {
-    const from = centres[at - 1]
-    if (!from) return `M${round(x)} ${round(y)}`
-    const middle = round((from.y + y) / 2)
-    return `C${round(from.x)} ${middle} ${round(x)} ${middle} ${round(x)} ${round(y)}`
+  const centreOf = ({ x, y, width, height }: Box) => ({ x: x + width / 2, y: y + height / 2 })
+  const line = stops.flatMap(({ box, from }) => {
+    if (!from) return []
+    const [begin, end] = [centreOf(from), centreOf(box)]
+    // Between two of the same height a straight line would run through what stands between them.
+    const isBeside = Math.abs(begin.y - end.y) < 30 && Math.abs(begin.x - end.x) > from.width
+    const bow = isBeside ? from.height / 2 + 26 : 0
+    // A long one goes round what stands on its way.
+    const isLong =
+      !isBeside && Math.abs(begin.y - end.y) > 260 && Math.abs(begin.x - end.x) < Math.abs(begin.y - end.y) / 2
+    const aside = isLong ? Math.min(220, Math.abs(begin.y - end.y) * 0.4) * (end.x < begin.x ? -1 : 1) : 0
+    const [near, far] = isBeside ? [begin.y - bow, end.y - bow] : [(begin.y + end.y) / 2, (begin.y + end.y) / 2]
+    return [
+      `M${round(begin.x)} ${round(begin.y)}C${round(begin.x + aside)} ${round(near)} ${round(end.x + aside)} ${round(far)} ${round(end.x)} ${round(end.y)}`,
+    ]
   })
   return `<path class="way" d="${line.join('')}"/>`
 }
@@ -175,8 +194,15 @@ function drawStop({ box, says }: Stop, at: number): string {
   return says === undefined ? mark : `${mark}${wayLabel(says, box)}`
 }
 
+const labelWidth = (says: string) => Math.ceil(stringWidth(says) * textSize * narrow) + 16
+
+/** What was measured at a part stands below it, and must not run into what stands beside it. */
+function roomFor({ width, height }: Size, says: string | undefined): Size {
+  return says === undefined ? { width, height } : { width: Math.max(width, labelWidth(says)), height: height + 4 }
+}
+
 function wayLabel(says: string, { x, y, width, height }: Box): string {
-  const room = Math.ceil(stringWidth(says) * textSize * narrow) + 16
+  const room = labelWidth(says)
   const left = round(x + width / 2 - room / 2)
   const below = round(y + height - 6)
   return `<g class="way-label"><rect x="${left}" y="${below}" width="${room}" height="20" rx="6"/><text x="${left + 8}" y="${below + 14}">${escape(says)}</text></g>`

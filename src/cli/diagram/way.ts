@@ -5,6 +5,7 @@ import type { Architecture } from '#views/architecture/graph.ts'
 import { filledPath } from '../path.ts'
 import type { RunFacts } from '../run-command.ts'
 import { say } from '../text.ts'
+import { shownAs } from './shown-as.ts'
 import type { Way } from './svg.ts'
 
 interface Part {
@@ -23,7 +24,8 @@ interface BackupFacts {
 }
 
 /** @throws Fault `missing` for a backup that is not there */
-export async function wayOf(volid: string, { parts, edges }: Architecture, facts: RunFacts): Promise<Way> {
+export async function wayOf(volid: string, architecture: Architecture, facts: RunFacts): Promise<Way> {
+  const { parts, edges } = architecture
   const { connection, terminal } = facts
   const { language } = terminal
   const backup = (await connection.call('GET', filledPath('/hako/backups/{volume*}', { volume: volid })))
@@ -37,23 +39,17 @@ export async function wayOf(volid: string, { parts, edges }: Architecture, facts
   const held = heldOf(backup.facts)
   const says = held === undefined ? undefined : say(language, 'wayHeld', String(held))
   const wanted = [
-    { part: shownAs(`${isContainer ? 'ct' : 'vm'}/${backup.vmid}`), says },
+    { part: shownAs(`${isContainer ? 'ct' : 'vm'}/${backup.vmid}`, architecture), says },
     { part: isContainer ? 'lxc' : 'qemu', says: typeof mode === 'string' ? mode : undefined },
     { part: 'task', says: say(language, 'wayRead', humanSize(data), String(tookSeconds)) },
-    { part: shownAs(`datastore/${storage}`), says: say(language, 'wayStored', humanSize(stored)) },
-    { part: shownAs(`storage/${storage}`), says: undefined },
+    { part: shownAs(`datastore/${storage}`, architecture), says: say(language, 'wayStored', humanSize(stored)) },
+    { part: shownAs(`storage/${storage}`, architecture), says: undefined },
   ]
   const disk = edges.find(({ from, to }) => from === wanted[4]?.part && to.startsWith('disk'))?.to
   const stops = [...wanted, ...(disk === undefined ? [] : [{ part: disk, says: undefined }])]
   return {
     title: say(language, 'wayTitle', volid, backup.pointInTime),
     stops: stops.filter(({ part }) => parts.some(({ id }) => id === part)),
-  }
-
-  /** As it is drawn at this level: itself, one of the others, or its kind. */
-  function shownAs(id: string): string {
-    const kind = id.split('/', 1)[0] ?? ''
-    return [id, `${kind}/*`, kind].find((one) => parts.some((part) => part.id === one)) ?? id
   }
 }
 

@@ -24,6 +24,7 @@ const kindWords: Readonly<Record<PartKind, readonly [one: Word, more: Word]>> = 
   card: [word('Network card', 'ネットワークカード'), word('Network cards', 'ネットワークカード')],
   kernel: [word('Linux kernel', 'Linux カーネル'), word('Linux kernel', 'Linux カーネル')],
   virtualization: [word('Virtualization', '仮想化支援'), word('Virtualization', '仮想化支援')],
+  client: [word('Client', 'クライアント'), word('Clients', 'クライアント')],
   qemu: [word('QEMU', 'QEMU'), word('QEMU', 'QEMU')],
   lxc: [word('LXC', 'LXC'), word('LXC', 'LXC')],
   lxcfs: [word('LXCFS', 'LXCFS'), word('LXCFS', 'LXCFS')],

@@ -11,6 +11,7 @@ import { KiB } from '#base/bytes.ts'
 import { waitFor } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import { isSummedUp } from '#host/btrfs.ts'
+import { passing } from '#base/trace.ts'
 import { spawnDetached } from '#host/exec.ts'
 import { codeOf, makeDirectory, readForeignFile } from '#host/files.ts'
 import type { Argv } from '#host/host.ts'
@@ -92,7 +93,8 @@ export async function launch(request: Launch): Promise<ProcessName> {
   if (affinity !== undefined) prefix.push('taskset', '--cpu-list', affinity)
   const groups = [...(await kvmGroup(request.accelerator)), ...(request.groups ?? [])]
   const command = [...prefix, ...stripped(uid, groups), qemuProgram, ...argv]
-  const pid = await spawnDetached(asArgv(command), { outputFile: `${runDir}/${qemuLog}`, descriptors, cwd: '/' })
+  const how = { outputFile: `${runDir}/${qemuLog}`, descriptors, cwd: '/' }
+  const pid = await passing('program', qemuProgram, () => spawnDetached(asArgv(command), how))
   const startTime = await startTimeOf(pid)
   if (startTime === undefined) throw await refusal(runDir)
   return { pid, startTime }
@@ -137,7 +139,8 @@ export async function untilMonitor(
       return undefined
     }
   }
-  return waitFor(attempt, { what: 'answer of QEMU', timeoutMs, everyMs: 3, signal })
+  const waiting = { what: 'answer of QEMU', timeoutMs, everyMs: 3, signal }
+  return passing('program', qemuProgram, () => waitFor(attempt, waiting))
 }
 
 async function refusal(runDir: string, cause?: unknown): Promise<Fault> {

@@ -12,6 +12,7 @@ export const partKinds = {
   disk: 'hardware',
   card: 'hardware',
   kernel: 'host',
+  client: 'host',
   virtualization: 'host',
   qemu: 'host',
   lxc: 'host',
