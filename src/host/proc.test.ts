@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { copyFile, mkdtemp, rename, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { waitFor } from '#base/clock.ts'
 import * as proc from './proc.ts'
@@ -86,4 +89,22 @@ test('counters of the machine are plausible', async () => {
 test('processor time is read without counting guests twice', () => {
   const text = 'cpu  100 0 100 700 100 0 0 0 90 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n'
   assert.deepEqual(proc.parseCpu(text), { busySeconds: 2, waitSeconds: 1, totalSeconds: 10 })
+})
+
+test('a program whose file an update has replaced is told from one whose file is there', async () => {
+  const place = await mkdtemp(join(tmpdir(), 'hako-program-'))
+  const [file, next] = [join(place, 'program'), join(place, 'program.new')]
+  for (const path of [file, next]) await copyFile('/bin/sleep', path)
+  const child = spawn(file, ['30'], { stdio: 'ignore' })
+  try {
+    await once(child, 'spawn')
+    const pid = child.pid ?? 0
+    assert.equal(await proc.isProgramReplaced(pid), false)
+    await rename(next, file)
+    assert.equal(await proc.isProgramReplaced(pid), true)
+    assert.equal(await proc.isProgramReplaced(4_194_305), false)
+  } finally {
+    child.kill('SIGKILL')
+    await rm(place, { recursive: true })
+  }
 })

@@ -141,6 +141,10 @@ suite('a move that is cut short', { timeout: 600_000 }, () => {
 
   test('what is not in QEMU alone keeps the guest where it is, and is named with reason and remedy', async () => {
     const pid = await pidNow()
+    assert.deepEqual(await world.guests.renewals.obstacles(vmid), [])
+    await pretend({ virtiofs0: 'share', usb1: 'host=1-2', serial1: '/dev/ttyS0', tpmstate0: 'local:8' })
+    const named = (await world.guests.renewals.obstacles(vmid)).map(({ what }) => what)
+    assert.deepEqual(named, ['virtiofs0', 'usb1', 'serial1', 'tpmstate0'])
     await pretend({ virtiofs0: 'share' })
     await assert.rejects(renew(), (fault) => {
       assert.ok(isFault(fault, 'conflict'))
