@@ -6,10 +6,15 @@
  * two do by a chance of 2^-17.
  */
 import { allEntries } from './merge.ts'
-import type { Segment } from './segment.ts'
+import type { Segment, SegmentEntry } from './segment.ts'
 
 /** Chunks on average that begin with the same bits, and are looked at one after another. */
 const perBucket = 4
+
+/** No fewer than there are chunks: one that lies in several packs may be counted more than once. */
+export function mostOf(segments: readonly Segment[]): number {
+  return segments.reduce((sum, { count }) => sum + count, 0)
+}
 
 export class ChunkOrdinals {
   readonly count: number
@@ -36,16 +41,21 @@ export class ChunkOrdinals {
     }
   }
 
-  static async of(segments: readonly Segment[]): Promise<ChunkOrdinals> {
-    const most = segments.reduce((sum, { count }) => sum + count, 0)
+  /** @param onEntry is told of each, in order, as the first of the segments has it */
+  static async of(
+    segments: readonly Segment[],
+    onEntry: (entry: SegmentEntry, ordinal: number) => void = () => {},
+  ): Promise<ChunkOrdinals> {
+    const most = mostOf(segments)
     const [high, low] = [new Uint32Array(most), new Uint32Array(most)]
     let filled = 0
     for await (const entries of allEntries(segments)) {
-      for (const { id } of entries) {
-        const [first, second] = [wordAt(id, 0), wordAt(id, 4)]
+      for (const entry of entries) {
+        const [first, second] = [wordAt(entry.id, 0), wordAt(entry.id, 4)]
         if (filled > 0 && high[filled - 1] === first && low[filled - 1] === second) continue
         high[filled] = first
         low[filled] = second
+        onEntry(entry, filled)
         filled += 1
       }
     }

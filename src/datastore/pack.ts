@@ -7,10 +7,12 @@
 import { createCipheriv } from 'node:crypto'
 import { KiB } from '#base/bytes.ts'
 import { Fault, isFault } from '#base/fault.ts'
+import { letGo } from '#base/let-go.ts'
 import type { Random } from '#base/random.ts'
 import { AppendFile } from './append-file.ts'
+import { isAsNamed } from './as-named.ts'
 import { nonceBytes, openBox, sealBox, tagBytes } from './box.ts'
-import { idBytes, metadataMaximumBytes, packMaximumBytes } from './format.ts'
+import { idBytes, kindOf, kinds, metadataMaximumBytes, packMaximumBytes } from './format.ts'
 import type { Keyring, SealKey } from './keyring.ts'
 import type { Place } from './place.ts'
 
@@ -24,6 +26,7 @@ const tailBytes = 16 * KiB
 const metadataBit = 1
 /** By a host that only adds. */
 const inboxBit = 2
+const knownBits = metadataBit | inboxBit
 
 /** A chunk in a pack. */
 export interface PackEntry {
@@ -59,7 +62,7 @@ export class PackWriter {
       isMetadata,
     }: { readonly keyring: Keyring; readonly random: Random; readonly isMetadata: boolean },
   ): Promise<PackWriter> {
-    const file = await AppendFile.create(path, { takesOver: true })
+    const file = await AppendFile.create(path)
     const { epoch, isInbox, salt, key } = keyring.freshKey(random, 'hakobune pack')
     const header = Buffer.alloc(packHeaderBytes)
     magic.copy(header)
@@ -89,6 +92,7 @@ export class PackWriter {
     const sealed = cipher.update(stored)
     cipher.final()
     await this.#file.append(sealed, cipher.getAuthTag())
+    letGo(sealed)
     return entry
   }
 
@@ -144,7 +148,11 @@ export interface OpenPack {
   readonly isInbox: boolean
 }
 
-/** @throws Fault `missing`; `damaged` naming the pack; `denied` when the keyring is too old */
+/**
+ * What lies outside of every seal is compared with what must be there, so a pack that opens, and whose chunks all open, is
+ * what was written from its first byte to its last.
+ * @throws Fault `missing`; `damaged` naming the pack; `denied` when the keyring is too old
+ */
 export async function openPack(place: Place, keyring: Keyring, id: string): Promise<OpenPack> {
   const size = await sizeOfPack(place, id)
   if (size < packHeaderBytes + tagBytes + footerBytes || size > packMaximumBytes) {
@@ -158,8 +166,14 @@ export async function openPack(place: Place, keyring: Keyring, id: string): Prom
     throw damagedPack(id, 'it has no beginning or no end')
   }
   const bits = header.readUInt32LE(12)
-  const isInbox = (bits & inboxBit) !== 0
-  const key = keyOf(keyring, { epoch: header.readUInt32LE(8), isInbox, salt: header.subarray(16, packHeaderBytes) }, id)
+  if ((bits & ~knownBits) !== 0 || footer.readUInt32LE(12) !== 0) throw damagedPack(id, 'it says what it cannot')
+  const [isMetadata, isInbox] = [(bits & metadataBit) !== 0, (bits & inboxBit) !== 0]
+  const epoch = header.readUInt32LE(8)
+  // It stands in the clear: a turned bit may make it the number of a key nobody has.
+  if (keyring.canRead && epoch > keyring.epoch && !(await isAsNamed(place, packName(id), size))) {
+    throw damagedPack(id, 'its digest does not match')
+  }
+  const key = keyOf(keyring, { epoch, isInbox, salt: header.subarray(16, packHeaderBytes) }, id)
   const [tableAt, count] = [Number(footer.readBigUInt64LE(0)), footer.readUInt32LE(8)]
   if (tableAt < packHeaderBytes || tableAt + count * entryBytes + tagBytes + footerBytes !== size) {
     throw damagedPack(id, 'its table has another size than its end says')
@@ -172,8 +186,11 @@ export async function openPack(place: Place, keyring: Keyring, id: string): Prom
   const table = openBox(key, tableNonce, magic, sealed)
   if (!table) throw damagedPack(id, 'the seal of its table is broken')
   const entries = parseTable(table, id, tableAt)
+  if (entries.some(({ flags }) => (kindOf(flags) !== kinds.content) !== isMetadata)) {
+    throw damagedPack(id, 'it holds chunks of another kind than it says')
+  }
   const numberAt = new Map(entries.map(({ offset }, number) => [offset, number]))
-  return { key, entries, numberAt, isMetadata: (bits & metadataBit) !== 0, isInbox }
+  return { key, entries, numberAt, isMetadata, isInbox }
 }
 
 async function sizeOfPack(place: Place, id: string): Promise<number> {

@@ -1,4 +1,5 @@
 /** What is damaged or lost here, fetched from a copy of the datastore. Needs no key: names prove what comes. */
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Fault, isFault } from '#base/fault.ts'
 import { isAsNamed } from './as-named.ts'
@@ -14,7 +15,7 @@ import { Segment } from './segment.ts'
 export interface Refetched {
   /** Packs and parts of the index that are whole again. */
   readonly fetched: readonly string[]
-  /** What the copy has not, or not whole. */
+  /** What the copy has not, or not whole; and what cannot be replaced here. */
   readonly missing: readonly string[]
 }
 
@@ -50,8 +51,15 @@ async function isFetched({ place, deps }: Datastore, from: Place, name: string):
     if (isFault(fault, 'damaged')) return false
     throw fault
   }
-  await place.replaceFile(name, path)
-  return true
+  try {
+    await place.replaceFile(name, path)
+    return true
+  } catch (fault) {
+    // Locked, or not ours to replace: what is there stays.
+    if (!isFault(fault, 'conflict') && !isFault(fault, 'denied')) throw fault
+    await rm(path, { force: true })
+    return false
+  }
 }
 
 async function damagedSegments({ place }: Datastore): Promise<string[]> {

@@ -74,7 +74,7 @@ export async function writeSegment(
   if (count === 0) return undefined
   if (count > segmentEntriesMaximum)
     throw new Fault('exhausted', `a segment has at most ${segmentEntriesMaximum} entries`)
-  const file = await AppendFile.create(join(place.stagingDir, `segment-${random.uuid()}`), { takesOver: true })
+  const file = await AppendFile.create(join(place.stagingDir, `segment-${random.uuid()}`))
   const mac = keyring.macOfSegment()
   const append = async (bytes: Buffer) => {
     mac.update(bytes)
@@ -91,7 +91,7 @@ export async function writeSegment(
   const numbers = new Map(packs.map((pack, number) => [pack, number]))
   let written = 0
   const perBlock = 2_048
-  let block = Buffer.allocUnsafe(perBlock * segmentEntryBytes)
+  const block = Buffer.allocUnsafe(perBlock * segmentEntryBytes)
   let filled = 0
   for await (const some of entries) {
     for (const entry of some) {
@@ -101,7 +101,6 @@ export async function writeSegment(
       written += 1
       if (filled < perBlock) continue
       await append(block)
-      block = Buffer.allocUnsafe(perBlock * segmentEntryBytes)
       filled = 0
     }
   }
