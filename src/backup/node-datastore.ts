@@ -177,6 +177,6 @@ async function tidied(datastore: Datastore, unlocked: Unlocked, needs: NodeDatas
 /** @throws Fault `conflict` when somebody else changed the keys meanwhile */
 async function changed(datastore: Datastore, file: KeyFile, needs: NodeDatastoreNeeds): Promise<Unlocked> {
   await datastore.putKeyFile(file)
-  await datastore.removeOldKeyFiles()
+  await datastore.removeOldKeyFiles(file.generation)
   return nodeKeysTo(datastore, needs)
 }
