@@ -103,28 +103,63 @@ export async function nodeKeysTo(datastore: Datastore, { keys }: NodeDatastoreNe
   } catch (cause) {
     if (!isFault(cause, 'denied')) throw cause
     throw new Fault('unavailable', `the datastore '${datastore.place.label}' does not open by this node's key`, {
-      remedy: 'Give the node a way in once, by a passphrase or recovery key that opens it: `hako backup attach`.',
+      remedy:
+        'When the key of the node was lost, show the recovery key: `hako recovery-key use`. When the datastore was made elsewhere, let the node in by what opens it: `hako backup attach`.',
       cause,
     })
   }
 }
 
-/** Gives the node its ways into a datastore that others made. @throws Fault `denied` */
+/** Gives the node its ways into a datastore that others made. @throws Fault `denied`, `conflict` */
 export async function attachDatastore(
   datastore: Datastore,
   secret: SlotSecret,
   needs: NodeDatastoreNeeds,
 ): Promise<void> {
-  let unlocked = await datastore.keys(secret)
-  const [own] = await waysOf(needs)
-  if (own && !(await opensBy(datastore, own.secret))) {
-    unlocked = await changed(datastore, await withSlot(needs.random, unlocked, own), needs)
-  }
-  await keptWays(datastore, unlocked, needs)
+  await needs.keys.requireRecovery()
+  await letIn(datastore, secret, await needs.keys.own(), needs)
+  await keepWaysInto(datastore, needs)
 }
 
-async function opensBy(datastore: Datastore, secret: NewSlot['secret']): Promise<boolean> {
-  if ('public' in secret) return false
+/**
+ * A key of the node opens the datastore from now on, beside those that do.
+ * @throws Fault `denied` when the secret does not open it
+ */
+export async function letIn(
+  datastore: Datastore,
+  secret: SlotSecret,
+  own: SlotSecret,
+  { keys, clock, random }: NodeDatastoreNeeds,
+): Promise<void> {
+  if (await opensBy(datastore, own)) return
+  const way = { secret: own, confirmed: false, comment: commentOf(keys), created: seconds(clock) }
+  const file = await withSlot(random, await datastore.keys(secret), way)
+  await datastore.putKeyFile(file)
+  await datastore.removeOldKeyFiles(file.generation)
+}
+
+/**
+ * Keys the node had before open the datastore no longer, and what is stored from now on is sealed with a new key: nobody
+ * knows who has what was lost. @returns how many there were
+ */
+export async function forgetFormerKeys(datastore: Datastore, needs: NodeDatastoreNeeds): Promise<number> {
+  let now = await keptWays(datastore, await nodeKeysTo(datastore, needs), needs)
+  const isFormer = ({ id, kind, role, comment }: Unlocked['slot']) =>
+    kind === 'key' && role === undefined && comment === commentOf(needs.keys) && id !== now.slot.id
+  const former = now.file.slots.filter(isFormer)
+  for (const { id } of former) {
+    const secrets = rotated(now.keyring.secrets, needs.random)
+    now = await changed(datastore, withoutSlot(needs.random, now, id, secrets), needs)
+  }
+  return former.length
+}
+
+/** The way of a node is known by it, in a list of ways as well. */
+function commentOf({ node }: NodeKeys): string {
+  return `node ${node}`
+}
+
+export async function opensBy(datastore: Datastore, secret: SlotSecret): Promise<boolean> {
   try {
     await datastore.keys(secret)
     return true
@@ -136,7 +171,7 @@ async function opensBy(datastore: Datastore, secret: NewSlot['secret']): Promise
 
 async function waysOf({ keys, clock }: NodeDatastoreNeeds): Promise<[NewSlot, NewSlot]> {
   const recovery = await keys.requireRecovery()
-  const facts = { comment: `node ${keys.node}`, created: seconds(clock) }
+  const facts = { comment: commentOf(keys), created: seconds(clock) }
   return [
     { secret: await keys.own(), confirmed: false, ...facts },
     { secret: { kind: 'recovery', public: recovery.public }, confirmed: true, ...facts },

@@ -275,12 +275,19 @@ export class BackupService {
 
   /** Sees to it that the recovery key in force opens the datastore. @returns false when there is none */
   async keepWays(storage: string): Promise<boolean> {
+    return (await this.onDatastore(storage, keepWaysInto)) !== undefined
+  }
+
+  /** Does something with a datastore and what the node has. @returns nothing when the storage has none */
+  async onDatastore<T>(
+    storage: string,
+    act: (datastore: Datastore, needs: NodeDatastoreNeeds) => Promise<T>,
+  ): Promise<{ readonly came: T } | undefined> {
     try {
       await using held = await this.#hold(storage)
-      await keepWaysInto(held.datastore, this.#needs)
-      return true
+      return { came: await act(held.datastore, this.#needs) }
     } catch (fault) {
-      if (isFault(fault, 'missing')) return false
+      if (isFault(fault, 'missing')) return undefined
       throw fault
     }
   }

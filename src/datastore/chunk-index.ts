@@ -102,7 +102,7 @@ export class ChunkIndex {
   }
 
   get hasCondemned(): boolean {
-    return this.#condemned.some(({ count }) => count > 0)
+    return this.#condemned.some(({ count, isLost }) => count > 0 || isLost)
   }
 
   isCondemned(id: Buffer): boolean {

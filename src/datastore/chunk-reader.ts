@@ -30,6 +30,14 @@ export interface ReadChunk {
   readonly flags: number
 }
 
+/** Kept from one run to the next: fresh memory would be filled with zeros first. */
+export interface RunRoom {
+  /** For a run as it lies in its pack. */
+  readonly sealed: Buffer
+  /** For what is in it. */
+  readonly content: Buffer
+}
+
 export class ChunkReader {
   readonly place: Place
   readonly keyring: Keyring
@@ -93,7 +101,7 @@ export class ChunkReader {
   async readRun(
     run: readonly { readonly id: Buffer; readonly location: Location }[],
     kind: ChunkKind,
-    room?: Buffer,
+    room?: RunRoom,
   ): Promise<ReadChunk[]> {
     let used = 0
     const [first, last] = [run[0]?.location, run.at(-1)?.location]
@@ -103,18 +111,18 @@ export class ChunkReader {
     const end = last.offset + last.length
     const bytes = pack.isMetadata
       ? await this.#readNear(first.pack, pack, first.offset, end)
-      : await this.place.read(packName(first.pack), first.offset, end - first.offset)
+      : await this.place.read(packName(first.pack), first.offset, end - first.offset, room?.sealed)
     const chunks = run.map(({ id, location: { offset, length } }) => {
       const entry = entryAt(pack, offset)
       if (!entry || entry.length !== length || entry.id.compare(id, 0, shortIdBytes, 0, shortIdBytes) !== 0) {
         throw damagedPack(first.pack, `chunk ${shown(id)} is not where the index says`)
       }
       const from = offset - first.offset
-      const into = room?.subarray(used, used + entry.plainBytes)
+      const into = room?.content.subarray(used, used + entry.plainBytes)
       used += entry.plainBytes
       return this.#opened(pack, first.pack, entry, { sealed: bytes.subarray(from, from + length), kind, into })
     })
-    if (!pack.isMetadata) letGo(bytes)
+    if (!pack.isMetadata && !room) letGo(bytes)
     return chunks
   }
 
@@ -157,6 +165,11 @@ export class ChunkReader {
     const isOwn =
       (flags & deltaFlag) === 0 && isOfKind(flags) && this.keyring.idOf(kindOf(flags) as ChunkKind, content).equals(id)
     if (!isOwn) throw damagedPack(packId, `chunk ${shown(id)}: it holds what belongs to another id`)
+  }
+
+  /** By a host that only adds. @throws Fault `missing`, `damaged` */
+  async isInbox(packId: string): Promise<boolean> {
+    return (await this.#pack(packId)).isInbox
   }
 
   /** Chunks of a pack in their stored form, to be written into another. @throws Fault `damaged` naming the pack */

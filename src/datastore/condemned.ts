@@ -2,18 +2,23 @@
  * Lists of chunks nobody needed at some moment, and where they lie. A writer that finds one of them takes it for absent;
  * the collector removes that copy of it, and no other, when it is still not needed later.
  *
- * A list counts from the moment a marker beside it says: one that is taken when the list can be seen by everybody.
+ * A list counts from the moment a marker beside it says: one that is taken when the list can be seen by everybody. The
+ * marker also names who was at work then. Clocks can be set back: whether somebody began before the list is not left to them.
  */
-import { Fault } from '#base/fault.ts'
+import { isFault } from '#base/fault.ts'
 import type { Random } from '#base/random.ts'
+import { checkProperties } from '#base/schema/check.ts'
+import { array, string } from '#base/schema/schema.ts'
 import { idBytes, shortIdBytes } from './format.ts'
 import type { Place } from './place.ts'
+import { seal, unseal } from './sealed.ts'
 
 const folder = 'condemned/'
 const magic = Buffer.from('HAKOCON2', 'latin1')
 const maximumBytes = 1024 * 1024 * 1024
 const headerBytes = magic.length + 8
 const entryBytes = shortIdBytes + 4
+const markerProperties = { beside: array(string({ maxLength: 128 })) }
 const beginningsMaximumBytes = 64 * 1024 * 1024
 
 /** One copy of a chunk. */
@@ -27,13 +32,16 @@ export class CondemnedList {
   readonly name: string
   readonly #packs: readonly string[]
   readonly #entries: Buffer
+  /** Nobody can say any more what is in it: as far as writers are concerned, everything is. */
+  readonly isLost: boolean
   /** A bit for what ids begin with: nearly all that is asked for is not here. */
   #beginnings: Uint8Array | undefined
 
-  constructor(name: string, packs: readonly string[], entries: Buffer) {
+  constructor(name: string, packs: readonly string[], entries: Buffer, isLost = false) {
     this.name = name
     this.#packs = packs
     this.#entries = entries
+    this.isLost = isLost
   }
 
   get count(): number {
@@ -41,6 +49,7 @@ export class CondemnedList {
   }
 
   has(id: Buffer): boolean {
+    if (this.isLost) return true
     this.#beginnings ??= this.#noted()
     const bit = id.readUInt32LE(0) % (this.#beginnings.length * 8)
     return ((this.#beginnings[bit >> 3] ?? 0) & (1 << (bit & 7))) !== 0 && this.#firstOf(id) !== undefined
@@ -98,24 +107,35 @@ export async function condemn(place: Place, random: Random, copies: readonly Cop
   await place.put(`${folder}${random.uuid()}`, content)
 }
 
-/** All there are. @throws Fault `damaged` */
+/** All there are, also such that cannot be read. */
 export async function condemnedLists(place: Place): Promise<CondemnedList[]> {
   const lists: CondemnedList[] = []
   for await (const { name } of place.list(folder)) {
     if (isMarker(name)) continue
-    const content = await place.get(name, maximumBytes)
+    const content = await readable(place, name)
     // Gone meanwhile.
     if (content) lists.push(parse(content, name))
   }
   return lists
 }
 
+/** Empty where the place cannot give it out. */
+async function readable(place: Place, name: string): Promise<Buffer | undefined> {
+  try {
+    return await place.get(name, maximumBytes)
+  } catch (fault) {
+    if (!isFault(fault, 'damaged')) throw fault
+    return Buffer.alloc(0)
+  }
+}
+
+/** A bit that is not what it was makes an entry one of no chunk there is, or leaves no whole number of entries. */
 function parse(content: Buffer, name: string): CondemnedList {
-  const damaged = () => new Fault('damaged', `${name} is damaged: it is no list of chunks`)
-  if (content.length < headerBytes || !content.subarray(0, magic.length).equals(magic)) throw damaged()
+  const lost = () => new CondemnedList(name, [], Buffer.alloc(0), true)
+  if (content.length < headerBytes || !content.subarray(0, magic.length).equals(magic)) return lost()
   const packs = content.readUInt32LE(magic.length)
   const from = headerBytes + packs * idBytes
-  if (from > content.length || (content.length - from) % entryBytes !== 0) throw damaged()
+  if (from > content.length || (content.length - from) % entryBytes !== 0) return lost()
   const names = Array.from({ length: packs }, (_, at) => {
     return content.toString('hex', headerBytes + at * idBytes, headerBytes + (at + 1) * idBytes)
   })
@@ -132,28 +152,66 @@ export interface TimedList {
   readonly marker: string
   /** Seconds since 1970. */
   readonly time: number
+  /** Leases of those who were at work then, and may not have seen it. */
+  readonly beside: ReadonlySet<string>
 }
 
-/** Gives every list its moment: that of its marker, or now. */
-export async function timed(
-  place: Place,
-  lists: readonly CondemnedList[],
-  nowSeconds: () => number,
-): Promise<TimedList[]> {
+export interface Timing {
+  readonly nowSeconds: () => number
+  /** Names of the leases that hold now. */
+  readonly leases: () => Promise<readonly string[]>
+}
+
+/** Gives every list its moment: that of its marker; or now, where it has none that can be. */
+export async function timed(place: Place, lists: readonly CondemnedList[], timing: Timing): Promise<TimedList[]> {
   const markers: string[] = []
   for await (const { name } of place.list(folder)) if (isMarker(name)) markers.push(name)
   const found: TimedList[] = []
   for (const list of lists) {
     const known = markers.find((name) => name.startsWith(`${list.name}.at-`))
-    const time = known === undefined ? nowSeconds() : Number(known.slice(`${list.name}.at-`.length))
-    const marker = known ?? `${list.name}.at-${time}`
-    if (known === undefined) await place.put(marker, Buffer.alloc(0))
-    found.push({ list, marker, time })
+    found.push((known && (await knownMoment(place, list, known, timing))) || (await momentNow(place, list, timing)))
+    if (known !== undefined && known !== found.at(-1)?.marker) await place.remove(known)
   }
   return found
+}
+
+/** Nothing where the marker is damaged, or of a clock that was wrong. */
+async function knownMoment(
+  place: Place,
+  list: CondemnedList,
+  marker: string,
+  { nowSeconds }: Timing,
+): Promise<TimedList | undefined> {
+  const time = Number(marker.slice(`${list.name}.at-`.length))
+  if (!(time <= nowSeconds())) return undefined
+  const content = await readable(place, marker)
+  try {
+    const checked = checkProperties(
+      markerProperties,
+      Object(unseal(String(content), marker)) as Record<string, unknown>,
+    )
+    return checked.ok ? { list, marker, time, beside: new Set(checked.values.beside) } : undefined
+  } catch (fault) {
+    if (!isFault(fault, 'damaged')) throw fault
+    return undefined
+  }
+}
+
+async function momentNow(place: Place, list: CondemnedList, { nowSeconds, leases }: Timing): Promise<TimedList> {
+  const time = nowSeconds()
+  const marker = `${list.name}.at-${time}`
+  const beside = await leases()
+  await place.replace(marker, Buffer.from(seal({ beside: [...beside] })))
+  return { list, marker, time, beside: new Set(beside) }
 }
 
 export async function removeList(place: Place, { list, marker }: TimedList): Promise<void> {
   await place.remove(list.name)
   await place.remove(marker)
+}
+
+/** One that cannot be read, and whatever says since when it is there. */
+export async function removeLostList(place: Place, { name }: CondemnedList): Promise<void> {
+  await place.remove(name)
+  for await (const { name: other } of place.list(folder)) if (other.startsWith(`${name}.at-`)) await place.remove(other)
 }

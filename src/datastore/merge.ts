@@ -2,7 +2,8 @@
  * Segments grow in number with every backup; a few of like size become one, so that a look-up asks few of them and each
  * entry is rewritten only some ten times in its life.
  */
-import type { ChunkIndex } from './chunk-index.ts'
+import { bestCopy } from './best-copy.ts'
+import type { OpenDatastore } from './datastore.ts'
 import type { Segment, SegmentEntry, SegmentNeeds } from './segment.ts'
 import { writeSegment } from './segment.ts'
 
@@ -14,31 +15,48 @@ const tierOf = (count: number) => Math.floor(Math.log2(Math.max(1, count)) / 3)
  * Harmless wherever it is cut off: an entry may stand in two segments. Only for who tidies alone: what is merged while
  * garbage is collected would bring back what was dropped.
  */
-export async function mergeSegments(needs: SegmentNeeds, index: ChunkIndex): Promise<void> {
+export async function mergeSegments(open: OpenDatastore): Promise<void> {
+  const { datastore, index, keyring } = open
+  const needs = { place: datastore.place, keyring, random: datastore.deps.random }
   await index.reload()
   const tiers = Map.groupBy(index.segments, ({ count }) => tierOf(count))
   for (const tier of [...tiers.keys()].toSorted((a, b) => a - b)) {
     const segments = tiers.get(tier) ?? []
     if (segments.length < likeSized) continue
-    await replaceSegments(needs, segments, () => true)
+    for (const segment of segments) await segment.check(needs.keyring)
+    await replaceSegments(needs, segments, { keeps: () => true, best: (copies) => bestCopy(open, copies) })
   }
   await index.reload()
 }
 
-/** One segment in the place of several. @returns the packs it names */
+export interface Staying {
+  readonly keeps: (entry: SegmentEntry) => boolean
+  /** The number of the one that stays, of several copies of a chunk. */
+  readonly best: (copies: readonly SegmentEntry[]) => Promise<number>
+}
+
+/**
+ * One segment in the place of several, which the caller has checked: what is wrong with one would look right afterwards.
+ * @returns the packs it names
+ */
 export async function replaceSegments(
   needs: SegmentNeeds,
   segments: readonly Segment[],
-  keeps: (entry: SegmentEntry) => boolean,
+  { keeps, best }: Staying,
 ): Promise<ReadonlySet<string>> {
   let count = 0
   const packs = new Set<string>()
   // A copy that goes must not hide one that stays.
-  for await (const entry of once(only(allEntries(segments), keeps))) {
+  const staying = (choose: Staying['best']) => onlyBest(only(allEntries(segments), keeps), choose)
+  const choices: number[] = []
+  const noted = async (copies: readonly SegmentEntry[]) => choices[choices.push(await best(copies)) - 1] ?? 0
+  for await (const { pack } of staying(noted)) {
     count += 1
-    packs.add(entry.pack)
+    packs.add(pack)
   }
-  const name = await writeSegment(needs, count, once(only(allEntries(segments), keeps)), [...packs])
+  const asNoted = choices.values()
+  const again = async () => asNoted.next().value ?? 0
+  const name = await writeSegment(needs, count, staying(again), [...packs])
   for (const segment of segments) if (segment.name !== `segments/${name}`) await needs.place.remove(segment.name)
   return packs
 }
@@ -61,6 +79,24 @@ async function* once(entries: AsyncIterable<SegmentEntry>): AsyncGenerator<Segme
     if (!last?.equals(entry.id)) yield entry
     last = entry.id
   }
+}
+
+/** Each id once. */
+async function* onlyBest(entries: AsyncIterable<SegmentEntry>, best: Staying['best']): AsyncGenerator<SegmentEntry> {
+  let held: SegmentEntry | undefined
+  let copies: SegmentEntry[] = []
+  const chosen = async (one: SegmentEntry) => copies[await best(copies)] ?? one
+  for await (const entry of entries) {
+    if (held?.id.equals(entry.id)) {
+      if (copies.length === 0) copies.push(held)
+      copies.push(entry)
+      continue
+    }
+    if (held) yield copies.length > 0 ? await chosen(held) : held
+    held = entry
+    if (copies.length > 0) copies = []
+  }
+  if (held) yield copies.length > 0 ? await chosen(held) : held
 }
 
 interface Cursor {

@@ -37,8 +37,11 @@ export interface Place extends AsyncDisposable {
   readonly replace: (name: string, content: Uint8Array) => Promise<void>
   /** The whole of a small object, or nothing. @throws Fault `too-large` */
   readonly get: (name: string, maximumBytes: number) => Promise<Buffer | undefined>
-  /** @throws Fault `missing`; `damaged` when the object ends before */
-  readonly read: (name: string, offset: number, length: number) => Promise<Buffer>
+  /**
+   * @param room where it may be put, if it is large enough
+   * @throws Fault `missing`; `damaged` when the object ends before
+   */
+  readonly read: (name: string, offset: number, length: number, room?: Buffer) => Promise<Buffer>
   /** @throws Fault `missing` */
   readonly sizeOf: (name: string) => Promise<number>
   /** Every object whose name begins with a folder's (`packs/`), in no order that is promised. */

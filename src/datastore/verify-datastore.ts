@@ -3,10 +3,10 @@ import { isFault } from '#base/fault.ts'
 import { Damages } from './damages.ts'
 import type { OpenDatastore } from './datastore.ts'
 import { goOn } from './go-on.ts'
+import { gonePacks } from './gone-packs.ts'
 import { listOpened } from './listing.ts'
 import { LiveChunks } from './live-chunks.ts'
 import { allEntries } from './merge.ts'
-import { packName } from './pack.ts'
 import { printPoint } from './point.ts'
 import { verifyIndex, verifyPacks } from './verify.ts'
 
@@ -35,7 +35,8 @@ export async function verifyDatastore(
     signal,
     onProgress: (done, all) => onProgress?.(done / Math.max(1, all)),
   })
-  const gone = await gonePacks(open)
+  await open.index.reload()
+  const gone = await gonePacks(datastore.place, open.index.segments)
   const hit = await backupsHit(open, new Set([...damaged, ...gone]), signal)
   const said = (pack: string, how: string) => {
     const names = hit.get(pack) ?? []
@@ -45,24 +46,6 @@ export async function verifyDatastore(
   for (const pack of gone) said(pack, 'gone')
   damages.throwIfAny()
   return { backups: listed.length, packs }
-}
-
-/** Packs the index names that are not there, and of which nobody has told it better meanwhile. */
-async function gonePacks(open: OpenDatastore): Promise<string[]> {
-  const { place } = open.datastore
-  const there = new Set<string>()
-  for await (const { name } of place.list('packs/')) there.add(name.slice(-64))
-  await open.index.reload()
-  const named = new Set(open.index.segments.flatMap(({ packs }) => packs))
-  const gone: string[] = []
-  for (const pack of named) {
-    if (there.has(pack)) continue
-    await place.sizeOf(packName(pack)).catch((fault: unknown) => {
-      if (!isFault(fault, 'missing')) throw fault
-      gone.push(pack)
-    })
-  }
-  return gone
 }
 
 /** Of each pack the backups that need what is nowhere else. */
