@@ -133,8 +133,9 @@ export async function letIn(
 ): Promise<void> {
   if (await opensBy(datastore, own)) return
   const way = { secret: own, confirmed: false, comment: commentOf(keys), created: seconds(clock) }
-  await datastore.putKeyFile(await withSlot(random, await datastore.keys(secret), way))
-  await datastore.removeOldKeyFiles()
+  const file = await withSlot(random, await datastore.keys(secret), way)
+  await datastore.putKeyFile(file)
+  await datastore.removeOldKeyFiles(file.generation)
 }
 
 /**
@@ -211,6 +212,6 @@ async function tidied(datastore: Datastore, unlocked: Unlocked, needs: NodeDatas
 /** @throws Fault `conflict` when somebody else changed the keys meanwhile */
 async function changed(datastore: Datastore, file: KeyFile, needs: NodeDatastoreNeeds): Promise<Unlocked> {
   await datastore.putKeyFile(file)
-  await datastore.removeOldKeyFiles()
+  await datastore.removeOldKeyFiles(file.generation)
   return nodeKeysTo(datastore, needs)
 }

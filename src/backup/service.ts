@@ -211,7 +211,9 @@ export class BackupService {
       }
       for (;;) {
         try {
-          return await collectGarbage(open, options)
+          const collected = await collectGarbage(open, options)
+          await open.datastore.removeOldKeyFiles(open.unlocked.file.generation)
+          return collected
         } catch (fault) {
           if (!isFault(fault, 'conflict') || clock.monotonic() > until) throw fault
           // Two who both stepped back must not come back at the same moment.

@@ -132,10 +132,11 @@ export class Datastore {
 
   /**
    * Old ways to the keys must not stay open: what somebody can still undo is no removal.
+   * @param generation of a key file that opened to us or that we have just made: anybody who may write here can put one of a
+   *   higher number, and none of ours goes because of that
    * @returns until when one of them stays, where it is locked
    */
-  async removeOldKeyFiles(): Promise<number | undefined> {
-    const { generation } = await this.keyFile()
+  async removeOldKeyFiles(generation: number): Promise<number | undefined> {
     const current = keyFileName(generation)
     let latest: number | undefined
     for await (const { name } of this.place.list('keys/')) {

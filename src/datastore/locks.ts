@@ -38,11 +38,10 @@ export async function extendLocks(datastore: Datastore, packs: Iterable<string>)
   const { place, deps } = datastore
   const { lock } = place
   if (!lock) return 0
-  // What is no way in any more goes as soon as it may, and is not kept any longer.
-  await datastore.removeOldKeyFiles()
   const now = seconds(deps.clock)
   const slack = slackSeconds(lock.retainSeconds)
   if (now < (await lastExtended(datastore)) + slack / 2) return 0
+  // Older ones are to go as soon as they may.
   const { generation } = await datastore.keyFile()
   const names = ['format', 'retention', keyFileName(generation), ...[...packs].map((pack) => packName(pack))]
   let extended = 0

@@ -14,6 +14,8 @@ import { objectStore } from '../../test/fixtures/object-store.ts'
 import { placeConformance } from './conformance.ts'
 import { openDatastore } from './datastore.ts'
 import { collectGarbage } from './garbage.ts'
+import { keyFileName, withSecrets } from './key-file.ts'
+import { rotated } from './keyring.ts'
 import { packName } from './pack.ts'
 import { S3Place, type S3PlaceOptions } from './s3-place.ts'
 import { verifyPacks } from './verify.ts'
@@ -90,12 +92,21 @@ test('garbage waits for its lock, and what is needed is locked for longer', asyn
   const shared = disk('rr')
   await backUp(await made.reopen(), point(0), { scsi0: Buffer.concat([shared, randomBytes(5 * MiB)]) })
   await backUp(await made.reopen(), point(1), { scsi0: shared })
+  const earlier = await made.reopen()
+  const secrets = rotated(earlier.keyring.secrets, deps.random)
+  await earlier.datastore.putKeyFile(withSecrets(deps.random, earlier.unlocked, secrets))
   const open = await made.reopen()
   const { datastore } = open
+  // What opened it before cannot be removed yet.
+  const oldKeysUntil = (await datastore.removeOldKeyFiles(2)) ?? 0
+  assert.ok(oldKeysUntil > 0)
   const until = (await datastore.lockedUntil(point(0))) ?? 0
   const isAlmostOver = () => deps.clock.now() / 1000 > until - 1
   await waitFor(isAlmostOver, { what: 'most of the time', timeoutMs: 8_000 })
   assert.ok(((await collectGarbage(open)).extendedLocks ?? 0) > 0)
+  const keysUntil = (generation: number) => datastore.place.lock?.until(keyFileName(generation))
+  assert.ok(((await keysUntil(2)) ?? 0) > oldKeysUntil)
+  assert.ok(((await keysUntil(1)) ?? 0) <= oldKeysUntil, 'nobody makes the lock of an old way in longer')
   const isOver = async () => (await datastore.lockedUntil(point(0))) === undefined
   await waitFor(isOver, { what: 'the lock of the backup', timeoutMs: 8_000 })
   await datastore.remove(point(0))
@@ -103,6 +114,9 @@ test('garbage waits for its lock, and what is needed is locked for longer', asyn
   // What lives in the pack was written anew at once; the pack itself stays until its own lock is over.
   assert.equal(first.rewrittenPacks, 1)
   assert.ok((first.lockedUntil ?? 0) > until)
+  const isRemoved = async () => (await datastore.removeOldKeyFiles(2)) === undefined
+  await waitFor(isRemoved, { what: 'the end of the old keys', timeoutMs: 8_000 })
+  assert.equal(await datastore.place.get(keyFileName(1), 4_096), undefined)
   const before = (await verifyPacks(datastore)).bytes
   const isFree = async () => {
     const { lockedPacks } = await collectGarbage(open)

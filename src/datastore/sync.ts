@@ -89,7 +89,6 @@ class Copy {
   }
 
   async run(): Promise<Synced> {
-    await this.#to.removeOldKeyFiles()
     for (let pass = 1; ; pass += 1) {
       const points = await this.#wanted()
       await this.#copyPacks()

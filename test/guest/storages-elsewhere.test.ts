@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -185,6 +185,19 @@ suite('storages elsewhere', { timeout: 600_000 }, () => {
     await node.task(await node.api('POST', `${at}/vzdump`, { vmid: '102', storage: 'cloud' }))
     await node.task(await node.api('POST', '/hako/verify/datastore', { storage: 'cloud' }))
     assert.ok((await content('cloud')).some(({ vmid }) => vmid === 102))
+  })
+
+  test("no secret is in any file of the node but its store, which is root's alone", async () => {
+    const { stateDir, runDir } = node.settings
+    for (const secret of [s3.secretKey, served.token]) {
+      const { stdout } = spawnSync('grep', ['-rlF', '--', secret, stateDir, runDir])
+      const files = stdout.toString().split('\n').filter(Boolean)
+      assert.ok(
+        files.every((path) => path.startsWith(join(stateDir, 'store.sqlite'))),
+        files.join(),
+      )
+      for (const path of files) assert.equal((await stat(path)).mode & 0o777, 0o600)
+    }
   })
 
   // The last one: nobody is there any more.

@@ -260,6 +260,7 @@ export async function gc(directory: string, parsed: Parsed, terminal: Terminal) 
       signal: terminal.signal,
       onPhase: (phase) => terminal.show(say(terminal.language, 'collecting', phase), true),
     })
+    await open.datastore.removeOldKeyFiles(open.unlocked.file.generation)
     const until = lockedUntil === undefined ? {} : { lockedUntil: printSecond(lockedUntil) }
     return { ...counts, ...until, freed: freedBytes }
   })

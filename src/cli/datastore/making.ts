@@ -9,7 +9,6 @@ import { type Datastore } from '#datastore/datastore.ts'
 import {
   type KeyFile,
   type Unlocked,
-  unlock,
   withConfirmed,
   withoutSlot,
   withSecrets,
@@ -80,7 +79,7 @@ async function newSecret(params: Readonly<Record<string, string | string[]>>, te
 /** The owner shows that they have the recovery key: only then backups are taken. */
 async function confirm(where: string, parsed: Parsed, secret: SlotSecret, terminal: Terminal): Promise<void> {
   await withDatastore(where, parsed, async (datastore) => {
-    const unlocked = await unlock(await datastore.keyFile(), secret)
+    const unlocked = await datastore.keys(secret)
     if (unlocked.slot.kind !== 'recovery') throw new Fault('invalid', 'only a recovery key is confirmed')
     if (!unlocked.slot.confirmed) await put(datastore, withConfirmed(unlocked), terminal)
     terminal.show(say(terminal.language, 'recoveryKeyConfirmed'))
@@ -194,13 +193,13 @@ async function changed(
   change: (unlocked: Unlocked) => Promise<KeyFile>,
 ): Promise<void> {
   await withDatastore(directory, parsed, async (datastore) => {
-    const unlocked = await unlock(await datastore.keyFile(), await secretFrom(parsed.params, terminal))
+    const unlocked = await datastore.keys(await secretFrom(parsed.params, terminal))
     await put(datastore, await change(unlocked), terminal)
   })
 }
 
 async function put(datastore: Datastore, file: KeyFile, terminal: Terminal): Promise<void> {
   await datastore.putKeyFile(file)
-  const until = await datastore.removeOldKeyFiles()
+  const until = await datastore.removeOldKeyFiles(file.generation)
   if (until !== undefined) terminal.show(say(terminal.language, 'oldKeysStay', printSecond(until)))
 }
