@@ -42,7 +42,7 @@ async function run(log: Log): Promise<void> {
   const settings = settingsFrom()
   await using closing = new AsyncDisposableStack()
 
-  const services = await buildServices(settings, { log, isStoreChecked: true })
+  const services = await buildServices(settings, { log, isStoreChecked: true, isAsked: true })
   closing.use(services.store)
   closing.use(services.fileMachines)
   const { clock, random, store } = services

@@ -8,6 +8,7 @@ import { PathRights } from '#access/path-rights.ts'
 import { RealmService } from '#access/realm-service.ts'
 import { AccessState, keyOf } from '#access/world.ts'
 import { NodeKeys } from '#backup/node-keys.ts'
+import { Places } from '#backup/places.ts'
 import { BackupService } from '#backup/service.ts'
 import { AcmeAccounts } from '#cluster/acme/accounts.ts'
 import { AcmePlugins } from '#cluster/acme/plugins.ts'
@@ -110,6 +111,8 @@ export interface BuildOptions {
   readonly log: Log
   /** Look over the whole store first: the daemon does, a task relies on it. */
   readonly isStoreChecked: boolean
+  /** Nobody is kept waiting for long by what is elsewhere: the daemon answers people. */
+  readonly isAsked?: boolean
 }
 
 /** What serves the disks of a backup to a guest that is restored from it while it runs. */
@@ -123,13 +126,17 @@ export function diskServerOf(settings: Settings): DiskServerProgram {
 }
 
 /** @throws Fault `damaged` when the store is; `exhausted` without space */
-export async function buildServices(settings: Settings, { log, isStoreChecked }: BuildOptions): Promise<Services> {
+export async function buildServices(
+  settings: Settings,
+  { log, isStoreChecked, isAsked = false }: BuildOptions,
+): Promise<Services> {
   // Guests' processes pass through on their way to their disks and sockets; they list nothing.
   for (const directory of [settings.stateDir, settings.runDir, settings.cacheDir]) await makeDirectory(directory)
   const [clock, random, host] = [systemClock, systemRandom, machine()]
   const store = await openSqliteStore(storePathOf(settings), { isChecked: isStoreChecked })
   const base = { settings, clock, random, log, host, store }
-  const storage = new StorageService(base)
+  const places = new Places({ ...base, waiting: isAsked ? 'somebody' : 'task' })
+  const storage = new StorageService({ ...base, elsewhere: places })
   const network = new NetworkService(base)
   const [mappings, cpuModels] = [new Mappings(base), new CpuModels(base)]
   const devices = devicesByName({ mappings, cpuModels, node: settings.node })
@@ -138,7 +145,7 @@ export async function buildServices(settings: Settings, { log, isStoreChecked }:
   const nodeKeys = new NodeKeys(base)
   const neededBy = (volid: VolumeId) => guests.filledFrom(volid)
   const listsDir = join(settings.stateDir, 'backup-lists')
-  const backup = new BackupService({ ...base, storage, keys: nodeKeys, neededBy, listsDir })
+  const backup = new BackupService({ ...base, storage, places, keys: nodeKeys, neededBy, listsDir })
   const recovery = new RecoveryService(settings)
   const pools = new PoolService({ store, rightsMark: keyOf.version })
   const accessState = new AccessState(store, () => pools.poolsOf())

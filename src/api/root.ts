@@ -26,6 +26,7 @@ import { planEndpoints } from './hako/plans.ts'
 import { networkChangeEndpoints } from './hako/network.ts'
 import { backupOptionsEndpoints } from './hako/backup-options.ts'
 import { recoveryKeyEndpoints } from './hako/recovery-key.ts'
+import { renewalEndpoints } from './hako/renewal.ts'
 import { nodeConfigEndpoints } from './nodes/config.ts'
 import { applianceEndpoints } from './nodes/appliances.ts'
 import { ociEndpoints } from './nodes/oci.ts'
@@ -125,6 +126,7 @@ const endpoints = [
   ...backupOptionsEndpoints,
   ...recoveryKeyEndpoints,
   ...execEndpoints,
+  ...renewalEndpoints,
 ]
 
 /** For the typed client: `apiClient<NodeEndpoint>(…)` knows every path, its parameters and its reply. */

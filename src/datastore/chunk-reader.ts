@@ -30,6 +30,14 @@ export interface ReadChunk {
   readonly flags: number
 }
 
+/** Kept from one run to the next: fresh memory would be filled with zeros first. */
+export interface RunRoom {
+  /** For a run as it lies in its pack. */
+  readonly sealed: Buffer
+  /** For what is in it. */
+  readonly content: Buffer
+}
+
 export class ChunkReader {
   readonly place: Place
   readonly keyring: Keyring
@@ -96,7 +104,7 @@ export class ChunkReader {
   async readRun(
     run: readonly { readonly id: Buffer; readonly location: Location }[],
     kind: ChunkKind,
-    room?: Buffer,
+    room?: RunRoom,
   ): Promise<ReadChunk[]> {
     let used = 0
     const [first, last] = [run[0]?.location, run.at(-1)?.location]
@@ -106,18 +114,18 @@ export class ChunkReader {
     const end = last.offset + last.length
     const bytes = pack.isMetadata
       ? await this.#readNear(first.pack, pack, first.offset, end)
-      : await readPack(this.place, first.pack, first.offset, end - first.offset)
+      : await readPack(this.place, first.pack, { offset: first.offset, length: end - first.offset }, room?.sealed)
     const chunks = run.map(({ id, location: { offset, length } }) => {
       const entry = entryAt(pack, offset)
       if (!entry || entry.length !== length || entry.id.compare(id, 0, shortIdBytes, 0, shortIdBytes) !== 0) {
         throw damagedPack(first.pack, `chunk ${shown(id)} is not where the index says`)
       }
       const from = offset - first.offset
-      const into = room?.subarray(used, used + entry.plainBytes)
+      const into = room?.content.subarray(used, used + entry.plainBytes)
       used += entry.plainBytes
       return this.#opened(pack, first.pack, entry, { sealed: bytes.subarray(from, from + length), kind, into })
     })
-    if (!pack.isMetadata) letGo(bytes)
+    if (!pack.isMetadata && !room) letGo(bytes)
     return chunks
   }
 
@@ -127,7 +135,8 @@ export class ChunkReader {
     if (known) return known.bytes.subarray(from - known.from, to - known.from)
     const last = pack.entries.at(-1)
     const end = last ? last.offset + last.length : to
-    const bytes = await readPack(this.place, id, from, Math.max(to, Math.min(end, from + nearBytes)) - from)
+    const length = Math.max(to, Math.min(end, from + nearBytes)) - from
+    const bytes = await readPack(this.place, id, { offset: from, length })
     this.#near = [{ pack: id, from, bytes }, ...this.#near.slice(0, packsAtHand - 1)]
     return bytes.subarray(0, to - from)
   }
@@ -178,12 +187,8 @@ export class ChunkReader {
     for (const entry of pack.entries) if (await isWanted(entry.id)) wanted.push(entry)
     for (const run of runsOf(wanted)) {
       const from = run[0]?.offset ?? 0
-      const bytes = await readPack(
-        this.place,
-        packId,
-        from,
-        run.reduce((sum, { length }) => sum + length, 0),
-      )
+      const length = run.reduce((sum, entry) => sum + entry.length, 0)
+      const bytes = await readPack(this.place, packId, { offset: from, length })
       for (const entry of run) {
         const at = entry.offset - from
         const stored = unseal(pack, entry, bytes.subarray(at, at + entry.length))

@@ -120,20 +120,24 @@ export class FolderPlace implements Place {
       await using file = await open(path, 'r')
       const { size } = await file.stat()
       if (size > maximumBytes) throw new Fault('too-large', `'${path}' has ${size} bytes, too many`)
-      return await readFully(file, 0, size, path)
+      const content = Buffer.allocUnsafe(size)
+      await readFully(file, 0, content, path)
+      return content
     } catch (cause) {
       if (codeOf(cause) === 'ENOENT' || codeOf(cause) === 'ENOTDIR') return undefined
       throw asReadFault(cause, path)
     }
   }
 
-  async read(name: string, offset: number, length: number): Promise<Buffer> {
+  async read(name: string, offset: number, length: number, room?: Buffer): Promise<Buffer> {
     const path = this.#pathOf(name)
+    const bytes = room && room.length >= length ? room.subarray(0, length) : Buffer.allocUnsafe(length)
     try {
-      return await this.#files.during(path, name, (file) => readFully(file, offset, length, path))
+      await this.#files.during(path, name, (file) => readFully(file, offset, bytes, path))
     } catch (cause) {
       throw asReadFault(cause, path)
     }
+    return bytes
   }
 
   async sizeOf(name: string): Promise<number> {
@@ -250,15 +254,13 @@ async function makeDurable(path: string, root: string): Promise<void> {
   for (let at = path; at.startsWith(root); at = dirname(at)) await syncDirectory(at)
 }
 
-async function readFully(file: FileHandle, offset: number, length: number, path: string): Promise<Buffer> {
-  const bytes = Buffer.allocUnsafe(length)
-  let done = 0
-  while (done < length) {
-    const { bytesRead } = await file.read(bytes, done, length - done, offset + done)
-    if (bytesRead === 0) throw new Fault('damaged', `'${path}' ends ${length - done} bytes early`)
+/** @throws Fault `damaged` when the file ends before `into` is full */
+async function readFully(file: FileHandle, offset: number, into: Buffer, path: string): Promise<void> {
+  for (let done = 0; done < into.length;) {
+    const { bytesRead } = await file.read(into, done, into.length - done, offset + done)
+    if (bytesRead === 0) throw new Fault('damaged', `'${path}' ends ${into.length - done} bytes early`)
     done += bytesRead
   }
-  return bytes
 }
 
 /** Files that are read in many places, kept open for a while. */

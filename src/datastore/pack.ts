@@ -147,8 +147,8 @@ export async function openPack(place: Place, keyring: Keyring, id: string): Prom
   if (size < packHeaderBytes + tagBytes + footerBytes || size > packMaximumBytes) {
     throw damagedPack(id, `it is ${size} bytes long`)
   }
-  const header = await readPack(place, id, 0, packHeaderBytes)
-  const footer = await readPack(place, id, size - footerBytes, footerBytes)
+  const header = await readPack(place, id, { offset: 0, length: packHeaderBytes })
+  const footer = await readPack(place, id, { offset: size - footerBytes, length: footerBytes })
   if (!header.subarray(0, 8).equals(magic) || !footer.subarray(16).equals(endMagic)) {
     throw damagedPack(id, 'it has no beginning or no end')
   }
@@ -159,7 +159,7 @@ export async function openPack(place: Place, keyring: Keyring, id: string): Prom
   if (tableAt < packHeaderBytes || tableAt + count * entryBytes + tagBytes + footerBytes !== size) {
     throw damagedPack(id, 'its table has another size than its end says')
   }
-  const sealed = await readPack(place, id, tableAt, count * entryBytes + tagBytes)
+  const sealed = await readPack(place, id, { offset: tableAt, length: count * entryBytes + tagBytes })
   const table = openBox(key, tableNonce, magic, sealed)
   if (!table) throw damagedPack(id, 'the seal of its table is broken')
   const entries = parseTable(table, id, tableAt)
@@ -171,9 +171,17 @@ async function sizeOfPack(place: Place, id: string): Promise<number> {
   return ofPack(id, () => place.sizeOf(packName(id)))
 }
 
-/** @throws Fault `missing`; `damaged` naming the pack, where its place does not give that out */
-export async function readPack(place: Place, id: string, offset: number, length: number): Promise<Buffer> {
-  return ofPack(id, () => place.read(packName(id), offset, length))
+export interface PackPart {
+  readonly offset: number
+  readonly length: number
+}
+
+/**
+ * @param room where it is put if it is large enough
+ * @throws Fault `missing`; `damaged` naming the pack, where its place does not give that out
+ */
+export async function readPack(place: Place, id: string, part: PackPart, room?: Buffer): Promise<Buffer> {
+  return ofPack(id, () => place.read(packName(id), part.offset, part.length, room))
 }
 
 async function ofPack<T>(id: string, act: () => Promise<T>): Promise<T> {

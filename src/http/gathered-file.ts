@@ -1,18 +1,16 @@
 /**
  * A file that is written once, in large pieces, past the page cache where the file system can do that.
  *
- * TLS delivers 16 KiB at a time, and a write costs a way through the thread pool and the kernel whatever its size. What is
- * uploaded is large and not read again soon: copied into the page cache it would cost as much as its decryption, and push
- * out what guests need. One piece is filled while the other is being written.
+ * TLS delivers 16 KiB at a time, and a write costs a way through the thread pool and the kernel whatever its size. One piece
+ * is filled while the other is being written.
  */
 import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { KiB } from '#base/bytes.ts'
+import { alignedBuffer, blockBytes, openDirect } from '#host/direct-file.ts'
 import { codeOf } from '#host/files.ts'
 
 const pieceBytes = 512 * KiB
-/** What direct writes are multiples of; no disk has larger sectors. */
-const blockBytes = 4 * KiB
 
 export interface GatheredFile extends AsyncDisposable {
   /** The bytes may be used for something else when it resolves. */
@@ -23,7 +21,7 @@ export interface GatheredFile extends AsyncDisposable {
 
 /** Creates the file (mode 0600). @throws Error of the file system, EEXIST included */
 export async function openGathered(path: string): Promise<GatheredFile> {
-  let file = await openDirect(path)
+  let file = await created(path)
   let [piece, other] = [alignedBuffer(pieceBytes), alignedBuffer(pieceBytes)]
   let [filled, sizeBytes, writtenBytes] = [0, 0, 0]
   let isPlain = false
@@ -86,18 +84,7 @@ export async function openGathered(path: string): Promise<GatheredFile> {
   }
 }
 
-async function openDirect(path: string): Promise<FileHandle> {
-  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL
-  try {
-    return await open(path, flags | constants.O_DIRECT, 0o600)
-  } catch (error) {
-    // Some file systems have only the page cache, and say so when they have made the file.
-    if (codeOf(error) === 'EINVAL') return open(path, flags & ~constants.O_EXCL, 0o600)
-    throw error
-  }
-}
-
-/** Direct writes come from whole pages of memory, which is what V8 gives to buffers that may be resized. */
-function alignedBuffer(bytes: number): Buffer {
-  return Buffer.from(new ArrayBuffer(bytes, { maxByteLength: bytes }), 0, bytes)
+async function created(path: string): Promise<FileHandle> {
+  const flags = constants.O_WRONLY | constants.O_CREAT
+  return (await openDirect(path, flags | constants.O_EXCL, 0o600)) ?? open(path, flags, 0o600)
 }

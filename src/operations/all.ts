@@ -34,6 +34,7 @@ import { snapshotGuest } from './guest/snapshot.ts'
 import { restoreContainer } from './guest/restore-container.ts'
 import { fillDisks } from './backup/fill-disks.ts'
 import { restoreGuest } from './guest/restore.ts'
+import { renewGuest } from './guest/renew.ts'
 import { startContainer, startGuest } from './guest/start.ts'
 import { templateContainer, templateGuest } from './guest/template.ts'
 import { pushFile } from './guest/push-file.ts'
@@ -109,6 +110,7 @@ export const allOperations = operationsByName([
   startAll,
   startContainer,
   startGuest,
+  renewGuest,
   startService,
   stopAll,
   stopContainer,

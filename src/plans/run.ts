@@ -7,7 +7,7 @@
  *
  * A run stops at the first step that does not hold: what follows it was written for a world in which it had.
  */
-import { isFault, messageOf } from '#base/fault.ts'
+import { isFault, messageOf, wholeMessageOf } from '#base/fault.ts'
 import { exists, taskEnd } from './act.ts'
 import { demandGrant, demandUnmade, type Grants } from './grant.ts'
 import type { Plan, PlanStep } from './plan.ts'
@@ -194,8 +194,7 @@ export class PlanRun {
 
   async #fail(step: PlanStep, error: unknown): Promise<void> {
     const { world } = this.#options
-    const details = isFault(error) ? Object.entries(error.fields ?? {}).map(([name, rule]) => `${name}: ${rule}`) : []
-    const found = world.hide([messageOf(error), ...details].join(' ')).slice(0, 2_000)
+    const found = world.hide(wholeMessageOf(error)).slice(0, 2_000)
     const begun = this.#state.steps[step.id] ?? this.#begun(step)
     // Nobody knows whether a call that was not answered was heard.
     const result = isFault(error, 'unavailable') && step.class !== 'read' ? 'begun' : 'failed'

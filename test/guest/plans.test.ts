@@ -215,6 +215,39 @@ suite('executable plans', { timeout: 900_000 }, () => {
     }
   })
 
+  test('the key of the node is lost: the paper alone brings all back, the lost key opens nothing, no pack is written anew', async () => {
+    const { key: paper } = (await node.api('POST', '/hako/recovery-key', { replace: '1' })) as { key: string }
+    await node.api('PUT', '/hako/recovery-key', { key: paper })
+    await node.task(await node.api('POST', `/nodes/${node.settings.node}/vzdump`, { vmid: '100', storage: 'local' }))
+    const name = 'key-loss.ja.md'
+    const [before, stored] = [await things(node), await packs(node)]
+    const own = join(node.settings.stateDir, 'keys/datastore.key')
+    const lost = await readFile(own)
+    const secret = [`recovery-key=${paper}`]
+    const attempt = async (more: Record<string, string | string[]>) => {
+      const document = await readFile(join(root, 'plans', name), 'utf8')
+      return node.api('POST', '/hako/plans', { plan: `plans/${name}`, document, secret, ...more })
+    }
+    await node.task(await attempt({}), /key\/node is destroyed only when its name is typed/)
+    await node.task(
+      await attempt({ in: 'live', confirm: ['key/node'] }),
+      /not destroyed on a live node without a grant/,
+    )
+    assert.deepEqual(await readFile(own), lost)
+
+    await killedAtEachStep(name, { secret, confirm: ['key/node'] })
+
+    assert.deepEqual(await things(node), before)
+    assert.notDeepEqual(await readFile(own), lost)
+    const still = new Set(await packs(node))
+    assert.deepEqual(
+      stored.filter((pack) => !still.has(pack)),
+      [],
+    )
+    const { stdout } = await machine().run(['grep', '-rl', paper, node.settings.stateDir], { okCodes: [0, 1] })
+    assert.equal(stdout, '')
+  })
+
   for (const chapter of ['execplan-ja-part1-ch2-architecture.md', 'execplan-ja-part3-ch8-backup.md']) {
     test(`the plan of a chapter closes all of its boxes by running: ${chapter}`, async () => {
       const before = await things(node)
@@ -247,4 +280,22 @@ async function things(node: TestNode): Promise<unknown> {
   const guests = (await node.api('GET', '/cluster/resources', { type: 'vm' })) as { vmid: number }[]
   const content = (await node.api('GET', `/nodes/${node.settings.node}/storage/local/content`)) as { volid: string }[]
   return [guests.map(({ vmid }) => vmid).toSorted((a, b) => a - b), content.map(({ volid }) => volid).toSorted()]
+}
+
+/** Each with its inode and the moment it was written: one that is written anew is another. */
+async function packs({ settings }: TestNode): Promise<string[]> {
+  const found = [
+    'find',
+    settings.stateDir,
+    '-path',
+    '*/packs/*',
+    '-type',
+    'f',
+    '-printf',
+    String.raw`%p %i %T@\n`,
+  ] as const
+  const { stdout } = await machine().run([...found])
+  const all = stdout.trimEnd().split('\n').toSorted()
+  assert.ok(all.length > 1, stdout)
+  return all
 }
