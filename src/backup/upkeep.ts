@@ -79,7 +79,7 @@ export class DatastoreUpkeep {
     const names = [...bad].map(packName)
     if (replica === undefined) return { ...found, hit, fetched: [], lost: names }
     await using copy = await this.#hold(replica)
-    const { fetched, missing } = await refetch(datastore, copy.datastore, options.signal)
+    const { fetched, missing } = await refetch(datastore, copy.datastore, { keys: open.unlocked, signal: options.signal })
     const left = missing.length === 0 ? [] : await backupsHit(open, new Set(missing.map((name) => name.slice(-64))))
     for (const name of hit) if (!left.includes(name)) await marked(datastore, name, undefined)
     return { ...found, hit, fetched, lost: missing }

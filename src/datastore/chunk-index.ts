@@ -40,8 +40,11 @@ export class ChunkIndex {
     return this.#segments
   }
 
-  /** Sees what others did since. A segment that cannot be read is left out, and said. */
-  async reload(): Promise<void> {
+  /**
+   * Sees what others did since. A segment that cannot be read is left out, and said.
+   * @returns whether other segments are there now
+   */
+  async reload(): Promise<boolean> {
     // Lists first: the collector drops entries before it removes the list that named them.
     this.#condemned = await condemnedLists(this.#place, this.#condemned)
     const known = new Map(this.#segments.map((segment) => [segment.name, segment]))
@@ -55,6 +58,7 @@ export class ChunkIndex {
     const suspects = new Set<string>()
     for await (const { name } of this.#place.list(suspectsFolder)) suspects.add(name.slice(suspectsFolder.length))
     this.#suspects = suspects
+    return found.length !== known.size || found.some(({ name }) => !known.has(name))
   }
 
   /** Of segments that were there and cannot be read. */

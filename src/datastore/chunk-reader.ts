@@ -61,9 +61,12 @@ export class ChunkReader {
   async locate(id: Buffer): Promise<Location> {
     const location = this.#besideLast(id) ?? (await this.index.find(id))
     if (location) return location
-    await this.index.reload()
-    const found = await this.index.find(id)
-    if (found) return found
+    // While parts of it are merged a look may miss the old ones and the new one: what moves is looked at again.
+    for (let [attempt, isMoving] = [1, true]; isMoving && attempt <= attempts; attempt += 1) {
+      isMoving = await this.index.reload()
+      const found = await this.index.find(id)
+      if (found) return found
+    }
     throw new Fault('damaged', `chunk ${shown(id)} is in no pack of the datastore`, {
       remedy: 'Verify the datastore to see which backups are hit, and back up those guests again.',
     })
@@ -179,11 +182,13 @@ export class ChunkReader {
   /** Chunks of a pack in their stored form, to be written into another. @throws Fault `damaged` naming the pack */
   async storedIn(
     packId: string,
-    isWanted: (id: Buffer) => boolean,
+    isWanted: (id: Buffer) => Promise<boolean>,
   ): Promise<{ readonly id: Buffer; readonly stored: Buffer; readonly plainBytes: number; readonly flags: number }[]> {
     const pack = await this.#pack(packId)
     const found = []
-    for (const run of runsOf(pack.entries.filter(({ id }) => isWanted(id)))) {
+    const wanted: PackEntry[] = []
+    for (const entry of pack.entries) if (await isWanted(entry.id)) wanted.push(entry)
+    for (const run of runsOf(wanted)) {
       const [from, last] = [run[0]?.offset ?? 0, run.at(-1)]
       const bytes = await readPack(this.place, packId, from, last ? last.offset + last.length - from : 0)
       for (const entry of run) {

@@ -90,6 +90,24 @@ test('a damaged pack that is mostly garbage keeps no other garbage from being co
   await verifyBackup(await temporary.reopen(), point(1))
 })
 
+test('what was collected stays collected when its pack is written anew later', async () => {
+  await using temporary = await temporaryDatastore()
+  const [a, b, c] = [disk('rrrr'), disk('rrr'), disk('rrr')]
+  for (const [time, parts] of [[a, b, c], [a, b], [a]].entries()) {
+    await backUp(await temporary.reopen(), point(time), { scsi0: Buffer.concat(parts) })
+  }
+  const open = await temporary.reopen()
+  await open.datastore.remove(point(0))
+  assert.equal((await collectGarbage(open)).rewrittenPacks, 0)
+  await open.datastore.remove(point(1))
+  const { rewrittenPacks, freedBytes } = await collectGarbage(open)
+  assert.equal(rewrittenPacks, 1)
+  assert.ok(freedBytes >= 6 * chunk, `${freedBytes} bytes came back`)
+  const { chunks, liveChunks } = await collectGarbage(await temporary.reopen())
+  assert.equal(chunks, liveChunks)
+  assert.ok((await restored(await temporary.reopen(), point(2), 'scsi0')).equals(a))
+})
+
 const own = Buffer.alloc(32, 5)
 const hostKey: SlotSecret = { kind: 'key', key: own }
 

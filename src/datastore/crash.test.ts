@@ -9,6 +9,7 @@ import { isFault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
 import { disk, memorySource } from '../../test/fixtures/datastore.ts'
 import { backUp, makeDatastore, point, restored, temporaryDatastore } from '../../test/fixtures/sealed-datastore.ts'
+import { killedAtRandom } from '../../test/fixtures/killed-datastore.ts'
 import { killAfter } from '../../test/fixtures/kill-after.ts'
 import { contentAt } from '../../test/fixtures/seeded-disk.ts'
 import type { OpenDatastore } from './datastore.ts'
@@ -53,14 +54,14 @@ test('killed at any moment, every backup that is there is whole and nothing is l
   assert.ok(seen > 0, 'no backup was ever complete')
 })
 
-test('two write, remove and collect at once; one is killed, and nothing either made is lost', async () => {
-  await using temporary = await temporaryDatastore()
-  for (let round = 0; round < 6; round += 1) {
-    await Promise.all([
-      kill(temporary.path, round * 1_000, randomInt(2), '100'),
-      kill(temporary.path, round * 1_000, 2 + randomInt(2), '101'),
-    ])
-    await checkWhole(await temporary.reopen(), temporary.path)
+test('two write, and others prune, collect, copy and restore; of whoever is killed nothing that was made is lost', async () => {
+  const home = await mkdtemp(join(tmpdir(), 'hako-killed-'))
+  try {
+    const [main, copy] = [{ folder: join(home, 'main') }, { folder: join(home, 'copy') }]
+    const { compared } = await killedAtRandom({ main, copy, kills: 10 })
+    assert.ok(compared > 0, 'no backup was ever complete')
+  } finally {
+    await rm(home, { recursive: true })
   }
 })
 

@@ -251,6 +251,8 @@ class Collector {
   async #remove({ live, segments }: Marked, ripe: readonly TimedList[]) {
     const { onPhase } = this.#options
     const isDoomed = ({ id, pack }: Copy) => !live.has(id) && ripe.some(({ list }) => list.hasCopy(id, pack))
+    // What a pack holds and the index does not say so has gone before, or lies elsewhere as well.
+    const stays = async (copy: Copy) => !isDoomed(copy) && (await isNamed(segments, copy))
     const living = new Map<string, number>()
     const hit = new Set<string>()
     let removedChunks = 0
@@ -271,7 +273,7 @@ class Collector {
     const dead = [...hit].filter((pack) => !living.has(pack))
     let freedBytes = await this.#removePacks(dead)
     onPhase?.('rewrite')
-    const { packs: thinPacks, bytes: written } = await this.#rewrite(await this.#thin([...hit], living), isDoomed)
+    const { packs: thinPacks, bytes: written } = await this.#rewrite(await this.#thin([...hit], living), stays)
     const spare: string[] = []
     if (hit.size > 0) {
       const isGone = new Set(thinPacks)
@@ -322,14 +324,14 @@ class Collector {
   }
 
   /** Writes what lives in the packs into new ones. @returns bytes written, and those of the packs that may go */
-  async #rewrite(packs: readonly string[], isDoomed: (copy: Copy) => boolean) {
+  async #rewrite(packs: readonly string[], stays: (copy: Copy) => Promise<boolean>) {
     const { index, keyring } = this.#open
     const { place, deps } = this.#open.datastore
     const writer = new ChunkWriter({ place, keyring, index, random: deps.random, level: 1 })
     const rewritten: string[] = []
     for (const pack of packs) {
       goOn(this.#options.signal)
-      const living = await this.#livingIn(pack, isDoomed)
+      const living = await this.#livingIn(pack, stays)
       for (const { id, stored, plainBytes, flags } of living ?? []) await writer.store(id, stored, plainBytes, flags)
       if (living) rewritten.push(pack)
     }
@@ -338,10 +340,10 @@ class Collector {
   }
 
   /** Nothing where it is damaged: then it stays as it is. */
-  async #livingIn(pack: string, isDoomed: (copy: Copy) => boolean) {
+  async #livingIn(pack: string, stays: (copy: Copy) => Promise<boolean>) {
     const { chunks, index, datastore } = this.#open
     try {
-      return await chunks.storedIn(pack, (id) => !isDoomed({ id, pack }))
+      return await chunks.storedIn(pack, (id) => stays({ id, pack }))
     } catch (fault) {
       if (!isFault(fault, 'damaged')) throw fault
       datastore.deps.log.warn('a damaged pack is not written anew', { pack, cause: fault })
@@ -350,6 +352,11 @@ class Collector {
       return undefined
     }
   }
+}
+
+async function isNamed(segments: readonly Segment[], { id, pack }: Copy): Promise<boolean> {
+  for (const segment of segments) if ((await segment.find(id))?.pack === pack) return true
+  return false
 }
 
 function waitsFor(lists: readonly TimedList[], holders: readonly LiveLease[], graceSeconds: number): string {

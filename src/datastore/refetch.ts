@@ -1,26 +1,39 @@
-/** What is damaged or lost here, fetched from a copy of the datastore. Needs no key: names prove what comes. */
+/** What is damaged or lost here, fetched from a copy of the datastore. Needs no key but where locks are: names prove what comes. */
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Fault, isFault } from '#base/fault.ts'
 import { isAsNamed } from './as-named.ts'
 import { suspectsFolder } from './chunk-index.ts'
-import type { Datastore } from './datastore.ts'
+import { ChunkWriter } from './chunk-writer.ts'
+import type { Datastore, OpenDatastore } from './datastore.ts'
 import { goOn } from './go-on.ts'
 import { gonePacks } from './gone-packs.ts'
+import type { Unlocked } from './key-file.ts'
 import { packName } from './pack.ts'
 import type { Place } from './place.ts'
 import { copyProven } from './proven-copy.ts'
 import { Segment } from './segment.ts'
 
 export interface Refetched {
-  /** Packs and parts of the index that are whole again. */
+  /** Packs and parts of the index that are whole again, or of which all is stored elsewhere now. */
   readonly fetched: readonly string[]
   /** What the copy has not, or not whole; and what cannot be replaced here. */
   readonly missing: readonly string[]
+  /** What nobody can replace before a date: with the keys it is stored beside. */
+  readonly locked: readonly string[]
+}
+
+export interface RefetchOptions {
+  readonly keys?: Unlocked | undefined
+  readonly signal?: AbortSignal | undefined
 }
 
 /** @throws Fault `conflict` when the other is no copy of it */
-export async function refetch(datastore: Datastore, copy: Datastore, signal?: AbortSignal): Promise<Refetched> {
+export async function refetch(
+  datastore: Datastore,
+  copy: Datastore,
+  { keys, signal }: RefetchOptions = {},
+): Promise<Refetched> {
   if (copy.facts.id !== datastore.facts.id) {
     throw new Fault(
       'conflict',
@@ -30,16 +43,41 @@ export async function refetch(datastore: Datastore, copy: Datastore, signal?: Ab
   // Nothing that is fetched is collected before it is here.
   await using _writing = await datastore.lease('write')
   const [fetched, missing]: [string[], string[]] = [[], []]
+  const locked = new Set<string>()
   // The index first: it says which packs there are to be.
   for (const find of [damagedSegments, damagedPacks]) {
     for (const name of await find(datastore)) {
       goOn(signal)
-      if (await isFetched(datastore, copy.place, name)) {
+      if ((await datastore.place.lock?.until(name)) !== undefined) locked.add(name)
+      else if (await isFetched(datastore, copy.place, name)) {
         fetched.push(name)
         await datastore.place.remove(`${suspectsFolder}${name.slice(-64)}`)
       } else missing.push(name)
     }
   }
+  if (!keys || locked.size === 0) return { fetched, missing, locked: [...locked] }
+  const beside = await storeBeside(await datastore.opened(keys), await copy.opened(keys), [...locked])
+  return { fetched: [...fetched, ...beside.fetched], missing: [...missing, ...beside.missing], locked: [] }
+}
+
+/** What cannot be replaced is stored once more, in a pack of another name. The one that is locked stays suspected. */
+async function storeBeside(open: OpenDatastore, copy: OpenDatastore, names: readonly string[]) {
+  const { datastore, keyring, index } = open
+  const { place, deps } = datastore
+  const writer = new ChunkWriter({ place, keyring, index, random: deps.random, level: 1 })
+  const [fetched, missing]: [string[], string[]] = [[], []]
+  const isNamed = async (id: Buffer) => (await index.find(id)) !== undefined
+  for (const name of names) {
+    try {
+      const chunks = await copy.chunks.storedIn(name.slice(-64), isNamed)
+      for (const { id, stored, plainBytes, flags } of chunks) await writer.store(id, stored, plainBytes, flags)
+      fetched.push(name)
+    } catch (fault) {
+      if (!isFault(fault, 'damaged') && !isFault(fault, 'missing')) throw fault
+      missing.push(name)
+    }
+  }
+  await writer.flush()
   return { fetched, missing }
 }
 

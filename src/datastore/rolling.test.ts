@@ -1,14 +1,16 @@
 /** Verifying a little each day, and mending from a copy what was found. */
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { test } from 'node:test'
 import { MiB } from '#base/bytes.ts'
+import { isFault } from '#base/fault.ts'
 import { systemRandom } from '#base/random.ts'
 import { deps, disk, memorySource } from '../../test/fixtures/datastore.ts'
-import { backUp, point, restored, temporaryDatastore } from '../../test/fixtures/sealed-datastore.ts'
+import { backUp, point, restored, secret, temporaryDatastore } from '../../test/fixtures/sealed-datastore.ts'
 import { openDatastore } from './datastore.ts'
 import { FolderPlace } from './folder-place.ts'
 import { backupsHit } from './hits.ts'
@@ -104,6 +106,51 @@ test('a damaged pack names the backups it hits and no others, and comes back who
       [again.fetched, again.missing.map((name) => basename(name))],
       [[`segments/${segment}`], [basename(one)]],
     )
+  } finally {
+    await rm(copyPath, { recursive: true })
+  }
+})
+
+test('a copy gets all that is whole from a source with damage, which is named; mended there, the rest follows', async () => {
+  await using temporary = await temporaryDatastore()
+  const contents = new Map([0, 1, 2].map((time) => [time, disk('rrr')]))
+  for (const [time, content] of contents) await backUp(await temporary.reopen(), point(time), { scsi0: content })
+  const source = (await temporary.reopen()).datastore
+  const pack = (await packsOf(temporary.path)).find((path) => readFileSync(path).readUInt32LE(12) === 0) ?? ''
+  const [, manifest = ''] = await readdir(join(temporary.path, 'backups/_/vm/100'))
+  const damaged = [pack, join(temporary.path, 'backups/_/vm/100', manifest)]
+  const whole = await Promise.all(damaged.map((path) => readFile(path)))
+  for (const path of damaged) await flip(path)
+  const copyPath = await mkdtemp(join(tmpdir(), 'hako-copy-'))
+  try {
+    await using place = new FolderPlace(copyPath, systemRandom)
+    await place.prepare()
+    const said = (fault: unknown) => isFault(fault, 'damaged') && damaged.every((path) => fault.message.includes(basename(path))) // prettier-ignore
+    for (let time = 0; time < 2; time += 1) await assert.rejects(syncDatastore(source, place, deps), said)
+    const copy = await openDatastore(place, deps)
+    assert.equal((await copy.points()).length, 2)
+    const restorable = async () => {
+      const open = await copy.unlock(secret)
+      const found = []
+      for (const one of await copy.points()) {
+        const content = await restored(open, one, 'scsi0').catch((fault: unknown) =>
+          assert.ok(isFault(fault, 'damaged')),
+        )
+        if (content) found.push(content.equals(contents.get(one.time - point(0).time) ?? Buffer.alloc(0)))
+      }
+      return found
+    }
+    // One manifest is not there, and one backup at most needs the pack.
+    assert.ok((await restorable()).length >= 1)
+    // Who writes into the copy does not rely on what did not come.
+    for (const [time, content] of contents)
+      await backUp(await copy.unlock(secret), point(10 + time), { scsi0: content })
+    for (const time of contents.keys()) await verifyBackup(await copy.unlock(secret), point(10 + time))
+    for (const time of contents.keys()) await copy.remove(point(10 + time))
+    for (const [number, path] of damaged.entries()) await writeFile(path, whole[number] ?? '')
+    assert.equal((await syncDatastore(source, place, deps)).backups, 1)
+    assert.deepEqual(await restorable(), [true, true, true])
+    assert.deepEqual((await verifyPacks(copy)).damaged, [])
   } finally {
     await rm(copyPath, { recursive: true })
   }

@@ -2,7 +2,17 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { after, test } from 'node:test'
-import { DeleteObjectCommand, ListObjectVersionsCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import {
+  DeleteObjectCommand,
+  GetObjectCommand,
+  ListObjectsV2Command,
+  ListObjectVersionsCommand,
+  PutObjectCommand,
+  S3Client,
+} from '@aws-sdk/client-s3'
 import { MiB } from '#base/bytes.ts'
 import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
@@ -10,15 +20,18 @@ import { badWay } from '../../test/fixtures/bad-way.ts'
 import { deps, disk, memorySource } from '../../test/fixtures/datastore.ts'
 import { backUp, makeDatastoreIn, point, restored, secret } from '../../test/fixtures/sealed-datastore.ts'
 import { tryCanary } from './canary.ts'
+import { killedAtRandom } from '../../test/fixtures/killed-datastore.ts'
 import { objectStore } from '../../test/fixtures/object-store.ts'
 import { placeConformance } from './conformance.ts'
 import { openDatastore } from './datastore.ts'
+import { defaultChunkBytes, kinds } from './format.ts'
 import { collectGarbage } from './garbage.ts'
 import { keyFileName, withSecrets } from './key-file.ts'
 import { rotated } from './keyring.ts'
 import { packName } from './pack.ts'
+import { refetch } from './refetch.ts'
 import { S3Place, type S3PlaceOptions } from './s3-place.ts'
-import { verifyPacks } from './verify.ts'
+import { verifyBackup, verifyPacks } from './verify.ts'
 
 const server = await objectStore()
 after(() => server[Symbol.asyncDispose]())
@@ -128,6 +141,80 @@ test('garbage waits for its lock, and what is needed is locked for longer', asyn
   const kept = (await datastore.place.lock?.until(packName(pack))) ?? 0
   assert.ok(kept > until + 1, 'a pack that is needed is kept for longer')
   assert.ok((await restored(await made.reopen(), point(1), 'scsi0')).equals(shared))
+})
+
+/** Damage on the side of the server: all there is as it was, but for one object, under locks from its first moment. */
+async function copyOf(from: S3PlaceOptions, to: S3PlaceOptions, damaged: string, until: Date): Promise<void> {
+  const client = thief()
+  const lock = { ObjectLockMode: 'COMPLIANCE', ObjectLockRetainUntilDate: until } as const
+  const { Contents = [] } = await client.send(new ListObjectsV2Command({ Bucket: from.bucket }))
+  for (const { Key = '' } of Contents) {
+    const { Body } = await client.send(new GetObjectCommand({ Bucket: from.bucket, Key }))
+    const content = Buffer.from((await Body?.transformToByteArray()) ?? [])
+    if (Key.endsWith(damaged)) content.writeUInt8(content.readUInt8(60) ^ 1, 60)
+    const isKept = /\/(?:packs|backups|keys)\/|\/format$/.test(Key)
+    await client.send(new PutObjectCommand({ Bucket: to.bucket, Key, Body: content, ...(isKept && lock) }))
+  }
+  client.destroy()
+}
+
+test('what is damaged and locked cannot be replaced: it is stored beside, from the guest or from a copy', async () => {
+  const [plain, spec] = [await inBucket(), await inBucket({ lock: true })]
+  const content = disk('rrrr')
+  let pack = ''
+  {
+    await using made = await makeDatastoreIn(plain)
+    await backUp(await made.reopen(), point(0), { scsi0: content })
+    const open = await made.reopen()
+    const found = await open.index.find(open.keyring.idOf(kinds.content, content.subarray(0, defaultChunkBytes)))
+    pack = found?.pack ?? ''
+  }
+  const soon = new Date(deps.clock.now() + 3_600_000)
+  for (const from of ['the guest', 'a copy'] as const) {
+    const { s3 } = from === 'the guest' ? spec : await inBucket({ lock: true })
+    await copyOf(plain.s3, s3, pack, soon)
+    const reopened = async () => {
+      const place = await S3Place.open(s3, deps)
+      after(() => place[Symbol.asyncDispose]())
+      return (await openDatastore(place, deps)).unlock(secret)
+    }
+    {
+      await using place = await S3Place.open(s3, deps)
+      await place.retain(3_600)
+    }
+    const open = await reopened()
+    await assert.rejects(restored(open, point(0), 'scsi0'), new RegExp(`pack ${pack} is damaged`))
+    assert.deepEqual((await verifyPacks(open.datastore)).damaged, [pack])
+    if (from === 'the guest') await backUp(await reopened(), point(1), { scsi0: content })
+    else {
+      await using place = await S3Place.open(plain.s3, deps)
+      const copy = await openDatastore(place, deps)
+      const keyless = await refetch(open.datastore, copy)
+      assert.deepEqual(keyless, { fetched: [], missing: [], locked: [packName(pack)] })
+      const { fetched } = await refetch(open.datastore, copy, { keys: open.unlocked })
+      assert.deepEqual(fetched, [packName(pack)])
+    }
+    const mended = await reopened()
+    assert.ok((await restored(mended, point(0), 'scsi0')).equals(content), from)
+    await verifyBackup(mended, point(0))
+    // Garbage is collected beside it, and does not bring it back.
+    await collectGarbage(mended)
+    assert.ok((await restored(await reopened(), point(0), 'scsi0')).equals(content), from)
+  }
+})
+
+test('of whoever is killed while a bucket is written to nothing is lost, and a copy there holds whole backups', async () => {
+  const home = await mkdtemp(join(tmpdir(), 'hako-killed-'))
+  try {
+    const { compared } = await killedAtRandom({
+      main: { folder: join(home, 'main') },
+      copy: await inBucket(),
+      kills: 8,
+    })
+    assert.ok(compared > 0, 'no backup was ever complete')
+  } finally {
+    await rm(home, { recursive: true })
+  }
 })
 
 test('a canary sings where something is not locked, and nothing is claimed where nothing locks', async () => {

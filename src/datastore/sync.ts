@@ -5,10 +5,11 @@
 import { join } from 'node:path'
 import { MiB } from '#base/bytes.ts'
 import { Fault, isFault } from '#base/fault.ts'
+import { suspectsFolder } from './chunk-index.ts'
 import { type Datastore, type DatastoreDeps, openDatastore } from './datastore.ts'
 import { goOn } from './go-on.ts'
 import { keyFileName, printKeyFile } from './key-file.ts'
-import { manifestName } from './manifest.ts'
+import { manifestName, parseManifest } from './manifest.ts'
 import { marksName } from './marks.ts'
 import { packName } from './pack.ts'
 import type { Place } from './place.ts'
@@ -19,6 +20,7 @@ import { Segment } from './segment.ts'
 const smallMaximumBytes = 96 * MiB
 /** While the source collects garbage things move; after so many looks it is asked to come again. */
 const passes = 5
+const damagesTold = 63
 
 export interface SyncOptions {
   /** Only backups of this namespace and those below it. */
@@ -39,7 +41,8 @@ export interface Synced {
 
 /**
  * @param to where a copy is, or is to be made
- * @throws Fault `conflict` when another datastore is there; `damaged` when a file of the source is not what its name says
+ * @throws Fault `conflict` when another datastore is there; `damaged` naming what is not as it was at the source: everything else
+ *   is there then
  */
 export async function syncDatastore(
   from: Datastore,
@@ -80,6 +83,10 @@ class Copy {
   readonly #startedMs: number
   #packs = 0
   #bytes = 0
+  /** What is wrong at the source. */
+  readonly #damages = new Set<string>()
+  /** Packs nobody here is to rely on. */
+  readonly #lost = new Set<string>()
 
   constructor(from: Datastore, to: Datastore, options: SyncOptions) {
     this.#from = from
@@ -94,6 +101,7 @@ class Copy {
       await this.#copyPacks()
       if (await this.#copySegments()) {
         const counts = await this.#copyManifests(points)
+        this.#tellDamages()
         return { ...counts, packs: this.#packs, bytes: this.#bytes }
       }
       if (pass === passes) {
@@ -118,13 +126,46 @@ class Copy {
     const there = new Set<string>()
     for await (const { name } of this.#to.place.list('packs/')) there.add(name)
     for await (const pack of this.#from.place.list('packs/')) if (!there.has(pack.name)) missing.push(pack)
+    const suspects = new Set<string>()
+    for await (const { name } of this.#to.place.list(suspectsFolder)) suspects.add(name)
     const all = missing.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
     let done = 0
     for (const { name, sizeBytes } of missing) {
       goOn(this.#options.signal)
-      if (await this.#copy(packName(name.slice(-64)))) this.#packs += 1
+      const id = name.slice(-64)
+      const suspect = `${suspectsFolder}${id}`
+      if (this.#lost.has(id)) continue
+      if (!(await this.#isWhole(() => this.#copyPack(id)))) {
+        this.#lost.add(id)
+        await this.#to.place.put(suspect, Buffer.alloc(0))
+      } else if (suspects.has(suspect)) await this.#to.place.remove(suspect)
       done += sizeBytes
       this.#options.onProgress?.(done, all)
+    }
+  }
+
+  #tellDamages(): void {
+    const [first, ...others] = this.#damages
+    if (first === undefined) return
+    const more = `; ${others.length} more in '${this.#from.place.label}': ${others.slice(0, damagesTold).join('; ')}`
+    throw new Fault('damaged', others.length === 0 ? first : `${first}${more}`, {
+      remedy: 'All that is whole was copied. Mend the source, then synchronize again.',
+    })
+  }
+
+  async #copyPack(id: string): Promise<void> {
+    if (await this.#copy(packName(id))) this.#packs += 1
+  }
+
+  /** False where it is damaged, which is told in the end: what else there is shall not wait for that. */
+  async #isWhole(act: () => Promise<void>): Promise<boolean> {
+    try {
+      await act()
+      return true
+    } catch (fault) {
+      if (!isFault(fault, 'damaged')) throw fault
+      this.#damages.add(fault.message)
+      return false
     }
   }
 
@@ -136,17 +177,26 @@ class Copy {
     for await (const { name } of this.#to.place.list('packs/')) packs.add(name.slice(-64))
     for await (const { name } of this.#from.place.list('segments/')) {
       if (there.has(name)) continue
-      try {
-        const segment = await Segment.open(this.#from.place, name)
-        // What is named but not there would be taken for there by whoever writes into the copy.
-        if (!segment.packs.every((pack) => packs.has(pack))) return false
-      } catch (fault) {
-        if (isFault(fault, 'missing')) return false
-        throw fault
-      }
-      if (!(await this.#copy(name))) return false
+      let isComplete = true
+      await this.#isWhole(async () => {
+        isComplete = await this.#copySegment(name, packs)
+      })
+      if (!isComplete) return false
     }
     return true
+  }
+
+  /** False when a pack it names is not here, or it is not there any more. */
+  async #copySegment(name: string, packs: ReadonlySet<string>): Promise<boolean> {
+    try {
+      const segment = await Segment.open(this.#from.place, name)
+      // What is named but not there would be taken for there by whoever writes into the copy.
+      if (!segment.packs.every((pack) => packs.has(pack) || this.#lost.has(pack))) return false
+    } catch (fault) {
+      if (isFault(fault, 'missing')) return false
+      throw fault
+    }
+    return this.#copy(name)
   }
 
   /** False when it is not there any more. */
@@ -173,16 +223,9 @@ class Copy {
   async #copyManifests(points: readonly RestorePoint[]): Promise<{ backups: number; removed: number }> {
     let [backups, removed] = [0, 0]
     for (const point of points) {
-      const text = await this.#from.place.get(manifestName(point), smallMaximumBytes)
-      if (!text) continue
-      // Signed and whole, or it is not worth having.
-      const manifest = await this.#from.manifest(point)
-      if (!manifest.isSigned(this.#to.facts.signer)) {
-        throw new Fault('denied', `the manifest of backup ${printPoint(point)} is not signed by this datastore`)
-      }
-      const marks = await this.#from.place.get(marksName(point), smallMaximumBytes)
-      if (marks) await this.#to.place.put(marksName(point), marks)
-      if (await this.#to.place.put(manifestName(point), text)) backups += 1
+      await this.#isWhole(async () => {
+        if (await this.#copyManifest(point)) backups += 1
+      })
     }
     if (this.#options.removesVanished !== true) return { backups, removed }
     const left = new Set((await this.#from.points()).map(printPoint))
@@ -194,5 +237,19 @@ class Copy {
       removed += 1
     }
     return { backups, removed }
+  }
+
+  /** False when it is here already, or not there any more. */
+  async #copyManifest(point: RestorePoint): Promise<boolean> {
+    const text = await this.#from.place.get(manifestName(point), smallMaximumBytes)
+    if (!text) return false
+    // Signed and whole, or it is not worth having.
+    const manifest = parseManifest(text.toString('utf8'), point)
+    if (!manifest.isSigned(this.#to.facts.signer)) {
+      throw new Fault('denied', `the manifest of backup ${printPoint(point)} is not signed by this datastore`)
+    }
+    const marks = await this.#from.place.get(marksName(point), smallMaximumBytes)
+    if (marks) await this.#to.place.put(marksName(point), marks)
+    return this.#to.place.put(manifestName(point), text)
   }
 }

@@ -184,11 +184,14 @@ async function packs(directory: string, parsed: Parsed, terminal: Terminal) {
     })
     const rows = { ...facts, size: bytes, ...(oldest !== undefined && { oldest: printSecond(oldest) }) }
     if (facts.damaged.length === 0) return { rows, isWhole: true }
-    const hasKey = ['passphrase-file', 'key-file', 'recovery-key-file'].some((name) => params[name] !== undefined)
-    if (!hasKey) return { rows, isWhole: false }
+    if (!hasKey(parsed)) return { rows, isWhole: false }
     const open = await datastore.unlock(await secretFrom(params, terminal))
     return { rows: { ...rows, hits: await backupsHit(open, new Set(facts.damaged), terminal.signal) }, isWhole: false }
   })
+}
+
+function hasKey({ params }: Parsed): boolean {
+  return ['passphrase-file', 'key-file', 'recovery-key-file'].some((name) => params[name] !== undefined)
 }
 
 /** Milliseconds. */
@@ -292,12 +295,14 @@ export async function repair(directory: string, parsed: Parsed, terminal: Termin
   })
 }
 
-/** What is damaged or lost, from a copy. Needs no key. */
+/** What is damaged or lost, from a copy. Needs no key, but for what is locked. */
 async function repairFrom(directory: string, from: string, parsed: Parsed, terminal: Terminal) {
   return withDatastore(directory, parsed, async (datastore) => {
     await using place = await placeAt(from, parsed.params, 'copy-')
-    const { fetched, missing: lost } = await refetch(datastore, await openDatastore(place, deps), terminal.signal)
-    return { rows: { fetched, missing: lost }, isWhole: lost.length === 0 }
+    const keys = hasKey(parsed) ? await datastore.keys(await secretFrom(parsed.params, terminal)) : undefined
+    const { signal } = terminal
+    const { missing: lost, ...others } = await refetch(datastore, await openDatastore(place, deps), { keys, signal })
+    return { rows: { ...others, missing: lost }, isWhole: lost.length === 0 && others.locked.length === 0 }
   })
 }
 

@@ -232,8 +232,8 @@ const lines: readonly Line[] = [
     options: {
       ...opening,
       from: {
-        en: 'Instead, fetch what is damaged or lost from this copy of the datastore; needs no key.',
-        ja: '代わりに、壊れたり失われたりしたものをこの複製から取り戻す。鍵は不要。',
+        en: 'Instead, fetch what is damaged or lost from this copy of the datastore; needs no key but for what is locked.',
+        ja: '代わりに、壊れたり失われたりしたものをこの複製から取り戻す。ロックされているもの以外は鍵は不要。',
       },
       ...reachingCopy,
     },
