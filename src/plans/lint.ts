@@ -162,6 +162,8 @@ export type Rule = keyof typeof rules
 
 export interface LintFacts {
   readonly language: Language
+  /** Of what is wrong in a block, into that language. */
+  readonly translate?: (text: string) => string
   /** Status as computed, as far as can be known here. */
   readonly status: PlanStatus
   /** Whether a file of the project is there, by its path from the root. */
@@ -179,7 +181,8 @@ export function lint(plan: Plan, facts: LintFacts): Violation[] {
   lintMetadata(plan, facts, add)
   lintFiles(plan, facts, add)
   lintWords(plan, add)
-  for (const { line, rule, text } of plan.complaints) add(ruleOf(rule), line, text)
+  const { translate = (text: string) => text } = facts
+  for (const { line, rule, text } of plan.complaints) add(ruleOf(rule), line, translate(text))
   lintSteps(plan, add)
   return found.toSorted((a, b) => a.line - b.line)
 }

@@ -7,7 +7,7 @@
  *
  * A run stops at the first step that does not hold: what follows it was written for a world in which it had.
  */
-import { isFault, messageOf, wholeMessageOf } from '#base/fault.ts'
+import { Fault, isFault, messageOf, wholeMessageOf } from '#base/fault.ts'
 import { exists, taskEnd } from './act.ts'
 import { demandGrant, demandUnmade, type Grants } from './grant.ts'
 import type { Plan, PlanStep } from './plan.ts'
@@ -299,7 +299,7 @@ export class PlanRun {
     const object = this.#isUnnamed(step) ? undefined : this.#objectOf(step)
     try {
       await undoStep(step, object, { world, secrets, values: this.values, state: this.#state, grants })
-      if (object !== undefined && (await exists(object, world))) throw new Error(`${object} is still there`)
+      if (object !== undefined && (await exists(object, world))) throw new Fault('failed', `${object} is still there`)
       this.#state = { ...this.#state, made: this.#state.made.filter((one) => one.step !== step.id) }
       await world.save(this.#state)
       world.log(`${this.#now()} ${step.id} undone`)

@@ -97,7 +97,7 @@ export class TaskService implements AsyncDisposable {
    * @throws Fault `exhausted` when too many are waiting already
    */
   async start({ operation: name, params, user, parent }: TaskRequestedBy): Promise<UpidText> {
-    const operation = operationNamed(this.#operations, name)
+    const operation = await operationNamed(this.#operations, name)
     this.#refuseIfCrowded()
     const worker = await this.#runner.worker()
     let upid: UpidText
@@ -113,6 +113,7 @@ export class TaskService implements AsyncDisposable {
     const atWork = async () => {
       const hasSlot = await this.#slots.take(worker.ended)
       if (hasSlot) worker.go({ upid, operation: name, params })
+      void this.#runner.prepare(name)
       await worker.ended
       return hasSlot
     }
@@ -275,7 +276,7 @@ export class TaskService implements AsyncDisposable {
       this.#stopAskedAt.delete(upid)
     }
     if (this.#closing.signal.aborted) return
-    void this.#runner.prepare()
+    void this.#runner.prepare(parseUpid(upid).type)
     this.#pruning = this.#pruning.then(() => this.#prune())
     await this.#pruning
   }

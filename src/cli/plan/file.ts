@@ -13,6 +13,7 @@ import type { PlanRecord } from '#plans/record.ts'
 import type { RunState } from '#plans/run-state.ts'
 import { type PlanStanding, standingOf } from '#plans/status.ts'
 import type { Connection } from '../connection.ts'
+import { translation } from '../translation.ts'
 
 export interface PlanFile {
   readonly path: string
@@ -98,7 +99,8 @@ async function withNews(plan: Plan, run: RunState, connection: Connection): Prom
     const proof = ended === undefined ? undefined : await proofOf(connection, id)
     if (proof?.ok && proof.record) records.push(proof.record)
   }
-  return records.reduce((now, record) => withOutcome(planOf(documentOf(now)), record), text)
+  const translate = await translation(plan.document.language)
+  return records.reduce((now, record) => withOutcome(planOf(documentOf(now)), record, translate), text)
 }
 
 /** Writes what a run found into its file. What a person wrote meanwhile stays: it is read anew. @returns whether there was anything */
