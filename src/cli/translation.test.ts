@@ -87,7 +87,7 @@ function saidOfPlans(): Set<string> {
   const plans = readdirSync(join(sources, 'plans')).filter(
     (file) => !own.includes(file.replace(/(?:\.test)?\.ts$/, '')),
   )
-  const files = ['begin.ts', 'perform-plan.ts', 'run-plan.ts'].map((file) => `operations/plans/${file}`)
+  const files = ['begin.ts', 'lab.ts', 'perform-plan.ts', 'run-plan.ts'].map((file) => `operations/plans/${file}`)
   const found = new Set<string>()
   for (const file of [...plans.filter((name) => !name.endsWith('.test.ts')).map((name) => `plans/${name}`), ...files]) {
     const source = readFileSync(join(sources, file), 'utf8')

@@ -6,11 +6,9 @@
  * nobody knows whether the step was done.
  */
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
 import { copyFile, mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
 import { machine } from '#host/exec.ts'
 import { taskHeader } from '#http/wire.ts'
 import { documentOf } from '#plans/document.ts'
@@ -21,7 +19,6 @@ import { parseUpid } from '#tasks/upid.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 
 const root = join(import.meta.dirname, '../..')
-const program = promisify(execFile)
 
 export interface Said {
   readonly code: number
@@ -63,15 +60,22 @@ export class PlanWorld {
   }
 
   async hako(...words: readonly string[]): Promise<Said> {
-    const args = ['--disable-warning=ExperimentalWarning', join(root, 'src/cli/main.ts'), ...words]
-    const env = { PATH: process.env.PATH, HAKO_RUN_DIR: this.node.settings.runDir }
-    try {
-      const { stdout, stderr } = await program(process.execPath, args, { env })
-      return { code: 0, out: stdout, err: stderr }
-    } catch (error) {
-      const { code, stdout, stderr } = error as { code: number; stdout: string; stderr: string }
-      return { code, out: stdout, err: stderr }
-    }
+    return this.hakoGiven('', ...words)
+  }
+
+  /** With this on its standard input. */
+  async hakoGiven(input: string, ...words: readonly string[]): Promise<Said> {
+    const argv = [process.execPath, '--disable-warning=ExperimentalWarning', join(root, 'src/cli/main.ts'), ...words]
+    const { PATH = '' } = process.env
+    const env = { PATH, HAKO_RUN_DIR: this.node.settings.runDir }
+    const okCodes = Array.from({ length: 16 }, (_, code) => code)
+    const { code, stdout, stderr } = await machine().run(argv as [string, ...string[]], {
+      input,
+      env,
+      okCodes,
+      timeoutMs: 300_000,
+    })
+    return { code, out: stdout, err: stderr }
   }
 
   async standingOf(file: string): Promise<PlanStanding> {

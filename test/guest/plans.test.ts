@@ -21,7 +21,7 @@ const [scheduledPlan, peoplePlan] = [fixture('scheduled.md'), fixture('people.md
 
 type Facts = Readonly<Record<string, unknown>>
 
-suite('executable plans', { timeout: 900_000 }, () => {
+suite('executable plans', { timeout: 1_200_000 }, () => {
   let world: PlanWorld
   let node: TestNode
   before(async () => {
@@ -186,7 +186,12 @@ suite('executable plans', { timeout: 900_000 }, () => {
     await world.killedAtEachStep(name, { secret, confirm: ['key/node'] })
 
     assert.deepEqual(await world.things(), before)
-    assert.notDeepEqual(await readFile(own), lost)
+    const found = await readFile(own)
+    assert.notDeepEqual(found, lost)
+    // As somebody does it whose key may be abroad: on standard input.
+    const used = await world.hakoGiven(paper, 'recovery-key', 'use', '--key', '-', '--replace', '-o', 'json')
+    assert.partialDeepStrictEqual(JSON.parse(used.out), { storages: ['local'], later: [], forgotten: 1 })
+    assert.notDeepEqual(await readFile(own), found)
     const still = new Set(await world.packs())
     assert.deepEqual(
       stored.filter((pack) => !still.has(pack)),
