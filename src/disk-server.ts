@@ -4,6 +4,7 @@
  */
 import { parseArgs } from 'node:util'
 import { NodeKeys } from '#backup/node-keys.ts'
+import { Places } from '#backup/places.ts'
 import { BackupService } from '#backup/service.ts'
 import { systemClock } from '#base/clock.ts'
 import { createLog } from '#base/log.ts'
@@ -45,7 +46,8 @@ async function serve(): Promise<void> {
   // No more of a node than it takes: the guest waits for this process.
   const store = scope.use(await openSqliteStore(storePathOf(settings), { isChecked: false }))
   const storage = new StorageService({ ...base, store })
-  const backup = new BackupService({ ...base, storage, keys: new NodeKeys(base) })
+  const places = new Places({ ...base, waiting: 'guest' })
+  const backup = new BackupService({ ...base, storage, places, keys: new NodeKeys(base) })
   const reader = scope.use(await backup.open(asVolumeId(values.from ?? '')))
   let said = 0
   for (const drive of positionals) {

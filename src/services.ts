@@ -11,7 +11,9 @@ import type * as realmService from '#access/realm-service.ts'
 import type { AccessService } from '#access/service.ts'
 import type * as accessWorld from '#access/world.ts'
 import type * as nodeKeys from '#backup/node-keys.ts'
+import { Places } from '#backup/places.ts'
 import type * as backup from '#backup/service.ts'
+import type * as upkeep from '#backup/upkeep.ts'
 import { type Clock, systemClock } from '#base/clock.ts'
 import { daemonFlags } from '#base/daemon-flags.ts'
 import type { Log } from '#base/log.ts'
@@ -22,6 +24,7 @@ import type * as acmePlugins from '#cluster/acme/plugins.ts'
 import type * as backupJobs from '#cluster/backup-jobs.ts'
 import type * as certificates from '#cluster/certificates.ts'
 import type * as cpuModels from '#cluster/cpu-models.ts'
+import type * as datastoreJobs from '#cluster/datastore-jobs.ts'
 import { devicesByName } from '#cluster/device-names.ts'
 import type * as machineFiles from '#cluster/machine-files.ts'
 import type * as mappings from '#cluster/mappings.ts'
@@ -72,6 +75,7 @@ export interface Services {
   /** How the node gets into its datastores. */
   readonly nodeKeys: nodeKeys.NodeKeys
   readonly backup: backup.BackupService
+  readonly upkeep: upkeep.DatastoreUpkeep
   readonly recovery: recovery.RecoveryService
   readonly plans: plans.PlanService
   readonly planJobs: planJobs.PlanJobs
@@ -86,6 +90,7 @@ export interface Services {
   readonly mappings: mappings.Mappings
   readonly cpuModels: cpuModels.CpuModels
   readonly backupJobs: backupJobs.BackupJobs
+  readonly datastoreJobs: datastoreJobs.DatastoreJobs
   readonly realmSyncJobs: realmSyncJobs.RealmSyncJobs
   readonly machine: machineFiles.MachineFiles
   readonly nodeConfigs: nodeConfig.NodeConfigs
@@ -113,6 +118,8 @@ export interface BuildOptions {
   readonly log: Log
   /** Look over the whole store first: the daemon does, a task relies on it. */
   readonly isStoreChecked: boolean
+  /** Nobody is kept waiting for long by what is elsewhere: the daemon answers people. */
+  readonly isAsked?: boolean
 }
 
 /** What serves the disks of a backup to a guest that is restored from it while it runs. */
@@ -128,20 +135,24 @@ export function diskServerOf(settings: Settings): DiskServerProgram {
 type Base = Pick<Services, 'settings' | 'clock' | 'random' | 'log' | 'host' | 'store'>
 
 /** @throws Fault `damaged` when the store is; `exhausted` without space */
-export async function buildServices(settings: Settings, { log, isStoreChecked }: BuildOptions): Promise<Services> {
+export async function buildServices(
+  settings: Settings,
+  { log, isStoreChecked, isAsked = false }: BuildOptions,
+): Promise<Services> {
   // Guests' processes pass through on their way to their disks and sockets; they list nothing.
   for (const directory of [settings.stateDir, settings.runDir, settings.cacheDir]) await makeDirectory(directory)
   const store = await openSqliteStore(storePathOf(settings), { isChecked: isStoreChecked })
-  return servicesOn({ settings, clock: systemClock, random: systemRandom, log, host: machine(), store })
+  const base = { settings, clock: systemClock, random: systemRandom, log, host: machine(), store }
+  return servicesOn(base, new Places({ ...base, waiting: isAsked ? 'somebody' : 'task' }))
 }
 
 const load = loaderFor(import.meta.url)
 
-function servicesOn(base: Base): Services {
+function servicesOn(base: Base, places: Places): Services {
   const { settings, host, store } = base
   const diskServer = diskServerOf(settings)
   return onDemand<Services, Base>(base, {
-    storage: () => new StorageService(base),
+    storage: () => new StorageService({ ...base, elsewhere: places }),
     network: () => new NetworkService(base),
     guests: (services) => {
       const devices = devicesByName(services, settings.node)
@@ -161,11 +172,14 @@ function servicesOn(base: Base): Services {
       return new (load<typeof backup>('#backup/service.ts').BackupService)({
         ...base,
         storage,
+        places,
         keys,
         neededBy,
         listsDir,
       })
     },
+    upkeep: ({ storage, nodeKeys: keys }) =>
+      new (load<typeof upkeep>('#backup/upkeep.ts').DatastoreUpkeep)({ ...base, storage, places, keys }),
     recovery: () => new (load<typeof recovery>('#recovery/service.ts').RecoveryService)(settings),
     plans: () => new (load<typeof plans>('#plans/service.ts').PlanService)(base),
     // What it needs of the command line is loaded for plans alone.
@@ -199,6 +213,7 @@ function partsOfCluster(base: Base) {
     mappings: () => new (load<typeof mappings>('#cluster/mappings.ts').Mappings)(base),
     cpuModels: () => new (load<typeof cpuModels>('#cluster/cpu-models.ts').CpuModels)(base),
     backupJobs: () => new (load<typeof backupJobs>('#cluster/backup-jobs.ts').BackupJobs)(base),
+    datastoreJobs: () => new (load<typeof datastoreJobs>('#cluster/datastore-jobs.ts').DatastoreJobs)(base),
     realmSyncJobs: () => new (load<typeof realmSyncJobs>('#cluster/realm-sync-jobs.ts').RealmSyncJobs)(base),
     machine: () => {
       const { machineRoot: root } = settings

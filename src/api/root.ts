@@ -19,6 +19,7 @@ import { backupFileEndpoints } from './hako/backup-files.ts'
 import { backupEndpoints } from './hako/backups.ts'
 import { selfDescription } from './hako/commands.ts'
 import { execEndpoints } from './hako/containers.ts'
+import { datastoreJobEndpoints } from './hako/datastore-jobs.ts'
 import { datastoreEndpoints } from './hako/datastores.ts'
 import { drillEndpoints, evidenceEndpoints } from './hako/drills.ts'
 import { planJobEndpoints } from './hako/plan-jobs.ts'
@@ -26,6 +27,7 @@ import { planEndpoints } from './hako/plans.ts'
 import { networkChangeEndpoints } from './hako/network.ts'
 import { backupOptionsEndpoints } from './hako/backup-options.ts'
 import { recoveryKeyEndpoints } from './hako/recovery-key.ts'
+import { renewalEndpoints } from './hako/renewal.ts'
 import { nodeConfigEndpoints } from './nodes/config.ts'
 import { applianceEndpoints } from './nodes/appliances.ts'
 import { ociEndpoints } from './nodes/oci.ts'
@@ -122,9 +124,11 @@ const endpoints = [
   ...planJobEndpoints,
   ...networkChangeEndpoints,
   ...datastoreEndpoints,
+  ...datastoreJobEndpoints,
   ...backupOptionsEndpoints,
   ...recoveryKeyEndpoints,
   ...execEndpoints,
+  ...renewalEndpoints,
 ]
 
 /** For the typed client: `apiClient<NodeEndpoint>(…)` knows every path, its parameters and its reply. */

@@ -6,54 +6,76 @@
  */
 import { seconds } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
+import type { DatastoreAt } from '#base/datastore-at.ts'
 import { createDatastore } from '#datastore/create-datastore.ts'
 import { type Datastore, type DatastoreDeps, openDatastore, type OpenDatastore } from '#datastore/datastore.ts'
 import { FolderPlace } from '#datastore/folder-place.ts'
 import { type KeyFile, type Unlocked, withConfirmed, withoutSlot, withSlot } from '#datastore/key-file.ts'
 import { rotated } from '#datastore/keyring.ts'
+import type { Place } from '#datastore/place.ts'
 import type { NewSlot, SlotSecret } from '#datastore/slot.ts'
 import { isOfFirstFormat, ofFirstFormat } from './first-format/found.ts'
 import type { NodeKeys } from './node-keys.ts'
+import type { Places } from './places.ts'
 import { isSettled } from './take-over.ts'
 
 export interface NodeDatastoreNeeds extends DatastoreDeps {
   readonly keys: NodeKeys
+  /** The ways to what is elsewhere; without it there are folders alone. */
+  readonly places?: Pick<Places, 'open'>
 }
 
 /** A datastore whose files are let go of with it. */
 export interface HeldDatastore extends AsyncDisposable {
   readonly datastore: Datastore
+  /** Backups of the storage are in this one. */
+  readonly namespace: string
+}
+
+function held(at: DatastoreAt, place: Place, datastore: Datastore): HeldDatastore {
+  const namespace = typeof at === 'string' ? '' : at.namespace
+  return { datastore, namespace, [Symbol.asyncDispose]: () => place[Symbol.asyncDispose]() }
 }
 
 /** @throws Fault `missing`, `damaged`; `unavailable` for one of the first format */
-export async function holdDatastore(path: string, needs: NodeDatastoreNeeds): Promise<HeldDatastore> {
-  const place = new FolderPlace(path, needs.random)
+export async function holdDatastore(at: DatastoreAt, needs: NodeDatastoreNeeds): Promise<HeldDatastore> {
+  const place = await placeOf(at, needs)
   try {
-    return { datastore: await openDatastore(place, needs), [Symbol.asyncDispose]: () => place[Symbol.asyncDispose]() }
+    return held(at, place, await openDatastore(place, needs))
   } catch (cause) {
     await place[Symbol.asyncDispose]()
-    if (isFault(cause, 'missing') && (await isSettled(path))) return holdDatastore(path, needs)
-    throw isFault(cause, 'invalid') && (await isOfFirstFormat(path)) ? ofFirstFormat(path) : cause
+    if (typeof at !== 'string') throw cause
+    if (isFault(cause, 'missing') && (await isSettled(at))) return holdDatastore(at, needs)
+    throw isFault(cause, 'invalid') && (await isOfFirstFormat(at)) ? ofFirstFormat(at) : cause
   }
 }
 
+/** The caller disposes of it; there need not be a datastore. @throws Fault `unavailable` */
+export async function placeOf(at: DatastoreAt, { places, random }: NodeDatastoreNeeds): Promise<Place> {
+  if (typeof at === 'string') return new FolderPlace(at, random)
+  if (places) return places.open(at)
+  throw new Fault('unavailable', 'nobody here knows the way to what is elsewhere')
+}
+
 /** As `holdDatastore`, made when there is none. @throws Fault `conflict` before a recovery key is confirmed */
-export async function holdOrMake(path: string, needs: NodeDatastoreNeeds): Promise<HeldDatastore> {
+export async function holdOrMake(at: DatastoreAt, needs: NodeDatastoreNeeds): Promise<HeldDatastore> {
   try {
-    return await holdDatastore(path, needs)
+    return await holdDatastore(at, needs)
   } catch (cause) {
     if (!isFault(cause, 'missing')) throw cause
   }
   const ways = await waysOf(needs)
-  const place = new FolderPlace(path, needs.random)
+  const place = await placeOf(at, needs)
   try {
     await place.prepare()
-    const datastore = await createDatastore(place, needs, { ways })
-    return { datastore, [Symbol.asyncDispose]: () => place[Symbol.asyncDispose]() }
+    // Before the first file: what is kept has to be from the beginning.
+    if (typeof at === 'object' && at.kind === 's3' && at.retainSeconds !== undefined)
+      await place.retain?.(at.retainSeconds)
+    return held(at, place, await createDatastore(place, needs, { ways }))
   } catch (cause) {
     await place[Symbol.asyncDispose]()
     // Somebody else has just made it.
-    if (isFault(cause, 'conflict')) return holdDatastore(path, needs)
+    if (isFault(cause, 'conflict')) return holdDatastore(at, needs)
     throw cause
   }
 }
@@ -81,28 +103,62 @@ export async function nodeKeysTo(datastore: Datastore, { keys }: NodeDatastoreNe
   } catch (cause) {
     if (!isFault(cause, 'denied')) throw cause
     throw new Fault('unavailable', `the datastore '${datastore.place.label}' does not open by this node's key`, {
-      remedy: 'Give the node a way in once, by a passphrase or recovery key that opens it: `hako backup attach`.',
+      remedy:
+        'When the key of the node was lost, show the recovery key: `hako recovery-key use`. When the datastore was made elsewhere, let the node in by what opens it: `hako backup attach`.',
       cause,
     })
   }
 }
 
-/** Gives the node its ways into a datastore that others made. @throws Fault `denied` */
+/** Gives the node its ways into a datastore that others made. @throws Fault `denied`, `conflict` */
 export async function attachDatastore(
   datastore: Datastore,
   secret: SlotSecret,
   needs: NodeDatastoreNeeds,
 ): Promise<void> {
-  let unlocked = await datastore.keys(secret)
-  const [own] = await waysOf(needs)
-  if (own && !(await opensBy(datastore, own.secret))) {
-    unlocked = await changed(datastore, await withSlot(needs.random, unlocked, own), needs)
-  }
-  await keptWays(datastore, unlocked, needs)
+  await needs.keys.requireRecovery()
+  await letIn(datastore, secret, await needs.keys.own(), needs)
+  await keepWaysInto(datastore, needs)
 }
 
-async function opensBy(datastore: Datastore, secret: NewSlot['secret']): Promise<boolean> {
-  if ('public' in secret) return false
+/**
+ * A key of the node opens the datastore from now on, beside those that do.
+ * @throws Fault `denied` when the secret does not open it
+ */
+export async function letIn(
+  datastore: Datastore,
+  secret: SlotSecret,
+  own: SlotSecret,
+  { keys, clock, random }: NodeDatastoreNeeds,
+): Promise<void> {
+  if (await opensBy(datastore, own)) return
+  const way = { secret: own, confirmed: false, comment: commentOf(keys), created: seconds(clock) }
+  await datastore.putKeyFile(await withSlot(random, await datastore.keys(secret), way))
+  await datastore.removeOldKeyFiles()
+}
+
+/**
+ * Keys the node had before open the datastore no longer, and what is stored from now on is sealed with a new key: nobody
+ * knows who has what was lost. @returns how many there were
+ */
+export async function forgetFormerKeys(datastore: Datastore, needs: NodeDatastoreNeeds): Promise<number> {
+  let now = await keptWays(datastore, await nodeKeysTo(datastore, needs), needs)
+  const isFormer = ({ id, kind, role, comment }: Unlocked['slot']) =>
+    kind === 'key' && role === undefined && comment === commentOf(needs.keys) && id !== now.slot.id
+  const former = now.file.slots.filter(isFormer)
+  for (const { id } of former) {
+    const secrets = rotated(now.keyring.secrets, needs.random)
+    now = await changed(datastore, withoutSlot(needs.random, now, id, secrets), needs)
+  }
+  return former.length
+}
+
+/** The way of a node is known by it, in a list of ways as well. */
+function commentOf({ node }: NodeKeys): string {
+  return `node ${node}`
+}
+
+export async function opensBy(datastore: Datastore, secret: SlotSecret): Promise<boolean> {
   try {
     await datastore.keys(secret)
     return true
@@ -114,7 +170,7 @@ async function opensBy(datastore: Datastore, secret: NewSlot['secret']): Promise
 
 async function waysOf({ keys, clock }: NodeDatastoreNeeds): Promise<[NewSlot, NewSlot]> {
   const recovery = await keys.requireRecovery()
-  const facts = { comment: `node ${keys.node}`, created: seconds(clock) }
+  const facts = { comment: commentOf(keys), created: seconds(clock) }
   return [
     { secret: await keys.own(), confirmed: false, ...facts },
     { secret: { kind: 'recovery', public: recovery.public }, confirmed: true, ...facts },

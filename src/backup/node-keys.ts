@@ -7,15 +7,17 @@
  * one before holds until the second.
  */
 import { createHash } from 'node:crypto'
+import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Clock, seconds } from '#base/clock.ts'
-import { Fault } from '#base/fault.ts'
+import { Fault, invalid } from '#base/fault.ts'
 import type { Random } from '#base/random.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import { array, integer, object, optional, string, type StaticProperties } from '#base/schema/schema.ts'
 import { printRecoveryKey, publicHalfOf, type SlotSecret } from '#datastore/slot.ts'
 import { seal, unseal } from '#datastore/sealed.ts'
-import { readIfPresent, writeFileAtomic } from '#host/files.ts'
+import { privateOf, publicOf } from '#datastore/x25519.ts'
+import { asFileFault, codeOf, makeDirectory, readIfPresent, syncDirectory, writeFileAtomic } from '#host/files.ts'
 import { madeOnce } from '#host/make-once.ts'
 
 const keyBytes = 32
@@ -74,11 +76,49 @@ export class NodeKeys {
 
   /** Opens every datastore of the node; made once. */
   async own(): Promise<SlotSecret> {
-    const key = await madeOnce(join(this.#directory, 'datastore.key'), () => this.#needs.random.bytes(keyBytes))
+    const key = await madeOnce(this.#ownPath, () => this.#needs.random.bytes(keyBytes))
     if (key.length === keyBytes) return { kind: 'key', key }
-    throw new Fault('damaged', `'${join(this.#directory, 'datastore.key')}' is damaged: a key has ${keyBytes} bytes`, {
-      remedy: 'Bring it back from a copy, or attach each datastore anew with the recovery key: `hako backup attach`.',
+    throw new Fault('damaged', `'${this.#ownPath}' is damaged: a key has ${keyBytes} bytes`, {
+      remedy:
+        'Bring it back from a copy, or show the recovery key, and the node gets another one: `hako recovery-key use`.',
     })
+  }
+
+  /** Tells one key of the node from another, and nothing about it; nothing while there is none. */
+  async ownFingerprint(): Promise<string | undefined> {
+    const key = await this.#ownIfGood()
+    return key && fingerprintOf(publicOf(privateOf(key)).toString('base64'))
+  }
+
+  /**
+   * A key for the node where there is none that is good, or where another one is wanted. It is the node's own once it is
+   * kept, so that it can be let into datastores before the one it has is gone.
+   */
+  async ownOrFresh({ replaces }: { readonly replaces: boolean }): Promise<{ key: Buffer; isFresh: boolean }> {
+    const key = replaces ? undefined : await this.#ownIfGood()
+    return key ? { key, isFresh: false } : { key: Buffer.from(this.#needs.random.bytes(keyBytes)), isFresh: true }
+  }
+
+  async keepOwn(key: Buffer): Promise<void> {
+    await makeDirectory(this.#directory, 0o700)
+    await writeFileAtomic(this.#ownPath, key, 0o600)
+  }
+
+  /** Nothing opens any more until somebody shows the recovery key. @throws Fault `conflict` when nobody has one */
+  async forgetOwn(): Promise<void> {
+    await this.requireRecovery()
+    await rm(this.#ownPath, { force: true })
+    await syncDirectory(this.#directory)
+  }
+
+  async #ownIfGood(): Promise<Buffer | undefined> {
+    try {
+      const key = await readFile(this.#ownPath)
+      return key.length === keyBytes ? key : undefined
+    } catch (cause) {
+      if (codeOf(cause) === 'ENOENT') return undefined
+      throw asFileFault(cause, this.#ownPath)
+    }
   }
 
   async status(): Promise<RecoveryKeyStatus> {
@@ -126,6 +166,29 @@ export class NodeKeys {
     await this.#keep({ confirmed: pending, retired: [...retired, ...before].slice(-retiredMaximum) })
   }
 
+  /**
+   * The key of this node, or one for a node that has none.
+   * @throws Fault `invalid` for what is no recovery key, or not the one in force
+   */
+  async demandInForce(text: string): Promise<{ readonly isInForce: boolean }> {
+    const shown = publicHalfOf(text).toString('base64')
+    const { confirmed } = await this.#kept()
+    if (!confirmed || confirmed.public === shown) return { isInForce: confirmed !== undefined }
+    const rule = 'it is a recovery key, but not the one of this node'
+    throw invalid(
+      { key: rule },
+      { remedy: 'What another key opens, the node is let into one by one: `hako backup attach`.' },
+    )
+  }
+
+  /** A node that has none takes one that is printed already. */
+  async adopt(text: string): Promise<void> {
+    const { isInForce } = await this.demandInForce(text)
+    if (isInForce) return
+    const made = { public: publicHalfOf(text).toString('base64'), created: seconds(this.#needs.clock) }
+    await this.#keep({ ...(await this.#kept()), confirmed: made })
+  }
+
   /** @throws Fault `conflict` before somebody has confirmed one */
   async requireRecovery(): Promise<{ readonly public: Buffer; readonly retired: readonly string[] }> {
     const { confirmed, retired } = await this.#kept()
@@ -147,9 +210,12 @@ export class NodeKeys {
 
   async #keep(kept: Kept): Promise<void> {
     const given = Object.entries(kept).filter(([, value]) => value !== undefined)
-    // The directory is there before anything is kept in it.
-    await this.own()
+    await makeDirectory(this.#directory, 0o700)
     await writeFileAtomic(this.#path, seal(Object.fromEntries(given)))
+  }
+
+  get #ownPath(): string {
+    return join(this.#directory, 'datastore.key')
   }
 
   get #path(): string {

@@ -5,6 +5,7 @@
  * Nothing is kept open between calls, so any number of processes may use one datastore, and a storage can go away.
  */
 import { seconds } from '#base/clock.ts'
+import type { DatastoreAt } from '#base/datastore-at.ts'
 import { Fault, isFault, missing } from '#base/fault.ts'
 import { loaderFor } from '#base/on-demand.ts'
 import { asVmid, asVolumeId, splitVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
@@ -41,7 +42,7 @@ import {
 const load = loaderFor(import.meta.url)
 
 export interface BackupNeeds extends NodeDatastoreNeeds {
-  readonly storage: { readonly datastorePath: (name: string) => Promise<string> }
+  readonly storage: { readonly datastorePath: (name: string) => Promise<DatastoreAt> }
   /** The guest that still lacks what is in the backup, and so needs it. */
   readonly neededBy?: (volid: VolumeId) => Promise<Vmid | undefined>
   /** Folder for what lists have opened, of the node's own; without one the next process opens it again. */
@@ -115,7 +116,7 @@ export class BackupService {
     try {
       const open = await unlockDatastore(held.datastore, this.#needs)
       const taken = new Set((await held.datastore.points()).map(printBackupId))
-      const point = { namespace: '', type, id: String(vmid), time: seconds(this.#needs.clock) }
+      const point = { namespace: held.namespace, type, id: String(vmid), time: seconds(this.#needs.clock) }
       // Two within one second, or a clock that was set back.
       while (taken.has(printBackupId(point))) point.time += 1
       return { volid: volidOf(storage, point), writer: await open.begin(point, { closes: held }) }
@@ -131,7 +132,7 @@ export class BackupService {
       await using held = await this.#hold(storage)
       const { keyring } = await nodeKeysTo(held.datastore, this.#needs)
       const isWanted = (point: RestorePoint) =>
-        point.namespace === '' &&
+        point.namespace === held.namespace &&
         (type === undefined || point.type === type) &&
         (vmid === undefined || point.id === String(vmid))
       const seen = await this.#seenOn(storage, held.datastore, keyring)
@@ -147,9 +148,10 @@ export class BackupService {
 
   /** The caller disposes of the reader. @throws Fault `missing`, `damaged` naming the file */
   async open(volid: VolumeId): Promise<BackupReader> {
-    const { storage, point } = parseVolid(volid)
+    const { storage, id } = parseVolid(volid)
     const held = await this.#holdFor(storage, volid)
     try {
+      const point = { namespace: held.namespace, ...id }
       return await (await unlockDatastore(held.datastore, this.#needs)).open(point, { closes: held })
     } catch (cause) {
       await held[Symbol.asyncDispose]()
@@ -204,6 +206,9 @@ export class BackupService {
     const { clock, random } = this.#needs
     const until = clock.monotonic() + patienceMs
     return this.#unlocked(storage, async (open) => {
+      if (open.datastore.place.addsOnly === true) {
+        throw new Fault('denied', `what nobody needs on '${storage}' is given back by whoever serves it: we only add`)
+      }
       for (;;) {
         try {
           return await collectGarbage(open, options)
@@ -234,6 +239,8 @@ export class BackupService {
     try {
       await using held = await this.#hold(storage)
       const { place, deps } = held.datastore
+      // It is given back there by others.
+      if (place.addsOnly === true) return 'none'
       const writers = (await liveLeases({ place, ...deps })).filter(({ kind }) => kind !== 'read')
       if (writers.length > 0) return 'none'
       return (await condemnedLists(place)).length > 0 ? 'waiting' : 'perhaps'
@@ -253,6 +260,7 @@ export class BackupService {
   ): Promise<firstTakeOver.TakenOver & { readonly from: string }> {
     await this.requireReady(storage)
     const path = await this.#needs.storage.datastorePath(storage)
+    if (typeof path !== 'string') throw missing('datastore of the first format', storage)
     const isHere = await isOfFirstFormat(path)
     const taken = await this.#takeOver(isHere ? [path, freshPlaceOf(path)] : [firstPlaceOf(path), path], options)
     if (isHere) await changePlaces(path)
@@ -278,12 +286,19 @@ export class BackupService {
 
   /** Sees to it that the recovery key in force opens the datastore. @returns false when there is none */
   async keepWays(storage: string): Promise<boolean> {
+    return (await this.onDatastore(storage, keepWaysInto)) !== undefined
+  }
+
+  /** Does something with a datastore and what the node has. @returns nothing when the storage has none */
+  async onDatastore<T>(
+    storage: string,
+    act: (datastore: Datastore, needs: NodeDatastoreNeeds) => Promise<T>,
+  ): Promise<{ readonly came: T } | undefined> {
     try {
       await using held = await this.#hold(storage)
-      await keepWaysInto(held.datastore, this.#needs)
-      return true
+      return { came: await act(held.datastore, this.#needs) }
     } catch (fault) {
-      if (isFault(fault, 'missing')) return false
+      if (isFault(fault, 'missing')) return undefined
       throw fault
     }
   }
@@ -302,9 +317,9 @@ export class BackupService {
   }
 
   async #on<T>(volid: VolumeId, act: (datastore: Datastore, point: RestorePoint) => Promise<T>): Promise<T> {
-    const { storage, point } = parseVolid(volid)
+    const { storage, id } = parseVolid(volid)
     await using held = await this.#holdFor(storage, volid)
-    return await act(held.datastore, point)
+    return await act(held.datastore, { namespace: held.namespace, ...id })
   }
 
   async #unlocked<T>(storage: string, act: (open: OpenDatastore) => Promise<T>): Promise<T> {
@@ -343,9 +358,9 @@ export class BackupService {
   }
 }
 
-function parseVolid(volid: VolumeId): { storage: string; point: RestorePoint } {
+function parseVolid(volid: VolumeId): { storage: string; id: BackupId } {
   const { storage, name } = splitVolumeId(volid)
-  return { storage, point: { namespace: '', ...parseBackupId(name.replace(/^backup\//, '')) } }
+  return { storage, id: parseBackupId(name.replace(/^backup\//, '')) }
 }
 
 function volidOf(storage: string, id: BackupId): VolumeId {

@@ -62,3 +62,9 @@ export function isFault(error: unknown, kind?: FaultKind): error is Fault {
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
 }
+
+/** The text with every field that is wrong: by itself it says only that something is. */
+export function wholeMessageOf(error: unknown): string {
+  const fields = isFault(error) ? Object.entries(error.fields ?? {}).map(([name, rule]) => `${name}: ${rule}`) : []
+  return [messageOf(error), ...fields].join(' ')
+}

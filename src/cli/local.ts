@@ -5,6 +5,7 @@
 import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Fault } from '#base/fault.ts'
+import type { ChainVerdict } from '#recovery/chain.ts'
 import type { EvidenceManifest } from '#recovery/evidence.ts'
 import type { Connection } from './connection.ts'
 import { datastoreCommands } from './datastore/commands.ts'
@@ -82,10 +83,13 @@ export const localCommands: readonly LocalCommand[] = [
     words: ['evidence', 'verify'],
     usage: 'evidence verify <dir> [--key FILE]',
     description: {
-      en: 'Check a directory of evidence against a public key; needs no node and no network.',
-      ja: '証跡のディレクトリを公開鍵で検証する。ノードもネットワークも不要。',
+      en: 'Check a directory of evidence, or one that holds all of a node, against a public key; needs no node and no network.',
+      ja: '証跡のディレクトリ、またはノードの証跡すべてを収めたディレクトリを公開鍵で検証する。ノードもネットワークも不要。',
     },
-    examples: ['evidence verify ./20260101T000041Z-vm-100 --key evidence.pub'],
+    examples: [
+      'evidence verify ./20260101T000041Z-vm-100 --key evidence.pub',
+      'evidence verify ./evidence --key evidence.pub',
+    ],
     run: verifyEvidenceCommand,
   },
   {
@@ -143,20 +147,50 @@ async function verifyEvidenceCommand(args: readonly string[], terminal: Terminal
     throw new Fault('missing', `directory '${directory}' does not exist`, {
       remedy: 'The evidence of each drill is a directory of its own: hako evidence list',
     })
-  // On the node itself the key lies two directories up; anywhere else it must be named.
-  const keyPath = typeof params.key === 'string' ? params.key : join(directory, '../../keys/evidence.pub')
+  const isOfMany = await holdsMany(directory)
+  // On the node itself the key lies one or two directories up; anywhere else it must be named.
+  const usualKey = join(directory, isOfMany ? '../keys/evidence.pub' : '../../keys/evidence.pub')
+  const keyPath = typeof params.key === 'string' ? params.key : usualKey
   const publicKey = await readFile(keyPath, 'utf8').catch((cause: unknown) => {
     throw new Fault('missing', `public key '${keyPath}' does not exist`, {
       cause,
       remedy: "Name the node's evidence.pub with --key.",
     })
   })
-  const verdict = await verifyEvidence(directory, publicKey)
+  const verdict = isOfMany ? await verifyAll(directory, publicKey) : await verifyEvidence(directory, publicKey)
   if (global.output !== 'table')
     terminal.out(await printed(verdict, { format: global.output, language: terminal.language, width: terminal.width }))
-  else if (verdict.ok) terminal.out(await verifiedText(directory, publicKey, verdict.manifest, terminal.language))
+  else if ('evidence' in verdict && verdict.ok)
+    terminal.out(say(terminal.language, 'chainWhole', String(verdict.evidence)))
+  else if ('manifest' in verdict && verdict.ok)
+    terminal.out(await verifiedText(directory, publicKey, verdict.manifest, terminal.language))
   else for (const complaint of verdict.complaints) terminal.out(complaint)
   return verdict.ok ? exitCodes.ok : exitCodes.unproven
+}
+
+/** Whether it is the folder of a node's evidence rather than one of them. */
+async function holdsMany(directory: string): Promise<boolean> {
+  const isThere = async (name: string) => (await stat(join(directory, name)).catch(() => undefined)) !== undefined
+  if ((await isThere('manifest.json')) || (await isThere('manifest.sig'))) return false
+  const { evidenceIn } = await import('#recovery/chain.ts')
+  const names = await evidenceIn(directory)
+  return (await Promise.all(names.map((name) => isThere(join(name, 'manifest.json'))))).includes(true)
+}
+
+/** Each of them, and the chain they are. */
+async function verifyAll(directory: string, publicKey: string): Promise<ChainVerdict> {
+  const [{ verifyEvidence }, { evidenceIn, verifyChain }] = await Promise.all([
+    import('#recovery/evidence.ts'),
+    import('#recovery/chain.ts'),
+  ])
+  const chain = await verifyChain(directory, publicKey)
+  const complaints: string[] = []
+  for (const name of await evidenceIn(directory)) {
+    const verdict = await verifyEvidence(join(directory, name), publicKey)
+    complaints.push(...verdict.complaints.map((text) => `${name}: ${text}`))
+  }
+  const all = [...new Set([...complaints, ...chain.complaints])]
+  return { ...chain, ok: all.length === 0, complaints: all }
 }
 
 /** What is vouched for, by whose key: an unchanged record of a failed drill is no proof of a recovery. */

@@ -103,6 +103,10 @@ const sentences = {
     en: 'unchanged: {0} files as signed on {1} by node {2}',
     ja: '変更なし: {1} にノード {2} が署名した {0} 個のファイル',
   },
+  chainWhole: {
+    en: 'unchanged: all {0} pieces of evidence, one chain without a break',
+    ja: '変更なし: 証跡 {0} 件すべて、途切れのない一本の鎖',
+  },
   keyOf: { en: 'key: SHA-256 {0}', ja: '鍵: SHA-256 {0}' },
   stdinHelp: { en: "hand on this command's standard input", ja: '標準入力をゲストのプログラムに渡す' },
   quietOptions: {

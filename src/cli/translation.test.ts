@@ -31,6 +31,33 @@ test('every description and every sentence that help or a failure shows is there
   assert.deepEqual([...translated].filter((text) => !said.has(text)).toSorted(), [], 'said nowhere any more')
 })
 
+test('every sentence a run writes into a plan, and every one about a wrong plan, is there in Japanese, and nothing else is', () => {
+  const all = saidOfPlans()
+  const elsewhere = new Set([...Object.keys(sentences.remedies), ...Object.keys(sentences.messages)])
+  const translated = new Set(Object.keys(sentences.plans))
+  const isSaid = (text: string) =>
+    text.includes(' ') && isSentence(text.replaceAll(/\{\d\}/g, '')) && !elsewhere.has(text)
+  assert.deepEqual(
+    [...all].filter((text) => isSaid(text) && !translated.has(text)).toSorted(),
+    [],
+    'add to sentences.json',
+  )
+  assert.deepEqual([...translated].filter((text) => !all.has(text)).toSorted(), [], 'said nowhere any more')
+})
+
+test('a sentence within another is told in Japanese, too, and what nobody knows stays as it was said', async () => {
+  const japanese = await translation('ja')
+  assert.equal(
+    japanese('its task had failed: not within the time of the step: status: expected is running, found nothing'),
+    'タスクが失敗していました: 手順の制限時間内に終わりませんでした: status: 期待は is running、実際は値なし',
+  )
+  assert.equal(
+    japanese("Parameter verification failed. a: '../x' cannot be a part of a path"),
+    "パラメーターに誤りがあります。 a: '../x' はパスの一部になれません",
+  )
+  assert.equal(japanese('undo: VM 100 not running'), '取り消し: VM 100 not running')
+})
+
 test('what differs from one time to the next is in both languages', () => {
   for (const [english, japanese] of Object.values(sentences).flatMap((group) => Object.entries(group))) {
     const places = (text: string) => [...new Set(text.match(/\{\d\}/g))].toSorted()
@@ -53,6 +80,28 @@ test('a reader of Japanese is told in Japanese, with what differs in its place, 
   assert.equal(japanese("VM 100 already exists on node 'lab'"), "VM 100 already exists on node 'lab'")
   assert.equal((await translation('en'))('Start a virtual machine.'), 'Start a virtual machine.')
 })
+
+/** Every text in what runs plans: it lands in documents, or is shown where a plan is wrong. */
+function saidOfPlans(): Set<string> {
+  const own = ['lint', 'small-node', 'section', 'skeleton', 'outcome', 'named-files', 'service']
+  const plans = readdirSync(join(sources, 'plans')).filter(
+    (file) => !own.includes(file.replace(/(?:\.test)?\.ts$/, '')),
+  )
+  const files = ['begin.ts', 'perform-plan.ts', 'run-plan.ts'].map((file) => `operations/plans/${file}`)
+  const found = new Set<string>()
+  for (const file of [...plans.filter((name) => !name.endsWith('.test.ts')).map((name) => `plans/${name}`), ...files]) {
+    const source = readFileSync(join(sources, file), 'utf8')
+      .replaceAll(/\/\*[^]*?\*\/|^\s*\/\/.*$|^(?:import|\} from) .*$|new Error\(.*$/gm, '')
+      .replaceAll(/metadata\.get\('.*'\)|'plan id'/g, '')
+    for (let at = 0; at < source.length; at += 1) {
+      if (!'\'"`'.includes(source[at] ?? ' ')) continue
+      const { text, end } = literal(source, at, '')
+      found.add(text)
+      at = end
+    }
+  }
+  return found
+}
 
 function saidIn(folder: string): Set<string> {
   const found = new Set<string>()

@@ -25,13 +25,38 @@ export async function translation(language: Language): Promise<Translate> {
   const all = Object.values(sentences).flatMap((group) => Object.entries(group))
   // The one with the most words of its own fits best: another may take them for what differs.
   const patterns = all.toSorted(([a], [b]) => plainLength(b) - plainLength(a)).map(patternOf)
-  return (text) => words.get(text) ?? byPattern(patterns, text)
+  return (text) => inWords(text, { words, patterns, depth: 0 })
 }
 
-function byPattern(patterns: readonly Pattern[], text: string): string {
+interface Dictionary {
+  readonly words: ReadonlyMap<string, string>
+  readonly patterns: readonly Pattern[]
+  /** A sentence may tell another: why a task failed, what is wrong in a field. */
+  readonly depth: number
+}
+
+const deepest = 4
+
+function inWords(text: string, dictionary: Dictionary): string {
+  const { words, patterns, depth } = dictionary
+  const known = words.get(text)
+  if (known !== undefined || depth > deepest) return known ?? text
+  const within = (part: string) => inWords(part, { ...dictionary, depth: depth + 1 })
   for (const { matches, translated } of patterns) {
     const found = matches.exec(text)
-    if (found) return translated.replaceAll(/\{(\d)\}/g, (_, at: string) => found[Number(at) + 1] ?? '')
+    if (found) return translated.replaceAll(/\{(\d)\}/g, (_, at: string) => within(found[Number(at) + 1] ?? ''))
+  }
+  return oneByOne(text, within)
+}
+
+/** Of several sentences, or a name with what is wrong with it, each by itself. */
+function oneByOne(text: string, within: Translate): string {
+  for (const end of ['. ', '; ', ': ']) {
+    const at = text.indexOf(end)
+    if (at < 0) continue
+    const head = end === '. ' ? text.slice(0, at + 1) : text.slice(0, at)
+    const rest = text.slice(at + end.length)
+    return `${within(head)}${end === '. ' ? ' ' : end}${within(rest)}`
   }
   return text
 }

@@ -1,5 +1,8 @@
 /** Reads one backup: its disks and small files. Whoever has it open disposes of it. */
 import { Fault, isFault, missing } from '#base/fault.ts'
+import { alignedBuffer } from '#host/direct-file.ts'
+import { tagBytes } from './box.ts'
+import type { RunRoom } from './chunk-reader.ts'
 import type { OpenDatastore } from './datastore.ts'
 import { DiskMap } from './disk-map.ts'
 import { kinds } from './format.ts'
@@ -101,16 +104,17 @@ export class BackupReader implements AsyncDisposable {
     return content
   }
 
-  /** The most a run comes to. */
-  get runBytes(): number {
-    return runChunks * this.chunkBytes
+  /** For any run of this backup. */
+  roomForRun(): RunRoom {
+    const sealed = Buffer.allocUnsafeSlow(runChunks * (this.chunkBytes + tagBytes))
+    return { sealed, content: alignedBuffer(runChunks * this.chunkBytes) }
   }
 
   /**
-   * Runs of chunks that lie one behind another in a pack, with the work of reading them still to do: into room for
-   * `runBytes`, if there is some.
+   * Runs of chunks that lie one behind another in a pack, with the work of reading them still to do: into room, if
+   * there is some.
    */
-  async *runs(name: string): AsyncGenerator<(room?: Buffer) => Promise<DiskPart[]>> {
+  async *runs(name: string): AsyncGenerator<(room?: RunRoom) => Promise<DiskPart[]>> {
     const map = await this.mapOf(name)
     const { sizeBytes } = this.disk(name)
     let run: Placed[] = []
@@ -126,7 +130,7 @@ export class BackupReader implements AsyncDisposable {
     if (run.length > 0) yield this.#reading(run, sizeBytes)
   }
 
-  #reading(run: readonly Placed[], sizeBytes: number): (room?: Buffer) => Promise<DiskPart[]> {
+  #reading(run: readonly Placed[], sizeBytes: number): (room?: RunRoom) => Promise<DiskPart[]> {
     return async (room) => {
       const contents = await this.#readRun(run, room)
       return run.map(({ position }, at) => {
@@ -139,7 +143,7 @@ export class BackupReader implements AsyncDisposable {
     }
   }
 
-  async #readRun(run: readonly Placed[], room?: Buffer): Promise<Buffer[]> {
+  async #readRun(run: readonly Placed[], room?: RunRoom): Promise<Buffer[]> {
     const { chunks } = this.open
     try {
       return (await chunks.readRun(run, kinds.content, room)).map(({ content }) => content)

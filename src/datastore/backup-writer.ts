@@ -299,11 +299,11 @@ export class BackupWriter implements AsyncDisposable {
 
   /** The backup is there: what fails now can be done after another one. */
   async #tidy(): Promise<void> {
-    const { datastore, index, keyring } = this.#open
+    const { datastore } = this.#open
     const { place, deps } = datastore
     try {
       await using tidy = await datastore.tryTidy()
-      if (tidy) await mergeSegments({ place, keyring, random: deps.random }, index)
+      if (tidy) await mergeSegments(this.#open)
     } catch (fault) {
       if (!(fault instanceof Fault)) throw fault
       deps.log.warn('the index was not tidied up', { datastore: place.label, cause: fault })

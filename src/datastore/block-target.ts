@@ -1,6 +1,5 @@
 /** Where a restore writes a disk to. It reads as zeros when the restore begins, so holes are left alone. */
-import { open } from 'node:fs/promises'
-import { Fault } from '#base/fault.ts'
+import { DirectFile } from '#host/direct-file.ts'
 import { asFileFault } from '#host/files.ts'
 
 export interface BlockTarget extends AsyncDisposable {
@@ -13,40 +12,32 @@ export interface BlockTarget extends AsyncDisposable {
 
 /**
  * An existing raw image or block device, which must read as zeros.
- * @throws Fault `conflict` when a file holds data already
+ * @throws Fault when it cannot be opened
  */
 export async function fileTarget(path: string, sizeBytes: number): Promise<BlockTarget> {
-  try {
-    const handle = await open(path, 'r+')
+  const asFault = async <T>(act: () => Promise<T>): Promise<T> => {
     try {
-      const facts = await handle.stat()
-      if (facts.isFile() && facts.size < sizeBytes) await handle.truncate(sizeBytes)
+      return await act()
     } catch (cause) {
-      await handle.close()
-      throw cause
+      throw asFileFault(cause, path)
     }
-    return {
-      sizeBytes,
-      async write(offset, bytes) {
-        let done = 0
-        try {
-          while (done < bytes.length) {
-            done += (await handle.write(bytes, done, bytes.length - done, offset + done)).bytesWritten
-          }
-        } catch (cause) {
-          throw asFileFault(cause, path)
-        }
-      },
-      async flush() {
-        try {
-          await handle.sync()
-        } catch (cause) {
-          throw asFileFault(cause, path)
-        }
-      },
-      [Symbol.asyncDispose]: () => handle.close(),
-    }
-  } catch (cause) {
-    throw cause instanceof Fault ? cause : asFileFault(cause, path)
   }
+  const file = await asFault(() => DirectFile.open(path, 'write'))
+  try {
+    await asFault(() => grow(file, sizeBytes))
+  } catch (fault) {
+    await file[Symbol.asyncDispose]()
+    throw fault
+  }
+  return {
+    sizeBytes,
+    write: (offset, bytes) => asFault(() => file.write(offset, bytes)),
+    flush: () => asFault(() => file.handle.sync()),
+    [Symbol.asyncDispose]: () => file[Symbol.asyncDispose](),
+  }
+}
+
+async function grow({ handle }: DirectFile, sizeBytes: number): Promise<void> {
+  const facts = await handle.stat()
+  if (facts.isFile() && facts.size < sizeBytes) await handle.truncate(sizeBytes)
 }

@@ -43,7 +43,7 @@ export class ChunkIndex {
   /** Sees what others did since. A segment that cannot be read is left out, and said. */
   async reload(): Promise<void> {
     // Lists first: the collector drops entries before it removes the list that named them.
-    this.#condemned = await condemnedLists(this.#place)
+    this.#condemned = await condemnedLists(this.#place, this.#condemned)
     const known = new Map(this.#segments.map((segment) => [segment.name, segment]))
     const found: Segment[] = []
     for await (const { name } of this.#place.list('segments/')) {
@@ -101,8 +101,13 @@ export class ChunkIndex {
     return (await this.#find(id, (pack) => this.isBad(pack))) !== undefined
   }
 
+  /** What writers take for absent. */
+  get condemned(): readonly CondemnedList[] {
+    return this.#condemned
+  }
+
   get hasCondemned(): boolean {
-    return this.#condemned.some(({ count }) => count > 0)
+    return this.#condemned.some(({ count, isLost }) => count > 0 || isLost)
   }
 
   isCondemned(id: Buffer): boolean {

@@ -8,7 +8,7 @@
  */
 import { hostname } from 'node:os'
 import type { Clock } from '#base/clock.ts'
-import { Fault, missing } from '#base/fault.ts'
+import { Fault, isFault, missing } from '#base/fault.ts'
 import type { Log } from '#base/log.ts'
 import type { Random } from '#base/random.ts'
 import { checkProperties } from '#base/schema/check.ts'
@@ -215,8 +215,22 @@ export class Datastore {
   /** Changes notes, protection or what the last check found; what is not named stays. @throws Fault `missing` */
   async mark(point: RestorePoint, change: Marks): Promise<void> {
     await this.manifest(point)
-    const marks = { ...(await this.marks(point)), ...change }
+    const marks = { ...(await this.#marksToChange(point)), ...change }
     await this.place.replace(marksName(point), Buffer.from(printMarks(marks)))
+  }
+
+  /** Where they cannot be read, they may have said that nobody removes it: that holds until somebody says otherwise. */
+  async #marksToChange(point: RestorePoint): Promise<Marks> {
+    try {
+      return await this.marks(point)
+    } catch (fault) {
+      if (!isFault(fault, 'damaged')) throw fault
+      this.deps.log.warn('the marks of a backup are damaged: it is protected until somebody lifts that', {
+        backup: printPoint(point),
+        cause: fault,
+      })
+      return { protected: true }
+    }
   }
 
   /** The backup vanishes at once; its space comes back by collecting garbage. @throws Fault `missing`, `conflict` */

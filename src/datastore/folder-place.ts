@@ -5,7 +5,7 @@ import { dirname, join, sep } from 'node:path'
 import { Fault, missing } from '#base/fault.ts'
 import { systemClock } from '#base/clock.ts'
 import type { Random } from '#base/random.ts'
-import { asFileFault, codeOf, syncDirectory } from '#host/files.ts'
+import { asFileFault, codeOf, isDiskError, syncDirectory } from '#host/files.ts'
 import { HeldFile } from './held-file.ts'
 import { checkName, type Hold, isName, type Place, type PlacedObject } from './place.ts'
 import { readAhead } from './window.ts'
@@ -120,22 +120,30 @@ export class FolderPlace implements Place {
       await using file = await open(path, 'r')
       const { size } = await file.stat()
       if (size > maximumBytes) throw new Fault('too-large', `'${path}' has ${size} bytes, too many`)
-      return await readFully(file, 0, size, path)
+      const content = Buffer.allocUnsafe(size)
+      await readFully(file, 0, content, path)
+      return content
     } catch (cause) {
       if (codeOf(cause) === 'ENOENT' || codeOf(cause) === 'ENOTDIR') return undefined
-      throw cause instanceof Fault ? cause : asFileFault(cause, path)
+      throw asReadFault(cause, path)
     }
   }
 
-  async read(name: string, offset: number, length: number): Promise<Buffer> {
+  async read(name: string, offset: number, length: number, room?: Buffer): Promise<Buffer> {
     const path = this.#pathOf(name)
-    return this.#files.during(path, name, (file) => readFully(file, offset, length, path))
+    const bytes = room && room.length >= length ? room.subarray(0, length) : Buffer.allocUnsafe(length)
+    try {
+      await this.#files.during(path, name, (file) => readFully(file, offset, bytes, path))
+    } catch (cause) {
+      throw asReadFault(cause, path)
+    }
+    return bytes
   }
 
   async sizeOf(name: string): Promise<number> {
     const path = this.#pathOf(name)
     const facts = await stat(path).catch((cause: unknown) => {
-      throw codeOf(cause) === 'ENOENT' ? missing('object', name) : asFileFault(cause, path)
+      throw codeOf(cause) === 'ENOENT' ? missing('object', name) : asReadFault(cause, path)
     })
     return facts.size
   }
@@ -187,6 +195,15 @@ export class FolderPlace implements Place {
   }
 }
 
+/** What a disk does not give out any more is damaged, and that alone: everything else can be read. */
+function asReadFault(cause: unknown, path: string): unknown {
+  if (!isDiskError(cause)) return asFileFault(cause, path)
+  return new Fault('damaged', `'${path}' cannot be read: its disk reports an error`, {
+    cause,
+    remedy: 'Look at the disk, and at what the kernel says of it: dmesg.',
+  })
+}
+
 async function writeSynced(path: string, content: Uint8Array): Promise<void> {
   await using file = await open(path, 'wx', 0o600)
   await file.writeFile(content)
@@ -204,22 +221,32 @@ async function* walk(root: string, folder: string): AsyncGenerator<PlacedObject>
   }
   const folders: string[] = []
   const files: string[] = []
-  for await (const entry of entries) {
-    const name = `${folder}/${entry.name}`
-    if (entry.isDirectory()) folders.push(name)
-    // What is written in one act has a name with a dot in front until it is there.
-    else if (entry.isFile() && !entry.name.startsWith('.') && isName(name)) files.push(name)
+  try {
+    for await (const entry of entries) {
+      const name = `${folder}/${entry.name}`
+      if (entry.isDirectory()) folders.push(name)
+      // What is written in one act has a name with a dot in front until it is there.
+      else if (entry.isFile() && !entry.name.startsWith('.') && isName(name)) files.push(name)
+    }
+  } catch (cause) {
+    throw asFileFault(cause, path)
   }
-  const looked = readAhead(files, looksAtOnce, async (name) => {
-    return { name, facts: await stat(join(root, name)).catch(() => undefined) }
-  })
-  for await (const { name, facts } of looked) {
-    // Removed while we listed.
-    if (!facts) continue
-    const version = `${facts.ino} ${facts.mtimeMs} ${facts.ctimeMs}`
-    yield { name: name.replaceAll(sep, '/'), sizeBytes: facts.size, version }
-  }
+  for await (const found of readAhead(files, looksAtOnce, (name) => lookedAt(root, name))) if (found) yield found
   for (const name of folders) yield* walk(root, name)
+}
+
+/** Nothing for what was removed while we listed. What cannot be looked at is there all the same: nobody may take it for gone. */
+async function lookedAt(root: string, name: string): Promise<PlacedObject | undefined> {
+  const path = join(root, name)
+  const placed = name.replaceAll(sep, '/')
+  try {
+    const { size, ino, mtimeMs, ctimeMs } = await stat(path)
+    return { name: placed, sizeBytes: size, version: `${ino} ${mtimeMs} ${ctimeMs}` }
+  } catch (cause) {
+    if (codeOf(cause) === 'ENOENT') return undefined
+    if (isDiskError(cause)) return { name: placed, sizeBytes: 0 }
+    throw asFileFault(cause, path)
+  }
 }
 
 /** Every folder on the way down is there after power loss, too. */
@@ -227,15 +254,13 @@ async function makeDurable(path: string, root: string): Promise<void> {
   for (let at = path; at.startsWith(root); at = dirname(at)) await syncDirectory(at)
 }
 
-async function readFully(file: FileHandle, offset: number, length: number, path: string): Promise<Buffer> {
-  const bytes = Buffer.allocUnsafe(length)
-  let done = 0
-  while (done < length) {
-    const { bytesRead } = await file.read(bytes, done, length - done, offset + done)
-    if (bytesRead === 0) throw new Fault('damaged', `'${path}' ends ${length - done} bytes early`)
+/** @throws Fault `damaged` when the file ends before `into` is full */
+async function readFully(file: FileHandle, offset: number, into: Buffer, path: string): Promise<void> {
+  for (let done = 0; done < into.length;) {
+    const { bytesRead } = await file.read(into, done, into.length - done, offset + done)
+    if (bytesRead === 0) throw new Fault('damaged', `'${path}' ends ${into.length - done} bytes early`)
     done += bytesRead
   }
-  return bytes
 }
 
 /** Files that are read in many places, kept open for a while. */
@@ -256,7 +281,7 @@ class OpenFiles {
   #open(path: string, name: string): OpenFile {
     const handle = open(path, 'r').catch((cause: unknown) => {
       this.#files.delete(path)
-      throw codeOf(cause) === 'ENOENT' ? missing('object', name) : asFileFault(cause, path)
+      throw codeOf(cause) === 'ENOENT' ? missing('object', name) : asReadFault(cause, path)
     })
     const file: OpenFile = { handle, users: 0, isForgotten: false }
     this.#files.set(path, file)

@@ -10,21 +10,27 @@
  */
 import { seconds } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
+import { bestCopy } from './best-copy.ts'
+import { suspectsFolder } from './chunk-index.ts'
 import { ChunkWriter } from './chunk-writer.ts'
-import { type Copy, condemn, condemnedLists, removeList, timed, type TimedList } from './condemned.ts'
+import { type Copy, condemn, removeList, removeLostList, timed, type TimedList } from './condemned.ts'
 import type { OpenDatastore } from './datastore.ts'
 import { goOn } from './go-on.ts'
+import { gonePacks } from './gone-packs.ts'
 import { type LiveLease, liveLeases } from './lease.ts'
 import { LiveChunks } from './live-chunks.ts'
 import { extendLocks } from './locks.ts'
 import { allEntries, replaceSegments } from './merge.ts'
 import { packName } from './pack.ts'
-import { printPoint } from './point.ts'
+import { printPoint, type RestorePoint } from './point.ts'
 import { reserveBytesFor } from './reserve.ts'
-import type { Segment } from './segment.ts'
+import type { Segment, SegmentEntry } from './segment.ts'
+import { readAhead } from './window.ts'
 
 /** A pack with less of it alive is written anew. */
 const thin = 0.6
+/** Manifests on their way while maps are looked at. */
+const bodiesAhead = 8
 
 export interface CollectOptions {
   /** Seconds between condemning and removing. */
@@ -87,6 +93,7 @@ class Collector {
   readonly #options: CollectOptions
   /** Packs that would have gone, and until when they cannot. */
   readonly #locked = new Map<string, number>()
+  #isProven = false
 
   constructor(open: OpenDatastore, options: CollectOptions) {
     this.#open = open
@@ -99,18 +106,24 @@ class Collector {
     onPhase?.('mark')
     const orphans = await this.#orphans()
     const first = await this.#mark()
+    if (orphans.length > 0) await this.#proveIndex(first.segments)
     // Where the index is lost every pack looks like one: only now it is known that no backup needs what is in no segment.
     // And before anything is written: that helps when the place is full.
     const freedBytes = await this.#removePacks(orphans)
     onPhase?.('condemn')
+    await this.#dropLostLists(first.segments)
     const condemned = await this.#condemn(first)
     const facts = { chunks: first.live.count, liveChunks: first.live.live, condemnedChunks: condemned }
-    const lists = await timed(place, await condemnedLists(place), () => seconds(deps.clock))
+    await this.#open.index.reload()
+    const lists = await timed(place, this.#open.index.condemned, {
+      nowSeconds: () => seconds(deps.clock),
+      leases: async () => (await liveLeases({ place, ...deps })).map(({ name }) => name),
+    })
     const isOld = ({ time }: TimedList) => time + graceSeconds <= seconds(deps.clock)
     // Another look, for what was relied upon between the first and the list.
-    const second = lists.some(isOld) ? await this.#mark() : first
-    const oldest = Math.min(...second.holders.map(({ began }) => began))
-    const ripe = lists.filter((one) => isOld(one) && one.time < oldest)
+    const second = lists.some(isOld) ? await this.#mark(first.live) : first
+    const isBeside = ({ beside }: TimedList) => second.holders.some(({ name }) => beside.has(name))
+    const ripe = lists.filter((one) => isOld(one) && !isBeside(one))
     const removed = await this.#remove(second, ripe)
     // Last: as long as it is there, writers take nothing of it for there.
     for (const one of ripe) await removeList(place, one)
@@ -123,8 +136,30 @@ class Collector {
       freedBytes: removed.freedBytes + freedBytes,
       ...(extendedLocks > 0 && { extendedLocks }),
       ...(this.#locked.size > 0 && { lockedPacks: this.#locked.size, lockedUntil: Math.max(...this.#locked.values()) }),
-      ...(ripe.length < lists.length && { waitsFor: waitsFor(second.holders, graceSeconds) }),
+      ...(ripe.length < lists.length && { waitsFor: waitsFor(lists, second.holders, graceSeconds) }),
     }
+  }
+
+  /**
+   * What was in a list that cannot be read is condemned anew. Packs may be gone by it already that the index still names:
+   * nobody is to rely on those when the list is not there any more to say so.
+   */
+  async #dropLostLists(segments: readonly Segment[]): Promise<void> {
+    const { place, deps } = this.#open.datastore
+    const lost = this.#open.index.condemned.filter(({ isLost }) => isLost)
+    if (lost.length === 0) return
+    for (const pack of await gonePacks(place, segments)) await place.put(`${suspectsFolder}${pack}`, Buffer.alloc(0))
+    for (const list of lost) {
+      deps.log.warn('a list of what is no longer needed is damaged, and made anew', { list: list.name })
+      await removeLostList(place, list)
+    }
+  }
+
+  /** Before anything goes by what it says. One that is damaged could leave out a pack, or name another one. */
+  async #proveIndex(segments: readonly Segment[]): Promise<void> {
+    if (this.#isProven) return
+    for (const segment of segments) await segment.check(this.#open.keyring)
+    this.#isProven = true
   }
 
   /** Of packs a backup needs; and, while somebody is at work, of those they may have come to rely on. */
@@ -132,9 +167,11 @@ class Collector {
     const { datastore, index } = this.#open
     if (!datastore.place.lock) return 0
     const packs = new Set<string>()
-    for await (const { id, pack } of allEntries(index.segments)) {
-      const isDoomed = ripe.some(({ list }) => list.hasCopy(id, pack))
-      if (live.has(id) || (holders.length > 0 && !isDoomed)) packs.add(pack)
+    const isDoomed = ({ id, pack }: Copy) => ripe.some(({ list }) => list.hasCopy(id, pack))
+    for await (const entries of allEntries(index.segments)) {
+      for (const entry of entries) {
+        if (live.has(entry.id) || (holders.length > 0 && !isDoomed(entry))) packs.add(entry.pack)
+      }
     }
     return extendLocks(datastore, packs)
   }
@@ -166,40 +203,49 @@ class Collector {
     return packs.filter((pack) => !named.has(pack))
   }
 
-  /** In this order: who writes, what is there, who needs it. What comes later relies on what was not condemned before. */
-  async #mark(): Promise<Marked> {
+  /**
+   * In this order: who writes, what is there, who needs it. What comes later relies on what was not condemned before.
+   * @param before what was needed at an earlier look and is again; what was needed then alone is none of this run's
+   */
+  async #mark(before?: LiveChunks): Promise<Marked> {
     const { datastore, index } = this.#open
     const writers = await this.#writers()
     await index.reload()
     const { segments } = index
-    const live = await LiveChunks.of(segments)
+    const live = before ?? (await LiveChunks.of(segments))
     const points = await datastore.points()
     // Behind that look: who reads one of them that is removed from now on relies on nothing condemned before.
     const readers = await this.#readersBeside(new Set(points.map(printPoint)))
-    for (const point of points) {
+    const bodies = readAhead(points, bodiesAhead, async (point) => {
+      return { point, body: await this.#unlessRemoved(point, () => this.#open.body(point)) }
+    })
+    for await (const { point, body } of bodies) {
       goOn(this.#options.signal)
-      try {
-        await live.mark(this.#open, await this.#open.body(point))
-      } catch (fault) {
-        // Removed while we looked.
-        const isGone = !(await datastore.points()).some((one) => one.time === point.time && one.id === point.id)
-        if (!isFault(fault, 'missing') && !isGone) throw fault
-      }
+      if (body) await this.#unlessRemoved(point, () => live.mark(this.#open, body))
     }
     return { live, segments, holders: [...writers, ...readers] }
+  }
+
+  /** What fails because the backup is removed meanwhile has not failed. */
+  async #unlessRemoved<T>(point: RestorePoint, act: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await act()
+    } catch (fault) {
+      const points = await this.#open.datastore.points()
+      if (points.some((one) => printPoint(one) === printPoint(point))) throw fault
+      return undefined
+    }
   }
 
   /** @returns how many more */
   async #condemn({ live, segments }: Marked): Promise<number> {
     const { place, deps } = this.#open.datastore
-    const known = await condemnedLists(place)
-    const copies: Copy[] = []
-    for await (const { id, pack } of allEntries(segments)) {
-      if (live.has(id) || known.some((list) => list.hasCopy(id, pack))) continue
-      copies.push({ id: Buffer.from(id), pack })
+    const known = this.#open.index.condemned
+    const isDead = ({ id, pack }: Copy) => !live.has(id) && !known.some((list) => list.hasCopy(id, pack))
+    const dead = async function* () {
+      for await (const entries of allEntries(segments)) yield entries.filter(isDead)
     }
-    if (copies.length > 0) await condemn(place, deps.random, copies)
-    return copies.length
+    return condemn(place, deps.random, dead())
   }
 
   async #remove({ live, segments }: Marked, ripe: readonly TimedList[]) {
@@ -209,26 +255,31 @@ class Collector {
     const hit = new Set<string>()
     let removedChunks = 0
     if (ripe.length > 0) {
-      for await (const { id, pack, length } of allEntries(segments)) {
-        if (isDoomed({ id, pack })) {
-          hit.add(pack)
-          removedChunks += 1
-        } else living.set(pack, (living.get(pack) ?? 0) + length)
+      for await (const entries of allEntries(segments)) {
+        for (const entry of entries) {
+          const { pack, length } = entry
+          if (isDoomed(entry)) {
+            hit.add(pack)
+            removedChunks += 1
+          } else living.set(pack, (living.get(pack) ?? 0) + length)
+        }
       }
     }
+    if (hit.size > 0) await this.#proveIndex(segments)
     onPhase?.('remove')
     // Where nothing lives nothing has to be written first: that helps when the place is full.
     const dead = [...hit].filter((pack) => !living.has(pack))
     let freedBytes = await this.#removePacks(dead)
     onPhase?.('rewrite')
-    const thinPacks = await this.#thin([...hit], living)
-    const written = await this.#rewrite(thinPacks, isDoomed)
+    const { packs: thinPacks, bytes: written } = await this.#rewrite(await this.#thin([...hit], living), isDoomed)
     const spare: string[] = []
     if (hit.size > 0) {
       const isGone = new Set(thinPacks)
       const { place, deps } = this.#open.datastore
       const needs = { place, keyring: this.#open.keyring, random: deps.random }
-      const named = await replaceSegments(needs, segments, (entry) => !isDoomed(entry) && !isGone.has(entry.pack))
+      const keeps = (entry: SegmentEntry) => !isDoomed(entry) && !isGone.has(entry.pack)
+      const best = (copies: readonly SegmentEntry[]) => bestCopy(this.#open, copies)
+      const named = await replaceSegments(needs, segments, { keeps, best })
       // Packs of which every chunk lies in another one as well.
       const had = new Set(segments.flatMap(({ packs }) => packs))
       spare.push(...[...had].filter((pack) => !named.has(pack) && !isGone.has(pack) && !dead.includes(pack)))
@@ -253,7 +304,7 @@ class Collector {
       }
       const size = await place.sizeOf(packName(pack)).catch(() => 0)
       if (await place.remove(packName(pack))) bytes += size
-      await place.remove(`suspects/${pack}`)
+      await place.remove(`${suspectsFolder}${pack}`)
     }
     return bytes
   }
@@ -262,32 +313,47 @@ class Collector {
     const found: string[] = []
     for (const pack of packs) {
       const alive = living.get(pack)
-      if (alive === undefined) continue
+      // What is damaged cannot be written anew; what of it is whole stays where it is.
+      if (alive === undefined || this.#open.index.isBad(pack)) continue
       const size = await this.#open.datastore.place.sizeOf(packName(pack)).catch(() => 0)
       if (size > 0 && alive / size < thin) found.push(pack)
     }
     return found
   }
 
-  /** Writes what lives in the packs into new ones. @returns bytes written */
-  async #rewrite(packs: readonly string[], isDoomed: (copy: Copy) => boolean): Promise<number> {
-    if (packs.length === 0) return 0
-    const { index, keyring, chunks } = this.#open
+  /** Writes what lives in the packs into new ones. @returns bytes written, and those of the packs that may go */
+  async #rewrite(packs: readonly string[], isDoomed: (copy: Copy) => boolean) {
+    const { index, keyring } = this.#open
     const { place, deps } = this.#open.datastore
     const writer = new ChunkWriter({ place, keyring, index, random: deps.random, level: 1 })
+    const rewritten: string[] = []
     for (const pack of packs) {
       goOn(this.#options.signal)
-      for (const { id, stored, plainBytes, flags } of await chunks.storedIn(pack, (id) => !isDoomed({ id, pack }))) {
-        await writer.store(id, stored, plainBytes, flags)
-      }
+      const living = await this.#livingIn(pack, isDoomed)
+      for (const { id, stored, plainBytes, flags } of living ?? []) await writer.store(id, stored, plainBytes, flags)
+      if (living) rewritten.push(pack)
     }
-    await writer.flush()
-    return writer.storedBytes
+    if (rewritten.length > 0) await writer.flush()
+    return { packs: rewritten, bytes: writer.storedBytes }
+  }
+
+  /** Nothing where it is damaged: then it stays as it is. */
+  async #livingIn(pack: string, isDoomed: (copy: Copy) => boolean) {
+    const { chunks, index, datastore } = this.#open
+    try {
+      return await chunks.storedIn(pack, (id) => !isDoomed({ id, pack }))
+    } catch (fault) {
+      if (!isFault(fault, 'damaged')) throw fault
+      datastore.deps.log.warn('a damaged pack is not written anew', { pack, cause: fault })
+      await datastore.place.put(`${suspectsFolder}${pack}`, Buffer.alloc(0))
+      await index.reload()
+      return undefined
+    }
   }
 }
 
-function waitsFor(holders: readonly LiveLease[], graceSeconds: number): string {
-  const [holder] = holders
+function waitsFor(lists: readonly TimedList[], holders: readonly LiveLease[], graceSeconds: number): string {
+  const holder = holders.find(({ name }) => lists.some(({ beside }) => beside.has(name)))
   if (!holder) return `${graceSeconds} seconds to pass`
   const what = holder.kind === 'write' ? 'a backup that is being made' : 'a removed backup that is still read'
   return `${what} by ${holder.by}`

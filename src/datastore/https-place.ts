@@ -9,7 +9,7 @@ import { again } from './again.ts'
 import type { DatastoreDeps } from './datastore.ts'
 import { type Asked, HttpsClient, type HttpsOptions } from './https-client.ts'
 import { KeptSegments } from './kept-segments.ts'
-import { type CanaryAttempt, checkName, isName, type Place, type PlacedObject } from './place.ts'
+import { type CanaryAttempt, checkName, isName, type Place, type PlacedObject, type Room } from './place.ts'
 import { type Right, rights } from './serve-tokens.ts'
 import { Staging } from './staging.ts'
 
@@ -20,6 +20,8 @@ const aboutBytes = 16 * 1024
 export interface HttpsPlaceOptions extends HttpsOptions {
   readonly attempts?: number | undefined
   readonly firstWaitMs?: number | undefined
+  /** Folder for what is on its way, of ours alone; one of the machine's for such things when absent. */
+  readonly stagingHome?: string | undefined
 }
 
 export class HttpsPlace implements Place {
@@ -30,6 +32,7 @@ export class HttpsPlace implements Place {
   readonly #staging: Staging
   readonly #segments: KeptSegments
   #rights: ReadonlySet<Right> = new Set()
+  #room = { totalBytes: 0, availableBytes: 0 }
   #aheadSeconds = 0
 
   private constructor(
@@ -51,7 +54,7 @@ export class HttpsPlace implements Place {
   /** @throws Fault `denied`, `unavailable`, `missing` */
   static async open(options: HttpsPlaceOptions, deps: DatastoreDeps): Promise<HttpsPlace> {
     const client = new HttpsClient(options)
-    const staging = await Staging.open(deps.random)
+    const staging = await Staging.open(deps.random, options.stagingHome)
     try {
       const place = new HttpsPlace(options, deps, { client, staging })
       await place.#learn()
@@ -65,14 +68,26 @@ export class HttpsPlace implements Place {
 
   async #learn(): Promise<void> {
     const text = await this.#ask({ method: 'GET', path: '' }, aboutBytes)
-    const about = Object(JSON.parse(text.toString('utf8'))) as { readonly rights?: unknown; readonly time?: unknown }
+    const about = Object(parsed(text)) as {
+      readonly rights?: unknown
+      readonly time?: unknown
+      readonly room?: unknown
+    }
     const given: readonly unknown[] = Array.isArray(about.rights) ? about.rights : []
     this.#rights = new Set(rights.filter((right) => given.includes(right)))
+    const { totalBytes, availableBytes } = Object(about.room) as { totalBytes?: unknown; availableBytes?: unknown }
+    this.#room = { totalBytes: bytesOf(totalBytes), availableBytes: bytesOf(availableBytes) }
     this.#aheadSeconds = this.#deps.clock.now() / 1000 - Number(about.time)
   }
 
   get stagingDir(): string {
     return this.#staging.path
+  }
+
+  /** When it was opened; zeros when the server does not say. */
+  async room(): Promise<Room> {
+    const { totalBytes, availableBytes } = this.#room
+    return { totalBytes, availableBytes, usedBytes: Math.max(0, totalBytes - availableBytes) }
   }
 
   /** Prune and garbage are the server's. */
@@ -210,11 +225,12 @@ export class HttpsPlace implements Place {
       const response = await this.#patiently(() => this.#client.ask({ method: 'GET', path }))
       try {
         for await (const line of createInterface({ input: response, crlfDelay: Infinity })) {
-          const entry = Object(JSON.parse(line)) as { name?: unknown; sizeBytes?: unknown; end?: unknown }
+          const entry = Object(JSON.parse(line)) as Line
           if (entry.end === true) return
           if (typeof entry.name !== 'string' || !isName(entry.name) || said.has(entry.name)) continue
           said.add(entry.name)
-          yield { name: entry.name, sizeBytes: Number(entry.sizeBytes) }
+          const { name, version } = entry
+          yield { name, sizeBytes: Number(entry.sizeBytes), ...(typeof version === 'string' && { version }) }
         }
       } catch (cause) {
         if (cause instanceof Fault) throw cause
@@ -265,6 +281,26 @@ export class HttpsPlace implements Place {
     await this.#staging[Symbol.asyncDispose]()
     this.#client[Symbol.dispose]()
   }
+}
+
+/** Of a list. */
+interface Line {
+  readonly name?: unknown
+  readonly sizeBytes?: unknown
+  readonly version?: unknown
+  readonly end?: unknown
+}
+
+function parsed(text: Buffer): unknown {
+  try {
+    return JSON.parse(text.toString('utf8'))
+  } catch (cause) {
+    throw new Fault('unavailable', 'what answers there is no server of datastores', { cause })
+  }
+}
+
+function bytesOf(value: unknown): number {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value > 0 ? value : 0
 }
 
 function pathOf(name: string): string {

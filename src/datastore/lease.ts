@@ -124,6 +124,7 @@ function heldName(name: string): string {
 }
 
 export interface LiveLease {
+  readonly name: string
   readonly kind: LeaseKind
   readonly began: number
   readonly by: string
@@ -148,7 +149,7 @@ export async function liveLeases({ place, clock }: Omit<LeaseNeeds, 'random'>): 
     // A clock that was set back makes an old lease look young, never a young one old.
     const isFresh = lease !== undefined && seconds(clock) - lease.renewed <= leaseSeconds
     // Whoever lives but left something unreadable may rely on anything.
-    if (isHeld ?? isFresh) live.push(lease ?? { kind: 'write', began: 0, by: 'unknown' })
+    if (isHeld ?? isFresh) live.push({ ...(lease ?? { kind: 'write', began: 0, by: 'unknown' }), name })
     else {
       await place.remove(name)
       await place.remove(heldName(name))

@@ -1,11 +1,11 @@
 /** Locks of what backups need, kept up by whoever collects garbage (`retention.ts` says why that is enough). */
 import { seconds } from '#base/clock.ts'
-import { Fault } from '#base/fault.ts'
+import { isFault } from '#base/fault.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import { integer } from '#base/schema/schema.ts'
 import type { Datastore } from './datastore.ts'
+import { keyFileName } from './key-file.ts'
 import { packName } from './pack.ts'
-import type { Place } from './place.ts'
 import { slackSeconds } from './retention.ts'
 import { seal, unseal } from './sealed.ts'
 
@@ -13,14 +13,20 @@ const extendedName = 'extended'
 const extendedMaximumBytes = 4_096
 const properties = { time: integer({ minimum: 0, maximum: 253_402_300_799 }) }
 
-/** When all locks were extended last; 0 for never. @throws Fault `damaged` */
-export async function lastExtended(place: Place): Promise<number> {
+/** When all locks were extended last; 0 for never, and where nobody can say: then it is done now. */
+export async function lastExtended({ place, deps }: Pick<Datastore, 'place' | 'deps'>): Promise<number> {
   const text = await place.get(extendedName, extendedMaximumBytes)
   if (!text) return 0
-  const value = Object(unseal(text.toString('utf8'), `'${extendedName}'`)) as Record<string, unknown>
-  const checked = checkProperties(properties, value)
-  if (!checked.ok) throw new Fault('damaged', `'${extendedName}' does not say when locks were extended`)
-  return checked.values.time
+  try {
+    const value = Object(unseal(text.toString('utf8'), `'${extendedName}'`)) as Record<string, unknown>
+    const checked = checkProperties(properties, value)
+    // One that is yet to come would put off the next time.
+    return checked.ok && checked.values.time <= seconds(deps.clock) ? checked.values.time : 0
+  } catch (fault) {
+    if (!isFault(fault, 'damaged')) throw fault
+    deps.log.warn('nobody knows when locks were extended last', { datastore: place.label, cause: fault })
+    return 0
+  }
 }
 
 /**
@@ -28,14 +34,17 @@ export async function lastExtended(place: Place): Promise<number> {
  * @param packs that a backup needs, or may come to need
  * @returns how many locks were extended
  */
-export async function extendLocks({ place, deps }: Datastore, packs: Iterable<string>): Promise<number> {
+export async function extendLocks(datastore: Datastore, packs: Iterable<string>): Promise<number> {
+  const { place, deps } = datastore
   const { lock } = place
   if (!lock) return 0
+  // What is no way in any more goes as soon as it may, and is not kept any longer.
+  await datastore.removeOldKeyFiles()
   const now = seconds(deps.clock)
   const slack = slackSeconds(lock.retainSeconds)
-  if (now < (await lastExtended(place)) + slack / 2) return 0
-  const names = ['format', 'retention', ...[...packs].map((pack) => packName(pack))]
-  for await (const { name } of place.list('keys/')) names.push(name)
+  if (now < (await lastExtended(datastore)) + slack / 2) return 0
+  const { generation } = await datastore.keyFile()
+  const names = ['format', 'retention', keyFileName(generation), ...[...packs].map((pack) => packName(pack))]
   let extended = 0
   for (const name of names) {
     const until = (await lock.until(name)) ?? 0
@@ -48,8 +57,9 @@ export async function extendLocks({ place, deps }: Datastore, packs: Iterable<st
 }
 
 /** Locks nobody extended in time no longer hold what was promised. */
-export async function isOverdue({ place, deps, facts }: Datastore): Promise<boolean> {
+export async function isOverdue(datastore: Datastore): Promise<boolean> {
+  const { place, deps, facts } = datastore
   if (!place.lock) return false
-  const last = Math.max(facts.created, await lastExtended(place))
+  const last = Math.max(facts.created, await lastExtended(datastore))
   return seconds(deps.clock) > last + slackSeconds(place.lock.retainSeconds)
 }

@@ -2,7 +2,7 @@
  * Datastores of a folder, for others to read and to add to over HTTP. What comes in is on disk under its name, whole and
  * proven, before it is answered.
  *
- *     GET    /v1/<datastore>                   what the token may do, and what time it is here
+ *     GET    /v1/<datastore>                   what the token may do, what time it is here, and how much room there is
  *     GET    /v1/<datastore>/names/<folder>    lines of JSON, one for each object, and {"end":true}
  *     GET    /v1/<datastore>/objects/<name>    with Range, or whole; HEAD for the size
  *     PUT    /v1/<datastore>/objects/<name>    with If-None-Match: * only where nothing is; X-Sha256 is its hash
@@ -10,7 +10,7 @@
  */
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { open, rm } from 'node:fs/promises'
+import { open, rm, statfs } from 'node:fs/promises'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { basename, join } from 'node:path'
 import { MiB } from '#base/bytes.ts'
@@ -107,16 +107,18 @@ export class PlaceServer implements AsyncDisposable {
     return place
   }
 
-  #about({ response, token }: Call): void {
-    const text = JSON.stringify({ rights: token.rights, time: seconds(this.#deps.clock) })
+  async #about({ response, place, token }: Call): Promise<void> {
+    const { blocks, bavail, bsize } = await statfs(place.label)
+    const room = { totalBytes: blocks * bsize, availableBytes: bavail * bsize }
+    const text = JSON.stringify({ rights: token.rights, time: seconds(this.#deps.clock), room })
     response.writeHead(200, { 'Content-Type': 'application/json' }).end(text)
   }
 
   async #names({ response, place, token, rest }: Call): Promise<void> {
     requireRight(new Set(token.rights), token.rights.includes('write') ? 'write' : 'read', rest)
     response.writeHead(200, { 'Content-Type': 'application/x-ndjson' })
-    for await (const { name, sizeBytes } of place.list(`${rest.replace(/\/$/, '')}/`)) {
-      if (!response.write(`${JSON.stringify({ name, sizeBytes })}\n`)) await drained(response)
+    for await (const object of place.list(`${rest.replace(/\/$/, '')}/`)) {
+      if (!response.write(`${JSON.stringify(object)}\n`)) await drained(response)
     }
     response.end('{"end":true}\n')
   }

@@ -13,6 +13,12 @@ export interface PlacedObject {
   readonly version?: string
 }
 
+export interface Room {
+  readonly totalBytes: number
+  readonly usedBytes: number
+  readonly availableBytes: number
+}
+
 /** Whoever opened it disposes of it. */
 export interface Place extends AsyncDisposable {
   /** For people. */
@@ -31,8 +37,11 @@ export interface Place extends AsyncDisposable {
   readonly replace: (name: string, content: Uint8Array) => Promise<void>
   /** The whole of a small object, or nothing. @throws Fault `too-large` */
   readonly get: (name: string, maximumBytes: number) => Promise<Buffer | undefined>
-  /** @throws Fault `missing`; `damaged` when the object ends before */
-  readonly read: (name: string, offset: number, length: number) => Promise<Buffer>
+  /**
+   * @param room where it may be put, if it is large enough
+   * @throws Fault `missing`; `damaged` when the object ends before
+   */
+  readonly read: (name: string, offset: number, length: number, room?: Buffer) => Promise<Buffer>
   /** @throws Fault `missing` */
   readonly sizeOf: (name: string) => Promise<number>
   /** Every object whose name begins with a folder's (`packs/`), in no order that is promised. */
@@ -54,6 +63,10 @@ export interface Place extends AsyncDisposable {
   readonly lock?: PlaceLock | undefined
   /** From now on what backups need is kept that long, in seconds. @throws Fault `invalid` where that cannot be */
   readonly retain?: (forSeconds: number) => Promise<void>
+  /** Whether `retain` can be kept here. */
+  readonly canRetain?: boolean
+  /** How full it is, where that can be asked. */
+  readonly room?: () => Promise<Room>
   /** Tries to do away with an object, by all we may do here. */
   readonly canary?: (() => Promise<CanaryAttempt[]>) | undefined
   /** We may add here, but not remove or replace: others tidy up. */

@@ -6,6 +6,7 @@ import { readAhead } from './window.ts'
 import type { BackupReader, DiskPart } from './backup-reader.ts'
 
 const runsAhead = 4
+const writesAhead = 4
 
 export interface RestoreProgress {
   readonly disk: string
@@ -47,20 +48,22 @@ async function restoreTo(
   if (target.sizeBytes < sizeBytes) throw new Fault('invalid', `the target is smaller than disk ${name} of the backup`)
   const startedMs = systemClock.monotonic()
   let written = 0
-  // The same room again and again: fresh memory would be filled with zeros first.
-  const free = Array.from({ length: runsAhead + 1 }, () => Buffer.allocUnsafeSlow(reader.runBytes))
+  const free = Array.from({ length: runsAhead + writesAhead + 1 }, () => reader.roomForRun())
   const filled = readAhead(reader.runs(name), runsAhead, async (read) => {
     const room = free.pop()
     return { parts: await read(room), room }
   })
-  for await (const { parts, room } of filled) {
-    if (signal?.aborted) throw new Fault('aborted', `the restore of disk ${name} was interrupted`)
-    for (const { offset, content } of joined(parts)) {
-      await target.write(offset, content)
-      written += content.length
-      onProgress?.({ disk: name, doneBytes: offset + content.length, sizeBytes })
-    }
+  // Writes begin in order, and a few are under way at once: what goes past the page cache waits for the disk.
+  const done = readAhead(filled, writesAhead, async ({ parts, room }) => {
+    await Promise.all(joined(parts).map(({ offset, content }) => target.write(offset, content)))
     if (room) free.push(room)
+    return parts
+  })
+  for await (const parts of done) {
+    if (signal?.aborted) throw new Fault('aborted', `the restore of disk ${name} was interrupted`)
+    for (const { content } of parts) written += content.length
+    const last = parts.at(-1)
+    if (last) onProgress?.({ disk: name, doneBytes: last.offset + last.content.length, sizeBytes })
     const aheadMs = rateBytesPerSecond
       ? (written / rateBytesPerSecond) * 1000 - (systemClock.monotonic() - startedMs)
       : 0

@@ -24,10 +24,14 @@ export interface S3Options {
   readonly ca?: string | undefined
   /** As other tools of S3 have it; without it they are looked for where those look. */
   readonly credentialsFile?: string | undefined
+  /** In the place of such a file. */
+  readonly credentials?: { readonly accessKeyId: string; readonly secretAccessKey: string } | undefined
   /** Objects a server lists at once. */
   readonly pageObjects?: number | undefined
   /** Silence after which a server counts as gone. */
   readonly idleMs?: number | undefined
+  /** After which a server counts as gone that does not take us in. */
+  readonly connectMs?: number | undefined
 }
 
 const atOnce = 16
@@ -53,7 +57,8 @@ export async function reachS3(options: S3Options, clock: Clock): Promise<S3Reach
   const { endpoint, region = 'us-east-1', ca, credentialsFile } = options
   if (!regionShape.test(region)) throw new Fault('invalid', `'${region}' cannot be a region`)
   const url = endpoint === undefined ? undefined : endpointOf(endpoint)
-  const credentials = credentialsFile === undefined ? undefined : await credentialsIn(credentialsFile)
+  const inFile = credentialsFile === undefined ? undefined : await credentialsIn(credentialsFile)
+  const credentials = options.credentials ?? inFile
   const library = await import('@aws-sdk/client-s3')
   const client = new library.S3Client({
     region,
@@ -65,7 +70,7 @@ export async function reachS3(options: S3Options, clock: Clock): Promise<S3Reach
     // It would write to the terminal what we say in a fault.
     logger: { trace: silent, debug: silent, info: silent, warn: silent, error: silent },
     requestHandler: {
-      connectionTimeout: connectMs,
+      connectionTimeout: options.connectMs ?? connectMs,
       socketTimeout: options.idleMs ?? idleMs,
       httpAgent: new HttpAgent({ keepAlive: true, maxSockets: atOnce }),
       httpsAgent: new HttpsAgent({

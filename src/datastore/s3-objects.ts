@@ -244,9 +244,10 @@ export class S3Objects {
           }),
         ),
       )
-      for (const { Key, Size = 0 } of page.Contents ?? []) {
+      for (const { Key, Size = 0, ETag, LastModified } of page.Contents ?? []) {
         const name = this.#nameOf(Key)
-        if (name !== undefined) yield { name, sizeBytes: Size }
+        const version = `${ETag ?? ''} ${LastModified?.getTime() ?? ''}`
+        if (name !== undefined) yield { name, sizeBytes: Size, version }
       }
       token = page.IsTruncated === true ? page.NextContinuationToken : undefined
     } while (token !== undefined)
@@ -259,7 +260,7 @@ export class S3Objects {
       const name = this.#nameOf(Key)
       if (name === undefined) continue
       if (isChanging(name)) {
-        if (IsLatest === true) yield { name, sizeBytes: Size }
+        if (IsLatest === true) yield { name, sizeBytes: Size, version: VersionId }
         continue
       }
       if (last && last.name !== name) yield this.#listed(last)
@@ -270,7 +271,7 @@ export class S3Objects {
 
   #listed({ name, version }: { readonly name: string; readonly version: Version }): PlacedObject {
     this.#remember(name, version)
-    return { name, sizeBytes: version.sizeBytes }
+    return { name, sizeBytes: version.sizeBytes, version: version.id }
   }
 
   /** Oldest first. */

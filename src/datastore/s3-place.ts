@@ -34,6 +34,8 @@ const properties = { seconds: integer({ minimum: 1, maximum: 100 * 366 * 24 * 60
 export interface S3PlaceOptions extends S3Options {
   readonly attempts?: number | undefined
   readonly firstWaitMs?: number | undefined
+  /** Folder for what is on its way, of ours alone; one of the machine's for such things when absent. */
+  readonly stagingHome?: string | undefined
 }
 
 export class S3Place implements Place {
@@ -69,7 +71,7 @@ export class S3Place implements Place {
   /** @throws Fault `missing` without such a bucket, `denied`, `unavailable` */
   static async open(options: S3PlaceOptions, deps: DatastoreDeps): Promise<S3Place> {
     const reach = await reachS3(options, deps.clock)
-    const staging = await Staging.open(deps.random)
+    const staging = await Staging.open(deps.random, options.stagingHome)
     try {
       const { client, library } = reach
       const asking = new S3Objects({ ...reach, ...options, hasVersions: false, patience: { ...deps, ...options } })
@@ -97,7 +99,7 @@ export class S3Place implements Place {
     return this.#staging.path
   }
 
-  get hasObjectLock(): boolean {
+  get canRetain(): boolean {
     return this.#hasLock
   }
 
@@ -194,6 +196,9 @@ export class S3Place implements Place {
   }
 
   async replaceFile(name: string, path: string): Promise<void> {
+    // The oldest version counts: another one beside it would only cost.
+    const until = this.#hasLock ? await this.#lockedUntil(name) : undefined
+    if (until !== undefined) throw lockedFault(`'${name}'`, until)
     await this.#upload(name, path, false)
     await rm(path, { force: true })
     await this.#unlocked(name, () => this.#dropOldVersions(name))

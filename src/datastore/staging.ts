@@ -21,10 +21,12 @@ export class Staging implements AsyncDisposable {
     this.#held = held
   }
 
-  /** @throws Fault `denied` when the folder for it is somebody else's */
-  static async open(random: Random): Promise<Staging> {
+  /**
+   * @param home where, in a folder of the caller's own; among the machine's temporary files when absent
+   * @throws Fault `denied` when the folder for it is somebody else's
+   */
+  static async open(random: Random, home = join(tmpdir(), `hakobune-staging-${userInfo().uid}`)): Promise<Staging> {
     const { uid } = userInfo()
-    const home = join(tmpdir(), `hakobune-staging-${uid}`)
     try {
       await mkdir(home, { recursive: true, mode: 0o700 })
       const facts = await lstat(home)

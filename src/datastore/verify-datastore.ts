@@ -3,10 +3,10 @@ import { isFault } from '#base/fault.ts'
 import { Damages } from './damages.ts'
 import type { OpenDatastore } from './datastore.ts'
 import { goOn } from './go-on.ts'
+import { gonePacks } from './gone-packs.ts'
 import { listOpened } from './listing.ts'
 import { LiveChunks } from './live-chunks.ts'
 import { allEntries } from './merge.ts'
-import { packName } from './pack.ts'
 import { printPoint } from './point.ts'
 import { verifyIndex, verifyPacks } from './verify.ts'
 
@@ -35,34 +35,16 @@ export async function verifyDatastore(
     signal,
     onProgress: (done, all) => onProgress?.(done / Math.max(1, all)),
   })
-  const gone = await gonePacks(open)
-  const hit = await backupsHit(open, new Set([...damaged, ...gone]), signal)
+  await open.index.reload()
+  const gone = new Set(await gonePacks(datastore.place, open.index.segments))
+  const hit = await backupsHit(open, new Set(damaged), signal)
   const said = (pack: string, how: string) => {
     const names = hit.get(pack) ?? []
     damages.add(`pack ${pack} is ${how}${names.length > 0 ? ` (hits ${names.join(', ')})` : ''}`)
   }
-  for (const pack of damaged) said(pack, 'damaged: its digest does not match')
-  for (const pack of gone) said(pack, 'gone')
+  for (const pack of damaged) said(pack, gone.has(pack) ? 'gone' : 'damaged: its digest does not match')
   damages.throwIfAny()
   return { backups: listed.length, packs }
-}
-
-/** Packs the index names that are not there, and of which nobody has told it better meanwhile. */
-async function gonePacks(open: OpenDatastore): Promise<string[]> {
-  const { place } = open.datastore
-  const there = new Set<string>()
-  for await (const { name } of place.list('packs/')) there.add(name.slice(-64))
-  await open.index.reload()
-  const named = new Set(open.index.segments.flatMap(({ packs }) => packs))
-  const gone: string[] = []
-  for (const pack of named) {
-    if (there.has(pack)) continue
-    await place.sizeOf(packName(pack)).catch((fault: unknown) => {
-      if (!isFault(fault, 'missing')) throw fault
-      gone.push(pack)
-    })
-  }
-  return gone
 }
 
 /** Of each pack the backups that need what is nowhere else. */
@@ -76,10 +58,14 @@ async function backupsHit(
   await open.index.reload()
   const { segments } = open.index
   const onlyThere = new Map<string, { readonly id: Buffer; readonly pack: string }>()
-  for await (const { id, pack } of allEntries(segments)) {
-    if (packs.has(pack)) onlyThere.set(id.toString('hex'), { id: Buffer.from(id), pack })
+  for await (const entries of allEntries(segments)) {
+    for (const { id, pack } of entries) {
+      if (packs.has(pack)) onlyThere.set(id.toString('hex'), { id: Buffer.from(id), pack })
+    }
   }
-  for await (const { id, pack } of allEntries(segments)) if (!packs.has(pack)) onlyThere.delete(id.toString('hex'))
+  for await (const entries of allEntries(segments)) {
+    for (const { id, pack } of entries) if (!packs.has(pack)) onlyThere.delete(id.toString('hex'))
+  }
   const live = await LiveChunks.of(segments)
   for (const point of await open.datastore.points()) {
     goOn(signal)

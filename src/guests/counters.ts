@@ -9,7 +9,7 @@ import { type Fault, isFault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import type { Log } from '#base/log.ts'
 import { readIfPresent } from '#host/files.ts'
-import { statOf, uptimeSeconds } from '#host/proc.ts'
+import { isProgramReplaced, statOf, uptimeSeconds } from '#host/proc.ts'
 import type { RunningFacts } from './guest.ts'
 import type { MonitorSample } from './qemu/monitor.ts'
 import type { ContainerRecord, MachineRecord, RunningRecord } from './run-record.ts'
@@ -86,7 +86,7 @@ export class Counters {
     const facts: RunningFacts = {
       state: 'running',
       ...use.facts,
-      uptimeSeconds: Math.floor(ageSeconds),
+      uptimeSeconds: Math.floor(ageSeconds + earlierSeconds(record)),
       cpu: Math.min(1, Math.max(0, share)),
       ...net,
     }
@@ -100,7 +100,12 @@ export class Counters {
     { last, memoryBytes }: { readonly last: Reading | undefined; readonly memoryBytes: number },
   ): Promise<Use | undefined> {
     const { pid, startTime } = record.process
-    const [stat, monitor, uptime] = await Promise.all([statOf(pid), this.#sample(vmid, record, last), uptimeSeconds()])
+    const [stat, monitor, uptime, isOutdated] = await Promise.all([
+      statOf(pid),
+      this.#sample(vmid, record, last),
+      uptimeSeconds(),
+      isProgramReplaced(pid),
+    ])
     if (!stat || stat.startTime !== startTime) return undefined
     return {
       ageSeconds: Math.max(uptime - startTime / ticksPerSecond, 0.01),
@@ -118,6 +123,7 @@ export class Counters {
         diskWriteBytes: monitor.diskWriteBytes,
         machine: record.machine,
         qemuVersion: record.qemuVersion,
+        isOutdated,
       },
     }
   }
@@ -147,6 +153,12 @@ export class Counters {
     this.#reported.set(vmid, startTime)
     this.#needs.log.warn(`the monitor of VM ${vmid} is not its QEMU's`, { reason: message })
   }
+}
+
+/** How long it had run in other processes, without a stop, before it came into the one it runs in. */
+function earlierSeconds(record: RunningRecord): number {
+  const { startTime } = record.process
+  return record.kind === 'qemu' ? (startTime - (record.runsSince ?? startTime)) / ticksPerSecond : 0
 }
 
 /** What the node receives from a tap the guest has sent. Taps in another namespace are not seen from here. */

@@ -29,6 +29,8 @@ export interface RunningFacts {
   /** Of virtual machines; empty for a container. */
   readonly machine: string
   readonly qemuVersion: string
+  /** An update has replaced the program it runs in. */
+  readonly isOutdated: boolean
 }
 
 export type GuestState = RunningFacts | { readonly state: 'stopped' }

@@ -16,6 +16,7 @@ import { agentOf } from './qemu/agent.ts'
 import type { qmpSockets } from './qemu/command-line.ts'
 import { cloudInitVolumesIn, driveOf, printDrive } from './qemu/drive.ts'
 import { nicsOf } from './qemu/nic.ts'
+import type { Renewals } from './qemu/renewal.ts'
 import type { RegistryNeeds } from './registry.ts'
 import { GuestRegistry } from './registry.ts'
 
@@ -41,6 +42,11 @@ export class GuestMachines extends GuestRegistry {
 
   get consoles(): consoles.GuestConsoles {
     return this.#consoles()
+  }
+
+  /** Moves running guests into fresh processes, without a stop. */
+  get renewals(): Renewals {
+    return this.qemu.renewals
   }
 
   /** The uid (and gid) its QEMU runs as. */

@@ -55,6 +55,13 @@ export interface GuestNetwork {
     mtu?: number | undefined
   }) => Promise<void>
   readonly unplug: (card: { vmid: Vmid; nic?: string; netns?: string }) => Promise<void>
+  /** Second cables of the cards of a guest that another process is to take over. */
+  readonly spares: {
+    readonly plug: (vmid: Vmid, nic: string) => Promise<{ tap: string; fd: number }>
+    readonly use: (vmid: Vmid) => Promise<void>
+    readonly keep: (vmid: Vmid) => Promise<void>
+    readonly drop: (vmid: Vmid) => Promise<void>
+  }
 }
 
 /** What the owner of the cluster gave names to. */

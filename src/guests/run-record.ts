@@ -55,6 +55,15 @@ export interface MachineRecord extends Running {
   readonly kind: 'qemu'
   readonly machine: string
   readonly qemuVersion: string
+  /** Start time of the first process it ran in without a stop; absent while that is the one it runs in. */
+  readonly runsSince?: number | undefined
+  /** The process it has just left, until what that leaves is gone. */
+  readonly left?: LeftProcess | undefined
+}
+
+export interface LeftProcess extends ProcessName {
+  /** Directory the process it runs in now was started in, and has until it has the guest's. */
+  readonly birthplace: string
 }
 
 export interface ContainerRecord extends Running {

@@ -7,6 +7,8 @@ import { codeOf, readIfPresent } from './files.ts'
 import { startTimeOf } from './proc.ts'
 
 const waitMs = 300_000
+/** Of this process: several parts of it may wait at once. */
+let drafts = 0
 
 /** Waits until nobody else holds the lock, takes it, and gives it back on disposal. */
 export async function holdLock(
@@ -14,7 +16,8 @@ export async function holdLock(
   { signal }: { signal?: AbortSignal | undefined } = {},
 ): Promise<AsyncDisposable> {
   const mine = await holderOf(process.pid)
-  const draft = `${path}.${process.pid}`
+  drafts += 1
+  const draft = `${path}.${process.pid}.${drafts}`
   await writeFile(draft, mine ?? '')
   try {
     await waitFor(() => take(draft, path), { what: `the lock '${path}'`, timeoutMs: waitMs, everyMs: 100, signal })

@@ -6,7 +6,7 @@
  * dead: it runs no code and holds no file, it only waits for its parent to read its exit code.
  */
 import { readFileSync } from 'node:fs'
-import { readdir, readFile, stat } from 'node:fs/promises'
+import { readdir, readFile, readlink, stat } from 'node:fs/promises'
 import { systemClock, waitFor } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import { codeOf } from './files.ts'
@@ -74,6 +74,16 @@ export async function isAlive(pid: number, startTime: number): Promise<boolean> 
 export async function commandLineOf(pid: number): Promise<string[]> {
   const text = (await readOfProcess(pid, 'cmdline')) ?? ''
   return text.split('\0').slice(0, -1)
+}
+
+/** Whether the file its program was read from has been replaced since, as by an update. False when it is gone. */
+export async function isProgramReplaced(pid: number): Promise<boolean> {
+  try {
+    return (await readlink(`/proc/${pid}/exe`)).endsWith(' (deleted)')
+  } catch (cause) {
+    if (codeOf(cause) === 'ENOENT' || codeOf(cause) === 'ESRCH') return false
+    throw cause
+  }
 }
 
 /** Every pid of the machine now. */

@@ -38,6 +38,8 @@ const tapRecord = object({
   /** The cable is there, and carries nothing. */
   isDown: optional(boolean()),
   mtu: optional(integer({ minimum: 64, maximum: 65_535 })),
+  /** A second cable of a card, for a process that is to take the guest over. */
+  isSpare: optional(boolean()),
 })
 export type TapRecord = Static<typeof tapRecord>
 

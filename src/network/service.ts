@@ -33,6 +33,7 @@ import {
   type NetworkRecords,
   type TapRecord,
 } from './records.ts'
+import { SpareTaps } from './spare-taps.ts'
 import {
   addressIn,
   contains,
@@ -117,11 +118,13 @@ export class NetworkService {
   readonly #needs: NetworkNeeds
   readonly #names: Names
   readonly #records: NetworkRecords
+  readonly spares: SpareTaps
 
   constructor(needs: NetworkNeeds) {
     this.#needs = needs
     this.#names = namesOf(needs.settings.instance)
     this.#records = networkRecords(needs.store)
+    this.spares = new SpareTaps(this.#parts())
   }
 
   /**

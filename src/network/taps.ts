@@ -48,7 +48,7 @@ export async function plugTap(taps: Taps, card: TapRecord): Promise<Plugged> {
   const fd = openTap(tap)
   try {
     if (netns !== undefined) await changeLink(host, tap, { toNetns: netns })
-    const change = { alias: names.alias, master: bridge, noAddressByItself: true, isUp: true }
+    const change = { alias: names.alias, master: bridge, noAddressByItself: true, isUp: card.isSpare !== true }
     await changeLink(host, tap, change, { netns })
     if (vlans) await setPortVlans(host, tap, vlans)
     await hold(taps, tap, card)
@@ -145,8 +145,7 @@ export async function moveTap(taps: Taps, card: TapRecord): Promise<void> {
   const { host, names, records } = taps
   const { vmid, nic, bridge, netns } = card
   const vlans = vlansFor(await linkRows(host, { netns }), card)
-  const own = (await records.taps.list()).find(({ value }) => value.vmid === vmid && value.nic === nic)
-  if (!own) throw missing('card', `${nic} of guest ${vmid}`)
+  const own = await tapOf(taps, vmid, nic)
   await changeLink(host, own.name, { alias: names.alias, master: bridge }, { netns })
   if (vlans) await setPortVlans(host, own.name, vlans)
   // Written down before it is made, so that whoever cleans up finds it.
@@ -160,10 +159,26 @@ export async function moveTap(taps: Taps, card: TapRecord): Promise<void> {
   await records.taps.put(own.name, card)
 }
 
+/** The tap of a card that is plugged in. @throws Fault `missing` when there is no such card */
+export async function tapOf({ records }: Taps, vmid: number, nic: string): Promise<{ name: string; value: TapRecord }> {
+  const isIts = ({ value }: { readonly value: TapRecord }) => value.vmid === vmid && value.nic === nic
+  const own = (await records.taps.list()).find((tap) => isIts(tap) && tap.value.isSpare !== true)
+  if (!own) throw missing('card', `${nic} of guest ${vmid}`)
+  return own
+}
+
 /** Removes the taps of a guest, or of one of its cards, also from under a QEMU that still holds them. Idempotent. */
-export async function unplugTaps({ host, names, records }: Taps, vmid: number, nic: string | undefined): Promise<void> {
+export async function unplugTaps(taps: Taps, vmid: number, nic: string | undefined): Promise<void> {
+  await removeTaps(taps, (_, value) => value.vmid === vmid && (nic === undefined || value.nic === nic))
+}
+
+/** Those whose record says so. Idempotent. */
+export async function removeTaps(
+  { host, names, records }: Taps,
+  isMeant: (name: string, value: TapRecord) => boolean,
+): Promise<void> {
   for (const { name, value } of await records.taps.list()) {
-    if (value.vmid !== vmid || (nic !== undefined && value.nic !== nic)) continue
+    if (!isMeant(name, value)) continue
     const isPlaceThere = value.netns === undefined || (await netnsExists(value.netns))
     if (isPlaceThere) await deleteLink(host, name, { netns: value.netns })
     if (isPlaceThere && (value.rate ?? 0) > 0) await deleteLink(host, names.shaperOf(name), { netns: value.netns })
@@ -175,7 +190,8 @@ export async function unplugTaps({ host, names, records }: Taps, vmid: number, n
 async function reserve(taps: Taps, card: TapRecord, there?: readonly { readonly name: string }[]): Promise<string> {
   const { host, names, records } = taps
   const recorded = await records.taps.list()
-  const mine = recorded.find(({ value }) => value.vmid === card.vmid && value.nic === card.nic)
+  const isMine = (value: TapRecord) => value.vmid === card.vmid && value.nic === card.nic
+  const mine = recorded.find(({ value }) => isMine(value) && value.isSpare === card.isSpare)
   if (mine) return reuse(taps, mine.name, mine.value, card)
   const taken = new Set([
     ...recorded.map(({ name }) => name),

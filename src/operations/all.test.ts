@@ -1,3 +1,4 @@
+/** The table of operations. */
 import assert from 'node:assert/strict'
 import { registerHooks } from 'node:module'
 import { test } from 'node:test'

@@ -1,12 +1,12 @@
 /** One step, tried until it holds or has had its tries. */
-import { Fault, isFault, messageOf } from '#base/fault.ts'
+import { Fault, isFault, messageOf, wholeMessageOf } from '#base/fault.ts'
 import { limits } from '#base/limits.ts'
 import { type ActFacts, described, type Done, perform, taskEnd } from './act.ts'
 import { unmet, valueAt } from './expect.ts'
 import { demandDeclared, type Grants } from './grant.ts'
 import type { PlanStep } from './plan.ts'
 import { isoOf, type RunState, type StepState } from './run-state.ts'
-import { filledText, textOf, type Values } from './template.ts'
+import { fill, filledText, textOf, type Values } from './template.ts'
 import type { PlanWorld } from './world.ts'
 import type { Value } from './value.ts'
 
@@ -18,6 +18,8 @@ export interface AttemptFacts {
   readonly grants: Grants
   /** To a step that asks. */
   readonly answer: string | undefined
+  /** Who gives it. */
+  readonly by: string
   /** A task an earlier attempt started for this step: it is waited for, and nothing is called again. */
   readonly joined: string | undefined
   /** What the step is for is so already: nothing is done. */
@@ -84,7 +86,7 @@ async function once(
   const recorded = isJudged ? recordedOf(step, seen, facts) : {}
   return {
     call: done.call,
-    found: foundIn(step, done.reply, world),
+    found: isJudged ? foundIn(step, done.reply, facts) : facts.world.hide(textOf(done.reply)).slice(0, 500),
     ...(task === undefined ? {} : { task }),
     ...(Object.keys(recorded).length > 0 ? { recorded } : {}),
   }
@@ -105,7 +107,7 @@ async function doneOnce(
   try {
     await perform(act, actFacts)
   } catch (error) {
-    const said = messageOf(error)
+    const said = wholeMessageOf(error)
     if (world.signal.aborted || !said.includes(step.fails)) throw error
     return { reply: `it failed, as it should: ${said}`, call }
   }
@@ -135,10 +137,13 @@ function shownValues({ values, secrets }: AttemptFacts): Values {
 }
 
 /** In a sentence, and short: the whole reply is what the API has, not what the record needs. */
-function foundIn(step: PlanStep, reply: Value, { hide }: PlanWorld): string {
-  const held = step.expect.map(({ path, matcher, wanted }) => `${path} ${matcher} ${textOf(wanted)}`)
+function foundIn(step: PlanStep, reply: Value, { world, values }: AttemptFacts): string {
+  const held = step.expect.map(({ path, matcher, wanted }) => {
+    const place = path === '' ? 'the reply' : filledText(path, values)
+    return `${place} ${matcher} ${textOf(fill(wanted, values))}`
+  })
   const said = held.length > 0 ? held.join(', ') : textOf(reply)
-  return hide(said).slice(0, 500)
+  return world.hide(said).slice(0, 500)
 }
 
 function recordedOf(step: PlanStep, reply: Value, { values, world }: AttemptFacts): Record<string, Value> {
@@ -158,7 +163,7 @@ function recordedOf(step: PlanStep, reply: Value, { values, world }: AttemptFact
   )
 }
 
-function answered(step: PlanStep, begun: StepState, { world, answer, values }: AttemptFacts): StepState {
+function answered(step: PlanStep, begun: StepState, { world, answer, by, values }: AttemptFacts): StepState {
   const { act } = step
   if (act.kind !== 'ask') throw new Error('only a question is answered')
   const question = filledText(act.question, values)
@@ -171,7 +176,7 @@ function answered(step: PlanStep, begun: StepState, { world, answer, values }: A
   }
   const recorded = { answer: answer.slice(0, limits.plans.valueBytes) }
   const found = `${question} ${answer}`.slice(0, 500)
-  return { ...begun, result: 'proven', tries: 1, tookMs: 0, ended: isoAt(world), found, recorded }
+  return { ...begun, result: 'proven', tries: 1, tookMs: 0, ended: isoAt(world), found, recorded, by }
 }
 
 /** Twice the usual and some seconds more is worth a word; less is weather. */

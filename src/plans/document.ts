@@ -32,6 +32,7 @@ export interface PlanDocument {
   readonly text: string
   readonly hasByteOrderMark: boolean
   readonly title: string
+  /** What runs write into it is in this language. */
   readonly language: 'en' | 'ja'
   readonly sections: ReadonlyMap<SectionKey, Section>
   /** Headings of sections met a second time. */
@@ -70,15 +71,16 @@ export function documentOf(whole: string): PlanDocument {
   const blocks = blocksOf(text)
   const { sections, repeated } = sectionsOf(blocks, text)
   const fenced = blocks.flatMap(fencedIn)
+  const metadata = metadataOf(sections.get('metadata'), text)
   const steps = new Set([...sections.values()].flatMap(({ items }) => items.flatMap((item) => item.fenced)))
   return {
     text,
     hasByteOrderMark,
     title: titleOf(blocks),
-    language: languageOf(sections),
+    language: languageOf(sections, metadata),
     sections,
     repeated,
-    metadata: metadataOf(sections.get('metadata'), text),
+    metadata,
     settings: fenced.filter(({ language }) => language === 'plan'),
     stray: fenced.filter((block) => block.language === 'step' && !steps.has(block)),
   }
@@ -157,7 +159,14 @@ function fencedIn(block: Block): FencedBlock[] {
   return block.kind === 'list' ? block.items.flatMap(withInner).flatMap(({ fenced }) => fenced) : []
 }
 
-function languageOf(sections: ReadonlyMap<SectionKey, Section>): 'en' | 'ja' {
+/** As the metadata name it, else that of most headings. */
+function languageOf(
+  sections: ReadonlyMap<SectionKey, Section>,
+  metadata: ReadonlyMap<string, MetadataLine>,
+): 'en' | 'ja' {
+  const named = metadata.get('language')?.value ?? ''
+  if (/^(?:ja\b|japanese|日本語)/i.test(named)) return 'ja'
+  if (/^(?:en\b|english|英語)/i.test(named)) return 'en'
   const isJapanese = ({ heading }: Section) =>
     /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}]/u.test(heading.title)
   return [...sections.values()].filter(isJapanese).length * 2 > sections.size ? 'ja' : 'en'
@@ -172,6 +181,7 @@ const metadataKeys: Readonly<Record<string, string>> = {
   タイトル: 'title',
   状態: 'status',
   ステータス: 'status',
+  言語: 'language',
 }
 
 function metadataOf(section: Section | undefined, text: string): Map<string, MetadataLine> {

@@ -35,14 +35,16 @@ export function unmet(expectations: readonly Expectation[], reply: Value, values
   return expectations.flatMap(({ path, matcher, wanted }) => {
     const place = filledText(path, values)
     const [want, found] = [fill(wanted, values), valueAt(reply, place)]
-    return holds(matcher, want, found)
-      ? []
-      : [`${place === '' ? 'the reply' : place}: expected ${matcher} ${shown(want)}, found ${shown(found)}`]
+    if (holds(matcher, want, found)) return []
+    const where = place === '' ? 'the reply' : place
+    return found === undefined
+      ? [`${where}: expected ${matcher} ${shown(want)}, found nothing`]
+      : [`${where}: expected ${matcher} ${shown(want)}, found ${shown(found)}`]
   })
 }
 
-function shown(value: Value | undefined): string {
-  return value === undefined ? 'nothing' : textOf(value).slice(0, 200)
+function shown(value: Value): string {
+  return textOf(value).slice(0, 200)
 }
 
 function holds(matcher: Matcher, wanted: Value, found: Value | undefined): boolean {

@@ -162,6 +162,8 @@ export type Rule = keyof typeof rules
 
 export interface LintFacts {
   readonly language: Language
+  /** Of what is wrong in a block, into that language. */
+  readonly translate?: (text: string) => string
   /** Status as computed, as far as can be known here. */
   readonly status: PlanStatus
   /** Whether a file of the project is there, by its path from the root. */
@@ -179,7 +181,8 @@ export function lint(plan: Plan, facts: LintFacts): Violation[] {
   lintMetadata(plan, facts, add)
   lintFiles(plan, facts, add)
   lintWords(plan, add)
-  for (const { line, rule, text } of plan.complaints) add(ruleOf(rule), line, text)
+  const { translate = (text: string) => text } = facts
+  for (const { line, rule, text } of plan.complaints) add(ruleOf(rule), line, translate(text))
   lintSteps(plan, add)
   return found.toSorted((a, b) => a.line - b.line)
 }
@@ -267,10 +270,11 @@ function lintSteps({ settings, steps, document }: Plan, add: Add): void {
     if (step.makes !== undefined) made.add(step.makes)
     const own = step.record.map(({ name }) => `steps.${step.id}.${name}`)
     if (step.act.kind === 'ask') own.push(`steps.${step.id}.answer`)
-    const { hidden, shown } = partsOf(step)
+    const { hidden, hiddenLater, shown } = partsOf(step)
     const later = new Set([...known, ...own])
     for (const [value, names] of [
       [hidden, known],
+      [hiddenLater, later],
       [shown, later],
     ] as const) {
       const { names: used, broken } = namesIn(value)
@@ -282,16 +286,16 @@ function lintSteps({ settings, steps, document }: Plan, add: Add): void {
   }
 }
 
-/** `hidden`: parameters of calls, where a secret may stand; `shown`: everything that is logged or recorded. */
-function partsOf(step: Plan['steps'][number]): { readonly hidden: Value; readonly shown: Value } {
+/** `hidden`: parameters of calls, where a secret may stand, of an undo later; `shown`: everything that is logged or recorded. */
+function partsOf(step: Plan['steps'][number]): Readonly<Record<'hidden' | 'hiddenLater' | 'shown', Value>> {
   const { act, look, expect, undo, makes = '', destroys = '', record } = step
   const calls = [act, ...(look ? [look] : []), ...undo]
-  const [hidden, shown]: [Value[], Value[]] = [[], []]
+  const [hidden, hiddenLater, shown]: [Value[], Value[], Value[]] = [[], [], []]
   for (const call of calls) {
-    const isLater = call !== act
     if (call.kind === 'api') {
       shown.push(call.path)
-      ;(isLater ? shown : hidden).push(call.with)
+      // Nothing that is looked at needs a secret.
+      ;(call === act ? hidden : call === look ? shown : hiddenLater).push(call.with)
     } else if (call.kind === 'hako') shown.push([...call.words])
     else if (call.kind === 'drill') shown.push(call.with)
     else if (call.kind === 'wait')
@@ -305,5 +309,5 @@ function partsOf(step: Plan['steps'][number]): { readonly hidden: Value; readonl
     destroys,
     ...record.map(({ path }) => path),
   )
-  return { hidden, shown }
+  return { hidden, hiddenLater, shown }
 }

@@ -29,6 +29,7 @@ const kinds: readonly Kind[] = [
   { path: /^\/pools\/([^/]+)$/, name: ([pool]) => `pool/${pool}` },
   { path: /^\/storage\/([^/]+)$/, name: ([storage]) => `storage/${storage}` },
   { path: /^\/cluster\/backup\/([^/]+)$/, name: ([job]) => `job/${job}` },
+  { path: /^\/hako\/node-key$/, name: () => 'key/node' },
 ]
 
 /** Calls that destroy without saying DELETE: by the path, and by the parameter that makes them do so. */
@@ -87,6 +88,8 @@ export function pathsOf(object: string, node: string): readonly string[] {
       return [`/storage/${one}`]
     case 'job':
       return [`/cluster/backup/${one}`]
+    case 'key':
+      return [`/hako/node-key`]
     case 'snapshot': {
       const [id = '', snapshot = ''] = name.split('/')
       return ['qemu', 'lxc'].map(

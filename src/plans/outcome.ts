@@ -6,10 +6,14 @@ import type { PlanDocument } from './document.ts'
 import { type Edit, edited, linesEdit, markEdits } from './edit.ts'
 import type { Plan } from './plan.ts'
 import type { PlanRecord } from './record.ts'
+import type { DecisionKind } from './run-state.ts'
 import type { SectionKey } from './section.ts'
 
+/** Of what a run found, into the language of the document. */
+export type Translate = (text: string) => string
+
 /** @returns the new text; the old one when there is nothing to write. @throws Fault `conflict` */
-export function withOutcome(plan: Plan, record: PlanRecord): string {
+export function withOutcome(plan: Plan, record: PlanRecord, translate: Translate): string {
   const { document } = plan
   const marks = plan.steps.flatMap((step) => {
     const done = record.steps.find(({ id, digest }) => id === step.id && digest === step.digest)
@@ -28,7 +32,10 @@ export function withOutcome(plan: Plan, record: PlanRecord): string {
       : []
   })
   const edits: Edit[] = [...marks, ...failed]
-  for (const [key, lines] of Object.entries(linesOf(record, document.language)) as [SectionKey, string[]][]) {
+  for (const [key, lines] of Object.entries(linesOf(record, document.language, translate)) as [
+    SectionKey,
+    string[],
+  ][]) {
     const isThere = (document.sections.get(key)?.items ?? []).some(({ text }) => text.includes(record.id))
     if (lines.length > 0 && !isThere) edits.push(linesEdit(document, key, lines))
   }
@@ -36,8 +43,11 @@ export function withOutcome(plan: Plan, record: PlanRecord): string {
 }
 
 type Words = {
-  readonly [K in 'proven' | 'failed' | 'skipped' | 'waived' | 'seconds' | 'evidence' | 'run' | 'began' | 'on']: string
-} & { readonly outcome: Readonly<Record<PlanRecord['outcome'], string>> }
+  readonly [K in 'proven' | 'failed' | 'skipped' | 'waived' | 'answer' | 'seconds' | 'evidence' | 'run' | 'on']: string
+} & {
+  readonly decision: Readonly<Record<DecisionKind, string>>
+  readonly outcome: Readonly<Record<PlanRecord['outcome'], string>>
+}
 
 const words: Readonly<Record<PlanDocument['language'], Words>> = {
   en: {
@@ -45,10 +55,11 @@ const words: Readonly<Record<PlanDocument['language'], Words>> = {
     failed: 'failed',
     skipped: 'skipped',
     waived: 'waived',
+    answer: 'answer',
+    decision: { skip: 'skip', waive: 'waive', continue: 'continue' },
     seconds: 's',
     evidence: 'evidence',
     run: 'Run',
-    began: 'began',
     on: 'on',
     outcome: {
       running: 'running',
@@ -65,10 +76,11 @@ const words: Readonly<Record<PlanDocument['language'], Words>> = {
     failed: '失敗',
     skipped: '省略',
     waived: '免除',
+    answer: '回答',
+    decision: { skip: '省略', waive: '免除', continue: '続行' },
     seconds: '秒',
     evidence: '証跡',
     run: '実行',
-    began: '開始',
     on: 'ノード',
     outcome: {
       running: '実行中',
@@ -83,7 +95,11 @@ const words: Readonly<Record<PlanDocument['language'], Words>> = {
 }
 
 /** Every line names the evidence, which tells whether it was written before. */
-function linesOf(record: PlanRecord, language: PlanDocument['language']): Partial<Record<SectionKey, string[]>> {
+function linesOf(
+  record: PlanRecord,
+  language: PlanDocument['language'],
+  translate: Translate,
+): Partial<Record<SectionKey, string[]>> {
   const say = words[language]
   const { id, version, node, outcome } = record
   const proof = `(${say.evidence} ${id})`
@@ -92,17 +108,24 @@ function linesOf(record: PlanRecord, language: PlanDocument['language']): Partia
     const { result, ended, tookMs, found = '', reason } = step
     if (result === 'begun' || result === 'waiting' || result === 'undone') return []
     const took = tookMs === undefined ? '' : ` ${(tookMs / 1000).toFixed(1)} ${say.seconds}`
-    const what = result === 'failed' ? `: ${found.slice(0, 300)}` : reason === undefined ? '' : `: ${reason}`
+    const what = result === 'failed' ? `: ${translate(found).slice(0, 300)}` : reason === undefined ? '' : `: ${reason}`
     return [`${time(ended ?? record.ended)} \`${step.id}\` ${say[result]}${took}${what} ${proof}`]
   })
   return {
     progress: steps,
     surprises: record.surprises.map(
-      ({ at, step, text }) => `${time(at)} ${step === undefined ? '' : `\`${step}\`: `}${text} ${proof}`,
+      ({ at, step, text }) => `${time(at)} ${step === undefined ? '' : `\`${step}\`: `}${translate(text)} ${proof}`,
     ),
-    decisions: record.decisions.map(
-      ({ at, kind, step, reason, by }) => `${time(at)} \`${step}\` ${kind}: ${reason} – ${by} ${proof}`,
-    ),
+    decisions: [
+      ...record.decisions.map(
+        ({ at, kind, step, reason, by }) => `${time(at)} \`${step}\` ${say.decision[kind]}: ${reason} – ${by} ${proof}`,
+      ),
+      ...record.steps.flatMap(({ id: step, ended, found, by }) =>
+        by === undefined
+          ? []
+          : [`${time(ended ?? record.ended)} \`${step}\` ${say.answer}: ${found ?? ''} – ${by} ${proof}`],
+      ),
+    ],
     outcomes: [
       `${time(record.ended)} ${say.run} ${record.run}: ${say.outcome[outcome]}, Hakobune ${version}, ${say.on} ${node} ${proof}`,
     ],

@@ -44,21 +44,20 @@ export function quoteOf({ plan, steps }: Pick<RunState, 'plan' | 'steps'>, outco
   const all = Object.entries(steps)
   const proven = all.filter(([, { result }]) => result === 'proven').length
   const failed = all.find(([, { result }]) => result === 'failed')
-  const name = `Plan ${plan.id}`
   switch (outcome) {
     case 'proven':
-      return `${name} proven: ${proven} steps`
+      return `Plan ${plan.id} proven: ${proven} steps`
     case 'failed':
-      return `${name} failed at '${failed?.[0] ?? ''}': ${failed?.[1].found ?? ''}`
+      return `Plan ${plan.id} failed at '${failed?.[0] ?? ''}': ${failed?.[1].found ?? ''}`
     case 'waiting':
-      return `${name} waits for an answer; ${proven} steps proven`
+      return `Plan ${plan.id} waits for an answer; ${proven} steps proven`
     case 'decided':
-      return `${name} came to its end with ${all.length - proven} steps skipped or waived; ${proven} proven`
+      return `Plan ${plan.id} came to its end with ${all.length - proven} steps skipped or waived; ${proven} proven`
     case 'undone':
-      return `${name} undone`
+      return `Plan ${plan.id} undone`
     case 'interrupted':
     case 'running':
-      return `${name} interrupted; ${proven} steps proven`
+      return `Plan ${plan.id} interrupted; ${proven} steps proven`
     default:
       return outcome satisfies never
   }

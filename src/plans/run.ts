@@ -7,7 +7,7 @@
  *
  * A run stops at the first step that does not hold: what follows it was written for a world in which it had.
  */
-import { isFault, messageOf } from '#base/fault.ts'
+import { Fault, isFault, messageOf, wholeMessageOf } from '#base/fault.ts'
 import { exists, taskEnd } from './act.ts'
 import { demandGrant, demandUnmade, type Grants } from './grant.ts'
 import type { Plan, PlanStep } from './plan.ts'
@@ -31,6 +31,8 @@ export interface RunOptions {
   readonly world: PlanWorld
   readonly secrets: ReadonlyMap<string, string>
   readonly grants: Grants
+  /** Who started this attempt: what is answered and decided in it is theirs. */
+  readonly by: string
   /** Answers to questions, by step. */
   readonly answers: Readonly<Record<string, string>>
   readonly decisions: readonly Decision[]
@@ -194,8 +196,7 @@ export class PlanRun {
 
   async #fail(step: PlanStep, error: unknown): Promise<void> {
     const { world } = this.#options
-    const details = isFault(error) ? Object.entries(error.fields ?? {}).map(([name, rule]) => `${name}: ${rule}`) : []
-    const found = world.hide([messageOf(error), ...details].join(' ')).slice(0, 2_000)
+    const found = world.hide(wholeMessageOf(error)).slice(0, 2_000)
     const begun = this.#state.steps[step.id] ?? this.#begun(step)
     // Nobody knows whether a call that was not answered was heard.
     const result = isFault(error, 'unavailable') && step.class !== 'read' ? 'begun' : 'failed'
@@ -245,7 +246,7 @@ export class PlanRun {
   }
 
   async #tried(step: PlanStep, joined: string | undefined, isSo: boolean): Promise<StepState> {
-    const { world, secrets, grants, answers } = this.#options
+    const { world, secrets, grants, answers, by } = this.#options
     const begun = this.#begun(step)
     const object = isSo || namesItselfLater(step) ? undefined : this.#objectOf(step)
     if (joined === undefined && !isSo) {
@@ -262,6 +263,7 @@ export class PlanRun {
       state: this.#state,
       grants,
       answer: Object.hasOwn(answers, step.id) ? answers[step.id] : undefined,
+      by,
       joined,
       isAlready: isSo,
       onCall: (call) => this.#alter(step, { call }),
@@ -297,7 +299,7 @@ export class PlanRun {
     const object = this.#isUnnamed(step) ? undefined : this.#objectOf(step)
     try {
       await undoStep(step, object, { world, secrets, values: this.values, state: this.#state, grants })
-      if (object !== undefined && (await exists(object, world))) throw new Error(`${object} is still there`)
+      if (object !== undefined && (await exists(object, world))) throw new Fault('failed', `${object} is still there`)
       this.#state = { ...this.#state, made: this.#state.made.filter((one) => one.step !== step.id) }
       await world.save(this.#state)
       world.log(`${this.#now()} ${step.id} undone`)

@@ -25,6 +25,8 @@ const text = (changes: Readonly<Record<string, string>> = {}, language: 'en' | '
     newline,
   )
 
+const asItIs = (said: string) => said
+
 function recordFor(whole: string, changes: Partial<PlanRecord> = {}): PlanRecord {
   const { steps } = planOf(documentOf(whole))
   return {
@@ -71,7 +73,7 @@ function statuses(whole: string, facts: Partial<StatusFacts>): readonly [string,
 
 suite('how a plan stands', () => {
   const record = recordFor(text())
-  const written = withOutcome(planOf(documentOf(text())), record)
+  const written = withOutcome(planOf(documentOf(text())), record, asItIs)
   const good = new Map([[evidence, { ok: true, record }]])
 
   test('a box is proven by evidence that holds, and claimed by anything less', () => {
@@ -111,8 +113,8 @@ suite('how a plan stands', () => {
       ['ja', '\r\n'],
     ] as const) {
       const whole = text({}, language, newline)
-      const after = withOutcome(planOf(documentOf(whole)), record)
-      assert.equal(withOutcome(planOf(documentOf(after)), record), after)
+      const after = withOutcome(planOf(documentOf(whole)), record, asItIs)
+      assert.equal(withOutcome(planOf(documentOf(after)), record, asItIs), after)
       const [old, now] = [whole.split(newline), after.split(newline)]
       const kept = now
         .map((line) => line.replace(/^- \[x\] (.*?) <!--.*-->$/, '- [ ] $1'))
@@ -132,7 +134,7 @@ suite('how a plan stands', () => {
     assert.ok(first && others[0])
     const failed = { ...others[0], result: 'failed', found: 'nobody answers', evidence: second } as const
     const bad = recordFor(text(), { id: second, outcome: 'failed', steps: [{ ...first, evidence: second }, failed] })
-    const after = withOutcome(planOf(documentOf(written)), bad)
+    const after = withOutcome(planOf(documentOf(written)), bad, asItIs)
     assert.match(after, /- \[ \] Second\n/)
     assert.match(after, /`second` failed 1\.2 s: nobody answers/)
     const proofs = new Map([...good, [second, { ok: true, record: bad }]])
@@ -142,7 +144,11 @@ suite('how a plan stands', () => {
 
   test('what a guest says cannot make lines, boxes or marks of the plan', () => {
     const said = `x\n- [x] made up <!-- hako: proven 2026-01-01T00:00:41Z ${evidence} -->`
-    const after = withOutcome(planOf(documentOf(text())), { ...record, surprises: [{ at: record.ended, text: said }] })
+    const after = withOutcome(
+      planOf(documentOf(text())),
+      { ...record, surprises: [{ at: record.ended, text: said }] },
+      asItIs,
+    )
     const items = documentOf(after).sections.get('surprises')?.items ?? []
     assert.equal(items.length, 1)
     assert.equal(items[0]?.mark, undefined)

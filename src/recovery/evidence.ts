@@ -47,6 +47,8 @@ export interface EvidenceInput {
   readonly files: ReadonlyMap<string, string | Uint8Array>
   readonly key: KeyObject
   readonly previous?: { readonly drill: string; readonly sha256: string } | undefined
+  /** Told of the manifest's hash when all is written and nobody can see it yet. */
+  readonly beforeVisible?: (hash: string) => Promise<void>
 }
 
 const sha256 = (content: string | Uint8Array) => createHash('sha256').update(content).digest('hex')
@@ -101,6 +103,7 @@ async function writeWhole(input: EvidenceInput, temporary: string): Promise<stri
     `${statement(hash).toString()}${sign(null, statement(hash), input.key).toString('base64')}\n`,
   )
   await syncDirectory(temporary)
+  await input.beforeVisible?.(hash)
   await rename(temporary, input.directory)
   await syncDirectory(dirname(input.directory))
   return hash
@@ -124,23 +127,30 @@ export interface EvidenceVerdict {
  * @throws Fault `missing` when there is no such directory, `invalid` when the key is no Ed25519 public key
  */
 export async function verifyEvidence(directory: string, publicKey: string): Promise<EvidenceVerdict> {
-  const key = readPublicKey(publicKey)
   const names = await readdir(directory).catch(() => {
     throw missing('evidence directory', directory)
   })
+  const signed = await verifySigned(directory, publicKey)
+  if ('complaint' in signed) return { ok: false, complaints: [signed.complaint] }
+  const complaints = await complaintsAbout(directory, signed.manifest, names)
+  return { ok: complaints.length === 0, complaints, manifest: signed.manifest }
+}
+
+/** The manifest alone, and its hash; what it vouches for is not looked at. @throws Fault `invalid` for a wrong key */
+export async function verifySigned(
+  directory: string,
+  publicKey: string,
+): Promise<{ readonly manifest: EvidenceManifest; readonly hash: string } | { readonly complaint: string }> {
+  const key = readPublicKey(publicKey)
   const signature = await readBounded(directory, signatureName)
-  const manifestText = await readBounded(directory, manifestName)
-  if (!signature) return { ok: false, complaints: [`${signatureName}: is missing, or larger than evidence may be`] }
-  if (!manifestText) return { ok: false, complaints: [`${manifestName}: is missing, or larger than evidence may be`] }
-  const signedHash = hashFromSignature(signature.toString('latin1'), key)
-  if (signedHash === undefined)
-    return { ok: false, complaints: [`${signatureName}: the signature is not by this key, or was changed`] }
-  if (signedHash !== sha256(manifestText))
-    return { ok: false, complaints: [`${manifestName}: was changed after it was signed`] }
-  // Signed by the node's key from here on, so its shape is the node's word.
-  const manifest = JSON.parse(manifestText.toString()) as EvidenceManifest
-  const complaints = await complaintsAbout(directory, manifest, names)
-  return { ok: complaints.length === 0, complaints, manifest }
+  const text = await readBounded(directory, manifestName)
+  if (!signature) return { complaint: `${signatureName}: is missing, or larger than evidence may be` }
+  if (!text) return { complaint: `${manifestName}: is missing, or larger than evidence may be` }
+  const hash = hashFromSignature(signature.toString('latin1'), key)
+  if (hash === undefined) return { complaint: `${signatureName}: the signature is not by this key, or was changed` }
+  if (hash !== sha256(text)) return { complaint: `${manifestName}: was changed after it was signed` }
+  // Signed by the node's key, so its shape is the node's word.
+  return { manifest: JSON.parse(text.toString()) as EvidenceManifest, hash }
 }
 
 async function complaintsAbout(

@@ -4,16 +4,13 @@
  * A record exists exactly when its evidence does: the record *is* a file of the evidence, so there is no
  * second place that could say something else.
  */
-import { readdir, readFile, stat } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Fault, isFault, missing } from '#base/fault.ts'
-import { codeOf, makeDirectory } from '#host/files.ts'
-import { discardUnfinished, type EvidenceVerdict, manifestHash, verifyEvidence, writeEvidence } from './evidence.ts'
+import { type ChainVerdict, evidenceIn, extendChain, verifyChain } from './chain.ts'
+import { discardUnfinished, type EvidenceVerdict, verifyEvidence, writeEvidence } from './evidence.ts'
 import { nodeKey } from './node-key.ts'
 import type { DrillRecord } from './record.ts'
-
-/** How many by name are looked at for the one that was signed last: more do not run at once. */
-const looksBack = 64
 
 export interface RecoveryFacts {
   readonly stateDir: string
@@ -53,18 +50,20 @@ export class RecoveryService {
 
   /** Signs and keeps a drill, or another record in the same chain. @returns the directory of its evidence. @throws Fault `exhausted` */
   async keep(record: EvidenceRecord, files: ReadonlyMap<string, string | Uint8Array>): Promise<string> {
-    // A console or a screen may show what is not everybody's.
-    await makeDirectory(this.#directory, 0o700)
     const { key } = await nodeKey(this.#keys)
-    const directory = join(this.#directory, record.id)
-    await writeEvidence({
-      directory,
-      drill: record.id,
-      node: record.node,
-      signed: record.ended,
-      files: new Map([['record.json', `${JSON.stringify(record, null, 2)}\n`], ...files]),
-      key,
-      previous: await this.#newest(),
+    const [directory, drill] = [join(this.#directory, record.id), record.id]
+    await extendChain(this.#directory, async (previous, announce) => {
+      const sha256 = await writeEvidence({
+        directory,
+        drill,
+        node: record.node,
+        signed: record.ended,
+        files: new Map([['record.json', `${JSON.stringify(record, null, 2)}\n`], ...files]),
+        key,
+        previous,
+        beforeVisible: (hash) => announce({ drill, sha256: hash }),
+      })
+      return { drill, sha256 }
     })
     return directory
   }
@@ -77,7 +76,7 @@ export class RecoveryService {
   /** Newest first. */
   async list(): Promise<KeptDrill[]> {
     const drills: KeptDrill[] = []
-    for (const id of (await this.#ids()).toReversed()) {
+    for (const id of (await evidenceIn(this.#directory)).toReversed()) {
       try {
         const drill = await this.get(id)
         if (drill.kind !== 'plan') drills.push(drill)
@@ -115,39 +114,13 @@ export class RecoveryService {
     return verifyEvidence(this.#directoryOf(id), await this.publicKey())
   }
 
-  /**
-   * The one the next evidence vouches for: the last that was signed, which what is named by its beginning does not
-   * tell. One somebody damaged must not keep new ones from being written.
-   */
-  async #newest(): Promise<{ drill: string; sha256: string } | undefined> {
-    for (const drill of await this.#lastSigned()) {
-      const sha256 = await manifestHash(join(this.#directory, drill)).catch((cause: unknown) => {
-        if (codeOf(cause) !== 'ENOENT' && codeOf(cause) !== 'ENOTDIR') throw cause
-      })
-      if (sha256 !== undefined) return { drill, sha256 }
-    }
-    return undefined
-  }
-
-  async #lastSigned(): Promise<string[]> {
-    const latest = (await this.#ids()).toReversed().slice(0, looksBack)
-    const signed = await Promise.all(
-      latest.map(async (id) => ({
-        id,
-        at: (await stat(join(this.#directory, id)).catch(() => undefined))?.mtimeMs ?? 0,
-      })),
-    )
-    return signed.toSorted((a, b) => b.at - a.at).map(({ id }) => id)
+  /** Whether all evidence of this node is one chain without a break. */
+  async verifyChain(): Promise<ChainVerdict> {
+    return verifyChain(this.#directory, await this.publicKey())
   }
 
   #directoryOf(id: string): string {
     if (!/^[a-z0-9][a-z0-9-]{0,80}$/i.test(id)) throw missing('drill', id)
     return join(this.#directory, id)
-  }
-
-  /** Ids begin with their time, so sorting them sorts by age. */
-  async #ids(): Promise<string[]> {
-    const names = await readdir(this.#directory).catch(() => [])
-    return names.filter((name) => !name.startsWith('.')).toSorted()
   }
 }

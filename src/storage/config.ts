@@ -12,6 +12,7 @@ import { splitList } from '#base/schema/formats.ts'
 import { boolean, enumOf, integer, optional, propertyString, type Static, string } from '#base/schema/schema.ts'
 import { storageId } from '#base/schema/standard.ts'
 import type { Json } from '#store/store.ts'
+import type { Secrets } from './plugin.ts'
 import { pluginOf, storageTypes } from './plugins/all.ts'
 import { type ContentType, contentTypes } from './volume.ts'
 
@@ -71,8 +72,14 @@ export interface StorageConfig {
 /** A storage as the store and the wire spell it, `digest` apart. */
 export type StorageDocument = Readonly<Record<string, string | number | boolean>>
 
+export interface CheckedStorage {
+  /** What may be shown. */
+  readonly document: StorageDocument
+  readonly secrets: Secrets
+}
+
 /** @throws Fault `invalid` naming every wrong field */
-export function checkStorage(input: StorageInput): StorageDocument {
+export function checkStorage(input: StorageInput): CheckedStorage {
   const type = checkProperties({ type: storageType }, { type: input.type })
   if (!type.ok) throw invalid(type.errors)
   const plugin = pluginOf(input.type)
@@ -86,7 +93,16 @@ export function checkStorage(input: StorageInput): StorageDocument {
   }
   const content = given.length === 0 ? 'none' : given.join(',')
   const entries: [string, unknown][] = Object.entries({ ...all.values, content })
-  return Object.fromEntries(entries.filter(isSimple))
+  const isSecret = ([name]: readonly [string, unknown]) => plugin.config[name]?.isSecret === true
+  return {
+    document: Object.fromEntries(entries.filter((entry) => !isSecret(entry)).filter(isSimple)),
+    secrets: asSecrets(Object.fromEntries(entries.filter(isSecret))),
+  }
+}
+
+export function asSecrets(value: unknown): Secrets {
+  const entries: [string, unknown][] = Object.entries(Object(value) as object)
+  return Object.fromEntries(entries.filter((entry): entry is [string, string] => typeof entry[1] === 'string'))
 }
 
 function isSimple(entry: [string, unknown]): entry is [string, string | number | boolean] {

@@ -3,6 +3,7 @@
  * much room is left. What lies in them is the other half.
  */
 import type { Clock } from '#base/clock.ts'
+import type { DatastoreAt, RemoteDatastore } from '#base/datastore-at.ts'
 import { invalid, isFault } from '#base/fault.ts'
 import type { Log } from '#base/log.ts'
 import type { Host } from '#host/host.ts'
@@ -12,7 +13,7 @@ import type { Store } from '#store/store.ts'
 import type { StorageConfig, StorageInput } from './config.ts'
 import { localName, localStorage } from './local.ts'
 import { StorageOpener } from './opener.ts'
-import type { StorageFeatures } from './plugin.ts'
+import type { Space, StorageDriver, StorageFeatures } from './plugin.ts'
 import { pluginOf } from './plugins/all.ts'
 import { type StorageChange, StorageRegistry } from './registry.ts'
 import type { ContentType } from './volume.ts'
@@ -33,6 +34,13 @@ export interface StorageNeeds {
   readonly host: Host
   readonly clock: Clock
   readonly log: Log
+  /** Who knows the ways to datastores elsewhere; without it storages that are elsewhere cannot be used. */
+  readonly elsewhere?: {
+    /** Zeros where nobody can tell; what was found a moment ago is told again. @throws Fault when it cannot be used */
+    readonly spaceAt: (at: RemoteDatastore) => Promise<Space>
+    /** Looks now. @throws Fault when it cannot be used */
+    readonly requireUsable: (at: RemoteDatastore) => Promise<void>
+  }
 }
 
 export class ConfiguredStorages {
@@ -58,19 +66,26 @@ export class ConfiguredStorages {
 
   /** Makes a storage known and its place ready. @throws Fault `invalid`, `conflict`, `unavailable` */
   create(input: StorageInput): Promise<StorageConfig> {
-    return this.#registry.create(input, async (config) => {
+    return this.#registry.create(input, async (config, secrets) => {
       // Opened in any case: options that do not go together are found there.
       const driver = this.opener.driverOf(config)
-      if (this.opener.isEnabledHere(config)) await driver.prepare()
+      const remote = driver.remote?.(secrets)
+      if (this.opener.isEnabledHere(config)) await this.#prepare(driver, remote)
     })
   }
 
   /** A storage that is away can be changed; one that becomes enabled must be there. */
   update(name: string, change: StorageChange): Promise<StorageConfig> {
-    return this.#registry.update(name, change, async (before, after) => {
+    return this.#registry.update(name, change, async (before, after, secrets) => {
       const driver = this.opener.driverOf(after)
-      if (this.opener.isEnabledHere(after) && !this.opener.isEnabledHere(before)) await driver.prepare()
+      const remote = driver.remote?.(secrets)
+      if (this.opener.isEnabledHere(after) && !this.opener.isEnabledHere(before)) await this.#prepare(driver, remote)
     })
+  }
+
+  async #prepare(driver: StorageDriver, remote: RemoteDatastore | undefined): Promise<void> {
+    await driver.prepare()
+    if (remote) await this.needs.elsewhere?.requireUsable(remote)
   }
 
   /** Forgets the storage; its volumes stay where they are. `local` is then again what a new node has. */
@@ -106,7 +121,9 @@ export class ConfiguredStorages {
     const driver = this.opener.driverOf(config)
     try {
       await driver.requireActive()
-      return { active: true, enabled: true, ...(await driver.space()) }
+      const remote = driver.remote?.(await this.#registry.secretsOf(name))
+      const space = remote ? this.needs.elsewhere?.spaceAt(remote) : driver.space()
+      return { active: true, enabled: true, ...((await space) ?? nothing) }
     } catch (error) {
       this.needs.log.warn(`storage '${name}' cannot be used`, { error })
       return { active: false, enabled: true, ...nothing }
@@ -134,10 +151,11 @@ export class ConfiguredStorages {
     ;(await this.opener.open(name)).requireContent(content)
   }
 
-  /** Folder of the backup engine on this storage. */
-  async datastorePath(name: string): Promise<string> {
+  /** Where the backups of this storage are. */
+  async datastorePath(name: string): Promise<DatastoreAt> {
     const open = await this.opener.open(name)
     open.requireContent('backup')
+    if (open.driver.remote) return open.driver.remote(await this.#registry.secretsOf(name))
     if (!open.driver.datastore) throw invalid({ storage: `storage '${name}' cannot hold a datastore` })
     return open.driver.datastore()
   }

@@ -9,6 +9,7 @@
  * Every change is atomic towards readers and towards `kill -9`: a volume is there with its full content
  * or it is not there; what a killed process leaves is found and removed by `sweep`.
  */
+import type { RemoteDatastore } from '#base/datastore-at.ts'
 import { invalid } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import { checkProperties } from '#base/schema/check.ts'
@@ -249,7 +250,12 @@ export interface StorageDriver {
   readonly files?: FilePart
   /** Folder of the backup engine, made when missing. */
   readonly datastore?: () => Promise<string>
+  /** Where the datastore is that lies elsewhere. @throws Fault `invalid` when a secret is missing */
+  readonly remote?: (secrets: Secrets) => RemoteDatastore
 }
+
+/** Values of those options of a storage that are never shown, by option. */
+export type Secrets = Readonly<Record<string, string>>
 
 /** What a driver may use. */
 export interface DriverHands {
@@ -265,7 +271,7 @@ export interface PluginDefinition<P extends Properties> {
   /** What it holds when nobody says. */
   readonly defaultContent: readonly ContentType[]
   readonly features: StorageFeatures
-  /** Options of such a storage beside those every storage has. */
+  /** Options of such a storage beside those every storage has. Secret ones are optional: they are kept elsewhere. */
   readonly config: P
   readonly open: (options: StaticProperties<P>, hands: DriverHands) => StorageDriver
 }

@@ -1,5 +1,5 @@
 /** Storages in PVE's spelling: keys and lists of text in replies, sizes in requests. */
-import { type Static, object, string } from '#base/schema/schema.ts'
+import { object, optional, type Optional, type Properties, type Static, string } from '#base/schema/schema.ts'
 import { KiB, parseSize } from '#base/bytes.ts'
 import type { Vmid } from '#base/ids.ts'
 import type { Allocation } from './allocate.ts'
@@ -7,21 +7,29 @@ import { type ImageFormat, imageFormats } from './volume.ts'
 import { commonOptions, type StorageConfig, storageType } from './config.ts'
 import { btrfs } from './plugins/btrfs.ts'
 import { dir } from './plugins/dir.ts'
+import { hakobune } from './plugins/hakobune.ts'
+import { s3 } from './plugins/s3.ts'
 
 /** Options of any plugin; which of them a type has is checked when it is configured. */
-export const pluginOptions = { ...dir.config, ...btrfs.config }
+export const pluginOptions = asOptions({ ...dir.config, ...btrfs.config, ...hakobune.config, ...s3.config })
 
 export const storageReply = object({
   storage: string({ description: 'Name of the storage.' }),
   type: storageType,
   ...commonOptions,
-  ...pathless(pluginOptions),
+  ...withoutSecrets(pluginOptions),
   digest: string({ description: 'SHA-1 of the configuration, for `digest` in a change.' }),
 })
 
-/** The plugins' options are optional here: a storage has those of its own type only. */
-function pathless<P extends { readonly path: object }>(config: P) {
-  return { ...config, path: { ...config.path, isOptional: true as const } }
+/** A storage has those of its own type only. */
+function asOptions<P extends Properties>(config: P) {
+  const entries = Object.entries(config).map(([name, schema]) => [name, optional(schema)])
+  return Object.fromEntries(entries) as { readonly [K in keyof P]: Optional<P[K]> }
+}
+
+function withoutSecrets<P extends { readonly password: object; readonly 'secret-key': object }>(config: P) {
+  const { password: _, 'secret-key': __, ...others } = config
+  return others
 }
 
 export function configToWire(config: StorageConfig): Static<typeof storageReply> {

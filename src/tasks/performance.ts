@@ -59,7 +59,9 @@ export async function recoverTask(place: TaskPlace): Promise<void> {
     const operation = await operationNamed(operations, request.operation)
     const left = await unwind(...handingOver(operation, request.params, services), journal, around)
     if (left === 'succeeded') return success(log)
-    return stage.is === 'unwinding' && stage.reason !== interruption ? exitTextOf(stage.reason) : 'interrupted: undone'
+    return stage.is === 'unwinding' && stage.reason !== interruption
+      ? exitTextOf(stage.reason)
+      : `interrupted: ${operation.facts.afterwards ?? 'undone'}`
   })
 }
 

@@ -6,7 +6,7 @@ import { invalid } from '#base/fault.ts'
 import type { VolumeId } from '#base/ids.ts'
 import { boolean, integer, object, optional, type Static, string } from '#base/schema/schema.ts'
 import { dataBytesOf } from '#datastore/manifest.ts'
-import type { EntryKind } from '#datastore/tree/record.ts'
+import { entryLetters } from '#datastore/tree/record.ts'
 import { textOf } from '#datastore/tree/reader.ts'
 import { type BackupFile, filesAt, requireFiles } from './backup-files.ts'
 import type { BackupSources } from './backups.ts'
@@ -23,17 +23,6 @@ export const restoreItem = object({
   text: string({ description: 'Name.' }),
   type: string({ description: 'One letter: d, f, l, h, p, s, c, b, or v for a disk or a part of one.' }),
 })
-
-const letters: Readonly<Record<EntryKind, string>> = {
-  file: 'f',
-  directory: 'd',
-  'symbolic link': 'l',
-  'hard link': 'h',
-  pipe: 'p',
-  socket: 's',
-  'character device': 'c',
-  'block device': 'b',
-}
 
 /** The path as `filesAt` takes it that a client means; nothing for the list of archives. @throws Fault `invalid` */
 export function pathMeant(filepath: string): string | undefined {
@@ -83,7 +72,7 @@ function itemOf({ path, name, entry }: BackupFile): Static<typeof restoreItem> {
     mtime: Math.max(0, entry.modified.seconds),
     ...(entry.kind === 'file' ? { size: entry.sizeBytes } : {}),
     text: textOf(name),
-    type: letters[entry.kind],
+    type: entryLetters[entry.kind],
   }
 }
 

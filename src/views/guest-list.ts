@@ -55,6 +55,7 @@ export const currentStatus = object({
   spice: optional(boolean({ description: 'Its display is one for SPICE.' })),
   'running-machine': optional(string({ description: 'Machine type of the running QEMU.' })),
   'running-qemu': optional(string({ description: 'Version of the running QEMU.' })),
+  'qemu-outdated': optional(boolean({ description: 'An update has replaced that QEMU since: renew the guest.' })),
 })
 
 /** Guests of this node the caller may look at, of one kind or of all. */
@@ -129,7 +130,12 @@ export function currentStatusOf(guest: GuestStatus): Static<typeof currentStatus
     ...(agentOf(guest.options).isEnabled ? { agent: true } : {}),
     ...(hasSpice(guest.options) ? { spice: true } : {}),
     ...(state.state === 'running'
-      ? { qmpstatus: state.qmpStatus, 'running-machine': state.machine, 'running-qemu': state.qemuVersion }
+      ? {
+          qmpstatus: state.qmpStatus,
+          'running-machine': state.machine,
+          'running-qemu': state.qemuVersion,
+          ...(state.isOutdated ? { 'qemu-outdated': true } : {}),
+        }
       : { qmpstatus: 'stopped' }),
   }
 }

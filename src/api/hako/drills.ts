@@ -171,4 +171,23 @@ export const evidenceEndpoints = [
     },
     handle: async ({ drill }, { services }) => ({ ...(await services.recovery.verify(drill)) }),
   }),
+  endpoint({
+    method: 'GET',
+    path: '/hako/evidence-chain',
+    description:
+      'Check that all evidence of this node is one unbroken chain: none taken out, none signed beside another.',
+    params: {},
+    permission: mayRead,
+    returns: object({
+      ok: boolean({ description: 'The chain is whole.' }),
+      complaints: array(string({ description: 'A break; the evidence is named first.' })),
+      evidence: integer({ description: 'How many are in it.' }),
+    }),
+    isOwn: true,
+    cli: { command: ['evidence', 'chain'], proves: 'ok', examples: ['evidence chain'] },
+    handle: async (_, { services }) => {
+      const { ok, complaints, evidence } = await services.recovery.verifyChain()
+      return { ok, complaints: [...complaints], evidence }
+    },
+  }),
 ] as const

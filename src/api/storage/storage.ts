@@ -8,7 +8,8 @@ import { configToWire, pluginOptions, storageReply } from '#storage/wire.ts'
 import { visibleStorages } from '#views/storage-list.ts'
 import { endpoint } from '../call.ts'
 
-const { path, ...changeable } = pluginOptions
+/** Another place is another storage. */
+const { path: _, bucket: __, prefix: ___, datastore: ____, ...changeable } = pluginOptions
 const named = object({ storage: storageId, type: storageType })
 
 export const storageEndpoints = [
@@ -28,7 +29,7 @@ export const storageEndpoints = [
     method: 'POST',
     path: '/storage',
     description: 'Configure a storage and make its place ready.',
-    params: { storage: storageId, type: storageType, ...commonOptions, ...changeable, path: optional(path) },
+    params: { storage: storageId, type: storageType, ...commonOptions, ...pluginOptions },
     permission: check('Datastore.Allocate', '/storage'),
     returns: named,
     cli: {
@@ -37,6 +38,8 @@ export const storageEndpoints = [
       examples: [
         'storage add fast --type dir --path /srv/fast --content images,iso,backup',
         'storage add tank --type btrfs --path /mnt/tank',
+        'storage add offsite --type s3 --bucket backups --endpoint https://s3.example.org --access-key hako --secret-key - <secret.txt',
+        'storage add other --type hakobune --server backup.example.org --datastore site --password - <token.txt',
       ],
     },
     async handle(params, { services }) {
@@ -98,6 +101,7 @@ export const storageEndpoints = [
     },
     async handle({ storage }, { services }) {
       await services.storage.delete(storage)
+      await services.datastoreJobs.forgetStorage(storage)
       return null
     },
   }),

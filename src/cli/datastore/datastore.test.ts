@@ -1,6 +1,6 @@
 /** `hako datastore`, as somebody types it: from nothing to a restored disk, without a node. */
 import assert from 'node:assert/strict'
-import { spawn, spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { randomBytes } from 'node:crypto'
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
@@ -13,6 +13,7 @@ import { backups, diskAt } from '../../../test/fixtures/first-format/content.ts'
 import { unpackedDatastore } from '../../../test/fixtures/first-format/unpacked.ts'
 import { makeEveryEntry } from '../../../test/fixtures/every-entry.ts'
 import { differences, treeManifest } from '../../../test/fixtures/tree-manifest.ts'
+import { good, hako } from '../../../test/fixtures/datastore-command.ts'
 
 const home = await mkdtemp(join(tmpdir(), 'hako-datastore-cli-'))
 after(() => rm(home, { recursive: true }))
@@ -20,19 +21,6 @@ const [store, passphrase, image] = [join(home, 'store'), join(home, 'passphrase'
 const opening = ['--passphrase-file', passphrase]
 /** A passphrase takes its time, as it should. */
 const quick = ['--recovery-key-file', join(home, 'recovery')]
-
-function hako(...args: readonly string[]): { code: number | null; out: string; err: string } {
-  const program = join(import.meta.dirname, '../main.ts')
-  const flags = ['--disable-warning=ExperimentalWarning', program, 'datastore', ...args]
-  const { status, stdout, stderr } = spawnSync(process.execPath, flags, { input: '' })
-  return { code: status, out: stdout.toString(), err: stderr.toString() }
-}
-
-function good(...args: readonly string[]): string {
-  const { code, out, err } = hako(...args)
-  assert.equal(code, 0, `${args.join(' ')}: ${err}`)
-  return out
-}
 
 test('a datastore takes no backup before its recovery key was confirmed, and opens with that key alone', async () => {
   await writeFile(passphrase, 'correct horse battery\n')

@@ -1,6 +1,5 @@
 /** `hako datastore` with a datastore in a bucket: every command does there what it does in a directory. */
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -8,6 +7,7 @@ import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { MiB } from '#base/bytes.ts'
 import { objectStore } from '../../../test/fixtures/object-store.ts'
+import { good, hako } from '../../../test/fixtures/datastore-command.ts'
 
 const home = await mkdtemp(join(tmpdir(), 'hako-s3-cli-'))
 after(() => rm(home, { recursive: true }))
@@ -18,19 +18,6 @@ const tls = ['--endpoint', server.tlsEndpoint, '--ca-file', server.authority.fil
 const reach = [...tls, '--credentials-file', server.credentialsFile]
 const opening = [...reach, '--key-file', key]
 const copying = reach.map((one) => (one.startsWith('--') ? `--copy-${one.slice(2)}` : one))
-
-function hako(...args: readonly string[]): { code: number | null; out: string; err: string } {
-  const program = join(import.meta.dirname, '../main.ts')
-  const flags = ['--disable-warning=ExperimentalWarning', program, 'datastore', ...args]
-  const { status, stdout, stderr } = spawnSync(process.execPath, flags, { input: '' })
-  return { code: status, out: stdout.toString(), err: stderr.toString() }
-}
-
-function good(...args: readonly string[]): string {
-  const { code, out, err } = hako(...args)
-  assert.equal(code, 0, `${args.join(' ')}: ${err}`)
-  return out
-}
 
 test('a bucket is a place as a directory is, over TLS, with credentials from a file', async () => {
   const store = `s3://${await server.bucket({ lock: true })}/site`

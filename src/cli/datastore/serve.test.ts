@@ -1,6 +1,6 @@
 /** `hako datastore serve`, as two machines use it: one makes backups, the other keeps copies the first cannot destroy. */
 import assert from 'node:assert/strict'
-import { spawn, spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
@@ -10,6 +10,7 @@ import { createInterface } from 'node:readline'
 import { after, test } from 'node:test'
 import { MiB } from '#base/bytes.ts'
 import { waitFor } from '#base/clock.ts'
+import { datastoreCommand, good, hako } from '../../../test/fixtures/datastore-command.ts'
 
 const home = await mkdtemp(join(tmpdir(), 'hako-serve-cli-'))
 after(() => rm(home, { recursive: true }))
@@ -19,22 +20,9 @@ const [store, key, image, served] = [
   join(home, 'web.raw'),
   join(home, 'served'),
 ]
-const program = ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, '../main.ts'), 'datastore'] as const
-
-function hako(...args: readonly string[]): { code: number | null; out: string; err: string } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [...program, ...args], { input: '' })
-  return { code: status, out: stdout.toString(), err: stderr.toString() }
-}
-
-function good(...args: readonly string[]): string {
-  const { code, out, err } = hako(...args)
-  assert.equal(code, 0, `${args.join(' ')}: ${err}`)
-  return out
-}
-
 async function serve(listen: string) {
   const flags = ['serve', served, '--listen', listen, '--token-file', join(home, 'tokens')]
-  const child = spawn(process.execPath, [...program, ...flags], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, [...datastoreCommand, ...flags], { stdio: ['ignore', 'pipe', 'inherit'] })
   after(() => child.kill('SIGKILL'))
   const [line] = (await once(createInterface(child.stdout), 'line')) as [string]
   const [, address = '', fingerprint = ''] = /at (\S+:\d+)\. .*: (\S+)$/.exec(line) ?? []
@@ -68,7 +56,7 @@ test('a copy behind a server takes what comes, survives its death, and is not de
   const url = `https://${first.address}/site`
   // Slow enough to die in the middle.
   const args = ['sync', store, url, ...reach('site', 'copy-'), '--bwlimit', '8192']
-  const pushing = spawn(process.execPath, [...program, ...args], { stdio: 'ignore' })
+  const pushing = spawn(process.execPath, [...datastoreCommand, ...args], { stdio: 'ignore' })
   const isArriving = async () => (await readdir(join(served, 'site/tmp')).catch(() => [])).length > 0
   await waitFor(isArriving, { what: 'the first pack', timeoutMs: 30_000 })
   pushing.kill('SIGKILL')

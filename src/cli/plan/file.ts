@@ -13,6 +13,7 @@ import type { PlanRecord } from '#plans/record.ts'
 import type { RunState } from '#plans/run-state.ts'
 import { type PlanStanding, standingOf } from '#plans/status.ts'
 import type { Connection } from '../connection.ts'
+import { translation } from '../translation.ts'
 
 export interface PlanFile {
   readonly path: string
@@ -90,7 +91,11 @@ export async function writeOutcome(path: string, run: RunState, connection: Conn
   }
   const file = await realpath(path)
   const { plan } = await readPlan(file)
-  const text = records.reduce((now, record) => withOutcome(planOf(documentOf(now)), record), plan.document.text)
+  const translate = await translation(plan.document.language)
+  const text = records.reduce(
+    (now, record) => withOutcome(planOf(documentOf(now)), record, translate),
+    plan.document.text,
+  )
   if (text === plan.document.text) return false
   const { mode, uid, gid } = await stat(file)
   await writeFileAtomic(file, bytesOf(plan.document, text), mode & 0o777)

@@ -10,18 +10,20 @@ import { exitCodes } from '../exit.ts'
 import type { Outside } from '../local.ts'
 import { printed } from '../print.ts'
 import type { Terminal } from '../terminal.ts'
+import { translation } from '../translation.ts'
 import { readPlan, rootOf, shown, standing } from './file.ts'
 
 export async function lintPlans(args: readonly string[], terminal: Terminal): Promise<number> {
   const { positionals, global } = parseFor({ positional: [], options: {} }, args)
   if (positionals.length === 0) throw new Fault('invalid', 'name a plan: hako plan lint <file>…')
   const { language, width } = terminal
+  const translate = await translation(language)
   const rows = []
   for (const path of positionals) {
     const file = await readPlan(path)
     const root = rootOf(file, (folder) => existsSync(join(folder, '.git')))
     const { status } = await standing(file.plan, undefined)
-    const found = lint(file.plan, { language, status, isThere: (name) => existsSync(join(root, name)) })
+    const found = lint(file.plan, { language, translate, status, isThere: (name) => existsSync(join(root, name)) })
     rows.push(...found.map((one) => ({ file: shown(path), ...one })))
   }
   if (global.output !== 'table' || width !== undefined) {
@@ -74,7 +76,10 @@ export async function showPlan(args: readonly string[], terminal: Terminal, outs
     return exitCodes.ok
   }
   terminal.out(`${plan.document.title}\n${plan.id}: ${found.status}\n`)
-  for (const box of found.boxes) terminal.out(lineOf(box, width !== undefined))
+  const translate = await translation(language)
+  for (const { why, ...box } of found.boxes) {
+    terminal.out(lineOf({ ...box, ...(why === undefined ? {} : { why: translate(why) }) }, width !== undefined))
+  }
   return exitCodes.ok
 }
 

@@ -11,6 +11,7 @@ export interface ReadEntry {
   readonly name: string
   readonly kind: EntryKind
   readonly mode: number
+  /** As inside the container. */
   readonly uid: number
   readonly gid: number
   /** Of a file, holes included. */

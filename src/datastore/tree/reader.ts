@@ -10,6 +10,7 @@ import { type Attribute, attributesMaximumBytes, parseAttributes } from '#host/a
 import { codeOf } from '#host/files.ts'
 import { type Catalogue, compareKeys, damagedTree, type OpenPiece, type TreeFacts } from './catalogue.ts'
 import { Piece } from './piece.ts'
+import type { ReadEntry } from './read-tree.ts'
 import {
   below,
   type EntryKind,
@@ -26,21 +27,7 @@ import {
 
 const [openPieces, openChunks] = [8, 32]
 
-export interface TreeEntry {
-  /** Each character a byte; '' is the root. */
-  readonly path: string
-  readonly name: string
-  readonly kind: EntryKind
-  readonly mode: number
-  /** As inside the container. */
-  readonly uid: number
-  readonly gid: number
-  /** Of a file, holes included. */
-  readonly sizeBytes: number
-  readonly modified: { readonly seconds: number; readonly nanoseconds: number }
-  /** Of a symbolic link what it says; of a hard link the path of the first name. */
-  readonly target?: string
-  readonly device?: { readonly major: number; readonly minor: number }
+export interface TreeEntry extends ReadEntry {
   /** For `content` and `attributes`. */
   readonly place: EntryPlace
 }

@@ -20,7 +20,8 @@ export type EntryKind =
 /** `folder`: what follows is in this folder. `attributes`, `more`: belong to the entry before. */
 export type RecordKind = EntryKind | 'folder' | 'attributes' | 'more'
 
-const letters: Readonly<Record<RecordKind, string>> = {
+/** One letter for each kind of entry: in records, and as PVE's API tells the kind. */
+export const entryLetters: Readonly<Record<EntryKind, string>> = {
   file: 'f',
   directory: 'd',
   'symbolic link': 'l',
@@ -29,6 +30,10 @@ const letters: Readonly<Record<RecordKind, string>> = {
   socket: 's',
   'character device': 'c',
   'block device': 'b',
+}
+
+const letters: Readonly<Record<RecordKind, string>> = {
+  ...entryLetters,
   folder: 'D',
   attributes: '@',
   more: '+',

@@ -4,6 +4,7 @@ import { checkProperties } from '#base/schema/check.ts'
 import { boolean, optional, string } from '#base/schema/schema.ts'
 import type { Properties } from '#base/schema/schema.ts'
 import type { Options } from '../config.ts'
+import { textsFrom, valuesOf } from '../option-text.ts'
 import { featureErrors, needsRoot } from './features.ts'
 import { isMountName, mountErrors } from './mountpoint.ts'
 import { nicErrors } from './nic.ts'
@@ -73,28 +74,12 @@ export function isServerOption(name: string): boolean {
 
 /** Checked parameters as configuration text; what is no option is left out. */
 export function optionsFrom(params: Readonly<Record<string, unknown>>): Options {
-  return Object.fromEntries(
-    Object.entries(params).flatMap(([name, value]) => {
-      if (!Object.hasOwn(optionParams, name) || value === undefined || value === null) return []
-      return [[name, textOf(value)]]
-    }),
-  )
-}
-
-function textOf(value: unknown): string {
-  if (typeof value === 'boolean') return value ? '1' : '0'
-  return typeof value === 'string' ? value : JSON.stringify(value)
+  return textsFrom(params, optionParams)
 }
 
 /** A stored configuration as a reply: numbers and booleans by their schema, the rest text. */
 export function optionsToReply(options: Options): Record<string, string | number | boolean> {
-  return Object.fromEntries(
-    Object.entries(options).map(([name, text]) => {
-      const type = knownOptions[name]?.type
-      if (type === 'integer' || type === 'number') return [name, Number(text)]
-      return [name, type === 'boolean' ? text === '1' : text]
-    }),
-  )
+  return valuesOf(options, knownOptions)
 }
 
 /** Every rule the options break, by name: each option by itself, then what must hold between them. */

@@ -41,6 +41,7 @@ export async function useOf(
       diskWriteBytes,
       machine: '',
       qemuVersion: '',
+      isOutdated: false,
     },
   }
 }
@@ -49,7 +50,7 @@ export async function useOf(
 function idle(pid: number): Use {
   const nothing = { memoryBytes: 0, hostMemoryBytes: 0, swapBytes: 0, diskBytes: 0, diskSizeBytes: 0 }
   const facts = { pid, qmpStatus: 'running', ...nothing, diskReadBytes: 0, diskWriteBytes: 0 }
-  return { ageSeconds: 0.01, cpuSeconds: 0, facts: { ...facts, machine: '', qemuVersion: '' } }
+  return { ageSeconds: 0.01, cpuSeconds: 0, facts: { ...facts, machine: '', qemuVersion: '', isOutdated: false } }
 }
 
 async function diskOf(init: number): Promise<{ diskBytes: number; diskSizeBytes: number }> {

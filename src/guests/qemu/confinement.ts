@@ -46,6 +46,12 @@ export class Confinement {
     await (await this.#groups()).limit(this.groupOf(vmid), groupLimitsOf(options, accelerator))
   }
 
+  /** Room for a second process of a running guest beside the first, until `limit`. */
+  async makeRoom(vmid: Vmid, options: Options, accelerator: Accelerator): Promise<void> {
+    const { memoryBytes = 0, ...limits } = groupLimitsOf(options, accelerator)
+    await (await this.#groups()).limit(this.groupOf(vmid), { ...limits, memoryBytes: 2 * memoryBytes })
+  }
+
   /** Ends whatever is left in the group, and removes it. */
   async remove(vmid: Vmid): Promise<void> {
     const cgroups = await this.#groups()

@@ -23,12 +23,35 @@ interface BitmapInfo {
   readonly count: number
   readonly recording: boolean
   readonly inconsistent?: boolean
+  readonly persistent: boolean
+}
+
+interface Node {
+  readonly 'node-name': string
+  readonly 'dirty-bitmaps'?: readonly BitmapInfo[]
+}
+
+const nodesOf = (monitor: QmpClient) => monitor.execute<readonly Node[]>('query-named-block-nodes', { flat: true })
+
+/** Bitmaps of one block node. */
+export interface DriveBitmaps {
+  readonly node: string
+  readonly names: readonly string[]
+}
+
+/** Bitmaps no image keeps: where their QEMU is to be another, they have to be sent. */
+export async function passingBitmaps(monitor: QmpClient): Promise<DriveBitmaps[]> {
+  return (await nodesOf(monitor)).flatMap(({ 'node-name': node, 'dirty-bitmaps': bitmaps = [] }) => {
+    const names = bitmaps.flatMap(({ name, persistent, recording }) => {
+      return name === undefined || persistent || !recording ? [] : [name]
+    })
+    return names.length === 0 ? [] : [{ node, names }]
+  })
 }
 
 /** Those that have a name. None for a drive that is not there. */
 export async function dirtyBitmaps(monitor: QmpClient, drive: string): Promise<DirtyBitmap[]> {
-  type Node = { readonly 'node-name': string; readonly 'dirty-bitmaps'?: readonly BitmapInfo[] }
-  const nodes = await monitor.execute<readonly Node[]>('query-named-block-nodes', { flat: true })
+  const nodes = await nodesOf(monitor)
   const list = nodes.find((node) => node['node-name'] === nodeNameOf(drive))?.['dirty-bitmaps'] ?? []
   return list.flatMap(({ name, count, recording, inconsistent = false }) => {
     return name === undefined ? [] : [{ name, isWhole: recording && !inconsistent, dirtyBytes: count }]

@@ -6,7 +6,7 @@
  * process is known by pid and start time, never by pid alone. Nothing here reads or writes configurations.
  * The rejected way is to be the parent of QEMU: a guest must survive the death of whoever started it.
  */
-import { closeSync, openSync } from 'node:fs'
+import { closeSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '#base/clock.ts'
@@ -15,11 +15,10 @@ import { Fault, isFault, messageOf } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
 import type { Log } from '#base/log.ts'
 import type { Errors } from '#base/schema/check.ts'
-import { asFileFault } from '#host/files.ts'
 import type { DiskServerProgram } from '#host/disk-server.ts'
 import type { Host } from '#host/host.ts'
 import { accelerator } from '#host/kvm.ts'
-import { endProcess, findProcesses, isAlive, memoryCounters, startTimeOf } from '#host/proc.ts'
+import { endProcess, isAlive, memoryCounters, startTimeOf } from '#host/proc.ts'
 import type { QmpClient, QmpOptions } from '#host/qmp.ts'
 import type { Listener } from '#host/unix-peer.ts'
 import { onlineProcessors } from '#host/topology.ts'
@@ -28,14 +27,14 @@ import { isOn } from '../config.ts'
 import type { StartOptions } from '../guest.ts'
 import type { Mark } from '#store/mark.ts'
 import type { GuestDevices, GuestNetwork, GuestStorage } from '../needs.ts'
-import { endOne, forgetBeside, isBeside, logsBeside, startBeside } from './beside.ts'
+import { endOne, forgetBeside } from './beside.ts'
+import { processesOf, removeBirthplaces } from './birthplace.ts'
 import type { GuestDriver } from '../driver.ts'
 import type { MachineRecord, ProcessName, RunRecord, RunRecords } from '../run-record.ts'
-import { configToArgv, qmpSockets } from './command-line.ts'
+import { qmpSockets } from './command-line.ts'
 import { Confinement } from './confinement.ts'
 import type { Drive } from './drive.ts'
-import { passingFiles } from './firmware.ts'
-import { launch, prepareRunDir, qemuLog, untilMonitor } from './launch.ts'
+import { untilMonitor } from './launch.ts'
 import { DiskServers } from './disk-server.ts'
 import { doLive, present } from './live.ts'
 import { planLive } from './live-plan.ts'
@@ -44,12 +43,13 @@ import { changeMedium } from './medium.ts'
 import { loadMemory } from './snapshot.ts'
 import { boundLogs, keepLogs } from './log-files.ts'
 import { machineOf, openMonitor, prepare, quit, versionOf } from './monitor.ts'
+import { type CabledCard, newProcess } from './new-process.ts'
 import { nicsOf } from './nic.ts'
 import { findDevices } from './node-devices.ts'
-import { openDisc, openDrives } from './open-drives.ts'
+import { openDisc } from './open-drives.ts'
+import { Renewals } from './renewal.ts'
 import { requireMemory } from './room.ts'
-import { nodePortsOf } from './serial.ts'
-import { makeSpiceTls, spiceKeyFile } from './spice-tls.ts'
+import { spiceKeyFile } from './spice-tls.ts'
 import { setStateBus } from './state-bus.ts'
 
 export interface DriverNeeds {
@@ -75,13 +75,12 @@ export interface DriverNeeds {
 const startLimitMs = 30_000
 /** How long QEMU may take to write back its caches when told to quit, before it is killed. */
 const quitLimitMs = 10_000
-/** What a process inherits comes after its standard input, output and error. */
-const firstDescriptor = 3
 
 export class QemuDriver implements GuestDriver {
   readonly #needs: DriverNeeds
   readonly records: RunRecords
   readonly below: DiskServers
+  readonly renewals: Renewals
   readonly #confinement: Confinement
 
   constructor(needs: DriverNeeds, records: RunRecords) {
@@ -89,6 +88,14 @@ export class QemuDriver implements GuestDriver {
     this.records = records
     this.below = new DiskServers(needs)
     this.#confinement = new Confinement(needs.settings.instance, needs.log)
+    this.renewals = new Renewals(needs, {
+      records,
+      confinement: this.#confinement,
+      runDirOf: (vmid) => this.runDirOf(vmid),
+      uidOf: (vmid) => this.uidOf(vmid),
+      requireRunning: (vmid) => this.requireRunning(vmid),
+      monitor: (vmid, which, signal) => this.monitor(vmid, which, signal),
+    })
   }
 
   runDirOf(vmid: Vmid): string {
@@ -141,45 +148,25 @@ export class QemuDriver implements GuestDriver {
     const accel = acceleratorFor(options, verdict.accelerator)
     if (accel === 'tcg') log('no usable hardware virtualization, using software emulation')
     const uid = this.uidOf(vmid)
-    const { groups, ...devices } = await findDevices(vmid, options, { devices: this.#needs.devices, uid })
+    const devices = await findDevices(vmid, options, { devices: this.#needs.devices, uid })
+    const below = how.filling ? await this.below.serve(vmid, how.filling, { timeoutMs, signal }) : {}
     const cards = await this.#plug(vmid, options, how)
     const runDir = this.runDirOf(vmid)
-    const taps = Object.fromEntries(cards.map(({ nic }, position) => [nic, firstDescriptor + position]))
-    const descriptors = cards.map(({ fd }) => fd)
-    const inherit = (path: string, flags: string) => {
-      descriptors.push(openFile(path, flags))
-      return firstDescriptor + descriptors.length - 1
-    }
-    const spice = await makeSpiceTls(vmid, options)
-    const below = how.filling ? await this.below.serve(vmid, how.filling, { timeoutMs, signal }) : {}
-    let process: ProcessName
-    try {
-      const storage = { storage: this.#needs.storage, vmid, uid }
-      const files = await openDrives(options, {
-        ...storage,
-        below,
-        handOver: async (path) => inherit(path, 'r'),
-      })
-      const ports = Object.fromEntries(nodePortsOf(options).map(({ name, path }) => [name, inherit(path, 'r+')]))
-      const hardware = how.memory ? withMachine(options, how.memory.machine) : options
-      const argv = configToArgv(hardware, { vmid, accelerator: accel, runDir, files, taps, ports, ...devices })
-      const content = { logs: [qemuLog, ...logsBeside(options)], copies: passingFiles(options), files: spice.files }
-      await prepareRunDir(runDir, uid, content)
-      const beside = { ...storage, options, runDir, folders: devices.folders, timeoutMs, signal }
-      await startBeside(beside, (pid) => this.#confinement.hold(vmid, options, accel, pid))
-      process = await launch({
-        argv,
-        uid,
-        accelerator: accel,
-        netnsPath: how.netns === undefined ? undefined : `/run/netns/${how.netns}`,
-        runDir,
-        descriptors,
-        affinity: options.affinity,
-        groups,
-      })
-    } finally {
-      for (const fd of descriptors) closeSync(fd)
-    }
+    const { process, spiceCertificate } = await newProcess({
+      vmid,
+      uid,
+      options: how.memory ? withMachine(options, how.memory.machine) : options,
+      runDir,
+      storage: this.#needs.storage,
+      accelerator: accel,
+      devices,
+      cards,
+      below,
+      netns: how.netns,
+      confine: (pid) => this.#confinement.hold(vmid, options, accel, pid),
+      timeoutMs,
+      signal,
+    })
     await this.#confinement.hold(vmid, options, accel, process.pid)
     await using monitor = await untilMonitor(runDir, { ...process, uid }, timeoutMs, signal)
     await rm(join(runDir, spiceKeyFile), { force: true })
@@ -199,7 +186,7 @@ export class QemuDriver implements GuestDriver {
       qemuVersion,
       netns: how.netns ?? '',
       taps: Object.fromEntries(cards.map(({ nic, tap }) => [nic, tap])),
-      spiceCertificate: spice.spiceCertificate,
+      spiceCertificate,
     })
     log(`started as process ${process.pid}`)
   }
@@ -211,8 +198,8 @@ export class QemuDriver implements GuestDriver {
     await changeMedium(monitor, drive, file)
   }
 
-  async #plug(vmid: Vmid, options: Options, how: StartOptions): Promise<{ nic: string; tap: string; fd: number }[]> {
-    const cards: { nic: string; tap: string; fd: number }[] = []
+  async #plug(vmid: Vmid, options: Options, how: StartOptions): Promise<CabledCard[]> {
+    const cards: CabledCard[] = []
     try {
       for (const { name, mac, bridge: own, tag, trunks, rate } of nicsOf(options)) {
         const bridge = how.bridge ?? own
@@ -361,6 +348,7 @@ export class QemuDriver implements GuestDriver {
     await this.#confinement.remove(vmid)
     await this.#needs.network.unplug({ vmid, ...(netns === undefined ? {} : { netns }) })
     await forgetBeside(this.runDirOf(vmid))
+    await removeBirthplaces(this.runDirOf(vmid))
     await keepLogs(this.runDirOf(vmid))
   }
 
@@ -380,18 +368,7 @@ export class QemuDriver implements GuestDriver {
 
   /** Pids of QEMUs that serve this guest's monitor, and of the programs beside them, whoever remembers them. */
   async processesOf(vmid: Vmid): Promise<number[]> {
-    const socket = `unix:${join(this.runDirOf(vmid), qmpSockets.short)},server=on,wait=off`
-    const beside = isBeside(this.runDirOf(vmid))
-    return findProcesses((argv) => argv.includes(socket) || beside(argv))
-  }
-}
-
-/** @throws Fault `missing` */
-function openFile(path: string, flags: string): number {
-  try {
-    return openSync(path, flags)
-  } catch (cause) {
-    throw asFileFault(cause, path)
+    return processesOf(this.runDirOf(vmid))
   }
 }
 

@@ -6,7 +6,7 @@
  * forbids the fork it needs; a session of its own serves the same end.
  */
 import { constants } from 'node:fs'
-import { chown, mkdir, open, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { chown, link, mkdir, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { KiB } from '#base/bytes.ts'
 import { waitFor } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
@@ -47,13 +47,15 @@ export interface RunDirContent {
   readonly copies: Readonly<Record<string, string>>
   /** Name to content. */
   readonly files?: Readonly<Record<string, string>>
+  /** Directory whose logs of the guest are to be gone on with: the same files, under a second name. */
+  readonly logsFrom?: string | undefined
 }
 
 /** Makes the guest's run directory anew, with what is to be in it, and gives it to the guest's uid. */
 export async function prepareRunDir(
   runDir: string,
   uid: number,
-  { logs, copies, files = {} }: RunDirContent,
+  { logs, copies, files = {}, logsFrom }: RunDirContent,
 ): Promise<void> {
   // Fresh, and root's until the logs in it are open: a directory its QEMU could write to might hold a
   // link to somewhere else under a log's name.
@@ -64,6 +66,7 @@ export async function prepareRunDir(
     const log = await open(`${runDir}/${name}`, 'wx', 0o600)
     await log.close()
   }
+  if (logsFrom !== undefined) await shareLogs(logsFrom, runDir, logs)
   const contents: Record<string, string | Uint8Array> = { ...files }
   for (const [name, source] of Object.entries(copies)) contents[name] = await readFile(source)
   for (const [name, content] of Object.entries(contents)) {
@@ -71,6 +74,15 @@ export async function prepareRunDir(
     await chown(`${runDir}/${name}`, uid, uid)
   }
   await chown(runDir, uid, uid)
+}
+
+/** What a guest printed goes on where it was; what programs say of themselves begins anew. */
+async function shareLogs(from: string, to: string, own: readonly string[]): Promise<void> {
+  for (const entry of await readdir(from, { withFileTypes: true })) {
+    const { name } = entry
+    // Whatever else its QEMU may have put there under such a name is none of ours.
+    if (entry.isFile() && name.endsWith('.log') && !own.includes(name)) await link(`${from}/${name}`, `${to}/${name}`)
+  }
 }
 
 /** Starts QEMU in its run directory. It is stopped before its first instruction. */
@@ -129,12 +141,17 @@ export async function untilMonitor(
 }
 
 async function refusal(runDir: string, cause?: unknown): Promise<Fault> {
-  const text = (await readForeignFile(`${runDir}/${qemuLog}`, lastWordsBytes))?.toString('utf8') ?? ''
-  const lines = text.split('\n').filter((line) => line.trim() !== '' && !line.startsWith('Use -'))
-  const said = lines.at(-1)?.replace(/^qemu-system-\w+: /, '') ?? 'it said nothing'
+  const { said, text } = await lastWordsOf(runDir)
   return (
     missingSpice(said, cause ?? text) ?? new Fault('failed', `QEMU did not start: ${said}`, { cause: cause ?? text })
   )
+}
+
+/** What the QEMU of that run directory said last, and all of it that is kept. */
+export async function lastWordsOf(runDir: string): Promise<{ readonly said: string; readonly text: string }> {
+  const text = (await readForeignFile(`${runDir}/${qemuLog}`, lastWordsBytes))?.toString('utf8') ?? ''
+  const lines = text.split('\n').filter((line) => line.trim() !== '' && !line.startsWith('Use -'))
+  return { said: lines.at(-1)?.replace(/^qemu-system-\w+: /, '') ?? 'it said nothing', text }
 }
 
 /** Whether the file can be used past the page cache: some overlay file systems refuse, and btrfs would sum up what changes. */

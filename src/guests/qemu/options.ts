@@ -10,6 +10,7 @@ import { boolean, optional, string } from '#base/schema/schema.ts'
 import type { Properties } from '#base/schema/schema.ts'
 import { cloudInitErrors, cloudInitOptions, withoutSecrets } from '../cloud-init/options.ts'
 import type { Options } from '../config.ts'
+import { textsFrom, valuesOf } from '../option-text.ts'
 import { bootErrors } from './boot.ts'
 import { cpuErrors } from './cpu.ts'
 import { driveErrors, isCdrom, isCloudInit } from './drive.ts'
@@ -95,28 +96,12 @@ export function isServerOption(name: string): boolean {
 
 /** Checked parameters as configuration text; what is no option is left out. */
 export function optionsFrom(params: Readonly<Record<string, unknown>>): Options {
-  return Object.fromEntries(
-    Object.entries(params).flatMap(([name, value]) => {
-      if (!Object.hasOwn(optionParams, name) || value === undefined || value === null) return []
-      return [[name, textOf(value)]]
-    }),
-  )
-}
-
-function textOf(value: unknown): string {
-  if (typeof value === 'boolean') return value ? '1' : '0'
-  return typeof value === 'string' ? value : JSON.stringify(value)
+  return textsFrom(params, optionParams)
 }
 
 /** A stored configuration as a reply: numbers and booleans by their schema, the rest text, and no password. */
 export function optionsToReply(options: Options): Record<string, string | number | boolean> {
-  return Object.fromEntries(
-    Object.entries(withoutSecrets(options)).map(([name, text]) => {
-      const type = knownOptions[name]?.type
-      if (type === 'integer' || type === 'number') return [name, Number(text)]
-      return [name, type === 'boolean' ? text === '1' : text]
-    }),
-  )
+  return valuesOf(withoutSecrets(options), knownOptions)
 }
 
 /** Every rule the options break, by name: each option by itself, then what must hold between them. */

@@ -9,16 +9,27 @@ import type { MemoryCounters } from '#host/proc.ts'
 import type { Options } from '../config.ts'
 import { memoryMiBOf } from './memory.ts'
 
-/** @throws Fault `exhausted` saying how much is needed and how much there is */
-export function requireMemory(vmid: Vmid, options: Options, { availableBytes, swapFreeBytes }: MemoryCounters): void {
+/**
+ * @param purpose what for: `start` or `renew`
+ * @throws Fault `exhausted` saying how much is needed and how much there is
+ */
+export function requireMemory(
+  vmid: Vmid,
+  options: Options,
+  { availableBytes, swapFreeBytes }: MemoryCounters,
+  purpose: 'start' | 'renew' = 'start',
+): void {
   const neededBytes = memoryMiBOf(options) * MiB
   const thereBytes = availableBytes + swapFreeBytes
   if (neededBytes <= thereBytes) return
   throw new Fault(
     'exhausted',
-    `not enough memory to start VM ${vmid}: it needs ${humanSize(neededBytes)}, the node has ${humanSize(thereBytes)} available`,
+    `not enough memory to ${purpose} VM ${vmid}: it needs ${humanSize(neededBytes)}, the node has ${humanSize(thereBytes)} available`,
     {
-      remedy: 'Stop another guest, or give this one less memory.',
+      remedy:
+        purpose === 'start'
+          ? 'Stop another guest, or give this one less memory.'
+          : 'For a moment its memory is there twice: stop another guest, or stop this one and start it anew.',
     },
   )
 }

@@ -80,9 +80,10 @@ export async function carryOut(
       log(`removed backup '${volid}'`)
       removed += 1
     } catch (fault) {
-      // Somebody else removed or protected it meanwhile.
+      // Somebody else removed or protected it meanwhile, or it is locked.
       if (!isFault(fault)) throw fault
-      if (fault.kind === 'missing' || fault.kind === 'conflict')
+      // Or that is for others to remove: whoever serves the datastore.
+      if (fault.kind === 'missing' || fault.kind === 'conflict' || fault.kind === 'denied')
         log(`backup '${volid}' stays as it is: ${fault.message}`)
       else failures.push(`${volid}: ${messageOf(fault)}`)
     }

@@ -17,17 +17,23 @@ export interface WatchedTarget extends BlockTarget {
   readonly digest: () => string | undefined
 }
 
-/** What is written must come in order. */
+/** Writes must begin in order. */
 export function watchedTarget(
   target: BlockTarget,
   { sizeBytes, isNamed }: { readonly sizeBytes: number; readonly isNamed: boolean },
 ): WatchedTarget {
   const digest = isNamed ? new DiskDigest(sizeBytes) : undefined
-  let writeMs = 0
+  // Several may be under way at once.
+  let [writeMs, underWay, since] = [0, 0, 0]
   const timed = async (work: () => Promise<void>) => {
-    const started = performance.now()
-    await work()
-    writeMs += performance.now() - started
+    if (underWay === 0) since = performance.now()
+    underWay += 1
+    try {
+      await work()
+    } finally {
+      underWay -= 1
+      if (underWay === 0) writeMs += performance.now() - since
+    }
   }
   return {
     sizeBytes: target.sizeBytes,

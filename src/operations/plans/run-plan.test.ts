@@ -69,7 +69,7 @@ async function world(call: ApiCaller['call'] = api.call) {
         const isGood = ended !== undefined && (await recovery.verify(id).then(({ ok }) => ok))
         if (!isGood) unproven.push(id)
       }
-      const left = (await readdir(join(stateDir, 'evidence')).catch(() => [])).filter((name) => name.startsWith('.'))
+      const left = (await readdir(join(stateDir, 'evidence')).catch(() => [])).filter((name) => name.endsWith('.tmp'))
       return { unproven, left }
     },
     async [Symbol.asyncDispose]() {

@@ -2,13 +2,11 @@
  * What a file machine boots: the distribution's kernel, and in memory a busybox with the modules and programs that read file
  * systems. Made once from the packages of this machine, and kept until one of them changes.
  */
-import { createHash } from 'node:crypto'
-import { access, chmod, copyFile, mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises'
+import { chmod, copyFile, mkdir, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Fault } from '#base/fault.ts'
-import { holdLock } from '#host/build-lock.ts'
-import { codeOf, makeDirectory } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
+import { keptBuild, keyOf } from '#host/kept-build.ts'
 import { layBusybox, layModules, layProgram, packArchive, unpackKernel } from '#host/small-linux.ts'
 
 export interface FileMachineImage {
@@ -35,64 +33,39 @@ export async function ensureFileMachineImage(
   { host, cacheDir }: { readonly host: Host; readonly cacheDir: string },
   signal?: AbortSignal,
 ): Promise<FileMachineImage> {
+  const key = await keyOf([await versionsOf(host)], [import.meta.filename, init])
+  const make = (place: string, result: string) => makeImage(host, { place, result }, signal)
   const home = join(cacheDir, 'file-machine')
-  const place = join(home, await keyOf(host))
-  const image = { kernel: join(place, 'vmlinuz'), initrd: join(place, 'initrd') }
-  if (await isThere(image.kernel)) return image
-  await makeDirectory(home)
-  await using _lock = await holdLock(join(home, 'lock'), { signal })
-  if (!(await isThere(image.kernel))) await build(host, home, place, signal)
-  return image
+  const directory = await keptBuild(host, { home, key, file: 'vmlinuz', make, signal })
+  return { kernel: join(directory, 'vmlinuz'), initrd: join(directory, 'initrd') }
 }
 
-async function keyOf(host: Host): Promise<string> {
+async function versionsOf(host: Host): Promise<string> {
   const { stdout, code } = await host.run(['dpkg-query', '--show', ...packages], { okCodes: [0, 1] })
-  if (code !== 0) {
-    throw new Fault('missing', `files of disks are read with programs of the packages ${packages.join(', ')}`, {
-      remedy: 'Run `hako doctor` to see which system packages are missing.',
-    })
-  }
-  const making = await readFile(import.meta.filename)
-  return createHash('sha256')
-    .update(stdout)
-    .update(await readFile(init))
-    .update(making)
-    .digest('hex')
-    .slice(0, 16)
+  if (code === 0) return stdout
+  throw new Fault('missing', `files of disks are read with programs of the packages ${packages.join(', ')}`, {
+    remedy: 'Run `hako doctor` to see which system packages are missing.',
+  })
 }
 
-/** It is there when it is whole: by one rename. */
-async function build(host: Host, home: string, target: string, signal: AbortSignal | undefined): Promise<void> {
-  const place = await mkdtemp(join(home, '.build-'))
-  try {
-    const [unpacked, root, result] = [join(place, 'packages'), join(place, 'root'), join(place, 'result')]
-    for (const directory of [unpacked, result, ...directories.map((name) => join(root, name))]) {
-      await mkdir(directory, { recursive: true })
-    }
-    const kernel = await unpackKernel(host, unpacked, { signal })
-    await layBusybox(host, root)
-    await layModules(host, kernel, root, [...devices, ...fileSystems, ...helpers])
-    for (const [name, program] of Object.entries(programs)) await layProgram(host, program, root, name)
-    await copyFile(init, join(root, 'init'))
-    await chmod(join(root, 'init'), 0o755)
-    await packArchive(host, root, join(place, 'initrd'))
-    // Not compressed: unpacking takes a machine without hardware virtualization longer than reading more of it.
-    await rename(join(place, 'initrd.cpio'), join(result, 'initrd'))
-    await copyFile(kernel.vmlinuz, join(result, 'vmlinuz'))
-    for (const name of ['initrd', 'vmlinuz']) await chmod(join(result, name), 0o644)
-    await chmod(result, 0o755)
-    await rename(result, target)
-  } finally {
-    await rm(place, { recursive: true, force: true })
+async function makeImage(
+  host: Host,
+  { place, result }: { readonly place: string; readonly result: string },
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const [unpacked, root] = [join(place, 'packages'), join(place, 'root')]
+  for (const directory of [unpacked, ...directories.map((name) => join(root, name))]) {
+    await mkdir(directory, { recursive: true })
   }
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    (cause: unknown) => {
-      if (codeOf(cause) !== 'ENOENT') throw cause
-      return false
-    },
-  )
+  const kernel = await unpackKernel(host, unpacked, { signal })
+  await layBusybox(host, root)
+  await layModules(host, kernel, root, [...devices, ...fileSystems, ...helpers])
+  for (const [name, program] of Object.entries(programs)) await layProgram(host, program, root, name)
+  await copyFile(init, join(root, 'init'))
+  await chmod(join(root, 'init'), 0o755)
+  await packArchive(host, root, join(place, 'initrd'))
+  // Not compressed: unpacking takes a machine without hardware virtualization longer than reading more of it.
+  await rename(join(place, 'initrd.cpio'), join(result, 'initrd'))
+  await copyFile(kernel.vmlinuz, join(result, 'vmlinuz'))
+  for (const name of ['initrd', 'vmlinuz']) await chmod(join(result, name), 0o644)
 }
