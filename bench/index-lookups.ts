@@ -74,7 +74,7 @@ async function count(index: ChunkIndex, idAt: (at: number) => Buffer, expected: 
 await timed('write', async () => {
   for (let segment = 0; segment < segments; segment += 1) {
     const packs = Array.from({ length: packsPerSegment }, (_, at) => packOf(at, segment))
-    await writeSegment(needs, Math.ceil(entries / segments), entriesOf(segment), packs)
+    await writeSegment(needs, Math.ceil(entries / segments), [entriesOf(segment)], packs)
   }
 })
 const index = await timed('open', () => ChunkIndex.open(place, silentLog))

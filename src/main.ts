@@ -12,6 +12,7 @@ import { productName, productVersion } from '#base/product.ts'
 import { collectGarbage } from '#loops/garbage.ts'
 import { keepMemoryFree } from '#loops/ballooning.ts'
 import { runBackupJobs } from '#loops/backup-jobs.ts'
+import { runDatastoreJobs } from '#loops/datastore-jobs.ts'
 import { keepCertificate } from '#loops/certificate.ts'
 import { keepFilling } from '#loops/fill-disks.ts'
 import { watchGuests } from '#loops/guest-status.ts'
@@ -71,6 +72,7 @@ async function run(log: Log): Promise<void> {
   keepMemoryFree(node, stopping.signal)
   keepCertificate(node, stopping.signal)
   runBackupJobs(node, stopping.signal)
+  runDatastoreJobs(node, stopping.signal)
   runRealmSyncJobs(node, stopping.signal)
   collectGarbage(node, stopping.signal)
   runPlanJobs(node, stopping.signal)

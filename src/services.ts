@@ -1,54 +1,59 @@
 /**
- * The services of one node. The same set is built in the daemon and in every task's process; what only
+ * The services of one node. The same set is there in the daemon and in every task's process; what only
  * the daemon has (who may call, which tasks run) is added by `main.ts`.
+ *
+ * A service is made, and what is its own is loaded, when it is first asked for: a task needs few of them, and loading
+ * all takes longer than most tasks do. What nearly every task needs is imported.
  */
 import { join } from 'node:path'
+import type * as pathRights from '#access/path-rights.ts'
+import type * as realmService from '#access/realm-service.ts'
 import type { AccessService } from '#access/service.ts'
-import { PathRights } from '#access/path-rights.ts'
-import { RealmService } from '#access/realm-service.ts'
-import { AccessState, keyOf } from '#access/world.ts'
-import { NodeKeys } from '#backup/node-keys.ts'
+import type * as accessWorld from '#access/world.ts'
+import type * as nodeKeys from '#backup/node-keys.ts'
 import { Places } from '#backup/places.ts'
-import { BackupService } from '#backup/service.ts'
-import { AcmeAccounts } from '#cluster/acme/accounts.ts'
-import { AcmePlugins } from '#cluster/acme/plugins.ts'
-import { BackupJobs } from '#cluster/backup-jobs.ts'
-import { Certificates } from '#cluster/certificates.ts'
-import { MachineFiles } from '#cluster/machine-files.ts'
-import { NodeConfigs } from '#cluster/node-config.ts'
-import { NodeFacts } from '#cluster/node-facts.ts'
-import { CpuModels } from '#cluster/cpu-models.ts'
-import { devicesByName } from '#cluster/device-names.ts'
-import { Mappings } from '#cluster/mappings.ts'
-import { PackageSources } from '#cluster/package-sources.ts'
-import { ClusterOptions } from '#cluster/options.ts'
-import { PlanJobs } from '#cluster/plan-jobs.ts'
-import { RealmSyncJobs } from '#cluster/realm-sync-jobs.ts'
-import { Subscriptions } from '#cluster/subscription.ts'
+import type * as backup from '#backup/service.ts'
+import type * as upkeep from '#backup/upkeep.ts'
 import { type Clock, systemClock } from '#base/clock.ts'
 import { daemonFlags } from '#base/daemon-flags.ts'
-import type { VolumeId } from '#base/ids.ts'
 import type { Log } from '#base/log.ts'
+import { loaderFor, onDemand } from '#base/on-demand.ts'
 import { type Random, systemRandom } from '#base/random.ts'
-import { ConsoleService } from '#consoles/service.ts'
-import { SharedLines } from '#consoles/shared-line.ts'
-import { SpiceService } from '#consoles/spice-service.ts'
-import { KeptTrees } from '#guests/lxc/kept-trees.ts'
-import type { DiskServerProgram } from '#host/disk-server.ts'
+import type * as acmeAccounts from '#cluster/acme/accounts.ts'
+import type * as acmePlugins from '#cluster/acme/plugins.ts'
+import type * as backupJobs from '#cluster/backup-jobs.ts'
+import type * as certificates from '#cluster/certificates.ts'
+import type * as cpuModels from '#cluster/cpu-models.ts'
+import type * as datastoreJobs from '#cluster/datastore-jobs.ts'
+import { devicesByName } from '#cluster/device-names.ts'
+import type * as machineFiles from '#cluster/machine-files.ts'
+import type * as mappings from '#cluster/mappings.ts'
+import type * as nodeConfig from '#cluster/node-config.ts'
+import type * as nodeFacts from '#cluster/node-facts.ts'
+import type * as options from '#cluster/options.ts'
+import type * as packageSources from '#cluster/package-sources.ts'
+import type * as planJobs from '#cluster/plan-jobs.ts'
+import type * as realmSyncJobs from '#cluster/realm-sync-jobs.ts'
+import type * as subscription from '#cluster/subscription.ts'
+import type * as consoles from '#consoles/service.ts'
+import type * as sharedLine from '#consoles/shared-line.ts'
+import type * as spice from '#consoles/spice-service.ts'
+import type * as directories from '#disks/directories.ts'
+import type * as keptTrees from '#guests/lxc/kept-trees.ts'
 import { GuestService } from '#guests/service.ts'
-import { Directories } from '#disks/directories.ts'
+import type { DiskServerProgram } from '#host/disk-server.ts'
 import { machine } from '#host/exec.ts'
 import { makeDirectory } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
-import { HostNetwork } from '#network/machine/service.ts'
+import type * as hostNetwork from '#network/machine/service.ts'
 import { NetworkService } from '#network/service.ts'
-import { History } from '#observe/history.ts'
-import { MetricServers } from '#observe/metric-servers.ts'
-import { PlanService } from '#plans/service.ts'
+import type * as history from '#observe/history.ts'
+import type * as metricServers from '#observe/metric-servers.ts'
+import type * as plans from '#plans/service.ts'
 import type { ApiOfTask } from '#plans/world.ts'
-import { PoolService } from '#pools/service.ts'
-import { FileMachines } from '#recovery/file-machine/service.ts'
-import { RecoveryService } from '#recovery/service.ts'
+import type * as pools from '#pools/service.ts'
+import type * as fileMachines from '#recovery/file-machine/service.ts'
+import type * as recovery from '#recovery/service.ts'
 import { StorageService } from '#storage/service.ts'
 import { openSqliteStore } from '#store/sqlite.ts'
 import type { Store } from '#store/store.ts'
@@ -64,41 +69,43 @@ export interface Services {
   readonly store: Store
   readonly storage: StorageService
   readonly network: NetworkService
-  readonly hostNetwork: HostNetwork
+  readonly hostNetwork: hostNetwork.HostNetwork
   readonly guests: GuestService
-  readonly templateTrees: KeptTrees
+  readonly templateTrees: keptTrees.KeptTrees
   /** How the node gets into its datastores. */
-  readonly nodeKeys: NodeKeys
-  readonly backup: BackupService
-  readonly recovery: RecoveryService
-  readonly plans: PlanService
-  readonly planJobs: PlanJobs
+  readonly nodeKeys: nodeKeys.NodeKeys
+  readonly backup: backup.BackupService
+  readonly upkeep: upkeep.DatastoreUpkeep
+  readonly recovery: recovery.RecoveryService
+  readonly plans: plans.PlanService
+  readonly planJobs: planJobs.PlanJobs
   readonly apiOf: ApiOfTask
   /** Files on the disks of backups. */
-  readonly fileMachines: FileMachines
-  readonly pools: PoolService
-  readonly accessState: AccessState
-  readonly realms: RealmService
-  readonly rights: PathRights
-  readonly options: ClusterOptions
-  readonly mappings: Mappings
-  readonly cpuModels: CpuModels
-  readonly backupJobs: BackupJobs
-  readonly realmSyncJobs: RealmSyncJobs
-  readonly machine: MachineFiles
-  readonly nodeConfigs: NodeConfigs
-  readonly acmeAccounts: AcmeAccounts
-  readonly acmePlugins: AcmePlugins
-  readonly certificates: Certificates
-  readonly packageSources: PackageSources
-  readonly directories: Directories
-  readonly subscriptions: Subscriptions
-  readonly history: History
-  readonly metricServers: MetricServers
-  readonly node: NodeFacts
-  readonly consoles: ConsoleService
-  readonly serialLines: SharedLines
-  readonly spice: SpiceService
+  readonly fileMachines: fileMachines.FileMachines
+  readonly pools: pools.PoolService
+  readonly accessState: accessWorld.AccessState
+  readonly realms: realmService.RealmService
+  readonly rights: pathRights.PathRights
+  readonly options: options.ClusterOptions
+  readonly mappings: mappings.Mappings
+  readonly cpuModels: cpuModels.CpuModels
+  readonly backupJobs: backupJobs.BackupJobs
+  readonly datastoreJobs: datastoreJobs.DatastoreJobs
+  readonly realmSyncJobs: realmSyncJobs.RealmSyncJobs
+  readonly machine: machineFiles.MachineFiles
+  readonly nodeConfigs: nodeConfig.NodeConfigs
+  readonly acmeAccounts: acmeAccounts.AcmeAccounts
+  readonly acmePlugins: acmePlugins.AcmePlugins
+  readonly certificates: certificates.Certificates
+  readonly packageSources: packageSources.PackageSources
+  readonly directories: directories.Directories
+  readonly subscriptions: subscription.Subscriptions
+  readonly history: history.History
+  readonly metricServers: metricServers.MetricServers
+  readonly node: nodeFacts.NodeFacts
+  readonly consoles: consoles.ConsoleService
+  readonly serialLines: sharedLine.SharedLines
+  readonly spice: spice.SpiceService
 }
 
 /** What the API's handlers reach. */
@@ -125,6 +132,8 @@ export function diskServerOf(settings: Settings): DiskServerProgram {
   }
 }
 
+type Base = Pick<Services, 'settings' | 'clock' | 'random' | 'log' | 'host' | 'store'>
+
 /** @throws Fault `damaged` when the store is; `exhausted` without space */
 export async function buildServices(
   settings: Settings,
@@ -132,61 +141,95 @@ export async function buildServices(
 ): Promise<Services> {
   // Guests' processes pass through on their way to their disks and sockets; they list nothing.
   for (const directory of [settings.stateDir, settings.runDir, settings.cacheDir]) await makeDirectory(directory)
-  const [clock, random, host] = [systemClock, systemRandom, machine()]
   const store = await openSqliteStore(storePathOf(settings), { isChecked: isStoreChecked })
-  const base = { settings, clock, random, log, host, store }
-  const places = new Places({ ...base, waiting: isAsked ? 'somebody' : 'task' })
-  const storage = new StorageService({ ...base, elsewhere: places })
-  const network = new NetworkService(base)
-  const [mappings, cpuModels] = [new Mappings(base), new CpuModels(base)]
-  const devices = devicesByName({ mappings, cpuModels, node: settings.node })
+  const base = { settings, clock: systemClock, random: systemRandom, log, host: machine(), store }
+  return servicesOn(base, new Places({ ...base, waiting: isAsked ? 'somebody' : 'task' }))
+}
+
+const load = loaderFor(import.meta.url)
+
+function servicesOn(base: Base, places: Places): Services {
+  const { settings, host, store } = base
   const diskServer = diskServerOf(settings)
-  const guests = new GuestService({ ...base, storage, network, devices, diskServer })
-  const nodeKeys = new NodeKeys(base)
-  const neededBy = (volid: VolumeId) => guests.filledFrom(volid)
-  const listsDir = join(settings.stateDir, 'backup-lists')
-  const backup = new BackupService({ ...base, storage, places, keys: nodeKeys, neededBy, listsDir })
-  const recovery = new RecoveryService(settings)
-  const pools = new PoolService({ store, rightsMark: keyOf.version })
-  const accessState = new AccessState(store, () => pools.poolsOf())
-  return {
-    ...base,
-    storage,
-    network,
-    hostNetwork: new HostNetwork(base),
-    guests,
-    // Where the storage `local` is, so that both may share blocks.
-    templateTrees: new KeptTrees({ ...base, directory: join(settings.stateDir, 'template-trees') }),
-    nodeKeys,
-    backup,
-    recovery,
-    plans: new PlanService(base),
-    planJobs: new PlanJobs(base),
+  return onDemand<Services, Base>(base, {
+    storage: () => new StorageService({ ...base, elsewhere: places }),
+    network: () => new NetworkService(base),
+    guests: (services) => {
+      const devices = devicesByName(services, settings.node)
+      const { storage, network } = services
+      return new GuestService({ ...base, storage, network, devices, diskServer })
+    },
+    hostNetwork: () => new (load<typeof hostNetwork>('#network/machine/service.ts').HostNetwork)(base),
+    templateTrees: () => {
+      // Where the storage `local` is, so that both may share blocks.
+      const directory = join(settings.stateDir, 'template-trees')
+      return new (load<typeof keptTrees>('#guests/lxc/kept-trees.ts').KeptTrees)({ ...base, directory })
+    },
+    nodeKeys: () => new (load<typeof nodeKeys>('#backup/node-keys.ts').NodeKeys)(base),
+    backup: ({ storage, guests, nodeKeys: keys }) => {
+      const neededBy = guests.filledFrom.bind(guests)
+      const listsDir = join(settings.stateDir, 'backup-lists')
+      return new (load<typeof backup>('#backup/service.ts').BackupService)({
+        ...base,
+        storage,
+        places,
+        keys,
+        neededBy,
+        listsDir,
+      })
+    },
+    upkeep: ({ storage, nodeKeys: keys }) =>
+      new (load<typeof upkeep>('#backup/upkeep.ts').DatastoreUpkeep)({ ...base, storage, places, keys }),
+    recovery: () => new (load<typeof recovery>('#recovery/service.ts').RecoveryService)(settings),
+    plans: () => new (load<typeof plans>('#plans/service.ts').PlanService)(base),
     // What it needs of the command line is loaded for plans alone.
-    apiOf: async (upid, signal) => (await import('./api-caller.ts')).apiCaller(settings, upid, signal),
-    fileMachines: new FileMachines({ settings, host, diskServer }),
-    pools,
-    accessState,
-    realms: new RealmService({ store, accessState }),
-    rights: new PathRights({ accessState }),
-    options: new ClusterOptions(base),
-    mappings,
-    cpuModels,
-    backupJobs: new BackupJobs(base),
-    realmSyncJobs: new RealmSyncJobs(base),
-    machine: new MachineFiles({ root: settings.machineRoot, isOwn: settings.machineRoot !== undefined, random }),
-    nodeConfigs: new NodeConfigs(base),
-    acmeAccounts: new AcmeAccounts(base),
-    acmePlugins: new AcmePlugins(base),
-    certificates: new Certificates(base),
-    packageSources: new PackageSources(settings),
-    directories: new Directories(base),
-    subscriptions: new Subscriptions(base),
-    history: new History(join(settings.stateDir, 'history')),
-    metricServers: new MetricServers(base),
-    node: new NodeFacts(base),
-    consoles: new ConsoleService(base),
-    serialLines: new SharedLines(),
-    spice: new SpiceService(base),
+    apiOf: () => async (upid, signal) => (await import('./api-caller.ts')).apiCaller(settings, upid, signal),
+    fileMachines: () =>
+      new (load<typeof fileMachines>('#recovery/file-machine/service.ts').FileMachines)({ settings, host, diskServer }),
+    pools: () => {
+      const { keyOf } = load<typeof accessWorld>('#access/world.ts')
+      return new (load<typeof pools>('#pools/service.ts').PoolService)({ store, rightsMark: keyOf.version })
+    },
+    accessState: (services) =>
+      new (load<typeof accessWorld>('#access/world.ts').AccessState)(store, () => services.pools.poolsOf()),
+    realms: ({ accessState }) =>
+      new (load<typeof realmService>('#access/realm-service.ts').RealmService)({ store, accessState }),
+    rights: ({ accessState }) => new (load<typeof pathRights>('#access/path-rights.ts').PathRights)({ accessState }),
+    ...partsOfCluster(base),
+    directories: () => new (load<typeof directories>('#disks/directories.ts').Directories)(base),
+    history: () => new (load<typeof history>('#observe/history.ts').History)(join(settings.stateDir, 'history')),
+    metricServers: () => new (load<typeof metricServers>('#observe/metric-servers.ts').MetricServers)(base),
+    consoles: () => new (load<typeof consoles>('#consoles/service.ts').ConsoleService)(base),
+    serialLines: () => new (load<typeof sharedLine>('#consoles/shared-line.ts').SharedLines)(),
+    spice: () => new (load<typeof spice>('#consoles/spice-service.ts').SpiceService)(base),
+  })
+}
+
+/** What is configured of the node and the cluster. */
+function partsOfCluster(base: Base) {
+  const { settings, random } = base
+  return {
+    options: () => new (load<typeof options>('#cluster/options.ts').ClusterOptions)(base),
+    mappings: () => new (load<typeof mappings>('#cluster/mappings.ts').Mappings)(base),
+    cpuModels: () => new (load<typeof cpuModels>('#cluster/cpu-models.ts').CpuModels)(base),
+    backupJobs: () => new (load<typeof backupJobs>('#cluster/backup-jobs.ts').BackupJobs)(base),
+    datastoreJobs: () => new (load<typeof datastoreJobs>('#cluster/datastore-jobs.ts').DatastoreJobs)(base),
+    realmSyncJobs: () => new (load<typeof realmSyncJobs>('#cluster/realm-sync-jobs.ts').RealmSyncJobs)(base),
+    machine: () => {
+      const { machineRoot: root } = settings
+      return new (load<typeof machineFiles>('#cluster/machine-files.ts').MachineFiles)({
+        root,
+        isOwn: root !== undefined,
+        random,
+      })
+    },
+    nodeConfigs: () => new (load<typeof nodeConfig>('#cluster/node-config.ts').NodeConfigs)(base),
+    acmeAccounts: () => new (load<typeof acmeAccounts>('#cluster/acme/accounts.ts').AcmeAccounts)(base),
+    acmePlugins: () => new (load<typeof acmePlugins>('#cluster/acme/plugins.ts').AcmePlugins)(base),
+    certificates: () => new (load<typeof certificates>('#cluster/certificates.ts').Certificates)(base),
+    packageSources: () => new (load<typeof packageSources>('#cluster/package-sources.ts').PackageSources)(settings),
+    subscriptions: () => new (load<typeof subscription>('#cluster/subscription.ts').Subscriptions)(base),
+    node: () => new (load<typeof nodeFacts>('#cluster/node-facts.ts').NodeFacts)(base),
+    planJobs: () => new (load<typeof planJobs>('#cluster/plan-jobs.ts').PlanJobs)(base),
   }
 }

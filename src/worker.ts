@@ -9,8 +9,12 @@ import { runWorker } from '#tasks/worker.ts'
 
 const log = createLog((line) => process.stderr.write(`${line}\n`))
 
-/** Node compiles what is called when it is called first, and that took more than most of what tasks do. */
-async function rehearse({ guests, network, storage, store }: Services): Promise<void> {
+/**
+ * Node compiles what is called when it is called first, and that took more than most of what tasks do. What is done
+ * next is mostly done to a guest of the same kind.
+ */
+async function rehearse({ guests, network, storage, store }: Services, after: string): Promise<void> {
+  if (/^(qm|vz)/.test(after)) guests.expect(after.startsWith('vz') ? 'lxc' : 'qemu')
   const [guest, volume] = [asVmid(100), asVolumeId('local:100/subvol-100-disk-0.subvol')]
   const asked = [store.list(`locks/guest/${guest}`), guests.isRunning(guest), storage.describe(volume)]
   await Promise.allSettled([...asked, Cgroups.detect(), network.bridgeNames()])

@@ -20,6 +20,7 @@ import { backupFileEndpoints } from './hako/backup-files.ts'
 import { backupEndpoints } from './hako/backups.ts'
 import { selfDescription } from './hako/commands.ts'
 import { execEndpoints } from './hako/containers.ts'
+import { datastoreJobEndpoints } from './hako/datastore-jobs.ts'
 import { datastoreEndpoints } from './hako/datastores.ts'
 import { drillEndpoints, evidenceEndpoints } from './hako/drills.ts'
 import { planJobEndpoints } from './hako/plan-jobs.ts'
@@ -125,6 +126,7 @@ const endpoints = [
   ...planJobEndpoints,
   ...networkChangeEndpoints,
   ...datastoreEndpoints,
+  ...datastoreJobEndpoints,
   ...backupOptionsEndpoints,
   ...recoveryKeyEndpoints,
   ...execEndpoints,

@@ -50,7 +50,8 @@ export async function holdDatastore(at: DatastoreAt, needs: NodeDatastoreNeeds):
   }
 }
 
-async function placeOf(at: DatastoreAt, { places, random }: NodeDatastoreNeeds): Promise<Place> {
+/** The caller disposes of it; there need not be a datastore. @throws Fault `unavailable` */
+export async function placeOf(at: DatastoreAt, { places, random }: NodeDatastoreNeeds): Promise<Place> {
   if (typeof at === 'string') return new FolderPlace(at, random)
   if (places) return places.open(at)
   throw new Fault('unavailable', 'nobody here knows the way to what is elsewhere')

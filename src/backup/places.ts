@@ -18,7 +18,7 @@ export interface PlacesNeeds extends DatastoreDeps {
 }
 
 const patience = {
-  somebody: { attempts: 2, connectMs: 3_000, idleMs: 8_000 },
+  somebody: { attempts: 2, connectMs: 3_000, idleMs: 5_000 },
   task: { attempts: 6, connectMs: 10_000, idleMs: 60_000 },
   // Ten minutes, some: an error of a disk is what no guest gets over.
   guest: { attempts: 60, connectMs: 10_000, idleMs: 60_000 },
@@ -26,9 +26,9 @@ const patience = {
 /** What was found is told again for so long. */
 const knownMs = 30_000
 /** Nobody is asked again who was not there a moment ago. */
-const awayMs = 10_000
-/** Rather what was known before than to wait longer. */
-const lookMs = 2_000
+const awayMs = 20_000
+/** Rather what was known before, or nothing, than to wait longer. */
+const lookMs = { known: 2_000, unknown: 4_000 } as const
 const nowhere: Room = { totalBytes: 0, usedBytes: 0, availableBytes: 0 }
 
 interface Found {
@@ -84,10 +84,10 @@ export class Places {
 
   async #lookOr(at: RemoteDatastore, known: Found | undefined): Promise<Found> {
     const looking = this.#look(at)
-    if (!known) return looking
     const { clock } = this.#needs
     const waited = new AbortController()
-    const old = clock.sleep(lookMs, waited.signal).then(() => known)
+    const silent = { atMs: 0, away: new Fault('unavailable', `'${labelOf(at)}' does not answer`) }
+    const old = clock.sleep(known ? lookMs.known : lookMs.unknown, waited.signal).then(() => known ?? silent)
     old.catch(() => {})
     try {
       return await Promise.race([looking, old])
@@ -133,7 +133,9 @@ export class Places {
       return HttpsPlace.open({ url, token, fingerprint, ca, ...how }, this.#needs)
     }
     const { S3Place } = await import('#datastore/s3-place.ts')
-    const { bucket, prefix, endpoint, region, credentials } = at
+    const { bucket, prefix, endpoint, region } = at
+    // Its library writes into what it is given.
+    const credentials = at.credentials && { ...at.credentials }
     return S3Place.open({ bucket, prefix, endpoint, region, credentials, ca, ...how }, this.#needs)
   }
 

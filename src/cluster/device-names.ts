@@ -12,24 +12,17 @@ type UsbPlace =
       readonly product: string
     }
 
-export function devicesByName({
-  mappings,
-  cpuModels,
-  node,
-}: {
-  readonly mappings: Mappings
-  readonly cpuModels: CpuModels
-  readonly node: string
-}) {
+/** @param known asked for what it has only when a guest names something */
+export function devicesByName(known: { readonly mappings: Mappings; readonly cpuModels: CpuModels }, node: string) {
   return {
-    usbMapping: async (name: string) => (await mappings.entriesOn('usb', name, node))?.map(usbPlaceOf),
+    usbMapping: async (name: string) => (await known.mappings.entriesOn('usb', name, node))?.map(usbPlaceOf),
     pciMapping: async (name: string) =>
-      (await mappings.entriesOn('pci', name, node))?.map(({ path }) => String(path).split(';')),
+      (await known.mappings.entriesOn('pci', name, node))?.map(({ path }) => String(path).split(';')),
     directoryMapping: async (name: string) => {
-      const [entry] = (await mappings.entriesOn('dir', name, node)) ?? []
+      const [entry] = (await known.mappings.entriesOn('dir', name, node)) ?? []
       return entry && String(entry.path)
     },
-    cpuModel: async (name: string): Promise<CpuModelValues | undefined> => (await cpuModels.find(name))?.values,
+    cpuModel: async (name: string): Promise<CpuModelValues | undefined> => (await known.cpuModels.find(name))?.values,
   }
 }
 

@@ -1,4 +1,4 @@
-/** What is written to a file comes back from it, wherever it lies and however it is cut. */
+/** What is written to a file comes back from it, wherever it lies and however it is cut; so does what is read by a backup. */
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
@@ -8,6 +8,7 @@ import { test } from 'node:test'
 import { KiB, MiB } from '#base/bytes.ts'
 import { alignedBuffer } from '#host/direct-file.ts'
 import { fileTarget } from './block-target.ts'
+import { fileSource } from './source/file.ts'
 
 // A file system in memory has nothing but the page cache.
 for (const parent of [tmpdir(), '/dev/shm']) {
@@ -38,6 +39,18 @@ for (const parent of [tmpdir(), '/dev/shm']) {
         await target.flush()
       }
       assert.ok((await readFile(path)).equals(content))
+      await using source = await fileSource(path)
+      for (const [from, to] of [
+        [0, sizeBytes],
+        [MiB, 3 * MiB],
+        [4_095, 9_000],
+      ] as const) {
+        // The second lies as memory of our own does, the others begin anywhere.
+        const into = alignedBuffer(to - from + 3).subarray(from === MiB ? 0 : 3, from === MiB ? to - from : undefined)
+        await source.read(from, into)
+        assert.ok(into.equals(content.subarray(from, to)))
+      }
+      await assert.rejects(source.read(3 * MiB, alignedBuffer(4 * KiB)), /ends 3396 bytes early/)
       assert.ok((await stat(path)).blocks * 512 < 2.5 * MiB, 'the hole stays one')
     } finally {
       await rm(directory, { recursive: true })

@@ -43,7 +43,7 @@ export class ChunkIndex {
   /** Sees what others did since. A segment that cannot be read is left out, and said. */
   async reload(): Promise<void> {
     // Lists first: the collector drops entries before it removes the list that named them.
-    this.#condemned = await condemnedLists(this.#place)
+    this.#condemned = await condemnedLists(this.#place, this.#condemned)
     const known = new Map(this.#segments.map((segment) => [segment.name, segment]))
     const found: Segment[] = []
     for await (const { name } of this.#place.list('segments/')) {
@@ -99,6 +99,11 @@ export class ChunkIndex {
   async has(id: Buffer): Promise<boolean> {
     if (this.isCondemned(id)) return false
     return (await this.#find(id, (pack) => this.isBad(pack))) !== undefined
+  }
+
+  /** What writers take for absent. */
+  get condemned(): readonly CondemnedList[] {
+    return this.#condemned
   }
 
   get hasCondemned(): boolean {

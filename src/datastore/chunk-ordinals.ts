@@ -1,59 +1,118 @@
-/** A number for each chunk of the index, in the order of their ids: what is kept of each is then a bit in an array. */
-import { shortIdBytes } from './format.ts'
-import { mergedEntries } from './merge.ts'
-import type { Segment } from './segment.ts'
+/**
+ * A number for each chunk of the index, in the order of their ids: what is kept of each is then a bit in an array.
+ *
+ * Chunks are told apart by the first half of their ids, so that a number takes 8 bytes and its look-up no call out of
+ * JavaScript. Two that had that in common would share a number, and one would be kept as long as the other: of 2^24 chunks
+ * two do by a chance of 2^-17.
+ */
+import { allEntries } from './merge.ts'
+import type { Segment, SegmentEntry } from './segment.ts'
 
-/** Chunks on average that are looked at by halves around where an id must be. */
-const near = 64
+/** Chunks on average that begin with the same bits, and are looked at one after another. */
+const perBucket = 4
+
+/** No fewer than there are chunks: one that lies in several packs may be counted more than once. */
+export function mostOf(segments: readonly Segment[]): number {
+  return segments.reduce((sum, { count }) => sum + count, 0)
+}
 
 export class ChunkOrdinals {
-  readonly #ids: Buffer
   readonly count: number
+  readonly #high: Uint32Array
+  readonly #low: Uint32Array
+  /** The first chunk that begins with as many bits as a bucket has, or with more than those; one more behind the last. */
+  readonly #buckets: Uint32Array
+  readonly #shift: number
 
-  private constructor(ids: Buffer) {
-    this.#ids = ids
-    this.count = ids.length / shortIdBytes
-  }
-
-  static async of(segments: readonly Segment[]): Promise<ChunkOrdinals> {
-    const most = segments.reduce((sum, { count }) => sum + count, 0)
-    const ids = Buffer.allocUnsafe(most * shortIdBytes)
-    let filled = 0
-    for await (const { id } of mergedEntries(segments)) {
-      id.copy(ids, filled)
-      filled += shortIdBytes
+  /** @param high first 4 bytes of each id, in order @param low the 4 bytes behind them */
+  private constructor(high: Uint32Array, low: Uint32Array) {
+    this.count = high.length
+    this.#high = high
+    this.#low = low
+    const bits = Math.max(1, Math.ceil(Math.log2(Math.max(1, this.count / perBucket))))
+    this.#shift = 32 - bits
+    this.#buckets = new Uint32Array(2 ** bits + 1).fill(this.count)
+    for (let ordinal = this.count - 1; ordinal >= 0; ordinal -= 1) {
+      this.#buckets[(high[ordinal] ?? 0) >>> this.#shift] = ordinal
     }
-    return new ChunkOrdinals(ids.subarray(0, filled))
+    // An empty one ends where it begins.
+    for (let at = 2 ** bits - 1; at >= 0; at -= 1) {
+      this.#buckets[at] = Math.min(this.#buckets[at] ?? 0, this.#buckets[at + 1] ?? 0)
+    }
   }
 
-  /** @param id 16 bytes or more. @returns nothing for what was stored later */
-  of(id: Buffer): number | undefined {
-    let [low, high] = this.#around(id)
-    while (low <= high) {
-      const middle = (low + high) >> 1
-      const order = this.#compare(id, middle)
-      if (order === 0) return middle
-      if (order > 0) low = middle + 1
-      else high = middle - 1
+  /** @param onEntry is told of each, in order, as the first of the segments has it */
+  static async of(
+    segments: readonly Segment[],
+    onEntry: (entry: SegmentEntry, ordinal: number) => void = () => {},
+  ): Promise<ChunkOrdinals> {
+    const most = mostOf(segments)
+    const [high, low] = [new Uint32Array(most), new Uint32Array(most)]
+    let filled = 0
+    for await (const entries of allEntries(segments)) {
+      for (const entry of entries) {
+        const [first, second] = [wordAt(entry.id, 0), wordAt(entry.id, 4)]
+        if (filled > 0 && high[filled - 1] === first && low[filled - 1] === second) continue
+        high[filled] = first
+        low[filled] = second
+        onEntry(entry, filled)
+        filled += 1
+      }
+    }
+    return new ChunkOrdinals(high.subarray(0, filled), low.subarray(0, filled))
+  }
+
+  /**
+   * @param id 16 bytes or more, from `at` on
+   * @returns nothing for what was stored later
+   */
+  of(id: Buffer, at = 0): number | undefined {
+    const [first, second] = [wordAt(id, at), wordAt(id, at + 4)]
+    const bucket = first >>> this.#shift
+    const end = this.#buckets[bucket + 1] ?? 0
+    for (let ordinal = this.#buckets[bucket] ?? 0; ordinal < end; ordinal += 1) {
+      if (this.#high[ordinal] === first && this.#low[ordinal] === second) return ordinal
     }
     return undefined
   }
+}
 
-  /** Ids are evenly spread, so the place of one follows from its value, give or take. */
-  #around(id: Buffer): [low: number, high: number] {
-    const guess = Math.floor((id.readUInt32BE(0) / 2 ** 32) * this.count)
-    let [low, high] = [Math.max(0, guess - near), Math.min(this.count - 1, guess + near)]
-    for (let step = near; low > 0 && this.#compare(id, low) < 0; step *= 4) low = Math.max(0, low - step)
-    for (let step = near; high < this.count - 1 && this.#compare(id, high) > 0; step *= 4) {
-      high = Math.min(this.count - 1, high + step)
-    }
-    return [low, high]
+/** Some of the chunks that have numbers. */
+export class ChunkSet {
+  readonly #bits: Uint8Array
+  #size = 0
+
+  constructor(ordinals: ChunkOrdinals) {
+    this.#bits = new Uint8Array(Math.ceil(ordinals.count / 8))
   }
 
-  #compare(id: Buffer, ordinal: number): number {
-    const at = ordinal * shortIdBytes
-    // Nearly always decided here, without a call out of JavaScript.
-    const order = id.readUInt32BE(0) - this.#ids.readUInt32BE(at)
-    return order === 0 ? -this.#ids.compare(id, 0, shortIdBytes, at, at + shortIdBytes) : order
+  get size(): number {
+    return this.#size
   }
+
+  has(ordinal: number): boolean {
+    return ((this.#bits[ordinal >> 3] ?? 0) & (1 << (ordinal & 7))) !== 0
+  }
+
+  /** @returns whether it was not in it */
+  add(ordinal: number): boolean {
+    const [at, bit] = [ordinal >> 3, 1 << (ordinal & 7)]
+    const bits = this.#bits[at] ?? 0
+    if ((bits & bit) !== 0) return false
+    this.#bits[at] = bits | bit
+    this.#size += 1
+    return true
+  }
+
+  clear(): void {
+    this.#bits.fill(0)
+    this.#size = 0
+  }
+}
+
+/** `readUInt32BE` without its checks, which take most of the time where millions are looked up. */
+function wordAt(bytes: Buffer, at: number): number {
+  return (
+    (((bytes[at] ?? 0) << 24) | ((bytes[at + 1] ?? 0) << 16) | ((bytes[at + 2] ?? 0) << 8) | (bytes[at + 3] ?? 0)) >>> 0
+  )
 }

@@ -10,7 +10,7 @@ import type { ChunkIndex } from './chunk-index.ts'
 import { type ChunkKind, deltaFlag, kindOf, kinds, shortIdBytes } from './format.ts'
 import type { Keyring } from './keyring.ts'
 import { letGo } from '#base/let-go.ts'
-import { damagedPack, type OpenPack, openPack, packName, type PackEntry, unseal } from './pack.ts'
+import { damagedPack, type OpenPack, openPack, type PackEntry, readMore, readPack, unseal } from './pack.ts'
 import type { Place } from './place.ts'
 import { RecentPieces } from './recent-pieces.ts'
 import type { Location } from './segment.ts'
@@ -18,11 +18,12 @@ import { contentOf } from './stored-form.ts'
 
 /** Tables of packs kept, some 12 KiB each. */
 const packsKept = 256
-const packsAtHand = 4
+/** More than the deltas a piece of a map may be made of: each lies in another pack. */
+const packsAtHand = 32
 const attempts = 4
 /** Of a pack that is written anew, read at once. */
 const runBytes = 1 * MiB
-/** Of a pack of maps and trees, read at once. */
+/** Of a pack of maps and trees, read at once; and what nobody wants is read when it is less. */
 const nearBytes = 32 * KiB
 
 export interface ReadChunk {
@@ -111,7 +112,7 @@ export class ChunkReader {
     const end = last.offset + last.length
     const bytes = pack.isMetadata
       ? await this.#readNear(first.pack, pack, first.offset, end)
-      : await this.place.read(packName(first.pack), first.offset, end - first.offset, room?.sealed)
+      : await readPack(this.place, first.pack, first.offset, end - first.offset, room?.sealed)
     const chunks = run.map(({ id, location: { offset, length } }) => {
       const entry = entryAt(pack, offset)
       if (!entry || entry.length !== length || entry.id.compare(id, 0, shortIdBytes, 0, shortIdBytes) !== 0) {
@@ -132,7 +133,10 @@ export class ChunkReader {
     if (known) return known.bytes.subarray(from - known.from, to - known.from)
     const last = pack.entries.at(-1)
     const end = last ? last.offset + last.length : to
-    const bytes = await this.place.read(packName(id), from, Math.max(to, Math.min(end, from + nearBytes)) - from)
+    const bytes = await readMore(
+      () => readPack(this.place, id, from, Math.max(to, Math.min(end, from + nearBytes)) - from),
+      () => readPack(this.place, id, from, to - from),
+    )
     this.#near = [{ pack: id, from, bytes }, ...this.#near.slice(0, packsAtHand - 1)]
     return bytes.subarray(0, to - from)
   }
@@ -180,12 +184,8 @@ export class ChunkReader {
     const pack = await this.#pack(packId)
     const found = []
     for (const run of runsOf(pack.entries.filter(({ id }) => isWanted(id)))) {
-      const from = run[0]?.offset ?? 0
-      const bytes = await this.place.read(
-        packName(packId),
-        from,
-        run.reduce((sum, { length }) => sum + length, 0),
-      )
+      const [from, last] = [run[0]?.offset ?? 0, run.at(-1)]
+      const bytes = await readPack(this.place, packId, from, last ? last.offset + last.length - from : 0)
       for (const entry of run) {
         const at = entry.offset - from
         const stored = unseal(pack, entry, bytes.subarray(at, at + entry.length))
@@ -247,18 +247,17 @@ function tableOf({ entries }: OpenPack): ReadonlyMap<string, PackEntry> {
   return new Map(entries.map((entry) => [entry.id.toString('latin1', 0, shortIdBytes), entry]))
 }
 
-/** Chunks one behind another, to be read at once. */
+/** Chunks one behind another, or nearly so, to be read at once. */
 function runsOf(entries: readonly PackEntry[]): PackEntry[][] {
   const runs: PackEntry[][] = []
-  let [end, bytes] = [-1, 0]
+  let [from, end] = [0, -1]
   for (const entry of entries) {
     const last = runs.at(-1)
-    if (last && entry.offset === end && bytes < runBytes) last.push(entry)
+    if (last && entry.offset - end < nearBytes && entry.offset - from < runBytes) last.push(entry)
     else {
       runs.push([entry])
-      bytes = 0
+      from = entry.offset
     }
-    bytes += entry.length
     end = entry.offset + entry.length
   }
   return runs

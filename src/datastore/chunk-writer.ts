@@ -91,7 +91,7 @@ export class ChunkWriter {
     for (const isMetadata of this.#open.keys()) await this.#close(isMetadata)
     const { index } = this.#needs
     const packs = [...new Set(this.#names)].filter((name) => name !== undefined)
-    const name = await writeSegment(this.#needs, this.#new.count, this.#entries(), packs)
+    const name = await writeSegment(this.#needs, this.#new.count, [this.#entries()], packs)
     if (name !== undefined) await index.add(`segments/${name}`)
     this.#new.clear()
     this.#names = []

@@ -64,6 +64,11 @@ export class CondemnedList {
     return bits
   }
 
+  /** Whether a chunk of the pack is in it. */
+  names(pack: string): boolean {
+    return this.#packs.includes(pack)
+  }
+
   hasCopy(id: Buffer, pack: string): boolean {
     for (let at = this.#firstOf(id); at !== undefined && this.#isAt(id, at); at += 1) {
       if (this.#packs[this.#entries.readUInt32LE(at * entryBytes + shortIdBytes)] === pack) return true
@@ -80,43 +85,86 @@ export class CondemnedList {
   }
 
   #firstOf(id: Buffer): number | undefined {
+    const top = id.readUInt32BE(0)
     let [low, high] = [0, this.count]
     while (low < high) {
       const middle = (low + high) >> 1
-      if (this.#compare(id, middle) < 0) low = middle + 1
+      // Nearly always decided by this, without a call out of JavaScript.
+      const order = this.#entries.readUInt32BE(middle * entryBytes) - top
+      if (order < 0 || (order === 0 && this.#compare(id, middle) < 0)) low = middle + 1
       else high = middle
     }
     return this.#isAt(id, low) ? low : undefined
   }
 }
 
-/** Puts a list, sorted by id, where everybody sees it. */
-export async function condemn(place: Place, random: Random, copies: readonly Copy[]): Promise<void> {
-  const packs = [...new Set(copies.map(({ pack }) => pack))]
-  const numbers = new Map(packs.map((pack, number) => [pack, number]))
-  const content = Buffer.alloc(headerBytes + packs.length * idBytes + copies.length * entryBytes)
-  magic.copy(content)
-  content.writeUInt32LE(packs.length, magic.length)
-  content.write(packs.join(''), headerBytes, 'hex')
-  let at = headerBytes + packs.length * idBytes
-  for (const { id, pack } of copies) {
-    id.copy(content, at, 0, shortIdBytes)
-    content.writeUInt32LE(numbers.get(pack) ?? 0, at + shortIdBytes)
-    at += entryBytes
+/** Of one list: it is put together in memory. */
+const copiesPerList = 2 ** 20
+
+/**
+ * Puts copies into lists where everybody sees them.
+ * @param copies in order of their ids, some at a time
+ * @returns how many
+ */
+export async function condemn(
+  place: Place,
+  random: Random,
+  copies: AsyncIterable<Iterable<Copy>> | Iterable<Iterable<Copy>>,
+): Promise<number> {
+  let [list, count] = [new NewList(), 0]
+  const put = async () => {
+    if (list.count > 0) await place.put(`${folder}${random.uuid()}`, list.content())
+    count += list.count
+    list = new NewList()
   }
-  await place.put(`${folder}${random.uuid()}`, content)
+  for await (const some of copies) {
+    for (const copy of some) list.add(copy)
+    if (list.count >= copiesPerList) await put()
+  }
+  await put()
+  return count
 }
 
-/** All there are, also such that cannot be read. */
-export async function condemnedLists(place: Place): Promise<CondemnedList[]> {
+/** In the making. */
+class NewList {
+  readonly #packs = new Map<string, number>()
+  #entries = Buffer.allocUnsafe(entryBytes * 2_048)
+  count = 0
+
+  add({ id, pack }: Copy): void {
+    const number = this.#packs.get(pack) ?? this.#packs.size
+    this.#packs.set(pack, number)
+    const at = this.count * entryBytes
+    if (at === this.#entries.length) this.#entries = Buffer.concat([this.#entries], at * 2)
+    id.copy(this.#entries, at, 0, shortIdBytes)
+    this.#entries.writeUInt32LE(number, at + shortIdBytes)
+    this.count += 1
+  }
+
+  content(): Buffer {
+    const header = Buffer.alloc(headerBytes)
+    magic.copy(header)
+    header.writeUInt32LE(this.#packs.size, magic.length)
+    const names = Buffer.from([...this.#packs.keys()].join(''), 'hex')
+    return Buffer.concat([header, names, this.#entries.subarray(0, this.count * entryBytes)])
+  }
+}
+
+/** All there are, also such that cannot be read. @param known those that were read before: a list never changes */
+export async function condemnedLists(place: Place, known: readonly CondemnedList[] = []): Promise<CondemnedList[]> {
   const lists: CondemnedList[] = []
   for await (const { name } of place.list(folder)) {
     if (isMarker(name)) continue
-    const content = await readable(place, name)
-    // Gone meanwhile.
-    if (content) lists.push(parse(content, name))
+    const list = known.find((one) => one.name === name && !one.isLost) ?? (await read(place, name))
+    if (list) lists.push(list)
   }
   return lists
+}
+
+/** Nothing when it is gone meanwhile. */
+async function read(place: Place, name: string): Promise<CondemnedList | undefined> {
+  const content = await readable(place, name)
+  return content && parse(content, name)
 }
 
 /** Empty where the place cannot give it out. */

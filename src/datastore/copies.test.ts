@@ -105,7 +105,7 @@ async function lie(host: OpenDatastore, ids: readonly Buffer[]): Promise<string>
   const name = await pack.finish()
   await place.putFile(packName(name), path)
   const sorted = entries.toSorted((one, other) => one.id.compare(other.id)).map((entry) => ({ ...entry, pack: name }))
-  await writeSegment({ place, keyring, random: systemRandom }, sorted.length, sorted, [name])
+  await writeSegment({ place, keyring, random: systemRandom }, sorted.length, [sorted], [name])
   return name
 }
 

@@ -21,7 +21,7 @@ import type { ReadPiece } from './recent-pieces.ts'
 
 export const zeroId: Buffer = Buffer.alloc(shortIdBytes)
 const deltaHeaderBytes = shortIdBytes + 4
-const deltaEntryBytes = 2 + shortIdBytes
+export const deltaEntryBytes = 2 + shortIdBytes
 /** A delta that is not a good deal smaller than the piece is not worth following. */
 const deltaMaximumBytes = pieceBytes / 3
 
@@ -115,38 +115,47 @@ async function readPiece(reader: ChunkReader, id: Buffer, count: number): Promis
 }
 
 async function resolve(reader: ChunkReader, id: Buffer, count: number, deltasLeft: number): Promise<ReadPiece> {
-  const { content, flags } = await reader.read(id, kinds.map)
-  const damaged = (how: string) => new Fault('damaged', `piece ${id.toString('hex')} of a map is damaged: ${how}`)
-  if ((flags & deltaFlag) === 0) {
-    if (content.length !== count * shortIdBytes) throw damaged(`it has ${content.length} bytes`)
-    return { ids: content, depth: 0 }
-  }
-  const changes = content.length - deltaHeaderBytes
-  if (deltasLeft === 0 || changes < 0 || changes % deltaEntryBytes !== 0) throw damaged('it is no delta')
-  const known = reader.pieces.get(content)
+  const stored = await storedPiece(reader, id, count)
+  if ('ids' in stored) return { ids: stored.ids, depth: 0 }
+  if (deltasLeft === 0) throw damagedPiece(id, 'it is made of too many deltas')
+  const known = reader.pieces.get(stored.base)
   const isFit = known?.ids.length === count * shortIdBytes
-  const base = isFit ? known : await resolve(reader, content.subarray(0, shortIdBytes), count, deltasLeft - 1)
+  const base = isFit ? known : await resolve(reader, stored.base, count, deltasLeft - 1)
   const ids = Buffer.from(base.ids)
-  for (let at = deltaHeaderBytes; at < content.length; at += deltaEntryBytes) {
-    const position = content.readUInt16LE(at)
-    if (position >= count) throw damaged('it changes what is not there')
-    content.copy(ids, position * shortIdBytes, at + 2, at + deltaEntryBytes)
+  const { changes } = stored
+  for (let at = 0; at < changes.length; at += deltaEntryBytes) {
+    changes.copy(ids, changes.readUInt16LE(at) * shortIdBytes, at + 2, at + deltaEntryBytes)
   }
   return { ids, depth: base.depth + 1 }
 }
 
-/** The ids a delta sets, and what it is based on; nothing when the piece is stored whole. */
-export async function deltaOf(
-  reader: ChunkReader,
-  id: Buffer,
-): Promise<{ readonly base: Buffer; readonly ids: readonly Buffer[] } | undefined> {
+/** A piece as it is stored: all its ids, or what it changes about another piece. */
+export type StoredPiece = { readonly ids: Buffer } | Delta
+
+interface Delta {
+  readonly base: Buffer
+  /** `deltaEntryBytes` each: a position, and the id there. */
+  readonly changes: Buffer
+}
+
+/** @param count of chunks in it. @throws Fault `damaged` */
+export async function storedPiece(reader: ChunkReader, id: Buffer, count: number): Promise<StoredPiece> {
   const { content, flags } = await reader.read(id, kinds.map)
-  if ((flags & deltaFlag) === 0 || content.length < deltaHeaderBytes) return undefined
-  const ids: Buffer[] = []
-  for (let at = deltaHeaderBytes; at + deltaEntryBytes <= content.length; at += deltaEntryBytes) {
-    ids.push(content.subarray(at + 2, at + deltaEntryBytes))
+  if ((flags & deltaFlag) === 0) {
+    if (content.length !== count * shortIdBytes) throw damagedPiece(id, `it has ${content.length} bytes`)
+    return { ids: content }
   }
-  return { base: content.subarray(0, shortIdBytes), ids }
+  const changes = content.subarray(deltaHeaderBytes)
+  if (content.length < deltaHeaderBytes || changes.length % deltaEntryBytes !== 0)
+    throw damagedPiece(id, 'it is no delta')
+  for (let at = 0; at < changes.length; at += deltaEntryBytes) {
+    if (changes.readUInt16LE(at) >= count) throw damagedPiece(id, 'it changes what is not there')
+  }
+  return { base: content.subarray(0, shortIdBytes), changes }
+}
+
+export function damagedPiece(id: Buffer, how: string): Fault {
+  return new Fault('damaged', `piece ${id.toString('hex', 0, shortIdBytes)} of a map is damaged: ${how}`)
 }
 
 /** Ids of the chunks the stored form of a piece refers to besides those in it: what it is a delta of, and that one of. */

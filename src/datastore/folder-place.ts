@@ -5,7 +5,7 @@ import { dirname, join, sep } from 'node:path'
 import { Fault, missing } from '#base/fault.ts'
 import { systemClock } from '#base/clock.ts'
 import type { Random } from '#base/random.ts'
-import { asFileFault, codeOf, syncDirectory } from '#host/files.ts'
+import { asFileFault, codeOf, isDiskError, syncDirectory } from '#host/files.ts'
 import { HeldFile } from './held-file.ts'
 import { checkName, type Hold, isName, type Place, type PlacedObject } from './place.ts'
 import { readAhead } from './window.ts'
@@ -125,21 +125,25 @@ export class FolderPlace implements Place {
       return content
     } catch (cause) {
       if (codeOf(cause) === 'ENOENT' || codeOf(cause) === 'ENOTDIR') return undefined
-      throw cause instanceof Fault ? cause : asFileFault(cause, path)
+      throw asReadFault(cause, path)
     }
   }
 
   async read(name: string, offset: number, length: number, room?: Buffer): Promise<Buffer> {
     const path = this.#pathOf(name)
     const bytes = room && room.length >= length ? room.subarray(0, length) : Buffer.allocUnsafe(length)
-    await this.#files.during(path, name, (file) => readFully(file, offset, bytes, path))
+    try {
+      await this.#files.during(path, name, (file) => readFully(file, offset, bytes, path))
+    } catch (cause) {
+      throw asReadFault(cause, path)
+    }
     return bytes
   }
 
   async sizeOf(name: string): Promise<number> {
     const path = this.#pathOf(name)
     const facts = await stat(path).catch((cause: unknown) => {
-      throw codeOf(cause) === 'ENOENT' ? missing('object', name) : asFileFault(cause, path)
+      throw codeOf(cause) === 'ENOENT' ? missing('object', name) : asReadFault(cause, path)
     })
     return facts.size
   }
@@ -191,6 +195,15 @@ export class FolderPlace implements Place {
   }
 }
 
+/** What a disk does not give out any more is damaged, and that alone: everything else can be read. */
+function asReadFault(cause: unknown, path: string): unknown {
+  if (!isDiskError(cause)) return asFileFault(cause, path)
+  return new Fault('damaged', `'${path}' cannot be read: its disk reports an error`, {
+    cause,
+    remedy: 'Look at the disk, and at what the kernel says of it: dmesg.',
+  })
+}
+
 async function writeSynced(path: string, content: Uint8Array): Promise<void> {
   await using file = await open(path, 'wx', 0o600)
   await file.writeFile(content)
@@ -208,22 +221,32 @@ async function* walk(root: string, folder: string): AsyncGenerator<PlacedObject>
   }
   const folders: string[] = []
   const files: string[] = []
-  for await (const entry of entries) {
-    const name = `${folder}/${entry.name}`
-    if (entry.isDirectory()) folders.push(name)
-    // What is written in one act has a name with a dot in front until it is there.
-    else if (entry.isFile() && !entry.name.startsWith('.') && isName(name)) files.push(name)
+  try {
+    for await (const entry of entries) {
+      const name = `${folder}/${entry.name}`
+      if (entry.isDirectory()) folders.push(name)
+      // What is written in one act has a name with a dot in front until it is there.
+      else if (entry.isFile() && !entry.name.startsWith('.') && isName(name)) files.push(name)
+    }
+  } catch (cause) {
+    throw asFileFault(cause, path)
   }
-  const looked = readAhead(files, looksAtOnce, async (name) => {
-    return { name, facts: await stat(join(root, name)).catch(() => undefined) }
-  })
-  for await (const { name, facts } of looked) {
-    // Removed while we listed.
-    if (!facts) continue
-    const version = `${facts.ino} ${facts.mtimeMs} ${facts.ctimeMs}`
-    yield { name: name.replaceAll(sep, '/'), sizeBytes: facts.size, version }
-  }
+  for await (const found of readAhead(files, looksAtOnce, (name) => lookedAt(root, name))) if (found) yield found
   for (const name of folders) yield* walk(root, name)
+}
+
+/** Nothing for what was removed while we listed. What cannot be looked at is there all the same: nobody may take it for gone. */
+async function lookedAt(root: string, name: string): Promise<PlacedObject | undefined> {
+  const path = join(root, name)
+  const placed = name.replaceAll(sep, '/')
+  try {
+    const { size, ino, mtimeMs, ctimeMs } = await stat(path)
+    return { name: placed, sizeBytes: size, version: `${ino} ${mtimeMs} ${ctimeMs}` }
+  } catch (cause) {
+    if (codeOf(cause) === 'ENOENT') return undefined
+    if (isDiskError(cause)) return { name: placed, sizeBytes: 0 }
+    throw asFileFault(cause, path)
+  }
 }
 
 /** Every folder on the way down is there after power loss, too. */
@@ -258,7 +281,7 @@ class OpenFiles {
   #open(path: string, name: string): OpenFile {
     const handle = open(path, 'r').catch((cause: unknown) => {
       this.#files.delete(path)
-      throw codeOf(cause) === 'ENOENT' ? missing('object', name) : asFileFault(cause, path)
+      throw codeOf(cause) === 'ENOENT' ? missing('object', name) : asReadFault(cause, path)
     })
     const file: OpenFile = { handle, users: 0, isForgotten: false }
     this.#files.set(path, file)

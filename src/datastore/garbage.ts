@@ -13,7 +13,7 @@ import { Fault, isFault } from '#base/fault.ts'
 import { bestCopy } from './best-copy.ts'
 import { suspectsFolder } from './chunk-index.ts'
 import { ChunkWriter } from './chunk-writer.ts'
-import { type Copy, condemn, condemnedLists, removeList, removeLostList, timed, type TimedList } from './condemned.ts'
+import { type Copy, condemn, removeList, removeLostList, timed, type TimedList } from './condemned.ts'
 import type { OpenDatastore } from './datastore.ts'
 import { goOn } from './go-on.ts'
 import { gonePacks } from './gone-packs.ts'
@@ -22,12 +22,15 @@ import { LiveChunks } from './live-chunks.ts'
 import { extendLocks } from './locks.ts'
 import { allEntries, replaceSegments } from './merge.ts'
 import { packName } from './pack.ts'
-import { printPoint } from './point.ts'
+import { printPoint, type RestorePoint } from './point.ts'
 import { reserveBytesFor } from './reserve.ts'
 import type { Segment, SegmentEntry } from './segment.ts'
+import { readAhead } from './window.ts'
 
 /** A pack with less of it alive is written anew. */
 const thin = 0.6
+/** Manifests on their way while maps are looked at. */
+const bodiesAhead = 8
 
 export interface CollectOptions {
   /** Seconds between condemning and removing. */
@@ -111,13 +114,14 @@ class Collector {
     await this.#dropLostLists(first.segments)
     const condemned = await this.#condemn(first)
     const facts = { chunks: first.live.count, liveChunks: first.live.live, condemnedChunks: condemned }
-    const lists = await timed(place, await condemnedLists(place), {
+    await this.#open.index.reload()
+    const lists = await timed(place, this.#open.index.condemned, {
       nowSeconds: () => seconds(deps.clock),
       leases: async () => (await liveLeases({ place, ...deps })).map(({ name }) => name),
     })
     const isOld = ({ time }: TimedList) => time + graceSeconds <= seconds(deps.clock)
     // Another look, for what was relied upon between the first and the list.
-    const second = lists.some(isOld) ? await this.#mark() : first
+    const second = lists.some(isOld) ? await this.#mark(first.live) : first
     const isBeside = ({ beside }: TimedList) => second.holders.some(({ name }) => beside.has(name))
     const ripe = lists.filter((one) => isOld(one) && !isBeside(one))
     const removed = await this.#remove(second, ripe)
@@ -142,7 +146,7 @@ class Collector {
    */
   async #dropLostLists(segments: readonly Segment[]): Promise<void> {
     const { place, deps } = this.#open.datastore
-    const lost = (await condemnedLists(place)).filter(({ isLost }) => isLost)
+    const lost = this.#open.index.condemned.filter(({ isLost }) => isLost)
     if (lost.length === 0) return
     for (const pack of await gonePacks(place, segments)) await place.put(`${suspectsFolder}${pack}`, Buffer.alloc(0))
     for (const list of lost) {
@@ -163,9 +167,11 @@ class Collector {
     const { datastore, index } = this.#open
     if (!datastore.place.lock) return 0
     const packs = new Set<string>()
-    for await (const { id, pack } of allEntries(index.segments)) {
-      const isDoomed = ripe.some(({ list }) => list.hasCopy(id, pack))
-      if (live.has(id) || (holders.length > 0 && !isDoomed)) packs.add(pack)
+    const isDoomed = ({ id, pack }: Copy) => ripe.some(({ list }) => list.hasCopy(id, pack))
+    for await (const entries of allEntries(index.segments)) {
+      for (const entry of entries) {
+        if (live.has(entry.id) || (holders.length > 0 && !isDoomed(entry))) packs.add(entry.pack)
+      }
     }
     return extendLocks(datastore, packs)
   }
@@ -197,40 +203,49 @@ class Collector {
     return packs.filter((pack) => !named.has(pack))
   }
 
-  /** In this order: who writes, what is there, who needs it. What comes later relies on what was not condemned before. */
-  async #mark(): Promise<Marked> {
+  /**
+   * In this order: who writes, what is there, who needs it. What comes later relies on what was not condemned before.
+   * @param before what was needed at an earlier look and is again; what was needed then alone is none of this run's
+   */
+  async #mark(before?: LiveChunks): Promise<Marked> {
     const { datastore, index } = this.#open
     const writers = await this.#writers()
     await index.reload()
     const { segments } = index
-    const live = await LiveChunks.of(segments)
+    const live = before ?? (await LiveChunks.of(segments))
     const points = await datastore.points()
     // Behind that look: who reads one of them that is removed from now on relies on nothing condemned before.
     const readers = await this.#readersBeside(new Set(points.map(printPoint)))
-    for (const point of points) {
+    const bodies = readAhead(points, bodiesAhead, async (point) => {
+      return { point, body: await this.#unlessRemoved(point, () => this.#open.body(point)) }
+    })
+    for await (const { point, body } of bodies) {
       goOn(this.#options.signal)
-      try {
-        await live.mark(this.#open, await this.#open.body(point))
-      } catch (fault) {
-        // Removed while we looked.
-        const isGone = !(await datastore.points()).some((one) => one.time === point.time && one.id === point.id)
-        if (!isFault(fault, 'missing') && !isGone) throw fault
-      }
+      if (body) await this.#unlessRemoved(point, () => live.mark(this.#open, body))
     }
     return { live, segments, holders: [...writers, ...readers] }
+  }
+
+  /** What fails because the backup is removed meanwhile has not failed. */
+  async #unlessRemoved<T>(point: RestorePoint, act: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await act()
+    } catch (fault) {
+      const points = await this.#open.datastore.points()
+      if (points.some((one) => printPoint(one) === printPoint(point))) throw fault
+      return undefined
+    }
   }
 
   /** @returns how many more */
   async #condemn({ live, segments }: Marked): Promise<number> {
     const { place, deps } = this.#open.datastore
-    const known = await condemnedLists(place)
-    const copies: Copy[] = []
-    for await (const { id, pack } of allEntries(segments)) {
-      if (live.has(id) || known.some((list) => list.hasCopy(id, pack))) continue
-      copies.push({ id: Buffer.from(id), pack })
+    const known = this.#open.index.condemned
+    const isDead = ({ id, pack }: Copy) => !live.has(id) && !known.some((list) => list.hasCopy(id, pack))
+    const dead = async function* () {
+      for await (const entries of allEntries(segments)) yield entries.filter(isDead)
     }
-    if (copies.length > 0) await condemn(place, deps.random, copies)
-    return copies.length
+    return condemn(place, deps.random, dead())
   }
 
   async #remove({ live, segments }: Marked, ripe: readonly TimedList[]) {
@@ -240,11 +255,14 @@ class Collector {
     const hit = new Set<string>()
     let removedChunks = 0
     if (ripe.length > 0) {
-      for await (const { id, pack, length } of allEntries(segments)) {
-        if (isDoomed({ id, pack })) {
-          hit.add(pack)
-          removedChunks += 1
-        } else living.set(pack, (living.get(pack) ?? 0) + length)
+      for await (const entries of allEntries(segments)) {
+        for (const entry of entries) {
+          const { pack, length } = entry
+          if (isDoomed(entry)) {
+            hit.add(pack)
+            removedChunks += 1
+          } else living.set(pack, (living.get(pack) ?? 0) + length)
+        }
       }
     }
     if (hit.size > 0) await this.#proveIndex(segments)

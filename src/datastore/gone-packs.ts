@@ -1,21 +1,37 @@
 /** Packs that were lost: a part of the index names them, and they are not there. */
 import { isFault } from '#base/fault.ts'
+import { isAsNamed } from './as-named.ts'
 import { packName } from './pack.ts'
 import type { Place } from './place.ts'
 import type { Segment } from './segment.ts'
 
-/** Their names. Of one that has only been put since everything was listed nothing is said. */
+/** Their names. What a damaged part of the index names proves nothing. */
 export async function gonePacks(place: Place, segments: readonly Segment[]): Promise<string[]> {
   const there = new Set<string>()
   for await (const { name } of place.list('packs/')) there.add(name.slice(-64))
-  const named = new Set(segments.flatMap(({ packs }) => packs))
-  const gone: string[] = []
-  for (const pack of named) {
-    if (there.has(pack)) continue
-    await place.sizeOf(packName(pack)).catch((fault: unknown) => {
-      if (!isFault(fault, 'missing')) throw fault
-      gone.push(pack)
-    })
+  const gone = new Set<string>()
+  for (const segment of segments) {
+    const absent = segment.packs.filter((pack) => !there.has(pack))
+    if (absent.length === 0 || !(await isWhole(place, segment))) continue
+    for (const pack of absent) gone.add(pack)
   }
-  return gone
+  const found: string[] = []
+  // One that was put since then is there.
+  for (const pack of gone) if (!(await isThere(place, pack))) found.push(pack)
+  return found
+}
+
+async function isWhole(place: Place, { name }: Segment): Promise<boolean> {
+  return isAsNamed(place, name, await sizeOf(place, name))
+}
+
+async function isThere(place: Place, pack: string): Promise<boolean> {
+  return (await sizeOf(place, packName(pack))) > 0
+}
+
+async function sizeOf(place: Place, name: string): Promise<number> {
+  return place.sizeOf(name).catch((fault: unknown) => {
+    if (!isFault(fault, 'missing')) throw fault
+    return 0
+  })
 }

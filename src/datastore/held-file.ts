@@ -9,11 +9,13 @@
  *
  * Invariant: nobody opens such a file by other means in this process, as closing it would drop the lock.
  */
+import { truncateSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { Fault, isFault } from '#base/fault.ts'
 import { type Clock, waitFor } from '#base/clock.ts'
 
 const SQLITE_BUSY = 5
+const SQLITE_NOTADB = 26
 
 export class HeldFile implements Disposable {
   #database: DatabaseSync | undefined
@@ -24,6 +26,17 @@ export class HeldFile implements Disposable {
 
   /** Holds the file, creating it when it is absent; returns nothing when somebody else holds it. */
   static tryHold(path: string): HeldFile | undefined {
+    try {
+      return HeldFile.#tryHold(path)
+    } catch (fault) {
+      if (errorCodeOf(fault) !== SQLITE_NOTADB) throw fault
+      // A disk that failed left something in it. Whoever holds it would have been met first.
+      truncateSync(path)
+      return HeldFile.#tryHold(path)
+    }
+  }
+
+  static #tryHold(path: string): HeldFile | undefined {
     let database: DatabaseSync | undefined
     try {
       database = new DatabaseSync(path)
@@ -31,8 +44,9 @@ export class HeldFile implements Disposable {
       return new HeldFile(database)
     } catch (cause) {
       database?.close()
-      if (cause instanceof Error && 'errcode' in cause && cause.errcode === SQLITE_BUSY) return undefined
-      throw new Fault('failed', `'${path}' could not be locked`, { cause })
+      const fault = new Fault('failed', `'${path}' could not be locked`, { cause })
+      if (errorCodeOf(fault) === SQLITE_BUSY) return undefined
+      throw fault
     }
   }
 
@@ -54,4 +68,10 @@ export class HeldFile implements Disposable {
   [Symbol.dispose](): void {
     this.release()
   }
+}
+
+/** SQLite's. */
+function errorCodeOf(fault: unknown): unknown {
+  const { cause } = Object(fault) as { readonly cause?: unknown }
+  return (Object(cause) as { readonly errcode?: unknown }).errcode
 }

@@ -1,10 +1,13 @@
 /** Which backups a damaged pack hits: those for which a chunk of theirs lies nowhere else. */
-import { Fault } from '#base/fault.ts'
+import { Fault, isFault } from '#base/fault.ts'
+import { shown } from './chunk-reader.ts'
 import type { OpenDatastore } from './datastore.ts'
 import { DiskMap, isZeroId } from './disk-map.ts'
 import { shortIdBytes } from './format.ts'
 import { goOn } from './go-on.ts'
+import type { ManifestTree } from './manifest.ts'
 import { printPoint } from './point.ts'
+import { type ChunkMarks, markTree } from './tree/live.ts'
 
 /** Names of backups, oldest first. @param packs in which damage was seen */
 export async function backupsHit(
@@ -18,10 +21,10 @@ export async function backupsHit(
   for (const point of await open.datastore.points()) {
     goOn(signal)
     try {
-      const { disks, files } = await open.body(point)
-      const roots = disks.flatMap(({ root }) => root)
+      const { disks, trees, files } = await open.body(point)
+      const roots = [...disks, ...trees].flatMap(({ root }) => root)
       const isHit = await looking.isAnyBad([...files.flatMap(({ chunks }) => chunks), ...roots])
-      if (isHit || (await looking.areMapsBad(disks))) hit.push(printPoint(point))
+      if (isHit || (await looking.areMapsBad(disks)) || (await looking.areTreesBad(trees))) hit.push(printPoint(point))
     } catch (fault) {
       if (!(fault instanceof Fault)) throw fault
       if (fault.kind === 'missing') continue
@@ -37,6 +40,8 @@ class Looking {
   readonly #packs: ReadonlySet<string>
   /** A piece many backups share is looked at once. */
   readonly #pieces = new Map<string, boolean>()
+  /** Pieces and lists of trees in which nothing is bad. */
+  readonly #wholeOfTrees = new Set<string>()
 
   constructor(open: OpenDatastore, packs: ReadonlySet<string>) {
     this.#open = open
@@ -61,6 +66,27 @@ class Looking {
       const ids = root.map((id) => Buffer.from(id, 'hex'))
       const map = await DiskMap.open(this.#open.chunks, Math.ceil(sizeBytes / chunkBytes), ids)
       for (let piece = 0; piece < map.pieces; piece += 1) if (await this.#isPieceBad(map, piece)) return true
+    }
+    return false
+  }
+
+  async areTreesBad(trees: readonly ManifestTree[]): Promise<boolean> {
+    const need = async (id: Buffer) => {
+      if (await this.#isBad(id)) throw new Fault('damaged', `chunk ${shown(id)} is in a damaged pack`)
+    }
+    const marks: ChunkMarks = {
+      isDone: (id) => this.#wholeOfTrees.has(id.toString('latin1')),
+      done: (id) => this.#wholeOfTrees.add(id.toString('latin1')),
+      need,
+      needAll: async (ids) => {
+        for (let at = 0; at < ids.length; at += shortIdBytes) await need(ids.subarray(at, at + shortIdBytes))
+      },
+    }
+    try {
+      for (const tree of trees) await markTree(this.#open.chunks, tree, marks)
+    } catch (fault) {
+      if (isFault(fault, 'damaged')) return true
+      throw fault
     }
     return false
   }

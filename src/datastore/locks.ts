@@ -4,6 +4,7 @@ import { isFault } from '#base/fault.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import { integer } from '#base/schema/schema.ts'
 import type { Datastore } from './datastore.ts'
+import { keyFileName } from './key-file.ts'
 import { packName } from './pack.ts'
 import { slackSeconds } from './retention.ts'
 import { seal, unseal } from './sealed.ts'
@@ -37,11 +38,13 @@ export async function extendLocks(datastore: Datastore, packs: Iterable<string>)
   const { place, deps } = datastore
   const { lock } = place
   if (!lock) return 0
+  // What is no way in any more goes as soon as it may, and is not kept any longer.
+  await datastore.removeOldKeyFiles()
   const now = seconds(deps.clock)
   const slack = slackSeconds(lock.retainSeconds)
   if (now < (await lastExtended(datastore)) + slack / 2) return 0
-  const names = ['format', 'retention', ...[...packs].map((pack) => packName(pack))]
-  for await (const { name } of place.list('keys/')) names.push(name)
+  const { generation } = await datastore.keyFile()
+  const names = ['format', 'retention', keyFileName(generation), ...[...packs].map((pack) => packName(pack))]
   let extended = 0
   for (const name of names) {
     const until = (await lock.until(name)) ?? 0

@@ -46,87 +46,119 @@ export async function replaceSegments(
 ): Promise<ReadonlySet<string>> {
   let count = 0
   const packs = new Set<string>()
-  // A copy that goes must not hide one that stays.
-  const staying = (choose: Staying['best']) => onlyBest(only(allEntries(segments), keeps), choose)
   const choices: number[] = []
   const noted = async (copies: readonly SegmentEntry[]) => choices[choices.push(await best(copies)) - 1] ?? 0
-  for await (const { pack } of staying(noted)) {
-    count += 1
-    packs.add(pack)
+  for await (const entries of staying(segments, { keeps, best: noted })) {
+    count += entries.length
+    for (const { pack } of entries) packs.add(pack)
   }
   const asNoted = choices.values()
-  const again = async () => asNoted.next().value ?? 0
-  const name = await writeSegment(needs, count, staying(again), [...packs])
+  const again = staying(segments, { keeps, best: async () => asNoted.next().value ?? 0 })
+  const name = await writeSegment(needs, count, again, [...packs])
   for (const segment of segments) if (segment.name !== `segments/${name}`) await needs.place.remove(segment.name)
   return packs
 }
 
-async function* only(
-  entries: AsyncIterable<SegmentEntry>,
-  keeps: (entry: SegmentEntry) => boolean,
-): AsyncGenerator<SegmentEntry> {
-  for await (const entry of entries) if (keeps(entry)) yield entry
-}
-
-/** In order of their ids, each id once: as the first of the segments has it. */
-export async function* mergedEntries(segments: readonly Segment[]): AsyncGenerator<SegmentEntry> {
-  yield* once(allEntries(segments))
-}
-
-async function* once(entries: AsyncIterable<SegmentEntry>): AsyncGenerator<SegmentEntry> {
-  let last: Buffer | undefined
-  for await (const entry of entries) {
-    if (!last?.equals(entry.id)) yield entry
-    last = entry.id
-  }
-}
-
-/** Each id once. */
-async function* onlyBest(entries: AsyncIterable<SegmentEntry>, best: Staying['best']): AsyncGenerator<SegmentEntry> {
+/** Each id once. A copy that goes does not hide one that stays. */
+async function* staying(segments: readonly Segment[], { keeps, best }: Staying): AsyncGenerator<SegmentEntry[]> {
   let held: SegmentEntry | undefined
+  /** With the one that is held, where there are more. */
   let copies: SegmentEntry[] = []
   const chosen = async (one: SegmentEntry) => copies[await best(copies)] ?? one
-  for await (const entry of entries) {
-    if (held?.id.equals(entry.id)) {
-      if (copies.length === 0) copies.push(held)
-      copies.push(entry)
-      continue
+  for await (const entries of allEntries(segments)) {
+    const taken: SegmentEntry[] = []
+    for (const entry of entries) {
+      if (!keeps(entry)) continue
+      if (held?.id.equals(entry.id)) {
+        if (copies.length === 0) copies.push(held)
+        copies.push(entry)
+        continue
+      }
+      if (held) taken.push(copies.length > 0 ? await chosen(held) : held)
+      held = entry
+      if (copies.length > 0) copies = []
     }
-    if (held) yield copies.length > 0 ? await chosen(held) : held
-    held = entry
-    if (copies.length > 0) copies = []
+    yield taken
   }
-  if (held) yield copies.length > 0 ? await chosen(held) : held
+  if (held) yield [copies.length > 0 ? await chosen(held) : held]
 }
 
-interface Cursor {
-  readonly entries: AsyncGenerator<SegmentEntry>
+/** Entries at once: a wait for each would take more time than the entry. */
+const atOnce = 2_048
+
+/** In order of their ids, every copy of each, some at a time. */
+export async function* allEntries(segments: readonly Segment[]): AsyncGenerator<SegmentEntry[]> {
+  const cursors: Cursor[] = []
+  for (const segment of segments) {
+    const cursor = await Cursor.of(segment)
+    if (cursor) cursors.push(cursor)
+  }
+  let taken: SegmentEntry[] = []
+  for (let least = leastOf(cursors); least; least = leastOf(cursors)) {
+    taken.push(least.entry)
+    if (!least.step() && !(await least.readOn())) cursors.splice(cursors.indexOf(least), 1)
+    if (taken.length < atOnce) continue
+    yield taken
+    taken = []
+  }
+  yield taken
+}
+
+function leastOf(cursors: readonly Cursor[]): Cursor | undefined {
+  let [least] = cursors
+  for (const cursor of cursors) if (least && cursor.isBefore(least)) least = cursor
+  return least
+}
+
+/** Where in a segment one is. */
+class Cursor {
+  readonly #rest: AsyncGenerator<SegmentEntry[], undefined>
+  #entries: readonly SegmentEntry[]
+  #at = 0
   entry: SegmentEntry
   /** The first bytes of its id as a number: decides nearly always. */
-  top: number
-}
+  #top: number
 
-/** In order of their ids, every copy of each. */
-export async function* allEntries(segments: readonly Segment[]): AsyncGenerator<SegmentEntry> {
-  let cursors: Cursor[] = []
-  for (const segment of segments) {
-    const entries = segment.entries()
-    const { value, done } = await entries.next()
-    if (!done) cursors.push({ entries, entry: value, top: topOf(value) })
+  private constructor(
+    rest: AsyncGenerator<SegmentEntry[], undefined>,
+    entries: readonly SegmentEntry[],
+    first: SegmentEntry,
+  ) {
+    this.#rest = rest
+    this.#entries = entries
+    this.entry = first
+    this.#top = topOf(first)
   }
-  for (let [least] = cursors; least; least = cursors[0]) {
-    for (const cursor of cursors) {
-      if (cursor.top < least.top || (cursor.top === least.top && cursor.entry.id.compare(least.entry.id) < 0)) {
-        least = cursor
-      }
-    }
-    yield least.entry
-    const { value, done } = await least.entries.next()
-    if (done) cursors = cursors.filter((cursor) => cursor !== least)
-    else {
-      least.entry = value
-      least.top = topOf(value)
-    }
+
+  /** Nothing for one without entries. */
+  static async of(segment: Segment): Promise<Cursor | undefined> {
+    const rest = segment.entries()
+    const { value: entries = [] } = await rest.next()
+    const [first] = entries
+    return first && new Cursor(rest, entries, first)
+  }
+
+  isBefore(other: Cursor): boolean {
+    if (this.#top !== other.#top) return this.#top < other.#top
+    return this.entry.id.compare(other.entry.id) < 0
+  }
+
+  /** @returns whether there is another one among what was read */
+  step(): boolean {
+    const entry = this.#entries[(this.#at += 1)]
+    if (!entry) return false
+    this.entry = entry
+    this.#top = topOf(entry)
+    return true
+  }
+
+  /** @returns whether there is more */
+  async readOn(): Promise<boolean> {
+    const { value: entries } = await this.#rest.next()
+    if (!entries) return false
+    this.#entries = entries
+    this.#at = -1
+    return this.step()
   }
 }
 

@@ -5,11 +5,14 @@
  * file, without any key.
  */
 import { createCipheriv } from 'node:crypto'
-import { Fault } from '#base/fault.ts'
+import { KiB } from '#base/bytes.ts'
+import { Fault, isFault } from '#base/fault.ts'
+import { letGo } from '#base/let-go.ts'
 import type { Random } from '#base/random.ts'
 import { AppendFile } from './append-file.ts'
+import { isAsNamed } from './as-named.ts'
 import { nonceBytes, openBox, sealBox, tagBytes } from './box.ts'
-import { idBytes, metadataMaximumBytes, packMaximumBytes } from './format.ts'
+import { idBytes, kindOf, kinds, metadataMaximumBytes, packMaximumBytes } from './format.ts'
 import type { Keyring, SealKey } from './keyring.ts'
 import type { Place } from './place.ts'
 
@@ -18,9 +21,12 @@ const endMagic = Buffer.from('HAKOPEN2', 'latin1')
 export const packHeaderBytes = 48
 const footerBytes = 24
 const entryBytes = idBytes + 16
+/** Read at once from the end: most often the table is in it, and of a small pack all there is. */
+const tailBytes = 16 * KiB
 const metadataBit = 1
 /** By a host that only adds. */
 const inboxBit = 2
+const knownBits = metadataBit | inboxBit
 
 /** A chunk in a pack. */
 export interface PackEntry {
@@ -56,7 +62,7 @@ export class PackWriter {
       isMetadata,
     }: { readonly keyring: Keyring; readonly random: Random; readonly isMetadata: boolean },
   ): Promise<PackWriter> {
-    const file = await AppendFile.create(path, { takesOver: true })
+    const file = await AppendFile.create(path)
     const { epoch, isInbox, salt, key } = keyring.freshKey(random, 'hakobune pack')
     const header = Buffer.alloc(packHeaderBytes)
     magic.copy(header)
@@ -86,6 +92,7 @@ export class PackWriter {
     const sealed = cipher.update(stored)
     cipher.final()
     await this.#file.append(sealed, cipher.getAuthTag())
+    letGo(sealed)
     return entry
   }
 
@@ -141,31 +148,94 @@ export interface OpenPack {
   readonly isInbox: boolean
 }
 
-/** @throws Fault `missing`; `damaged` naming the pack; `denied` when the keyring is too old */
+/**
+ * What lies outside of every seal is compared with what must be there, so a pack that opens, and whose chunks all open, is
+ * what was written from its first byte to its last.
+ * @throws Fault `missing`; `damaged` naming the pack; `denied` when the keyring is too old
+ */
 export async function openPack(place: Place, keyring: Keyring, id: string): Promise<OpenPack> {
-  const name = packName(id)
-  const size = await place.sizeOf(name)
+  const size = await sizeOfPack(place, id)
   if (size < packHeaderBytes + tagBytes + footerBytes || size > packMaximumBytes) {
     throw damagedPack(id, `it is ${size} bytes long`)
   }
-  const header = await place.read(name, 0, packHeaderBytes)
-  const footer = await place.read(name, size - footerBytes, footerBytes)
+  const tail = await readTail(place, id, size)
+  const tailAt = size - tail.length
+  const header = tailAt === 0 ? tail : await readPack(place, id, 0, packHeaderBytes)
+  const footer = tail.subarray(tail.length - footerBytes)
   if (!header.subarray(0, 8).equals(magic) || !footer.subarray(16).equals(endMagic)) {
     throw damagedPack(id, 'it has no beginning or no end')
   }
   const bits = header.readUInt32LE(12)
-  const isInbox = (bits & inboxBit) !== 0
-  const key = keyOf(keyring, { epoch: header.readUInt32LE(8), isInbox, salt: header.subarray(16) }, id)
+  if ((bits & ~knownBits) !== 0 || footer.readUInt32LE(12) !== 0) throw damagedPack(id, 'it says what it cannot')
+  const [isMetadata, isInbox] = [(bits & metadataBit) !== 0, (bits & inboxBit) !== 0]
+  const epoch = header.readUInt32LE(8)
+  // It stands in the clear: a turned bit may make it the number of a key nobody has.
+  if (keyring.canRead && epoch > keyring.epoch && !(await isAsNamed(place, packName(id), size))) {
+    throw damagedPack(id, 'its digest does not match')
+  }
+  const key = keyOf(keyring, { epoch, isInbox, salt: header.subarray(16, packHeaderBytes) }, id)
   const [tableAt, count] = [Number(footer.readBigUInt64LE(0)), footer.readUInt32LE(8)]
   if (tableAt < packHeaderBytes || tableAt + count * entryBytes + tagBytes + footerBytes !== size) {
     throw damagedPack(id, 'its table has another size than its end says')
   }
-  const sealed = await place.read(name, tableAt, count * entryBytes + tagBytes)
+  const sealedBytes = count * entryBytes + tagBytes
+  const sealed =
+    tableAt < tailAt
+      ? await readPack(place, id, tableAt, sealedBytes)
+      : tail.subarray(tableAt - tailAt, tableAt - tailAt + sealedBytes)
   const table = openBox(key, tableNonce, magic, sealed)
   if (!table) throw damagedPack(id, 'the seal of its table is broken')
   const entries = parseTable(table, id, tableAt)
+  if (entries.some(({ flags }) => (kindOf(flags) !== kinds.content) !== isMetadata)) {
+    throw damagedPack(id, 'it holds chunks of another kind than it says')
+  }
   const numberAt = new Map(entries.map(({ offset }, number) => [offset, number]))
-  return { key, entries, numberAt, isMetadata: (bits & metadataBit) !== 0, isInbox }
+  return { key, entries, numberAt, isMetadata, isInbox }
+}
+
+async function sizeOfPack(place: Place, id: string): Promise<number> {
+  return ofPack(id, () => place.sizeOf(packName(id)))
+}
+
+/** The footer, and what is before it where that can be read. */
+async function readTail(place: Place, id: string, size: number): Promise<Buffer> {
+  const from = Math.max(0, size - tailBytes)
+  return readMore(
+    () => readPack(place, id, from, size - from),
+    () => readPack(place, id, size - footerBytes, footerBytes),
+  )
+}
+
+/** Reads more than is needed; or, where part of that is not given out, what is needed alone. */
+export async function readMore(more: () => Promise<Buffer>, needed: () => Promise<Buffer>): Promise<Buffer> {
+  try {
+    return await more()
+  } catch (fault) {
+    if (!isFault(fault, 'damaged')) throw fault
+    return needed()
+  }
+}
+
+/**
+ * @param room where it is put
+ * @throws Fault `missing`; `damaged` naming the pack, where its place does not give that out
+ */
+export async function readPack(
+  place: Place,
+  id: string,
+  offset: number,
+  length: number,
+  room?: Buffer,
+): Promise<Buffer> {
+  return ofPack(id, () => place.read(packName(id), offset, length, room))
+}
+
+async function ofPack<T>(id: string, act: () => Promise<T>): Promise<T> {
+  try {
+    return await act()
+  } catch (fault) {
+    throw isFault(fault, 'damaged') ? damagedPack(id, fault.message, fault) : fault
+  }
 }
 
 function keyOf(keyring: Keyring, sealedWith: Omit<SealKey, 'key'>, id: string): Buffer {

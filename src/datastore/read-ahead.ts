@@ -1,4 +1,5 @@
 /** Reads a source a few regions ahead of whoever works on them, with a bounded number of buffers. */
+import { alignedBuffer } from '#host/direct-file.ts'
 import type { BlockSource } from './block-source.ts'
 import { readAhead as window } from './window.ts'
 import { readBytes, readsAhead } from './format.ts'
@@ -24,7 +25,7 @@ export async function* readRegions<R extends Region & { readonly isZero?: boolea
   regions: AsyncIterable<R>,
   ahead: number = readsAhead,
 ): AsyncGenerator<R & FilledRegion> {
-  const free = Array.from({ length: ahead + 1 }, () => Buffer.allocUnsafe(readBytes))
+  const free = Array.from({ length: ahead + 1 }, () => alignedBuffer(readBytes))
   const filled = window(regions, ahead, async (region) => {
     if (region.isZero) return { region, bytes: Buffer.alloc(0) }
     const buffer = free.pop()

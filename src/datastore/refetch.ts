@@ -1,21 +1,21 @@
 /** What is damaged or lost here, fetched from a copy of the datastore. Needs no key: names prove what comes. */
-import { createHash } from 'node:crypto'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Fault, isFault } from '#base/fault.ts'
+import { isAsNamed } from './as-named.ts'
 import { suspectsFolder } from './chunk-index.ts'
 import type { Datastore } from './datastore.ts'
 import { goOn } from './go-on.ts'
+import { gonePacks } from './gone-packs.ts'
 import { packName } from './pack.ts'
 import type { Place } from './place.ts'
 import { copyProven } from './proven-copy.ts'
 import { Segment } from './segment.ts'
 
-const step = 4 * 1024 * 1024
-
 export interface Refetched {
   /** Packs and parts of the index that are whole again. */
   readonly fetched: readonly string[]
-  /** What the copy has not, or not whole. */
+  /** What the copy has not, or not whole; and what cannot be replaced here. */
   readonly missing: readonly string[]
 }
 
@@ -51,8 +51,15 @@ async function isFetched({ place, deps }: Datastore, from: Place, name: string):
     if (isFault(fault, 'damaged')) return false
     throw fault
   }
-  await place.replaceFile(name, path)
-  return true
+  try {
+    await place.replaceFile(name, path)
+    return true
+  } catch (fault) {
+    // Locked, or not ours to replace: what is there stays.
+    if (!isFault(fault, 'conflict') && !isFault(fault, 'denied')) throw fault
+    await rm(path, { force: true })
+    return false
+  }
 }
 
 async function damagedSegments({ place }: Datastore): Promise<string[]> {
@@ -66,27 +73,11 @@ async function damagedSegments({ place }: Datastore): Promise<string[]> {
 async function damagedPacks({ place }: Datastore): Promise<string[]> {
   const damaged = new Set<string>()
   for await (const { name } of place.list(suspectsFolder)) damaged.add(packName(name.slice(suspectsFolder.length)))
-  const there = new Set<string>()
-  for await (const { name } of place.list('packs/')) there.add(name)
+  const segments: Segment[] = []
   for await (const { name, sizeBytes } of place.list('segments/')) {
     // One that is damaged still names what it should not.
-    const segment = (await isAsNamed(place, name, sizeBytes)) ? await Segment.open(place, name) : undefined
-    for (const pack of segment?.packs ?? []) if (!there.has(packName(pack))) damaged.add(packName(pack))
+    if (await isAsNamed(place, name, sizeBytes)) segments.push(await Segment.open(place, name))
   }
+  for (const pack of await gonePacks(place, segments)) damaged.add(packName(pack))
   return [...damaged]
-}
-
-async function isAsNamed(place: Place, name: string, sizeBytes: number): Promise<boolean> {
-  const hash = createHash('sha256')
-  try {
-    for (let at = 0; at < sizeBytes; at += step) {
-      hash.update(await place.read(name, at, Math.min(step, sizeBytes - at)))
-    }
-  } catch (fault) {
-    // Gone meanwhile, which is nothing to mend; or cut off.
-    if (isFault(fault, 'missing')) return true
-    if (isFault(fault, 'damaged')) return false
-    throw fault
-  }
-  return hash.digest('hex') === name.slice(-64)
 }

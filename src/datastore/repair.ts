@@ -32,7 +32,7 @@ export async function repairIndex(open: OpenDatastore, signal?: AbortSignal): Pr
     const entries = function* (): Generator<SegmentEntry> {
       for (const { pack, ...entry } of chunks.entries()) yield { ...entry, pack: placed[pack] ?? '' }
     }
-    const name = await writeSegment(needs, chunks.count, entries(), placed)
+    const name = await writeSegment(needs, chunks.count, [entries()], placed)
     if (name !== undefined) made.add(`segments/${name}`)
     count += chunks.count
     ;[chunks, names] = [new NewChunks(), []]

@@ -196,6 +196,9 @@ export class S3Place implements Place {
   }
 
   async replaceFile(name: string, path: string): Promise<void> {
+    // The oldest version counts: another one beside it would only cost.
+    const until = this.#hasLock ? await this.#lockedUntil(name) : undefined
+    if (until !== undefined) throw lockedFault(`'${name}'`, until)
     await this.#upload(name, path, false)
     await rm(path, { force: true })
     await this.#unlocked(name, () => this.#dropOldVersions(name))

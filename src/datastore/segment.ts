@@ -2,7 +2,8 @@
  * A segment of the index: ids in order, each with the place of its chunk, and a filter that says of most ids that they
  * are not in it without reading anything.
  *
- * Entries are found where they must be: ids are evenly spread, so the place of one follows from its value, give or take.
+ * Entries are found where they must be: ids are evenly spread, so the place of one follows from its value, give or take,
+ * and better still from that of one nearby.
  * Nothing but the filter and the names of packs is kept in memory.
  */
 import { join } from 'node:path'
@@ -28,6 +29,10 @@ const probes = 7
 const bitsPerEntry = 10
 /** Entries read at once around where one must be. */
 const windowEntries = 256
+/** Nearly always two are enough. */
+const closeGuesses = 4
+/** Entries read at once by who goes through all of them. */
+const entriesAtOnce = 2_048
 const plainBits = 21
 
 /** Where a chunk lies. */
@@ -57,19 +62,19 @@ export interface SegmentNeeds {
 
 /**
  * Writes a segment and puts it into place.
- * @param entries in order of their ids, each once
+ * @param entries in order of their ids, each once; some at a time
  * @returns its name; nothing when there are no entries
  */
 export async function writeSegment(
   { place, keyring, random }: SegmentNeeds,
   count: number,
-  entries: AsyncIterable<SegmentEntry> | Iterable<SegmentEntry>,
+  entries: AsyncIterable<Iterable<SegmentEntry>> | Iterable<Iterable<SegmentEntry>>,
   packs: readonly string[],
 ): Promise<string | undefined> {
   if (count === 0) return undefined
   if (count > segmentEntriesMaximum)
     throw new Fault('exhausted', `a segment has at most ${segmentEntriesMaximum} entries`)
-  const file = await AppendFile.create(join(place.stagingDir, `segment-${random.uuid()}`), { takesOver: true })
+  const file = await AppendFile.create(join(place.stagingDir, `segment-${random.uuid()}`))
   const mac = keyring.macOfSegment()
   const append = async (bytes: Buffer) => {
     mac.update(bytes)
@@ -86,17 +91,18 @@ export async function writeSegment(
   const numbers = new Map(packs.map((pack, number) => [pack, number]))
   let written = 0
   const perBlock = 2_048
-  let block = Buffer.allocUnsafe(perBlock * segmentEntryBytes)
+  const block = Buffer.allocUnsafe(perBlock * segmentEntryBytes)
   let filled = 0
-  for await (const entry of entries) {
-    writeEntry(block, filled * segmentEntryBytes, entry, numbers.get(entry.pack))
-    addTo(filter, entry.id)
-    filled += 1
-    written += 1
-    if (filled < perBlock) continue
-    await append(block)
-    block = Buffer.allocUnsafe(perBlock * segmentEntryBytes)
-    filled = 0
+  for await (const some of entries) {
+    for (const entry of some) {
+      writeEntry(block, filled * segmentEntryBytes, entry, numbers.get(entry.pack))
+      addTo(filter, entry.id)
+      filled += 1
+      written += 1
+      if (filled < perBlock) continue
+      await append(block)
+      filled = 0
+    }
   }
   if (written !== count) throw new Error(`${written} entries came, ${count} were announced`)
   await append(block.subarray(0, filled * segmentEntryBytes))
@@ -182,17 +188,24 @@ export class Segment {
   async find(id: Buffer): Promise<Location | undefined> {
     if (!mayHold(this.#filter, id)) return undefined
     let [low, high] = [0, this.count]
-    // The first guess is nearly always right; each further one halves what is left.
-    let at = Math.floor((id.readUInt32BE(0) / 2 ** 32) * this.count) - windowEntries / 2
-    while (low < high) {
-      const from = Math.max(low, Math.min(at, high - windowEntries))
+    const top = id.readUInt32BE(0)
+    /** Entries from an id to the one looked for, as they are spread. */
+    const distance = (from: number) => Math.round(((top - from) / 2 ** 32) * this.count)
+    let middle = distance(0)
+    for (let guesses = 1; low < high; guesses += 1) {
+      const from = Math.max(low, Math.min(middle - windowEntries / 2, high - windowEntries))
       const window = await this.#window(from, Math.min(high, from + windowEntries))
-      const last = window.length - segmentEntryBytes
-      if (window.compare(id, 0, shortIdBytes, 0, shortIdBytes) > 0) high = from
-      else if (window.compare(id, 0, shortIdBytes, last, last + shortIdBytes) < 0)
-        low = from + window.length / segmentEntryBytes
-      else return this.#findIn(window, id)
-      at = Math.floor((low + high - windowEntries) / 2)
+      const [count, last] = [window.length / segmentEntryBytes, window.length - segmentEntryBytes]
+      // What is near an id is told far more closely by that one than by the first guess of all.
+      if (window.compare(id, 0, shortIdBytes, 0, shortIdBytes) > 0) {
+        high = from
+        middle = high + distance(window.readUInt32BE(0))
+      } else if (window.compare(id, 0, shortIdBytes, last, last + shortIdBytes) < 0) {
+        low = from + count
+        middle = low + distance(window.readUInt32BE(last))
+      } else return this.#findIn(window, id)
+      // Spread in some other way: each further one halves what is left.
+      if (guesses >= closeGuesses) middle = Math.floor((low + high) / 2)
     }
     return undefined
   }
@@ -210,19 +223,21 @@ export class Segment {
     return undefined
   }
 
-  /** All entries, in order of their ids. @throws Fault `damaged` when they are in none */
-  async *entries(): AsyncGenerator<SegmentEntry> {
-    const step = 8_192
+  /** All entries, in order of their ids, a few at a time. @throws Fault `damaged` when they are in none */
+  async *entries(): AsyncGenerator<SegmentEntry[], undefined> {
     let before: Buffer | undefined
-    for (let from = 0; from < this.count; from += step) {
-      const window = await this.#window(from, Math.min(this.count, from + step))
+    for (let from = 0; from < this.count; from += entriesAtOnce) {
+      const window = await this.#window(from, Math.min(this.count, from + entriesAtOnce))
+      const entries: SegmentEntry[] = []
       for (let at = 0; at < window.length; at += segmentEntryBytes) {
         const entry = this.#entryAt(window, at)
         if (before && before.compare(entry.id) >= 0) throw damaged(this.name, 'its entries are not in order')
         before = entry.id
-        yield entry
+        entries.push(entry)
       }
+      yield entries
     }
+    return undefined
   }
 
   #window(from: number, to: number): Promise<Buffer> {

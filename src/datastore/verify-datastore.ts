@@ -36,14 +36,13 @@ export async function verifyDatastore(
     onProgress: (done, all) => onProgress?.(done / Math.max(1, all)),
   })
   await open.index.reload()
-  const gone = await gonePacks(datastore.place, open.index.segments)
-  const hit = await backupsHit(open, new Set([...damaged, ...gone]), signal)
+  const gone = new Set(await gonePacks(datastore.place, open.index.segments))
+  const hit = await backupsHit(open, new Set(damaged), signal)
   const said = (pack: string, how: string) => {
     const names = hit.get(pack) ?? []
     damages.add(`pack ${pack} is ${how}${names.length > 0 ? ` (hits ${names.join(', ')})` : ''}`)
   }
-  for (const pack of damaged) said(pack, 'damaged: its digest does not match')
-  for (const pack of gone) said(pack, 'gone')
+  for (const pack of damaged) said(pack, gone.has(pack) ? 'gone' : 'damaged: its digest does not match')
   damages.throwIfAny()
   return { backups: listed.length, packs }
 }
@@ -59,10 +58,14 @@ async function backupsHit(
   await open.index.reload()
   const { segments } = open.index
   const onlyThere = new Map<string, { readonly id: Buffer; readonly pack: string }>()
-  for await (const { id, pack } of allEntries(segments)) {
-    if (packs.has(pack)) onlyThere.set(id.toString('hex'), { id: Buffer.from(id), pack })
+  for await (const entries of allEntries(segments)) {
+    for (const { id, pack } of entries) {
+      if (packs.has(pack)) onlyThere.set(id.toString('hex'), { id: Buffer.from(id), pack })
+    }
   }
-  for await (const { id, pack } of allEntries(segments)) if (!packs.has(pack)) onlyThere.delete(id.toString('hex'))
+  for await (const entries of allEntries(segments)) {
+    for (const { id, pack } of entries) if (!packs.has(pack)) onlyThere.delete(id.toString('hex'))
+  }
   const live = await LiveChunks.of(segments)
   for (const point of await open.datastore.points()) {
     goOn(signal)

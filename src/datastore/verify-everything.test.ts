@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
-import { randomBytes } from 'node:crypto'
-import { readFile, writeFile } from 'node:fs/promises'
+import { randomBytes, randomInt } from 'node:crypto'
+import { readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import test from 'node:test'
 import { KiB } from '#base/bytes.ts'
+import { filesBelow } from '../../test/fixtures/datastore.ts'
 import { backUp, point, temporaryDatastore } from '../../test/fixtures/sealed-datastore.ts'
 import { packName } from './pack.ts'
 import { printPoint } from './point.ts'
@@ -55,6 +56,60 @@ test('a check of everything finds each backup whole, and a turned bit only in th
   await backUp(await temporary.reopen(), point(3), { scsi0: Buffer.concat([shared, Buffer.alloc(chunk), own]) })
   const after = await verdicts(verifyEverything(await temporary.reopen()))
   for (const name of [first, second, third, printPoint(point(3))]) assert.match(after[name] ?? '', /chunks/)
+})
+
+test('a turned bit anywhere in a pack is found, under a seal or not', async () => {
+  await using temporary = await temporaryDatastore()
+  const open = await temporary.reopen()
+  await backUp(open, point(0), { scsi0: Buffer.concat([randomBytes(chunk), Buffer.alloc(chunk, 'text')]) })
+  const packs = (await filesBelow(temporary.path)).filter((name) => name.startsWith('packs/'))
+  assert.equal(packs.length, 2, 'one of content, one of maps')
+  for (const name of packs) {
+    const path = join(temporary.path, name)
+    const whole = await readFile(path)
+    const entries = Number(whole.readUInt32LE(whole.length - 16))
+    const table = whole.length - 24 - 48 * entries - 16
+    // All that is under no seal, both ends of the table and of the chunks, and some in between.
+    const header = Array.from({ length: 17 }, (_, at) => at)
+    const end = Array.from({ length: 25 }, (_, at) => whole.length - 1 - at)
+    const others = [47, 48, table - 1, table, table + 40, randomInt(48, table)]
+    for (const at of [...header, ...others, ...end]) {
+      const bit = randomInt(8)
+      const changed = Buffer.from(whole)
+      changed[at] = (changed[at] ?? 0) ^ (1 << bit)
+      await writeFile(path, changed)
+      const { all = '' } = await verdicts(verifyEverything(open))
+      assert.match(all, new RegExp(`pack ${name.slice(-64)} is damaged`), `bit ${bit} of byte ${at} of ${name}`)
+    }
+    await writeFile(path, whole)
+  }
+  const found = await verdicts(verifyEverything(await temporary.reopen()))
+  assert.deepEqual(Object.keys(found), [printPoint(point(0))])
+  assert.match(found[printPoint(point(0))] ?? '', /chunks/)
+})
+
+test('a pack under the name of another is found, though all in it is whole', async () => {
+  await using temporary = await temporaryDatastore()
+  const open = await temporary.reopen()
+  await backUp(open, point(0), { scsi0: randomBytes(3 * chunk) })
+  await backUp(open, point(1, '101'), { scsi0: Buffer.concat([randomBytes(100), Buffer.alloc(chunk)]) })
+  const contents: string[] = []
+  for (const content of (await filesBelow(temporary.path)).filter((name) => name.startsWith('packs/'))) {
+    const path = join(temporary.path, content)
+    if (((await readFile(path)).readUInt32LE(12) & 1) === 0) contents.push(path)
+  }
+  const [one = '', other = ''] = contents
+  assert.equal(contents.length, 2)
+  await rename(one, `${one}.tmp`)
+  await rename(other, one)
+  await rename(`${one}.tmp`, other)
+  const found = await verdicts(verifyEverything(await temporary.reopen()))
+  for (const name of [printPoint(point(0)), printPoint(point(1, '101'))]) {
+    assert.match(
+      found[name] ?? '',
+      /[0-9a-f]{64}.* ends \d+ bytes early|pack [0-9a-f]{64} is damaged: .* is not where the index says/,
+    )
+  }
 })
 
 test('a disk that is read again is known by its prints, and what changed is stored', async () => {

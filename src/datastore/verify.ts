@@ -2,22 +2,21 @@
  * Finds what is damaged before somebody needs it. Packs are proven by their names, without a key; backups by reading all
  * they need. What is damaged is marked, so that the next backup stores anew what the guest still has of it.
  */
-import { createHash } from 'node:crypto'
 import { seconds } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
+import { isAsNamed } from './as-named.ts'
 import { readChecked, writeChecked } from './checked.ts'
-import { suspectsFolder } from './chunk-index.ts'
+import { ChunkIndex, suspectsFolder } from './chunk-index.ts'
+import { condemnedLists } from './condemned.ts'
 import { Damages } from './damages.ts'
 import type { Datastore, OpenDatastore } from './datastore.ts'
 import { kinds } from './format.ts'
 import { goOn } from './go-on.ts'
+import { gonePacks } from './gone-packs.ts'
 import { letGo } from '#base/let-go.ts'
 import type { ManifestDisk } from './manifest.ts'
-import { packName } from './pack.ts'
 import { printPoint, type RestorePoint } from './point.ts'
 import { type PieceCheck, verifyTree } from './tree/verify.ts'
-
-const step = 4 * 1024 * 1024
 
 export interface VerifyOptions {
   readonly signal?: AbortSignal | undefined
@@ -34,7 +33,7 @@ export interface VerifyPacksOptions extends VerifyOptions {
 export interface VerifiedPacks {
   readonly packs: number
   readonly bytes: number
-  /** Names of packs that are not what they were. */
+  /** Names of packs that are not what they were, or not there though the index names them. */
   readonly damaged: readonly string[]
   /** Packs the budget left for the next time. */
   readonly left: number
@@ -59,7 +58,7 @@ export async function verifyPacks(datastore: Datastore, options: VerifyPacksOpti
   const there = new Set(packs.map(({ id }) => id))
   for (const id of checked.keys()) if (!there.has(id)) checked.delete(id)
   const all = packs.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
-  const damaged: string[] = []
+  const damaged = await lostPacks(datastore)
   let [done, count, rememberedMs] = [0, 0, startedMs]
   try {
     for (const { name, sizeBytes, id } of packs) {
@@ -89,17 +88,26 @@ export async function verifyPacks(datastore: Datastore, options: VerifyPacksOpti
   }
 }
 
+/** Marks them, so that nobody relies on them. Those a collector of garbage has removed, and not yet the entries of, are no loss. */
+async function lostPacks({ place, deps }: Datastore): Promise<string[]> {
+  const index = await ChunkIndex.open(place, deps.log)
+  const gone = await gonePacks(place, index.segments)
+  if (gone.length === 0) return []
+  const condemned = await condemnedLists(place)
+  await index.reload()
+  const named = new Set(index.segments.flatMap(({ packs }) => packs))
+  const lost = gone.filter((pack) => named.has(pack) && !condemned.some((list) => list.names(pack)))
+  for (const pack of lost) await ifAllowed(() => place.put(`${suspectsFolder}${pack}`, Buffer.alloc(0)))
+  return lost
+}
+
 /** Marks it where it is damaged, and takes the mark away where it is whole. */
 async function checkPack(
   datastore: Datastore,
   pack: { name: string; sizeBytes: number; id: string },
 ): Promise<boolean> {
   const { place } = datastore
-  const isWhole = await isAsNamed(datastore, pack.name, pack.sizeBytes).catch((fault: unknown) => {
-    if (isFault(fault, 'missing')) return true
-    if (isFault(fault, 'damaged')) return false
-    throw fault
-  })
+  const isWhole = await isAsNamed(place, pack.name, pack.sizeBytes)
   const mark = `${suspectsFolder}${pack.id}`
   await ifAllowed(() => (isWhole ? place.remove(mark) : place.put(mark, Buffer.alloc(0))))
   return isWhole
@@ -112,16 +120,6 @@ async function ifAllowed(act: () => Promise<unknown>): Promise<void> {
   } catch (fault) {
     if (!isFault(fault, 'denied')) throw fault
   }
-}
-
-async function isAsNamed({ place }: Datastore, name: string, sizeBytes: number): Promise<boolean> {
-  const hash = createHash('sha256')
-  for (let at = 0; at < sizeBytes; at += step) {
-    const bytes = await place.read(name, at, Math.min(step, sizeBytes - at))
-    hash.update(bytes)
-    letGo(bytes)
-  }
-  return name === packName(hash.digest('hex'))
 }
 
 /** Whether each part of the index is what somebody with the keys wrote. @returns the damage of those that are not */

@@ -116,7 +116,7 @@ test('a host that lies about what it stored is found out before anything false i
   const name = await pack.finish()
   await place.putFile(packName(name), path)
   const needs = { place, keyring: host.keyring, random: systemRandom }
-  await writeSegment(needs, 1, [{ ...entry, pack: name }], [name])
+  await writeSegment(needs, 1, [[{ ...entry, pack: name }]], [name])
   await backUp(await temporary.reopen(), point(0), { scsi0: content })
   const open = await temporary.reopen()
   await assert.rejects(

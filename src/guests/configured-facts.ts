@@ -1,7 +1,7 @@
 /** What follows from a guest's configuration alone. Lists ask for it all the time, so it is worked out once for each. */
 import type { Vmid } from '#base/ids.ts'
-import { type Options, optionsInForce } from './config.ts'
-import type { GuestDocument } from './documents.ts'
+import { isTemplate, type Options, optionsInForce } from './config.ts'
+import { type GuestDocument, lockOf } from './documents.ts'
 import type { GuestStatus } from './guest.ts'
 import { rulesOf } from './rules.ts'
 
@@ -12,14 +12,17 @@ const known = new WeakMap<GuestDocument, ConfiguredFacts>()
 /** @param running what the running guest has, which may be other than what is wanted */
 export function configuredFacts(vmid: Vmid, document: GuestDocument, running?: Options): ConfiguredFacts {
   if (running !== undefined && !isAsWanted(running, document.options)) {
-    return rulesOf(document.kind).facts(vmid, {
-      ...document,
-      options: optionsInForce({ options: document.options, running }),
-    })
+    return factsOf(vmid, { ...document, options: optionsInForce({ options: document.options, running }) })
   }
-  const facts = known.get(document) ?? rulesOf(document.kind).facts(vmid, document)
+  const facts = known.get(document) ?? factsOf(vmid, document)
   known.set(document, facts)
   return facts
+}
+
+function factsOf(vmid: Vmid, document: GuestDocument): ConfiguredFacts {
+  const { kind, options } = document
+  const shared = { vmid, kind, options, lock: lockOf(document), isTemplate: isTemplate(options), tags: options.tags }
+  return { ...shared, ...rulesOf(kind).facts(vmid, options) }
 }
 
 function isAsWanted(running: Options, wanted: Options): boolean {

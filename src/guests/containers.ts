@@ -2,16 +2,19 @@
 import { join } from 'node:path'
 import { Fault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
+import { loaderFor, once } from '#base/on-demand.ts'
 import type { Argv } from '#host/host.ts'
 import { freeze, mountPoints, thaw, writeOut } from '#host/mount.ts'
 import { inNetns } from '#host/netns.ts'
 import { resizeTerminalWithin } from '#host/terminal-size.ts'
 import type { Options } from './config.ts'
-import { ContainerFiles } from './container-files.ts'
+import type * as containerFiles from './container-files.ts'
 import { closeVolumes, mountedImages, mountsDirOf, openVolumes, type VolumeNeeds } from './lxc/volumes.ts'
 import { joinVolumes } from './lxc/joined-volumes.ts'
 import { GuestMachines } from './machines.ts'
 import type { RegistryNeeds } from './registry.ts'
+
+const load = loaderFor(import.meta.url)
 
 export interface RunInside {
   readonly command: readonly string[]
@@ -29,15 +32,22 @@ export interface RanInside {
 }
 
 export class GuestContainers extends GuestMachines {
-  readonly files: ContainerFiles
+  readonly #files: () => containerFiles.ContainerFiles
   readonly #host: RegistryNeeds['host']
   readonly #volumeNeeds: VolumeNeeds
 
   constructor(needs: RegistryNeeds) {
     super(needs)
     this.#host = needs.host
-    this.files = new ContainerFiles({ documents: this.documents, lxc: this.lxc, storage: needs.storage })
+    this.#files = once(() => {
+      const { ContainerFiles } = load<typeof containerFiles>('./container-files.ts')
+      return new ContainerFiles({ documents: this.documents, lxc: this.lxc, storage: needs.storage })
+    })
     this.#volumeNeeds = { ...needs, runDir: needs.settings.runDir }
+  }
+
+  get files(): containerFiles.ContainerFiles {
+    return this.#files()
   }
 
   /**

@@ -5,12 +5,13 @@ import { join } from 'node:path'
 import { Fault, messageOf } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
 import { AgentClient } from '#host/guest-agent.ts'
+import { loaderFor, once } from '#base/on-demand.ts'
 import type { QmpClient } from '#host/qmp.ts'
 import type { Listener } from '#host/unix-peer.ts'
-import { cloudInitPart, writeCloudInit } from './cloud-init/drive.ts'
-import { toldOptions } from './cloud-init/options.ts'
+import type * as cloudInitDrive from './cloud-init/drive.ts'
+import type * as cloudInitOptions from './cloud-init/options.ts'
 import type { Options } from './config.ts'
-import { GuestConsoles } from './consoles.ts'
+import type * as consoles from './consoles.ts'
 import { agentOf } from './qemu/agent.ts'
 import type { qmpSockets } from './qemu/command-line.ts'
 import { cloudInitVolumesIn, driveOf, printDrive } from './qemu/drive.ts'
@@ -19,14 +20,28 @@ import type { Renewals } from './qemu/renewal.ts'
 import type { RegistryNeeds } from './registry.ts'
 import { GuestRegistry } from './registry.ts'
 
+const load = loaderFor(import.meta.url)
+/** Few machines have such a drive. */
+const cloudInit = () => ({
+  ...load<typeof cloudInitDrive>('./cloud-init/drive.ts'),
+  ...load<typeof cloudInitOptions>('./cloud-init/options.ts'),
+})
+
 export class GuestMachines extends GuestRegistry {
-  readonly consoles: GuestConsoles
+  readonly #consoles: () => consoles.GuestConsoles
   readonly #needs: RegistryNeeds
 
   constructor(needs: RegistryNeeds) {
     super(needs)
     this.#needs = needs
-    this.consoles = new GuestConsoles({ documents: this.documents, driver: this.qemu })
+    this.#consoles = once(() => {
+      const { GuestConsoles } = load<typeof consoles>('./consoles.ts')
+      return new GuestConsoles({ documents: this.documents, driver: this.qemu })
+    })
+  }
+
+  get consoles(): consoles.GuestConsoles {
+    return this.#consoles()
   }
 
   /** Moves running guests into fresh processes, without a stop. */
@@ -74,12 +89,12 @@ export class GuestMachines extends GuestRegistry {
 
   protected async writeCloudInit(vmid: Vmid, options: Options): Promise<void> {
     const [drive] = cloudInitVolumesIn(options)
-    if (drive) await writeCloudInit(this.#needs, vmid, { volid: drive.volid, options })
+    if (drive) await cloudInit().writeCloudInit(this.#needs, vmid, { volid: drive.volid, options })
   }
 
   /** What the guest's cloud-init drive would hold if it were written now. @throws Fault `missing` naming a snippet */
   async cloudInitPart(vmid: Vmid, part: 'user' | 'network' | 'meta'): Promise<string> {
-    return cloudInitPart(this.#needs, vmid, toldOptions(await this.config(vmid)), part)
+    return cloudInit().cloudInitPart(this.#needs, vmid, cloudInit().toldOptions(await this.config(vmid)), part)
   }
 
   /**
@@ -91,8 +106,8 @@ export class GuestMachines extends GuestRegistry {
   async updateCloudInit(vmid: Vmid, told?: Options): Promise<void> {
     const { volid } = await this.requireCloudInit(vmid)
     const config = await this.config(vmid)
-    const options = told ?? toldOptions(config)
-    await writeCloudInit(this.#needs, vmid, { volid, options })
+    const options = told ?? cloudInit().toldOptions(config)
+    await cloudInit().writeCloudInit(this.#needs, vmid, { volid, options })
     const [inserted] = cloudInitVolumesIn(config.running ?? {})
     if (!config.running || !inserted) return
     const text = printDrive(driveOf(inserted.name, config.running[inserted.name] ?? ''), { file: volid })

@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { Fault, isFault } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
 import { asVmid } from '#base/ids.ts'
+import { loaderFor, once } from '#base/on-demand.ts'
 import type { Random } from '#base/random.ts'
 import type { Errors } from '#base/schema/check.ts'
 import type { Store } from '#store/store.ts'
@@ -18,14 +19,15 @@ import type { GuestDocument } from './documents.ts'
 import { GuestDocuments, lockOf } from './documents.ts'
 import type { GuestDriver } from './driver.ts'
 import { type GuestKind, nounOf } from './kind.ts'
-import { LxcDriver } from './lxc/driver.ts'
-import type { DriverNeeds } from './qemu/driver.ts'
-import { QemuDriver } from './qemu/driver.ts'
+import type * as lxcDriver from './lxc/driver.ts'
+import type * as qemuDriver from './qemu/driver.ts'
 import { rulesOf } from './rules.ts'
 import { RunRecords } from './run-record.ts'
 
-export interface RegistryNeeds extends DriverNeeds {
-  readonly settings: DriverNeeds['settings'] & { readonly node: string }
+const load = loaderFor(import.meta.url)
+
+export interface RegistryNeeds extends qemuDriver.DriverNeeds {
+  readonly settings: qemuDriver.DriverNeeds['settings'] & { readonly node: string }
   readonly store: Store
   readonly random: Random
 }
@@ -33,20 +35,33 @@ export interface RegistryNeeds extends DriverNeeds {
 export class GuestRegistry {
   protected readonly documents: GuestDocuments
   protected readonly records: RunRecords
-  protected readonly qemu: QemuDriver
-  protected readonly lxc: LxcDriver
+  readonly #qemu: () => qemuDriver.QemuDriver
+  readonly #lxc: () => lxcDriver.LxcDriver
   readonly #random: Random
 
   constructor(needs: RegistryNeeds) {
     this.documents = new GuestDocuments(needs.store, needs.settings.node)
     this.records = new RunRecords(join(needs.settings.runDir, 'guests'), needs.store.mark.touch)
-    this.qemu = new QemuDriver(needs, this.records)
-    this.lxc = new LxcDriver(needs, this.records)
+    this.#qemu = once(() => new (load<typeof qemuDriver>('./qemu/driver.ts').QemuDriver)(needs, this.records))
+    this.#lxc = once(() => new (load<typeof lxcDriver>('./lxc/driver.ts').LxcDriver)(needs, this.records))
     this.#random = needs.random
+  }
+
+  protected get qemu(): qemuDriver.QemuDriver {
+    return this.#qemu()
+  }
+
+  protected get lxc(): lxcDriver.LxcDriver {
+    return this.#lxc()
   }
 
   protected driverOf(kind: GuestKind): GuestDriver {
     return kind === 'lxc' ? this.lxc : this.qemu
+  }
+
+  /** Loads what acts on guests of a kind, so that the first act does not have to. */
+  expect(kind: GuestKind): void {
+    this.driverOf(kind)
   }
 
   /** What kind of guest it is, by what runs or ran, else by what is configured; a virtual machine where there is nothing. */

@@ -6,6 +6,7 @@
  * guest exclude each other by the lock `guest/<vmid>` of the task that calls them; what must hold even
  * without it (two starts, a start beside a clean-up) is kept by the run records.
  */
+import { join } from 'node:path'
 import { Fault, isFault } from '#base/fault.ts'
 import { waitFor } from '#base/clock.ts'
 import type { Vmid } from '#base/ids.ts'
@@ -106,7 +107,7 @@ export class GuestService extends GuestContainers {
 
   /** Directory of the guest's sockets and logs: `qmp.sock`, `agent.sock`, `serial.sock`, `serial.log`, `firmware.log`, `vnc.sock`, `qemu.log`. */
   runDirOf(vmid: Vmid): string {
-    return this.qemu.runDirOf(vmid)
+    return join(this.#needs.settings.runDir, 'guests', String(vmid))
   }
 
   /** Control group of a virtual machine, below each controller. */

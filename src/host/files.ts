@@ -65,8 +65,9 @@ export async function freeBytes(path: string): Promise<number> {
 }
 
 export function codeOf(error: unknown): string | undefined {
-  // Node has no name for it.
+  // Node has no name for them.
   if (error instanceof Error && 'errno' in error && error.errno === -122) return 'EDQUOT'
+  if (error instanceof Error && 'errno' in error && error.errno === -117) return 'EUCLEAN'
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
 }
 
@@ -85,9 +86,20 @@ export function asFileFault(cause: unknown, path: string): unknown {
     case 'EACCES':
     case 'EPERM':
       return new Fault('denied', `no permission on '${path}'`, { cause })
+    case 'EROFS':
+      return new Fault('denied', `'${path}' is on a file system that is read-only`, { cause })
     default:
-      return cause
+      if (!isDiskError(cause)) return cause
+      return new Fault('failed', `the disk of '${path}' reports an error`, {
+        cause,
+        remedy: 'Look at the disk, and at what the kernel says of it: dmesg.',
+      })
   }
+}
+
+/** Neither ours nor of who asked: the disk below does not give out, or not take, what it should. */
+export function isDiskError(cause: unknown): boolean {
+  return ['EIO', 'EUCLEAN'].includes(codeOf(cause) ?? '')
 }
 
 /**

@@ -8,33 +8,37 @@
 import { networkInterfaces } from 'node:os'
 import { BlockList, isIP } from 'node:net'
 import { invalid } from '#base/fault.ts'
+import { once } from '#base/on-demand.ts'
 
 export interface Reach {
   /** May the address be asked? It is an address, not a name. */
   readonly includes: (address: string) => boolean
 }
 
-const refused = listOf([
-  '0.0.0.0/8',
-  '127.0.0.0/8',
-  '169.254.0.0/16', // the link, and most clouds' metadata
-  '192.0.0.0/24', // protocol assignments, and one cloud's metadata
-  '100.100.100.200/32', // another cloud's metadata
-  '224.0.0.0/4',
-  '240.0.0.0/4',
-  '::/96',
-  'fe80::/10',
-  'fec0::/10',
-  'ff00::/8',
-  'fd00:ec2::254/128', // clouds' metadata
-  'fd20:ce::254/128',
-  // Tunnels and translations of which nobody knows where they end.
-  '2001::/32',
-  '2002::/16',
-  '64:ff9b:1::/48',
-])
+/** Lists are made when something is asked for: telling what an address is takes Node some ms the first time. */
+const refused = once(() =>
+  listOf([
+    '0.0.0.0/8',
+    '127.0.0.0/8',
+    '169.254.0.0/16', // the link, and most clouds' metadata
+    '192.0.0.0/24', // protocol assignments, and one cloud's metadata
+    '100.100.100.200/32', // another cloud's metadata
+    '224.0.0.0/4',
+    '240.0.0.0/4',
+    '::/96',
+    'fe80::/10',
+    'fec0::/10',
+    'ff00::/8',
+    'fd00:ec2::254/128', // clouds' metadata
+    'fd20:ce::254/128',
+    // Tunnels and translations of which nobody knows where they end.
+    '2001::/32',
+    '2002::/16',
+    '64:ff9b:1::/48',
+  ]),
+)
 /** An IPv4 address, translated by the network: judged as that. */
-const translated = listOf(['64:ff9b::/96'])
+const translated = once(() => listOf(['64:ff9b::/96']))
 
 /**
  * @param networks as `10.0.0.0/8`, `192.0.2.7` or `!10.0.0.0/8`
@@ -46,8 +50,8 @@ export function reachOf(networks: readonly string[] = []): Reach {
   const includes = (address: string): boolean => {
     if (isIn(denied, address)) return false
     if (isIn(allowed, address)) return true
-    if (isIn(translated, address)) return includes(embeddedAddress(address))
-    return !isIn(refused, address) && !isIn(listOf(ownAddresses()), address)
+    if (isIn(translated(), address)) return includes(embeddedAddress(address))
+    return !isIn(refused(), address) && !isIn(listOf(ownAddresses()), address)
   }
   return { includes }
 }

@@ -152,7 +152,7 @@ function carry(client: ReturnType<typeof connect>, socket: string, first?: strin
   })
 }
 
-if (import.meta.main) {
+async function main(): Promise<void> {
   try {
     process.exitCode = await runInside(JSON.parse(process.argv[2] ?? '') as Inside)
   } catch (error) {
@@ -161,3 +161,6 @@ if (import.meta.main) {
   }
   process.exit()
 }
+
+// Not awaited: a file that awaits cannot be loaded by `require`.
+if (import.meta.main) void main()

@@ -1,12 +1,13 @@
 /**
  * What metric servers are told of backups: how old and how large the last good one of each guest is, when a drill proved
- * one, and how each datastore is.
+ * one, how each datastore is, and what the last runs of the jobs found that look after it.
  *
  * Looked at every few minutes and beside the rounds, which take what is known: no round waits for a slow datastore. Ages
  * are from the moment they are asked for.
  */
 import { seconds } from '#base/clock.ts'
 import type { ListedBackup } from '#backup/service.ts'
+import type { DatastoreJobOutcome } from '#cluster/datastore-jobs.ts'
 import { newStoredBytesOf } from '#datastore/manifest.ts'
 import type { GuestKind } from '#guests/kind.ts'
 import type { Values } from '#observe/sample.ts'
@@ -14,7 +15,7 @@ import type { Services } from '#services.ts'
 
 const everySeconds = 300
 
-export type FiguresDeps = Pick<Services, 'clock' | 'log' | 'storage' | 'backup' | 'recovery'>
+export type FiguresDeps = Pick<Services, 'clock' | 'log' | 'storage' | 'backup' | 'recovery' | 'datastoreJobs'>
 
 interface GuestFigures {
   readonly points: number
@@ -40,6 +41,7 @@ export class BackupFigures {
   #guests = new Map<string, GuestFigures>()
   /** By storage. */
   #datastores = new Map<string, DatastoreFigures>()
+  #outcomes: readonly DatastoreJobOutcome[] = []
   #looked = -Infinity
   #looking: Promise<void> | undefined
 
@@ -75,7 +77,19 @@ export class BackupFigures {
     const found = this.#datastores.get(storage)
     if (!found) return undefined
     const { verified, ...others } = found
-    return { ...others, verifyage: this.#since(verified) }
+    return { ...others, verifyage: this.#since(verified), ...this.#ofJobs(storage) }
+  }
+
+  /** Of several jobs of one kind: the one that ran last. */
+  #ofJobs(storage: string): Values {
+    const values: Record<string, number | undefined> = {}
+    const outcomes = this.#outcomes.filter((one) => one.storage === storage)
+    for (const { type, ended, isGood, oldest } of outcomes.toSorted((a, b) => a.ended - b.ended)) {
+      values[`${type}runage`] = this.#since(ended)
+      values[`${type}good`] = Number(isGood)
+      if (oldest !== undefined) values.oldestage = this.#since(oldest)
+    }
+    return values
   }
 
   #since(moment: number | undefined): number | undefined {
@@ -83,7 +97,7 @@ export class BackupFigures {
   }
 
   async #look(): Promise<void> {
-    const { storage, backup, recovery, log } = this.#deps
+    const { storage, backup, recovery, datastoreJobs, log } = this.#deps
     const [guests, datastores] = [new Map<string, GuestFigures>(), new Map<string, DatastoreFigures>()]
     for (const { name, content } of await storage.list()) {
       if (!content.includes('backup')) continue
@@ -105,6 +119,7 @@ export class BackupFigures {
       const at = Date.parse(ended) / 1000
       if (known && proven && !(at <= (known.proven ?? 0))) guests.set(guest, { ...known, proven: at })
     }
+    this.#outcomes = [...(await datastoreJobs.outcomes()).values()]
     this.#guests = guests
     this.#datastores = datastores
   }

@@ -1,132 +1,87 @@
-/** Every operation there is, by name: how a task's process finds what it was told to do. */
-import { type AnyOperation, operationsByName } from '#tasks/registry.ts'
-import { syncRealm, testRealmSync } from './access/sync-realm.ts'
-import { pruneBackups } from './backup/prune.ts'
-import { deactivateAccount, registerAccount, updateAccount } from './acme/account.ts'
-import { orderCertificate, renewCertificate, revokeCertificate } from './acme/certificate.ts'
-import { collectSpace } from './backup/collect.ts'
-import { backupGuests } from './backup/run.ts'
-import { takeOverBackups } from './backup/take-over.ts'
-import { verifyBackups } from './backup/verify.ts'
-import { createDirectory, removeDirectory } from './disks/directory.ts'
-import { createVolumeGroup, removeVolumeGroup } from './disks/lvm.ts'
-import { initDisk, wipeDisk } from './disks/whole-disk.ts'
-import { cloneContainer } from './guest/clone-container.ts'
-import { cloneGuest } from './guest/clone.ts'
-import { updateCloudInit } from './guest/cloud-init.ts'
-import { configureGuest } from './guest/configure.ts'
-import { configureContainer } from './guest/configure-container.ts'
-import { createContainer } from './guest/create-container.ts'
-import { createGuest } from './guest/create.ts'
-import { deleteContainerSnapshot, deleteSnapshot } from './guest/delete-snapshot.ts'
-import { destroyContainer, destroyGuest } from './guest/destroy.ts'
-import { moveDisk } from './guest/move-disk.ts'
-import { moveVolume } from './guest/move-volume.ts'
-import { reassignVolume } from './guest/reassign-volume.ts'
-import { resetGuest, resumeGuest, stopGuest, suspendGuest } from './guest/power.ts'
-import { resumeContainer, stopContainer, suspendContainer } from './guest/power.ts'
-import { resizeDisk } from './guest/resize.ts'
-import { resizeVolume } from './guest/resize-container.ts'
-import { rollbackContainer, rollbackGuest } from './guest/rollback.ts'
-import { rebootContainer, rebootGuest, shutdownContainer, shutdownGuest } from './guest/shutdown.ts'
-import { snapshotContainer } from './guest/snapshot-container.ts'
-import { snapshotGuest } from './guest/snapshot.ts'
-import { restoreContainer } from './guest/restore-container.ts'
-import { fillDisks } from './backup/fill-disks.ts'
-import { restoreGuest } from './guest/restore.ts'
-import { renewGuest } from './guest/renew.ts'
-import { startContainer, startGuest } from './guest/start.ts'
-import { templateContainer, templateGuest } from './guest/template.ts'
-import { pushFile } from './guest/push-file.ts'
-import { applyNetwork } from './node/apply-network.ts'
-import { bulkShutdown, bulkStart, bulkSuspend, startAll, stopAll, suspendAll } from './node/all-guests.ts'
-import { refreshPackages } from './node/refresh-packages.ts'
-import { reloadService, restartService, startService, stopService } from './node/service.ts'
-import { drillGuest } from './recovery/drill.ts'
-import { runPlan } from './plans/run-plan.ts'
-import { copyVolume } from './storage/copy.ts'
-import { deleteVolume } from './storage/delete.ts'
-import { downloadFile } from './storage/download.ts'
-import { pullOciImage } from './storage/pull-image.ts'
-import { uploadFile } from './storage/upload.ts'
+/**
+ * Every operation there is, by name, and how it is loaded: a process of a task needs one of them, and to load all costs
+ * more than most tasks do.
+ */
+import { operationsIn } from '#tasks/registry.ts'
 
-export const allOperations = operationsByName([
-  applyNetwork,
-  backupGuests,
-  bulkShutdown,
-  bulkStart,
-  bulkSuspend,
-  cloneContainer,
-  cloneGuest,
-  collectSpace,
-  configureContainer,
-  configureGuest,
-  copyVolume,
-  createContainer,
-  createDirectory,
-  createGuest,
-  createVolumeGroup,
-  deactivateAccount,
-  deleteContainerSnapshot,
-  deleteSnapshot,
-  deleteVolume,
-  destroyContainer,
-  destroyGuest,
-  downloadFile,
-  drillGuest,
-  initDisk,
-  moveDisk,
-  moveVolume,
-  pruneBackups,
-  pullOciImage,
-  pushFile,
-  orderCertificate,
-  reassignVolume,
-  rebootContainer,
-  rebootGuest,
-  refreshPackages,
-  registerAccount,
-  reloadService,
-  removeDirectory,
-  removeVolumeGroup,
-  renewCertificate,
-  resetGuest,
-  restartService,
-  resizeDisk,
-  resizeVolume,
-  restoreContainer,
-  restoreGuest,
-  fillDisks,
-  resumeContainer,
-  resumeGuest,
-  revokeCertificate,
-  rollbackContainer,
-  rollbackGuest,
-  runPlan,
-  shutdownContainer,
-  shutdownGuest,
-  snapshotContainer,
-  snapshotGuest,
-  startAll,
-  startContainer,
-  startGuest,
-  renewGuest,
-  startService,
-  stopAll,
-  stopContainer,
-  stopGuest,
-  stopService,
-  suspendAll,
-  suspendContainer,
-  suspendGuest,
-  syncRealm,
-  takeOverBackups,
-  templateContainer,
-  templateGuest,
-  testRealmSync,
-  updateCloudInit,
-  updateAccount,
-  uploadFile,
-  verifyBackups,
-  wipeDisk,
-] satisfies readonly AnyOperation[] as readonly AnyOperation[])
+export const allOperations = operationsIn({
+  acmedeactivate: async () => (await import('./acme/account.ts')).deactivateAccount,
+  acmenewcert: async () => (await import('./acme/certificate.ts')).orderCertificate,
+  acmeregister: async () => (await import('./acme/account.ts')).registerAccount,
+  acmerenew: async () => (await import('./acme/certificate.ts')).renewCertificate,
+  acmerevoke: async () => (await import('./acme/certificate.ts')).revokeCertificate,
+  acmeupdate: async () => (await import('./acme/account.ts')).updateAccount,
+  aptupdate: async () => (await import('./node/refresh-packages.ts')).refreshPackages,
+  'auth-realm-sync': async () => (await import('./access/sync-realm.ts')).syncRealm,
+  'auth-realm-sync-test': async () => (await import('./access/sync-realm.ts')).testRealmSync,
+  'bulk-shutdown': async () => (await import('./node/all-guests.ts')).bulkShutdown,
+  'bulk-start': async () => (await import('./node/all-guests.ts')).bulkStart,
+  'bulk-suspend': async () => (await import('./node/all-guests.ts')).bulkSuspend,
+  copyvolume: async () => (await import('./storage/copy.ts')).copyVolume,
+  dircreate: async () => (await import('./disks/directory.ts')).createDirectory,
+  dirremove: async () => (await import('./disks/directory.ts')).removeDirectory,
+  diskinit: async () => (await import('./disks/whole-disk.ts')).initDisk,
+  download: async () => (await import('./storage/download.ts')).downloadFile,
+  hakocollect: async () => (await import('./backup/collect.ts')).collectSpace,
+  hakodrill: async () => (await import('./recovery/drill.ts')).drillGuest,
+  hakoplan: async () => (await import('./plans/run-plan.ts')).runPlan,
+  hakotakeover: async () => (await import('./backup/take-over.ts')).takeOverBackups,
+  hakotend: async () => (await import('./backup/tend.ts')).tendDatastore,
+  hakoverify: async () => (await import('./backup/verify.ts')).verifyBackups,
+  imgcopy: async () => (await import('./storage/upload.ts')).uploadFile,
+  imgdel: async () => (await import('./storage/delete.ts')).deleteVolume,
+  lvmcreate: async () => (await import('./disks/lvm.ts')).createVolumeGroup,
+  lvmremove: async () => (await import('./disks/lvm.ts')).removeVolumeGroup,
+  networkapply: async () => (await import('./node/apply-network.ts')).applyNetwork,
+  ociregistrypull: async () => (await import('./storage/pull-image.ts')).pullOciImage,
+  prunebackups: async () => (await import('./backup/prune.ts')).pruneBackups,
+  qmclone: async () => (await import('./guest/clone.ts')).cloneGuest,
+  qmcloudinit: async () => (await import('./guest/cloud-init.ts')).updateCloudInit,
+  qmconfig: async () => (await import('./guest/configure.ts')).configureGuest,
+  qmcreate: async () => (await import('./guest/create.ts')).createGuest,
+  qmdelsnapshot: async () => (await import('./guest/delete-snapshot.ts')).deleteSnapshot,
+  qmdestroy: async () => (await import('./guest/destroy.ts')).destroyGuest,
+  qmfill: async () => (await import('./backup/fill-disks.ts')).fillDisks,
+  qmmove: async () => (await import('./guest/move-disk.ts')).moveDisk,
+  qmpause: async () => (await import('./guest/power.ts')).suspendGuest,
+  qmreboot: async () => (await import('./guest/shutdown.ts')).rebootGuest,
+  qmrenew: async () => (await import('./guest/renew.ts')).renewGuest,
+  qmreset: async () => (await import('./guest/power.ts')).resetGuest,
+  qmresize: async () => (await import('./guest/resize.ts')).resizeDisk,
+  qmrestore: async () => (await import('./guest/restore.ts')).restoreGuest,
+  qmresume: async () => (await import('./guest/power.ts')).resumeGuest,
+  qmrollback: async () => (await import('./guest/rollback.ts')).rollbackGuest,
+  qmshutdown: async () => (await import('./guest/shutdown.ts')).shutdownGuest,
+  qmsnapshot: async () => (await import('./guest/snapshot.ts')).snapshotGuest,
+  qmstart: async () => (await import('./guest/start.ts')).startGuest,
+  qmstop: async () => (await import('./guest/power.ts')).stopGuest,
+  qmtemplate: async () => (await import('./guest/template.ts')).templateGuest,
+  srvreload: async () => (await import('./node/service.ts')).reloadService,
+  srvrestart: async () => (await import('./node/service.ts')).restartService,
+  srvstart: async () => (await import('./node/service.ts')).startService,
+  srvstop: async () => (await import('./node/service.ts')).stopService,
+  startall: async () => (await import('./node/all-guests.ts')).startAll,
+  stopall: async () => (await import('./node/all-guests.ts')).stopAll,
+  suspendall: async () => (await import('./node/all-guests.ts')).suspendAll,
+  vzclone: async () => (await import('./guest/clone-container.ts')).cloneContainer,
+  vzconfig: async () => (await import('./guest/configure-container.ts')).configureContainer,
+  vzcreate: async () => (await import('./guest/create-container.ts')).createContainer,
+  vzdelsnapshot: async () => (await import('./guest/delete-snapshot.ts')).deleteContainerSnapshot,
+  vzdestroy: async () => (await import('./guest/destroy.ts')).destroyContainer,
+  vzdump: async () => (await import('./backup/run.ts')).backupGuests,
+  vzmove: async () => (await import('./guest/move-volume.ts')).moveVolume,
+  vzpush: async () => (await import('./guest/push-file.ts')).pushFile,
+  vzreassign: async () => (await import('./guest/reassign-volume.ts')).reassignVolume,
+  vzreboot: async () => (await import('./guest/shutdown.ts')).rebootContainer,
+  vzresize: async () => (await import('./guest/resize-container.ts')).resizeVolume,
+  vzrestore: async () => (await import('./guest/restore-container.ts')).restoreContainer,
+  vzresume: async () => (await import('./guest/power.ts')).resumeContainer,
+  vzrollback: async () => (await import('./guest/rollback.ts')).rollbackContainer,
+  vzshutdown: async () => (await import('./guest/shutdown.ts')).shutdownContainer,
+  vzsnapshot: async () => (await import('./guest/snapshot-container.ts')).snapshotContainer,
+  vzstart: async () => (await import('./guest/start.ts')).startContainer,
+  vzstop: async () => (await import('./guest/power.ts')).stopContainer,
+  vzsuspend: async () => (await import('./guest/power.ts')).suspendContainer,
+  vztemplate: async () => (await import('./guest/template.ts')).templateContainer,
+  wipedisk: async () => (await import('./disks/whole-disk.ts')).wipeDisk,
+})

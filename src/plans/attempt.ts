@@ -18,6 +18,8 @@ export interface AttemptFacts {
   readonly grants: Grants
   /** To a step that asks. */
   readonly answer: string | undefined
+  /** Who gives it. */
+  readonly by: string
   /** A task an earlier attempt started for this step: it is waited for, and nothing is called again. */
   readonly joined: string | undefined
   /** What the step is for is so already: nothing is done. */
@@ -161,7 +163,7 @@ function recordedOf(step: PlanStep, reply: Value, { values, world }: AttemptFact
   )
 }
 
-function answered(step: PlanStep, begun: StepState, { world, answer, values }: AttemptFacts): StepState {
+function answered(step: PlanStep, begun: StepState, { world, answer, by, values }: AttemptFacts): StepState {
   const { act } = step
   if (act.kind !== 'ask') throw new Error('only a question is answered')
   const question = filledText(act.question, values)
@@ -174,7 +176,7 @@ function answered(step: PlanStep, begun: StepState, { world, answer, values }: A
   }
   const recorded = { answer: answer.slice(0, limits.plans.valueBytes) }
   const found = `${question} ${answer}`.slice(0, 500)
-  return { ...begun, result: 'proven', tries: 1, tookMs: 0, ended: isoAt(world), found, recorded }
+  return { ...begun, result: 'proven', tries: 1, tookMs: 0, ended: isoAt(world), found, recorded, by }
 }
 
 /** Twice the usual and some seconds more is worth a word; less is weather. */

@@ -43,10 +43,11 @@ export function withOutcome(plan: Plan, record: PlanRecord, translate: Translate
 }
 
 type Words = {
-  readonly [
-    K in 'proven' | 'failed' | 'skipped' | 'waived' | 'seconds' | 'evidence' | 'run' | 'on' | DecisionKind
-  ]: string
-} & { readonly outcome: Readonly<Record<PlanRecord['outcome'], string>> }
+  readonly [K in 'proven' | 'failed' | 'skipped' | 'waived' | 'answer' | 'seconds' | 'evidence' | 'run' | 'on']: string
+} & {
+  readonly decision: Readonly<Record<DecisionKind, string>>
+  readonly outcome: Readonly<Record<PlanRecord['outcome'], string>>
+}
 
 const words: Readonly<Record<PlanDocument['language'], Words>> = {
   en: {
@@ -54,13 +55,12 @@ const words: Readonly<Record<PlanDocument['language'], Words>> = {
     failed: 'failed',
     skipped: 'skipped',
     waived: 'waived',
+    answer: 'answer',
+    decision: { skip: 'skip', waive: 'waive', continue: 'continue' },
     seconds: 's',
     evidence: 'evidence',
     run: 'Run',
     on: 'on',
-    skip: 'skip',
-    waive: 'waive',
-    continue: 'continue',
     outcome: {
       running: 'running',
       proven: 'proven',
@@ -76,13 +76,12 @@ const words: Readonly<Record<PlanDocument['language'], Words>> = {
     failed: '失敗',
     skipped: '省略',
     waived: '免除',
+    answer: '回答',
+    decision: { skip: '省略', waive: '免除', continue: '続行' },
     seconds: '秒',
     evidence: '証跡',
     run: '実行',
     on: 'ノード',
-    skip: '省略',
-    waive: '免除',
-    continue: '続行',
     outcome: {
       running: '実行中',
       proven: '証明済み',
@@ -117,9 +116,16 @@ function linesOf(
     surprises: record.surprises.map(
       ({ at, step, text }) => `${time(at)} ${step === undefined ? '' : `\`${step}\`: `}${translate(text)} ${proof}`,
     ),
-    decisions: record.decisions.map(
-      ({ at, kind, step, reason, by }) => `${time(at)} \`${step}\` ${say[kind]}: ${reason} – ${by} ${proof}`,
-    ),
+    decisions: [
+      ...record.decisions.map(
+        ({ at, kind, step, reason, by }) => `${time(at)} \`${step}\` ${say.decision[kind]}: ${reason} – ${by} ${proof}`,
+      ),
+      ...record.steps.flatMap(({ id: step, ended, found, by }) =>
+        by === undefined
+          ? []
+          : [`${time(ended ?? record.ended)} \`${step}\` ${say.answer}: ${found ?? ''} – ${by} ${proof}`],
+      ),
+    ],
     outcomes: [
       `${time(record.ended)} ${say.run} ${record.run}: ${say.outcome[outcome]}, Hakobune ${version}, ${say.on} ${node} ${proof}`,
     ],

@@ -29,6 +29,8 @@ export interface StepState {
   readonly found?: string
   /** Why it was skipped or waived. */
   readonly reason?: string
+  /** Who answered what it asks. */
+  readonly by?: string
   readonly recorded?: Readonly<Record<string, Value>>
   /** Task it started. */
   readonly task?: string

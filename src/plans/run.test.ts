@@ -79,6 +79,7 @@ function options(node: SmallNode, text: string, given: Partial<RunOptions> = {})
     world,
     secrets: new Map(),
     grants: { confirmed: [], mayDestroyLive: false, scope: [] },
+    by: 'root@pam',
     answers: {},
     decisions: [],
     earlier: new Map(),

@@ -31,6 +31,8 @@ export interface RunOptions {
   readonly world: PlanWorld
   readonly secrets: ReadonlyMap<string, string>
   readonly grants: Grants
+  /** Who started this attempt: what is answered and decided in it is theirs. */
+  readonly by: string
   /** Answers to questions, by step. */
   readonly answers: Readonly<Record<string, string>>
   readonly decisions: readonly Decision[]
@@ -244,7 +246,7 @@ export class PlanRun {
   }
 
   async #tried(step: PlanStep, joined: string | undefined, isSo: boolean): Promise<StepState> {
-    const { world, secrets, grants, answers } = this.#options
+    const { world, secrets, grants, answers, by } = this.#options
     const begun = this.#begun(step)
     const object = isSo || namesItselfLater(step) ? undefined : this.#objectOf(step)
     if (joined === undefined && !isSo) {
@@ -261,6 +263,7 @@ export class PlanRun {
       state: this.#state,
       grants,
       answer: Object.hasOwn(answers, step.id) ? answers[step.id] : undefined,
+      by,
       joined,
       isAlready: isSo,
       onCall: (call) => this.#alter(step, { call }),

@@ -57,11 +57,14 @@ export function standingOf(plan: Plan, facts: StatusFacts): PlanStanding {
 
 function boxOf(item: PlanItem, step: PlanStep | undefined, plan: Plan, facts: StatusFacts): BoxFacts {
   const { mark, box, line, words } = item
+  const { latest } = facts
   const common = { line, words, ...(step ? { step: step.id, class: step.class } : {}) }
-  const last = step && facts.latest?.outcome === 'failed' ? facts.latest.steps[step.id] : undefined
+  const last = step && latest?.outcome === 'failed' ? latest.steps[step.id] : undefined
   if (last?.result === 'failed')
     return { ...common, status: 'failed', ...(last.found === undefined ? {} : { why: last.found }) }
   const isTicked = box?.isTicked === true || (!box && mark?.kind === 'proven')
+  const asks = step && latest?.outcome === 'waiting' ? latest.steps[step.id] : undefined
+  if (asks?.result === 'waiting') return { ...common, status: 'open', why: asks.found ?? '' }
   if (!mark) return { ...common, status: isTicked ? 'claimed' : 'open' }
   const marked = { ...common, at: mark.at, evidence: mark.evidence }
   if (mark.kind !== 'proven') {

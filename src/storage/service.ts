@@ -10,23 +10,27 @@
 import { humanSize } from '#base/bytes.ts'
 import { Fault, invalid, messageOf } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
+import { loaderFor } from '#base/on-demand.ts'
 import { convertImage } from '#host/qemu-img.ts'
 import { type Allocation, checkedSize, type CopyRequest, type ImportRequest, makeImage } from './allocate.ts'
 import { plantTree, type Rewriting, rewriteImage } from './allocate.ts'
 import { ConfiguredStorages } from './configured.ts'
-import { type Download, stageDownload } from './download.ts'
+import type * as download from './download.ts'
 import { requireSelfContained } from './image-header.ts'
-import { formatByEnding, inspectImage } from './import.ts'
+import type * as importing from './import.ts'
 import { contentOf, copyImage, type LayeredDisk, layersOf, linkImage } from './links.ts'
 import { linksOf, requireUnlinked, snapshotsOf, type VolumeSnapshots } from './links.ts'
-import { type OciPull, stageOciPull } from './oci-pull.ts'
-import { annotateFile, discardStaged, type FilePlacement, publishFile, stageFile, withdrawFile } from './placing.ts'
+import type * as ociPull from './oci-pull.ts'
+import type * as placing from './placing.ts'
 import type { TreeLayers, VolumeFacts } from './plugin.ts'
 import { nameUnder, renameVolume } from './renaming.ts'
 import { copyTreeWhole, growTree, linkTree, type TreeCopyRequest, treeLayersOf } from './tree-links.ts'
 import { treeLinksOf, treeSnapshotsOf } from './tree-links.ts'
 import { type ContentType, formatOf, isBase, isFileContent } from './volume.ts'
 import { volumeId, type VolumeInfo } from './volume.ts'
+
+const load = loaderFor(import.meta.url)
+const files = () => load<typeof placing>('./placing.ts')
 
 export interface VolumeLocation {
   readonly path: string
@@ -180,6 +184,7 @@ export class StorageService extends ConfiguredStorages {
     const open = await this.opener.open(request.storage)
     open.requireContent('images')
     const { source: file, sourcePart: part, sourceFormat } = request
+    const { formatByEnding, inspectImage } = load<typeof importing>('./import.ts')
     const source = await inspectImage(host, { path: file, format: sourceFormat ?? formatByEnding(file), part })
     const sizeBytes = checkedSize(source.sizeBytes)
     await open.requireRoom(source.neededBytes, `a copy of '${request.source}'`)
@@ -265,33 +270,35 @@ export class StorageService extends ConfiguredStorages {
    * Copies and checks a file out of sight; `publishFile` shows it. Returns its identity for `withdrawFile`.
    * @throws Fault `invalid`, `damaged` when the checksum differs, `exhausted`
    */
-  async stageFile(placement: FilePlacement): Promise<string> {
-    return stageFile(this.needs.host, await this.opener.open(placement.storage), placement)
+  async stageFile(placement: placing.FilePlacement): Promise<string> {
+    return files().stageFile(this.needs.host, await this.opener.open(placement.storage), placement)
   }
 
   /** Takes a file from a web server, out of sight; `publishFile` shows it. Returns its identity for `withdrawFile`. */
-  async stageDownload(download: Download): Promise<string> {
-    return stageDownload(this.needs.host, await this.opener.open(download.storage), download)
+  async stageDownload(wanted: download.Download): Promise<string> {
+    const { stageDownload } = load<typeof download>('./download.ts')
+    return stageDownload(this.needs.host, await this.opener.open(wanted.storage), wanted)
   }
 
   /** Takes an image of a registry, out of sight; `publishFile` shows it. Returns its identity for `withdrawFile`. */
-  async stageOciPull(pull: OciPull): Promise<string> {
+  async stageOciPull(pull: ociPull.OciPull): Promise<string> {
+    const { stageOciPull } = load<typeof ociPull>('./oci-pull.ts')
     return stageOciPull(this.needs.host, await this.opener.open(pull.storage), pull)
   }
 
   /** Shows a staged file. What it replaces is kept out of sight until `erase` under the same mark. */
   async publishFile(volid: VolumeId, mark: string): Promise<void> {
-    await publishFile((await this.opener.hold(volid)).open, volid, mark)
+    await files().publishFile((await this.opener.hold(volid)).open, volid, mark)
   }
 
   /** Undoes `publishFile`; harmless when it did not happen. */
   async withdrawFile(volid: VolumeId, mark: string, identity: string): Promise<void> {
-    await withdrawFile((await this.opener.hold(volid)).open, volid, mark, identity)
+    await files().withdrawFile((await this.opener.hold(volid)).open, volid, mark, identity)
   }
 
   /** Removes a staged file; harmless when it is gone or was published. */
   async discardStaged(volid: VolumeId, mark: string): Promise<void> {
-    await discardStaged((await this.opener.hold(volid)).open, volid, mark)
+    await files().discardStaged((await this.opener.hold(volid)).open, volid, mark)
   }
 
   /**
@@ -317,6 +324,6 @@ export class StorageService extends ConfiguredStorages {
     volid: VolumeId,
     change: { notes?: string | undefined; protected?: boolean | undefined },
   ): Promise<void> {
-    await annotateFile((await this.opener.hold(volid)).open, volid, change)
+    await files().annotateFile((await this.opener.hold(volid)).open, volid, change)
   }
 }

@@ -90,6 +90,8 @@ export interface OperationFacts<P> {
   readonly id?: (params: P) => string | number
   /** Names of what nobody else may touch meanwhile, such as `guest/100`. Held from start to the end of undo. */
   readonly locks?: (params: P) => readonly string[]
+  /** What is said of a run whose process died, where what it did stays: `hako plan resume goes on with it`. */
+  readonly afterwards?: string
   /** Names of parameters never written to journal or log. They reach the worker through its standard input only. */
   readonly secrets?: readonly string[]
 }

@@ -36,7 +36,7 @@ export interface TaskPlace {
 export async function performTask(place: TaskPlace, request: TaskRequest, signal: AbortSignal): Promise<void> {
   const { services, operations, upid } = place
   await withTask(place, request, signal, async ({ journal, log, around }) => {
-    const operation = operationNamed(operations, request.operation)
+    const operation = await operationNamed(operations, request.operation)
     const params = request.params
     await acquireLocks(services.store, locksOf(operation, params), upid, {
       signal,
@@ -56,10 +56,12 @@ export async function recoverTask(place: TaskPlace): Promise<void> {
     const { stage } = stateOf(journal.records)
     if (stage.is === 'settled') return stage.exitstatus
     log.line('the process of this task ended unexpectedly')
-    const operation = operationNamed(operations, request.operation)
+    const operation = await operationNamed(operations, request.operation)
     const left = await unwind(...handingOver(operation, request.params, services), journal, around)
     if (left === 'succeeded') return success(log)
-    return stage.is === 'unwinding' && stage.reason !== interruption ? exitTextOf(stage.reason) : 'interrupted: undone'
+    return stage.is === 'unwinding' && stage.reason !== interruption
+      ? exitTextOf(stage.reason)
+      : `interrupted: ${operation.facts.afterwards ?? 'undone'}`
   })
 }
 
@@ -76,7 +78,7 @@ async function withTask(
   work: (inside: Inside) => Promise<string>,
 ): Promise<void> {
   const { store, clock } = services
-  const hide = redactorFor(request.params, operations.get(request.operation)?.facts.secrets ?? [])
+  const hide = redactorFor(request.params, (await operations.get(request.operation)?.())?.facts.secrets ?? [])
   await using file = await openJournal(archive.journalOf(upid))
   const journal = redacted(file, hide)
   using log = new TaskLog(archive.logOf(upid), hide.text)

@@ -4,18 +4,17 @@ import type { Operation } from './operation.ts'
 
 /** Parameters and services differ from one to the next; only `perform` hands them over. */
 export type AnyOperation = Operation<never, never>
-export type Operations = ReadonlyMap<string, AnyOperation>
 
-/** @throws Error when two have the same name. */
-export function operationsByName(operations: readonly AnyOperation[]): Operations {
-  const byName = new Map(operations.map((operation) => [operation.name, operation]))
-  if (byName.size < operations.length) throw new Error('two operations have the same name')
-  return byName
+/** How each is loaded, by its name: who needs one of them does not wait for the others. */
+export type Operations = ReadonlyMap<string, () => Promise<AnyOperation>>
+
+export function operationsIn(table: Readonly<Record<string, () => Promise<AnyOperation>>>): Operations {
+  return new Map(Object.entries(table))
 }
 
 /** @throws Fault `failed` when nothing has that name, for instance after a change of version. */
-export function operationNamed(operations: Operations, name: string): AnyOperation {
-  const found = operations.get(name)
-  if (!found) throw new Fault('failed', `this version knows no operation '${name}'`)
-  return found
+export async function operationNamed(operations: Operations, name: string): Promise<AnyOperation> {
+  const load = operations.get(name)
+  if (!load) throw new Fault('failed', `this version knows no operation '${name}'`)
+  return load()
 }

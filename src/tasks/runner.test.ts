@@ -78,7 +78,6 @@ test('a task done by a worker that waited is a task like any other; the daemon t
     assert.equal(existsSync(join(place.settings.stateDir, 'tasks', upid, 'output')), true)
     ended.push(upid)
     await rm(join(place.root, 'release'))
-    // Its process ends a moment after its task, and then another is started.
     await waitFor(async () => (await childrenHere()).some((child) => child !== pid), { what: 'the next one', ...soon })
   }
   await tasks[Symbol.asyncDispose]()

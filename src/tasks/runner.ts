@@ -5,7 +5,7 @@
  * the request must be on disk under that name before anything happens. A worker whose daemon dies in between
  * reads the end of its input and leaves.
  *
- * Most of what a short task takes is the start of its process. So when a task has ended, one process more is
+ * Most of what a short task takes is the start of its process. So when a task begins, one process more is
  * started and waits for the next: a worker like any other, of which nothing is on disk yet. It goes when nobody
  * needed it for a while, for it holds memory, and when the daemon ends. Rejected: one process for many tasks, of
  * which a crash would take more than one, and whose UPIDs would not tell them apart.
@@ -17,17 +17,8 @@ import { join } from 'node:path'
 import { type DetachedChild, startDetachedChild } from '#host/detached-child.ts'
 import { startTimeOf } from '#host/proc.ts'
 import { type Settings, settingsToEnv } from '#settings.ts'
-import type { Json } from '#store/store.ts'
 import type { TaskArchive } from './archive.ts'
-
-/** What a worker is told on its standard input. A recovering one finds operation and parameters on disk. */
-export interface Go {
-  readonly upid: string
-  readonly operation?: string
-  readonly params?: Json
-  /** Whoever asked for it wants to know which parts of the node it passes. */
-  readonly isFollowed?: boolean
-}
+import { afterFlag, type Go, recoverFlag } from './go.ts'
 
 export interface Worker {
   readonly pid: number
@@ -40,9 +31,6 @@ export interface Worker {
   /** Where it prints what does not go to a log. */
   readonly output: string
 }
-
-/** On the worker's command line: finish what the process of that task left. */
-export const recoverFlag = '--recover'
 
 /** How long a worker waits for a task before it is sent away. */
 const spareMs = 10 * 60_000
@@ -89,14 +77,17 @@ export class Runner implements AsyncDisposable {
     return this.#takeSpare() ?? this.#fresh()
   }
 
-  /** Starts a worker for the next task, unless there is one. Never rejects: that task can start its own. */
-  async prepare(): Promise<void> {
+  /**
+   * Starts a worker for the next task, unless there is one. Never rejects: that task can start its own.
+   * @param after name of the operation before it: the worker gets ready for one like that
+   */
+  async prepare(after = ''): Promise<void> {
     if (this.#spare || this.#isClosed || this.#spareMs === 0) return
-    await (this.#preparing ??= this.#prepare().finally(() => (this.#preparing = undefined)))
+    await (this.#preparing ??= this.#prepare(after).finally(() => (this.#preparing = undefined)))
   }
 
-  async #prepare(): Promise<void> {
-    const worker = await this.#fresh().catch(() => undefined)
+  async #prepare(after: string): Promise<void> {
+    const worker = await this.#fresh([`${afterFlag}${after}`]).catch(() => undefined)
     if (!worker) return
     const timer = setTimeout(() => void this.#dismissSpare(), this.#spareMs).unref()
     this.#spare = { worker, timer }
@@ -132,10 +123,10 @@ export class Runner implements AsyncDisposable {
     await this.#dismissSpare()
   }
 
-  async #fresh(): Promise<Worker> {
+  async #fresh(flags: readonly string[] = []): Promise<Worker> {
     const output = await this.#archive.newOutput(this.#random.uuid())
     try {
-      return await this.#start(output, [])
+      return await this.#start(output, flags)
     } catch (error) {
       await rm(output, { force: true })
       throw error

@@ -98,7 +98,7 @@ export class TaskService implements AsyncDisposable {
    * @throws Fault `exhausted` when too many are waiting already
    */
   async start({ operation: name, params, user, parent }: TaskRequestedBy): Promise<UpidText> {
-    const operation = operationNamed(this.#operations, name)
+    const operation = await operationNamed(this.#operations, name)
     this.#refuseIfCrowded()
     const worker = await this.#runner.worker()
     let upid: UpidText
@@ -115,6 +115,7 @@ export class TaskService implements AsyncDisposable {
     const atWork = async () => {
       const hasSlot = await this.#slots.take(worker.ended)
       if (hasSlot) worker.go({ upid, operation: name, params, ...(isTraced ? { isFollowed: true } : {}) })
+      void this.#runner.prepare(name)
       await worker.ended
       return hasSlot
     }
@@ -277,7 +278,7 @@ export class TaskService implements AsyncDisposable {
       this.#stopAskedAt.delete(upid)
     }
     if (this.#closing.signal.aborted) return
-    void this.#runner.prepare()
+    void this.#runner.prepare(parseUpid(upid).type)
     this.#pruning = this.#pruning.then(() => this.#prune())
     await this.#pruning
   }

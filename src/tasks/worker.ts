@@ -8,17 +8,20 @@ import { Fault } from '#base/fault.ts'
 import { followed } from '#base/trace.ts'
 import type { Settings } from '#settings.ts'
 import { TaskArchive } from './archive.ts'
+import { afterFlag, type Go, recoverFlag } from './go.ts'
 import { performTask, recoverTask, type TaskServices } from './performance.ts'
 import type { Operations } from './registry.ts'
-import { type Go, recoverFlag } from './runner.ts'
 import { asUpid } from './upid.ts'
 
 export interface WorkerOptions<S extends TaskServices> {
   readonly operations: Operations
   /** Operations get the whole set as their `deps`. */
   readonly buildServices: (settings: Settings) => Promise<S>
-  /** Looks at what most tasks look at, so that these do not do it for the first time. Only looks. */
-  readonly rehearse?: (services: S) => Promise<unknown>
+  /**
+   * Looks at what most tasks look at, so that these do not do it for the first time. Only looks.
+   * @param after name of the operation the last task did; empty when nobody knows
+   */
+  readonly rehearse?: (services: S, after: string) => Promise<unknown>
   readonly settings: Settings
   readonly stdin: AsyncIterable<Uint8Array | string>
   /** Arguments after the entry file. */
@@ -38,13 +41,16 @@ export async function runWorker<S extends TaskServices>(options: WorkerOptions<S
     // An undo is not interrupted.
     if (!isRecovery) abort.abort()
   })
-  // Built while it waits: nobody has to wait for them then.
+  // Done while it waits: nobody has to wait for it then.
   const building = buildServices(settings)
-  building.then(async (services) => isTold || (await rehearse?.(services))).catch(() => {})
+  const after = flags.find((flag) => flag.startsWith(afterFlag))?.slice(afterFlag.length) ?? ''
+  const rehearsing = building.then(async (services) => isTold || (await rehearse?.(services, after))).catch(() => {})
   const go = await readGo(stdin)
   if (!go) return
   isTold = true
   const services = await building
+  // It may be loading modules, which the operation is about to do, too.
+  await rehearsing
   const where = { archive: new TaskArchive(settings.stateDir), services, operations, upid: asUpid(go.upid) }
   try {
     const request = { operation: go.operation ?? '', params: go.params ?? null }

@@ -7,10 +7,14 @@ import { existsSync } from 'node:fs'
 import { mkdir, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
+import { NodeKeys } from '#backup/node-keys.ts'
+import { DatastoreUpkeep } from '#backup/upkeep.ts'
 import { MiB } from '#base/bytes.ts'
 import { systemClock, waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { asVolumeId, type Vmid } from '#base/ids.ts'
+import { silentLog } from '#base/log.ts'
+import { DatastoreJobs } from '#cluster/datastore-jobs.ts'
 import { NodeFacts } from '#cluster/node-facts.ts'
 import { machine } from '#host/exec.ts'
 import { links } from '#host/ip.ts'
@@ -20,6 +24,7 @@ import { namesOf } from '#network/names.ts'
 import { fillDisks } from '#operations/backup/fill-disks.ts'
 import { collectSpace } from '#operations/backup/collect.ts'
 import { takeOverBackups } from '#operations/backup/take-over.ts'
+import { tendDatastore } from '#operations/backup/tend.ts'
 import { verifyBackups } from '#operations/backup/verify.ts'
 import { resetGuest, stopGuest } from '#operations/guest/power.ts'
 import { rebootGuest, shutdownGuest } from '#operations/guest/shutdown.ts'
@@ -124,6 +129,23 @@ suite('operations on datastores', () => {
       }
     },
     { isFinal: true, withCrashes: false },
+  )
+
+  everyStepFails(
+    tendDatastore,
+    async () => {
+      await world.run({ vmids: [100] })
+      const { storage, backup, deps } = world
+      const upkeep = new DatastoreUpkeep({ ...deps, storage, keys: new NodeKeys(deps), log: silentLog })
+      const look = async () => (await backup.list({ storage: 'vault' })).filter(({ damage }) => damage !== undefined)
+      return {
+        params: { job: 'look', type: 'verify' as const, storage: 'vault' },
+        deps: { ...deps, upkeep, datastoreJobs: new DatastoreJobs(deps) },
+        look,
+        [Symbol.asyncDispose]: async () => {},
+      }
+    },
+    { leavesNothing: true, withCrashes: false },
   )
 
   everyStepFails(
@@ -233,7 +255,7 @@ const untested = ['reloadService', 'restartService', 'startService', 'stopServic
 test('every operation there is has such a test', async () => {
   const root = join(import.meta.dirname, '../..')
   const registry = await readFile(join(root, 'src/operations/all.ts'), 'utf8')
-  const names = [...(/operationsByName\(\[([^\]]*)\]/.exec(registry)?.[1] ?? '').matchAll(/\w+/g)].map(([name]) => name)
+  const names = [...registry.matchAll(/\(await import\('[^']+'\)\)\.(\w+)/g)].map(([, name = '']) => name).toSorted()
   assert.ok(names.length > 10)
   const files = (
     await Promise.all(['src/operations', 'test/guest'].map((folder) => testsBelow(join(root, folder))))

@@ -1,14 +1,19 @@
 /** A node keeps its backups in a bucket, and behind another Hakobune: all that works with a folder works there. */
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdir } from 'node:fs/promises'
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { after, before, suite, test } from 'node:test'
+import { MiB } from '#base/bytes.ts'
 import { waitFor } from '#base/clock.ts'
 import { type ObjectStore, objectStore } from '../fixtures/object-store.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
+import { parseUpid } from '#tasks/upid.ts'
 import { freePort } from '../own-names.ts'
 
 type Reply = Record<string, unknown>
@@ -23,7 +28,7 @@ suite('storages elsewhere', { timeout: 600_000 }, () => {
   let bucket: string
   const closing = new AsyncDisposableStack()
   before(async () => {
-    node = closing.use(await nodeUnderTest())
+    node = closing.use(await nodeUnderTest({ changes: { fetchNetworks: ['127.0.0.1'] } }))
     s3 = closing.use(await objectStore())
     at = `/nodes/${node.settings.node}`
     bucket = await s3.bucket({ lock: true })
@@ -83,20 +88,157 @@ suite('storages elsewhere', { timeout: 600_000 }, () => {
 
   for (const storage of ['cloud', 'other']) {
     test(`a guest comes back from '${storage}', and its backups are looked after`, async () => {
-      await backUp(storage, { 'notes-template': 'of {{guestname}}' })
+      await backUp(storage, { 'notes-template': 'of {{guestname}}', protected: '1' })
+      const [first] = await content(storage)
+      assert.deepEqual([first?.notes, first?.protected], ['of t100', 1])
       await node.sh(100, 'echo changed >/root/note && sync')
       const log = await backUp(storage)
       await node.sh(100, 'echo kept >/root/note && sync')
-      const [first, second] = await content(storage)
-      assert.equal(first?.notes, 'of t100')
-      assert.match(log, /incremental|changed/i)
-      assert.equal(await noteOf(String(first?.volid)), 'kept')
-      assert.equal(await noteOf(String(second?.volid), { 'live-restore': '1' }), 'changed')
-      await node.task(await node.api('POST', '/hako/verify/backup', { volume: String(first?.volid) }))
+      assert.doesNotMatch(log, /WARN|not pruned/)
+      const [, second] = await content(storage)
+      const isLive = storage === 'cloud'
+      const [volid, wanted] = isLive ? [second?.volid, 'changed'] : [first?.volid, 'kept']
+      assert.equal(await noteOf(String(volid), isLive ? { 'live-restore': '1' } : {}), wanted)
       await node.task(await node.api('POST', '/hako/verify/datastore', { storage }))
     })
   }
+
+  test('where nothing is locked backups go, and their space comes back; a token that only adds removes nothing', async () => {
+    const [first] = await content('cloud')
+    const volume = encodeURIComponent(String(first?.volid))
+    await node.api('PUT', `${at}/storage/cloud/content/${volume}`, { protected: '0', notes: 'going' })
+    assert.equal((await content('cloud'))[0]?.notes, 'going')
+    await node.task(await node.api('DELETE', `${at}/storage/cloud/prunebackups`, { 'prune-backups': 'keep-last=1' }))
+    assert.equal((await content('cloud')).length, 1)
+    await node.task(await node.api('POST', '/hako/datastore/collect', { storage: 'cloud' }))
+    const [kept] = await content('other')
+    const removing = await node.api('DELETE', `${at}/storage/other/content/${String(kept?.volid)}`)
+    await node.task(removing, /protected|removes nothing/)
+    assert.equal((await content('other')).length, 2)
+  })
+
+  test('a canary sings where nothing is locked, and is told of; where it is, nobody removes anything', async () => {
+    await using heard = await listener()
+    await node.api('PUT', '/hako/backup-options', { webhook: heard.url })
+    const add = (id: string, storage: string) =>
+      node.api('POST', '/hako/datastore-jobs', { id, type: 'canary', storage, schedule: '06:00' })
+    const lock = { bucket: await s3.bucket({ lock: true }), 'retain-days': '1' }
+    await addBucket('kept', lock)
+    await backUp('kept')
+    await add('loose', 'cloud')
+    await add('firm', 'kept')
+    await node.task(await node.api('POST', '/hako/datastore-jobs/loose/run'), /nothing keeps .* from being removed/)
+    await node.task(await node.api('POST', '/hako/datastore-jobs/firm/run'))
+    const told = await waitFor(() => heard.said[0], { what: 'the webhook', timeoutMs: 10_000 })
+    assert.deepEqual([told.event, told.outcome, told.storage], ['canary', 'failed', 'cloud'])
+    assert.equal(heard.said.length, 1)
+    await node.api('PUT', '/hako/backup-options', { delete: 'webhook' })
+    const jobs = (await node.api('GET', '/hako/datastore-jobs')) as Reply[]
+    assert.deepEqual(
+      jobs.filter(({ id }) => id === 'loose' || id === 'firm').map(({ id, result }) => [id, result]),
+      [
+        ['firm', 'good'],
+        ['loose', 'failed'],
+      ],
+    )
+    const [locked] = await content('kept')
+    const removing = await node.api('DELETE', `${at}/storage/kept/content/${String(locked?.volid)}`)
+    await node.task(removing, /is locked until/)
+    await assert.rejects(addBucket('never', { bucket: await s3.bucket(), 'retain-days': '1' }), /no Object Lock/)
+    await assert.rejects(addBucket('never', { bucket: 'no-such-bucket' }), /bucket 'no-such-bucket' does not exist/)
+    await assert.rejects(addBucket('never', { bucket, 'secret-key': 'wrong' }), /refuses access/)
+  })
+
+  test('a copy is kept by itself, and what is damaged in it is found and fetched again', async () => {
+    const path = join(node.settings.stateDir, 'copy')
+    await mkdir(path)
+    await node.api('POST', '/storage', { storage: 'copy', type: 'dir', path, content: 'backup' })
+    const pull = { id: 'pull', type: 'sync', source: 'cloud', storage: 'copy', schedule: '04:00', bwlimit: '262144' }
+    await node.api('POST', '/hako/datastore-jobs', pull)
+    await node.task(await node.api('POST', '/hako/datastore-jobs/pull/run'))
+    assert.deepEqual((await content('copy')).length, (await content('cloud')).length)
+    const look = { id: 'look', type: 'verify', storage: 'copy', replica: 'cloud', minutes: '1', schedule: '02:00' }
+    await node.api('POST', '/hako/datastore-jobs', look)
+    await flipIn(join(path, 'datastore/packs'))
+    const { log } = await node.task(await node.api('POST', '/hako/datastore-jobs/look/run'), /^WARNINGS: 1$/)
+    assert.match(log, /is damaged\n[^]*backup vm\/100\/\S+ is hit\n[^]*came back from storage 'cloud'/)
+    await node.task(await node.api('POST', '/hako/datastore-jobs/look/run'))
+    await node.task(await node.api('POST', '/hako/verify/datastore', { storage: 'copy' }))
+    const [shown] = (await node.api('GET', '/hako/backups', { storage: 'copy' })) as Reply[]
+    assert.equal(shown?.damage, undefined)
+    await node.api('DELETE', '/storage/copy')
+    const left = (await node.api('GET', '/hako/datastore-jobs')) as Reply[]
+    assert.ok(left.every(({ storage }) => storage !== 'copy'))
+  })
+
+  test('of a backup that dies in the middle nothing is seen, and the next one is whole', async () => {
+    const raw = join(node.settings.stateDir, 'noise.raw')
+    await writeFile(raw, randomBytes(16 * MiB))
+    await node.task(await node.api('POST', `${at}/qemu`, { vmid: '102', scsi0: `local:0,import-from=${raw}` }))
+    const upid = await node.api('POST', `${at}/vzdump`, { vmid: '102', storage: 'cloud', bwlimit: '4096' })
+    const packs = () => s3.count(bucket, 'site/packs/')
+    const before = await packs()
+    await waitFor(async () => (await packs()) > before, { what: 'a first pack', timeoutMs: 30_000 })
+    process.kill(parseUpid(String(upid)).pid, 'SIGKILL')
+    await node.task(upid, /interrupted/)
+    assert.ok((await content('cloud')).every(({ vmid }) => vmid === 100))
+    await node.task(await node.api('POST', `${at}/vzdump`, { vmid: '102', storage: 'cloud' }))
+    await node.task(await node.api('POST', '/hako/verify/datastore', { storage: 'cloud' }))
+    assert.ok((await content('cloud')).some(({ vmid }) => vmid === 102))
+  })
+
+  // The last one: nobody is there any more.
+  test('what is away is said within seconds, and keeps nobody else waiting', async () => {
+    s3.signal('SIGSTOP')
+    await served.stop()
+    const startedMs = performance.now()
+    const asked = ['cloud', 'other'].map((storage) => assert.rejects(content(storage), /time|reach/))
+    await node.api('GET', `${at}/storage`)
+    assert.ok(performance.now() - startedMs < 8_000)
+    await Promise.all(asked)
+    for (const storage of ['cloud', 'other']) assert.equal((await statusOf(storage)).active, 0)
+    const againMs = performance.now()
+    await assert.rejects(content('cloud'), /time|reach/)
+    assert.ok(performance.now() - againMs < 1_000)
+    assert.ok(againMs - startedMs < 25_000)
+    assert.deepEqual(await content('local'), [])
+    s3.signal('SIGCONT')
+  })
 })
+
+async function flipIn(folder: string): Promise<void> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true })
+  const [pack] = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name))
+  assert.ok(pack)
+  const bytes = await readFile(pack)
+  bytes.writeUInt8(bytes.readUInt8(60) ^ 1, 60)
+  await writeFile(pack, bytes)
+}
+
+/** Hears what a webhook is told. */
+async function listener() {
+  const said: Reply[] = []
+  const server = createServer((request, response) => {
+    const parts: Buffer[] = []
+    request.on('data', (part: Buffer) => parts.push(part))
+    request.on('end', () => {
+      said.push(JSON.parse(Buffer.concat(parts).toString()) as Reply)
+      response.end()
+    })
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  return {
+    url: `http://127.0.0.1:${port}/`,
+    said,
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections()
+      server.close()
+      await once(server, 'close')
+    },
+  }
+}
 
 interface Served extends AsyncDisposable {
   readonly token: string

@@ -15,6 +15,7 @@ const branches = [
   'commands',
   'containers',
   'datastore',
+  'datastore-jobs',
   'drills',
   'evidence',
   'evidence-chain',

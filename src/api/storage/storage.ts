@@ -101,6 +101,7 @@ export const storageEndpoints = [
     },
     async handle({ storage }, { services }) {
       await services.storage.delete(storage)
+      await services.datastoreJobs.forgetStorage(storage)
       return null
     },
   }),

@@ -92,12 +92,15 @@ async function attempts(path: string, request: Record<string, string | string[]>
     if (failure !== undefined) throw failure
     const [id, asked] = Object.entries(run?.steps ?? {}).find(([, { result }]) => result === 'waiting') ?? []
     if (run?.outcome !== 'waiting' || id === undefined) return finished(run, parsed, terminal)
-    const answer =
-      plan.steps.find((step) => step.id === id)?.act.kind === 'ask' ? await typed(`${asked?.found ?? ''} `) : undefined
+    const { act } = plan.steps.find((step) => step.id === id) ?? {}
+    const question = `${asked?.found ?? ''} ${act?.kind === 'ask' && act.choices ? `(${act.choices.join(', ')}) ` : ''}`
+    const answer = act?.kind === 'ask' ? await typedOf(act.choices, question) : undefined
     if (answer === undefined) {
-      throw new Fault('conflict', `'${id}' waits: ${asked?.found ?? ''}`, {
-        remedy: 'Go on with hako plan resume and --answer step=answer, or --skip, --waive or --continue with --reason.',
-      })
+      const remedy =
+        act?.kind === 'ask'
+          ? `Answer it: hako plan resume ${path} --answer ${id}=${act.choices?.join('|') ?? 'TEXT'}. Or decide: --skip ${id} --reason TEXT.`
+          : `Decide, and say why: hako plan resume ${path} --continue ${id} --reason TEXT. Or --skip, or --waive.`
+      throw new Fault('conflict', `'${id}' waits: ${asked?.found ?? ''}`, { remedy })
     }
     next = { ...next, mode: 'resume', answer: [...listOf(parsed, 'answer'), `${id}=${answer}`], decision: [] }
   }
@@ -159,6 +162,14 @@ async function confirmed(
   return given
 }
 
+/** Asks again for what is no answer. */
+async function typedOf(choices: readonly string[] | undefined, question: string): Promise<string | undefined> {
+  for (;;) {
+    const answer = await typed(question)
+    if (answer === undefined || !choices || choices.includes(answer)) return answer
+  }
+}
+
 /** Nothing where nobody sits in front of it. */
 async function typed(question: string): Promise<string | undefined> {
   const { stdin, stderr } = process
@@ -176,7 +187,7 @@ function decisionsOf(parsed: Parsed): string[] {
   const decisions = (['skip', 'waive', 'continue'] as const).flatMap((kind) =>
     listOf(parsed, kind).map((step) => `${step}=${kind}: ${reason ?? ''}`),
   )
-  if (decisions.length > 0 && reason === undefined)
+  if (decisions.length > 0 && (reason ?? '').trim() === '')
     throw new Fault('invalid', 'a decision needs its reason: --reason "…"')
   return decisions
 }

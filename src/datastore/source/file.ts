@@ -3,8 +3,8 @@
  * system and needs nothing but the program; where it cannot tell, everything is data and zeros are
  * found by looking.
  */
-import { type FileHandle, open } from 'node:fs/promises'
 import { Fault } from '#base/fault.ts'
+import { DirectFile } from '#host/direct-file.ts'
 import { asFileFault } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
 import { mapImage } from '#host/qemu-img.ts'
@@ -15,10 +15,10 @@ import type { BlockSource, Extent } from '../block-source.ts'
  * @throws Fault `missing` when there is no such file
  */
 export async function fileSource(path: string, host?: Host): Promise<BlockSource> {
-  const handle = await open(path, 'r').catch((cause: unknown) => {
+  const file = await DirectFile.open(path, 'read').catch((cause: unknown) => {
     throw asFileFault(cause, path)
   })
-  const sizeBytes = await sizeOf(handle, path)
+  const sizeBytes = await sizeOf(file, path)
   return {
     sizeBytes,
     async *extents() {
@@ -26,22 +26,16 @@ export async function fileSource(path: string, host?: Host): Promise<BlockSource
       if (!host) yield { offset: 0, length: sizeBytes, isZero: false }
       else yield* clip(await mapImage(host, path, 'raw', { offset: 0, length: sizeBytes }), sizeBytes)
     },
-    async read(offset, into) {
-      for (let done = 0; done < into.length;) {
-        const { bytesRead } = await handle.read(into, done, into.length - done, offset + done)
-        if (bytesRead === 0) throw new Error(`'${path}' ends ${into.length - done} bytes early`)
-        done += bytesRead
-      }
-    },
-    [Symbol.asyncDispose]: () => handle.close(),
+    read: (offset, into) => file.read(offset, into),
+    [Symbol.asyncDispose]: () => file[Symbol.asyncDispose](),
   }
 }
 
-async function sizeOf(handle: FileHandle, path: string): Promise<number> {
-  const facts = await handle.stat()
+async function sizeOf(file: DirectFile, path: string): Promise<number> {
+  const facts = await file.handle.stat()
   // A block device has no size in its inode; it is read through an export instead.
   if (facts.isFile()) return facts.size
-  await handle.close()
+  await file[Symbol.asyncDispose]()
   throw new Fault('invalid', `'${path}' is not a file`)
 }
 

@@ -11,6 +11,7 @@ import { join } from 'node:path'
 import { waitFor } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
+import { loaderFor } from '#base/on-demand.ts'
 import type { Errors } from '#base/schema/check.ts'
 import { Cgroups } from '#host/cgroup.ts'
 import { makeDirectory } from '#host/files.ts'
@@ -36,6 +37,7 @@ import type { StartOptions } from '../guest.ts'
 import type { DriverNeeds } from '../qemu/driver.ts'
 import { boundLogs, keepLogs } from '../qemu/log-files.ts'
 import type { ContainerRecord, ProcessName, RunRecord, RunRecords } from '../run-record.ts'
+import type * as beforeStart from './before-start.ts'
 import { containerConf } from './conf.ts'
 import { devicesOf } from './device.ts'
 import { makeDevices } from './device-nodes.ts'
@@ -45,16 +47,13 @@ import { idMapOf, rootOf } from './idmap.ts'
 import { changeCard } from './cards.ts'
 import { coresOf, groupLimitsOf, leastUsed, noQuota, processorsIn } from './limits.ts'
 import { follow, isCard } from './live.ts'
-import { mountsOf } from './mountpoint.ts'
 import { nicsOf } from './nic.ts'
-import { factsOfNode } from './node-facts.ts'
 import { rebootHook } from './reboot-hook.ts'
 import { seccompProfile } from './seccomp.ts'
-import { setUpForStart } from './setup/set-up.ts'
-import { insideOf, toldOf } from './told.ts'
 import { useOf } from './use.ts'
 import { closeVolumes, mountsDirOf, openVolumes, seenVolumes } from './volumes.ts'
 
+const load = loaderFor(import.meta.url)
 const startLimitMs = 60_000
 /** How long the kernel may take to put away a process that was killed. */
 const endLimitMs = 10_000
@@ -159,12 +158,10 @@ export class LxcDriver implements GuestDriver {
     log(`started, led by process ${started.pid}`)
   }
 
-  /** Writes into its files what follows from its options; what is read only stays as it is. */
+  /** Writes into its files what follows from its options. */
   async #setUp(vmid: Vmid, options: Options, rootfs: string): Promise<void> {
-    const isReadOnly = mountsOf(options).some(({ name, values }) => name === 'rootfs' && values.ro === true)
-    if (isReadOnly) return
-    const warn = (line: string) => this.#needs.log.warn(`CT ${vmid}: ${line}`)
-    await setUpForStart(insideOf(options, rootfs, warn), toldOf(vmid, options, await factsOfNode()))
+    const { setUpBeforeStart } = load<typeof beforeStart>('./before-start.ts')
+    await setUpBeforeStart(this.#needs.log, vmid, options, rootfs)
   }
 
   async #confFor(

@@ -2,7 +2,7 @@
 import { isFault, messageOf } from '#base/fault.ts'
 import { BackupOptions } from '#cluster/backup-options.ts'
 import { sendMail } from '#host/sendmail.ts'
-import type { StepContext } from '#tasks/operation.ts'
+import type { StepContext, TaskFacts } from '#tasks/operation.ts'
 import type { BackupGuests, BackupRunDeps } from './run.ts'
 import { type GuestOutcome, type JobOutcome, shownWebhook, tellWebhook } from './webhook.ts'
 
@@ -23,17 +23,26 @@ export async function reportJob(
 ): Promise<void> {
   const { params, deps, task } = context
   reported.add(task.upid)
-  const outcome: JobOutcome = {
-    node: task.node,
-    upid: task.upid,
-    job: params.jobId,
-    storage: params.storage,
-    startedMs: task.startTime * 1000,
-    endedMs: deps.clock.now(),
-    ...result,
-  }
-  await mail(context, outcome)
-  await callWebhook(context, outcome)
+  const { jobId: job, storage, notify } = params
+  const outcome = { job, storage, endedMs: deps.clock.now(), ...result }
+  await tell({ ...context, notify }, outcome)
+}
+
+/** What telling takes. */
+export interface Teller {
+  readonly notify: Notify | undefined
+  readonly deps: Pick<BackupRunDeps, 'host' | 'store' | 'clock' | 'settings'>
+  readonly log: (line: string) => void
+  readonly signal: AbortSignal
+  readonly task: TaskFacts
+}
+
+/** Nobody's job fails because it cannot be told. */
+export async function tell(teller: Teller, about: Omit<JobOutcome, 'node' | 'upid' | 'startedMs'>): Promise<void> {
+  const { node, upid, startTime } = teller.task
+  const outcome: JobOutcome = { node, upid, startedMs: startTime * 1000, ...about }
+  await mail(teller, outcome)
+  await callWebhook(teller, outcome)
 }
 
 /** A job of which nothing is known but why it ended. What somebody asked for and stopped is no news to anybody. */
@@ -47,12 +56,12 @@ export async function reportDeath(context: JobContext): Promise<void> {
   if (!reported.has(context.task.upid)) await reportEnd(context, 'its process ended unexpectedly')
 }
 
-async function mail({ params: { notify }, deps, log }: JobContext, outcome: JobOutcome): Promise<void> {
-  const { node, guests, isFailed, reason } = outcome
+async function mail({ notify, deps, log }: Teller, outcome: JobOutcome): Promise<void> {
+  const { event = 'backup', node, guests, isFailed, reason } = outcome
   if (notify === undefined || notify.mailTo.length === 0 || (notify.on === 'failure' && !isFailed)) return
   const to = notify.mailTo.join(', ')
   try {
-    const subject = `backup on ${node}: ${isFailed ? 'FAILED' : 'successful'}`
+    const subject = `${event} on ${node}: ${isFailed ? 'FAILED' : 'successful'}`
     const lines = [...(reason === undefined ? [] : [reason]), ...guests.map(lineOf)]
     await sendMail(deps.host, { to: notify.mailTo, subject, text: `${subject}\n\n${lines.join('\n')}\n` })
     log(`INFO: mail handed over for ${to}`)
@@ -66,7 +75,7 @@ function lineOf({ vmid, volid, reason }: GuestOutcome): string {
   return reason === undefined ? `VM ${vmid}: ok, ${volid}` : `VM ${vmid}: FAILED, ${reason}`
 }
 
-async function callWebhook({ deps, log, signal }: JobContext, outcome: JobOutcome): Promise<void> {
+async function callWebhook({ deps, log, signal }: Teller, outcome: JobOutcome): Promise<void> {
   const { webhook } = await new BackupOptions(deps.store).get()
   if (webhook === undefined || (webhook.on === 'failure' && !outcome.isFailed)) return
   const where = shownWebhook(webhook)

@@ -154,7 +154,11 @@ function readersIn(performance: string | undefined): number | undefined {
   return workers === undefined ? undefined : Math.min(readersMaximum, Number(workers))
 }
 
-function notifyIn({ mailto, mailnotification }: VzdumpParams): Notify | undefined {
+/** Nothing when nobody is named. @throws Fault `invalid` */
+export function notifyIn({
+  mailto,
+  mailnotification,
+}: Pick<VzdumpParams, 'mailto' | 'mailnotification'>): Notify | undefined {
   const mailTo = splitList(mailto ?? '')
   if (mailTo.length === 0) return undefined
   if (mailTo.length > recipientsMaximum) throw invalid({ mailto: `a mail goes to at most ${recipientsMaximum} people` })

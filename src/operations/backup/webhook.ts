@@ -16,6 +16,8 @@ import { postToWeb, webUrl, withoutSecrets } from '#host/web.ts'
 
 /** What a job came to. */
 export interface JobOutcome {
+  /** What was done: backups when absent. */
+  readonly event?: 'canary' | 'verify' | 'sync' | undefined
   readonly node: string
   readonly upid: string
   /** Absent where somebody asked for the backup by hand. */
@@ -113,18 +115,19 @@ export async function tellOnce(
 
 const mayPass = (fault: Fault) => fault.kind === 'unavailable' || fault.kind === 'timeout'
 
-function textOf({ node, upid, job, storage, startedMs, endedMs, isFailed, reason, guests }: JobOutcome) {
+function textOf(job: JobOutcome) {
+  const { event = 'backup', node, upid, job: id, storage, startedMs, endedMs, isFailed, reason, guests } = job
   const outcome = isFailed ? 'failed' : 'successful'
   // Those that failed first: of very many not all are told.
   const sorted = guests.toSorted((a, b) => Number(a.reason === undefined) - Number(b.reason === undefined))
   const failed = guests.filter((guest) => guest.reason !== undefined).length
   const counted = guests.length === 0 ? '' : ` (${guests.length - failed} of ${guests.length} guests)`
   return {
-    event: 'backup',
-    text: `backup on ${node}${job === undefined ? '' : `, job ${job}`}: ${outcome}${counted}`,
+    event,
+    text: `${event} on ${node}${id === undefined ? '' : `, job ${id}`}: ${outcome}${counted}`,
     outcome,
     node,
-    ...(job === undefined ? {} : { job }),
+    ...(id === undefined ? {} : { job: id }),
     upid,
     storage,
     started: new Date(startedMs).toISOString(),

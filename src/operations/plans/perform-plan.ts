@@ -21,6 +21,7 @@ export async function begin(params: RunPlan, deps: PlanDeps, task: TaskFacts): P
   const plan = usable(params.document)
   if (plan.id !== params.plan) throw invalid({ plan: `the document is of '${plan.id}'` })
   await demandLab(params, deps)
+  demandMeant(plan, params)
   const state = await beginState({ plan, params, deps, attempt: newAttempt(plan, params, deps, task) })
   const values = knownValues(state, deps)
   const decided = new Set(params.decisions.map(({ step }) => step))
@@ -56,6 +57,22 @@ function usable(text: string): Plan {
     })
   }
   return plan
+}
+
+/** @throws Fault `invalid` for a decision or an answer that no step waits for, ever */
+function demandMeant(plan: Plan, { decisions, answers }: RunPlan): void {
+  const known = (id: string) => plan.steps.find((step) => step.id === id)
+  const unknown = (id: string) => `the plan has no step '${id}': ${plan.steps.map((step) => step.id).join(', ')}`
+  const wrong: Record<string, string> = {}
+  for (const { step } of decisions) if (!known(step)) wrong.decision = unknown(step)
+  for (const [id, answer] of Object.entries(answers)) {
+    const { act } = known(id) ?? {}
+    if (!act) wrong.answer = unknown(id)
+    else if (act.kind !== 'ask') wrong.answer = `step '${id}' asks nothing`
+    else if (act.choices?.includes(answer) === false)
+      wrong.answer = `'${answer}' is no answer to step '${id}': ${act.choices.join(', ')}`
+  }
+  if (Object.keys(wrong).length > 0) throw invalid(wrong)
 }
 
 async function demandLab({ where }: RunPlan, { settings }: PlanDeps): Promise<void> {
@@ -95,6 +112,7 @@ async function optionsOf({
   return {
     plan,
     secrets: new Map(Object.entries(params.secrets)),
+    by: task.user,
     answers: params.answers,
     decisions: state.attempts.at(-1)?.decisions ?? [],
     grants: grantsOf(plan, params, knownValues(state, deps)),

@@ -39,6 +39,7 @@ export const runPlan = operation<RunPlan, PlanDeps>('hakoplan', {
   id: ({ plan }) => slugOf(plan),
   locks: ({ plan }) => [`plan/${slugOf(plan)}`],
   secrets: ['secrets'],
+  afterwards: 'what is done stays done, and hako plan resume goes on',
 })
   .step('begin', {
     async do({ params, deps, task }) {
@@ -74,7 +75,12 @@ export const runPlan = operation<RunPlan, PlanDeps>('hakoplan', {
   .step('verdict', {
     do({ done }) {
       const { outcome, quote } = done.evidence
-      if (outcome === 'failed') throw new Fault('unproven', quote)
+      if (outcome === 'failed') {
+        throw new Fault('unproven', quote, {
+          remedy:
+            'Mend what is wrong and go on: hako plan resume. Or leave the step out (--skip STEP --reason TEXT), or take back what was done: hako plan undo.',
+        })
+      }
       if (outcome === 'interrupted') throw new Fault('unavailable', quote, { remedy: 'Go on with: hako plan resume.' })
     },
   })

@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { asFileFault } from '#host/files.ts'
-import { machine } from '#host/exec.ts'
+import { asFileFault } from './files.ts'
+import { machine } from './exec.ts'
 import { openGathered } from './gathered-file.ts'
 
 async function place(parent: string) {

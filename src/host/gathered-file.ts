@@ -1,22 +1,24 @@
 /**
  * A file that is written once, in large pieces, past the page cache where the file system can do that.
  *
- * TLS delivers 16 KiB at a time, and a write costs a way through the thread pool and the kernel whatever its size. One piece
- * is filled while the other is being written.
+ * What comes is small (TLS delivers 16 KiB at a time, a chunk of a backup has some 60), and a write costs a way through the
+ * thread pool and the kernel whatever its size. One piece is filled while the other is being written.
  */
 import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { KiB } from '#base/bytes.ts'
-import { alignedBuffer, blockBytes, openDirect } from '#host/direct-file.ts'
-import { codeOf } from '#host/files.ts'
+import { alignedBuffer, blockBytes, openDirect } from './direct-file.ts'
+import { codeOf } from './files.ts'
 
 const pieceBytes = 512 * KiB
 
 export interface GatheredFile extends AsyncDisposable {
   /** The bytes may be used for something else when it resolves. */
-  readonly write: (bytes: Buffer) => Promise<void> | void
+  readonly write: (bytes: Uint8Array) => Promise<void> | void
   /** Resolves when everything is written. */
   readonly flush: () => Promise<void>
+  /** What was flushed survives power loss. */
+  readonly sync: () => Promise<void>
 }
 
 /** Creates the file (mode 0600). @throws Error of the file system, EEXIST included */
@@ -56,12 +58,17 @@ export async function openGathered(path: string): Promise<GatheredFile> {
     }
   }
 
-  async function writeRest(bytes: Buffer): Promise<void> {
+  function take(bytes: Uint8Array): void {
+    piece.set(bytes, filled)
+    filled += bytes.length
+  }
+
+  async function writeRest(bytes: Uint8Array): Promise<void> {
     for (let at = 0; at < bytes.length;) {
       if (filled === pieceBytes) await turn()
-      const copied = bytes.copy(piece, filled, at)
-      at += copied
-      filled += copied
+      const part = bytes.subarray(at, at + pieceBytes - filled)
+      take(part)
+      at += part.length
     }
   }
 
@@ -69,7 +76,7 @@ export async function openGathered(path: string): Promise<GatheredFile> {
     write(bytes) {
       sizeBytes += bytes.length
       if (filled + bytes.length > pieceBytes) return writeRest(bytes)
-      filled += bytes.copy(piece, filled)
+      take(bytes)
     },
     async flush() {
       await turn()
@@ -77,6 +84,7 @@ export async function openGathered(path: string): Promise<GatheredFile> {
       // The last block was filled up.
       await file.truncate(sizeBytes)
     },
+    sync: () => file.datasync(),
     async [Symbol.asyncDispose]() {
       await writing.catch(() => {})
       await file.close()

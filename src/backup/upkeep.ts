@@ -1,0 +1,113 @@
+/**
+ * What is done for the datastores of a node beside backups: whether they could be destroyed is tried, a part of what is
+ * stored is read again, and copies are kept elsewhere.
+ */
+import { isFault } from '#base/fault.ts'
+import { type CanaryVerdict, tryCanary } from '#datastore/canary.ts'
+import type { Datastore } from '#datastore/datastore.ts'
+import { backupsHit } from '#datastore/hits.ts'
+import { packName } from '#datastore/pack.ts'
+import { parsePoint } from '#datastore/point.ts'
+import { refetch } from '#datastore/refetch.ts'
+import { type Synced, syncDatastore, type SyncOptions } from '#datastore/sync.ts'
+import { type VerifiedPacks, verifyPacks, type VerifyPacksOptions } from '#datastore/verify.ts'
+import {
+  type HeldDatastore,
+  holdDatastore,
+  type NodeDatastoreNeeds,
+  placeOf,
+  unlockDatastore,
+} from './node-datastore.ts'
+import type { BackupNeeds } from './service.ts'
+
+export interface UpkeepNeeds extends NodeDatastoreNeeds {
+  readonly storage: BackupNeeds['storage']
+}
+
+export interface RollingOptions extends VerifyPacksOptions {
+  /** Storage with a copy, from which what is damaged is fetched. */
+  readonly replica?: string | undefined
+}
+
+export interface RolledOver extends VerifiedPacks {
+  /** Names of backups that are hit, before anything was fetched. */
+  readonly hit: readonly string[]
+  /** Files that are whole again. */
+  readonly fetched: readonly string[]
+  /** Files that are damaged still. */
+  readonly lost: readonly string[]
+}
+
+export class DatastoreUpkeep {
+  readonly #needs: UpkeepNeeds
+
+  constructor(needs: UpkeepNeeds) {
+    this.#needs = needs
+  }
+
+  /** Nothing where nobody has written yet. @throws Fault `unavailable` */
+  async about(storage: string): Promise<{ readonly id: string; readonly isGuarded: boolean } | undefined> {
+    try {
+      await using held = await this.#hold(storage)
+      const { facts, place } = held.datastore
+      return { id: facts.id, isGuarded: place.lock !== undefined || place.addsOnly === true }
+    } catch (fault) {
+      if (isFault(fault, 'missing')) return undefined
+      throw fault
+    }
+  }
+
+  /** Tries to destroy what is there by all the node may do. @throws Fault `unproven` where nothing ever refuses */
+  async canary(storage: string): Promise<CanaryVerdict> {
+    await using held = await this.#hold(storage)
+    return await tryCanary(held.datastore)
+  }
+
+  /** Reads packs, those first that were not for longest; backups that are hit say so from then on. */
+  async roll(storage: string, { replica, ...options }: RollingOptions): Promise<RolledOver> {
+    await using held = await this.#hold(storage)
+    const { datastore } = held
+    const found = await verifyPacks(datastore, options)
+    const open = await unlockDatastore(datastore, this.#needs)
+    // Those of earlier days as well: what could not be fetched then may be there now.
+    const bad = new Set(found.damaged)
+    for await (const { name } of datastore.place.list('suspects/')) bad.add(name.slice(-64))
+    if (bad.size === 0) return { ...found, hit: [], fetched: [], lost: [] }
+    const hit = await backupsHit(open, bad, options.signal)
+    const why = `damaged: ${[...bad].map((pack) => `pack ${pack}`).join(', ')}`.slice(0, 1_000)
+    for (const name of hit) await marked(datastore, name, why)
+    const names = [...bad].map(packName)
+    if (replica === undefined) return { ...found, hit, fetched: [], lost: names }
+    await using copy = await this.#hold(replica)
+    const { fetched, missing } = await refetch(datastore, copy.datastore, options.signal)
+    const left = missing.length === 0 ? [] : await backupsHit(open, new Set(missing.map((name) => name.slice(-64))))
+    for (const name of hit) if (!left.includes(name)) await marked(datastore, name, undefined)
+    return { ...found, hit, fetched, lost: missing }
+  }
+
+  /** Makes, or brings up to date, a copy of a storage's datastore on another storage. @throws Fault `conflict` */
+  async sync(from: string, to: string, options: SyncOptions): Promise<Synced> {
+    const { storage } = this.#needs
+    await using source = await this.#hold(from)
+    const at = await storage.datastorePath(to)
+    await using place = await placeOf(at, this.#needs)
+    await place.prepare()
+    if (typeof at === 'object' && at.kind === 's3' && at.retainSeconds !== undefined && !place.lock) {
+      await place.retain?.(at.retainSeconds)
+    }
+    return await syncDatastore(source.datastore, place, this.#needs, options)
+  }
+
+  async #hold(storage: string): Promise<HeldDatastore> {
+    return holdDatastore(await this.#needs.storage.datastorePath(storage), this.#needs)
+  }
+}
+
+/** Where we may say so. */
+async function marked(datastore: Datastore, name: string, damage: string | undefined): Promise<void> {
+  try {
+    await datastore.mark(parsePoint(name), { damage })
+  } catch (fault) {
+    if (!isFault(fault, 'denied') && !isFault(fault, 'missing')) throw fault
+  }
+}

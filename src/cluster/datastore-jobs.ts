@@ -1,0 +1,76 @@
+/**
+ * Jobs that look after datastores by themselves: a canary, a look at a part of what is stored, a copy elsewhere. With each
+ * what its last run came to.
+ */
+import type { Clock } from '#base/clock.ts'
+import { boolean, enumOf, integer, object, optional, string, type Static } from '#base/schema/schema.ts'
+import { Documents } from '#store/document.ts'
+import type { Store } from '#store/store.ts'
+import { ScheduledJobs } from './scheduled-jobs.ts'
+
+export const datastoreJobTypes = ['canary', 'verify', 'sync'] as const
+export type DatastoreJobType = (typeof datastoreJobTypes)[number]
+
+const outcomeShape = object({
+  storage: string({ maxLength: 100 }),
+  type: enumOf(datastoreJobTypes),
+  /** Seconds since 1970. */
+  ended: integer(),
+  isGood: boolean(),
+  says: string({ maxLength: 1_000 }),
+  /** Of what was not looked at for longest: when that was, in seconds since 1970. */
+  oldest: optional(integer()),
+})
+export type DatastoreJobOutcome = Static<typeof outcomeShape>
+
+const offered = 'cluster/datastore-jobs-offered/'
+
+export class DatastoreJobs extends ScheduledJobs {
+  readonly #outcomes: Documents<DatastoreJobOutcome>
+  readonly #store: Store
+
+  constructor(needs: { readonly store: Store; readonly clock: Clock }) {
+    super(needs, 'datastore')
+    this.#store = needs.store
+    const [noun, prefix] = ['outcome of datastore job', 'cluster/datastore-outcomes/']
+    this.#outcomes = new Documents(needs.store, { noun, prefix, schema: outcomeShape })
+  }
+
+  /** Of the last run that ended. */
+  async outcomeOf(id: string): Promise<DatastoreJobOutcome | undefined> {
+    return (await this.#outcomes.find(id))?.value
+  }
+
+  /** By job. */
+  async outcomes(): Promise<ReadonlyMap<string, DatastoreJobOutcome>> {
+    return new Map((await this.#outcomes.list()).map(({ name, value }) => [name, value]))
+  }
+
+  async ended(id: string, outcome: DatastoreJobOutcome): Promise<void> {
+    await this.#outcomes.put(id, { ...outcome, says: outcome.says.slice(0, 1_000) })
+  }
+
+  override async delete(id: string): Promise<void> {
+    await super.delete(id)
+    await this.#outcomes.alter(id, () => undefined)
+  }
+
+  /** Takes the jobs of a storage along with it: a later one of that name is another place. */
+  async forgetStorage(storage: string): Promise<void> {
+    for (const { id, options } of await this.list()) {
+      if ([options.storage, options.source].includes(storage)) await this.delete(id)
+    }
+    await this.#store.transact([], [{ delete: offered + storage }])
+  }
+
+  /**
+   * Whether this datastore's jobs were made already; afterwards they were. Who deletes one then does not get it again.
+   * @param datastore its id
+   */
+  async isOffered(storage: string, datastore: string): Promise<boolean> {
+    const key = offered + storage
+    if ((await this.#store.get<string>(key))?.value === datastore) return true
+    await this.#store.transact([], [{ put: key, value: datastore }])
+    return false
+  }
+}

@@ -1,0 +1,156 @@
+/**
+ * A run of a job that looks after a datastore: a canary, a part of what is stored read again, a copy brought up to date.
+ *
+ * What it came to is written down and told like a backup's end, also by whoever finds that its process died. Has nothing to
+ * undo: what was read, fetched or copied stays as good as it is, and the next run goes on.
+ */
+import type { DatastoreUpkeep } from '#backup/upkeep.ts'
+import { humanSize, KiB, GiB } from '#base/bytes.ts'
+import { seconds } from '#base/clock.ts'
+import { Fault, messageOf } from '#base/fault.ts'
+import type { DatastoreJobs, DatastoreJobType } from '#cluster/datastore-jobs.ts'
+import type { Job } from '#cluster/scheduled-jobs.ts'
+import { setIoPriority } from '#host/io-priority.ts'
+import type { Services } from '#services.ts'
+import { operation, type StepContext } from '#tasks/operation.ts'
+import { type Notify, tell } from './report.ts'
+import { notifyIn } from './request.ts'
+
+export interface TendDatastore {
+  readonly job: string
+  readonly type: DatastoreJobType
+  readonly storage: string
+  /** Of a sync: where it is copied from. */
+  readonly source?: string | undefined
+  readonly namespace?: string | undefined
+  /** KiB per second. */
+  readonly bwlimit?: number | undefined
+  readonly removesVanished?: boolean | undefined
+  /** Of a look: so many minutes, and GiB, at most. */
+  readonly minutes?: number | undefined
+  readonly gigabytes?: number | undefined
+  readonly replica?: string | undefined
+  readonly notify?: Notify | undefined
+}
+
+export type TendDeps = Pick<Services, 'settings' | 'clock' | 'store' | 'host'> & {
+  readonly upkeep: Pick<DatastoreUpkeep, 'canary' | 'roll' | 'sync'>
+  readonly datastoreJobs: Pick<DatastoreJobs, 'ended'>
+}
+
+type Context = Pick<
+  StepContext<TendDatastore, TendDeps, unknown>,
+  'params' | 'deps' | 'log' | 'warn' | 'progress' | 'signal' | 'task'
+>
+
+interface Finding {
+  readonly isGood: boolean
+  readonly says: string
+  /** Something was wrong, though it is right again: people are told. */
+  readonly isAlarm?: boolean
+  readonly oldest?: number | undefined
+}
+
+/** Of a job as it was configured, from parameters that were checked. @throws Fault `invalid` for a wrong address */
+export function tendingOf({ id, options }: Job): TendDatastore {
+  const { type, storage, source, namespace, bwlimit, minutes, gigabytes, replica } = options as unknown as TendDatastore
+  const { mailto, mailnotification: on = 'failure' } = options as {
+    readonly mailto?: string
+    readonly mailnotification?: Notify['on']
+  }
+  const removesVanished = options['remove-vanished'] === true
+  const notify = notifyIn({ mailto, mailnotification: on })
+  return { job: id, type, storage, source, namespace, bwlimit, minutes, gigabytes, replica, removesVanished, notify }
+}
+
+export const defaultMinutes = 15
+export const defaultGigabytes = 64
+/** Tasks of this process: whoever undoes one that is not among them tells of it instead. */
+const told = new Set<string>()
+
+export const tendDatastore = operation<TendDatastore, TendDeps>('hakotend', { id: ({ job }) => job }).step('tend', {
+  async do(context) {
+    const { params, log, warn } = context
+    let finding: Finding
+    try {
+      finding = await work[params.type](context)
+    } catch (cause) {
+      await conclude(context, { isGood: false, says: messageOf(cause) })
+      throw cause
+    }
+    log(finding.says)
+    await conclude(context, finding)
+    if (!finding.isGood) throw new Fault('failed', finding.says)
+    if (finding.isAlarm === true) warn('what was damaged is whole again')
+  },
+  async undo(context) {
+    if (told.has(context.task.upid)) return
+    await conclude(context, { isGood: false, says: 'its process ended unexpectedly' })
+  },
+})
+
+const work: Readonly<Record<DatastoreJobType, (context: Context) => Promise<Finding>>> = { canary, verify, sync }
+
+async function conclude({ params, deps, log, signal, task }: Context, finding: Finding): Promise<void> {
+  const { job, type, storage, notify } = params
+  const { isGood, says, oldest, isAlarm = !isGood } = finding
+  told.add(task.upid)
+  const facts = { storage, type, ended: seconds(deps.clock), isGood, says, ...(oldest !== undefined && { oldest }) }
+  await deps.datastoreJobs.ended(job, facts)
+  const about = { event: type, job, storage, endedMs: deps.clock.now(), isFailed: isAlarm, guests: [] }
+  await tell({ notify, deps, log, signal, task }, { ...about, ...(isAlarm ? { reason: says } : {}) })
+}
+
+async function canary({ params: { storage }, deps, log }: Context): Promise<Finding> {
+  const { attempts, isSafe } = await deps.upkeep.canary(storage)
+  for (const { attempt, refused, until } of attempts) {
+    log(`${attempt}: ${refused ? 'refused' : 'NOT REFUSED'}${until === undefined ? '' : ` until ${until}`}`)
+  }
+  if (isSafe) return { isGood: true, says: `storage '${storage}' refuses to lose what it was given` }
+  const open = attempts.filter(({ refused }) => !refused).map(({ attempt }) => attempt)
+  return {
+    isGood: false,
+    says: `whoever breaks into this node can destroy what is on storage '${storage}': ${open.join(', ')}`,
+  }
+}
+
+async function verify({ params, deps, log, progress, signal }: Context): Promise<Finding> {
+  const { storage, minutes = defaultMinutes, gigabytes = defaultGigabytes, replica } = params
+  // Nobody waits for it.
+  await setIoPriority(deps.host, 8)
+  const { packs, bytes, left, damaged, hit, fetched, lost, oldest } = await deps.upkeep.roll(storage, {
+    budgetMs: minutes * 60_000,
+    budgetBytes: gigabytes * GiB,
+    replica,
+    signal,
+    onProgress: (done, all) => progress('packs', done / Math.max(1, all), done),
+  })
+  log(`${packs} packs (${humanSize(bytes)}) were read, ${left} are left for other days`)
+  for (const pack of damaged) log(`pack ${pack} is damaged`)
+  for (const backup of hit) log(`backup ${backup} is hit`)
+  for (const name of fetched) log(`${name} came back from storage '${replica}'`)
+  const seen = `${packs} packs of storage '${storage}' read`
+  if (lost.length + fetched.length === 0) return { isGood: true, says: `${seen}, all whole`, oldest }
+  const hits = hit.length === 0 ? 'no backup is hit' : `${hit.length} backups are hit: ${hit.slice(0, 5).join(', ')}`
+  const mended = `${fetched.length} files came back from storage '${replica}'`
+  if (lost.length === 0)
+    return { isGood: true, isAlarm: true, says: `${seen}; damage was found (${hits}), and ${mended}`, oldest }
+  const how = replica === undefined ? 'there is no copy to fetch them from' : mended
+  return { isGood: false, says: `${seen}; ${lost.length} files are damaged (${hits}); ${how}`, oldest }
+}
+
+async function sync({ params, deps, progress, signal }: Context): Promise<Finding> {
+  const { storage, source = '', namespace, bwlimit = 0, removesVanished } = params
+  const { backups, removed, packs, bytes } = await deps.upkeep.sync(source, storage, {
+    namespace,
+    removesVanished,
+    rateBytesPerSecond: bwlimit === 0 ? undefined : bwlimit * KiB,
+    signal,
+    onProgress: (done, all) => progress('packs', done / Math.max(1, all), done),
+  })
+  const gone = removed === 0 ? '' : `, ${removed} removed`
+  return {
+    isGood: true,
+    says: `${backups} backups and ${packs} packs (${humanSize(bytes)}) copied from storage '${source}' to '${storage}'${gone}`,
+  }
+}

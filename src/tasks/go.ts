@@ -1,0 +1,17 @@
+/** What passes between the daemon and the process of a task before that begins. */
+import type { Json } from '#store/store.ts'
+
+/** What a worker is told on its standard input. A recovering one finds operation and parameters on disk. */
+export interface Go {
+  readonly upid: string
+  readonly operation?: string
+  readonly params?: Json
+  /** Whoever asked for it wants to know which parts of the node it passes. */
+  readonly isFollowed?: boolean
+}
+
+/** On the worker's command line: finish what the process of that task left. */
+export const recoverFlag = '--recover'
+
+/** On the command line of one that waits for the next task: the operation the last task did, which tells what is likely. */
+export const afterFlag = '--after='
