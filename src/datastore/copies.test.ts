@@ -6,15 +6,16 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { KiB } from '#base/bytes.ts'
 import { systemRandom } from '#base/random.ts'
-import { disk, filesBelow } from '../../test/fixtures/datastore.ts'
+import { deps, disk, filesBelow, memorySource } from '../../test/fixtures/datastore.ts'
 import {
   backUp,
   point,
   restored,
+  secret,
   temporaryDatastore,
   type TemporaryDatastore,
 } from '../../test/fixtures/sealed-datastore.ts'
-import type { OpenDatastore } from './datastore.ts'
+import { type OpenDatastore, openDatastore } from './datastore.ts'
 import { kinds } from './format.ts'
 import { collectGarbage } from './garbage.ts'
 import { withWriter } from './key-file.ts'
@@ -106,6 +107,28 @@ test('what was collected stays collected when its pack is written anew later', a
   const { chunks, liveChunks } = await collectGarbage(await temporary.reopen())
   assert.equal(chunks, liveChunks)
   assert.ok((await restored(await temporary.reopen(), point(2), 'scsi0')).equals(a))
+})
+
+test('what a writer relies on stays, though the clock was set back since it began', async () => {
+  await using temporary = await temporaryDatastore()
+  const content = disk('rrrr')
+  await backUp(await temporary.reopen(), point(0), { scsi0: content })
+  await using writer = await (await temporary.reopen()).begin(point(1))
+  const clock = { ...deps.clock, now: () => deps.clock.now() - 3_600_000 }
+  const { place } = (await temporary.reopen()).datastore
+  const collector = await (await openDatastore(place, { ...deps, clock })).unlock(secret)
+  await collector.datastore.remove(point(0))
+  for (let night = 0; night < 2; night += 1) {
+    const { removedChunks, waitsFor } = await collectGarbage(collector)
+    assert.equal(removedChunks, 0)
+    assert.match(waitsFor ?? '', /a backup that is being made/)
+  }
+  assert.equal((await writer.addDisk('scsi0', memorySource(content))).newChunks, 0)
+  await writer.commit()
+  // Nor does a list of a clock that was ahead wait until it has caught up.
+  await collectGarbage(await temporary.reopen())
+  assert.deepEqual(await filesBelow(join(temporary.path, 'condemned')), [])
+  assert.ok((await restored(await temporary.reopen(), point(1), 'scsi0')).equals(content))
 })
 
 const own = Buffer.alloc(32, 5)

@@ -87,10 +87,12 @@ test('rotation reaches who only adds; taken away, it opens nothing any more, and
   const id = await addHost(temporary)
   const [before, after] = [disk('rr'), disk('rr')]
   await backUp(await asHost(temporary), point(0), { scsi0: before })
+  const stored = new Map(await Promise.all((await filesBelow(temporary.path)).map(async (path) => [path, await readFile(path)] as const))) // prettier-ignore
   const admin = await temporary.reopen()
   await admin.datastore.putKeyFile(
     withSecrets(systemRandom, admin.unlocked, rotated(admin.keyring.secrets, systemRandom)),
   )
+  for (const [path, bytes] of stored) assert.deepEqual(await readFile(path), bytes, 'no pack is written anew')
   await backUp(await asHost(temporary), point(1), { scsi0: after })
   const packs = await Promise.all((await filesBelow(temporary.path)).map((path) => readFile(path)))
   assert.deepEqual(new Set(packs.map((bytes) => bytes.readUInt32LE(8))), new Set([0, 1]))
