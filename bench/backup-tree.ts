@@ -3,7 +3,7 @@ import { systemClock } from '#base/clock.ts'
 import { silentLog } from '#base/log.ts'
 import { systemRandom } from '#base/random.ts'
 import { openDatastore } from '#datastore/datastore.ts'
-import { FolderPlace } from '#datastore/folder-place.ts'
+import { FolderPlace } from '#datastore/places/folder-place.ts'
 import { treeSource } from '#datastore/tree/source.ts'
 import { secret } from '../test/fixtures/sealed-datastore.ts'
 

@@ -7,7 +7,7 @@
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { Cgroups } from '#host/cgroup.ts'
+import { Cgroups } from '#host/cgroups/cgroup.ts'
 
 export interface CpuGroup extends AsyncDisposable {
   /** As LXC wants it: below the root of each tree. */

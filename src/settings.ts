@@ -6,7 +6,7 @@
 import { hostname } from 'node:os'
 import { isAbsolute, join } from 'node:path'
 import { Fault } from '#base/fault.ts'
-import { reachOf } from '#host/reach.ts'
+import { reachOf } from '#host/web/reach.ts'
 
 const defaultInstance = 'node'
 

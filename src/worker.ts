@@ -1,7 +1,7 @@
 /** Entry of a task's process. */
 import { asVmid, asVolumeId } from '#base/ids.ts'
 import { createLog } from '#base/log.ts'
-import { Cgroups } from '#host/cgroup.ts'
+import { Cgroups } from '#host/cgroups/cgroup.ts'
 import { allOperations } from '#operations/all.ts'
 import { buildServices, type Services } from '#services.ts'
 import { settingsFrom } from '#settings.ts'

@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { waitFor } from '#base/clock.ts'
-import { inNetns } from '#host/netns.ts'
+import { inNetns } from '#host/network/netns.ts'
 import { loopbackOfItsOwn } from './loopback-of-its-own.ts'
 
 export interface Page {

@@ -7,7 +7,7 @@ import { connect, type Server } from 'node:net'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream'
 import { machine } from '#host/exec.ts'
-import { createNetns, inNetns, removeNetns } from '#host/netns.ts'
+import { createNetns, inNetns, removeNetns } from '#host/network/netns.ts'
 
 export interface OwnLoopback extends AsyncDisposable {
   readonly netns: string

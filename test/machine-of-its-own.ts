@@ -9,7 +9,7 @@ import { dirname, join } from 'node:path'
 import { waitFor } from '#base/clock.ts'
 import { machine } from '#host/exec.ts'
 import { unpackPackages } from '#lab/guest-packages.ts'
-import { modulesIn, packArchive } from '#host/small-linux.ts'
+import { modulesIn, packArchive } from '#host/qemu/small-linux.ts'
 
 const host = machine()
 const cache = '/var/cache/hakobune/machine'

@@ -12,7 +12,7 @@ import { connectionTo, type Connection, type Params } from '../src/cli/connectio
 import { Fault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
 import { accessLogName } from '#http/access-log.ts'
-import { inNetns } from '#host/netns.ts'
+import { inNetns } from '#host/network/netns.ts'
 import { takeDown } from '#lab/down.ts'
 import { ensureGuestImage } from '#lab/guest-image.ts'
 import { ownBridge, type Settings, settingsToEnv } from '../src/settings.ts'

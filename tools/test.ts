@@ -37,7 +37,7 @@ interface Score {
 
 interface Failure {
   readonly ring: string
-  /** `src/host/qmp.test.ts: a late reply is dropped` */
+  /** `src/host/qemu/qmp.test.ts: a late reply is dropped` */
   readonly name: string
   readonly text: string
 }

@@ -5,7 +5,7 @@
  * the user begins again. The oldest one gives way, and who begins very many pushes out their own first.
  */
 import type { Clock } from '#base/clock.ts'
-import type { Attempt } from '#host/openid.ts'
+import type { Attempt } from '#host/web/openid.ts'
 import { accessLimits } from './limits.ts'
 import { networkOf } from './throttle.ts'
 

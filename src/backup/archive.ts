@@ -4,7 +4,7 @@
  */
 import { Fault } from '#base/fault.ts'
 import type { Random } from '#base/random.ts'
-import type { BackupReader } from '#datastore/backup-reader.ts'
+import type { BackupReader } from '#datastore/restore/reader.ts'
 import { printPoint } from '#datastore/point.ts'
 import { tarOfParts } from '#datastore/tree/tar.ts'
 import { vmaOf } from './vma/writer.ts'

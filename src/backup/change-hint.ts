@@ -6,7 +6,7 @@
  * films never could be compressed. Ordinary new data shrink to less than half, encrypted ones not at all. A hint is no
  * proof, so it never removes anything.
  */
-import type { Manifest } from '#datastore/manifest.ts'
+import type { Manifest } from '#datastore/points/manifest.ts'
 
 /** What a backup says of change. */
 export interface Change {

@@ -14,11 +14,11 @@ import { Fault, invalid } from '#base/fault.ts'
 import type { Random } from '#base/random.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import { array, integer, object, optional, string, type StaticProperties } from '#base/schema/schema.ts'
-import { printRecoveryKey, publicHalfOf, type SlotSecret } from '#datastore/slot.ts'
+import { printRecoveryKey, publicHalfOf, type SlotSecret } from '#datastore/keys/slot.ts'
 import { seal, unseal } from '#datastore/sealed.ts'
-import { privateOf, publicOf } from '#datastore/x25519.ts'
+import { privateOf, publicOf } from '#datastore/keys/x25519.ts'
 import { asFileFault, codeOf, makeDirectory, readIfPresent, syncDirectory, writeFileAtomic } from '#host/files.ts'
-import { madeOnce } from '#host/make-once.ts'
+import { madeOnce } from '#host/files/make-once.ts'
 
 const keyBytes = 32
 /** Datastores that were away for longer than so many changes of the key are tidied by hand. */

@@ -8,8 +8,8 @@ import { join } from 'node:path'
 import { labelOf, type RemoteDatastore } from '#base/datastore-at.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import type { DatastoreDeps } from '#datastore/datastore.ts'
-import type { Place, Room } from '#datastore/place.ts'
-import { trusted } from '#host/trusted.ts'
+import type { Place, Room } from '#datastore/places/place.ts'
+import { trusted } from '#host/web/trusted.ts'
 
 export interface PlacesNeeds extends DatastoreDeps {
   readonly settings: { readonly cacheDir: string; readonly caFile?: string }
@@ -128,11 +128,11 @@ export class Places {
     // The machine's own are what is trusted anyway.
     const ca = settings.caFile === undefined ? undefined : (await trusted(settings.caFile)).join('\n')
     if (at.kind === 'hakobune') {
-      const { HttpsPlace } = await import('#datastore/https-place.ts')
+      const { HttpsPlace } = await import('#datastore/places/https/place.ts')
       const { url, token, fingerprint } = at
       return HttpsPlace.open({ url, token, fingerprint, ca, ...how }, this.#needs)
     }
-    const { S3Place } = await import('#datastore/s3-place.ts')
+    const { S3Place } = await import('#datastore/places/s3/place.ts')
     const { bucket, prefix, endpoint, region } = at
     // Its library writes into what it is given.
     const credentials = at.credentials && { ...at.credentials }

@@ -10,20 +10,20 @@ import { Fault, isFault, missing } from '#base/fault.ts'
 import { loaderFor } from '#base/on-demand.ts'
 import { asVmid, asVolumeId, splitVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
 import { type BackupId, type BackupType, parseBackupId, printBackupId } from '#datastore/backup-id.ts'
-import type { BackupReader } from '#datastore/backup-reader.ts'
-import type { BackupWriter } from '#datastore/backup-writer.ts'
-import { condemnedLists } from '#datastore/condemned.ts'
+import type { BackupReader } from '#datastore/restore/reader.ts'
+import type { BackupWriter } from '#datastore/backup/writer.ts'
+import { condemnedLists } from '#datastore/index/condemned.ts'
 import type { Datastore, OpenDatastore } from '#datastore/datastore.ts'
-import { type Collected, collectGarbage } from '#datastore/garbage.ts'
-import { type KeptListNeeds, readKeptList, writeKeptList } from '#datastore/kept-list.ts'
-import type { Keyring } from '#datastore/keyring.ts'
+import { type Collected, collectGarbage } from '#datastore/collect/garbage.ts'
+import { type KeptListNeeds, readKeptList, writeKeptList } from '#datastore/points/kept-list.ts'
+import type { Keyring } from '#datastore/keys/keyring.ts'
 import { liveLeases } from '#datastore/lease.ts'
-import { listOpened, type OpenedPoint, SeenPoints } from '#datastore/listing.ts'
-import { dataBytesOf, type Manifest, openManifest } from '#datastore/manifest.ts'
+import { listOpened, type OpenedPoint, SeenPoints } from '#datastore/points/listing.ts'
+import { dataBytesOf, type Manifest, openManifest } from '#datastore/points/manifest.ts'
 import type { RestorePoint } from '#datastore/point.ts'
-import type { SlotSecret } from '#datastore/slot.ts'
-import type * as verify from '#datastore/verify.ts'
-import type * as verifyStore from '#datastore/verify-datastore.ts'
+import type { SlotSecret } from '#datastore/keys/slot.ts'
+import type * as verify from '#datastore/verify/verify.ts'
+import type * as verifyStore from '#datastore/verify/verify-datastore.ts'
 import type * as firstTakeOver from './first-format/take-over.ts'
 import type * as firstDatastore from './first-format/datastore.ts'
 import { isOfFirstFormat } from './first-format/found.ts'
@@ -187,14 +187,17 @@ export class BackupService {
     return this.#on(volid, async (datastore, point) => {
       const open = await unlockDatastore(datastore, this.#needs)
       const onBytes = (done: number, all: number) => onProgress?.(Math.min(1, done / Math.max(1, all)))
-      return load<typeof verify>('#datastore/verify.ts').verifyBackup(open, point, { signal, onProgress: onBytes })
+      return load<typeof verify>('#datastore/verify/verify.ts').verifyBackup(open, point, {
+        signal,
+        onProgress: onBytes,
+      })
     })
   }
 
   /** Checks every file of a storage's datastore. @throws Fault `damaged` naming what, and the backups hit */
   async verifyAll(storage: string, request: VerifyRequest = {}): Promise<verifyStore.VerifiedDatastore> {
     return this.#unlocked(storage, (open) =>
-      load<typeof verifyStore>('#datastore/verify-datastore.ts').verifyDatastore(open, request),
+      load<typeof verifyStore>('#datastore/verify/verify-datastore.ts').verifyDatastore(open, request),
     )
   }
 

@@ -3,14 +3,14 @@
  * stored is read again, and copies are kept elsewhere.
  */
 import { isFault } from '#base/fault.ts'
-import { type CanaryVerdict, tryCanary } from '#datastore/canary.ts'
+import { type CanaryVerdict, tryCanary } from '#datastore/places/canary.ts'
 import type { Datastore } from '#datastore/datastore.ts'
-import { backupsHit } from '#datastore/hits.ts'
-import { packName } from '#datastore/pack.ts'
+import { backupsHit } from '#datastore/verify/hits.ts'
+import { packName } from '#datastore/packs/pack.ts'
 import { parsePoint } from '#datastore/point.ts'
-import { refetch } from '#datastore/refetch.ts'
-import { type Synced, syncDatastore, type SyncOptions } from '#datastore/sync.ts'
-import { type VerifiedPacks, verifyPacks, type VerifyPacksOptions } from '#datastore/verify.ts'
+import { refetch } from '#datastore/copy/refetch.ts'
+import { type Synced, syncDatastore, type SyncOptions } from '#datastore/copy/sync.ts'
+import { type VerifiedPacks, verifyPacks, type VerifyPacksOptions } from '#datastore/verify/verify.ts'
 import {
   type HeldDatastore,
   holdDatastore,
@@ -79,7 +79,10 @@ export class DatastoreUpkeep {
     const names = [...bad].map(packName)
     if (replica === undefined) return { ...found, hit, fetched: [], lost: names }
     await using copy = await this.#hold(replica)
-    const { fetched, missing } = await refetch(datastore, copy.datastore, { keys: open.unlocked, signal: options.signal })
+    const { fetched, missing } = await refetch(datastore, copy.datastore, {
+      keys: open.unlocked,
+      signal: options.signal,
+    })
     const left = missing.length === 0 ? [] : await backupsHit(open, new Set(missing.map((name) => name.slice(-64))))
     for (const name of hit) if (!left.includes(name)) await marked(datastore, name, undefined)
     return { ...found, hit, fetched, lost: missing }

@@ -9,7 +9,7 @@ import { access } from 'node:fs/promises'
 import { cpus, machine, release, type as sysname, version } from 'node:os'
 import type { Clock } from '#base/clock.ts'
 import { readIfPresent } from '#host/files.ts'
-import { type CpuCounters, cpuCounters, loadAverage, ofKernel, uptimeSeconds } from '#host/proc.ts'
+import { type CpuCounters, cpuCounters, loadAverage, ofKernel, uptimeSeconds } from '#host/programs/proc.ts'
 
 /** Two readings closer together say more about the reading than about the node. */
 const SHORTEST_INTERVAL_MS = 500

@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { Fault, invalid } from '#base/fault.ts'
 import { makeDirectory, readIfPresent, writeFileAtomic } from '#host/files.ts'
-import { type Repository, type RepositoryFile, repositoryFiles, withEnabled } from '#host/package-sources.ts'
+import { type Repository, type RepositoryFile, repositoryFiles, withEnabled } from '#host/system/package-sources.ts'
 
 export interface StandardRepository {
   readonly handle: string

@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { type Clock, systemClock } from '#base/clock.ts'
 import { type Random, systemRandom } from '#base/random.ts'
 import { makeDirectory, readIfPresent, writeFileAtomic } from '#host/files.ts'
-import { makeSelfSigned } from '#host/self-signed.ts'
+import { makeSelfSigned } from '#host/web/self-signed.ts'
 
 export interface CertificateOptions {
   readonly directory: string

@@ -1,7 +1,7 @@
 /** What only a node may do that has its machine to itself: switch it off, stop its services. */
 import { Fault } from '#base/fault.ts'
 import type { Host } from '#host/host.ts'
-import { isSystemdRunning } from '#host/systemd.ts'
+import { isSystemdRunning } from '#host/system/systemd.ts'
 
 export interface Ownership {
   /** Stands for `/`; absent where the machine is shared. */

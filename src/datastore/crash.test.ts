@@ -13,8 +13,8 @@ import { killedAtRandom } from '../../test/fixtures/killed-datastore.ts'
 import { killAfter } from '../../test/fixtures/kill-after.ts'
 import { contentAt } from '../../test/fixtures/seeded-disk.ts'
 import type { OpenDatastore } from './datastore.ts'
-import { collectGarbage } from './garbage.ts'
-import { verifyBackup, verifyPacks } from './verify.ts'
+import { collectGarbage } from './collect/garbage.ts'
+import { verifyBackup, verifyPacks } from './verify/verify.ts'
 
 const program = join(import.meta.dirname, '../../test/fixtures/sealed-loop.ts')
 

@@ -3,11 +3,11 @@ import { seconds } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import { Datastore, type DatastoreDeps } from './datastore.ts'
 import { chunkSizes, defaultChunkBytes, formatMaximumBytes, formatVersion, keyFileMaximumBytes } from './format.ts'
-import { firstKeyFile, keyFileName, parseKeyFile, printKeyFile, unlock } from './key-file.ts'
-import { Keyring, newSecrets } from './keyring.ts'
-import type { Place } from './place.ts'
+import { firstKeyFile, keyFileName, parseKeyFile, printKeyFile, unlock } from './keys/key-file.ts'
+import { Keyring, newSecrets } from './keys/keyring.ts'
+import type { Place } from './places/place.ts'
 import { seal } from './sealed.ts'
-import type { NewSlot } from './slot.ts'
+import type { NewSlot } from './keys/slot.ts'
 
 export interface NewDatastore {
   readonly ways: readonly NewSlot[]

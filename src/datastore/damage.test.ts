@@ -19,13 +19,13 @@ import { backUp, makeDatastore, point, restored, secret } from '../../test/fixtu
 import { type SmallDisk, smallDisk } from '../../test/fixtures/small-disk.ts'
 import { differences, treeManifest } from '../../test/fixtures/tree-manifest.ts'
 import { type OpenDatastore, openDatastore } from './datastore.ts'
-import { FolderPlace } from './folder-place.ts'
-import { collectGarbage } from './garbage.ts'
+import { FolderPlace } from './places/folder-place.ts'
+import { collectGarbage } from './collect/garbage.ts'
 import { printPoint, type RestorePoint } from './point.ts'
-import { repairIndex } from './repair.ts'
+import { repairIndex } from './index/repair.ts'
 import { restoreTree } from './tree/restore.ts'
-import { verifyDatastore } from './verify-datastore.ts'
-import { verifyBackup, verifyPacks } from './verify.ts'
+import { verifyDatastore } from './verify/verify-datastore.ts'
+import { verifyBackup, verifyPacks } from './verify/verify.ts'
 
 const isDamage = (fault: unknown) => isFault(fault, 'damaged')
 

@@ -11,12 +11,12 @@ import { systemRandom } from '#base/random.ts'
 import { disk, memorySource } from '../../test/fixtures/datastore.ts'
 import { backUp, point, restored, secret, temporaryDatastore } from '../../test/fixtures/sealed-datastore.ts'
 import { openDatastore } from './datastore.ts'
-import { FolderPlace } from './folder-place.ts'
-import { collectGarbage } from './garbage.ts'
-import { repairIndex } from './repair.ts'
-import { printRecoveryKey } from './slot.ts'
-import { syncDatastore } from './sync.ts'
-import { verifyBackup, verifyIndex, verifyPacks } from './verify.ts'
+import { FolderPlace } from './places/folder-place.ts'
+import { collectGarbage } from './collect/garbage.ts'
+import { repairIndex } from './index/repair.ts'
+import { printRecoveryKey } from './keys/slot.ts'
+import { syncDatastore } from './copy/sync.ts'
+import { verifyBackup, verifyIndex, verifyPacks } from './verify/verify.ts'
 
 const chunk = 128 * KiB
 

@@ -14,10 +14,10 @@ import type { Random } from '#base/random.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import { enumOf, integer, string } from '#base/schema/schema.ts'
 import { unseal } from './sealed.ts'
-import type { BackupReader } from './backup-reader.ts'
-import type { BackupWriter } from './backup-writer.ts'
-import { ChunkIndex } from './chunk-index.ts'
-import { ChunkReader } from './chunk-reader.ts'
+import type { BackupReader } from './restore/reader.ts'
+import type { BackupWriter } from './backup/writer.ts'
+import { ChunkIndex } from './index/chunk-index.ts'
+import { ChunkReader } from './packs/chunk-reader.ts'
 import { chunkSizes, formatMaximumBytes, keyFileMaximumBytes, formatVersion } from './format.ts'
 import {
   isConfirmed,
@@ -27,8 +27,8 @@ import {
   printKeyFile,
   type Unlocked,
   unlock,
-} from './key-file.ts'
-import type { Keyring } from './keyring.ts'
+} from './keys/key-file.ts'
+import type { Keyring } from './keys/keyring.ts'
 import { Lease, type LeaseKind, liveLeases } from './lease.ts'
 import {
   manifestName,
@@ -37,12 +37,12 @@ import {
   type ManifestBody,
   type ManifestHead,
   type SealedManifest,
-} from './manifest.ts'
-import { type Marks, marksName, parseMarks, printMarks } from './marks.ts'
-import { lockedFault, type Place } from './place.ts'
+} from './points/manifest.ts'
+import { type Marks, marksName, parseMarks, printMarks } from './points/marks.ts'
+import { lockedFault, type Place } from './places/place.ts'
 import { isBelow, pathOfPoint, pointOfPath, printPoint, type RestorePoint } from './point.ts'
 import { readAhead } from './window.ts'
-import type { SlotSecret } from './slot.ts'
+import type { SlotSecret } from './keys/slot.ts'
 
 export interface DatastoreDeps {
   readonly clock: Clock
@@ -329,7 +329,7 @@ export class OpenDatastore {
       // What others stored and condemned before our lease was there.
       await this.index.reload()
       // Loaded by those alone who make backups; so is what reads them.
-      const { BackupWriter: Writer } = await import('./backup-writer.ts')
+      const { BackupWriter: Writer } = await import('./backup/writer.ts')
       return await Writer.begin(this, point, { lease, level, closes })
     } catch (fault) {
       await lease[Symbol.asyncDispose]()
@@ -346,7 +346,7 @@ export class OpenDatastore {
     const lease = await this.#readLease(point)
     try {
       const manifest = await this.datastore.manifest(point)
-      const { BackupReader: Reader } = await import('./backup-reader.ts')
+      const { BackupReader: Reader } = await import('./restore/reader.ts')
       return new Reader(this, manifest, openManifest(this.keyring, manifest), { lease, closes })
     } catch (fault) {
       await lease?.[Symbol.asyncDispose]()

@@ -11,7 +11,7 @@ import type { Random } from '#base/random.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import { enumOf, integer, optional, string } from '#base/schema/schema.ts'
 import { seal, unseal } from './sealed.ts'
-import type { Hold, Place } from './place.ts'
+import type { Hold, Place } from './places/place.ts'
 
 export type LeaseKind = 'write' | 'read' | 'collect'
 

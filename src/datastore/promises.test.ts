@@ -12,13 +12,13 @@ import { machine } from '#host/exec.ts'
 import { deps, disk, filesBelow, memorySource, memoryTarget } from '../../test/fixtures/datastore.ts'
 import { backUp, point, restored, temporaryDatastore } from '../../test/fixtures/sealed-datastore.ts'
 import { openDatastore } from './datastore.ts'
-import { FolderPlace } from './folder-place.ts'
+import { FolderPlace } from './places/folder-place.ts'
 import { coding, defaultChunkBytes as chunkBytes } from './format.ts'
-import { collectGarbage } from './garbage.ts'
-import { restoreDisk } from './restore.ts'
+import { collectGarbage } from './collect/garbage.ts'
+import { restoreDisk } from './restore/restore-disk.ts'
 import { seal } from './sealed.ts'
-import { fileSource } from './source/file.ts'
-import { contentOf } from './stored-form.ts'
+import { fileSource } from './backup/source/file.ts'
+import { contentOf } from './packs/stored-form.ts'
 
 /** Without what every datastore has. */
 async function contentBelow(path: string): Promise<string[]> {

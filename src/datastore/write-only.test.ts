@@ -19,15 +19,15 @@ import {
   type TemporaryDatastore,
 } from '../../test/fixtures/sealed-datastore.ts'
 import { kinds } from './format.ts'
-import { collectGarbage } from './garbage.ts'
-import { withoutSlot, withSecrets, withWriter } from './key-file.ts'
-import { rotated } from './keyring.ts'
-import { packName, PackWriter } from './pack.ts'
-import { repairIndex } from './repair.ts'
-import { writeSegment } from './segment.ts'
-import { printRecoveryKey, type SlotSecret } from './slot.ts'
-import { verifyBackup, verifyIndex } from './verify.ts'
-import { privateOf, publicOf } from './x25519.ts'
+import { collectGarbage } from './collect/garbage.ts'
+import { withoutSlot, withSecrets, withWriter } from './keys/key-file.ts'
+import { rotated } from './keys/keyring.ts'
+import { packName, PackWriter } from './packs/pack.ts'
+import { repairIndex } from './index/repair.ts'
+import { writeSegment } from './index/segment.ts'
+import { printRecoveryKey, type SlotSecret } from './keys/slot.ts'
+import { verifyBackup, verifyIndex } from './verify/verify.ts'
+import { privateOf, publicOf } from './keys/x25519.ts'
 
 const chunk = 128 * KiB
 const own = Buffer.alloc(32, 5)

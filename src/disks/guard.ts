@@ -7,10 +7,10 @@
  */
 import { realpath, stat } from 'node:fs/promises'
 import { Fault, missing } from '#base/fault.ts'
-import { type BlockDevice, blockDevice } from '#host/block-devices.ts'
+import { type BlockDevice, blockDevice } from '#host/disks/block-devices.ts'
 import type { Host } from '#host/host.ts'
-import { physicalVolumes } from '#host/lvm.ts'
-import { openersOf } from '#host/open-by.ts'
+import { physicalVolumes } from '#host/disks/lvm.ts'
+import { openersOf } from '#host/disks/open-by.ts'
 
 export interface DiskOwnership {
   readonly machineRoot?: string

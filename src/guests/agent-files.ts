@@ -3,7 +3,7 @@
  * guest whatever happens, or its agent runs out of handles.
  */
 import { limits } from '#base/limits.ts'
-import type { AgentClient } from '#host/guest-agent.ts'
+import type { AgentClient } from '#host/qemu/guest-agent.ts'
 
 type Agent = Pick<AgentClient, 'execute'>
 

@@ -11,7 +11,7 @@ import { posix } from 'node:path'
 import type { Readable } from 'node:stream'
 import { Fault, invalid } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
-import { fed } from '#host/feed.ts'
+import { fed } from '#host/programs/feed.ts'
 import {
   type FileFacts,
   type InsidePlace,
@@ -19,10 +19,10 @@ import {
   readInside,
   writeInside,
   type WrittenFile,
-} from '#host/inside/inside.ts'
-import { inNetns } from '#host/netns.ts'
-import { openWithin } from '#host/open-within.ts'
-import { printed } from '#host/printed.ts'
+} from '#host/lxc/inside/inside.ts'
+import { inNetns } from '#host/network/netns.ts'
+import { openWithin } from '#host/files/open-within.ts'
+import { printed } from '#host/programs/printed.ts'
 import type { Options } from './config.ts'
 import type { GuestDocuments } from './documents.ts'
 import type { LxcDriver } from './lxc/driver.ts'

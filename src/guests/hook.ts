@@ -9,7 +9,7 @@ import { Fault, isFault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import { asVolumeId } from '#base/ids.ts'
 import type { Host } from '#host/host.ts'
-import { ownerOfProgram } from '#host/trusted-program.ts'
+import { ownerOfProgram } from '#host/programs/trusted-program.ts'
 import type { GuestStorage } from './needs.ts'
 
 const limitMs = 120_000

@@ -17,7 +17,7 @@ import { Fault, isFault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import { asVmid } from '#base/ids.ts'
 import { codeOf, makeDirectory } from '#host/files.ts'
-import { isAlive } from '#host/proc.ts'
+import { isAlive } from '#host/programs/proc.ts'
 import type { Options } from './config.ts'
 import { type GuestKind, nounOf } from './kind.ts'
 

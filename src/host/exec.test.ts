@@ -6,7 +6,7 @@ import { test } from 'node:test'
 import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { machine, spawnDetached } from './exec.ts'
-import { endProcess, startTimeOf } from './proc.ts'
+import { endProcess, startTimeOf } from './programs/proc.ts'
 
 const { run } = machine()
 

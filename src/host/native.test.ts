@@ -9,7 +9,7 @@ import { test } from 'node:test'
 import { isFault } from '#base/fault.ts'
 import { spawnDetached } from './exec.ts'
 import { openTap, peerCredentials } from './native.ts'
-import { endProcess, startTimeOf } from './proc.ts'
+import { endProcess, startTimeOf } from './programs/proc.ts'
 
 const tapName = `hkt${process.pid}`
 const exists = (name: string) => existsSync(`/sys/class/net/${name}`)

@@ -18,7 +18,7 @@ import type { RawParams } from '#rest/router.ts'
 import { tooLarge } from '#rest/body.ts'
 import { asFileFault, freeBytes } from '#host/files.ts'
 import { bounds } from './bounds.ts'
-import { openGathered } from '#host/gathered-file.ts'
+import { openGathered } from '#host/files/gathered-file.ts'
 
 export interface UploadOptions {
   /** Directory that receives the file. */

@@ -8,7 +8,7 @@ import { existsSync } from 'node:fs'
 import { glob, mkdir, rm, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Host } from '#host/host.ts'
-import { keptBuild, keyOf } from '#host/kept-build.ts'
+import { keptBuild, keyOf } from '#host/files/kept-build.ts'
 import { distributionTree, layDistribution } from './distribution-tree.ts'
 import { type PackageMirror, packageMirror } from './package-mirror.ts'
 

@@ -11,7 +11,7 @@ import { systemClock, waitFor } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import { spawnDetached } from '#host/exec.ts'
 import { codeOf, makeDirectory } from '#host/files.ts'
-import { commandLineOf, endProcess, findProcesses, isAlive, startTimeOf, statOf } from '#host/proc.ts'
+import { commandLineOf, endProcess, findProcesses, isAlive, startTimeOf, statOf } from '#host/programs/proc.ts'
 import { settingsToEnv, type Settings } from '#settings.ts'
 
 const entries = ['main.ts', 'front.ts', 'worker.ts', 'disk-server.ts', 'run-worker.ts']

@@ -9,7 +9,7 @@ import { copyFile, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { MiB } from '#base/bytes.ts'
 import type { Host } from '#host/host.ts'
-import { mountImage } from '#host/mount.ts'
+import { mountImage } from '#host/disks/mount.ts'
 
 const diskBytes = 64 * MiB
 /** Known to `guest/root/boot/extlinux.conf`. */

@@ -1,7 +1,7 @@
 /** The distribution's packages the guest is made of: a kernel, and the agent. */
 import { join } from 'node:path'
 import type { Host } from '#host/host.ts'
-import { type UnpackedKernel, unpackKernel } from '#host/small-linux.ts'
+import { type UnpackedKernel, unpackKernel } from '#host/qemu/small-linux.ts'
 
 export interface UnpackedPackages extends UnpackedKernel {
   readonly agent: string

@@ -5,7 +5,7 @@
 import { copyFile, cp, mkdir, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Host } from '#host/host.ts'
-import { layBusybox, layModules, layProgram } from '#host/small-linux.ts'
+import { layBusybox, layModules, layProgram } from '#host/qemu/small-linux.ts'
 import type { UnpackedPackages } from './guest-packages.ts'
 
 export const guestFiles = join(import.meta.dirname, 'guest')

@@ -8,7 +8,7 @@
 import { seconds } from '#base/clock.ts'
 import type { ListedBackup } from '#backup/service.ts'
 import type { DatastoreJobOutcome } from '#cluster/datastore-jobs.ts'
-import { newStoredBytesOf } from '#datastore/manifest.ts'
+import { newStoredBytesOf } from '#datastore/points/manifest.ts'
 import type { GuestKind } from '#guests/kind.ts'
 import type { Values } from '#observe/sample.ts'
 import type { Services } from '#services.ts'

@@ -6,7 +6,7 @@
  */
 import { seconds } from '#base/clock.ts'
 import type { GuestSummary } from '#guests/guest.ts'
-import { networkBytes, pressureOf } from '#host/network-counters.ts'
+import { networkBytes, pressureOf } from '#host/network/network-counters.ts'
 import type { Measurement } from '#observe/ring-file.ts'
 import type { Services } from '#services.ts'
 import { keepGoing } from './rounds.ts'

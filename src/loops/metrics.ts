@@ -7,7 +7,7 @@
  */
 import { seconds } from '#base/clock.ts'
 import { messageOf } from '#base/fault.ts'
-import { cardBytes } from '#host/network-counters.ts'
+import { cardBytes } from '#host/network/network-counters.ts'
 import { tellServer } from '#observe/metric-delivery.ts'
 import type { MetricServer } from '#observe/metric-servers.ts'
 import type { Sample } from '#observe/sample.ts'

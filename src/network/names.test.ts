@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { isFault } from '#base/fault.ts'
-import type { Link } from '#host/ip.ts'
+import type { Link } from '#host/network/ip.ts'
 import { namesOf } from './names.ts'
 
 const link = (name: string, alias?: string): Link => ({

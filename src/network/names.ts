@@ -5,7 +5,7 @@
  * `a1`, links carry a note besides, and a link with somebody else's note is never touched.
  */
 import { Fault } from '#base/fault.ts'
-import type { Link } from '#host/ip.ts'
+import type { Link } from '#host/network/ip.ts'
 
 export interface Names {
   /** Note on every link. */

@@ -4,7 +4,7 @@
  * They are made beside the first, in the same place, and carry nothing; from one moment to the next they do and the
  * first do not; then they are kept instead of the first, or dropped. Every verb but the first may run twice.
  */
-import { changeNetwork } from '#host/network-state.ts'
+import { changeNetwork } from '#host/network/network-state.ts'
 import type { TapRecord } from './records.ts'
 import { type Plugged, plugTap, removeTaps, tapOf, type Taps } from './taps.ts'
 

@@ -5,8 +5,8 @@ import { closeSync } from 'node:fs'
 import { once } from 'node:events'
 import { test } from 'node:test'
 import { waitFor } from '#base/clock.ts'
-import { findLink } from '#host/ip.ts'
-import { inNetns } from '#host/netns.ts'
+import { findLink } from '#host/network/ip.ts'
+import { inNetns } from '#host/network/netns.ts'
 import { host, node } from '../../test/network-on-this-machine.ts'
 
 test('a guest in an isolated network gets its address over the tap it inherited, and its tap dies with it', async () => {

@@ -7,13 +7,13 @@
  */
 import { closeSync } from 'node:fs'
 import { Fault, isFault, missing } from '#base/fault.ts'
-import { type PortVlans, setPortVlans } from '#host/bridge.ts'
+import { type PortVlans, setPortVlans } from '#host/network/bridge.ts'
 import type { Host } from '#host/host.ts'
-import { changeLink, deleteLink, findLink, links } from '#host/ip.ts'
+import { changeLink, deleteLink, findLink, links } from '#host/network/ip.ts'
 import { openTap } from '#host/native.ts'
-import { netnsExists } from '#host/netns.ts'
-import { limitTraffic, unlimitTraffic } from '#host/traffic.ts'
-import { changeNetwork, type LinkRow, linkRows } from '#host/network-state.ts'
+import { netnsExists } from '#host/network/netns.ts'
+import { limitTraffic, unlimitTraffic } from '#host/network/traffic.ts'
+import { changeNetwork, type LinkRow, linkRows } from '#host/network/network-state.ts'
 import type { Names } from './names.ts'
 import type { NetworkRecords, TapRecord } from './records.ts'
 

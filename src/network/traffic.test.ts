@@ -4,9 +4,9 @@ import { createServer } from 'node:http'
 import { once } from 'node:events'
 import { test } from 'node:test'
 import { isFault } from '#base/fault.ts'
-import { httpGet, tcpConnect } from '#host/http-probe.ts'
-import * as ip from '#host/ip.ts'
-import { inNetns, netnsExists } from '#host/netns.ts'
+import { httpGet, tcpConnect } from '#host/network/http-probe.ts'
+import * as ip from '#host/network/ip.ts'
+import { inNetns, netnsExists } from '#host/network/netns.ts'
 import { computer, host, node, nothing, webServer } from '../../test/network-on-this-machine.ts'
 
 const isSilent = (error: unknown) => isFault(error, 'unavailable')

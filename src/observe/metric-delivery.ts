@@ -1,7 +1,7 @@
 /** Tells one metric server how everything is, in its own manner. */
 import { gzipSync } from 'node:zlib'
 import { productVersion } from '#base/product.ts'
-import { deliverByHttp, deliverByTcp, deliverByUdp, type Destination } from '#host/deliver.ts'
+import { deliverByHttp, deliverByTcp, deliverByUdp, type Destination } from '#host/web/deliver.ts'
 import { graphiteLines, influxLines, otlpRequest, packets } from './metric-lines.ts'
 import { type MetricServer, textMap } from './metric-servers.ts'
 import type { Sample } from './sample.ts'

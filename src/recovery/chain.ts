@@ -11,7 +11,7 @@
 import { mkdir, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { codeOf, readIfPresent, writeFileAtomic } from '#host/files.ts'
-import { holdFolder } from '#host/folder-lock.ts'
+import { holdFolder } from '#host/files/folder-lock.ts'
 import { type EvidenceManifest, manifestHash, verifySigned } from './evidence.ts'
 
 export interface Link {

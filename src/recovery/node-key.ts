@@ -5,7 +5,7 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto'
 import { join } from 'node:path'
 import { readIfPresent, writeFileAtomic } from '#host/files.ts'
-import { madeOnce } from '#host/make-once.ts'
+import { madeOnce } from '#host/files/make-once.ts'
 
 export interface NodeKey {
   readonly key: KeyObject

@@ -9,7 +9,7 @@
 import { type FileHandle, open } from 'node:fs/promises'
 import { KiB } from '#base/bytes.ts'
 import { Fault } from '#base/fault.ts'
-import type { ImagePlace } from '#host/qemu-img.ts'
+import type { ImagePlace } from '#host/qemu/qemu-img.ts'
 
 /** Enough for every fixed field of the formats read here. */
 const HEADER_BYTES = 512

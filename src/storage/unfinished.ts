@@ -11,7 +11,7 @@
 import { mkdir, open, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { codeOf } from '#host/files.ts'
-import { isAlive, startTimeOf } from '#host/proc.ts'
+import { isAlive, startTimeOf } from '#host/programs/proc.ts'
 
 const pattern = /^\.new-(\d+)-(\d+)-\d+(?:\.[a-z0-9]+)?$/
 let written = 0

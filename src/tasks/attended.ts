@@ -8,7 +8,7 @@
  */
 import type { Clock } from '#base/clock.ts'
 import type { UpidText } from '#base/ids.ts'
-import { startTimeOf } from '#host/proc.ts'
+import { startTimeOf } from '#host/programs/proc.ts'
 import type { TaskArchive } from './archive.ts'
 import { TaskLog } from './log.ts'
 import { printUpid } from './upid.ts'

@@ -2,7 +2,7 @@
 import { isFault } from '#base/fault.ts'
 import type { VolumeId } from '#base/ids.ts'
 import { array, boolean, integer, number, object, optional, record, type Static, string } from '#base/schema/schema.ts'
-import { newStoredBytesOf } from '#datastore/manifest.ts'
+import { newStoredBytesOf } from '#datastore/points/manifest.ts'
 import type { ListedBackup } from '#backup/service.ts'
 import type { Services } from '#services.ts'
 import { holds, type May, toRead } from './volume-access.ts'

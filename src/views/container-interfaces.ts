@@ -2,7 +2,7 @@
 import type { Vmid } from '#base/ids.ts'
 import type { GuestService } from '#guests/service.ts'
 import type { Host } from '#host/host.ts'
-import { addressesIn } from '#host/ip.ts'
+import { addressesIn } from '#host/network/ip.ts'
 
 /** @throws Fault `conflict` when it does not run */
 export async function containerInterfaces(

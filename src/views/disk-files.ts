@@ -4,7 +4,7 @@
  */
 import type { VolumeId } from '#base/ids.ts'
 import { Fault, missing } from '#base/fault.ts'
-import type { Manifest } from '#datastore/manifest.ts'
+import type { Manifest } from '#datastore/points/manifest.ts'
 import type { ReadEntry, ReadTree } from '#datastore/tree/read-tree.ts'
 import { textOf } from '#datastore/tree/reader.ts'
 import type { FoundEntry } from '#recovery/file-machine/entry.ts'

@@ -1,8 +1,8 @@
 /** What disks of a node were made into, as clients read it. */
 import { array, boolean, integer, number, object, optional, string } from '#base/schema/schema.ts'
 import type { Host } from '#host/host.ts'
-import { physicalVolumes, thinPools, volumeGroups } from '#host/lvm.ts'
-import { zfsPools } from '#host/zfs.ts'
+import { physicalVolumes, thinPools, volumeGroups } from '#host/disks/lvm.ts'
+import { zfsPools } from '#host/disks/zfs.ts'
 
 const name = string({ description: 'Name.' })
 const size = integer({ description: 'Bytes.' })

@@ -1,6 +1,6 @@
 /** Disks of a node as clients read them. */
 import { array, boolean, integer, object, optional, string, type Static } from '#base/schema/schema.ts'
-import { type BlockDevice, blockDevices, smartReport, stableNames } from '#host/block-devices.ts'
+import { type BlockDevice, blockDevices, smartReport, stableNames } from '#host/disks/block-devices.ts'
 import type { Host } from '#host/host.ts'
 
 export const diskItem = object({

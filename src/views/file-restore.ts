@@ -5,7 +5,7 @@
 import { invalid } from '#base/fault.ts'
 import type { VolumeId } from '#base/ids.ts'
 import { boolean, integer, object, optional, type Static, string } from '#base/schema/schema.ts'
-import { dataBytesOf } from '#datastore/manifest.ts'
+import { dataBytesOf } from '#datastore/points/manifest.ts'
 import { entryLetters } from '#datastore/tree/record.ts'
 import { textOf } from '#datastore/tree/reader.ts'
 import { type BackupFile, filesAt, requireFiles } from './backup-files.ts'

@@ -1,5 +1,5 @@
 /** Devices of a node as clients read them. */
-import type { DeviceNames, PciDevice, UsbDevice } from '#host/devices.ts'
+import type { DeviceNames, PciDevice, UsbDevice } from '#host/system/devices.ts'
 
 export function pciItem(device: PciDevice, names: DeviceNames) {
   const short = (number: string) => number.replace(/^0x/, '')

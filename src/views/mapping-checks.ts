@@ -1,7 +1,7 @@
 /** What is wrong with a mapping on this node, by what is plugged in here now. */
 import { stat } from 'node:fs/promises'
 import { entriesOf, type MapEntry, type Mapping, type MappingKind } from '#cluster/mappings.ts'
-import { pciDevices, usbDevices } from '#host/devices.ts'
+import { pciDevices, usbDevices } from '#host/system/devices.ts'
 
 export interface MappingCheck {
   readonly severity: 'warning' | 'error'

@@ -9,7 +9,7 @@ import { seconds } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import type { NodeFacts } from '#cluster/node-facts.ts'
 import type { GuestService } from '#guests/service.ts'
-import { networkBytes } from '#host/network-counters.ts'
+import { networkBytes } from '#host/network/network-counters.ts'
 import type { History, Kind } from '#observe/history.ts'
 import type { StorageService } from '#storage/service.ts'
 

@@ -2,8 +2,8 @@
 import { productName, productVersion } from '#base/product.ts'
 import type { Host } from '#host/host.ts'
 import { digestOf, type PackageSources } from '#cluster/package-sources.ts'
-import type { Repository, RepositoryFile } from '#host/package-sources.ts'
-import { installedPackages, packageFacts, upgrades } from '#host/packages.ts'
+import type { Repository, RepositoryFile } from '#host/system/package-sources.ts'
+import { installedPackages, packageFacts, upgrades } from '#host/system/packages.ts'
 
 /** What a node is made of, beside our own. */
 const parts = [

@@ -1,6 +1,6 @@
 /** Flags of processors QEMU knows, and which of them the node's own processor has. */
 import { array, object, optional, type Static, string } from '#base/schema/schema.ts'
-import { processorModels } from '#host/qemu-abilities.ts'
+import { processorModels } from '#host/qemu/qemu-abilities.ts'
 import type { Services } from '#services.ts'
 
 export const processorFlags = array(

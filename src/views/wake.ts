@@ -3,7 +3,7 @@ import { networkInterfaces } from 'node:os'
 import { Fault } from '#base/fault.ts'
 import { parsePropertyString } from '#base/schema/property-string.ts'
 import { optional, type PropertyFormat, string } from '#base/schema/schema.ts'
-import { wake } from '#host/wake-on-lan.ts'
+import { wake } from '#host/network/wake-on-lan.ts'
 import type { Services } from '#services.ts'
 
 const format: PropertyFormat = {

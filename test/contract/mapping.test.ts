@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { isFault } from '#base/fault.ts'
-import { pciDevices } from '#host/devices.ts'
+import { pciDevices } from '#host/system/devices.ts'
 import { callerOver } from './caller.ts'
 import type { Caller } from './samples.ts'
 import { type WholeNode, wholeNode } from './whole-node.ts'

@@ -11,7 +11,7 @@ import { after, before, test } from 'node:test'
 import { waitFor } from '#base/clock.ts'
 import { machine } from '#host/exec.ts'
 import type { Argv } from '#host/host.ts'
-import { createNetns, inNetns, removeNetns } from '#host/netns.ts'
+import { createNetns, inNetns, removeNetns } from '#host/network/netns.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 
 const host = machine()

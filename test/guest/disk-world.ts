@@ -7,7 +7,7 @@ import { AccessState } from '#access/world.ts'
 import { systemClock } from '#base/clock.ts'
 import { asVolumeId, type VolumeId } from '#base/ids.ts'
 import type { Options } from '#guests/config.ts'
-import { convertLayers, snapshotTags } from '#host/qemu-img-layers.ts'
+import { convertLayers, snapshotTags } from '#host/qemu/qemu-img-layers.ts'
 import { PoolService } from '#pools/service.ts'
 import { copiesOf, type GuestWorld, guestWorld, machineOfOneVersion } from './qemu-world.ts'
 

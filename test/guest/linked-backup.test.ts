@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { open, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { restoreDisk } from '#datastore/restore.ts'
+import { restoreDisk } from '#datastore/restore/restore-disk.ts'
 import { asVolumeId } from '#base/ids.ts'
 import { addDisk, backupWorld, contentOf } from './backup-world.ts'
 

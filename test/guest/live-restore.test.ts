@@ -6,7 +6,7 @@ import { after, before, suite, test } from 'node:test'
 import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
-import { findProcesses, signalProcess, startTimeOf } from '#host/proc.ts'
+import { findProcesses, signalProcess, startTimeOf } from '#host/programs/proc.ts'
 import { ensureGuestImage } from '#lab/guest-image.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 

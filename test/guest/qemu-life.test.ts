@@ -11,7 +11,7 @@ import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { MiB } from '#base/bytes.ts'
 import type { Vmid } from '#base/ids.ts'
-import { isAlive } from '#host/proc.ts'
+import { isAlive } from '#host/programs/proc.ts'
 import { type GuestWorld, guestWorld } from './qemu-world.ts'
 
 const starter = join(import.meta.dirname, '../fixtures/guests/start-and-wait.ts')

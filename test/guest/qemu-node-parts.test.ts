@@ -11,7 +11,7 @@ import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
-import { findProcesses, statOf } from '#host/proc.ts'
+import { findProcesses, statOf } from '#host/programs/proc.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 
 suite('parts of the node in a guest', { timeout: 600_000 }, () => {

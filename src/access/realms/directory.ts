@@ -1,7 +1,7 @@
 /** What a realm's directory says about its users and groups, as its options ask for it. */
 import { Fault } from '#base/fault.ts'
 import { splitList } from '#base/schema/formats.ts'
-import { type Directory, type DirectoryAddress, type DirectoryEntry, withDirectory } from '#host/ldap.ts'
+import { type Directory, type DirectoryAddress, type DirectoryEntry, withDirectory } from '#host/web/ldap.ts'
 import { type RealmConfig, realmOptions } from '../realm-options.ts'
 
 export interface FoundUser {

@@ -12,7 +12,7 @@ import {
   isSafeAddress,
   type ProviderAddress,
   type RedeemWish,
-} from '#host/openid.ts'
+} from '#host/web/openid.ts'
 import type { Write } from '#store/store.ts'
 import { accessLimits } from '../limits.ts'
 import type { RealmConfig } from '../realm-options.ts'

@@ -1,7 +1,7 @@
 /** `/nodes/{node}/apt`: packages of the machine, and where they come from. */
 import { array, boolean, integer, nothing, object, optional, record, string } from '#base/schema/schema.ts'
 import { nodeName, upid } from '#base/schema/standard.ts'
-import { changelog } from '#host/packages.ts'
+import { changelog } from '#host/system/packages.ts'
 import { refreshPackages } from '#operations/node/refresh-packages.ts'
 import { anyone, check } from '#rest/endpoint.ts'
 import { packageSources, packageUpgrades, packageVersions } from '#views/packages.ts'

@@ -1,7 +1,7 @@
 /** `/nodes/{node}/capabilities`: what guests of a node can be made of. */
 import { array, boolean, enumOf, object, optional, string } from '#base/schema/schema.ts'
 import { nodeName } from '#base/schema/standard.ts'
-import { machineTypes, processorModels } from '#host/qemu-abilities.ts'
+import { machineTypes, processorModels } from '#host/qemu/qemu-abilities.ts'
 import { customPrefix } from '#guests/qemu/cpu.ts'
 import { anyone, check } from '#rest/endpoint.ts'
 import { maySeeCpuModel } from '#views/cpu-models.ts'

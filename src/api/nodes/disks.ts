@@ -1,7 +1,7 @@
 /** `/nodes/{node}/disks`: disks of a node. */
 import { anything, array, boolean, enumOf, object, optional, string } from '#base/schema/schema.ts'
 import { nodeName } from '#base/schema/standard.ts'
-import { smartReport } from '#host/block-devices.ts'
+import { smartReport } from '#host/disks/block-devices.ts'
 import { any, anyone, check } from '#rest/endpoint.ts'
 import { diskItems, diskList } from '#views/disks.ts'
 import { endpoint } from '../call.ts'

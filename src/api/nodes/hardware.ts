@@ -2,7 +2,7 @@
 import { array, boolean, integer, object, optional, string } from '#base/schema/schema.ts'
 import { splitList } from '#base/schema/formats.ts'
 import { nodeName } from '#base/schema/standard.ts'
-import { mediatedTypes, pciDevices, pciNames, usbDevices } from '#host/devices.ts'
+import { mediatedTypes, pciDevices, pciNames, usbDevices } from '#host/system/devices.ts'
 import { anyone, check, checkAny } from '#rest/endpoint.ts'
 import { pciItem, usbItem } from '#views/hardware.ts'
 import { endpoint } from '../call.ts'

@@ -1,7 +1,7 @@
 /** `/nodes/{node}/{journal,syslog}`: what programs of a node have said. */
 import { array, integer, object, optional, string } from '#base/schema/schema.ts'
 import { nodeName } from '#base/schema/standard.ts'
-import { journal } from '#host/systemd.ts'
+import { journal } from '#host/system/systemd.ts'
 import { check, Reply } from '#rest/endpoint.ts'
 import { endpoint } from '../call.ts'
 

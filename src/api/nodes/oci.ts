@@ -1,7 +1,7 @@
 /** Images of container registries: `query-oci-repo-tags`, and `oci-registry-pull` into a storage. */
 import { array, optional, string } from '#base/schema/schema.ts'
 import { nodeName, storageId, upid } from '#base/schema/standard.ts'
-import { registryTags } from '#host/skopeo.ts'
+import { registryTags } from '#host/web/skopeo.ts'
 import { pullOciImage, pullRequest, registryAccess } from '#operations/storage/pull-image.ts'
 import { all, check } from '#rest/endpoint.ts'
 import { endpoint } from '../call.ts'

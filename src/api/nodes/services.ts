@@ -4,7 +4,7 @@ import { array, enumOf, object, string, type Static } from '#base/schema/schema.
 import { nodeName, upid } from '#base/schema/standard.ts'
 import { requireWholeMachine } from '#cluster/whole-machine.ts'
 import type { Host } from '#host/host.ts'
-import { isSystemdRunning, unitStates } from '#host/systemd.ts'
+import { isSystemdRunning, unitStates } from '#host/system/systemd.ts'
 import { reloadService, restartService, startService, stopService } from '#operations/node/service.ts'
 import { check } from '#rest/endpoint.ts'
 import { endpoint } from '../call.ts'

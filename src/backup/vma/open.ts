@@ -8,7 +8,7 @@ import { createGunzip, createZstdDecompress } from 'node:zlib'
 import { KiB } from '#base/bytes.ts'
 import { Fault, invalid, messageOf } from '#base/fault.ts'
 import { codeOf } from '#host/files.ts'
-import { filtered } from '#host/filter.ts'
+import { filtered } from '#host/programs/filter.ts'
 import { damaged } from './header.ts'
 import { VmaReader } from './reader.ts'
 

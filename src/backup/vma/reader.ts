@@ -4,7 +4,7 @@
  */
 import type { Clock } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
-import type { BlockTarget } from '#datastore/block-target.ts'
+import type { BlockTarget } from '#datastore/restore/block-target.ts'
 import { ByteStream } from './byte-stream.ts'
 import { Coverage } from './coverage.ts'
 import { type Piece, parseExtentHeader, piecesOf } from './extent.ts'

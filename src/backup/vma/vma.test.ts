@@ -12,7 +12,7 @@ import { systemClock } from '#base/clock.ts'
 import { type Fault, isFault, messageOf } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
 import { headersOf, sealed, vmaArchive } from '../../../test/fixtures/vma-writer.ts'
-import type { BlockTarget } from '#datastore/block-target.ts'
+import type { BlockTarget } from '#datastore/restore/block-target.ts'
 import { compressionOf, openVma } from './open.ts'
 import { VmaReader } from './reader.ts'
 

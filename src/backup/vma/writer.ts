@@ -4,7 +4,7 @@
  */
 import { isZero } from '#base/bytes.ts'
 import { Fault } from '#base/fault.ts'
-import type { BackupReader } from '#datastore/backup-reader.ts'
+import type { BackupReader } from '#datastore/restore/reader.ts'
 import { readAhead } from '#datastore/window.ts'
 import {
   blockBytes,

@@ -14,12 +14,12 @@ import {
   withSecrets,
   withSlot,
   withWriter,
-} from '#datastore/key-file.ts'
-import { FolderPlace } from '#datastore/folder-place.ts'
-import { rotated } from '#datastore/keyring.ts'
-import { printSecond } from '#datastore/place.ts'
-import { printRecoveryKey, type PublicHalf, type SlotSecret } from '#datastore/slot.ts'
-import { privateOf, publicOf } from '#datastore/x25519.ts'
+} from '#datastore/keys/key-file.ts'
+import { FolderPlace } from '#datastore/places/folder-place.ts'
+import { rotated } from '#datastore/keys/keyring.ts'
+import { printSecond } from '#datastore/places/place.ts'
+import { printRecoveryKey, type PublicHalf, type SlotSecret } from '#datastore/keys/slot.ts'
+import { privateOf, publicOf } from '#datastore/keys/x25519.ts'
 import { asFileFault, codeOf } from '#host/files.ts'
 import type { Parsed } from '../arguments.ts'
 import type { Terminal } from '../terminal.ts'

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import { Fault } from '#base/fault.ts'
 import { type Datastore, openDatastore, type OpenDatastore } from '#datastore/datastore.ts'
-import type { SlotSecret } from '#datastore/slot.ts'
+import type { SlotSecret } from '#datastore/keys/slot.ts'
 import { asFileFault } from '#host/files.ts'
 import type { Parsed } from '../arguments.ts'
 import type { Terminal } from '../terminal.ts'

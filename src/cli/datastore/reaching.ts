@@ -3,9 +3,9 @@ import { readFile, stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { Fault } from '#base/fault.ts'
 import { systemRandom } from '#base/random.ts'
-import { FolderPlace } from '#datastore/folder-place.ts'
-import type { Place } from '#datastore/place.ts'
-import type { S3Place } from '#datastore/s3-place.ts'
+import { FolderPlace } from '#datastore/places/folder-place.ts'
+import type { Place } from '#datastore/places/place.ts'
+import type { S3Place } from '#datastore/places/s3/place.ts'
 import { asFileFault } from '#host/files.ts'
 import { deps } from './deps.ts'
 import { reaching } from './place-options.ts'
@@ -39,7 +39,7 @@ async function s3At(where: string, given: (name: string) => string | undefined):
     })
   }
   const ca = given('ca-file')
-  const { S3Place: Place } = await import('#datastore/s3-place.ts')
+  const { S3Place: Place } = await import('#datastore/places/s3/place.ts')
   return Place.open(
     {
       bucket,
@@ -59,7 +59,7 @@ async function httpsAt(url: string, given: (name: string) => string | undefined)
     throw new Fault('invalid', `'${url}' asks for a token`, { remedy: 'Name the file it is in: --token-file.' })
   }
   const token = (await secretIn(path)).trim()
-  const { HttpsPlace } = await import('#datastore/https-place.ts')
+  const { HttpsPlace } = await import('#datastore/places/https/place.ts')
   const trust = { ca: ca === undefined ? undefined : await pem(ca), fingerprint: given('fingerprint') }
   return HttpsPlace.open({ url, token, ...trust }, deps)
 }

@@ -7,7 +7,7 @@ import { resolve } from 'node:path'
 import { seconds } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import { createLog } from '#base/log.ts'
-import { PlaceServer } from '#datastore/place-server.ts'
+import { PlaceServer } from '#datastore/places/https/server.ts'
 import {
   hashOfToken,
   newToken,
@@ -15,9 +15,9 @@ import {
   parseTokens,
   printToken,
   type ServeToken,
-} from '#datastore/serve-tokens.ts'
+} from '#datastore/places/https/tokens.ts'
 import { asFileFault, readIfPresent, writeFileAtomic } from '#host/files.ts'
-import { makeSelfSigned } from '#host/self-signed.ts'
+import { makeSelfSigned } from '#host/web/self-signed.ts'
 import { createTlsServer } from '#http/tls-port.ts'
 import type { Parsed } from '../arguments.ts'
 import type { Terminal } from '../terminal.ts'

@@ -2,13 +2,13 @@
 import { mkdtemp, open, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import type { BlockSource } from '#datastore/block-source.ts'
-import { fileSource } from '#datastore/source/file.ts'
-import { nbdSource } from '#datastore/source/nbd.ts'
+import type { BlockSource } from '#datastore/backup/block-source.ts'
+import { fileSource } from '#datastore/backup/source/file.ts'
+import { nbdSource } from '#datastore/backup/source/nbd.ts'
 import { Fault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
 import { asFileFault } from '#host/files.ts'
-import { openImage } from '#host/nbd-server.ts'
+import { openImage } from '#host/nbd/nbd-server.ts'
 
 export type ImageFormat = 'raw' | 'qcow2'
 

@@ -4,7 +4,7 @@
 import { Agent } from 'node:https'
 import type { Client, CryptoInterface } from 'acme-client'
 import { Fault, messageOf } from '#base/fault.ts'
-import { trusted } from '#host/trusted.ts'
+import { trusted } from '#host/web/trusted.ts'
 import { directoryMeta } from './directory.ts'
 
 export interface AcmeAt {

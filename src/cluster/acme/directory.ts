@@ -2,7 +2,7 @@
 import { get as getTls } from 'node:https'
 import { KiB } from '#base/bytes.ts'
 import { Fault, messageOf } from '#base/fault.ts'
-import { trusted } from '#host/trusted.ts'
+import { trusted } from '#host/web/trusted.ts'
 
 // By name: an ordinary import reads every export, and reading one of them loads undici.
 const { get } = process.getBuiltinModule('node:http')

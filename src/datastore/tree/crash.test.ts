@@ -9,9 +9,9 @@ import { makeManyFiles } from '../../../test/fixtures/every-entry.ts'
 import { killAfter } from '../../../test/fixtures/kill-after.ts'
 import { temporaryDatastore } from '../../../test/fixtures/sealed-datastore.ts'
 import { treeManifest } from '../../../test/fixtures/tree-manifest.ts'
-import { collectGarbage } from '../garbage.ts'
-import { verifyBackup } from '../verify.ts'
-import { verifyDatastore } from '../verify-datastore.ts'
+import { collectGarbage } from '../collect/garbage.ts'
+import { verifyBackup } from '../verify/verify.ts'
+import { verifyDatastore } from '../verify/verify-datastore.ts'
 import { restoreTree } from './restore.ts'
 
 const program = join(import.meta.dirname, '../../../test/fixtures/tree-loop.ts')

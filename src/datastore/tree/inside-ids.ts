@@ -4,8 +4,8 @@
  * A catalogue holds ids inside only, so a tree can be restored under any map, or under none. An id that is none of the
  * container's (somebody on the node wrote into its tree) is nobody's inside, as the container itself sees it.
  */
-import { type Attribute, encoded, parseAttributes } from '#host/attribute-calls.ts'
-import { type IdMap, type IdRange, insideId, outsideId } from '#host/id-map.ts'
+import { type Attribute, encoded, parseAttributes } from '#host/files/attribute-calls.ts'
+import { type IdMap, type IdRange, insideId, outsideId } from '#host/lxc/id-map.ts'
 
 export const nobody = 65_534
 

@@ -4,7 +4,7 @@
  */
 import { closeSync, constants, openSync } from 'node:fs'
 import { asFileFault } from '#host/files.ts'
-import { openFolder } from '#host/folder-calls.ts'
+import { openFolder } from '#host/files/folder-calls.ts'
 
 export class OpenFolders implements Disposable {
   readonly #open: { readonly name: string; readonly fd: number }[]

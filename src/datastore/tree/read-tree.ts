@@ -2,7 +2,7 @@
  * A tree of files as archives are made of it: one that is kept in the datastore, or one that is on a disk somewhere and
  * looked at by others.
  */
-import type { Attribute } from '#host/attribute-calls.ts'
+import type { Attribute } from '#host/files/attribute-calls.ts'
 import type { EntryKind } from './record.ts'
 
 export interface ReadEntry {

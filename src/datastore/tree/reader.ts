@@ -6,7 +6,7 @@
  * Memory holds a few pieces and chunks, however large the tree.
  */
 import { Fault, isFault, missing } from '#base/fault.ts'
-import { type Attribute, attributesMaximumBytes, parseAttributes } from '#host/attribute-calls.ts'
+import { type Attribute, attributesMaximumBytes, parseAttributes } from '#host/files/attribute-calls.ts'
 import { codeOf } from '#host/files.ts'
 import { type Catalogue, compareKeys, damagedTree, type OpenPiece, type TreeFacts } from './catalogue.ts'
 import { Piece } from './piece.ts'

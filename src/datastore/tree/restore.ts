@@ -10,7 +10,7 @@ import { closeSync, constants, fchmodSync, ftruncateSync, readdirSync, writeSync
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { systemClock } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
-import { type FileOrName, writeAttribute } from '#host/attribute-calls.ts'
+import { type FileOrName, writeAttribute } from '#host/files/attribute-calls.ts'
 import { asFileFault, codeOf } from '#host/files.ts'
 import {
   createFile,
@@ -21,8 +21,8 @@ import {
   makeNode,
   setMode,
   setTimes,
-} from '#host/folder-calls.ts'
-import { type IdMap, type IdRange, outsideId } from '#host/id-map.ts'
+} from '#host/files/folder-calls.ts'
+import { type IdMap, type IdRange, outsideId } from '#host/lxc/id-map.ts'
 import { damagedTree } from './catalogue.ts'
 import { type IdShift, outward, shiftAttribute } from './inside-ids.ts'
 import { OpenFolders } from './open-folders.ts'

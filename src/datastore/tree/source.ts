@@ -7,7 +7,7 @@
  */
 import { closeSync, openSync, constants } from 'node:fs'
 import { Fault } from '#base/fault.ts'
-import { type FileOrName, readAttributes } from '#host/attribute-calls.ts'
+import { type FileOrName, readAttributes } from '#host/files/attribute-calls.ts'
 import { asFileFault } from '#host/files.ts'
 import {
   found,
@@ -18,8 +18,8 @@ import {
   openToRead,
   readLink,
   settleFileSystem,
-} from '#host/folder-calls.ts'
-import type { IdMap } from '#host/id-map.ts'
+} from '#host/files/folder-calls.ts'
+import type { IdMap } from '#host/lxc/id-map.ts'
 import { compileExcludes, type Excludes } from './excludes.ts'
 import { type IdShift, inward, nobody, shiftAttributes } from './inside-ids.ts'
 import { below, type EntryKind, identityBytes, pathMaximumBytes } from './record.ts'

@@ -1,8 +1,8 @@
 /** A tree of a backup, as its chunks tell of it. Nothing is read before somebody asks. */
 import { isFault } from '#base/fault.ts'
-import type { ChunkReader } from '../chunk-reader.ts'
+import type { ChunkReader } from '../packs/chunk-reader.ts'
 import { kinds } from '../format.ts'
-import type { ManifestTree } from '../manifest.ts'
+import type { ManifestTree } from '../points/manifest.ts'
 import { type Catalogue, damagedTree, type OpenPiece, type PieceEntry, type TreeKey } from './catalogue.ts'
 import { pieceForm } from './piece.ts'
 import { type ListedPiece, PieceList, rootOf } from './piece-list.ts'

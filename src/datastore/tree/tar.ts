@@ -5,7 +5,7 @@
  * Ids are those inside the container. A further name is a hard link where its file is in the stream too, and a file
  * otherwise. Sockets are left out, as tar knows none. Rejected: the libraries for it write attributes as text, and no holes.
  */
-import type { Attribute } from '#host/attribute-calls.ts'
+import type { Attribute } from '#host/files/attribute-calls.ts'
 import { accessListText } from './inside-ids.ts'
 import type { ReadEntry, ReadTree, ReadTrees } from './read-tree.ts'
 import { bytesOf } from './reader.ts'

@@ -5,10 +5,10 @@
  */
 import { Fault } from '#base/fault.ts'
 import { letGo } from '#base/let-go.ts'
-import type { ChunkWriter } from '../chunk-writer.ts'
+import type { ChunkWriter } from '../packs/chunk-writer.ts'
 import type { OpenDatastore } from '../datastore.ts'
 import { kinds } from '../format.ts'
-import type { ManifestTree } from '../manifest.ts'
+import type { ManifestTree } from '../points/manifest.ts'
 import { printPoint, type RestorePoint } from '../point.ts'
 import { Base, type BasePiece } from './base.ts'
 import type { ContentStore } from './content.ts'

@@ -1,6 +1,6 @@
 /** A password as it is kept: never the one that was given. */
 import { invalid } from '#base/fault.ts'
-import { cryptPassword } from '#host/crypt.ts'
+import { cryptPassword } from '#host/system/crypt.ts'
 import type { Host } from '#host/host.ts'
 import type { Options } from '../config.ts'
 import { maskedPassword } from './options.ts'

@@ -13,9 +13,9 @@ import { Fault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import { loaderFor } from '#base/on-demand.ts'
 import type { Errors } from '#base/schema/check.ts'
-import { Cgroups } from '#host/cgroup.ts'
+import { Cgroups } from '#host/cgroups/cgroup.ts'
 import { makeDirectory } from '#host/files.ts'
-import { requireAllowed } from '#host/id-map.ts'
+import { requireAllowed } from '#host/lxc/id-map.ts'
 import {
   attachArgv,
   configPathOf,
@@ -25,11 +25,11 @@ import {
   removeLocks,
   startContainer,
   tellToShutDown,
-} from '#host/lxc.ts'
-import { ensureLxcfs, lxcfsHasDied, servedFiles, servedProcessors } from '#host/lxcfs.ts'
+} from '#host/lxc/lxc.ts'
+import { ensureLxcfs, lxcfsHasDied, servedFiles, servedProcessors } from '#host/lxc/lxcfs.ts'
 import type { Argv } from '#host/host.ts'
-import { isAlive, startTimeOf } from '#host/proc.ts'
-import { onlineProcessors } from '#host/topology.ts'
+import { isAlive, startTimeOf } from '#host/programs/proc.ts'
+import { onlineProcessors } from '#host/system/topology.ts'
 import type { Options } from '../config.ts'
 import type { Use } from '../counters.ts'
 import type { GuestDriver } from '../driver.ts'

@@ -1,5 +1,5 @@
 /** Users of a container as users of the node: root inside is user 100000 outside, and nobody there. */
-import type { IdMap } from '#host/id-map.ts'
+import type { IdMap } from '#host/lxc/id-map.ts'
 import type { Options } from '../config.ts'
 import { isUnprivileged } from './features.ts'
 

@@ -1,6 +1,6 @@
 /** How much of the node a container may have. */
 import { MiB } from '#base/bytes.ts'
-import type { GroupLimits } from '#host/cgroup-limits.ts'
+import type { GroupLimits } from '#host/cgroups/cgroup-limits.ts'
 import type { Options } from '../config.ts'
 
 const [defaultMemoryMiB, defaultSwapMiB] = [512, 512]

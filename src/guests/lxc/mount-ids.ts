@@ -1,5 +1,5 @@
 /** How ids of a volume are seen inside: `passthrough`, or `u:1000:1000:1;g:100:100:1` (kind, inside, on the disk, how many). */
-import type { IdMap } from '#host/id-map.ts'
+import type { IdMap } from '#host/lxc/id-map.ts'
 import { isUnprivileged } from './features.ts'
 import { rootOf, unprivilegedMap } from './idmap.ts'
 import type { Options } from '../config.ts'

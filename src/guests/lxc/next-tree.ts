@@ -11,7 +11,7 @@ import { mkdir, readdir, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { freeBytes } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
-import { removeTree } from '#host/remove-tree.ts'
+import { removeTree } from '#host/files/remove-tree.ts'
 import { copyHalves } from './tree-halves.ts'
 
 /** For how long after the last use somebody may want another. */

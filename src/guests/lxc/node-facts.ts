@@ -1,5 +1,5 @@
 /** What containers take over from the node where their options say nothing. */
-import { nameServers, searchDomains } from '#host/resolver.ts'
+import { nameServers, searchDomains } from '#host/network/resolver.ts'
 import type { OfNode } from './told.ts'
 
 export async function factsOfNode(): Promise<OfNode> {

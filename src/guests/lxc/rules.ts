@@ -1,6 +1,6 @@
 /** What the configuration of a container means. */
 import type { Vmid } from '#base/ids.ts'
-import { processorCount } from '#host/topology.ts'
+import { processorCount } from '#host/system/topology.ts'
 import { hostnameOf, type Options } from '../config.ts'
 import type { ConfigRules, OwnFacts } from '../rules.ts'
 import { completed, planChange } from './change.ts'

@@ -8,7 +8,7 @@
  */
 import { KiB } from '#base/bytes.ts'
 import { Fault } from '#base/fault.ts'
-import { type IdMap, outsideId } from '#host/id-map.ts'
+import { type IdMap, outsideId } from '#host/lxc/id-map.ts'
 import { shown } from '#storage/archive.ts'
 import { isTarEnd, isTarHeader, tarBlock, tarNumber, tarType } from '#storage/tar-header.ts'
 import { ByteReader } from './byte-reader.ts'

@@ -8,7 +8,7 @@
 import { lstat, mkdir, readdir, rename, rmdir, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { KiB } from '#base/bytes.ts'
-import { copyTree, packFolders, unpackFolders } from '#host/copy-tree.ts'
+import { copyTree, packFolders, unpackFolders } from '#host/files/copy-tree.ts'
 import type { Host } from '#host/host.ts'
 
 const shared = 'folders'

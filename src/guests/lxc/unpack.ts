@@ -4,7 +4,7 @@
  * The archive is not trusted, in nothing: who unpacks it is in a jail around the root directory, what it may hold is
  * judged before (`tar-stream.ts`), and how much of it there may be is bounded in entries, bytes and time. When this
  * throws, the root directory holds some of the archive; whoever made the directory removes it
- * (`host/remove-tree.ts`).
+ * (`host/files/remove-tree.ts`).
  */
 import { constants } from 'node:fs'
 import { chown, type FileHandle, open, readFile } from 'node:fs/promises'
@@ -12,10 +12,10 @@ import { basename } from 'node:path'
 import { GiB, MiB } from '#base/bytes.ts'
 import { Fault, invalid, isFault } from '#base/fault.ts'
 import { asFileFault } from '#host/files.ts'
-import { filtered } from '#host/filter.ts'
+import { filtered } from '#host/programs/filter.ts'
 import type { Argv } from '#host/host.ts'
-import { type IdMap, outsideId } from '#host/id-map.ts'
-import { extractTar } from '#host/tar.ts'
+import { type IdMap, outsideId } from '#host/lxc/id-map.ts'
+import { extractTar } from '#host/files/tar.ts'
 import { checkedTar, inLargePieces, memberIn, type TarCounts } from './tar-stream.ts'
 
 export interface UnpackLimits {

@@ -1,8 +1,8 @@
 /** What a running container uses, by its control group, its init and its file system. */
 import { statfs } from 'node:fs/promises'
-import type { Cgroups } from '#host/cgroup.ts'
-import { initOf } from '#host/lxc.ts'
-import { isAlive, startTimeOf, uptimeSeconds } from '#host/proc.ts'
+import type { Cgroups } from '#host/cgroups/cgroup.ts'
+import { initOf } from '#host/lxc/lxc.ts'
+import { isAlive, startTimeOf, uptimeSeconds } from '#host/programs/proc.ts'
 import type { Use } from '../counters.ts'
 import type { ContainerRecord } from '../run-record.ts'
 import { memoryBytesOf } from './limits.ts'

@@ -6,7 +6,7 @@
  * guest's control group, so that it shares the guest's limits.
  */
 import { rm } from 'node:fs/promises'
-import { endProcess, startTimeOf, statOf } from '#host/proc.ts'
+import { endProcess, startTimeOf, statOf } from '#host/programs/proc.ts'
 import type { Options } from '../config.ts'
 import type { OpenFor } from './open-drives.ts'
 import { openTpmState } from './open-drives.ts'

@@ -9,7 +9,7 @@
 import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { codeOf } from '#host/files.ts'
-import { findProcesses } from '#host/proc.ts'
+import { findProcesses } from '#host/programs/proc.ts'
 import { isBeside } from './beside.ts'
 import { qmpSockets } from './command-line.ts'
 

@@ -1,7 +1,7 @@
 /** The block nodes of a running QEMU, by the names they were given. */
 import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
-import type { QmpClient } from '#host/qmp.ts'
+import type { QmpClient } from '#host/qemu/qmp.ts'
 
 const busyMs = 20_000
 

@@ -1,8 +1,8 @@
 /** What holds the programs of a guest together and within its limits: a control group of its own. */
 import type { Vmid } from '#base/ids.ts'
 import type { Log } from '#base/log.ts'
-import { Cgroups } from '#host/cgroup.ts'
-import type { GroupLimits } from '#host/cgroup-limits.ts'
+import { Cgroups } from '#host/cgroups/cgroup.ts'
+import type { GroupLimits } from '#host/cgroups/cgroup-limits.ts'
 import type { Options } from '../config.ts'
 import { cpuLimitsOf } from './cpu.ts'
 import type { Accelerator } from './machine.ts'

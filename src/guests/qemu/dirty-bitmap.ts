@@ -6,7 +6,7 @@
  */
 import { KiB } from '#base/bytes.ts'
 import { isFault } from '#base/fault.ts'
-import type { QmpClient } from '#host/qmp.ts'
+import type { QmpClient } from '#host/qemu/qmp.ts'
 import { nodeNameOf } from './drive-device.ts'
 
 export interface DirtyBitmap {

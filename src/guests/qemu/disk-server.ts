@@ -6,7 +6,7 @@
  */
 import { join } from 'node:path'
 import type { Vmid } from '#base/ids.ts'
-import { type DiskServerProgram, endDiskServer, serveDisks, unreadableIn } from '#host/disk-server.ts'
+import { type DiskServerProgram, endDiskServer, serveDisks, unreadableIn } from '#host/nbd/disk-server.ts'
 import type { Filling } from '../config.ts'
 
 interface Needs {

@@ -7,7 +7,7 @@
  */
 import { waitFor } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
-import type { QmpClient } from '#host/qmp.ts'
+import type { QmpClient } from '#host/qemu/qmp.ts'
 
 interface Job {
   readonly id: string

@@ -1,6 +1,6 @@
 /** Keys pressed from outside: `ctrl-alt-delete`, as QEMU's own console spells them. */
 import { Fault, invalid, isFault } from '#base/fault.ts'
-import type { QmpClient } from '#host/qmp.ts'
+import type { QmpClient } from '#host/qemu/qmp.ts'
 
 /** Names people know beside QEMU's own. */
 const aliases: Readonly<Record<string, string>> = { enter: 'ret', escape: 'esc', space: 'spc', del: 'delete' }

@@ -1,7 +1,7 @@
 /** Whether the node's QEMU knows a machine of a certain version; only QEMU itself can say. */
 import { invalid } from '#base/fault.ts'
 import type { Host } from '#host/host.ts'
-import { machineTypes } from '#host/qemu-abilities.ts'
+import { machineTypes } from '#host/qemu/qemu-abilities.ts'
 import type { Options } from '../config.ts'
 import { qemuMachineOf } from './machine.ts'
 

@@ -1,5 +1,5 @@
 /** Changes the disc in a cdrom drive of a running guest, to which it looks like a tray that opens and closes. */
-import type { QmpClient } from '#host/qmp.ts'
+import type { QmpClient } from '#host/qemu/qmp.ts'
 import { blockNode, type DriveFile } from './drive-argv.ts'
 import { nodeNameOf } from './drive-device.ts'
 import type { Drive } from './drive.ts'

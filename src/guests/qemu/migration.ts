@@ -8,7 +8,7 @@
 import { systemClock, waitFor } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import { GiB } from '#base/bytes.ts'
-import type { QmpClient } from '#host/qmp.ts'
+import type { QmpClient } from '#host/qemu/qmp.ts'
 import type { DriveBitmaps } from './dirty-bitmap.ts'
 
 export interface MigrationProgress {

@@ -7,7 +7,7 @@
  *
  * What is made bears the drive's name and the caller's mark, so that whoever takes it back needs no memory.
  */
-import type { QmpClient } from '#host/qmp.ts'
+import type { QmpClient } from '#host/qemu/qmp.ts'
 import { removeBlockNode } from './block-nodes.ts'
 import { blockNode, type DriveFile } from './drive-argv.ts'
 import { nodeNameOf } from './drive-device.ts'

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { GiB } from '#base/bytes.ts'
 import type { Fault } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
-import { memoryCounters } from '#host/proc.ts'
+import { memoryCounters } from '#host/programs/proc.ts'
 import { requireMemory } from './room.ts'
 
 test('a guest that needs more memory than the node has is told how much is missing', async () => {

@@ -5,7 +5,7 @@
 import { humanSize, MiB } from '#base/bytes.ts'
 import { Fault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
-import type { MemoryCounters } from '#host/proc.ts'
+import type { MemoryCounters } from '#host/programs/proc.ts'
 import type { Options } from '../config.ts'
 import { memoryMiBOf } from './memory.ts'
 

@@ -7,7 +7,7 @@
  */
 import { isFault } from '#base/fault.ts'
 import type { VolumeId } from '#base/ids.ts'
-import type { QmpClient } from '#host/qmp.ts'
+import type { QmpClient } from '#host/qemu/qmp.ts'
 import type { Options } from '../config.ts'
 import type { GuestStorage } from '../needs.ts'
 import { removeBlockNode } from './block-nodes.ts'

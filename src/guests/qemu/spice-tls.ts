@@ -8,7 +8,7 @@
 import { systemClock } from '#base/clock.ts'
 import { systemRandom } from '#base/random.ts'
 import type { Vmid } from '#base/ids.ts'
-import { makeSelfSigned } from '#host/self-signed.ts'
+import { makeSelfSigned } from '#host/web/self-signed.ts'
 import type { Options } from '../config.ts'
 import { hasSpice } from './vga.ts'
 

@@ -12,8 +12,8 @@
 import { rm } from 'node:fs/promises'
 import { writeFileAtomic } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
-import { endProcess, findProcesses, startTimeOf } from '#host/proc.ts'
-import type { QmpClient } from '#host/qmp.ts'
+import { endProcess, findProcesses, startTimeOf } from '#host/programs/proc.ts'
+import type { QmpClient } from '#host/qemu/qmp.ts'
 import { asArgv, stripped } from './launch.ts'
 
 const program = 'dbus-daemon'

@@ -11,7 +11,7 @@ import { waitFor } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import { spawnDetached } from '#host/exec.ts'
 import { codeOf } from '#host/files.ts'
-import { isAlive, startTimeOf } from '#host/proc.ts'
+import { isAlive, startTimeOf } from '#host/programs/proc.ts'
 import { asArgv } from './launch.ts'
 import { folderCommand, folderLog, folderSocket, type SharedFolder } from './virtiofs.ts'
 

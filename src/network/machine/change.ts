@@ -1,9 +1,9 @@
 /** Makes the network as wanted: looks, takes the steps, and looks again until none is left. */
 import { Fault, isFault } from '#base/fault.ts'
 import type { Host } from '#host/host.ts'
-import type { NetworkPlace } from '#host/netns.ts'
-import { changeNetwork } from '#host/network-state.ts'
-import { writeSysctl } from '#host/sysctl.ts'
+import type { NetworkPlace } from '#host/network/netns.ts'
+import { changeNetwork } from '#host/network/network-state.ts'
+import { writeSysctl } from '#host/network/sysctl.ts'
 import { observe } from './observe.ts'
 import { type NetworkState, withLinksOf } from './state.ts'
 import { type Step, stepsBetween } from './steps.ts'

@@ -1,7 +1,7 @@
 /** Asks the kernel what the network is now. */
 import type { Host } from '#host/host.ts'
-import type { NetworkPlace } from '#host/netns.ts'
-import { networkRows, routeRows6, vlanRows, type LinkRow, type VlanRow } from '#host/network-state.ts'
+import type { NetworkPlace } from '#host/network/netns.ts'
+import { networkRows, routeRows6, vlanRows, type LinkRow, type VlanRow } from '#host/network/network-state.ts'
 import type { LinkState, NetworkState, VlanRange } from './state.ts'
 
 /** Routes that are there because of an address, or that routers announced, come and go by themselves. */

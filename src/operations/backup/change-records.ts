@@ -11,7 +11,7 @@
  */
 import { isFault } from '#base/fault.ts'
 import type { Random } from '#base/random.ts'
-import type { Since } from '#datastore/base.ts'
+import type { Since } from '#datastore/backup/built-upon.ts'
 import { isSameGuest, parsePoint, printPoint, type RestorePoint } from '#datastore/point.ts'
 
 /** A backup that is being made. */

@@ -13,7 +13,7 @@ import type { Filling } from '#guests/config.ts'
 import { servedNodeName } from '#guests/qemu/drive-argv.ts'
 import { nodeNameOf } from '#guests/qemu/drive-device.ts'
 import type { GuestService } from '#guests/service.ts'
-import type { QmpClient } from '#host/qmp.ts'
+import type { QmpClient } from '#host/qemu/qmp.ts'
 import { operation, type StepContext } from '#tasks/operation.ts'
 
 export interface FillDisks {

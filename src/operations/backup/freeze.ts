@@ -4,7 +4,7 @@
  * survive; the manifest says which of the two it is.
  */
 import { isFault, messageOf } from '#base/fault.ts'
-import type { AgentClient } from '#host/guest-agent.ts'
+import type { AgentClient } from '#host/qemu/guest-agent.ts'
 import type { GuestService } from '#guests/service.ts'
 import type { Vmid } from '#base/ids.ts'
 

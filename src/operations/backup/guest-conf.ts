@@ -5,7 +5,7 @@
  */
 import { Fault } from '#base/fault.ts'
 import type { VolumeId } from '#base/ids.ts'
-import type { BackupReader } from '#datastore/backup-reader.ts'
+import type { BackupReader } from '#datastore/restore/reader.ts'
 import type { BackupService } from '#backup/service.ts'
 import { withoutSecrets } from '#guests/cloud-init/options.ts'
 import type { Options } from '#guests/config.ts'

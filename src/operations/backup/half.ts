@@ -3,7 +3,7 @@
  * trees of files; all else of a backup is the same for both.
  */
 import type { BackupType } from '#datastore/backup-id.ts'
-import type { BackupWriter } from '#datastore/backup-writer.ts'
+import type { BackupWriter } from '#datastore/backup/writer.ts'
 import type { Vmid } from '#base/ids.ts'
 import type { GuestConfig, Options } from '#guests/config.ts'
 import type { GuestKind } from '#guests/kind.ts'

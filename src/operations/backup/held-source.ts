@@ -7,8 +7,8 @@
  * copied, asked later, has nothing else either.
  */
 import { KiB } from '#base/bytes.ts'
-import type { BlockSource, Extent } from '#datastore/block-source.ts'
-import { NbdClient, type NbdOptions } from '#host/nbd.ts'
+import type { BlockSource, Extent } from '#datastore/backup/block-source.ts'
+import { NbdClient, type NbdOptions } from '#host/nbd/nbd.ts'
 
 /** QEMU copies in blocks of this size, or of multiples where the image has larger ones. */
 const copiedBytes = 64 * KiB

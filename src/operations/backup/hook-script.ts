@@ -4,7 +4,7 @@
  */
 import type { GuestKind } from '#guests/kind.ts'
 import type { Host } from '#host/host.ts'
-import { rootsProgram } from '#host/trusted-program.ts'
+import { rootsProgram } from '#host/programs/trusted-program.ts'
 
 export type JobPhase = 'job-init' | 'job-start' | 'job-end' | 'job-abort'
 export type GuestPhase =

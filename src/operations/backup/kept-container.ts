@@ -2,7 +2,7 @@
 import { humanSize } from '#base/bytes.ts'
 import { invalid } from '#base/fault.ts'
 import { asVolumeId } from '#base/ids.ts'
-import type { BackupReader } from '#datastore/backup-reader.ts'
+import type { BackupReader } from '#datastore/restore/reader.ts'
 import { restoreTree } from '#datastore/tree/restore.ts'
 import type { Options } from '#guests/config.ts'
 import { idsOnDisk } from '#guests/lxc/mount-ids.ts'

@@ -1,7 +1,7 @@
 /** Backups of virtual machines: their disks, as blocks. */
 import { formatSize, humanSize, MiB } from '#base/bytes.ts'
-import type { BackupWriter } from '#datastore/backup-writer.ts'
-import type { ManifestDisk } from '#datastore/manifest.ts'
+import type { BackupWriter } from '#datastore/backup/writer.ts'
+import type { ManifestDisk } from '#datastore/points/manifest.ts'
 import { printPoint } from '#datastore/point.ts'
 import { isTemplate, nameOf } from '#guests/config.ts'
 import { disksToBackUp, type GuestDisk, type LeftOutDisk } from './guest-disks.ts'

@@ -4,7 +4,7 @@
  */
 import { Fault, isFault, messageOf } from '#base/fault.ts'
 import { asVmid, type Vmid } from '#base/ids.ts'
-import type { BackupWriter } from '#datastore/backup-writer.ts'
+import type { BackupWriter } from '#datastore/backup/writer.ts'
 import { nounOf } from '#guests/kind.ts'
 import { namingFullStorage, type Writing } from '#storage/full.ts'
 import { printGuestConf } from './guest-conf.ts'

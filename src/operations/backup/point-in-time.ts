@@ -22,7 +22,7 @@ import { removeBitmap } from '#guests/qemu/dirty-bitmap.ts'
 import { nodeNameOf } from '#guests/qemu/drive-device.ts'
 import { isFirmwareDrive } from '#guests/qemu/drive.ts'
 import { endJob, runJob } from '#guests/qemu/job.ts'
-import type { QmpClient } from '#host/qmp.ts'
+import type { QmpClient } from '#host/qemu/qmp.ts'
 
 export interface HeldDisk {
   /** `scsi0`; also the name of its export. */

@@ -2,7 +2,7 @@
 import { isFault, messageOf } from '#base/fault.ts'
 import { loaderFor } from '#base/on-demand.ts'
 import { BackupOptions } from '#cluster/backup-options.ts'
-import { sendMail } from '#host/sendmail.ts'
+import { sendMail } from '#host/web/sendmail.ts'
 import type { StepContext, TaskFacts } from '#tasks/operation.ts'
 import type { BackupGuests, BackupRunDeps } from './run.ts'
 import type * as webhooks from './webhook.ts'

@@ -6,7 +6,7 @@
  */
 import { createHash, hash, type Hash } from 'node:crypto'
 import { KiB } from '#base/bytes.ts'
-import type { BlockTarget } from '#datastore/block-target.ts'
+import type { BlockTarget } from '#datastore/restore/block-target.ts'
 
 const stepBytes = 128 * KiB
 

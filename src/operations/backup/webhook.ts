@@ -1,7 +1,7 @@
 /**
  * Tells a program elsewhere how a backup job went: one JSON text by POST to an address of the node owner's choice.
  *
- * The address is judged as every other the node is made to ask (`host/reach.ts`), certificates are verified, and nothing is
+ * The address is judged as every other the node is made to ask (`host/web/reach.ts`), certificates are verified, and nothing is
  * followed. What may pass is tried again, a bounded number of times: the job ends all the same.
  */
 import { constants } from 'node:fs'
@@ -10,9 +10,9 @@ import type { Clock } from '#base/clock.ts'
 import { Fault, invalid, isFault, messageOf } from '#base/fault.ts'
 import type { Webhook } from '#cluster/backup-options.ts'
 import { asFileFault } from '#host/files.ts'
-import { reachOf } from '#host/reach.ts'
-import { trusted } from '#host/trusted.ts'
-import { postToWeb, webUrl, withoutSecrets } from '#host/web.ts'
+import { reachOf } from '#host/web/reach.ts'
+import { trusted } from '#host/web/trusted.ts'
+import { postToWeb, webUrl, withoutSecrets } from '#host/web/web.ts'
 
 /** What a job came to. */
 export interface JobOutcome {

@@ -5,7 +5,7 @@
 import type { Vmid } from '#base/ids.ts'
 import { serveScreen } from '#consoles/screen.ts'
 import { serveTerminal } from '#consoles/terminal.ts'
-import { startOnPty } from '#host/pty.ts'
+import { startOnPty } from '#host/programs/pty.ts'
 import type { NodeServices } from '#services.ts'
 import { drawnTerminal, type Size } from './drawn-terminal.ts'
 import { openConsole, type OpenedConsole, type Viewer } from './open.ts'

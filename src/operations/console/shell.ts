@@ -5,7 +5,7 @@
 import { Fault, invalid } from '#base/fault.ts'
 import { serveTerminal } from '#consoles/terminal.ts'
 import type { Argv } from '#host/host.ts'
-import { startOnPty } from '#host/pty.ts'
+import { startOnPty } from '#host/programs/pty.ts'
 import type { NodeServices } from '#services.ts'
 import { drawnTerminal, type Size } from './drawn-terminal.ts'
 import { openConsole, type OpenedConsole, type Viewer } from './open.ts'

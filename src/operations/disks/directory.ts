@@ -7,7 +7,7 @@ import { Fault } from '#base/fault.ts'
 import type { Random } from '#base/random.ts'
 import type { Directories } from '#disks/directories.ts'
 import { requireOurs } from '#disks/guard.ts'
-import { type FileSystem, makeFileSystem } from '#host/disk-tools.ts'
+import { type FileSystem, makeFileSystem } from '#host/disks/disk-tools.ts'
 import { operation } from '#tasks/operation.ts'
 import {
   bringBackStorages,

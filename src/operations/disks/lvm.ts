@@ -17,7 +17,7 @@ import {
   restoreGroup,
   saveGroup,
   volumeGroups,
-} from '#host/lvm.ts'
+} from '#host/disks/lvm.ts'
 import { operation } from '#tasks/operation.ts'
 import {
   bringBackStorages,

@@ -1,8 +1,8 @@
 /** Acts on a disk as a whole: an empty partition table on a blank one, and nothing on one that held something. */
 import { Fault, invalid } from '#base/fault.ts'
 import { requireEmpty, requireIdle, requireOurs } from '#disks/guard.ts'
-import { clearBeginning, makeTable, readTableAgain, removeSignatures } from '#host/disk-tools.ts'
-import { blockDevice } from '#host/block-devices.ts'
+import { clearBeginning, makeTable, readTableAgain, removeSignatures } from '#host/disks/disk-tools.ts'
+import { blockDevice } from '#host/disks/block-devices.ts'
 import { operation } from '#tasks/operation.ts'
 import { type DiskDeps, lockOf } from './disk.ts'
 

@@ -11,10 +11,10 @@ import { nounOf } from '#guests/kind.ts'
 import { idMapOf } from '#guests/lxc/idmap.ts'
 import { mountOf, wishOf } from '#guests/lxc/mountpoint.ts'
 import type { GuestService } from '#guests/service.ts'
-import { hasAnswer } from '#host/arp.ts'
+import { hasAnswer } from '#host/network/arp.ts'
 import type { Host } from '#host/host.ts'
-import { requireAllowed } from '#host/id-map.ts'
-import { addresses } from '#host/ip.ts'
+import { requireAllowed } from '#host/lxc/id-map.ts'
+import { addresses } from '#host/network/ip.ts'
 import type { StorageService } from '#storage/service.ts'
 
 export interface BeforeMaking {

@@ -15,7 +15,7 @@ import { mountedVolumes, mountOf, mountsOf, printMount, wishOf } from '#guests/l
 import { factsOfNode } from '#guests/lxc/node-facts.ts'
 import { setUpCopy } from '#guests/lxc/setup/set-up.ts'
 import { insideOf, toldOf } from '#guests/lxc/told.ts'
-import { copyTree } from '#host/copy-tree.ts'
+import { copyTree } from '#host/files/copy-tree.ts'
 import type { StorageService } from '#storage/service.ts'
 import { isBase, parseVolumeId } from '#storage/volume.ts'
 import { operation } from '#tasks/operation.ts'

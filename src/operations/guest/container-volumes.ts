@@ -10,7 +10,7 @@ import type { Options } from '#guests/config.ts'
 import { isOwned } from '#guests/config.ts'
 import { rootOfMount } from '#guests/lxc/mount-ids.ts'
 import { type Mount, mountOf, printMount, wishOf } from '#guests/lxc/mountpoint.ts'
-import { makeExt4 } from '#host/ext4.ts'
+import { makeExt4 } from '#host/disks/ext4.ts'
 import type { Host } from '#host/host.ts'
 import type { StorageService } from '#storage/service.ts'
 

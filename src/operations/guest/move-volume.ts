@@ -9,7 +9,7 @@ import { type GuestConfig, isTemplate, type Options, requireDigest, takeBack } f
 import { keepUnused } from '#guests/lxc/change.ts'
 import { isMountName, mountOf, volumesIn, wishOf } from '#guests/lxc/mountpoint.ts'
 import type { GuestService } from '#guests/service.ts'
-import { copyTree } from '#host/copy-tree.ts'
+import { copyTree } from '#host/files/copy-tree.ts'
 import type { Host } from '#host/host.ts'
 import type { StorageService } from '#storage/service.ts'
 import { operation } from '#tasks/operation.ts'

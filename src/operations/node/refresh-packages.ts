@@ -1,7 +1,7 @@
 /** Fetches the lists of packages anew. The lists apt has are replaced by apt only when the new ones are whole. */
 import type { PackageSources } from '#cluster/package-sources.ts'
 import type { Host } from '#host/host.ts'
-import { refreshLists } from '#host/packages.ts'
+import { refreshLists } from '#host/system/packages.ts'
 import { operation } from '#tasks/operation.ts'
 
 interface Deps {

@@ -1,6 +1,6 @@
 /** Starts, stops, restarts or reloads a service of the machine, and waits until systemd says it is done. */
 import type { Host } from '#host/host.ts'
-import { actOnUnit, requireSystemd, type UnitAct } from '#host/systemd.ts'
+import { actOnUnit, requireSystemd, type UnitAct } from '#host/system/systemd.ts'
 import { operation } from '#tasks/operation.ts'
 
 export interface ActOnService {

@@ -4,7 +4,7 @@
  */
 import { asVmid } from '#base/ids.ts'
 import { humanSize } from '#base/bytes.ts'
-import type { BackupReader } from '#datastore/backup-reader.ts'
+import type { BackupReader } from '#datastore/restore/reader.ts'
 import { restoreTree } from '#datastore/tree/restore.ts'
 import { hostnameOf, type Options } from '#guests/config.ts'
 import { idMapOf } from '#guests/lxc/idmap.ts'

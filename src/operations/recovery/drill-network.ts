@@ -1,8 +1,8 @@
 /** Waits for a restored guest to answer on its network, which is the isolated one and leads nowhere. */
 import { waitFor } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
-import { addressesOf } from '#host/ip.ts'
-import { inNetns } from '#host/netns.ts'
+import { addressesOf } from '#host/network/ip.ts'
+import { inNetns } from '#host/network/netns.ts'
 import type { GuestAddress } from '#network/subnet.ts'
 import type { DrillDeps, IsolatedNetwork, Scratch } from './drill-facts.ts'
 import type { Drilled } from './drilled.ts'

@@ -1,7 +1,7 @@
 /** Runs a drill's application checks: a page or a port from inside the isolated network, a file or a program inside the guest. */
 import { waitFor } from '#base/clock.ts'
 import { Fault, isFault, messageOf } from '#base/fault.ts'
-import { httpGet, tcpConnect } from '#host/http-probe.ts'
+import { httpGet, tcpConnect } from '#host/network/http-probe.ts'
 import { judgeContent, parseProbe, type Probe } from '#recovery/probe.ts'
 import type { Scratch } from './drill-facts.ts'
 import type { Drilled } from './drilled.ts'

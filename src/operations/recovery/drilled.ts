@@ -2,8 +2,8 @@
  * What differs between the drill of a virtual machine and that of a container. Everything else of a drill (the choice of
  * a restore point, scratch id, isolated network, ladder, probes, evidence, removal) does not ask which of them it has.
  */
-import type { Manifest } from '#datastore/manifest.ts'
-import type { BackupReader } from '#datastore/backup-reader.ts'
+import type { Manifest } from '#datastore/points/manifest.ts'
+import type { BackupReader } from '#datastore/restore/reader.ts'
 import type { Vmid } from '#base/ids.ts'
 import type { GuestKind } from '#guests/kind.ts'
 import type { GuestAddress } from '#network/subnet.ts'

@@ -3,7 +3,7 @@
  * cut down to what may boot beside the original.
  */
 import { asVmid } from '#base/ids.ts'
-import type { BackupReader } from '#datastore/backup-reader.ts'
+import type { BackupReader } from '#datastore/restore/reader.ts'
 import { withoutSecrets } from '#guests/cloud-init/options.ts'
 import type { Options } from '#guests/config.ts'
 import { storedOptions } from '../backup/guest-conf.ts'

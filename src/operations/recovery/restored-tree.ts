@@ -7,8 +7,8 @@ import type { TreeEntry, TreeReader } from '#datastore/tree/reader.ts'
 import { below } from '#datastore/tree/record.ts'
 import { type SourceEntry, type TreeSource, treeSource } from '#datastore/tree/source.ts'
 import { Fault } from '#base/fault.ts'
-import { type Attribute, parseAttributes } from '#host/attribute-calls.ts'
-import type { IdMap } from '#host/id-map.ts'
+import { type Attribute, parseAttributes } from '#host/files/attribute-calls.ts'
+import type { IdMap } from '#host/lxc/id-map.ts'
 
 export const treeDigestKind =
   'SHA-256 over path, kind, mode, owner, size, time and target of each entry, as read from what was restored; equal to that of the catalogue'

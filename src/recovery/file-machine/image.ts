@@ -6,8 +6,8 @@ import { chmod, copyFile, mkdir, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Fault } from '#base/fault.ts'
 import type { Host } from '#host/host.ts'
-import { keptBuild, keyOf } from '#host/kept-build.ts'
-import { layBusybox, layModules, layProgram, packArchive, unpackKernel } from '#host/small-linux.ts'
+import { keptBuild, keyOf } from '#host/files/kept-build.ts'
+import { layBusybox, layModules, layProgram, packArchive, unpackKernel } from '#host/qemu/small-linux.ts'
 
 export interface FileMachineImage {
   readonly kernel: string

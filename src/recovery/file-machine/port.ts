@@ -4,7 +4,7 @@
  */
 import type { Socket } from 'node:net'
 import { Fault } from '#base/fault.ts'
-import { connectToProcess, type Listener } from '#host/unix-peer.ts'
+import { connectToProcess, type Listener } from '#host/programs/unix-peer.ts'
 
 export type Question = 'disk' | 'list' | 'tree' | 'stat' | 'read'
 

@@ -6,7 +6,7 @@
  */
 import { Fault, invalid } from '#base/fault.ts'
 import { boolean, optional } from '#base/schema/schema.ts'
-import { countAgain, isOnBtrfs, quotasOf, removeSubvolume } from '#host/btrfs.ts'
+import { countAgain, isOnBtrfs, quotasOf, removeSubvolume } from '#host/disks/btrfs.ts'
 import { storagePlugin } from '../plugin.ts'
 import { sweepUnfinished } from '../unfinished.ts'
 import { contentTypes, imageFormats } from '../volume.ts'

@@ -8,7 +8,7 @@ import { promisify } from 'node:util'
 import type { Fault } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
 import { machine } from '#host/exec.ts'
-import { mountPoints } from '#host/mount.ts'
+import { mountPoints } from '#host/disks/mount.ts'
 import { conformance } from '../conformance.ts'
 import { dir } from './dir.ts'
 

@@ -5,7 +5,7 @@
  * proper names are volumes too.
  */
 import type { Host } from '#host/host.ts'
-import { removeTree } from '#host/remove-tree.ts'
+import { removeTree } from '#host/files/remove-tree.ts'
 import { storagePlugin } from '../plugin.ts'
 import { sweepUnfinished } from '../unfinished.ts'
 import { contentTypes, imageFormats } from '../volume.ts'

@@ -5,7 +5,7 @@ import { array, boolean, number, object, optional, string } from '#base/schema/s
 import { nodeName, storageId, upid } from '#base/schema/standard.ts'
 import { requireOptions } from '#guests/lxc/change.ts'
 import { createParams, optionParams, optionsFrom } from '#guests/lxc/options.ts'
-import { cryptPassword } from '#host/crypt.ts'
+import { cryptPassword } from '#host/system/crypt.ts'
 import { createContainer } from '#operations/guest/create-container.ts'
 import { destroyContainer } from '#operations/guest/destroy.ts'
 import { restoreContainer } from '#operations/guest/restore-container.ts'

@@ -2,7 +2,7 @@
 import { asVmid } from '#base/ids.ts'
 import { array, boolean, enumOf, object, optional, record, string } from '#base/schema/schema.ts'
 import type { Schema } from '#base/schema/schema.ts'
-import type { AgentClient } from '#host/guest-agent.ts'
+import type { AgentClient } from '#host/qemu/guest-agent.ts'
 import { anyone, checkAny } from '#rest/endpoint.ts'
 import type { Call } from '../../call.ts'
 import { endpoint } from '../../call.ts'

@@ -1,6 +1,6 @@
 /** Who may log in as root, and host keys of the container's own: those of a template are known to everybody who has it. */
 import type { Host } from '#host/host.ts'
-import { type KeyType, keyTypes, newHostKey } from '#host/ssh-keygen.ts'
+import { type KeyType, keyTypes, newHostKey } from '#host/system/ssh-keygen.ts'
 import type { Tree } from './tree.ts'
 
 const authorized = '/root/.ssh/authorized_keys'

@@ -32,7 +32,7 @@ import { basename, dirname, join } from 'node:path'
 import { MiB } from '#base/bytes.ts'
 import { Fault } from '#base/fault.ts'
 import { asFileFault, codeOf } from '#host/files.ts'
-import { type Handle, openDirectory, openWithin } from '#host/open-within.ts'
+import { type Handle, openDirectory, openWithin } from '#host/files/open-within.ts'
 
 const mostLinks = 20
 /** Some keep lists of half the web in /etc/hosts. */

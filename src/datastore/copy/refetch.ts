@@ -1,0 +1,121 @@
+/** What is damaged or lost here, fetched from a copy of the datastore. Needs no key but where locks are: names prove what comes. */
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Fault, isFault } from '#base/fault.ts'
+import { isAsNamed } from '../packs/as-named.ts'
+import { suspectsFolder } from '../index/chunk-index.ts'
+import { ChunkWriter } from '../packs/chunk-writer.ts'
+import type { Datastore, OpenDatastore } from '../datastore.ts'
+import { goOn } from '../go-on.ts'
+import { gonePacks } from '../verify/gone-packs.ts'
+import type { Unlocked } from '../keys/key-file.ts'
+import { packName } from '../packs/pack.ts'
+import type { Place } from '../places/place.ts'
+import { copyProven } from './proven-copy.ts'
+import { Segment } from '../index/segment.ts'
+
+export interface Refetched {
+  /** Packs and parts of the index that are whole again, or of which all is stored elsewhere now. */
+  readonly fetched: readonly string[]
+  /** What the copy has not, or not whole; and what cannot be replaced here. */
+  readonly missing: readonly string[]
+  /** What nobody can replace before a date: with the keys it is stored beside. */
+  readonly locked: readonly string[]
+}
+
+export interface RefetchOptions {
+  readonly keys?: Unlocked | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+/** @throws Fault `conflict` when the other is no copy of it */
+export async function refetch(
+  datastore: Datastore,
+  copy: Datastore,
+  { keys, signal }: RefetchOptions = {},
+): Promise<Refetched> {
+  if (copy.facts.id !== datastore.facts.id) {
+    throw new Fault(
+      'conflict',
+      `the datastore in '${copy.place.label}' is no copy of that in '${datastore.place.label}'`,
+    )
+  }
+  // Nothing that is fetched is collected before it is here.
+  await using _writing = await datastore.lease('write')
+  const [fetched, missing]: [string[], string[]] = [[], []]
+  const locked = new Set<string>()
+  // The index first: it says which packs there are to be.
+  for (const find of [damagedSegments, damagedPacks]) {
+    for (const name of await find(datastore)) {
+      goOn(signal)
+      if ((await datastore.place.lock?.until(name)) !== undefined) locked.add(name)
+      else if (await isFetched(datastore, copy.place, name)) {
+        fetched.push(name)
+        await datastore.place.remove(`${suspectsFolder}${name.slice(-64)}`)
+      } else missing.push(name)
+    }
+  }
+  if (!keys || locked.size === 0) return { fetched, missing, locked: [...locked] }
+  const beside = await storeBeside(await datastore.opened(keys), await copy.opened(keys), [...locked])
+  return { fetched: [...fetched, ...beside.fetched], missing: [...missing, ...beside.missing], locked: [] }
+}
+
+/** What cannot be replaced is stored once more, in a pack of another name. The one that is locked stays suspected. */
+async function storeBeside(open: OpenDatastore, copy: OpenDatastore, names: readonly string[]) {
+  const { datastore, keyring, index } = open
+  const { place, deps } = datastore
+  const writer = new ChunkWriter({ place, keyring, index, random: deps.random, level: 1 })
+  const [fetched, missing]: [string[], string[]] = [[], []]
+  const isNamed = async (id: Buffer) => (await index.find(id)) !== undefined
+  for (const name of names) {
+    try {
+      const chunks = await copy.chunks.storedIn(name.slice(-64), isNamed)
+      for (const { id, stored, plainBytes, flags } of chunks) await writer.store(id, stored, plainBytes, flags)
+      fetched.push(name)
+    } catch (fault) {
+      if (!isFault(fault, 'damaged') && !isFault(fault, 'missing')) throw fault
+      missing.push(name)
+    }
+  }
+  await writer.flush()
+  return { fetched, missing }
+}
+
+async function isFetched({ place, deps }: Datastore, from: Place, name: string): Promise<boolean> {
+  const path = join(place.stagingDir, `refetch-${deps.random.uuid()}`)
+  try {
+    if (!(await copyProven(from, name, path))) return false
+  } catch (fault) {
+    if (isFault(fault, 'damaged')) return false
+    throw fault
+  }
+  try {
+    await place.replaceFile(name, path)
+    return true
+  } catch (fault) {
+    // Locked, or not ours to replace: what is there stays.
+    if (!isFault(fault, 'conflict') && !isFault(fault, 'denied')) throw fault
+    await rm(path, { force: true })
+    return false
+  }
+}
+
+async function damagedSegments({ place }: Datastore): Promise<string[]> {
+  const damaged: string[] = []
+  for await (const { name, sizeBytes } of place.list('segments/'))
+    if (!(await isAsNamed(place, name, sizeBytes))) damaged.push(name)
+  return damaged
+}
+
+/** In which damage was seen, and such that a part of the index names and are not there. */
+async function damagedPacks({ place }: Datastore): Promise<string[]> {
+  const damaged = new Set<string>()
+  for await (const { name } of place.list(suspectsFolder)) damaged.add(packName(name.slice(suspectsFolder.length)))
+  const segments: Segment[] = []
+  for await (const { name, sizeBytes } of place.list('segments/')) {
+    // One that is damaged still names what it should not.
+    if (await isAsNamed(place, name, sizeBytes)) segments.push(await Segment.open(place, name))
+  }
+  for (const pack of await gonePacks(place, segments)) damaged.add(packName(pack))
+  return [...damaged]
+}

@@ -1,0 +1,255 @@
+/**
+ * Copies one datastore into another, without any key: what is immutable is copied where it is missing, proven by its
+ * name, and manifests come last, so that a copy that was cut off holds whole backups and goes on where it was.
+ */
+import { join } from 'node:path'
+import { MiB } from '#base/bytes.ts'
+import { Fault, isFault } from '#base/fault.ts'
+import { suspectsFolder } from '../index/chunk-index.ts'
+import { type Datastore, type DatastoreDeps, openDatastore } from '../datastore.ts'
+import { goOn } from '../go-on.ts'
+import { keyFileName, printKeyFile } from '../keys/key-file.ts'
+import { manifestName, parseManifest } from '../points/manifest.ts'
+import { marksName } from '../points/marks.ts'
+import { packName } from '../packs/pack.ts'
+import type { Place } from '../places/place.ts'
+import { copyProven } from './proven-copy.ts'
+import { printPoint, type RestorePoint } from '../point.ts'
+import { Segment } from '../index/segment.ts'
+
+const smallMaximumBytes = 96 * MiB
+/** While the source collects garbage things move; after so many looks it is asked to come again. */
+const passes = 5
+const damagesTold = 63
+
+export interface SyncOptions {
+  /** Only backups of this namespace and those below it. */
+  readonly namespace?: string | undefined
+  /** Backups that are gone at the source go here, too, unless they are protected. */
+  readonly removesVanished?: boolean | undefined
+  readonly rateBytesPerSecond?: number | undefined
+  readonly signal?: AbortSignal | undefined
+  readonly onProgress?: ((done: number, all: number) => void) | undefined
+}
+
+export interface Synced {
+  readonly backups: number
+  readonly removed: number
+  readonly packs: number
+  readonly bytes: number
+}
+
+/**
+ * @param to where a copy is, or is to be made
+ * @throws Fault `conflict` when another datastore is there; `damaged` naming what is not as it was at the source: everything else
+ *   is there then
+ */
+export async function syncDatastore(
+  from: Datastore,
+  to: Place,
+  deps: DatastoreDeps,
+  options: SyncOptions = {},
+): Promise<Synced> {
+  const target = await targetFor(from, to, deps)
+  // Nothing that is copied is collected before its manifest is here.
+  await using _writing = await target.lease('write')
+  return await new Copy(from, target, options).run()
+}
+
+async function targetFor(from: Datastore, to: Place, deps: DatastoreDeps): Promise<Datastore> {
+  const existing = await openDatastore(to, deps).catch((fault: unknown) => {
+    if (isFault(fault, 'missing')) return undefined
+    throw fault
+  })
+  if (existing && existing.facts.id !== from.facts.id) {
+    throw new Fault('conflict', `the datastore in '${to.label}' is no copy of that in '${from.place.label}'`, {
+      remedy: 'Name an empty directory, or the copy that was made of it.',
+    })
+  }
+  // The keys first: a copy nobody can open is none.
+  const keys = await from.keyFile()
+  await to.put(keyFileName(keys.generation), Buffer.from(printKeyFile(keys)))
+  if (existing) return existing
+  const format = await from.place.get('format', smallMaximumBytes)
+  if (!format) throw new Fault('missing', `there is no datastore in '${from.place.label}' any more`)
+  await to.put('format', format)
+  return openDatastore(to, deps)
+}
+
+class Copy {
+  readonly #from: Datastore
+  readonly #to: Datastore
+  readonly #options: SyncOptions
+  readonly #startedMs: number
+  #packs = 0
+  #bytes = 0
+  /** What is wrong at the source. */
+  readonly #damages = new Set<string>()
+  /** Packs nobody here is to rely on. */
+  readonly #lost = new Set<string>()
+
+  constructor(from: Datastore, to: Datastore, options: SyncOptions) {
+    this.#from = from
+    this.#to = to
+    this.#options = options
+    this.#startedMs = to.deps.clock.monotonic()
+  }
+
+  async run(): Promise<Synced> {
+    for (let pass = 1; ; pass += 1) {
+      const points = await this.#wanted()
+      await this.#copyPacks()
+      if (await this.#copySegments()) {
+        const counts = await this.#copyManifests(points)
+        this.#tellDamages()
+        return { ...counts, packs: this.#packs, bytes: this.#bytes }
+      }
+      if (pass === passes) {
+        throw new Fault('unavailable', `garbage is being collected in '${this.#from.place.label}'`, {
+          remedy: 'Try again when that is done; what was copied stays.',
+        })
+      }
+    }
+  }
+
+  async #wanted(): Promise<RestorePoint[]> {
+    return (await this.#from.points()).filter((point) => this.#isWanted(point))
+  }
+
+  #isWanted({ namespace }: RestorePoint): boolean {
+    const { namespace: wanted } = this.#options
+    return wanted === undefined || namespace === wanted || namespace.startsWith(`${wanted}.`)
+  }
+
+  async #copyPacks(): Promise<void> {
+    const missing: { readonly name: string; readonly sizeBytes: number }[] = []
+    const there = new Set<string>()
+    for await (const { name } of this.#to.place.list('packs/')) there.add(name)
+    for await (const pack of this.#from.place.list('packs/')) if (!there.has(pack.name)) missing.push(pack)
+    const suspects = new Set<string>()
+    for await (const { name } of this.#to.place.list(suspectsFolder)) suspects.add(name)
+    const all = missing.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
+    let done = 0
+    for (const { name, sizeBytes } of missing) {
+      goOn(this.#options.signal)
+      const id = name.slice(-64)
+      const suspect = `${suspectsFolder}${id}`
+      if (this.#lost.has(id)) continue
+      if (!(await this.#isWhole(() => this.#copyPack(id)))) {
+        this.#lost.add(id)
+        await this.#to.place.put(suspect, Buffer.alloc(0))
+      } else if (suspects.has(suspect)) await this.#to.place.remove(suspect)
+      done += sizeBytes
+      this.#options.onProgress?.(done, all)
+    }
+  }
+
+  #tellDamages(): void {
+    const [first, ...others] = this.#damages
+    if (first === undefined) return
+    const more = `; ${others.length} more in '${this.#from.place.label}': ${others.slice(0, damagesTold).join('; ')}`
+    throw new Fault('damaged', others.length === 0 ? first : `${first}${more}`, {
+      remedy: 'All that is whole was copied. Mend the source, then synchronize again.',
+    })
+  }
+
+  async #copyPack(id: string): Promise<void> {
+    if (await this.#copy(packName(id))) this.#packs += 1
+  }
+
+  /** False where it is damaged, which is told in the end: what else there is shall not wait for that. */
+  async #isWhole(act: () => Promise<void>): Promise<boolean> {
+    try {
+      await act()
+      return true
+    } catch (fault) {
+      if (!isFault(fault, 'damaged')) throw fault
+      this.#damages.add(fault.message)
+      return false
+    }
+  }
+
+  /** True when every segment of the source is here, and every pack one of them names. */
+  async #copySegments(): Promise<boolean> {
+    const there = new Set<string>()
+    for await (const { name } of this.#to.place.list('segments/')) there.add(name)
+    const packs = new Set<string>()
+    for await (const { name } of this.#to.place.list('packs/')) packs.add(name.slice(-64))
+    for await (const { name } of this.#from.place.list('segments/')) {
+      if (there.has(name)) continue
+      let isComplete = true
+      await this.#isWhole(async () => {
+        isComplete = await this.#copySegment(name, packs)
+      })
+      if (!isComplete) return false
+    }
+    return true
+  }
+
+  /** False when a pack it names is not here, or it is not there any more. */
+  async #copySegment(name: string, packs: ReadonlySet<string>): Promise<boolean> {
+    try {
+      const segment = await Segment.open(this.#from.place, name)
+      // What is named but not there would be taken for there by whoever writes into the copy.
+      if (!segment.packs.every((pack) => packs.has(pack) || this.#lost.has(pack))) return false
+    } catch (fault) {
+      if (isFault(fault, 'missing')) return false
+      throw fault
+    }
+    return this.#copy(name)
+  }
+
+  /** False when it is not there any more. */
+  async #copy(name: string): Promise<boolean> {
+    const path = join(this.#to.place.stagingDir, `copy-${this.#to.deps.random.uuid()}`)
+    const isThere = await copyProven(this.#from.place, name, path, (count) => {
+      this.#bytes += count
+      return this.#slowDown()
+    })
+    if (!isThere) return false
+    await this.#to.place.putFile(name, path)
+    return true
+  }
+
+  async #slowDown(): Promise<void> {
+    const { rateBytesPerSecond, signal } = this.#options
+    goOn(signal)
+    if (!rateBytesPerSecond) return
+    const { clock } = this.#to.deps
+    const aheadMs = (this.#bytes / rateBytesPerSecond) * 1000 - (clock.monotonic() - this.#startedMs)
+    if (aheadMs > 0) await clock.sleep(aheadMs, signal)
+  }
+
+  async #copyManifests(points: readonly RestorePoint[]): Promise<{ backups: number; removed: number }> {
+    let [backups, removed] = [0, 0]
+    for (const point of points) {
+      await this.#isWhole(async () => {
+        if (await this.#copyManifest(point)) backups += 1
+      })
+    }
+    if (this.#options.removesVanished !== true) return { backups, removed }
+    const left = new Set((await this.#from.points()).map(printPoint))
+    for (const point of await this.#to.points()) {
+      if (!this.#isWanted(point) || left.has(printPoint(point)) || (await this.#to.marks(point)).protected) continue
+      // It goes with a later sync.
+      if ((await this.#to.lockedUntil(point)) !== undefined) continue
+      await this.#to.remove(point)
+      removed += 1
+    }
+    return { backups, removed }
+  }
+
+  /** False when it is here already, or not there any more. */
+  async #copyManifest(point: RestorePoint): Promise<boolean> {
+    const text = await this.#from.place.get(manifestName(point), smallMaximumBytes)
+    if (!text) return false
+    // Signed and whole, or it is not worth having.
+    const manifest = parseManifest(text.toString('utf8'), point)
+    if (!manifest.isSigned(this.#to.facts.signer)) {
+      throw new Fault('denied', `the manifest of backup ${printPoint(point)} is not signed by this datastore`)
+    }
+    const marks = await this.#from.place.get(marksName(point), smallMaximumBytes)
+    if (marks) await this.#to.place.put(marksName(point), marks)
+    return this.#to.place.put(manifestName(point), text)
+  }
+}

@@ -1,0 +1,143 @@
+/**
+ * Where every chunk of a datastore lies: all its segments together.
+ *
+ * Segments come and go while others work (writers add, merges replace several by one), so whoever misses one, or a chunk,
+ * looks again at what is there.
+ */
+import { Fault, isFault } from '#base/fault.ts'
+import type { Log } from '#base/log.ts'
+import { type CondemnedList, condemnedLists } from './condemned.ts'
+import type { Place } from '../places/place.ts'
+import { type Location, Segment } from './segment.ts'
+
+/** Empty objects with the names of packs in which damage was seen. */
+export const suspectsFolder = 'suspects/'
+const attempts = 8
+
+export class ChunkIndex {
+  readonly #place: Place
+  readonly #log: Log
+  #segments: Segment[] = []
+  #condemned: readonly CondemnedList[] = []
+  /** Packs in which damage was seen, and such that are gone. */
+  #suspects: ReadonlySet<string> = new Set()
+  readonly #gone = new Set<string>()
+  /** What is wrong with segments that are not used. */
+  readonly #damage = new Map<string, string>()
+
+  private constructor(place: Place, log: Log) {
+    this.#place = place
+    this.#log = log
+  }
+
+  static async open(place: Place, log: Log): Promise<ChunkIndex> {
+    const index = new ChunkIndex(place, log)
+    await index.reload()
+    return index
+  }
+
+  get segments(): readonly Segment[] {
+    return this.#segments
+  }
+
+  /**
+   * Sees what others did since. A segment that cannot be read is left out, and said.
+   * @returns whether other segments are there now
+   */
+  async reload(): Promise<boolean> {
+    // Lists first: the collector drops entries before it removes the list that named them.
+    this.#condemned = await condemnedLists(this.#place, this.#condemned)
+    const known = new Map(this.#segments.map((segment) => [segment.name, segment]))
+    const found: Segment[] = []
+    for await (const { name } of this.#place.list('segments/')) {
+      const segment = known.get(name) ?? (await this.#opened(name))
+      if (segment) found.push(segment)
+    }
+    // Large ones first: most of what is asked for lies there.
+    this.#segments = found.toSorted((a, b) => b.count - a.count)
+    const suspects = new Set<string>()
+    for await (const { name } of this.#place.list(suspectsFolder)) suspects.add(name.slice(suspectsFolder.length))
+    this.#suspects = suspects
+    return found.length !== known.size || found.some(({ name }) => !known.has(name))
+  }
+
+  /** Of segments that were there and cannot be read. */
+  get damage(): readonly string[] {
+    return [...this.#damage.values()]
+  }
+
+  get hasSuspects(): boolean {
+    return this.#suspects.size > 0
+  }
+
+  /** Its chunks are better looked for elsewhere. */
+  isBad(pack: string): boolean {
+    return this.#suspects.has(pack) || this.#gone.has(pack)
+  }
+
+  /** Its chunks are looked for elsewhere from now on. */
+  missPack(pack: string): void {
+    this.#gone.add(pack)
+  }
+
+  async #opened(name: string): Promise<Segment | undefined> {
+    this.#damage.delete(name)
+    try {
+      return await Segment.open(this.#place, name)
+    } catch (fault) {
+      if (isFault(fault, 'missing')) return undefined
+      if (!(fault instanceof Fault)) throw fault
+      this.#damage.set(name, fault.message)
+      this.#log.warn('a damaged part of the index is not used', { segment: name, cause: fault })
+      return undefined
+    }
+  }
+
+  /** As soon as it is there: what a writer stored can be found by itself. */
+  async add(name: string): Promise<void> {
+    const segment = await this.#opened(name)
+    if (segment) this.#segments.push(segment)
+  }
+
+  /** Whether a writer may rely on the chunk: it is there and whole, and nobody is about to remove it. */
+  async has(id: Buffer): Promise<boolean> {
+    if (this.isCondemned(id)) return false
+    return (await this.#find(id, (pack) => this.isBad(pack))) !== undefined
+  }
+
+  /** What writers take for absent. */
+  get condemned(): readonly CondemnedList[] {
+    return this.#condemned
+  }
+
+  get hasCondemned(): boolean {
+    return this.#condemned.some(({ count, isLost }) => count > 0 || isLost)
+  }
+
+  isCondemned(id: Buffer): boolean {
+    return this.#condemned.some((list) => list.has(id))
+  }
+
+  /** Rather where no damage was seen. */
+  async find(id: Buffer): Promise<Location | undefined> {
+    const isGone = (pack: string) => this.#gone.has(pack)
+    const best = await this.#find(id, (pack) => this.isBad(pack))
+    return best ?? (this.hasSuspects ? this.#find(id, isGone) : undefined)
+  }
+
+  async #find(id: Buffer, isBad: (pack: string) => boolean): Promise<Location | undefined> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        for (const segment of this.#segments) {
+          const location = await segment.find(id)
+          if (location && !isBad(location.pack)) return location
+        }
+        return undefined
+      } catch (fault) {
+        // A merge took it away.
+        if (!isFault(fault, 'missing') || attempt === attempts) throw fault
+        await this.reload()
+      }
+    }
+  }
+}

@@ -1,0 +1,281 @@
+/**
+ * A segment of the index: ids in order, each with the place of its chunk, and a filter that says of most ids that they
+ * are not in it without reading anything.
+ *
+ * Entries are found where they must be: ids are evenly spread, so the place of one follows from its value, give or take,
+ * and better still from that of one nearby.
+ * Nothing but the filter and the names of packs is kept in memory.
+ */
+import { join } from 'node:path'
+import { AppendFile } from '../packs/append-file.ts'
+import { Fault } from '#base/fault.ts'
+import type { Random } from '#base/random.ts'
+import {
+  idBytes,
+  metadataMaximumBytes,
+  packMaximumBytes,
+  segmentEntriesMaximum,
+  segmentPacksMaximum,
+  shortIdBytes,
+} from '../format.ts'
+import type { Keyring } from '../keys/keyring.ts'
+import type { Place } from '../places/place.ts'
+
+const magic = Buffer.from('HAKOSEG2', 'latin1')
+const headerBytes = 24
+export const segmentEntryBytes = 32
+const macBytes = 32
+const probes = 7
+const bitsPerEntry = 10
+/** Entries read at once around where one must be. */
+const windowEntries = 256
+/** Nearly always two are enough. */
+const closeGuesses = 4
+/** Entries read at once by who goes through all of them. */
+const entriesAtOnce = 2_048
+const plainBits = 21
+
+/** Where a chunk lies. */
+export interface Location {
+  readonly pack: string
+  readonly offset: number
+  /** Of the sealed chunk. */
+  readonly length: number
+  readonly plainBytes: number
+  readonly flags: number
+}
+
+export interface SegmentEntry extends Location {
+  /** 16 bytes. */
+  readonly id: Buffer
+}
+
+export function segmentName(id: string): string {
+  return `segments/${id}`
+}
+
+export interface SegmentNeeds {
+  readonly place: Place
+  readonly keyring: Keyring
+  readonly random: Random
+}
+
+/**
+ * Writes a segment and puts it into place.
+ * @param entries in order of their ids, each once; some at a time
+ * @returns its name; nothing when there are no entries
+ */
+export async function writeSegment(
+  { place, keyring, random }: SegmentNeeds,
+  count: number,
+  entries: AsyncIterable<Iterable<SegmentEntry>> | Iterable<Iterable<SegmentEntry>>,
+  packs: readonly string[],
+): Promise<string | undefined> {
+  if (count === 0) return undefined
+  if (count > segmentEntriesMaximum)
+    throw new Fault('exhausted', `a segment has at most ${segmentEntriesMaximum} entries`)
+  const file = await AppendFile.create(join(place.stagingDir, `segment-${random.uuid()}`))
+  const mac = keyring.macOfSegment()
+  const append = async (bytes: Buffer) => {
+    mac.update(bytes)
+    await file.append(bytes)
+  }
+  const filter = Buffer.alloc(filterBytes(count))
+  const header = Buffer.alloc(headerBytes)
+  magic.copy(header)
+  header.writeUInt32LE(packs.length, 8)
+  header.writeUInt32LE(count, 12)
+  header.writeUInt32LE(filter.length, 16)
+  await append(header)
+  await append(Buffer.from(packs.join(''), 'hex'))
+  const numbers = new Map(packs.map((pack, number) => [pack, number]))
+  let written = 0
+  const perBlock = 2_048
+  const block = Buffer.allocUnsafe(perBlock * segmentEntryBytes)
+  let filled = 0
+  for await (const some of entries) {
+    for (const entry of some) {
+      writeEntry(block, filled * segmentEntryBytes, entry, numbers.get(entry.pack))
+      addTo(filter, entry.id)
+      filled += 1
+      written += 1
+      if (filled < perBlock) continue
+      await append(block)
+      filled = 0
+    }
+  }
+  if (written !== count) throw new Error(`${written} entries came, ${count} were announced`)
+  await append(block.subarray(0, filled * segmentEntryBytes))
+  await append(filter)
+  await file.append(mac.digest())
+  const id = await file.finish()
+  await place.putFile(segmentName(id), file.path)
+  return id
+}
+
+function writeEntry(block: Buffer, at: number, entry: SegmentEntry, pack: number | undefined): void {
+  if (pack === undefined) throw new Error(`pack ${entry.pack} is not in the list of the segment`)
+  entry.id.copy(block, at, 0, shortIdBytes)
+  block.writeUInt32LE(pack, at + 16)
+  block.writeUInt32LE(entry.offset, at + 20)
+  block.writeUInt32LE(entry.length, at + 24)
+  block.writeUInt32LE((entry.plainBytes | (entry.flags << plainBits)) >>> 0, at + 28)
+}
+
+/** @param length power of two */
+function filterBytes(count: number): number {
+  const wanted = Math.max(8, Math.ceil((count * bitsPerEntry) / 8))
+  return 2 ** Math.ceil(Math.log2(wanted))
+}
+
+function addTo(filter: Buffer, id: Buffer): void {
+  const mask = filter.length * 8 - 1
+  const [a, b] = [id.readUInt32LE(0), id.readUInt32LE(4) | 1]
+  for (let probe = 0; probe < probes; probe += 1) {
+    const bit = (a + Math.imul(probe, b)) & mask
+    filter[bit >>> 3] = (filter[bit >>> 3] ?? 0) | (1 << (bit & 7))
+  }
+}
+
+function mayHold(filter: Buffer, id: Buffer): boolean {
+  const mask = filter.length * 8 - 1
+  const [a, b] = [id.readUInt32LE(0), id.readUInt32LE(4) | 1]
+  for (let probe = 0; probe < probes; probe += 1) {
+    const bit = (a + Math.imul(probe, b)) & mask
+    if (((filter[bit >>> 3] ?? 0) & (1 << (bit & 7))) === 0) return false
+  }
+  return true
+}
+
+export class Segment {
+  readonly name: string
+  readonly count: number
+  readonly packs: readonly string[]
+  readonly #place: Place
+  readonly #entriesAt: number
+  readonly #filter: Buffer
+
+  private constructor(facts: { name: string; count: number; packs: readonly string[]; place: Place; filter: Buffer }) {
+    this.name = facts.name
+    this.count = facts.count
+    this.packs = facts.packs
+    this.#place = facts.place
+    this.#filter = facts.filter
+    this.#entriesAt = headerBytes + facts.packs.length * idBytes
+  }
+
+  /** Reads what is kept in memory. Entries are proven when a chunk is: a wrong one leads to no chunk of that id. @throws Fault `missing`, `damaged` */
+  static async open(place: Place, name: string): Promise<Segment> {
+    const size = await place.sizeOf(name)
+    if (size < headerBytes + macBytes) throw damaged(name, `it is ${size} bytes long`)
+    const header = await place.read(name, 0, headerBytes)
+    if (!header.subarray(0, 8).equals(magic)) throw damaged(name, 'it has no beginning')
+    const [packs, count, filter] = [header.readUInt32LE(8), header.readUInt32LE(12), header.readUInt32LE(16)]
+    const filterAt = headerBytes + packs * idBytes + count * segmentEntryBytes
+    const isPossible = packs <= segmentPacksMaximum && count <= segmentEntriesMaximum && filter === filterBytes(count)
+    if (!isPossible || filterAt + filter + macBytes !== size) throw damaged(name, 'its sizes contradict each other')
+    const names = await place.read(name, headerBytes, packs * idBytes)
+    return new Segment({
+      name,
+      count,
+      packs: Array.from({ length: packs }, (_, at) => names.toString('hex', at * idBytes, (at + 1) * idBytes)),
+      place,
+      filter: await place.read(name, filterAt, filter),
+    })
+  }
+
+  /** @param id at least 16 bytes */
+  async find(id: Buffer): Promise<Location | undefined> {
+    if (!mayHold(this.#filter, id)) return undefined
+    let [low, high] = [0, this.count]
+    const top = id.readUInt32BE(0)
+    /** Entries from an id to the one looked for, as they are spread. */
+    const distance = (from: number) => Math.round(((top - from) / 2 ** 32) * this.count)
+    let middle = distance(0)
+    for (let guesses = 1; low < high; guesses += 1) {
+      const from = Math.max(low, Math.min(middle - windowEntries / 2, high - windowEntries))
+      const window = await this.#window(from, Math.min(high, from + windowEntries))
+      const [count, last] = [window.length / segmentEntryBytes, window.length - segmentEntryBytes]
+      // What is near an id is told far more closely by that one than by the first guess of all.
+      if (window.compare(id, 0, shortIdBytes, 0, shortIdBytes) > 0) {
+        high = from
+        middle = high + distance(window.readUInt32BE(0))
+      } else if (window.compare(id, 0, shortIdBytes, last, last + shortIdBytes) < 0) {
+        low = from + count
+        middle = low + distance(window.readUInt32BE(last))
+      } else return this.#findIn(window, id)
+      // Spread in some other way: each further one halves what is left.
+      if (guesses >= closeGuesses) middle = Math.floor((low + high) / 2)
+    }
+    return undefined
+  }
+
+  #findIn(window: Buffer, id: Buffer): Location | undefined {
+    let [low, high] = [0, window.length / segmentEntryBytes - 1]
+    while (low <= high) {
+      const middle = (low + high) >> 1
+      const at = middle * segmentEntryBytes
+      const order = window.compare(id, 0, shortIdBytes, at, at + shortIdBytes)
+      if (order === 0) return this.#entryAt(window, at)
+      if (order < 0) low = middle + 1
+      else high = middle - 1
+    }
+    return undefined
+  }
+
+  /** All entries, in order of their ids, a few at a time. @throws Fault `damaged` when they are in none */
+  async *entries(): AsyncGenerator<SegmentEntry[], undefined> {
+    let before: Buffer | undefined
+    for (let from = 0; from < this.count; from += entriesAtOnce) {
+      const window = await this.#window(from, Math.min(this.count, from + entriesAtOnce))
+      const entries: SegmentEntry[] = []
+      for (let at = 0; at < window.length; at += segmentEntryBytes) {
+        const entry = this.#entryAt(window, at)
+        if (before && before.compare(entry.id) >= 0) throw damaged(this.name, 'its entries are not in order')
+        before = entry.id
+        entries.push(entry)
+      }
+      yield entries
+    }
+    return undefined
+  }
+
+  #window(from: number, to: number): Promise<Buffer> {
+    return this.#place.read(this.name, this.#entriesAt + from * segmentEntryBytes, (to - from) * segmentEntryBytes)
+  }
+
+  #entryAt(window: Buffer, at: number): SegmentEntry {
+    const packed = window.readUInt32LE(at + 28)
+    const entry = {
+      id: window.subarray(at, at + shortIdBytes),
+      pack: this.packs[window.readUInt32LE(at + 16)] ?? '',
+      offset: window.readUInt32LE(at + 20),
+      length: window.readUInt32LE(at + 24),
+      plainBytes: packed & (2 ** plainBits - 1),
+      flags: packed >>> plainBits,
+    }
+    const end = entry.offset + entry.length
+    if (entry.pack === '' || end > packMaximumBytes || entry.plainBytes > metadataMaximumBytes) {
+      throw damaged(this.name, 'an entry of it cannot be')
+    }
+    return entry
+  }
+
+  /** Reads all of it. @throws Fault `damaged` when a byte is not what was written */
+  async check(keyring: Keyring): Promise<void> {
+    const size = await this.#place.sizeOf(this.name)
+    const mac = keyring.macOfSegment()
+    const step = 1024 * 1024
+    for (let at = 0; at < size - macBytes; at += step) {
+      mac.update(await this.#place.read(this.name, at, Math.min(step, size - macBytes - at)))
+    }
+    const written = await this.#place.read(this.name, size - macBytes, macBytes)
+    if (!mac.digest().equals(written)) throw damaged(this.name, 'it is not what was written')
+  }
+}
+
+function damaged(name: string, how: string): Fault {
+  return new Fault('damaged', `${name} is damaged: ${how}`, {
+    remedy: 'Rebuild the index from the packs: hako datastore repair.',
+  })
+}

@@ -1,0 +1,113 @@
+/**
+ * What somebody with a token may put, replace and remove. Whoever only adds can spoil nothing that is there: what has the
+ * name of a hash must be of that hash, a manifest signed, and how a datastore is opened is not theirs to change.
+ */
+import { Fault } from '#base/fault.ts'
+import { GiB, MiB } from '#base/bytes.ts'
+import type { Datastore } from '../../datastore.ts'
+import { manifestName, parseManifest } from '../../points/manifest.ts'
+import { packMaximumBytes } from '../../format.ts'
+import { pointOfPath } from '../../point.ts'
+import type { Place } from '../place.ts'
+import { unseal } from '../../sealed.ts'
+import type { Right } from './tokens.ts'
+
+interface FolderRule {
+  readonly maximumBytes: number
+  /** Its name says its hash: it is taken in as a file. */
+  readonly isHashed?: boolean
+}
+
+/** By what names begin with. Nothing else can be put. */
+const folders: Readonly<Record<string, FolderRule>> = {
+  'packs/': { maximumBytes: packMaximumBytes, isHashed: true },
+  'segments/': { maximumBytes: 10 * GiB, isHashed: true },
+  'backups/': { maximumBytes: 96 * MiB },
+  'marks/': { maximumBytes: 64 * 1024 },
+  'leases/': { maximumBytes: 4_096 },
+  'suspects/': { maximumBytes: 0 },
+  'condemned/': { maximumBytes: GiB },
+  'keys/': { maximumBytes: 4 * MiB },
+  'canary/': { maximumBytes: 4_096 },
+  format: { maximumBytes: 64 * 1024 },
+  checked: { maximumBytes: 256 * MiB },
+}
+
+/** @throws Fault `invalid` for what has no place in a datastore */
+export function ruleOf(name: string): FolderRule {
+  const found = Object.entries(folders).find(([folder]) =>
+    folder.endsWith('/') ? name.startsWith(folder) : name === folder,
+  )
+  if (!found) throw new Fault('invalid', `'${name}' is not the name of anything in a datastore`)
+  const [, rule] = found
+  if (rule.isHashed === true && !/\/[0-9a-f]{64}$/.test(name))
+    throw new Fault('invalid', `'${name}' does not end with a hash`)
+  return rule
+}
+
+export interface Wish {
+  readonly place: Place
+  /** Nothing where none is made yet. */
+  readonly datastore: Datastore | undefined
+  readonly name: string
+  readonly may: ReadonlySet<Right>
+  /** Leases are for those who put them to renew and to remove. */
+  readonly isOwnLease: boolean
+  /** Put before the server was started: nobody knows whose it is, and whoever renews it harms nobody. */
+  readonly isUnknownLease: boolean
+}
+
+/** @throws Fault `denied`, `damaged` */
+export async function checkPut(wish: Wish, isNew: boolean, content?: Buffer): Promise<void> {
+  const { place, datastore, name, may } = wish
+  // Whoever reads says so, that nobody takes away what they read.
+  if (!may.has('write') && may.has('read') && isReadLease(name, content)) return
+  requireRight(may, 'write', name)
+  if (name.startsWith('backups/')) checkManifest(datastore, name, content ?? Buffer.alloc(0))
+  if (may.has('delete')) return
+  const isMade = datastore !== undefined
+  if (!isNew) {
+    // Notes and protection come before the manifest they belong to, and are somebody else's afterwards.
+    const isBefore = name.startsWith('marks/') && !(await isThere(place, `backups/${name.slice('marks/'.length)}`))
+    if (!isBefore && !(name.startsWith('leases/') && (wish.isOwnLease || wish.isUnknownLease)))
+      throw denied('replaces nothing', name)
+  }
+  if (/^(?:keys\/|format$)/.test(name) && isMade) throw denied('does not change how a datastore is opened', name)
+  if (name.startsWith('condemned/')) throw denied('condemns nothing', name)
+}
+
+/** @throws Fault `denied` */
+export function checkRemove({ name, may, isOwnLease }: Pick<Wish, 'name' | 'may' | 'isOwnLease'>): void {
+  if (may.has('delete') || (name.startsWith('leases/') && isOwnLease)) return
+  throw denied('removes nothing', name)
+}
+
+function isReadLease(name: string, content: Buffer | undefined): boolean {
+  if (!name.startsWith('leases/') || !content) return false
+  return Object(unseal(content.toString('utf8'), name)).kind === 'read'
+}
+
+function checkManifest(datastore: Datastore | undefined, name: string, content: Buffer): void {
+  const point = pointOfPath(name.slice('backups/'.length))
+  if (!point || manifestName(point) !== name || !datastore) throw new Fault('invalid', `'${name}' is no backup`)
+  if (parseManifest(content.toString('utf8'), point).isSigned(datastore.facts.signer)) return
+  throw new Fault('denied', `'${name}' is not signed by this datastore`)
+}
+
+export function requireRight(may: ReadonlySet<Right>, right: Right, what: string): void {
+  if (!may.has(right)) throw new Fault('denied', `the token has no right to ${right} '${what}'`)
+}
+
+function denied(how: string, name: string): Fault {
+  return new Fault('denied', `the token adds, and ${how}: '${name}'`)
+}
+
+async function isThere(place: Place, name: string): Promise<boolean> {
+  return place.sizeOf(name).then(
+    () => true,
+    (fault: unknown) => {
+      if (fault instanceof Fault && fault.kind === 'missing') return false
+      throw fault
+    },
+  )
+}

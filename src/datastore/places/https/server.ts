@@ -1,0 +1,298 @@
+/**
+ * Datastores of a folder, for others to read and to add to over HTTP. What comes in is on disk under its name, whole and
+ * proven, before it is answered.
+ *
+ *     GET    /v1/<datastore>                   what the token may do, what time it is here, and how much room there is
+ *     GET    /v1/<datastore>/names/<folder>    lines of JSON, one for each object, and {"end":true}
+ *     GET    /v1/<datastore>/objects/<name>    with Range, or whole; HEAD for the size
+ *     PUT    /v1/<datastore>/objects/<name>    with If-None-Match: * only where nothing is; X-Sha256 is its hash
+ *     DELETE /v1/<datastore>/objects/<name>
+ */
+import { createHash } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { open, rm, statfs } from 'node:fs/promises'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { basename, join } from 'node:path'
+import { MiB } from '#base/bytes.ts'
+import { seconds } from '#base/clock.ts'
+import { Fault, type FaultKind, isFault, missing } from '#base/fault.ts'
+import { asFileFault } from '#host/files.ts'
+import { type Datastore, type DatastoreDeps, openDatastore } from '../../datastore.ts'
+import { FolderPlace } from '../folder-place.ts'
+import { isName } from '../place.ts'
+import { checkPut, checkRemove, requireRight, ruleOf, type Wish } from './rules.ts'
+import { type ServeToken, tokenOf } from './tokens.ts'
+
+const nameShape = /^[a-z0-9][a-z0-9_-]{0,31}$/
+const pathShape = /^\/v1\/([^/]+)(?:\/(names|objects)\/(.+))?$/
+/** A body that stands still for so long is given up. */
+const idleMs = 60_000
+const lingerMs = 2_000
+const step = 1 * MiB
+const wholeMaximumBytes = 96 * MiB
+/** Of leases, to know whose they are. */
+const leasesKept = 10_000
+const statusOf: Partial<Record<FaultKind, number>> = {
+  invalid: 400,
+  unauthenticated: 401,
+  denied: 403,
+  missing: 404,
+  conflict: 409,
+  'too-large': 413,
+  damaged: 422,
+  exhausted: 507,
+}
+
+export interface PlaceServerOptions {
+  /** A datastore, or a folder of them. */
+  readonly folder: string
+  /** As they are now. */
+  readonly tokens: () => Promise<readonly ServeToken[]>
+}
+
+interface Call {
+  readonly request: IncomingMessage
+  readonly response: ServerResponse
+  readonly place: FolderPlace
+  readonly token: ServeToken
+  /** After the datastore's name. */
+  readonly rest: string
+}
+
+export class PlaceServer implements AsyncDisposable {
+  readonly #options: PlaceServerOptions
+  readonly #deps: DatastoreDeps
+  readonly #places = new Map<string, FolderPlace>()
+  /** Token names by lease. */
+  readonly #leases = new Map<string, string>()
+
+  constructor(options: PlaceServerOptions, deps: DatastoreDeps) {
+    this.#options = options
+    this.#deps = deps
+  }
+
+  /** Answers, whatever comes. */
+  readonly handle = (request: IncomingMessage, response: ServerResponse): void => {
+    this.#answer(request, response).catch((fault: unknown) => this.#fail(request, response, fault))
+  }
+
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const token = tokenOf(request.headers.authorization, await this.#options.tokens())
+    if (!token) throw new Fault('unauthenticated', 'the token is not known here')
+    const [, name = '', kind, coded = ''] = pathShape.exec(request.url ?? '') ?? []
+    const rest = decoded(coded)
+    if (!nameShape.test(name) || (kind !== undefined && !isName(rest))) throw new Fault('missing', 'there is nothing')
+    const place = await this.#placeOf(name, token)
+    const call = { request, response, place, token, rest }
+    const method = `${request.method} ${kind ?? ''}`.trim()
+    if (method === 'GET') return this.#about(call)
+    if (method === 'GET names') return this.#names(call)
+    if (method === 'GET objects' || method === 'HEAD objects') return this.#read(call)
+    if (method === 'PUT objects') return this.#put(call)
+    if (method === 'DELETE objects') return this.#remove(call)
+    throw new Fault('invalid', 'nothing is done that way')
+  }
+
+  async #placeOf(name: string, { rights }: ServeToken): Promise<FolderPlace> {
+    const { folder } = this.#options
+    const known = this.#places.get(name)
+    if (known) return known
+    const isOne = existsSync(join(folder, 'format'))
+    const path = isOne ? folder : join(folder, name)
+    if (isOne ? basename(folder) !== name : !existsSync(path) && !rights.includes('write'))
+      throw missing('datastore', name)
+    const place = new FolderPlace(path, this.#deps.random)
+    await place.prepare()
+    this.#places.set(name, place)
+    return place
+  }
+
+  async #about({ response, place, token }: Call): Promise<void> {
+    const { blocks, bavail, bsize } = await statfs(place.label)
+    const room = { totalBytes: blocks * bsize, availableBytes: bavail * bsize }
+    const text = JSON.stringify({ rights: token.rights, time: seconds(this.#deps.clock), room })
+    response.writeHead(200, { 'Content-Type': 'application/json' }).end(text)
+  }
+
+  async #names({ response, place, token, rest }: Call): Promise<void> {
+    requireRight(new Set(token.rights), token.rights.includes('write') ? 'write' : 'read', rest)
+    response.writeHead(200, { 'Content-Type': 'application/x-ndjson' })
+    for await (const object of place.list(`${rest.replace(/\/$/, '')}/`)) {
+      if (!response.write(`${JSON.stringify(object)}\n`)) await drained(response)
+    }
+    response.end('{"end":true}\n')
+  }
+
+  /** Whoever adds has to see what is there: the index, and how it is opened. Packs are for readers. */
+  async #read({ request, response, place, token, rest }: Call): Promise<void> {
+    const may = new Set(token.rights)
+    const isInside = request.method === 'GET' && rest.startsWith('packs/')
+    if (!may.has('write') || isInside) requireRight(may, 'read', rest)
+    const size = await place.sizeOf(rest)
+    const [from, to] = rangeOf(request.headers.range, size)
+    const headers = { 'Content-Type': 'application/octet-stream', 'Content-Length': to - from, 'X-Size': size }
+    response.writeHead(request.headers.range === undefined ? 200 : 206, headers)
+    if (request.method === 'HEAD') {
+      response.end()
+      return
+    }
+    for (let at = from; at < to; at += step) {
+      if (!response.write(await place.read(rest, at, Math.min(step, to - at)))) await drained(response)
+    }
+    response.end()
+  }
+
+  async #put(call: Call): Promise<void> {
+    const { request, response, place, token, rest: name } = call
+    request.setTimeout(idleMs, () => request.destroy())
+    const rule = ruleOf(name)
+    const isNew = request.headers['if-none-match'] === '*'
+    const length = Number(request.headers['content-length'] ?? -1)
+    if (!Number.isInteger(length) || length < 0) throw new Fault('invalid', 'it must say how long it is')
+    if (length > rule.maximumBytes) throw new Fault('too-large', `'${name}' has ${length} bytes, too many`)
+    const wish = { ...(await this.#wish(call)), place, name }
+    if (isNew && (await isThere(place, name))) {
+      response.writeHead(412, { Connection: 'close' }).end()
+      return
+    }
+    const wanted = String(request.headers['x-sha256'] ?? '')
+    if (!/^[0-9a-f]{64}$/.test(wanted)) throw new Fault('invalid', 'it must say what its hash is')
+    if (rule.isHashed === true && !name.endsWith(wanted)) throw new Fault('invalid', `'${name}' is another hash`)
+    const isPlaced = rule.isHashed === true ? await this.#putFile(wish, request, isNew, wanted) : await this.#putSmall(wish, request, isNew, wanted) // prettier-ignore
+    if (isPlaced && name.startsWith('leases/')) this.#own(name, token.name)
+    response.writeHead(isPlaced ? 201 : 412).end()
+  }
+
+  async #wish({ place, token, rest }: Call): Promise<Omit<Wish, 'name'>> {
+    const datastore = await this.#datastoreOf(place)
+    const owner = this.#leases.get(rest)
+    return { place, datastore, may: new Set(token.rights), isOwnLease: owner === token.name, isUnknownLease: owner === undefined } // prettier-ignore
+  }
+
+  async #datastoreOf(place: FolderPlace): Promise<Datastore | undefined> {
+    return openDatastore(place, this.#deps).catch((fault: unknown) => {
+      if (isFault(fault, 'missing')) return undefined
+      throw fault
+    })
+  }
+
+  async #putSmall(wish: Wish, request: IncomingMessage, isNew: boolean, wanted: string): Promise<boolean> {
+    const { place, name } = wish
+    const parts: Buffer[] = []
+    for await (const part of request as AsyncIterable<Buffer>) parts.push(part)
+    const content = Buffer.concat(parts)
+    if (createHash('sha256').update(content).digest('hex') !== wanted) throw cutOff(name)
+    await checkPut(wish, isNew, content)
+    if (name.startsWith('canary/')) for await (const old of place.list('canary/')) await place.remove(old.name)
+    if (isNew) return place.put(name, content)
+    await place.replace(name, content)
+    return true
+  }
+
+  async #putFile(wish: Wish, request: IncomingMessage, isNew: boolean, wanted: string): Promise<boolean> {
+    const { place, name } = wish
+    await checkPut(wish, isNew)
+    const path = join(place.stagingDir, `upload-${this.#deps.random.uuid()}`)
+    try {
+      await using file = await open(path, 'wx', 0o600)
+      const hash = createHash('sha256')
+      for await (const part of request as AsyncIterable<Buffer>) {
+        hash.update(part)
+        await file.writeFile(part)
+      }
+      if (hash.digest('hex') !== wanted) throw cutOff(name)
+      await file.datasync()
+    } catch (cause) {
+      await rm(path, { force: true })
+      throw asFileFault(cause, path)
+    }
+    if (isNew) return place.putFile(name, path)
+    await place.replaceFile(name, path)
+    return true
+  }
+
+  async #remove(call: Call): Promise<void> {
+    const { response, place, rest: name } = call
+    checkRemove({ ...(await this.#wish(call)), name })
+    this.#leases.delete(name)
+    response.writeHead((await place.remove(name)) ? 204 : 404).end()
+  }
+
+  #own(name: string, token: string): void {
+    this.#leases.delete(name)
+    this.#leases.set(name, token)
+    const [oldest] = this.#leases.keys()
+    if (this.#leases.size > leasesKept && oldest !== undefined) this.#leases.delete(oldest)
+  }
+
+  #fail(request: IncomingMessage, response: ServerResponse, fault: unknown): void {
+    const isOurs = fault instanceof Fault
+    if (!isOurs) this.#deps.log.error('a request failed', { method: request.method, cause: fault })
+    if (response.headersSent || response.destroyed) {
+      // Cut off, so that nobody takes it for whole.
+      response.destroy()
+      return
+    }
+    const status = isOurs ? (statusOf[fault.kind] ?? 500) : 500
+    const text = isOurs ? { kind: fault.kind, message: fault.message } : { kind: 'failed', message: 'it failed there' }
+    // What else it sends nobody reads; it is taken in for a moment, so that it comes to read why.
+    request.resume()
+    request.setTimeout(lingerMs, () => request.destroy())
+    response.writeHead(status, { 'Content-Type': 'application/json', Connection: 'close' }).end(JSON.stringify(text))
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const place of this.#places.values()) await place[Symbol.asyncDispose]()
+  }
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return ''
+  }
+}
+
+/** @returns from and to, in bytes */
+function rangeOf(header: string | undefined, size: number): [number, number] {
+  if (header === undefined) {
+    if (size > wholeMaximumBytes) throw new Fault('too-large', 'it is read in parts')
+    return [0, size]
+  }
+  const [, first, last] = /^bytes=(\d{1,15})-(\d{1,15})$/.exec(header) ?? []
+  const [from, to] = [Number(first), Number(last) + 1]
+  if (first === undefined || from >= to) throw new Fault('invalid', 'that is no range')
+  if (to > size) throw new Fault('damaged', `it ends ${to - size} bytes early`)
+  return [from, to]
+}
+
+function cutOff(name: string): Fault {
+  return new Fault('damaged', `what arrived for '${name}' is not what was sent`)
+}
+
+async function isThere(place: FolderPlace, name: string): Promise<boolean> {
+  return place.sizeOf(name).then(
+    () => true,
+    (fault: unknown) => {
+      if (isFault(fault, 'missing')) return false
+      throw fault
+    },
+  )
+}
+
+function drained(response: ServerResponse): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const done = (): void => {
+      response.removeListener('drain', done)
+      response.removeListener('close', gone)
+      resolve()
+    }
+    const gone = (): void => {
+      response.removeListener('drain', done)
+      reject(new Fault('aborted', 'the reader has left'))
+    }
+    response.once('drain', done)
+    response.once('close', gone)
+  })
+}

@@ -1,0 +1,299 @@
+/**
+ * A datastore in a bucket of an S3 server, under the names it has in a folder.
+ *
+ * Where the bucket has Object Lock and the datastore was made to retain, what a backup needs (packs, manifests, keys, the
+ * description itself) is put with a lock, so that not even its own credentials can remove it before the date. The index
+ * has none: it can be made anew from the packs, and merging it would leave the old parts behind.
+ */
+import { rm, stat } from 'node:fs/promises'
+import { seconds } from '#base/clock.ts'
+import { Fault, isFault } from '#base/fault.ts'
+import { checkProperties } from '#base/schema/check.ts'
+import { integer } from '#base/schema/schema.ts'
+import { asFileFault } from '#host/files.ts'
+import type { DatastoreDeps } from '../../datastore.ts'
+import { KeptSegments } from '../kept-segments.ts'
+import { type CanaryAttempt, lockedFault, type Place, type PlacedObject, type PlaceLock } from '../place.ts'
+import { sendCanary } from './canary.ts'
+import { reachS3, type S3Options, type S3Reach } from './client.ts'
+import { clockFault } from './faults.ts'
+import { contentOf, fileContent, S3Objects } from './objects.ts'
+import { seal, unseal } from '../../sealed.ts'
+import { slackSeconds } from '../retention.ts'
+import { Staging } from '../staging.ts'
+
+const retentionName = 'retention'
+const retentionMaximumBytes = 4_096
+/** Of one PUT, as the protocol has it. */
+const objectMaximumBytes = 5 * 1024 ** 3
+/** Well below the time after which a lease is over. */
+const clockMs = 3 * 60_000
+const locked = ['packs/', 'backups/', 'keys/', 'format', retentionName]
+const properties = { seconds: integer({ minimum: 1, maximum: 100 * 366 * 24 * 60 * 60 }) }
+
+export interface S3PlaceOptions extends S3Options {
+  readonly attempts?: number | undefined
+  readonly firstWaitMs?: number | undefined
+  /** Folder for what is on its way, of ours alone; one of the machine's for such things when absent. */
+  readonly stagingHome?: string | undefined
+}
+
+export class S3Place implements Place {
+  readonly label: string
+  readonly #objects: S3Objects
+  readonly #reach: S3Reach
+  readonly #bucket: string
+  readonly #deps: DatastoreDeps
+  readonly #staging: Staging
+  readonly #segments: KeptSegments
+  readonly #hasLock: boolean
+  #retainSeconds: number | undefined
+  #knowsConditions: Promise<void> | undefined
+
+  private constructor(
+    reach: S3Reach,
+    options: S3PlaceOptions,
+    deps: DatastoreDeps,
+    found: { staging: Staging; hasVersions: boolean; hasLock: boolean },
+  ) {
+    const { bucket, prefix, pageObjects, attempts, firstWaitMs } = options
+    this.label = `s3://${bucket}${prefix === '' ? '' : `/${prefix}`}`
+    this.#reach = reach
+    this.#bucket = bucket
+    this.#deps = deps
+    this.#hasLock = found.hasLock
+    const patience = { clock: deps.clock, random: deps.random, attempts, firstWaitMs }
+    this.#objects = new S3Objects({ ...reach, bucket, prefix, pageObjects, hasVersions: found.hasVersions, patience })
+    this.#staging = found.staging
+    this.#segments = new KeptSegments(found.staging.path, this.#objects)
+  }
+
+  /** @throws Fault `missing` without such a bucket, `denied`, `unavailable` */
+  static async open(options: S3PlaceOptions, deps: DatastoreDeps): Promise<S3Place> {
+    const reach = await reachS3(options, deps.clock)
+    const staging = await Staging.open(deps.random, options.stagingHome)
+    try {
+      const { client, library } = reach
+      const asking = new S3Objects({ ...reach, ...options, hasVersions: false, patience: { ...deps, ...options } })
+      const Bucket = options.bucket
+      const { Status } = await asking.ask('its versioning', () =>
+        client.send(new library.GetBucketVersioningCommand({ Bucket })),
+      )
+      const hasVersions = Status !== undefined
+      const place = new S3Place(reach, options, deps, {
+        staging,
+        hasVersions,
+        // Without versions there are no locks.
+        hasLock: hasVersions && (await hasObjectLock(asking, reach, Bucket)),
+      })
+      await place.#readRetention()
+      return place
+    } catch (fault) {
+      await staging[Symbol.asyncDispose]()
+      reach.client.destroy()
+      throw fault
+    }
+  }
+
+  get stagingDir(): string {
+    return this.#staging.path
+  }
+
+  get canRetain(): boolean {
+    return this.#hasLock
+  }
+
+  /** There are no folders to make. */
+  async prepare(): Promise<void> {}
+
+  /** From now on what is put is kept that long. @throws Fault `invalid` where the bucket cannot do that */
+  async retain(forSeconds: number): Promise<void> {
+    if (!this.#hasLock) {
+      throw new Fault('invalid', `bucket '${this.#bucket}' has no Object Lock, so nothing in it can be retained`, {
+        remedy: 'Object Lock is chosen when a bucket is made.',
+      })
+    }
+    this.#retainSeconds = forSeconds
+    await this.put(retentionName, Buffer.from(seal({ seconds: forSeconds })))
+  }
+
+  async #readRetention(): Promise<void> {
+    if (!this.#hasLock) return
+    const text = await this.#objects.get(retentionName, retentionMaximumBytes)
+    if (!text) return
+    const name = `'${retentionName}' in '${this.label}'`
+    const checked = checkProperties(properties, Object(unseal(text.toString('utf8'), name)) as Record<string, unknown>)
+    if (!checked.ok) throw new Fault('damaged', `${name} does not say how long backups are kept`)
+    this.#retainSeconds = checked.values.seconds
+  }
+
+  /** Where locks are kept there is one to try them on. */
+  get canary(): (() => Promise<CanaryAttempt[]>) | undefined {
+    if (this.#retainSeconds === undefined) return undefined
+    const cage = { ...this.#reach, objects: this.#objects, bucket: this.#bucket, deps: this.#deps }
+    return () => sendCanary({ ...cage, until: this.#untilNow() })
+  }
+
+  get lock(): PlaceLock | undefined {
+    const retainSeconds = this.#retainSeconds
+    if (retainSeconds === undefined) return undefined
+    return {
+      retainSeconds,
+      until: (name) => this.#lockedUntil(name),
+      extend: (name, until) => this.#extend(name, until),
+    }
+  }
+
+  async #lockedUntil(name: string): Promise<number | undefined> {
+    const { client, library } = this.#reach
+    const version = await this.#objects.current(name)
+    if (!version) return undefined
+    const which = { Bucket: this.#bucket, Key: this.#objects.keyOf(name), VersionId: version.id }
+    const { ObjectLockRetainUntilDate: date } = await this.#objects.ask(name, () =>
+      client.send(new library.HeadObjectCommand(which)),
+    )
+    const until = date === undefined ? 0 : Math.ceil(date.getTime() / 1000)
+    return until > seconds(this.#deps.clock) ? until : undefined
+  }
+
+  async #extend(name: string, until: number): Promise<void> {
+    const { client, library } = this.#reach
+    const version = await this.#objects.current(name)
+    if (!version) return
+    const which = { Bucket: this.#bucket, Key: this.#objects.keyOf(name), VersionId: version.id }
+    const retention = { Mode: 'COMPLIANCE', RetainUntilDate: new Date(until * 1000) } as const
+    await this.#objects.ask(name, () =>
+      client.send(new library.PutObjectRetentionCommand({ ...which, Retention: retention })),
+    )
+  }
+
+  /** Of what is put now. */
+  #untilFor(name: string): number | undefined {
+    const isKept = this.#retainSeconds !== undefined && locked.some((one) => name.startsWith(one))
+    return isKept ? this.#untilNow(name) : undefined
+  }
+
+  /** A backup is kept as long as was promised; what others will rely on, for longer by the slack. */
+  #untilNow(name = ''): number {
+    const promised = this.#retainSeconds ?? 0
+    return seconds(this.#deps.clock) + promised + (name.startsWith('backups/') ? 0 : slackSeconds(promised))
+  }
+
+  /** By leases others see that we are at work: their times must mean the same to all. Who only reads may be wrong. */
+  #requireClock(): void {
+    const { said, server } = this.#reach
+    const { clock } = this.#deps
+    if (said.now === undefined) return
+    const expected = said.now + clock.monotonic() - said.at
+    if (Math.abs(expected - clock.now()) > clockMs) throw clockFault(server)
+  }
+
+  async putFile(name: string, path: string): Promise<boolean> {
+    this.#requireClock()
+    const isNew = await this.#upload(name, path, true)
+    await rm(path, { force: true })
+    return isNew
+  }
+
+  async replaceFile(name: string, path: string): Promise<void> {
+    // The oldest version counts: another one beside it would only cost.
+    const until = this.#hasLock ? await this.#lockedUntil(name) : undefined
+    if (until !== undefined) throw lockedFault(`'${name}'`, until)
+    await this.#upload(name, path, false)
+    await rm(path, { force: true })
+    await this.#unlocked(name, () => this.#dropOldVersions(name))
+  }
+
+  /** Both kinds of files are called by what is in them. */
+  async #upload(name: string, path: string, onlyNew: boolean): Promise<boolean> {
+    const { size } = await stat(path).catch((cause: unknown) => {
+      throw asFileFault(cause, path)
+    })
+    if (size > objectMaximumBytes) throw new Fault('too-large', `'${name}' has ${size} bytes, too many for one object`)
+    const content = fileContent(path, size, name.slice(-64))
+    return this.#objects.put(name, content, { onlyNew, until: this.#untilFor(name) })
+  }
+
+  async put(name: string, content: Uint8Array): Promise<boolean> {
+    await this.#requireConditions()
+    return this.#objects.put(name, contentOf(content), { onlyNew: true, until: this.#untilFor(name) })
+  }
+
+  /** Without versions it is the server that sees to it that a name has one owner: some do not know how. */
+  #requireConditions(): Promise<void> {
+    if (this.#objects.hasVersions) return Promise.resolve()
+    this.#knowsConditions ??= this.#tryConditions()
+    return this.#knowsConditions
+  }
+
+  async #tryConditions(): Promise<void> {
+    // Each with a content of its own: then what is there says whose it is, though an answer be lost.
+    const probe = () => this.#objects.put('probe', contentOf(Buffer.from(this.#deps.random.uuid())), { onlyNew: true })
+    if (!(await probe()) || !(await probe())) return
+    throw new Fault('invalid', `'${this.#reach.server}' replaces what is there though it is asked not to`, {
+      remedy: 'Turn on versioning for the bucket: then a name has one owner all the same.',
+    })
+  }
+
+  async replace(name: string, content: Uint8Array): Promise<void> {
+    await this.#objects.put(name, contentOf(content), { onlyNew: false })
+    await this.#dropOldVersions(name)
+  }
+
+  async #dropOldVersions(name: string): Promise<void> {
+    if (this.#objects.hasVersions) await this.#objects.removeVersions(name, ({ isLatest }) => !isLatest)
+  }
+
+  get(name: string, maximumBytes: number): Promise<Buffer | undefined> {
+    return this.#objects.get(name, maximumBytes)
+  }
+
+  read(name: string, offset: number, length: number): Promise<Buffer> {
+    return KeptSegments.isOne(name)
+      ? this.#segments.read(name, offset, length)
+      : this.#objects.read(name, offset, length)
+  }
+
+  sizeOf(name: string): Promise<number> {
+    return KeptSegments.isOne(name) ? this.#segments.sizeOf(name) : this.#objects.sizeOf(name)
+  }
+
+  list(folder: string): AsyncIterable<PlacedObject> {
+    return this.#objects.list(folder)
+  }
+
+  async remove(name: string): Promise<boolean> {
+    this.#segments.forget(name)
+    return this.#unlocked(name, () => this.#objects.remove(name))
+  }
+
+  /** Says until when, where a lock is what forbids it. */
+  async #unlocked<T>(name: string, act: () => Promise<T>): Promise<T> {
+    try {
+      return await act()
+    } catch (fault) {
+      if (!isFault(fault, 'denied') || !this.#hasLock) throw fault
+      const until = await this.#lockedUntil(name).catch(() => undefined)
+      throw until === undefined ? fault : lockedFault(`'${name}'`, until)
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#segments[Symbol.asyncDispose]()
+    await this.#staging[Symbol.asyncDispose]()
+    this.#reach.client.destroy()
+  }
+}
+
+async function hasObjectLock(objects: S3Objects, { client, library }: S3Reach, Bucket: string): Promise<boolean> {
+  const asked = objects.ask('its Object Lock', async () => {
+    try {
+      return await client.send(new library.GetObjectLockConfigurationCommand({ Bucket }))
+    } catch (cause) {
+      const { name } = Object(cause) as { name?: string }
+      if (name === 'ObjectLockConfigurationNotFoundError') return undefined
+      throw cause
+    }
+  })
+  return (await asked)?.ObjectLockConfiguration?.ObjectLockEnabled === 'Enabled'
+}

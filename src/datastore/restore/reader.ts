@@ -1,0 +1,167 @@
+/** Reads one backup: its disks and small files. Whoever has it open disposes of it. */
+import { Fault, isFault, missing } from '#base/fault.ts'
+import { alignedBuffer } from '#host/files/direct-file.ts'
+import { tagBytes } from '../keys/box.ts'
+import type { RunRoom } from '../packs/chunk-reader.ts'
+import type { OpenDatastore } from '../datastore.ts'
+import { DiskMap } from '../maps/disk-map.ts'
+import { kinds } from '../format.ts'
+import type { Lease } from '../lease.ts'
+import { DiskReader } from './disk-reader.ts'
+import type { Manifest, ManifestBody, ManifestDisk, ManifestHead } from '../points/manifest.ts'
+import { printPoint } from '../point.ts'
+import type { Location } from '../index/segment.ts'
+import { TreeReader } from '../tree/reader.ts'
+import { StoredTree } from '../tree/stored-tree.ts'
+
+/** Chunks next to each other on a disk that are read and written in one go. */
+const runChunks = 8
+
+/** A part of a disk that is not zero. */
+export interface DiskPart {
+  readonly offset: number
+  readonly content: Buffer
+}
+
+interface Placed {
+  readonly position: number
+  readonly id: Buffer
+  readonly location: Location
+}
+
+export class BackupReader implements AsyncDisposable {
+  readonly open: OpenDatastore
+  readonly head: ManifestHead
+  readonly body: ManifestBody
+  readonly #lease: Lease | undefined
+  readonly #trees = new Map<string, TreeReader>()
+  readonly #closes: AsyncDisposable | undefined
+
+  constructor(
+    open: OpenDatastore,
+    head: ManifestHead,
+    body: ManifestBody,
+    { lease, closes }: { readonly lease: Lease | undefined; readonly closes?: AsyncDisposable | undefined },
+  ) {
+    this.open = open
+    this.head = head
+    this.body = body
+    this.#lease = lease
+    this.#closes = closes
+  }
+
+  get manifest(): Manifest {
+    const { point, pointInTime, finished } = this.head
+    return { point, pointInTime, finished, ...this.body }
+  }
+
+  get chunkBytes(): number {
+    return this.open.datastore.facts.chunkBytes
+  }
+
+  /** @throws Fault `missing` */
+  disk(name: string): ManifestDisk {
+    const disk = this.body.disks.find((one) => one.name === name)
+    if (!disk) throw missing('disk', name)
+    return disk
+  }
+
+  /** @throws Fault `damaged` when the map is not what the manifest says */
+  async mapOf(name: string): Promise<DiskMap> {
+    const { sizeBytes, root, digest } = this.disk(name)
+    const ids = root.map((id) => Buffer.from(id, 'hex'))
+    const map = await DiskMap.open(this.open.chunks, Math.ceil(sizeBytes / this.chunkBytes), ids)
+    if (this.open.keyring.digestOf(sizeBytes, map.root).toString('hex') === digest) return map
+    throw new Fault('damaged', `the map of disk ${name} of backup ${printPoint(this.head.point)} has another digest`)
+  }
+
+  /** @throws Fault `missing` */
+  tree(name: string): TreeReader {
+    const known = this.#trees.get(name)
+    if (known) return known
+    const facts = this.body.trees.find((one) => one.name === name)
+    const backup = printPoint(this.head.point)
+    if (!facts) throw missing(`tree of backup ${backup}`, name)
+    const tree = new TreeReader(facts, new StoredTree(this.open.chunks, facts, `tree ${name} of backup ${backup}`))
+    this.#trees.set(name, tree)
+    return tree
+  }
+
+  /** A disk to be read at any place. @throws Fault `missing`, `damaged` */
+  async openDisk(name: string): Promise<DiskReader> {
+    return new DiskReader(this, this.disk(name), await this.mapOf(name))
+  }
+
+  /** @throws Fault `missing`, `damaged` */
+  async file(name: string): Promise<Buffer> {
+    const file = this.body.files.find((one) => one.name === name)
+    if (!file) throw missing('file', name)
+    const parts: Buffer[] = []
+    for (const id of file.chunks)
+      parts.push((await this.open.chunks.read(Buffer.from(id, 'hex'), kinds.content)).content)
+    const content = Buffer.concat(parts)
+    if (content.length !== file.sizeBytes) throw new Fault('damaged', `file ${name} of the backup has another size`)
+    return content
+  }
+
+  /** For any run of this backup. */
+  roomForRun(): RunRoom {
+    const sealed = Buffer.allocUnsafeSlow(runChunks * (this.chunkBytes + tagBytes))
+    return { sealed, content: alignedBuffer(runChunks * this.chunkBytes) }
+  }
+
+  /**
+   * Runs of chunks that lie one behind another in a pack, with the work of reading them still to do: into room, if
+   * there is some.
+   */
+  async *runs(name: string): AsyncGenerator<(room?: RunRoom) => Promise<DiskPart[]>> {
+    const map = await this.mapOf(name)
+    const { sizeBytes } = this.disk(name)
+    let run: Placed[] = []
+    for await (const { position, id } of map.entries()) {
+      const location = await this.open.chunks.locate(id)
+      const last = run.at(-1)
+      if (last && (run.length >= runChunks || !isNext(last.location, location))) {
+        yield this.#reading(run, sizeBytes)
+        run = []
+      }
+      run.push({ position, id: Buffer.from(id), location })
+    }
+    if (run.length > 0) yield this.#reading(run, sizeBytes)
+  }
+
+  #reading(run: readonly Placed[], sizeBytes: number): (room?: RunRoom) => Promise<DiskPart[]> {
+    return async (room) => {
+      const contents = await this.#readRun(run, room)
+      return run.map(({ position }, at) => {
+        const [content, offset] = [contents[at] ?? Buffer.alloc(0), position * this.chunkBytes]
+        if (content.length !== Math.min(this.chunkBytes, sizeBytes - offset)) {
+          throw new Fault('damaged', `chunk ${position} of the disk has ${content.length} bytes`)
+        }
+        return { offset, content }
+      })
+    }
+  }
+
+  async #readRun(run: readonly Placed[], room?: RunRoom): Promise<Buffer[]> {
+    const { chunks } = this.open
+    try {
+      return (await chunks.readRun(run, kinds.content, room)).map(({ content }) => content)
+    } catch (fault) {
+      if (!isFault(fault, 'missing')) throw fault
+      await chunks.miss(run[0]?.location.pack ?? '')
+      const contents: Buffer[] = []
+      for (const { id } of run) contents.push((await chunks.read(id, kinds.content)).content)
+      return contents
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#lease?.[Symbol.asyncDispose]()
+    await this.#closes?.[Symbol.asyncDispose]()
+  }
+}
+
+function isNext(last: Location, next: Location): boolean {
+  return last.pack === next.pack && last.offset + last.length === next.offset
+}
