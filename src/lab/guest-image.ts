@@ -48,7 +48,7 @@ export async function ensureGuestImage(request: ImageRequest): Promise<GuestImag
 }
 
 async function imageKey(host: Host): Promise<string> {
-  const makers = ['guest-disk.ts', 'guest-packages.ts', 'guest-root.ts', '../host/small-linux.ts']
+  const makers = ['guest-disk.ts', 'guest-packages.ts', 'guest-root.ts', '../host/qemu/small-linux.ts']
   const { stdout } = await host.run(['dpkg-query', '--show', 'busybox-static', 'libc6'], { okCodes: [0, 1] })
   if (!stdout.includes('busybox-static')) throw absentBusybox()
   return keyOf([stdout], [guestFiles, ...makers.map((maker) => join(import.meta.dirname, maker))])

@@ -34,6 +34,7 @@ async function world() {
   const lab = await smallStorage()
   const started: unknown[] = []
   const annotated: unknown[] = []
+  const forgotten: string[] = []
   const backup = { list: async () => [], annotate: async (...change: unknown[]) => void annotated.push(change) }
   const settings = { node: 'lab', stateDir: lab.folder }
   // Handlers of this branch reach for nothing else.
@@ -43,6 +44,7 @@ async function world() {
     backup,
     guests: { containers: async () => new Set() },
     node: new NodeFacts({ clock: systemClock }),
+    datastoreJobs: { forgetStorage: async (storage: string) => void forgotten.push(storage) },
   } as unknown as NodeServices
   const ask = async (rights: Rights | 'root', method: string, path: string, params: Record<string, unknown> = {}) => {
     const judge: Judge = {
@@ -90,7 +92,7 @@ async function world() {
     })
     return { status: reply.status, reason: reply.reason, ...(JSON.parse(reply.body) as object) } as Answer
   }
-  return { lab, ask, started, annotated, [Symbol.asyncDispose]: () => lab[Symbol.asyncDispose]() }
+  return { lab, ask, started, annotated, forgotten, [Symbol.asyncDispose]: () => lab[Symbol.asyncDispose]() }
 }
 
 const content = '/nodes/lab/storage/local/content'
@@ -114,6 +116,7 @@ test('a storage is added, shown, changed and forgotten', async () => {
   assert.deepEqual([late.status, late.reason.split(' - ')[0]], [500, 'detected modified configuration'])
 
   assert.deepEqual(await at.ask('root', 'DELETE', '/storage/fast'), { status: 200, reason: 'OK', data: null })
+  assert.deepEqual(at.forgotten, ['fast'])
   const gone = await at.ask('root', 'GET', '/storage/fast')
   assert.deepEqual([gone.status, gone.reason], [500, "storage 'fast' does not exist"])
 })
@@ -155,10 +158,10 @@ test('bad options are refused field by field', async () => {
     type: 'nfs',
     path: 'x',
     content: 'films',
-    server: 'a',
+    monhost: 'a',
   })
   assert.equal(answer.status, 400)
-  assert.deepEqual(Object.keys(answer.errors ?? {}).toSorted(), ['content', 'path', 'server', 'storage', 'type'])
+  assert.deepEqual(Object.keys(answer.errors ?? {}).toSorted(), ['content', 'monhost', 'path', 'storage', 'type'])
 })
 
 test('a disk is allocated at once, told, and removed by a task', async () => {
