@@ -29,11 +29,11 @@ function load() {
  */
 export async function holdFolder(
   path: string,
-  { timeoutMs }: { readonly timeoutMs: number },
+  { timeoutMs, signal }: { readonly timeoutMs: number; readonly signal?: AbortSignal | undefined },
 ): Promise<AsyncDisposable> {
   const folder = await open(path, 'r')
   try {
-    await waitFor(() => take(folder.fd, path), { what: `the lock on '${path}'`, timeoutMs, everyMs: 5 })
+    await waitFor(() => take(folder.fd, path), { what: `the lock on '${path}'`, timeoutMs, everyMs: 5, signal })
   } catch (fault) {
     await folder.close()
     throw fault

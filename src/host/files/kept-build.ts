@@ -8,10 +8,12 @@
 import { createHash } from 'node:crypto'
 import { access, chmod, mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { join, relative } from 'node:path'
-import { holdLock } from './build-lock.ts'
 import { codeOf, makeDirectory } from '../files.ts'
 import type { Host } from '../host.ts'
+import { holdFolder } from './folder-lock.ts'
 import { unmountBelow } from '../disks/mount.ts'
+
+const waitMs = 300_000
 
 export interface KeptBuild {
   /** Directory of this kind of build alone. */
@@ -31,7 +33,7 @@ export async function keptBuild(host: Host, build: KeptBuild): Promise<string> {
   const target = join(home, key)
   if (await isThere(join(target, file))) return target
   await makeDirectory(home, 0o755)
-  await using _lock = await holdLock(join(home, 'lock'), { signal })
+  await using _lock = await holdFolder(home, { timeoutMs: waitMs, signal })
   if (!(await isThere(join(target, file)))) await makeIn(host, build, target)
   return target
 }
