@@ -27,6 +27,8 @@ import { reserveBytesFor } from '../places/reserve.ts'
 import type { Segment, SegmentEntry } from '../index/segment.ts'
 import { readAhead } from '../window.ts'
 
+/** Packs whose living chunks are looked up in one walk through the index: some hundreds of each are in memory then. */
+const rewrittenAtOnce = 4_096
 /** A pack with less of it alive is written anew. */
 const thin = 0.6
 /** Manifests on their way while maps are looked at. */
@@ -251,8 +253,6 @@ class Collector {
   async #remove({ live, segments }: Marked, ripe: readonly TimedList[]) {
     const { onPhase } = this.#options
     const isDoomed = ({ id, pack }: Copy) => !live.has(id) && ripe.some(({ list }) => list.hasCopy(id, pack))
-    // What a pack holds and the index does not say so has gone before, or lies elsewhere as well.
-    const stays = async (copy: Copy) => !isDoomed(copy) && (await isNamed(segments, copy))
     const living = new Map<string, number>()
     const hit = new Set<string>()
     let removedChunks = 0
@@ -273,7 +273,9 @@ class Collector {
     const dead = [...hit].filter((pack) => !living.has(pack))
     let freedBytes = await this.#removePacks(dead)
     onPhase?.('rewrite')
-    const { packs: thinPacks, bytes: written } = await this.#rewrite(await this.#thin([...hit], living), stays)
+    const stays = (entry: SegmentEntry) => !isDoomed(entry)
+    const toThin = await this.#thin([...hit], living)
+    const { packs: thinPacks, bytes: written } = await this.#rewrite(toThin, segments, stays)
     const spare: string[] = []
     if (hit.size > 0) {
       const isGone = new Set(thinPacks)
@@ -324,26 +326,29 @@ class Collector {
   }
 
   /** Writes what lives in the packs into new ones. @returns bytes written, and those of the packs that may go */
-  async #rewrite(packs: readonly string[], stays: (copy: Copy) => Promise<boolean>) {
+  async #rewrite(packs: readonly string[], segments: readonly Segment[], stays: (entry: SegmentEntry) => boolean) {
     const { index, keyring } = this.#open
     const { place, deps } = this.#open.datastore
     const writer = new ChunkWriter({ place, keyring, index, random: deps.random, level: 1 })
     const rewritten: string[] = []
-    for (const pack of packs) {
-      goOn(this.#options.signal)
-      const living = await this.#livingIn(pack, stays)
-      for (const { id, stored, plainBytes, flags } of living ?? []) await writer.store(id, stored, plainBytes, flags)
-      if (living) rewritten.push(pack)
+    for (let first = 0; first < packs.length; first += rewrittenAtOnce) {
+      const some = packs.slice(first, first + rewrittenAtOnce)
+      for (const [pack, offsets] of await offsetsIn(new Set(some), segments, stays)) {
+        goOn(this.#options.signal)
+        const living = await this.#livingIn(pack, offsets)
+        for (const { id, stored, plainBytes, flags } of living ?? []) await writer.store(id, stored, plainBytes, flags)
+        if (living) rewritten.push(pack)
+      }
     }
     if (rewritten.length > 0) await writer.flush()
     return { packs: rewritten, bytes: writer.storedBytes }
   }
 
   /** Nothing where it is damaged: then it stays as it is. */
-  async #livingIn(pack: string, stays: (copy: Copy) => Promise<boolean>) {
+  async #livingIn(pack: string, offsets: ReadonlySet<number>) {
     const { chunks, index, datastore } = this.#open
     try {
-      return await chunks.storedIn(pack, (id) => stays({ id, pack }))
+      return await chunks.storedIn(pack, ({ offset }) => offsets.has(offset))
     } catch (fault) {
       if (!isFault(fault, 'damaged')) throw fault
       datastore.deps.log.warn('a damaged pack is not written anew', { pack, cause: fault })
@@ -354,9 +359,20 @@ class Collector {
   }
 }
 
-async function isNamed(segments: readonly Segment[], { id, pack }: Copy): Promise<boolean> {
-  for (const segment of segments) if ((await segment.find(id))?.pack === pack) return true
-  return false
+/**
+ * Where in each pack a chunk lies that stays. What a pack holds and the index does not name has gone before, or lies
+ * elsewhere as well.
+ */
+async function offsetsIn(
+  packs: ReadonlySet<string>,
+  segments: readonly Segment[],
+  stays: (entry: SegmentEntry) => boolean,
+): Promise<Map<string, Set<number>>> {
+  const offsets = new Map([...packs].map((pack) => [pack, new Set<number>()]))
+  for await (const entries of allEntries(segments)) {
+    for (const entry of entries) if (packs.has(entry.pack) && stays(entry)) offsets.get(entry.pack)?.add(entry.offset)
+  }
+  return offsets
 }
 
 function waitsFor(lists: readonly TimedList[], holders: readonly LiveLease[], graceSeconds: number): string {

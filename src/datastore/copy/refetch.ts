@@ -66,7 +66,7 @@ async function storeBeside(open: OpenDatastore, copy: OpenDatastore, names: read
   const { place, deps } = datastore
   const writer = new ChunkWriter({ place, keyring, index, random: deps.random, level: 1 })
   const [fetched, missing]: [string[], string[]] = [[], []]
-  const isNamed = async (id: Buffer) => (await index.find(id)) !== undefined
+  const isNamed = async ({ id }: { readonly id: Buffer }) => (await index.find(id)) !== undefined
   for (const name of names) {
     try {
       const chunks = await copy.chunks.storedIn(name.slice(-64), isNamed)

@@ -182,12 +182,12 @@ export class ChunkReader {
   /** Chunks of a pack in their stored form, to be written into another. @throws Fault `damaged` naming the pack */
   async storedIn(
     packId: string,
-    isWanted: (id: Buffer) => Promise<boolean>,
+    isWanted: (entry: PackEntry) => boolean | Promise<boolean>,
   ): Promise<{ readonly id: Buffer; readonly stored: Buffer; readonly plainBytes: number; readonly flags: number }[]> {
     const pack = await this.#pack(packId)
     const found = []
     const wanted: PackEntry[] = []
-    for (const entry of pack.entries) if (await isWanted(entry.id)) wanted.push(entry)
+    for (const entry of pack.entries) if (await isWanted(entry)) wanted.push(entry)
     for (const run of runsOf(wanted)) {
       const [from, last] = [run[0]?.offset ?? 0, run.at(-1)]
       const bytes = await readPack(this.place, packId, from, last ? last.offset + last.length - from : 0)
