@@ -135,10 +135,11 @@ export async function changeLink(
   if (change.toNetns !== undefined) await host.run(ip(place, 'link', 'set', 'dev', name, 'netns', change.toNetns))
 }
 
-/** Removes a link. Idempotent. */
+/** Removes a link. Idempotent, also when the link goes by itself meanwhile, as a container's does with its namespace. */
 export async function deleteLink(host: Host, name: string, place: NetworkPlace = {}): Promise<void> {
-  const { code, stderr } = await host.run(ip(place, 'link', 'delete', 'dev', name), { okCodes: [0, 1] })
-  if (code !== 0 && !/Cannot find device/.test(stderr)) {
+  // 1: ip did not find it. 2: the kernel did not, because it went between ip's look and its request.
+  const { code, stderr } = await host.run(ip(place, 'link', 'delete', 'dev', name), { okCodes: [0, 1, 2] })
+  if (code !== 0 && !/Cannot find device|No such device/.test(stderr)) {
     throw new Fault('failed', `the link '${name}' could not be removed: ${stderr.trim()}`)
   }
 }
