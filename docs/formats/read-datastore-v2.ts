@@ -45,6 +45,7 @@ import { zstdDecompressSync } from 'node:zlib'
 
 interface Format {
   readonly version: number
+  readonly id: string
   readonly chunkBytes: number
   readonly signer: string
 }
@@ -58,8 +59,10 @@ interface Slot {
 }
 interface KeyFile {
   readonly datastore: string
+  readonly generation: number
   readonly ring: string
   readonly slots: readonly Slot[]
+  readonly signature?: string
 }
 interface Keyring {
   readonly chunkId: string
@@ -111,9 +114,16 @@ const fail = (text: string): never => {
 
 /** `{"sha256":…,"value":…}` on one line. */
 function sealedJson<T>(path: string): T {
-  const { sha256, value } = JSON.parse(readFileSync(path, 'utf8')) as { readonly sha256: string; readonly value: T }
-  if (createHash('sha256').update(JSON.stringify(value)).digest('hex') !== sha256) fail(`${path} is damaged`)
-  return value
+  return wholeJson<T>(path) ?? fail(`${path} is damaged`)
+}
+
+function wholeJson<T>(path: string): T | undefined {
+  try {
+    const { sha256, value } = JSON.parse(readFileSync(path, 'utf8')) as { readonly sha256: string; readonly value: T }
+    return createHash('sha256').update(JSON.stringify(value)).digest('hex') === sha256 ? value : undefined
+  } catch {
+    return undefined
+  }
 }
 
 function gcm(key: Uint8Array, nonce: Uint8Array, about: Uint8Array, sealed: Buffer): Buffer | undefined {
@@ -150,6 +160,8 @@ const publicEd25519 = (key: Buffer) =>
     type: 'spki',
   })
 
+const isBy = (key: Buffer, text: string, by: string) => verify(null, Buffer.from(text), publicEd25519(key), base64(by))
+
 /** Base32 of the key and three bytes of its SHA-256; what is between the letters does not count. */
 function recoveryKey(text: string): Buffer | undefined {
   const letters = text.toUpperCase().replace(/[^A-Z2-7]/g, '')
@@ -163,12 +175,34 @@ function recoveryKey(text: string): Buffer | undefined {
   return check.equals(bytes.subarray(32, 35)) ? bytes.subarray(0, 32) : undefined
 }
 
-function keyring(secret: string): Keyring {
-  const newest = readdirSync(join(dir, 'keys'))
-    .filter((name) => /^\d{8}$/.test(name))
-    .sort()
-    .at(-1)
-  const { datastore, ring, slots } = sealedJson<KeyFile>(join(dir, 'keys', newest ?? fail('there are no keys')))
+/** The highest key file the datastore has signed; where none is signed, all of them, as they were made before that. */
+function keyFiles({ id, signer }: Format): KeyFile[] {
+  const names = readdirSync(join(dir, 'keys')).filter((name) => /^\d{8}$/.test(name))
+  const files: KeyFile[] = []
+  for (const name of names.sort().reverse()) {
+    const file = wholeJson<KeyFile>(join(dir, 'keys', name))
+    if (file?.datastore !== id || file.generation !== Number(name)) {
+      console.error(`keys/${name} is damaged, or somebody else's, and is passed over`)
+      continue
+    }
+    const { signature, ...signed } = file
+    if (signature === undefined) files.push(file)
+    else if (isBy(base64(signer), `hakobune keys ${JSON.stringify(signed)}`, signature)) return [file]
+    else console.error(`keys/${name} is not signed by this datastore, and is passed over`)
+  }
+  return files.length > 0 ? files : fail('there are no keys')
+}
+
+function keyring(secret: string, format: Format): Keyring {
+  for (const file of keyFiles(format)) {
+    const keys = keysIn(file, secret)
+    if (keys) return keys
+  }
+  return fail('neither passphrase nor recovery key of this datastore')
+}
+
+function keysIn({ datastore, ring, slots, signature }: KeyFile, secret: string): Keyring | undefined {
+  const about = Buffer.from(`hakobune ${signature === undefined ? '' : 'signed '}keyring ${datastore}`)
   for (const { id, kind, role, kdf, public: publicKey, wrapped } of slots) {
     // A host that only adds: nothing is opened by it.
     if (role !== undefined) continue
@@ -190,12 +224,10 @@ function keyring(secret: string): Keyring {
     const shared = diffieHellman({ privateKey: privateX25519(Buffer.from(own)), publicKey: publicX25519(ephemeral) })
     const key = hkdf(shared, Buffer.concat([ephemeral, base64(publicKey)]), `hakobune slot ${id}`)
     const root = gcm(key, Buffer.alloc(12), Buffer.from(id), sealed)
-    const text =
-      root &&
-      gcm(root, base64(ring).subarray(0, 12), Buffer.from(`hakobune keyring ${datastore}`), base64(ring).subarray(12))
+    const text = root && gcm(root, base64(ring).subarray(0, 12), about, base64(ring).subarray(12))
     if (text) return JSON.parse(text.toString('utf8')) as Keyring
   }
-  return fail('neither passphrase nor recovery key of this datastore')
+  return undefined
 }
 
 interface Place {
@@ -495,18 +527,17 @@ if (verb === 'list') {
   }
 } else if (verb === 'show' || verb === 'restore' || verb === 'files') {
   const secret = readFileSync(0, 'utf8').split(/\r?\n/, 1)[0] ?? ''
-  const { chunkId, packs } = keyring(secret)
+  const { chunkId, packs } = keyring(secret, format)
   const { signature, ...signed } = sealedJson<Manifest>(manifestPath())
   const { namespace, type, id, time, epoch, inbox, salt, body, writer } = signed
-  const isBy = (key: string, text: string, by: string) =>
-    verify(null, Buffer.from(text), publicEd25519(base64(key)), base64(by))
   if (writer) {
     const { namespace: within, public: own } = writer
-    const isVouchedFor = isBy(format.signer, `hakobune writer ${writer.id} ${within || '_'} ${own}`, writer.signature)
+    const vouching = `hakobune writer ${writer.id} ${within || '_'} ${own}`
+    const isVouchedFor = isBy(base64(format.signer), vouching, writer.signature)
     const isWithin = within === '' || namespace === within || namespace.startsWith(`${within}.`)
     if (!isVouchedFor || !isWithin) fail('the manifest is by a host this datastore does not know')
   }
-  if (!isBy(writer?.public ?? format.signer, JSON.stringify(signed), signature))
+  if (!isBy(base64(writer?.public ?? format.signer), JSON.stringify(signed), signature))
     fail('the manifest is not signed by this datastore')
   const about = `${namespace === '' ? '_' : namespace}/${type}/${id}/${new Date(time * 1000).toISOString().slice(0, 19)}Z`
   const secretOfEpoch = base64(packs[epoch] ?? fail('the keyring is older than the manifest'))

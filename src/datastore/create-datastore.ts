@@ -3,7 +3,7 @@ import { seconds } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import { Datastore, type DatastoreDeps } from './datastore.ts'
 import { chunkSizes, defaultChunkBytes, formatMaximumBytes, formatVersion, keyFileMaximumBytes } from './format.ts'
-import { firstKeyFile, keyFileName, parseKeyFile, printKeyFile, unlock } from './keys/key-file.ts'
+import { firstKeyFile, isGenuine, keyFileName, parseKeyFile, printKeyFile, unlock } from './keys/key-file.ts'
 import { Keyring, newSecrets } from './keys/keyring.ts'
 import type { Place } from './places/place.ts'
 import { seal } from './sealed.ts'
@@ -51,7 +51,8 @@ async function firstKeys(
   const file = parseKeyFile(found?.toString('utf8') ?? '', `'${keyFileName(1)}'`)
   for (const { secret } of ways) {
     if ('public' in secret) continue
-    return { id: file.datastore, signer: (await unlock(file, secret)).keyring.signer }
+    const { signer } = (await unlock(file, secret)).keyring
+    if (isGenuine(file, signer)) return { id: file.datastore, signer }
   }
   throw alreadyThere(place)
 }

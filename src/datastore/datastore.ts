@@ -18,16 +18,9 @@ import type { BackupReader } from './restore/reader.ts'
 import type { BackupWriter } from './backup/writer.ts'
 import { ChunkIndex } from './index/chunk-index.ts'
 import { ChunkReader } from './packs/chunk-reader.ts'
-import { chunkSizes, formatMaximumBytes, keyFileMaximumBytes, formatVersion } from './format.ts'
-import {
-  isConfirmed,
-  type KeyFile,
-  keyFileName,
-  parseKeyFile,
-  printKeyFile,
-  type Unlocked,
-  unlock,
-} from './keys/key-file.ts'
+import { chunkSizes, formatMaximumBytes, formatVersion } from './format.ts'
+import { findKeys, type FoundKeys, numberAfter } from './keys/found-keys.ts'
+import { isConfirmed, type KeyFile, keyFileName, printKeyFile, type Unlocked, unlock } from './keys/key-file.ts'
 import type { Keyring } from './keys/keyring.ts'
 import { Lease, type LeaseKind, liveLeases } from './lease.ts'
 import {
@@ -105,6 +98,8 @@ export class Datastore {
   readonly place: Place
   readonly deps: DatastoreDeps
   readonly facts: DatastoreFacts
+  /** Key files that were said to count for nothing. */
+  readonly #passedOver = new Set<string>()
 
   constructor(place: Place, deps: DatastoreDeps, facts: DatastoreFacts) {
     this.place = place
@@ -114,14 +109,25 @@ export class Datastore {
 
   /** How the keys are locked now. @throws Fault `damaged` */
   async keyFile(): Promise<KeyFile> {
-    const names: string[] = []
-    for await (const { name } of this.place.list('keys/')) if (/^keys\/\d{8}$/.test(name)) names.push(name)
-    const newest = names.toSorted().at(-1)
-    const text = newest === undefined ? undefined : await this.place.get(newest, keyFileMaximumBytes)
-    if (newest === undefined || !text) throw new Fault('damaged', `the datastore '${this.place.label}' has no keys`)
-    const file = parseKeyFile(text.toString('utf8'), `'${newest}'`)
-    if (file.datastore === this.facts.id) return file
-    throw new Fault('damaged', `'${newest}' holds the keys of another datastore`)
+    const { files } = await this.#keyFiles()
+    return files[0]
+  }
+
+  async #keyFiles(): Promise<FoundKeys> {
+    const found = await findKeys(this.place, this.facts)
+    for (const { name, why } of found.passedOver) {
+      if (this.#passedOver.has(name)) continue
+      this.#passedOver.add(name)
+      this.deps.log.warn(
+        'a key file proves nothing, and is passed over: it is damaged, or somebody else put it there',
+        {
+          datastore: this.place.label,
+          file: name,
+          why,
+        },
+      )
+    }
+    return found
   }
 
   /** @throws Fault `conflict` when somebody else changed the keys meanwhile */
@@ -148,13 +154,23 @@ export class Datastore {
     return latest
   }
 
-  /** The keys alone, for whoever needs no chunk. @throws Fault `denied` */
+  /** The keys alone, for whoever needs no chunk. @throws Fault `denied`, `damaged` */
   async keys(secret: SlotSecret): Promise<Unlocked> {
-    const unlocked = await unlock(await this.keyFile(), secret)
-    if (!unlocked.keyring.isOf(this.facts.signer)) {
-      throw new Fault('damaged', `the keys of the datastore '${this.place.label}' are not those it was made with`)
+    const found = await this.#keyFiles()
+    const refusals: Fault[] = []
+    for (const file of found.files) {
+      try {
+        const unlocked = await unlock(file, secret, numberAfter(file, found))
+        if (unlocked.keyring.isOf(this.facts.signer)) return unlocked
+        const text = `the keys of the datastore '${this.place.label}' are not those it was made with`
+        refusals.push(new Fault('damaged', text))
+      } catch (fault) {
+        if (!(fault instanceof Fault) || !(isFault(fault, 'denied') || isFault(fault, 'damaged'))) throw fault
+        refusals.push(fault)
+      }
     }
-    return unlocked
+    // What is said of the highest: where nobody has put one of their own there is no other.
+    throw refusals[0]
   }
 
   /** @throws Fault `denied` */

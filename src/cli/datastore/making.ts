@@ -81,7 +81,7 @@ async function confirm(where: string, parsed: Parsed, secret: SlotSecret, termin
   await withDatastore(where, parsed, async (datastore) => {
     const unlocked = await datastore.keys(secret)
     if (unlocked.slot.kind !== 'recovery') throw new Fault('invalid', 'only a recovery key is confirmed')
-    if (!unlocked.slot.confirmed) await put(datastore, withConfirmed(unlocked), terminal)
+    if (!unlocked.slot.confirmed) await put(datastore, withConfirmed(systemRandom, unlocked), terminal)
     terminal.show(say(terminal.language, 'recoveryKeyConfirmed'))
   })
 }

@@ -108,7 +108,7 @@ export function printSecrets({ chunkId, packs, signer }: Secrets): Buffer {
 
 /** @throws Fault `damaged` */
 export function parseSecrets(bytes: Buffer): Secrets {
-  const { chunkId, packs, signer } = Object(JSON.parse(bytes.toString('utf8'))) as Readonly<Record<string, unknown>>
+  const { chunkId, packs, signer } = jsonIn(bytes)
   const key = (value: unknown) => {
     const read = Buffer.from(typeof value === 'string' ? value : '', 'base64')
     if (read.length !== keyBytes) throw new Fault('damaged', 'the keyring of the datastore holds a key of another size')
@@ -118,6 +118,15 @@ export function parseSecrets(bytes: Buffer): Secrets {
     throw new Fault('damaged', 'the keyring of the datastore holds no keys for packs')
   }
   return { chunkId: key(chunkId), packs: packs.map(key), signer: key(signer) }
+}
+
+/** Public halves are no secret: anybody can lock what they like for them. */
+function jsonIn(bytes: Buffer): Readonly<Record<string, unknown>> {
+  try {
+    return Object(JSON.parse(bytes.toString('utf8'))) as Readonly<Record<string, unknown>>
+  } catch (cause) {
+    throw new Fault('damaged', 'the keyring of the datastore cannot be read', { cause })
+  }
 }
 
 /** An unlocked keyring. */
@@ -285,10 +294,7 @@ export function printWriterSecrets({ chunkId, inbox, signer, writer }: WriterSec
 
 /** Sealed for us by somebody who had all keys. @throws Fault `damaged` */
 export function parseWriterSecrets(bytes: Buffer): WriterSecrets {
-  const checked = checkProperties(
-    writerProperties,
-    Object(JSON.parse(bytes.toString('utf8'))) as Record<string, unknown>,
-  )
+  const checked = checkProperties(writerProperties, jsonIn(bytes))
   if (!checked.ok) throw new Fault('damaged', 'the key of a host that only adds does not open to what it should')
   const { chunkId, epoch, inbox, signer, writer } = checked.values
   const key = (text: string) => Buffer.from(text, 'base64')

@@ -1,6 +1,6 @@
 /** S3, on a real server: radosgw of the distribution. */
 import assert from 'node:assert/strict'
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import { after, test } from 'node:test'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -26,8 +26,8 @@ import { placeConformance } from '../conformance.ts'
 import { openDatastore } from '../../datastore.ts'
 import { defaultChunkBytes, kinds } from '../../format.ts'
 import { collectGarbage } from '../../collect/garbage.ts'
-import { keyFileName, withSecrets } from '../../keys/key-file.ts'
-import { rotated } from '../../keys/keyring.ts'
+import { firstKeyFile, keyFileName, printKeyFile, withSecrets } from '../../keys/key-file.ts'
+import { newSecrets, rotated } from '../../keys/keyring.ts'
 import { packName } from '../../packs/pack.ts'
 import { refetch } from '../../copy/refetch.ts'
 import { S3Place, type S3PlaceOptions } from './place.ts'
@@ -58,6 +58,8 @@ function thief(): S3Client {
   })
 }
 
+const thiefsWay = { secret: { kind: 'key', key: Buffer.alloc(32, 1) }, confirmed: true, created: 0 } as const
+
 test('a thief of the credentials can neither remove, nor replace, nor hide what is locked', async () => {
   const spec = await inBucket({ lock: true })
   {
@@ -76,8 +78,21 @@ test('a thief of the credentials can neither remove, nor replace, nor hide what 
     await client.send(new PutObjectCommand({ ...which, Body: randomBytes(100) }))
     if (!Key.includes('format')) await client.send(new DeleteObjectCommand(which))
   }
+  // Nobody can remove it any more, and nobody is shut out by it: the next change of keys takes the number behind it.
+  const forged = printKeyFile(await firstKeyFile(deps.random, randomUUID(), newSecrets(deps.random), [thiefsWay]))
+  for (const Key of ['00000002', '99999999'].map((number) => `${spec.s3.prefix}/keys/${number}`)) {
+    const until = new Date(deps.clock.now() + 3_600_000)
+    const lock = { ObjectLockMode: 'COMPLIANCE', ObjectLockRetainUntilDate: until } as const
+    await client.send(new PutObjectCommand({ Bucket: spec.s3.bucket, Key, Body: forged, ...lock }))
+  }
   client.destroy()
+  {
+    const { datastore, unlocked, keyring } = await made.reopen()
+    const secrets = rotated(keyring.secrets, deps.random)
+    await datastore.putKeyFile(withSecrets(deps.random, unlocked, secrets))
+  }
   const open = await made.reopen()
+  assert.equal(open.unlocked.file.generation, 3)
   assert.deepEqual(
     (await open.datastore.list()).map(({ damage }) => damage),
     [undefined],
