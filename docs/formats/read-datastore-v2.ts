@@ -279,7 +279,7 @@ function chunksOfPacks(packKeys: Buffer[]): Map<string, Place> {
     const isInbox = (header.readUInt32LE(12) & 2) !== 0
     const key = epoch && sealKey(epoch, isInbox, header.subarray(16), 'hakobune pack')
     const table =
-      key && gcm(key, nonceOf(2n ** 64n - 1n), Buffer.from('HAKOPAK2'), bytesAt(path, tableAt, size - 24 - tableAt))
+      key && gcm(key, nonceOf(2n ** 64n - 1n), header.subarray(0, 8), bytesAt(path, tableAt, size - 24 - tableAt))
     if (!table) {
       console.error(`pack ${entry.name} cannot be read and is left out`)
       continue
@@ -332,6 +332,102 @@ function piece(places: Map<string, Place>, id: string): Buffer {
   return ids
 }
 
+const chain = Int32Array.of(
+  0x6a09e667,
+  0xbb67ae85,
+  0x3c6ef372,
+  0xa54ff53a,
+  0x510e527f,
+  0x9b05688c,
+  0x1f83d9ab,
+  0x5be0cd19,
+)
+const marks = { start: 1, end: 2, parent: 4, root: 8, keyed: 16 } as const
+/** Which word of a block is taken when: in each of seven rounds another order. */
+const orders: number[][] = [Array.from({ length: 16 }, (_, word) => word)]
+for (let round = 1; round < 7; round += 1) {
+  const before = orders[round - 1] ?? []
+  orders.push([2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8].map((word) => before[word] ?? 0))
+}
+const order = Uint8Array.from(orders.flat())
+const state = new Int32Array(16)
+
+const word = (words: Int32Array, number: number) => words[number] ?? 0
+
+function mix(a: number, b: number, c: number, d: number, first: number, second: number): void {
+  let [va, vb, vc, vd] = [word(state, a), word(state, b), word(state, c), word(state, d)]
+  va = (va + vb + first) | 0
+  vd ^= va
+  vd = (vd >>> 16) | (vd << 16)
+  vc = (vc + vd) | 0
+  vb ^= vc
+  vb = (vb >>> 12) | (vb << 20)
+  va = (va + vb + second) | 0
+  vd ^= va
+  vd = (vd >>> 8) | (vd << 24)
+  vc = (vc + vd) | 0
+  vb ^= vc
+  state[a] = va
+  state[b] = (vb >>> 7) | (vb << 25)
+  state[c] = vc
+  state[d] = vd
+}
+
+/** One step of BLAKE3: a value of eight words and a block of sixteen make another value, in the place of the first. */
+function compress(value: Int32Array, m: Int32Array, counter: number, bytes: number, flags: number): void {
+  state.set(value)
+  state.set(chain.subarray(0, 4), 8)
+  state.set([counter, Math.floor(counter / 2 ** 32), bytes, flags], 12)
+  for (let round = 0; round < 112; round += 16) {
+    const of = (number: number) => m[order[round + number] ?? 0] ?? 0
+    mix(0, 4, 8, 12, of(0), of(1))
+    mix(1, 5, 9, 13, of(2), of(3))
+    mix(2, 6, 10, 14, of(4), of(5))
+    mix(3, 7, 11, 15, of(6), of(7))
+    mix(0, 5, 10, 15, of(8), of(9))
+    mix(1, 6, 11, 12, of(10), of(11))
+    mix(2, 7, 8, 13, of(12), of(13))
+    mix(3, 4, 9, 14, of(14), of(15))
+  }
+  for (let number = 0; number < 8; number += 1) value[number] = word(state, number) ^ word(state, number + 8)
+}
+
+/** BLAKE3 with a key, 32 bytes. */
+function keyedBlake3(key: Uint8Array, content: Uint8Array): Buffer {
+  const block = new Int32Array(16)
+  const blockBytes = new Uint8Array(block.buffer)
+  const keyWords = new Int32Array(Uint8Array.from(key).buffer)
+  const valueOf = (from: number, to: number, root: number): Int32Array => {
+    const value = Int32Array.from(keyWords)
+    if (to - from > 1024) {
+      const middle = from + 2 ** Math.ceil(Math.log2((to - from) / 1024) - 1) * 1024
+      const both = Int32Array.of(...valueOf(from, middle, 0), ...valueOf(middle, to, 0))
+      compress(value, both, 0, 64, marks.keyed | marks.parent | root)
+      return value
+    }
+    for (let at = from; at === from || at < to; at += 64) {
+      const bytes = Math.min(64, to - at)
+      blockBytes.fill(0)
+      blockBytes.set(content.subarray(at, at + bytes))
+      const [start, end] = [at === from ? marks.start : 0, at + 64 >= to ? marks.end | root : 0]
+      compress(value, block, from / 1024, bytes, marks.keyed | start | end)
+    }
+    return value
+  }
+  return Buffer.from(valueOf(0, content.length, marks.root).buffer)
+}
+
+/** @param id in hexadecimal, 16 bytes or more */
+function makesId(chunkId: Buffer, kind: number, content: Buffer, id: string): boolean {
+  const key = hkdf(chunkId, Buffer.alloc(0), `hakobune id ${kind}`)
+  if (keyedBlake3(key, content).toString('hex').startsWith(id)) return true
+  // As they were made before BLAKE3.
+  const before = createHmac('sha256', chunkId)
+    .update(Buffer.from([kind]))
+    .update(content)
+  return before.digest('hex').startsWith(id)
+}
+
 const isZero = (id: string) => /^0*$/.test(id)
 
 function restoreDisk(places: Map<string, Place>, chunkId: Buffer, chunkBytes: number, disk: Disk): void {
@@ -346,23 +442,12 @@ function restoreDisk(places: Map<string, Place>, chunkId: Buffer, chunkBytes: nu
     const pieceId = root.toString('hex', at, at + 16)
     if (isZero(pieceId)) continue
     const ids = piece(places, pieceId)
-    const made = createHmac('sha256', chunkId)
-      .update(Buffer.from([1]))
-      .update(ids)
-      .digest('hex')
-    if (!made.startsWith(pieceId)) fail(`piece ${at / 16} of the map is damaged`)
+    if (!makesId(chunkId, 1, ids, pieceId)) fail(`piece ${at / 16} of the map is damaged`)
     for (let position = 0; position < ids.length / 16; position += 1) {
       const id = ids.toString('hex', position * 16, position * 16 + 16)
       if (isZero(id)) continue
       const { content } = chunk(places, id)
-      if (
-        !createHmac('sha256', chunkId)
-          .update(Buffer.from([0]))
-          .update(content)
-          .digest('hex')
-          .startsWith(id)
-      )
-        fail(`chunk ${id} is damaged`)
+      if (!makesId(chunkId, 0, content, id)) fail(`chunk ${id} is damaged`)
       writeSync(file, content, 0, content.length, ((at / 16) * 4096 + position) * chunkBytes)
     }
   }
@@ -372,11 +457,7 @@ function restoreDisk(places: Map<string, Place>, chunkId: Buffer, chunkBytes: nu
 /** A chunk whose content was proven to make its id. */
 function proven(places: Map<string, Place>, chunkId: Buffer, id: string, kind: number): Buffer {
   const { content } = chunk(places, id)
-  const made = createHmac('sha256', chunkId)
-    .update(Buffer.from([kind]))
-    .update(content)
-    .digest('hex')
-  if (!made.startsWith(id)) fail(`chunk ${id} is damaged`)
+  if (!makesId(chunkId, kind, content, id)) fail(`chunk ${id} is damaged`)
   return content
 }
 

@@ -6,7 +6,7 @@ import type { BlockSource } from './block-source.ts'
 import { type ChangeRegion, changeRegions, Sample } from './changes.ts'
 import type { ChunkWriter } from '../packs/chunk-writer.ts'
 import type { OpenDatastore } from '../datastore.ts'
-import { type MapRoot, MapWriter, zeroId } from '../maps/disk-map.ts'
+import { type MapRoot, MapWriter, isZeroId, zeroId } from '../maps/disk-map.ts'
 import { kinds, pieceEntries, shortIdBytes } from '../format.ts'
 import type { Reading } from '../points/manifest.ts'
 import { printPoint } from '../point.ts'
@@ -121,10 +121,10 @@ class ChangesWriter {
     const { ids } = await base.map.piece(Math.floor(position / pieceEntries))
     const at = (position % pieceEntries) * shortIdBytes
     const isNothing = isEmpty || isZero(content)
-    const id = isNothing ? zeroId : open.keyring.idOf(kinds.content, content)
+    const id = ids.subarray(at, at + shortIdBytes)
     this.#auditedChunks += 1
     const backup = printPoint(base.since.point)
-    if (ids.compare(id, 0, shortIdBytes, at, at + shortIdBytes) !== 0) {
+    if (isNothing ? !isZeroId(id) : !open.keyring.isIdOf(id, kinds.content, content)) {
       const reason = `the record of changes is wrong: what is at ${offset} is not what backup ${backup} holds there`
       throw new NotToBeTrusted({ how: 'scan', reason, auditedChunks: this.#auditedChunks, hits: 1 })
     }

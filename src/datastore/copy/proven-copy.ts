@@ -1,9 +1,9 @@
 /** Copies of what is called by its hash, proven on the way. */
-import { createHash } from 'node:crypto'
 import { open, rm } from 'node:fs/promises'
 import { MiB } from '#base/bytes.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import { asFileFault } from '#host/files.ts'
+import { NameDigest } from '../digests.ts'
 import type { Place } from '../places/place.ts'
 
 const step = 4 * MiB
@@ -24,14 +24,14 @@ export async function copyProven(
   })
   try {
     const size = await from.sizeOf(name)
-    const hash = createHash('sha256')
+    const hash = new NameDigest()
     for (let at = 0; at < size; at += step) {
       const bytes = await from.read(name, at, Math.min(step, size - at))
       hash.update(bytes)
       await file.writeFile(bytes)
       await onBytes(bytes.length)
     }
-    if (hash.digest('hex') !== name.slice(-64)) {
+    if (hash.hex() !== name.slice(-64)) {
       throw new Fault('damaged', `'${name}' in '${from.label}' is not what its name says`, {
         remedy: 'Verify the source; what is damaged there is not copied.',
       })

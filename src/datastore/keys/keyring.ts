@@ -18,6 +18,7 @@ import {
   sign,
   verify as verifySignature,
 } from 'node:crypto'
+import { blake3Mac } from '../digests.ts'
 import { Fault } from '#base/fault.ts'
 import type { Random } from '#base/random.ts'
 import { checkProperties } from '#base/schema/check.ts'
@@ -133,7 +134,8 @@ function jsonIn(bytes: Buffer): Readonly<Record<string, unknown>> {
 export class Keyring {
   readonly #chunkId: Buffer
   readonly #held: Secrets | WriterSecrets
-  readonly #kindBytes = Object.values(kinds).map((kind) => Buffer.from([kind]))
+  /** Ids, by kind. */
+  readonly #macs: Readonly<Record<ChunkKind, ReturnType<typeof blake3Mac>>>
   readonly #segments: Buffer
   readonly #prints: KeyObject
   readonly #signer: KeyObject
@@ -143,6 +145,12 @@ export class Keyring {
   constructor(held: Secrets | WriterSecrets) {
     this.#held = held
     this.#chunkId = held.chunkId
+    const macOf = (kind: ChunkKind) => blake3Mac(derived(held.chunkId, Buffer.alloc(0), `hakobune id ${kind}`))
+    this.#macs = {
+      [kinds.content]: macOf(kinds.content),
+      [kinds.map]: macOf(kinds.map),
+      [kinds.tree]: macOf(kinds.tree),
+    }
     this.#segments = derived(held.chunkId, Buffer.alloc(0), 'hakobune segment')
     this.#prints = createSecretKey(derived(held.chunkId, Buffer.alloc(0), 'hakobune print'))
     this.#signer = signingKey(held.signer)
@@ -174,10 +182,19 @@ export class Keyring {
 
   /** 32 bytes. Nobody without the key can tell whether some content is stored. */
   idOf(kind: ChunkKind, content: Uint8Array): Buffer {
-    return createHmac('sha256', this.#chunkId)
-      .update(this.#kindBytes[kind] ?? Buffer.from([kind]))
-      .update(content)
-      .digest()
+    return this.#macs[kind](content)
+  }
+
+  /** @param id its first bytes, or all of them. Ids from before BLAKE3 are ids as well. */
+  isIdOf(id: Buffer, kind: ChunkKind, content: Uint8Array): boolean {
+    const isIt = (made: Buffer) => made.subarray(0, id.length).equals(id)
+    if (isIt(this.idOf(kind, content))) return true
+    return isIt(
+      createHmac('sha256', this.#chunkId)
+        .update(Buffer.from([kind]))
+        .update(content)
+        .digest(),
+    )
   }
 
   /** 16 bytes that another content has by no chance; somebody with the keys can make one that has. Not for those without them. */

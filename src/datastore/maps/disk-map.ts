@@ -107,7 +107,7 @@ async function readPiece(reader: ChunkReader, id: Buffer, count: number): Promis
   const known = reader.pieces.get(id)
   if (known?.ids.length === count * shortIdBytes) return known
   const { ids, depth } = await resolve(reader, id, count, deltaDepthMaximum)
-  if (reader.keyring.idOf(kinds.map, ids).compare(id, 0, shortIdBytes, 0, shortIdBytes) !== 0) {
+  if (!reader.keyring.isIdOf(id.subarray(0, shortIdBytes), kinds.map, ids)) {
     throw new Fault('damaged', `piece ${id.toString('hex')} of a map does not come to its id`)
   }
   reader.pieces.add(id, { ids, depth })

@@ -1,15 +1,15 @@
 /** Packs and parts of the index are called by the hash of what is in them: so anybody can tell whether they are whole. */
-import { createHash } from 'node:crypto'
 import { MiB } from '#base/bytes.ts'
 import { isFault } from '#base/fault.ts'
 import { letGo } from '#base/let-go.ts'
+import { NameDigest } from '../digests.ts'
 import type { Place } from '../places/place.ts'
 
 const step = 4 * MiB
 
 /** Whether it is what its name says. What is gone meanwhile is nothing to mend: of that nothing is said. */
 export async function isAsNamed(place: Place, name: string, sizeBytes: number): Promise<boolean> {
-  const hash = createHash('sha256')
+  const hash = new NameDigest()
   try {
     for (let at = 0; at < sizeBytes; at += step) {
       const bytes = await place.read(name, at, Math.min(step, sizeBytes - at))
@@ -21,5 +21,5 @@ export async function isAsNamed(place: Place, name: string, sizeBytes: number): 
     if (isFault(fault, 'damaged')) return false
     throw fault
   }
-  return hash.digest('hex') === name.slice(-64)
+  return hash.hex() === name.slice(-64)
 }

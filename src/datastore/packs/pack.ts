@@ -1,5 +1,5 @@
 /**
- * A pack: sealed chunks one after another and a sealed table of them, called by the SHA-256 of the whole file.
+ * A pack: sealed chunks one after another and a sealed table of them, called by the BLAKE3 of the whole file.
  *
  * Each pack has a key of its own, so the number of a chunk in it is a nonce that cannot repeat. The name alone proves the
  * file, without any key.
@@ -9,6 +9,7 @@ import { KiB } from '#base/bytes.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import { letGo } from '#base/let-go.ts'
 import type { Random } from '#base/random.ts'
+import { packMagic as magic } from '../digests.ts'
 import { AppendFile } from './append-file.ts'
 import { isAsNamed } from './as-named.ts'
 import { nonceBytes, openBox, sealBox, tagBytes } from '../keys/box.ts'
@@ -16,7 +17,8 @@ import { idBytes, kindOf, kinds, metadataMaximumBytes, packMaximumBytes } from '
 import type { Keyring, SealKey } from '../keys/keyring.ts'
 import type { Place } from '../places/place.ts'
 
-const magic = Buffer.from('HAKOPAK2', 'latin1')
+/** Of packs from before, called by their SHA-256: read as they are. */
+const magicBefore = Buffer.from('HAKOPAK2', 'latin1')
 const endMagic = Buffer.from('HAKOPEN2', 'latin1')
 export const packHeaderBytes = 48
 const footerBytes = 24
@@ -162,7 +164,8 @@ export async function openPack(place: Place, keyring: Keyring, id: string): Prom
   const tailAt = size - tail.length
   const header = tailAt === 0 ? tail : await readPack(place, id, 0, packHeaderBytes)
   const footer = tail.subarray(tail.length - footerBytes)
-  if (!header.subarray(0, 8).equals(magic) || !footer.subarray(16).equals(endMagic)) {
+  const begins = header.subarray(0, 8)
+  if ((!begins.equals(magic) && !begins.equals(magicBefore)) || !footer.subarray(16).equals(endMagic)) {
     throw damagedPack(id, 'it has no beginning or no end')
   }
   const bits = header.readUInt32LE(12)
@@ -183,7 +186,7 @@ export async function openPack(place: Place, keyring: Keyring, id: string): Prom
     tableAt < tailAt
       ? await readPack(place, id, tableAt, sealedBytes)
       : tail.subarray(tableAt - tailAt, tableAt - tailAt + sealedBytes)
-  const table = openBox(key, tableNonce, magic, sealed)
+  const table = openBox(key, tableNonce, begins, sealed)
   if (!table) throw damagedPack(id, 'the seal of its table is broken')
   const entries = parseTable(table, id, tableAt)
   if (entries.some(({ flags }) => (kindOf(flags) !== kinds.content) !== isMetadata)) {

@@ -157,7 +157,7 @@ class PackProof {
       const content = contentOf(stored, entry.flags, entry.plainBytes, room)
       // The id of a delta is that of what it comes to.
       if (entry.flags & deltaFlag) return true
-      return this.#keyring.idOf(kindOf(entry.flags) as ChunkKind, content).equals(entry.id)
+      return this.#keyring.isIdOf(entry.id, kindOf(entry.flags) as ChunkKind, content)
     } catch {
       // It is not the stored form of anything.
       return false

@@ -21,8 +21,12 @@ export interface GatheredFile extends AsyncDisposable {
   readonly sync: () => Promise<void>
 }
 
-/** Creates the file (mode 0600). @throws Error of the file system, EEXIST included */
-export async function openGathered(path: string): Promise<GatheredFile> {
+/**
+ * Creates the file (mode 0600).
+ * @param onPiece sees all that is written, in order, before it is
+ * @throws Error of the file system, EEXIST included
+ */
+export async function openGathered(path: string, onPiece?: (bytes: Uint8Array) => void): Promise<GatheredFile> {
   let file = await created(path)
   let [piece, other] = [alignedBuffer(pieceBytes), alignedBuffer(pieceBytes)]
   let [filled, sizeBytes, writtenBytes] = [0, 0, 0]
@@ -31,6 +35,7 @@ export async function openGathered(path: string): Promise<GatheredFile> {
 
   async function turn(): Promise<void> {
     await writing
+    onPiece?.(piece.subarray(0, filled))
     const wholeBlocks = Math.ceil(filled / blockBytes) * blockBytes
     const full = piece.fill(0, filled, wholeBlocks).subarray(0, wholeBlocks)
     ;[piece, other, filled] = [other, piece, 0]

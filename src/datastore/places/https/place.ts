@@ -123,27 +123,27 @@ export class HttpsPlace implements Place {
     const { size } = await stat(path).catch((cause: unknown) => {
       throw asFileFault(cause, path)
     })
-    return this.#send(name, { body: () => createReadStream(path), size, sha256: name.slice(-64), onlyNew })
+    return this.#send(name, { body: () => createReadStream(path), size, digest: name.slice(-64), onlyNew })
   }
 
   put(name: string, content: Uint8Array): Promise<boolean> {
-    return this.#send(name, { body: content, size: content.length, sha256: hashOf(content), onlyNew: true })
+    return this.#send(name, { body: content, size: content.length, digest: hashOf(content), onlyNew: true })
   }
 
   async replace(name: string, content: Uint8Array): Promise<void> {
-    await this.#send(name, { body: content, size: content.length, sha256: hashOf(content), onlyNew: false })
+    await this.#send(name, { body: content, size: content.length, digest: hashOf(content), onlyNew: false })
   }
 
   async #send(
     name: string,
-    what: { readonly body: NonNullable<Asked['body']>; size: number; sha256: string; onlyNew: boolean },
+    what: { readonly body: NonNullable<Asked['body']>; size: number; digest: string; onlyNew: boolean },
   ): Promise<boolean> {
     this.#requireClock()
     if (!this.#rights.has('write') && !name.startsWith('leases/'))
       throw new Fault('denied', `the token for '${this.label}' has no right to write`)
     const headers = {
       'Content-Length': what.size,
-      'X-Sha256': what.sha256,
+      'X-Digest': what.digest,
       ...(what.onlyNew && { 'If-None-Match': '*' }),
     }
     return this.#patiently(async (attempt) => {
@@ -156,13 +156,13 @@ export class HttpsPlace implements Place {
     })
   }
 
-  async #isOurs(name: string, { size, sha256 }: { readonly size: number; readonly sha256: string }): Promise<boolean> {
-    if (name.endsWith(sha256)) return true
+  async #isOurs(name: string, { size, digest }: { readonly size: number; readonly digest: string }): Promise<boolean> {
+    if (name.endsWith(digest)) return true
     const found = await this.get(name, size).catch((fault: unknown) => {
       if (isFault(fault, 'too-large')) return undefined
       throw fault
     })
-    return found !== undefined && hashOf(found) === sha256
+    return found !== undefined && hashOf(found) === digest
   }
 
   /** By leases others see that we are at work: their times must mean the same to all. */

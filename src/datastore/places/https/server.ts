@@ -5,7 +5,7 @@
  *     GET    /v1/<datastore>                   what the token may do, what time it is here, and how much room there is
  *     GET    /v1/<datastore>/names/<folder>    lines of JSON, one for each object, and {"end":true}
  *     GET    /v1/<datastore>/objects/<name>    with Range, or whole; HEAD for the size
- *     PUT    /v1/<datastore>/objects/<name>    with If-None-Match: * only where nothing is; X-Sha256 is its hash
+ *     PUT    /v1/<datastore>/objects/<name>    with If-None-Match: * only where nothing is; X-Digest is its hash
  *     DELETE /v1/<datastore>/objects/<name>
  */
 import { createHash } from 'node:crypto'
@@ -15,6 +15,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { basename, join } from 'node:path'
 import { MiB } from '#base/bytes.ts'
 import { seconds } from '#base/clock.ts'
+import { NameDigest } from '../../digests.ts'
 import { Fault, type FaultKind, isFault, missing } from '#base/fault.ts'
 import { asFileFault } from '#host/files.ts'
 import { type Datastore, type DatastoreDeps, openDatastore } from '../../datastore.ts'
@@ -155,7 +156,7 @@ export class PlaceServer implements AsyncDisposable {
       response.writeHead(412, { Connection: 'close' }).end()
       return
     }
-    const wanted = String(request.headers['x-sha256'] ?? '')
+    const wanted = String(request.headers['x-digest'] ?? '')
     if (!/^[0-9a-f]{64}$/.test(wanted)) throw new Fault('invalid', 'it must say what its hash is')
     if (rule.isHashed === true && !name.endsWith(wanted)) throw new Fault('invalid', `'${name}' is another hash`)
     const isPlaced = rule.isHashed === true ? await this.#putFile(wish, request, isNew, wanted) : await this.#putSmall(wish, request, isNew, wanted) // prettier-ignore
@@ -195,12 +196,12 @@ export class PlaceServer implements AsyncDisposable {
     const path = join(place.stagingDir, `upload-${this.#deps.random.uuid()}`)
     try {
       await using file = await open(path, 'wx', 0o600)
-      const hash = createHash('sha256')
+      const hash = new NameDigest()
       for await (const part of request as AsyncIterable<Buffer>) {
         hash.update(part)
         await file.writeFile(part)
       }
-      if (hash.digest('hex') !== wanted) throw cutOff(name)
+      if (hash.hex() !== wanted) throw cutOff(name)
       await file.datasync()
     } catch (cause) {
       await rm(path, { force: true })

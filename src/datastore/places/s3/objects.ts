@@ -10,6 +10,7 @@ import { pipeline } from 'node:stream/promises'
 import type { ListObjectVersionsCommandOutput, ObjectVersion, PutObjectCommandInput } from '@aws-sdk/client-s3'
 import { createHash } from 'node:crypto'
 import type { Readable } from 'node:stream'
+import { MiB } from '#base/bytes.ts'
 import { Fault, isFault, missing } from '#base/fault.ts'
 import { again, type Patience } from '../again.ts'
 import { checkName, isName, type PlacedObject } from '../place.ts'
@@ -45,9 +46,11 @@ export function contentOf(bytes: Uint8Array): Content {
   return { body: bytes, sizeBytes: bytes.length, sha256: createHash('sha256').update(bytes).digest() }
 }
 
-/** @param id SHA-256 of the file */
-export function fileContent(path: string, sizeBytes: number, id: string): Content {
-  return { body: () => createReadStream(path), sizeBytes, sha256: Buffer.from(id, 'hex') }
+/** Servers know SHA-256, whatever the file is called by. */
+export async function fileContent(path: string, sizeBytes: number): Promise<Content> {
+  const hash = createHash('sha256')
+  for await (const part of createReadStream(path, { highWaterMark: MiB })) hash.update(part as Buffer)
+  return { body: () => createReadStream(path), sizeBytes, sha256: hash.digest() }
 }
 
 interface Version {

@@ -210,7 +210,7 @@ export class S3Place implements Place {
       throw asFileFault(cause, path)
     })
     if (size > objectMaximumBytes) throw new Fault('too-large', `'${name}' has ${size} bytes, too many for one object`)
-    const content = fileContent(path, size, name.slice(-64))
+    const content = await fileContent(path, size)
     return this.#objects.put(name, content, { onlyNew, until: this.#untilFor(name) })
   }
 
