@@ -22,7 +22,6 @@ import { type OpenDatastore, openDatastore } from './datastore.ts'
 import { FolderPlace } from './places/folder-place.ts'
 import { collectGarbage } from './collect/garbage.ts'
 import { printPoint, type RestorePoint } from './point.ts'
-import { repairIndex } from './index/repair.ts'
 import { restoreTree } from './tree/restore.ts'
 import { verifyDatastore } from './verify/verify-datastore.ts'
 import { verifyBackup, verifyPacks } from './verify/verify.ts'
@@ -167,8 +166,12 @@ suite('a datastore of which a file is damaged', () => {
     {
       await using there = await opened(path)
       const { open } = there
-      if (/^(?:packs|segments|backups|marks)/.test(file)) await assert.rejects(verifyDatastore(open), isNamed)
-      else {
+      if (/^(?:packs|backups|marks)/.test(file)) await assert.rejects(verifyDatastore(open), isNamed)
+      else if (file.startsWith('segments')) {
+        assert.deepEqual(lost, [])
+        // Who finds it mends it: somebody who looks for damage, or what happens in the night.
+        if (randomInt(2) === 0) assert.match((await verifyDatastore(open)).mended.join('\n'), named)
+      } else {
         assert.deepEqual(lost, [])
         await verifyDatastore(open)
       }
@@ -180,11 +183,10 @@ suite('a datastore of which a file is damaged', () => {
         await assert.rejects(open.datastore.remove(noted), /is protected/)
       }
     }
-    await night(path, /^(?:packs|segments|backups)/.test(file))
+    await night(path, /^(?:packs|backups)/.test(file))
     if (file.startsWith('segments')) {
-      // The packs say all that was in it.
       await using there = await opened(path)
-      assert.deepEqual((await repairIndex(there.open)).damaged, [])
+      assert.deepEqual((await verifyDatastore(there.open)).mended, [])
     } else if (/^(?:packs|backups)/.test(file) && existsSync(join(path, file))) {
       await writeFile(join(path, file), content)
     }

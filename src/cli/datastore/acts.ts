@@ -139,7 +139,7 @@ export async function showRows(directory: string, name: string, parsed: Parsed, 
 
 interface VerifiedRow {
   readonly backup: string
-  readonly verdict: 'whole' | 'damaged'
+  readonly verdict: 'whole' | 'mended' | 'damaged'
   readonly chunks?: number
   readonly size?: number
   readonly why?: string
@@ -206,12 +206,16 @@ function durationOf(text: string | undefined): number | undefined {
 async function verifyAll(open: OpenDatastore, terminal: Terminal) {
   const rows: VerifiedRow[] = []
   const onProgress = (done: number, all: number) => showProgress(terminal, open.datastore.place.label, done, all)
-  for await (const { point, found, damage } of verifyEverything(open, { signal: terminal.signal, onProgress })) {
+  for await (const { point, found, damage, mended } of verifyEverything(open, {
+    signal: terminal.signal,
+    onProgress,
+  })) {
     const backup = point ? printPoint(point) : 'all'
     if (found) rows.push({ backup, verdict: 'whole', chunks: found.chunks, size: found.bytes })
+    else if (mended !== undefined) rows.push({ backup, verdict: 'mended', why: mended })
     else rows.push({ backup, verdict: 'damaged', ...(damage !== undefined && { why: damage }) })
   }
-  return { rows, isWhole: rows.every(({ verdict }) => verdict === 'whole') }
+  return { rows, isWhole: rows.every(({ verdict }) => verdict !== 'damaged') }
 }
 
 /** Writes a disk to a new file, or a tree into an empty folder. What is there already is left alone. */

@@ -21,6 +21,7 @@ import { type LiveLease, liveLeases } from '../lease.ts'
 import { LiveChunks } from './live-chunks.ts'
 import { extendLocks } from '../places/locks.ts'
 import { allEntries, replaceSegments } from '../index/merge.ts'
+import { mendIndexAlone } from '../index/repair.ts'
 import { packName } from '../packs/pack.ts'
 import { printPoint, type RestorePoint } from '../point.ts'
 import { reserveBytesFor } from '../places/reserve.ts'
@@ -79,7 +80,14 @@ export async function collectGarbage(open: OpenDatastore, options: CollectOption
 async function collect(open: OpenDatastore, options: CollectOptions): Promise<Collected> {
   await using lease = await open.datastore.tryTidy()
   if (!lease) throw new Fault('conflict', 'garbage is being collected already, or the index is being merged')
-  return await new Collector(open, options).run()
+  if (open.index.isIncomplete) await mendIndexAlone(open, options.signal)
+  try {
+    return await new Collector(open, options).run()
+  } catch (fault) {
+    // It may be the index alone that is damaged, or of which a part is lost: packs say themselves what is in them.
+    if (!isFault(fault, 'damaged') || !(await mendIndexAlone(open, options.signal))) throw fault
+    return await new Collector(open, options).run()
+  }
 }
 
 interface Marked {
@@ -225,6 +233,8 @@ class Collector {
       goOn(this.#options.signal)
       if (body) await this.#unlessRemoved(point, () => live.mark(this.#open, body))
     }
+    // What was found by asking packs is named by no part of the index, and would look like garbage.
+    if (index.isIncomplete) throw new Fault('damaged', `the index of datastore '${datastore.place.label}' is damaged`)
     return { live, segments, holders: [...writers, ...readers] }
   }
 

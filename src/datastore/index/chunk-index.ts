@@ -7,8 +7,10 @@
 import { Fault, isFault } from '#base/fault.ts'
 import type { Log } from '#base/log.ts'
 import { type CondemnedList, condemnedLists } from './condemned.ts'
+import type { Keyring } from '../keys/keyring.ts'
 import type { Place } from '../places/place.ts'
 import { type Location, Segment } from './segment.ts'
+import { type PackTables, unnamedTables } from './tables.ts'
 
 /** Empty objects with the names of packs in which damage was seen. */
 export const suspectsFolder = 'suspects/'
@@ -24,6 +26,8 @@ export class ChunkIndex {
   readonly #gone = new Set<string>()
   /** What is wrong with segments that are not used. */
   readonly #damage = new Map<string, string>()
+  /** What packs say themselves that no segment names, once somebody has looked. */
+  #tables: Promise<PackTables> | undefined
 
   private constructor(place: Place, log: Log) {
     this.#place = place
@@ -49,10 +53,14 @@ export class ChunkIndex {
     this.#condemned = await condemnedLists(this.#place, this.#condemned)
     const known = new Map(this.#segments.map((segment) => [segment.name, segment]))
     const found: Segment[] = []
+    const listed = new Set<string>()
     for await (const { name } of this.#place.list('segments/')) {
-      const segment = known.get(name) ?? (await this.#opened(name))
+      listed.add(name)
+      // Nothing is ever changed, so what was damaged is so still.
+      const segment = known.get(name) ?? (this.#damage.has(name) ? undefined : await this.#opened(name))
       if (segment) found.push(segment)
     }
+    for (const name of this.#damage.keys()) if (!listed.has(name)) this.#damage.delete(name)
     // Large ones first: most of what is asked for lies there.
     this.#segments = found.toSorted((a, b) => b.count - a.count)
     const suspects = new Set<string>()
@@ -61,9 +69,64 @@ export class ChunkIndex {
     return found.length !== known.size || found.some(({ name }) => !known.has(name))
   }
 
-  /** Of segments that were there and cannot be read. */
+  /** As `reload`, with another look at what was damaged. */
+  async renew(): Promise<void> {
+    this.#damage.clear()
+    this.#tables = undefined
+    this.#segments = []
+    await this.reload()
+  }
+
+  /** Of segments that are there and are not what was written. */
   get damage(): readonly string[] {
     return [...this.#damage.values()]
+  }
+
+  /** Their names. */
+  get damaged(): readonly string[] {
+    return [...this.#damage.keys()]
+  }
+
+  /** Reads all of it. What is not as it was written is left out from then on. */
+  async prove(keyring: Keyring): Promise<void> {
+    for (const segment of this.#segments) {
+      try {
+        await segment.check(keyring)
+      } catch (fault) {
+        // A merge took it away.
+        if (isFault(fault, 'missing')) continue
+        if (!(fault instanceof Fault) || !isFault(fault, 'damaged')) throw fault
+        this.#leaveOut(segment.name, fault)
+        this.#segments = this.#segments.filter((one) => one !== segment)
+      }
+    }
+  }
+
+  /** Whether something was looked for, or left out, that a whole index would have named. */
+  get isIncomplete(): boolean {
+    return this.#tables !== undefined || this.#damage.size > 0
+  }
+
+  /**
+   * For who reads, and is told wrong things by the index or nothing: the index is proven, and packs that no part of it names are
+   * asked themselves. Once.
+   * @returns where the chunk lies by that; nothing where nobody knows
+   * @throws Fault `damaged` when there is too much to ask
+   */
+  async findBehind(id: Buffer, keyring: Keyring): Promise<Location | undefined> {
+    if (!keyring.canRead) return undefined
+    this.#tables ??= this.#lookBehind(keyring)
+    const tables = await this.#tables
+    const found = (await this.find(id)) ?? tables.find(id)
+    if (found || !tables.isCut) return found
+    throw new Fault('damaged', `so much of the index of '${this.#place.label}' is lost that nobody looks through it`, {
+      remedy: 'Rebuild the index from the packs: hako datastore repair.',
+    })
+  }
+
+  async #lookBehind(keyring: Keyring): Promise<PackTables> {
+    await this.prove(keyring)
+    return unnamedTables(this.#place, keyring, this.#segments)
   }
 
   get hasSuspects(): boolean {
@@ -80,15 +143,19 @@ export class ChunkIndex {
     this.#gone.add(pack)
   }
 
+  #leaveOut(name: string, fault: Fault): void {
+    this.#damage.set(name, fault.message)
+    this.#log.warn('a damaged part of the index is not used', { segment: name, cause: fault })
+  }
+
   async #opened(name: string): Promise<Segment | undefined> {
-    this.#damage.delete(name)
     try {
       return await Segment.open(this.#place, name)
     } catch (fault) {
       if (isFault(fault, 'missing')) return undefined
-      if (!(fault instanceof Fault)) throw fault
-      this.#damage.set(name, fault.message)
-      this.#log.warn('a damaged part of the index is not used', { segment: name, cause: fault })
+      // What is away is not damaged.
+      if (!(fault instanceof Fault) || !isFault(fault, 'damaged')) throw fault
+      this.#leaveOut(name, fault)
       return undefined
     }
   }

@@ -2,8 +2,11 @@
  * Segments grow in number with every backup; a few of like size become one, so that a look-up asks few of them and each
  * entry is rewritten only some ten times in its life.
  */
+import { isFault } from '#base/fault.ts'
 import { bestCopy } from './best-copy.ts'
 import type { OpenDatastore } from '../datastore.ts'
+import type { Keyring } from '../keys/keyring.ts'
+import { mendIndexAlone } from './repair.ts'
 import type { Segment, SegmentEntry, SegmentNeeds } from './segment.ts'
 import { writeSegment } from './segment.ts'
 
@@ -19,14 +22,28 @@ export async function mergeSegments(open: OpenDatastore): Promise<void> {
   const { datastore, index, keyring } = open
   const needs = { place: datastore.place, keyring, random: datastore.deps.random }
   await index.reload()
+  if (index.damage.length > 0) await mendIndexAlone(open)
   const tiers = Map.groupBy(index.segments, ({ count }) => tierOf(count))
   for (const tier of [...tiers.keys()].toSorted((a, b) => a - b)) {
     const segments = tiers.get(tier) ?? []
     if (segments.length < likeSized) continue
-    for (const segment of segments) await segment.check(needs.keyring)
+    if (!(await areWhole(segments, keyring))) {
+      await mendIndexAlone(open)
+      return
+    }
     await replaceSegments(needs, segments, { keeps: () => true, best: (copies) => bestCopy(open, copies) })
   }
   await index.reload()
+}
+
+async function areWhole(segments: readonly Segment[], keyring: Keyring): Promise<boolean> {
+  try {
+    for (const segment of segments) await segment.check(keyring)
+    return true
+  } catch (fault) {
+    if (isFault(fault, 'damaged')) return false
+    throw fault
+  }
 }
 
 export interface Staying {

@@ -63,6 +63,7 @@ export interface SegmentNeeds {
 /**
  * Writes a segment and puts it into place.
  * @param entries in order of their ids, each once; some at a time
+ * @param isAnew one of the same name may be there, and be damaged
  * @returns its name; nothing when there are no entries
  */
 export async function writeSegment(
@@ -70,6 +71,7 @@ export async function writeSegment(
   count: number,
   entries: AsyncIterable<Iterable<SegmentEntry>> | Iterable<Iterable<SegmentEntry>>,
   packs: readonly string[],
+  isAnew = false,
 ): Promise<string | undefined> {
   if (count === 0) return undefined
   if (count > segmentEntriesMaximum)
@@ -109,7 +111,8 @@ export async function writeSegment(
   await append(filter)
   await file.append(mac.digest())
   const id = await file.finish()
-  await place.putFile(segmentName(id), file.path)
+  if (isAnew) await place.replaceFile(segmentName(id), file.path)
+  else await place.putFile(segmentName(id), file.path)
   return id
 }
 

@@ -59,7 +59,19 @@ export class ChunkReader {
 
   /** @throws Fault `damaged` when no pack has it */
   async locate(id: Buffer): Promise<Location> {
-    const location = this.#besideLast(id) ?? (await this.index.find(id))
+    const location = this.#besideLast(id)
+    if (location) return location
+    try {
+      return await this.#indexed(id)
+    } catch (fault) {
+      const found = isFault(fault, 'damaged') ? await this.index.findBehind(id, this.keyring) : undefined
+      if (found) return found
+      throw fault
+    }
+  }
+
+  async #indexed(id: Buffer): Promise<Location> {
+    const location = await this.index.find(id)
     if (location) return location
     // While parts of it are merged a look may miss the old ones and the new one: what moves is looked at again.
     for (let [attempt, isMoving] = [1, true]; isMoving && attempt <= attempts; attempt += 1) {
@@ -90,11 +102,21 @@ export class ChunkReader {
         const [chunk] = await this.readRun([{ id, location }], kind)
         if (chunk) return chunk
       } catch (fault) {
+        if (isFault(fault, 'damaged')) return await this.#readElsewhere(id, kind, location, fault)
         if (!isFault(fault, 'missing')) throw fault
         if (attempt === attempts) throw goneFault(location.pack, fault)
         await this.miss(location.pack)
       }
     }
+  }
+
+  /** What is not where the index says may be where the pack says. @throws what was said of the place where it was looked for */
+  async #readElsewhere(id: Buffer, kind: ChunkKind, said: Location, fault: unknown): Promise<ReadChunk> {
+    const location = await this.index.findBehind(id, this.keyring)
+    if (!location || (location.pack === said.pack && location.offset === said.offset)) throw fault
+    const [chunk] = await this.readRun([{ id, location }], kind)
+    if (chunk) return chunk
+    throw fault
   }
 
   /**

@@ -32,6 +32,12 @@ export class NewChunks {
     return this.#places[this.#slotOf(id) * columns + 2] !== 0
   }
 
+  get(id: Buffer): NumberedPlace | undefined {
+    const from = this.#slotOf(id) * columns
+    const [pack = 0, offset = 0, length = 0, plainBytes = 0, flags = 0] = this.#places.subarray(from, from + columns)
+    return length === 0 ? undefined : { pack, offset, length, plainBytes, flags }
+  }
+
   add(id: Buffer, pack: number, { offset, length, plainBytes, flags }: PackEntry): void {
     if (this.#count >= this.#slots * fullest) this.#grow()
     const slot = this.#slotOf(id)

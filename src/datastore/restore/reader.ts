@@ -148,8 +148,9 @@ export class BackupReader implements AsyncDisposable {
     try {
       return (await chunks.readRun(run, kinds.content, room)).map(({ content }) => content)
     } catch (fault) {
-      if (!isFault(fault, 'missing')) throw fault
-      await chunks.miss(run[0]?.location.pack ?? '')
+      // Damage may be that of the index: each is looked for by itself then.
+      if (isFault(fault, 'missing')) await chunks.miss(run[0]?.location.pack ?? '')
+      else if (!isFault(fault, 'damaged')) throw fault
       const contents: Buffer[] = []
       for (const { id } of run) contents.push((await chunks.read(id, kinds.content)).content)
       return contents

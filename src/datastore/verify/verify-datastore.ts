@@ -8,7 +8,8 @@ import { listOpened } from '../points/listing.ts'
 import { LiveChunks } from '../collect/live-chunks.ts'
 import { allEntries } from '../index/merge.ts'
 import { printPoint } from '../point.ts'
-import { verifyIndex, verifyPacks } from './verify.ts'
+import { verifyPacks } from './verify.ts'
+import { checkedIndex } from './whole-index.ts'
 
 export interface VerifyDatastoreOptions {
   readonly signal?: AbortSignal | undefined
@@ -19,6 +20,8 @@ export interface VerifyDatastoreOptions {
 export interface VerifiedDatastore {
   readonly backups: number
   readonly packs: number
+  /** What was wrong with the index, and is no more. */
+  readonly mended: readonly string[]
 }
 
 /** @throws Fault `damaged` naming each damaged file, and the backups that are hit */
@@ -28,7 +31,8 @@ export async function verifyDatastore(
 ): Promise<VerifiedDatastore> {
   const { datastore } = open
   const damages = new Damages(`datastore '${datastore.place.label}'`)
-  for (const damage of await verifyIndex(open)) damages.add(damage)
+  const { damage: ofIndex, mended } = await checkedIndex(open, signal)
+  for (const damage of ofIndex) damages.add(damage)
   const listed = await listOpened(datastore, open.keyring)
   for (const { damage, manifest } of listed) if (damage !== undefined && !manifest) damages.add(damage)
   const { packs, damaged } = await verifyPacks(datastore, {
@@ -44,7 +48,7 @@ export async function verifyDatastore(
   }
   for (const pack of damaged) said(pack, gone.has(pack) ? 'gone' : 'damaged: its digest does not match')
   damages.throwIfAny()
-  return { backups: listed.length, packs }
+  return { backups: listed.length, packs, mended }
 }
 
 /** Of each pack the backups that need what is nowhere else. */

@@ -13,7 +13,8 @@ import type { ManifestDisk } from '../points/manifest.ts'
 import type { RestorePoint } from '../point.ts'
 import { ProvenChunks } from './proven-chunks.ts'
 import { verifyTree } from '../tree/verify.ts'
-import { type VerifiedBackup, verifyBackup, verifyIndex, type VerifyOptions } from './verify.ts'
+import { type VerifiedBackup, verifyBackup, type VerifyOptions } from './verify.ts'
+import { checkedIndex } from './whole-index.ts'
 
 /** Pieces of maps remembered as whole, some 120 bytes each. */
 const piecesRemembered = 2 ** 16
@@ -23,11 +24,15 @@ export interface Verdict {
   readonly point?: RestorePoint
   readonly found?: VerifiedBackup
   readonly damage?: string
+  /** Damage of the index that is no more. */
+  readonly mended?: string
 }
 
 /** @throws Fault `aborted` */
 export async function* verifyEverything(open: OpenDatastore, options: VerifyOptions = {}): AsyncGenerator<Verdict> {
-  for (const damage of await verifyIndex(open)) yield { damage }
+  const { damage: left, mended } = await checkedIndex(open, options.signal)
+  for (const damage of left) yield { damage }
+  for (const one of mended) yield { mended: one }
   const proven = await ProvenChunks.of(open, options)
   for (const pack of proven.damaged) yield { damage: `pack ${pack} is damaged: it is not what was written` }
   const check = new BackupCheck(open, proven, options)

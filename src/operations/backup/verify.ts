@@ -35,7 +35,8 @@ export const verifyBackups = operation<VerifyBackups, Pick<Services, 'backup' | 
       const { chunks, bytes } = await deps.backup.verify(asVolumeId(params.volume), { signal, onProgress })
       log(`${params.volume}: ${chunks} chunks, ${bytes} bytes match their digests`)
     } else {
-      const { backups, packs } = await deps.backup.verifyAll(params.storage, { signal, onProgress })
+      const { backups, packs, mended } = await deps.backup.verifyAll(params.storage, { signal, onProgress })
+      for (const damage of mended) log(`${damage}; it is mended from the packs`)
       log(`storage '${params.storage}': ${backups} backups and ${packs} packs are whole`)
     }
   },
