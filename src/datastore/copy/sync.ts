@@ -8,6 +8,7 @@ import { Fault, isFault } from '#base/fault.ts'
 import { suspectsFolder } from '../index/chunk-index.ts'
 import { type Datastore, type DatastoreDeps, openDatastore } from '../datastore.ts'
 import { goOn } from '../go-on.ts'
+import type { Lease } from '../lease.ts'
 import { keyFileName, printKeyFile } from '../keys/key-file.ts'
 import { manifestName, parseManifest } from '../points/manifest.ts'
 import { marksName } from '../points/marks.ts'
@@ -52,8 +53,8 @@ export async function syncDatastore(
 ): Promise<Synced> {
   const target = await targetFor(from, to, deps)
   // Nothing that is copied is collected before its manifest is here.
-  await using _writing = await target.lease('write')
-  return await new Copy(from, target, options).run()
+  await using lease = await target.lease('write')
+  return await new Copy(from, target, lease, options).run()
 }
 
 async function targetFor(from: Datastore, to: Place, deps: DatastoreDeps): Promise<Datastore> {
@@ -79,6 +80,7 @@ async function targetFor(from: Datastore, to: Place, deps: DatastoreDeps): Promi
 class Copy {
   readonly #from: Datastore
   readonly #to: Datastore
+  readonly #lease: Lease
   readonly #options: SyncOptions
   readonly #startedMs: number
   #packs = 0
@@ -88,9 +90,10 @@ class Copy {
   /** Packs nobody here is to rely on. */
   readonly #lost = new Set<string>()
 
-  constructor(from: Datastore, to: Datastore, options: SyncOptions) {
+  constructor(from: Datastore, to: Datastore, lease: Lease, options: SyncOptions) {
     this.#from = from
     this.#to = to
+    this.#lease = lease
     this.#options = options
     this.#startedMs = to.deps.clock.monotonic()
   }
@@ -207,6 +210,8 @@ class Copy {
       return this.#slowDown()
     })
     if (!isThere) return false
+    // Of what came before.
+    await this.#lease.requireHeld()
     await this.#to.place.putFile(name, path)
     return true
   }
@@ -249,6 +254,7 @@ class Copy {
       throw new Fault('denied', `the manifest of backup ${printPoint(point)} is not signed by this datastore`)
     }
     const marks = await this.#from.place.get(marksName(point), smallMaximumBytes)
+    await this.#lease.requireHeld()
     if (marks) await this.#to.place.put(marksName(point), marks)
     return this.#to.place.put(manifestName(point), text)
   }
