@@ -5,6 +5,7 @@
 import { join } from 'node:path'
 import { MiB } from '#base/bytes.ts'
 import { Fault, isFault } from '#base/fault.ts'
+import { keptRate } from '#base/kept-rate.ts'
 import { suspectsFolder } from '../index/chunk-index.ts'
 import { type Datastore, type DatastoreDeps, openDatastore } from '../datastore.ts'
 import { goOn } from '../go-on.ts'
@@ -82,7 +83,7 @@ class Copy {
   readonly #to: Datastore
   readonly #lease: Lease
   readonly #options: SyncOptions
-  readonly #startedMs: number
+  readonly #keepRate: (allBytes: number) => Promise<void>
   #packs = 0
   #bytes = 0
   /** What is wrong at the source. */
@@ -95,7 +96,8 @@ class Copy {
     this.#to = to
     this.#lease = lease
     this.#options = options
-    this.#startedMs = to.deps.clock.monotonic()
+    const { rateBytesPerSecond, signal } = options
+    this.#keepRate = keptRate(rateBytesPerSecond, { clock: to.deps.clock, signal })
   }
 
   async run(): Promise<Synced> {
@@ -207,22 +209,14 @@ class Copy {
     const path = join(this.#to.place.stagingDir, `copy-${this.#to.deps.random.uuid()}`)
     const isThere = await copyProven(this.#from.place, name, path, (count) => {
       this.#bytes += count
-      return this.#slowDown()
+      goOn(this.#options.signal)
+      return this.#keepRate(this.#bytes)
     })
     if (!isThere) return false
     // Of what came before.
     await this.#lease.requireHeld()
     await this.#to.place.putFile(name, path)
     return true
-  }
-
-  async #slowDown(): Promise<void> {
-    const { rateBytesPerSecond, signal } = this.#options
-    goOn(signal)
-    if (!rateBytesPerSecond) return
-    const { clock } = this.#to.deps
-    const aheadMs = (this.#bytes / rateBytesPerSecond) * 1000 - (clock.monotonic() - this.#startedMs)
-    if (aheadMs > 0) await clock.sleep(aheadMs, signal)
   }
 
   async #copyManifests(points: readonly RestorePoint[]): Promise<{ backups: number; removed: number }> {

@@ -228,7 +228,7 @@ export class PlaceServer implements AsyncDisposable {
   #fail(request: IncomingMessage, response: ServerResponse, fault: unknown): void {
     const isOurs = fault instanceof Fault
     // Who was killed, or has had enough, is no failure of ours.
-    const hasLeft = request.destroyed && !request.complete
+    const hasLeft = request.socket.destroyed
     if (!isOurs && !hasLeft) this.#deps.log.error('a request failed', { method: request.method, cause: fault })
     if (response.headersSent || response.destroyed) {
       // Cut off, so that nobody takes it for whole.
