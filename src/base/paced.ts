@@ -1,5 +1,5 @@
 /** A stream held to a pace. */
-import { systemClock } from './clock.ts'
+import { keptRate } from './kept-rate.ts'
 
 /** @param bytesPerSecond absent or 0: as fast as it is taken */
 export async function* paced<T extends { readonly length: number }>(
@@ -7,12 +7,11 @@ export async function* paced<T extends { readonly length: number }>(
   bytesPerSecond: number | undefined,
   signal?: AbortSignal,
 ): AsyncGenerator<T> {
-  const startedMs = systemClock.monotonic()
+  const keepRate = keptRate(bytesPerSecond, { signal })
   let bytes = 0
   for await (const piece of pieces) {
     yield piece
     bytes += piece.length
-    const aheadMs = bytesPerSecond ? (bytes / bytesPerSecond) * 1000 - (systemClock.monotonic() - startedMs) : 0
-    if (aheadMs > 0) await systemClock.sleep(aheadMs, signal)
+    await keepRate(bytes)
   }
 }

@@ -2,7 +2,9 @@
  * A sign that somebody is at work, so that nobody removes what they rely on.
  *
  * It is renewed while its owner lives. Where the place can hold a mark for a process, the death of the owner is seen at
- * once; elsewhere a lease is over some minutes after it was last renewed.
+ * once; elsewhere a lease is over some minutes after it was last renewed. An owner who lives but could not renew it, as the
+ * machine slept or the network was away, finds that others have taken it for dead, and says so before anything comes to
+ * rely on what may be gone.
  */
 import type { Clock } from '#base/clock.ts'
 import { seconds } from '#base/clock.ts'
@@ -17,6 +19,8 @@ export type LeaseKind = 'write' | 'read' | 'collect'
 
 const renewedEveryMs = 60_000
 export const leaseSeconds = 10 * 60
+/** A renewal was missed: it is time to look. */
+const lateSeconds = (2 * renewedEveryMs) / 1000
 const leaseMaximumBytes = 4_096
 const heldEnding = '.held'
 const attempts = 8
@@ -53,6 +57,9 @@ export class Lease implements AsyncDisposable {
   readonly #hold: Hold | undefined
   readonly #ended = new AbortController()
   readonly #renewing: Promise<void>
+  /** When others saw it last, by the clock they judge it by, in seconds. */
+  #renewed: number
+  #isLost = false
   /** Seconds since 1970. */
   readonly began: number
 
@@ -64,6 +71,7 @@ export class Lease implements AsyncDisposable {
     this.#name = facts.name
     this.#hold = facts.hold
     this.began = seconds(needs.clock)
+    this.#renewed = this.began
     this.#renewing = this.#keepRenewing()
   }
 
@@ -90,10 +98,38 @@ export class Lease implements AsyncDisposable {
     throw new Fault('unavailable', `no lease can be held in '${place.label}'`)
   }
 
-  #put(): Promise<void> {
-    const value = { kind: this.#kind, began: this.began, renewed: seconds(this.#needs.clock), by: this.#by }
+  async #put(): Promise<void> {
+    const renewed = seconds(this.#needs.clock)
+    const value = { kind: this.#kind, began: this.began, renewed, by: this.#by }
     const reads = this.#reads === undefined ? {} : { reads: this.#reads }
-    return this.#needs.place.replace(this.#name, Buffer.from(seal({ ...value, ...reads })))
+    await this.#needs.place.replace(this.#name, Buffer.from(seal({ ...value, ...reads })))
+    this.#renewed = renewed
+  }
+
+  async #renew(): Promise<void> {
+    const { place, clock } = this.#needs
+    // Whoever takes it for one of the dead clears it away.
+    const isThere = async () => (await place.get(this.#name, leaseMaximumBytes)) !== undefined
+    this.#isLost ||= !this.#hold && (seconds(clock) - this.#renewed > leaseSeconds || !(await isThere()))
+    if (!this.#isLost) await this.#put()
+  }
+
+  /**
+   * To be asked before anybody may come to rely on what was there under this lease. Costs nothing as long as it is renewed.
+   * @throws Fault `unavailable` when others may have taken its owner for dead
+   */
+  async requireHeld(): Promise<void> {
+    const { place, clock } = this.#needs
+    if (this.#hold) return
+    if (!this.#isLost && seconds(clock) - this.#renewed > lateSeconds) await this.#renew()
+    if (!this.#isLost) return
+    throw new Fault(
+      'unavailable',
+      `nobody in '${place.label}' has heard of this for too long, so what it relies on may be gone`,
+      {
+        remedy: 'Try again. That happens when a machine has slept, or its network was away for minutes.',
+      },
+    )
   }
 
   async #keepRenewing(): Promise<void> {
@@ -101,7 +137,7 @@ export class Lease implements AsyncDisposable {
     while (!signal.aborted) {
       await this.#needs.clock.sleep(renewedEveryMs, signal).catch(() => {})
       // A place that is away for a while is tried again; whoever writes there finds out by themselves.
-      if (!signal.aborted) await this.#put().catch(() => {})
+      if (!signal.aborted && !this.#isLost) await this.#renew().catch(() => {})
     }
   }
 

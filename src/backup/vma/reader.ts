@@ -4,6 +4,7 @@
  */
 import type { Clock } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
+import { keptRate } from '#base/kept-rate.ts'
 import type { BlockTarget } from '#datastore/restore/block-target.ts'
 import { ByteStream } from './byte-stream.ts'
 import { Coverage } from './coverage.ts'
@@ -55,7 +56,7 @@ export class VmaReader implements AsyncDisposable {
   async restore(targets: ReadonlyMap<string, BlockTarget>, options: VmaRestoreOptions): Promise<Map<string, number>> {
     const { clock, rateBytesPerSecond, signal, onProgress } = options
     const written = new Map([...targets.keys()].map((name) => [name, 0]))
-    const startedMs = clock.monotonic()
+    const keepRate = keptRate(rateBytesPerSecond, { clock, signal })
     const all = this.header.devices.reduce((sum, { sizeBytes }) => sum + Math.ceil(sizeBytes / clusterBytes), 0)
     let [writing, total, clusters]: [Promise<unknown>, number, number] = [Promise.resolve(), 0, 0]
     try {
@@ -75,8 +76,7 @@ export class VmaReader implements AsyncDisposable {
         writing.catch(() => {}) // Thrown above, when the next extent is there.
         clusters += count
         onProgress?.(Math.min(1, clusters / all))
-        const aheadMs = rateBytesPerSecond ? (total / rateBytesPerSecond) * 1000 - (clock.monotonic() - startedMs) : 0
-        if (aheadMs > 0) await clock.sleep(aheadMs, signal)
+        await keepRate(total)
       }
       await writing
     } finally {

@@ -40,6 +40,7 @@ test('a copy behind a server takes what comes, survives its death, and is not de
   for (const [name, rights] of [
     ['site', 'write'],
     ['reader', 'read'],
+    ['keeper', 'read,delete'],
   ] as const) {
     await writeFile(join(home, name), good('token', join(home, 'tokens'), name, '--rights', rights), { mode: 0o600 })
   }
@@ -71,6 +72,26 @@ test('a copy behind a server takes what comes, survives its death, and is not de
   assert.equal(hako('remove', url, name, ...reach('site')).code, 4)
   good('restore', url, name, join(home, 'back.raw'), ...reach('reader'), '--key-file', key)
   assert.ok((await readFile(join(home, 'back.raw'))).equals(content))
+  // Whoever prunes shows a token that may.
+  const pruning = ['prune', url, '--keep-last', '1']
+  good('backup', store, image, '--key-file', key)
+  good(...args.slice(0, -2))
+  const refused = hako(...pruning, ...reach('site'))
+  assert.equal(refused.code, 4)
+  assert.match(refused.err, /the token adds, and removes nothing: 'backups\/host\/web\//)
+  assert.equal(
+    good('list', url, ...reach('reader'), '-o', 'id')
+      .trim()
+      .split('\n').length,
+    2,
+  )
+  good(...pruning, ...reach('keeper'))
+  assert.equal(
+    good('list', url, ...reach('reader'), '-o', 'id')
+      .trim()
+      .split('\n').length,
+    1,
+  )
   second.child.kill('SIGTERM')
   const [code] = (await once(second.child, 'exit')) as [number | null]
   assert.equal(code, 0)

@@ -126,7 +126,7 @@ export class BackupWriter implements AsyncDisposable {
     if (points.some((other) => printPoint(other) === printPoint(point))) throw existsAlready(point)
     const { place, deps } = open.datastore
     const { keyring, index } = open
-    const chunks = new ChunkWriter({ place, keyring, index, random: deps.random, level })
+    const chunks = new ChunkWriter({ place, keyring, index, random: deps.random, lease, level })
     // Whoever cannot read looks up every chunk, and reads every file.
     const earlier = keyring.canRead ? points.filter((other) => isSameGuest(other, point)) : []
     const last = earlier.at(-1)
@@ -275,7 +275,8 @@ export class BackupWriter implements AsyncDisposable {
 
   /**
    * Makes the backup visible, for good.
-   * @throws Fault `conflict` when a backup of this name has appeared meanwhile, `exhausted`
+   * @throws Fault `conflict` when a backup of this name has appeared meanwhile, `exhausted`; `unavailable` when others took the
+   *   writer for dead meanwhile
    */
   async commit({ pointInTimeMs, marks, facts = {}, finished }: CommitOptions = {}): Promise<ManifestBody> {
     if (this.#state !== 'open') throw new Error(`the backup is ${this.#state}`)
@@ -289,6 +290,7 @@ export class BackupWriter implements AsyncDisposable {
     }
     if (marks) await place.replace(marksName(this.point), Buffer.from(printMarks(marks)))
     const text = printManifest(this.#open.keyring, deps.random, head, body)
+    await this.#lease.requireHeld()
     if (!(await place.put(manifestName(this.point), Buffer.from(text)))) throw existsAlready(this.point)
     this.#state = 'committed'
     await this.#lease[Symbol.asyncDispose]()
@@ -303,7 +305,7 @@ export class BackupWriter implements AsyncDisposable {
     const { place, deps } = datastore
     try {
       await using tidy = await datastore.tryTidy()
-      if (tidy) await mergeSegments(this.#open)
+      if (tidy) await mergeSegments(this.#open, tidy)
     } catch (fault) {
       if (!(fault instanceof Fault)) throw fault
       deps.log.warn('the index was not tidied up', { datastore: place.label, cause: fault })

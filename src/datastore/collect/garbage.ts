@@ -17,7 +17,7 @@ import { type Copy, condemn, removeList, removeLostList, timed, type TimedList }
 import type { OpenDatastore } from '../datastore.ts'
 import { goOn } from '../go-on.ts'
 import { gonePacks } from '../verify/gone-packs.ts'
-import { type LiveLease, liveLeases } from '../lease.ts'
+import { type Lease, type LiveLease, liveLeases } from '../lease.ts'
 import { LiveChunks } from './live-chunks.ts'
 import { extendLocks } from '../places/locks.ts'
 import { allEntries, replaceSegments } from '../index/merge.ts'
@@ -62,7 +62,8 @@ export interface Collected {
 
 /**
  * Where there is no room for what it has to write first, room that was set aside for it is used.
- * @throws Fault `conflict` when somebody else collects; `damaged` when a manifest or map cannot be read: then nothing goes
+ * @throws Fault `conflict` when somebody else collects; `damaged` when a manifest or map cannot be read: then nothing goes;
+ *   `unavailable` when others took the collector for dead meanwhile
  */
 export async function collectGarbage(open: OpenDatastore, options: CollectOptions = {}): Promise<Collected> {
   open.keyring.requireReading()
@@ -80,13 +81,13 @@ export async function collectGarbage(open: OpenDatastore, options: CollectOption
 async function collect(open: OpenDatastore, options: CollectOptions): Promise<Collected> {
   await using lease = await open.datastore.tryTidy()
   if (!lease) throw new Fault('conflict', 'garbage is being collected already, or the index is being merged')
-  if (open.index.isIncomplete) await mendIndexAlone(open, options.signal)
+  if (open.index.isIncomplete) await mendIndexAlone(open, lease, options.signal)
   try {
-    return await new Collector(open, options).run()
+    return await new Collector(open, lease, options).run()
   } catch (fault) {
     // It may be the index alone that is damaged, or of which a part is lost: packs say themselves what is in them.
-    if (!isFault(fault, 'damaged') || !(await mendIndexAlone(open, options.signal))) throw fault
-    return await new Collector(open, options).run()
+    if (!isFault(fault, 'damaged') || !(await mendIndexAlone(open, lease, options.signal))) throw fault
+    return await new Collector(open, lease, options).run()
   }
 }
 
@@ -100,13 +101,15 @@ interface Marked {
 
 class Collector {
   readonly #open: OpenDatastore
+  readonly #lease: Lease
   readonly #options: CollectOptions
   /** Packs that would have gone, and until when they cannot. */
   readonly #locked = new Map<string, number>()
   #isProven = false
 
-  constructor(open: OpenDatastore, options: CollectOptions) {
+  constructor(open: OpenDatastore, lease: Lease, options: CollectOptions) {
     this.#open = open
+    this.#lease = lease
     this.#options = options
   }
 
@@ -290,7 +293,7 @@ class Collector {
     if (hit.size > 0) {
       const isGone = new Set(thinPacks)
       const { place, deps } = this.#open.datastore
-      const needs = { place, keyring: this.#open.keyring, random: deps.random }
+      const needs = { place, keyring: this.#open.keyring, random: deps.random, lease: this.#lease }
       const keeps = (entry: SegmentEntry) => !isDoomed(entry) && !isGone.has(entry.pack)
       const best = (copies: readonly SegmentEntry[]) => bestCopy(this.#open, copies)
       const named = await replaceSegments(needs, segments, { keeps, best })
@@ -310,6 +313,8 @@ class Collector {
     const { place } = this.#open.datastore
     let bytes = 0
     for (const pack of packs) {
+      // Another collector would not know what this one has seen.
+      await this.#lease.requireHeld()
       // Nobody knows of it any more, so the next run takes it for one that was left.
       const until = await place.lock?.until(packName(pack))
       if (until !== undefined) {
@@ -339,7 +344,7 @@ class Collector {
   async #rewrite(packs: readonly string[], segments: readonly Segment[], stays: (entry: SegmentEntry) => boolean) {
     const { index, keyring } = this.#open
     const { place, deps } = this.#open.datastore
-    const writer = new ChunkWriter({ place, keyring, index, random: deps.random, level: 1 })
+    const writer = new ChunkWriter({ place, keyring, index, random: deps.random, lease: this.#lease, level: 1 })
     const rewritten: string[] = []
     for (let first = 0; first < packs.length; first += rewrittenAtOnce) {
       const some = packs.slice(first, first + rewrittenAtOnce)

@@ -8,6 +8,7 @@ import { ChunkWriter } from '../packs/chunk-writer.ts'
 import type { Datastore, OpenDatastore } from '../datastore.ts'
 import { goOn } from '../go-on.ts'
 import { gonePacks } from '../verify/gone-packs.ts'
+import type { Lease } from '../lease.ts'
 import type { Unlocked } from '../keys/key-file.ts'
 import { packName } from '../packs/pack.ts'
 import type { Place } from '../places/place.ts'
@@ -41,7 +42,7 @@ export async function refetch(
     )
   }
   // Nothing that is fetched is collected before it is here.
-  await using _writing = await datastore.lease('write')
+  await using writing = await datastore.lease('write')
   const [fetched, missing]: [string[], string[]] = [[], []]
   const locked = new Set<string>()
   // The index first: it says which packs there are to be.
@@ -56,15 +57,15 @@ export async function refetch(
     }
   }
   if (!keys || locked.size === 0) return { fetched, missing, locked: [...locked] }
-  const beside = await storeBeside(await datastore.opened(keys), await copy.opened(keys), [...locked])
+  const beside = await storeBeside(await datastore.opened(keys), await copy.opened(keys), [...locked], writing)
   return { fetched: [...fetched, ...beside.fetched], missing: [...missing, ...beside.missing], locked: [] }
 }
 
 /** What cannot be replaced is stored once more, in a pack of another name. The one that is locked stays suspected. */
-async function storeBeside(open: OpenDatastore, copy: OpenDatastore, names: readonly string[]) {
+async function storeBeside(open: OpenDatastore, copy: OpenDatastore, names: readonly string[], lease: Lease) {
   const { datastore, keyring, index } = open
   const { place, deps } = datastore
-  const writer = new ChunkWriter({ place, keyring, index, random: deps.random, level: 1 })
+  const writer = new ChunkWriter({ place, keyring, index, random: deps.random, lease, level: 1 })
   const [fetched, missing]: [string[], string[]] = [[], []]
   const isNamed = async ({ id }: { readonly id: Buffer }) => (await index.find(id)) !== undefined
   for (const name of names) {

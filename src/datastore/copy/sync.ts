@@ -5,9 +5,11 @@
 import { join } from 'node:path'
 import { MiB } from '#base/bytes.ts'
 import { Fault, isFault } from '#base/fault.ts'
+import { keptRate } from '#base/kept-rate.ts'
 import { suspectsFolder } from '../index/chunk-index.ts'
 import { type Datastore, type DatastoreDeps, openDatastore } from '../datastore.ts'
 import { goOn } from '../go-on.ts'
+import type { Lease } from '../lease.ts'
 import { keyFileName, printKeyFile } from '../keys/key-file.ts'
 import { manifestName, parseManifest } from '../points/manifest.ts'
 import { marksName } from '../points/marks.ts'
@@ -52,8 +54,8 @@ export async function syncDatastore(
 ): Promise<Synced> {
   const target = await targetFor(from, to, deps)
   // Nothing that is copied is collected before its manifest is here.
-  await using _writing = await target.lease('write')
-  return await new Copy(from, target, options).run()
+  await using lease = await target.lease('write')
+  return await new Copy(from, target, lease, options).run()
 }
 
 async function targetFor(from: Datastore, to: Place, deps: DatastoreDeps): Promise<Datastore> {
@@ -79,8 +81,9 @@ async function targetFor(from: Datastore, to: Place, deps: DatastoreDeps): Promi
 class Copy {
   readonly #from: Datastore
   readonly #to: Datastore
+  readonly #lease: Lease
   readonly #options: SyncOptions
-  readonly #startedMs: number
+  readonly #keepRate: (allBytes: number) => Promise<void>
   #packs = 0
   #bytes = 0
   /** What is wrong at the source. */
@@ -88,11 +91,13 @@ class Copy {
   /** Packs nobody here is to rely on. */
   readonly #lost = new Set<string>()
 
-  constructor(from: Datastore, to: Datastore, options: SyncOptions) {
+  constructor(from: Datastore, to: Datastore, lease: Lease, options: SyncOptions) {
     this.#from = from
     this.#to = to
+    this.#lease = lease
     this.#options = options
-    this.#startedMs = to.deps.clock.monotonic()
+    const { rateBytesPerSecond, signal } = options
+    this.#keepRate = keptRate(rateBytesPerSecond, { clock: to.deps.clock, signal })
   }
 
   async run(): Promise<Synced> {
@@ -204,20 +209,14 @@ class Copy {
     const path = join(this.#to.place.stagingDir, `copy-${this.#to.deps.random.uuid()}`)
     const isThere = await copyProven(this.#from.place, name, path, (count) => {
       this.#bytes += count
-      return this.#slowDown()
+      goOn(this.#options.signal)
+      return this.#keepRate(this.#bytes)
     })
     if (!isThere) return false
+    // Of what came before.
+    await this.#lease.requireHeld()
     await this.#to.place.putFile(name, path)
     return true
-  }
-
-  async #slowDown(): Promise<void> {
-    const { rateBytesPerSecond, signal } = this.#options
-    goOn(signal)
-    if (!rateBytesPerSecond) return
-    const { clock } = this.#to.deps
-    const aheadMs = (this.#bytes / rateBytesPerSecond) * 1000 - (clock.monotonic() - this.#startedMs)
-    if (aheadMs > 0) await clock.sleep(aheadMs, signal)
   }
 
   async #copyManifests(points: readonly RestorePoint[]): Promise<{ backups: number; removed: number }> {
@@ -249,6 +248,7 @@ class Copy {
       throw new Fault('denied', `the manifest of backup ${printPoint(point)} is not signed by this datastore`)
     }
     const marks = await this.#from.place.get(marksName(point), smallMaximumBytes)
+    await this.#lease.requireHeld()
     if (marks) await this.#to.place.put(marksName(point), marks)
     return this.#to.place.put(manifestName(point), text)
   }

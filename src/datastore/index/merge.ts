@@ -6,6 +6,7 @@ import { isFault } from '#base/fault.ts'
 import { bestCopy } from './best-copy.ts'
 import type { OpenDatastore } from '../datastore.ts'
 import type { Keyring } from '../keys/keyring.ts'
+import type { Lease } from '../lease.ts'
 import { mendIndexAlone } from './repair.ts'
 import type { Segment, SegmentEntry, SegmentNeeds } from './segment.ts'
 import { writeSegment } from './segment.ts'
@@ -18,17 +19,17 @@ const tierOf = (count: number) => Math.floor(Math.log2(Math.max(1, count)) / 3)
  * Harmless wherever it is cut off: an entry may stand in two segments. Only for who tidies alone: what is merged while
  * garbage is collected would bring back what was dropped.
  */
-export async function mergeSegments(open: OpenDatastore): Promise<void> {
+export async function mergeSegments(open: OpenDatastore, lease: Lease): Promise<void> {
   const { datastore, index, keyring } = open
-  const needs = { place: datastore.place, keyring, random: datastore.deps.random }
+  const needs = { place: datastore.place, keyring, random: datastore.deps.random, lease }
   await index.reload()
-  if (index.damage.length > 0) await mendIndexAlone(open)
+  if (index.damage.length > 0) await mendIndexAlone(open, lease)
   const tiers = Map.groupBy(index.segments, ({ count }) => tierOf(count))
   for (const tier of [...tiers.keys()].toSorted((a, b) => a - b)) {
     const segments = tiers.get(tier) ?? []
     if (segments.length < likeSized) continue
     if (!(await areWhole(segments, keyring))) {
-      await mendIndexAlone(open)
+      await mendIndexAlone(open, lease)
       return
     }
     await replaceSegments(needs, segments, { keeps: () => true, best: (copies) => bestCopy(open, copies) })

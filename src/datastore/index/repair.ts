@@ -8,6 +8,7 @@
 import { Fault, isFault } from '#base/fault.ts'
 import type { OpenDatastore } from '../datastore.ts'
 import { goOn } from '../go-on.ts'
+import type { Lease } from '../lease.ts'
 import { suspectsFolder } from './chunk-index.ts'
 import { type SegmentEntry, writeSegment } from './segment.ts'
 import { PackTables, unnamedPacks } from './tables.ts'
@@ -38,7 +39,7 @@ export async function repairIndex(open: OpenDatastore, signal?: AbortSignal): Pr
   if (!tidy) throw new Fault('conflict', 'garbage is being collected, or the index is being merged')
   const old: string[] = []
   for await (const { name } of place.list('segments/')) old.push(name)
-  const { made, ...facts } = await namedAnew(open, await unnamedPacks(place, []), signal)
+  const { made, ...facts } = await namedAnew(open, tidy, await unnamedPacks(place, []), signal)
   for (const name of old) if (!made.has(name)) await place.remove(name)
   await open.index.renew()
   return facts
@@ -54,7 +55,7 @@ export async function mendIndex(open: OpenDatastore, signal?: AbortSignal): Prom
   if (!open.keyring.canRead || place.addsOnly === true) return undefined
   try {
     await using tidy = await open.datastore.tryTidy()
-    return tidy && (await mendIndexAlone(open, signal))
+    return tidy && (await mendIndexAlone(open, tidy, signal))
   } catch (cause) {
     if (!(cause instanceof Fault) || isFault(cause, 'aborted')) throw cause
     deps.log.warn('the index of a datastore is damaged, and was not mended', { datastore: place.label, cause })
@@ -63,7 +64,11 @@ export async function mendIndex(open: OpenDatastore, signal?: AbortSignal): Prom
 }
 
 /** As `mendIndex`, for who has the right to tidy already. */
-export async function mendIndexAlone(open: OpenDatastore, signal?: AbortSignal): Promise<Mended | undefined> {
+export async function mendIndexAlone(
+  open: OpenDatastore,
+  lease: Lease,
+  signal?: AbortSignal,
+): Promise<Mended | undefined> {
   const { datastore, index, keyring } = open
   const { place, deps } = datastore
   await index.renew()
@@ -71,7 +76,7 @@ export async function mendIndexAlone(open: OpenDatastore, signal?: AbortSignal):
   const dropped = index.damaged
   const lost = await unnamedPacks(place, index.segments)
   if (dropped.length === 0 && lost.length === 0) return undefined
-  const { made, ...facts } = await namedAnew(open, lost, signal)
+  const { made, ...facts } = await namedAnew(open, lease, lost, signal)
   for (const pack of facts.damaged) await place.put(`${suspectsFolder}${pack}`, Buffer.alloc(0))
   for (const name of dropped) if (!made.has(name)) await place.remove(name)
   await index.renew()
@@ -86,9 +91,9 @@ export async function mendIndexAlone(open: OpenDatastore, signal?: AbortSignal):
   return { ...facts, dropped }
 }
 
-async function namedAnew(open: OpenDatastore, packs: readonly string[], signal: AbortSignal | undefined) {
+async function namedAnew(open: OpenDatastore, lease: Lease, packs: readonly string[], signal: AbortSignal | undefined) {
   const { place, deps } = open.datastore
-  const needs = { place, keyring: open.keyring, random: deps.random }
+  const needs = { place, keyring: open.keyring, random: deps.random, lease }
   const made = new Set<string>()
   const damaged: string[] = []
   let tables = new PackTables(place, open.keyring)

@@ -19,6 +19,7 @@ import {
   shortIdBytes,
 } from '../format.ts'
 import type { Keyring } from '../keys/keyring.ts'
+import type { Lease } from '../lease.ts'
 import type { Place } from '../places/place.ts'
 
 const magic = Buffer.from('HAKOSEG2', 'latin1')
@@ -58,6 +59,8 @@ export interface SegmentNeeds {
   readonly place: Place
   readonly keyring: Keyring
   readonly random: Random
+  /** Under which the packs are there that it names: others will rely on them. */
+  readonly lease?: Pick<Lease, 'requireHeld'> | undefined
 }
 
 /**
@@ -67,7 +70,7 @@ export interface SegmentNeeds {
  * @returns its name; nothing when there are no entries
  */
 export async function writeSegment(
-  { place, keyring, random }: SegmentNeeds,
+  { place, keyring, random, lease }: SegmentNeeds,
   count: number,
   entries: AsyncIterable<Iterable<SegmentEntry>> | Iterable<Iterable<SegmentEntry>>,
   packs: readonly string[],
@@ -111,6 +114,7 @@ export async function writeSegment(
   await append(filter)
   await file.append(mac.digest())
   const id = await file.finish()
+  await lease?.requireHeld()
   if (isAnew) await place.replaceFile(segmentName(id), file.path)
   else await place.putFile(segmentName(id), file.path)
   return id

@@ -5,24 +5,18 @@
  * it was stored for, and whether or not that was ever finished.
  */
 import { join } from 'node:path'
-import type { Random } from '#base/random.ts'
 import type { ChunkIndex } from '../index/chunk-index.ts'
 import { type ChunkKind, kindOf, kinds, packTargetBytes } from '../format.ts'
-import type { Keyring } from '../keys/keyring.ts'
 import { NewChunks } from './new-chunks.ts'
 import { packName, PackWriter } from './pack.ts'
-import type { Place } from '../places/place.ts'
-import { type SegmentEntry, writeSegment } from '../index/segment.ts'
+import { type SegmentEntry, type SegmentNeeds, writeSegment } from '../index/segment.ts'
 import { storedFormOf } from './stored-form.ts'
 
 /** New chunks that are kept in memory, 36 bytes each at most twice over; then a segment is written. */
 const heldChunks = 2 ** 19
 
-export interface ChunkWriterNeeds {
-  readonly place: Place
-  readonly keyring: Keyring
+export interface ChunkWriterNeeds extends SegmentNeeds {
   readonly index: ChunkIndex
-  readonly random: Random
   /** Of zstd. */
   readonly level: number
 }

@@ -2,6 +2,7 @@
  * A folder of this machine for what is on its way to or from a place elsewhere: it goes with the process, and what a
  * process left that was killed goes with the next one.
  */
+import { existsSync } from 'node:fs'
 import { lstat, mkdir, readdir, rm } from 'node:fs/promises'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
@@ -11,6 +12,7 @@ import { asFileFault } from '#host/files.ts'
 import { HeldFile } from './held-file.ts'
 
 const heldEnding = '.held'
+const attempts = 8
 
 export class Staging implements AsyncDisposable {
   readonly path: string
@@ -35,11 +37,19 @@ export class Staging implements AsyncDisposable {
         throw new Fault('denied', `'${home}' is not a folder of yours alone`, { remedy: 'Remove it, or set TMPDIR.' })
       }
       await clearAway(home)
-      const path = join(home, random.uuid())
-      const held = HeldFile.tryHold(`${path}${heldEnding}`)
-      if (!held) throw new Fault('conflict', `'${path}' is held by somebody else`)
-      await mkdir(path, { mode: 0o700 })
-      return new Staging(path, held)
+      for (let attempt = 0; attempt < attempts; attempt += 1) {
+        const path = join(home, random.uuid())
+        const mark = `${path}${heldEnding}`
+        const held = HeldFile.tryHold(mark)
+        // Between being made and being held, somebody may have taken the mark for a leftover.
+        if (!held || !existsSync(mark)) {
+          held?.release()
+          continue
+        }
+        await mkdir(path, { mode: 0o700 })
+        return new Staging(path, held)
+      }
+      throw new Fault('unavailable', `no folder can be held in '${home}'`)
     } catch (cause) {
       throw asFileFault(cause, home)
     }

@@ -13,6 +13,7 @@ import { closeSync } from 'node:fs'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Clock } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
+import { keptRate } from '#base/kept-rate.ts'
 import { dataRangesOf } from '#host/files/file-extras.ts'
 import type { Base, BasePiece } from './base.ts'
 import type { TreeKey } from './catalogue.ts'
@@ -106,17 +107,18 @@ export class TreePass {
   #placedFolder: string | undefined
   /** Numbers in this piece of the chunks of a piece of the base. */
   #map = { of: undefined as BasePiece | undefined, numbers: new Int32Array(0) }
-  #startedMs = 0
+  readonly #keepRate: (allBytes: number) => Promise<void>
   #turnMs = 0
 
   constructor(needs: PassNeeds, options: AddTreeOptions) {
     this.#needs = needs
     this.#options = options
+    this.#keepRate = keptRate(options.rateBytesPerSecond, { clock: needs.clock, signal: options.signal })
     this.#content = new Content(needs.chunks, this.#builder, this.counts)
   }
 
   async run(): Promise<TreeCounts> {
-    this.#startedMs = this.#turnMs = this.#needs.clock.monotonic()
+    this.#turnMs = this.#needs.clock.monotonic()
     for (const folder of this.#needs.source.folders()) {
       this.#folder = folder.path
       this.#needs.base?.enter(folder.path)
@@ -144,13 +146,12 @@ export class TreePass {
   /** Lets others of this process run, tells how far it is, and keeps to the rate. */
   async #turn(): Promise<void> {
     const { name, clock } = this.#needs
-    const { onProgress, signal, rateBytesPerSecond } = this.#options
+    const { onProgress, signal } = this.#options
     if (signal?.aborted) throw new Fault('aborted', `the backup of ${name} was interrupted`)
     const { entries, dataBytes, readBytes, newStoredBytes: storedBytes } = this.counts
     onProgress?.({ tree: name, entries, dataBytes, readBytes, storedBytes })
-    const tookMs = clock.monotonic() - this.#startedMs
-    const aheadMs = rateBytesPerSecond ? (readBytes / rateBytesPerSecond) * 1000 - tookMs : 0
-    await (aheadMs > 0 ? clock.sleep(aheadMs, signal) : nextTurn())
+    await this.#keepRate(readBytes)
+    await nextTurn()
     this.#turnMs = clock.monotonic()
   }
 

@@ -10,6 +10,7 @@ import { closeSync, constants, fchmodSync, ftruncateSync, readdirSync, writeSync
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { systemClock } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
+import { keptRate } from '#base/kept-rate.ts'
 import { type FileOrName, writeAttribute } from '#host/files/attribute-calls.ts'
 import { asFileFault, codeOf } from '#host/files.ts'
 import {
@@ -128,13 +129,14 @@ class TreeRestore {
   readonly #counts = { entries: 0, files: 0, writtenBytes: 0, leftOut: 0, attributesLeftOut: 0, foreignIds: 0 }
   readonly #leftOut = new Set<string>()
   readonly #isThere: readonly string[]
-  readonly #startedMs = systemClock.monotonic()
-  #turnMs = this.#startedMs
+  readonly #keepRate: (allBytes: number) => Promise<void>
+  #turnMs = systemClock.monotonic()
 
   constructor(tree: TreeReader, folders: OpenFolders, options: RestoreTreeOptions, isThere: readonly string[]) {
     this.#tree = tree
     this.#folders = folders
     this.#options = options
+    this.#keepRate = keptRate(options.rateBytesPerSecond, { signal: options.signal })
     this.#isThere = isThere
     this.#shift = outward(options.idMap)
   }
@@ -290,16 +292,15 @@ class TreeRestore {
   }
 
   async #turn(): Promise<void> {
-    const { signal, onProgress, rateBytesPerSecond } = this.#options
+    const { signal, onProgress } = this.#options
     const { facts } = this.#tree
     if (signal?.aborted) throw new Fault('aborted', `the restore of ${facts.name} was interrupted`)
     const { entries, writtenBytes } = this.#counts
     // An entry weighs as much as a few KiB of content do.
     const [done, all] = [entries * 8_192 + writtenBytes, facts.entries * 8_192 + facts.dataBytes]
     onProgress?.({ tree: facts.name, entries, writtenBytes, fraction: Math.min(1, done / Math.max(1, all)) })
-    const tookMs = systemClock.monotonic() - this.#startedMs
-    const aheadMs = rateBytesPerSecond ? (writtenBytes / rateBytesPerSecond) * 1000 - tookMs : 0
-    await (aheadMs > 0 ? systemClock.sleep(aheadMs, signal) : nextTurn())
+    await this.#keepRate(writtenBytes)
+    await nextTurn()
     this.#turnMs = systemClock.monotonic()
   }
 

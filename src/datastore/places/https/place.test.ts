@@ -24,6 +24,7 @@ import { placeConformance } from '../conformance.ts'
 import { openDatastore } from '../../datastore.ts'
 import { collectGarbage } from '../../collect/garbage.ts'
 import { HttpsPlace } from './place.ts'
+import { leaseSeconds } from '../../lease.ts'
 import { manifestName } from '../../points/manifest.ts'
 import type { Right } from './tokens.ts'
 import { seal } from '../../sealed.ts'
@@ -170,4 +171,36 @@ test('a server that goes in the middle is said; one that comes back knows what w
   await server.restart()
   await writer.commit()
   assert.ok((await restored(await made.reopen(), point(1), 'scsi0')).equals(content))
+})
+
+test('who slept for longer than a lease lasts makes no backup of what was collected meanwhile; a nap does no harm', async () => {
+  const name = fresh()
+  await using made = await makeDatastoreIn({ https: server.reach(name) })
+  const content = disk('rrrr')
+  await backUp(await made.reopen(), point(0), { scsi0: content })
+  let sleptMs = 0
+  const clock = { ...deps.clock, now: () => deps.clock.now() + sleptMs }
+  await using place = await HttpsPlace.open(server.reach(name), deps)
+  const sleeper = async () => (await openDatastore(place, { ...deps, clock })).unlock(secret)
+  const asleep = async (seconds: number, meanwhile: () => Promise<void> = async () => {}) => {
+    const open = await sleeper()
+    await using writer = await open.begin(point(1))
+    await writer.addDisk('scsi0', memorySource(content))
+    sleptMs += seconds * 1000
+    await meanwhile()
+    await writer.commit()
+  }
+  const isMissed = (fault: unknown) =>
+    isFault(fault, 'unavailable') && /nobody in .* has heard of this/.test(fault.message)
+  await assert.rejects(asleep(leaseSeconds + 1), isMissed)
+  const collected = async () => {
+    const owner = await sleeper()
+    await owner.datastore.remove(point(0))
+    assert.equal((await collectGarbage(owner)).waitsFor, undefined)
+  }
+  await assert.rejects(asleep(leaseSeconds + 1, collected), isMissed)
+  const { datastore } = await sleeper()
+  assert.deepEqual(await datastore.points(), [])
+  await asleep(leaseSeconds - 1)
+  await verifyBackup(await sleeper(), point(1))
 })

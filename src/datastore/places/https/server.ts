@@ -228,7 +228,9 @@ export class PlaceServer implements AsyncDisposable {
 
   #fail(request: IncomingMessage, response: ServerResponse, fault: unknown): void {
     const isOurs = fault instanceof Fault
-    if (!isOurs) this.#deps.log.error('a request failed', { method: request.method, cause: fault })
+    // Who was killed, or has had enough, is no failure of ours.
+    const hasLeft = request.socket.destroyed
+    if (!isOurs && !hasLeft) this.#deps.log.error('a request failed', { method: request.method, cause: fault })
     if (response.headersSent || response.destroyed) {
       // Cut off, so that nobody takes it for whole.
       response.destroy()
@@ -284,6 +286,12 @@ async function isThere(place: FolderPlace, name: string): Promise<boolean> {
 
 function drained(response: ServerResponse): Promise<void> {
   return new Promise((resolve, reject) => {
+    const left = new Fault('aborted', 'the reader has left')
+    // It says so once, and that may be over.
+    if (response.destroyed) {
+      reject(left)
+      return
+    }
     const done = (): void => {
       response.removeListener('drain', done)
       response.removeListener('close', gone)
@@ -291,7 +299,7 @@ function drained(response: ServerResponse): Promise<void> {
     }
     const gone = (): void => {
       response.removeListener('drain', done)
-      reject(new Fault('aborted', 'the reader has left'))
+      reject(left)
     }
     response.once('drain', done)
     response.once('close', gone)
