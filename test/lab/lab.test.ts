@@ -8,12 +8,11 @@ import { after, suite, test } from 'node:test'
 import { waitFor } from '#base/clock.ts'
 import { machine } from '#host/exec.ts'
 import { httpGet } from '#host/network/http-probe.ts'
-import { listChains } from '#host/network/nft.ts'
 import { nodeProcesses } from '#lab/daemon.ts'
 import { takeDown } from '#lab/down.ts'
 import { labSettings } from '#lab/lab-settings.ts'
 import { recoveryKeyFile } from '#lab/recovery-key.ts'
-import { namesOf } from '#network/names.ts'
+import { forwardingButForOthers } from '../forwarding.ts'
 import { freePort, freshInstance } from '../own-names.ts'
 
 const root = join(import.meta.dirname, '../..')
@@ -132,21 +131,10 @@ async function trace(): Promise<Trace> {
     namespaces: own(await lines('ip', 'netns', 'list')),
     rules: own(await lines('nft', 'list', 'tables')),
     mounts: own((await readFile('/proc/mounts', 'utf8')).split('\n')),
-    forwarding: [await forwarding()],
+    forwarding: [await forwardingButForOthers(instance)],
     groups: own(await lines('find', '/sys/fs/cgroup', '-maxdepth', '2', '-name', 'hakobune-*')),
     files: own((await Promise.all(['/var/lib', '/run', '/var/cache', '/etc', '/tmp', '/root'].map(namesIn))).flat()),
   }
-}
-
-/** Whether the machine forwards, but for the nodes of other tests: one that turned it on left its mark, and it was off before. */
-async function forwarding(): Promise<string> {
-  const areOthersThere = async () => {
-    const marks = (await listChains(machine())).filter(({ name }) => name === 'forwarding_was_off')
-    return marks.some(({ table }) => table !== namesOf(instance).table)
-  }
-  const before = await areOthersThere()
-  const found = await readFile('/proc/sys/net/ipv4/ip_forward', 'utf8')
-  return before || (await areOthersThere()) ? '0\n' : found
 }
 
 const namesIn = async (directory: string) => (await readdir(directory)).map((name) => join(directory, name))
