@@ -1,11 +1,14 @@
 /**
- * `./hako test`: the ground checks, then ring after ring, with a line for each and one for all.
+ * `./hako test`: the ground checks, then every ring, with a line for each and one for all.
+ *
+ * The files of all rings run side by side: while one waits for a guest, others compute. Those that take longest begin
+ * first, so that no processor is idle because of one that began last.
  *
  * A ring that ran nothing fails, and so does a test that skipped itself: a test that cannot run here has to
  * say what is missing. A test file outside every ring fails too, because nobody would notice it never runs.
  */
 import { spawn } from 'node:child_process'
-import { globSync, readFileSync } from 'node:fs'
+import { globSync, readFileSync, statSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join, relative } from 'node:path'
 import { run } from 'node:test'
@@ -25,14 +28,19 @@ const root = values.root
 interface Ring {
   readonly name: string
   readonly files: readonly string[]
-  /** Test files at a time. */
-  readonly concurrency: number
   readonly timeoutMs: number
 }
 
 interface Score {
   readonly passed: number
   readonly failures: readonly Failure[]
+}
+
+/** Of a ring while it runs. */
+interface Tally {
+  passed: number
+  readonly failures: Failure[]
+  readonly tookMs: Map<string, number>
 }
 
 interface Failure {
@@ -45,19 +53,19 @@ interface Failure {
 const slowFileMs = 10_000
 const slowestShown = 8
 
-/** One file more than there are processors: most of the time of a test is waiting for somebody to end or to answer. */
-const filesAtOnce = availableParallelism() + 1
+/** Half of the time of a test is waiting for somebody to end or to answer. */
+const filesAtOnce = 2 * availableParallelism()
 
 const rings: readonly Ring[] = [
-  ring('unit', ['src/**/*.test.ts', 'tools/**/*.test.ts'], filesAtOnce, 300_000),
-  ring('contract', ['test/contract/**/*.test.ts'], filesAtOnce, 600_000),
-  ring('guest', ['test/guest/**/*.test.ts'], filesAtOnce, 600_000),
-  ring('lab', ['test/lab/**/*.test.ts'], 1, 900_000),
+  ring('unit', ['src/**/*.test.ts', 'tools/**/*.test.ts'], 300_000),
+  ring('contract', ['test/contract/**/*.test.ts'], 600_000),
+  ring('guest', ['test/guest/**/*.test.ts'], 600_000),
+  ring('lab', ['test/lab/**/*.test.ts'], 900_000),
 ]
 const ringNames = ['check', ...rings.map(({ name }) => name)]
 
-function ring(name: string, patterns: readonly string[], concurrency: number, timeoutMs: number): Ring {
-  return { name, files: globSync([...patterns], { cwd: root }).toSorted(), concurrency, timeoutMs }
+function ring(name: string, patterns: readonly string[], timeoutMs: number): Ring {
+  return { name, files: globSync([...patterns], { cwd: root }).toSorted(), timeoutMs }
 }
 
 async function testAll(wanted: readonly string[], grep: string | undefined): Promise<number> {
@@ -68,9 +76,7 @@ async function testAll(wanted: readonly string[], grep: string | undefined): Pro
   process.once('SIGINT', () => stop.abort())
   const scores: Score[] = []
   if (wanted.length === 0 ? grep === undefined : wanted.includes('check')) scores.push(await checkGround())
-  for (const one of chosen) {
-    if (!stop.signal.aborted) scores.push(await runRing(one, grep, stop.signal))
-  }
+  scores.push(...(await runRings(chosen, grep, stop.signal)))
   if (wanted.length === 0) scores.push({ passed: 0, failures: strayFiles() })
   return summary(scores, performance.now() - started)
 }
@@ -93,48 +99,74 @@ function chosenRings(wanted: readonly string[]): readonly Ring[] | undefined {
   })
 }
 
-async function runRing(one: Ring, grep: string | undefined, signal: AbortSignal): Promise<Score> {
+/** Runs the files of all of them, `filesAtOnce` at a time. */
+async function runRings(chosen: readonly Ring[], grep: string | undefined, signal: AbortSignal): Promise<Score[]> {
+  const tallies = chosen.map((): Tally => ({ passed: 0, failures: [], tookMs: new Map() }))
+  const waiting = chosen.toReversed().flatMap((one) => longestFirst(one.files).map((file) => ({ one, file })))
+  const lane = async () => {
+    for (let next = waiting.shift(); next && !signal.aborted; next = waiting.shift()) {
+      const { one, file } = next
+      const tally = tallies[chosen.indexOf(one)] as Tally
+      await runFile(one, file, tally, { grep, signal })
+      if (tally.tookMs.size === one.files.length) closeRing(one, tally, grep)
+    }
+  }
+  for (const [at, one] of chosen.entries()) if (one.files.length === 0) closeRing(one, tallies[at] as Tally, grep)
+  await Promise.all(Array.from({ length: filesAtOnce }, lane))
+  return tallies
+}
+
+/** A guess: what has more to say takes longer. */
+function longestFirst(files: readonly string[]): readonly string[] {
+  const bytes = new Map(files.map((file) => [file, statSync(join(root, file)).size]))
+  return files.toSorted((a, b) => (bytes.get(b) ?? 0) - (bytes.get(a) ?? 0))
+}
+
+interface How {
+  readonly grep: string | undefined
+  readonly signal: AbortSignal
+}
+
+async function runFile({ name, timeoutMs }: Ring, file: string, tally: Tally, { grep, signal }: How): Promise<void> {
   const started = performance.now()
-  const failures: Failure[] = []
-  let passed = 0
-  const fail = (file: string, name: string, text: string) => {
-    failures.push({ ring: one.name, name: `${relative(root, file)}: ${name}`, text })
-    console.log(`  ✗ ${relative(root, file)}: ${name}`)
+  const fail = (what: string, text: string) => {
+    tally.failures.push({ ring: name, name: `${file}: ${what}`, text })
+    console.log(`  ✗ ${file}: ${what}`)
   }
   const events = run({
-    files: one.files.map((file) => join(root, file)),
-    concurrency: one.concurrency,
-    timeout: one.timeoutMs,
+    files: [join(root, file)],
+    timeout: timeoutMs,
     signal,
     execArgv: ['--disable-warning=ExperimentalWarning'],
     ...(grep === undefined ? {} : { testNamePatterns: new RegExp(grep) }),
   })
   // What a test process printed is kept until the file failed: then it may explain why.
-  const printed = new Map<string, string>()
-  const took = new Map<string, number>()
+  let printed = ''
   for await (const { type, data } of events) {
     // A diagnosis is all there is to say of a failure outside any test, such as a file left to the collector.
     if (type === 'test:stderr' || type === 'test:stdout' || type === 'test:diagnostic') {
       const line = type === 'test:diagnostic' ? `${data.message}\n` : data.message
-      if (data.file !== undefined) printed.set(data.file, ((printed.get(data.file) ?? '') + line).slice(-4_000))
+      if (data.file !== undefined) printed = (printed + line).slice(-4_000)
     }
     if (type !== 'test:pass' && type !== 'test:fail') continue
-    const file = data.file ?? data.name
-    if (data.nesting === 0) took.set(file, (took.get(file) ?? 0) + data.details.duration_ms)
     if (data.details.type === 'suite') continue
     // Without a test of its own a file is reported as one.
-    const isFile = data.nesting === 0 && join(root, relative(root, data.name)) === file
-    if (type === 'test:fail') fail(file, data.name, explain(data.details.error, isFile ? printed.get(file) : ''))
-    else if (isFile && grep === undefined) fail(file, 'has no test', 'A test file without a test proves nothing.')
+    const isFile = data.nesting === 0 && relative(root, data.name) === file
+    if (type === 'test:fail') fail(data.name, explain(data.details.error, isFile ? printed : ''))
+    else if (isFile && grep === undefined) fail('has no test', 'A test file without a test proves nothing.')
     else if (data.skip !== undefined && grep === undefined)
-      fail(file, data.name, `It was skipped (${String(data.skip)}). A test that cannot run here fails, and says why.`)
-    else if (!isFile && data.skip === undefined) passed += 1
+      fail(data.name, `It was skipped (${String(data.skip)}). A test that cannot run here fails, and says why.`)
+    else if (!isFile && data.skip === undefined) tally.passed += 1
   }
+  tally.tookMs.set(file, performance.now() - started)
+}
+
+function closeRing({ name }: Ring, { passed, failures, tookMs }: Tally, grep: string | undefined): void {
   if (passed + failures.length === 0 && grep === undefined)
-    failures.push({ ring: one.name, name: 'the ring ran no test', text: 'A ring without tests proves nothing.' })
-  report(one.name, passed, failures.length, started)
-  reportSlowest(took)
-  return { passed, failures }
+    failures.push({ ring: name, name: 'the ring ran no test', text: 'A ring without tests proves nothing.' })
+  const ms = tookMs.values().reduce((sum, one) => sum + one, 0)
+  report(name, passed, failures.length, ms)
+  reportSlowest(tookMs)
 }
 
 /** The assertion's own words, without the runner's frames. */
@@ -159,7 +191,7 @@ async function checkGround(): Promise<Score> {
     const { code, text } = await shell(scripts[name] ?? 'false')
     if (code !== 0) failures.push({ ring: 'check', name: `npm run ${name}`, text })
   }
-  report('check', names.length - failures.length, failures.length, started)
+  report('check', names.length - failures.length, failures.length, performance.now() - started)
   return { passed: names.length - failures.length, failures }
 }
 
@@ -183,15 +215,15 @@ function strayFiles(): Failure[] {
     }))
 }
 
-function report(name: string, passed: number, failed: number, started: number): void {
-  console.log(`${name}: ${passed} passed, ${failed} failed (${seconds(performance.now() - started)})`)
+/** @param ms what its files took, one after another */
+function report(name: string, passed: number, failed: number, ms: number): void {
+  console.log(`${name}: ${passed} passed, ${failed} failed (${seconds(ms)})`)
 }
 
 /** Where a ring's time goes, so that it is seen when a file takes more than its share. */
 function reportSlowest(took: ReadonlyMap<string, number>): void {
   const slow = [...took].filter(([, ms]) => ms >= slowFileMs).toSorted(([, a], [, b]) => b - a)
-  for (const [file, ms] of slow.slice(0, slowestShown))
-    console.log(`  ${seconds(ms).padStart(8)}  ${relative(root, file)}`)
+  for (const [file, ms] of slow.slice(0, slowestShown)) console.log(`  ${seconds(ms).padStart(8)}  ${file}`)
 }
 
 function seconds(ms: number): string {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
@@ -16,6 +16,7 @@ import { deleteLink } from '#host/network/ip.ts'
 import { NetworkService } from '#network/service.ts'
 import { openSqliteStore } from '#store/sqlite.ts'
 import { settingsFrom, type Settings } from '#settings.ts'
+import { forwardingButForOthers } from '../../test/forwarding.ts'
 import { freshInstance } from '../../test/own-names.ts'
 import { type Remains, remains, takeDown } from './down.ts'
 
@@ -98,12 +99,12 @@ test('everything a node made goes, a neighbour keeps everything', async (t) => {
 
 test('a store that is damaged keeps nothing on the machine, and forwarding gets its old value back', async (t) => {
   const settings = await someNode(t)
-  const before = await readFile('/proc/sys/net/ipv4/ip_forward', 'utf8')
+  const before = await forwardingButForOthers(settings.instance)
   await furnish(settings)
   await writeFile(join(settings.stateDir, 'store.sqlite'), 'this is no database, it is a sad story')
   await takeDown({ settings, host })
   assert.deepEqual(await remains({ settings, host }), nothing)
-  assert.equal(await readFile('/proc/sys/net/ipv4/ip_forward', 'utf8'), before)
+  assert.equal(await forwardingButForOthers(settings.instance), before)
 })
 
 test('state that vanished keeps nothing on the machine either, and twice is as good as once', async (t) => {

@@ -166,7 +166,9 @@ test('everything is found and removed without any memory of it', async () => {
   const outer = await lab.network.plug({ vmid: 100, nic: 'net0', mac: 'BC:24:11:00:00:03', bridge: lab.bridge })
   const inner = await lab.network.plug({ vmid: 101, nic: 'net0', mac: 'BC:24:11:00:00:04', bridge: '', netns })
   try {
-    assert.equal(await readSysctl(host, 'net/ipv4/ip_forward'), '1')
+    // A node of another test that leaves just now turns it off, sees us, and turns it on again.
+    const isOn = async () => (await readSysctl(host, 'net/ipv4/ip_forward')) === '1'
+    await waitFor(isOn, { what: 'forwarding', timeoutMs: 10_000 })
     await lab.withoutMemory().removeEverything()
     assert.deepEqual(await lab.remains(), nothing)
     await lab.network.removeEverything()

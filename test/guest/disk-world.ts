@@ -107,12 +107,8 @@ function shared(argv: Parameters<typeof host.run>[0]): Parameters<typeof host.ru
 
 /** Guests, files, and what is in each disk: equal when the world is the same. */
 export async function look(world: GuestWorld): Promise<object> {
-  const { guests, storage, filesOfStorage } = world
-  const disks = []
-  for (const { volid } of await storage.content('local')) {
-    const { sizeBytes } = await storage.describe(volid)
-    disks.push({ volid, sizeBytes, ...(await insideOf(world, volid)) })
-  }
+  const { guests, filesOfStorage } = world
+  const disks = await disksOf(world)
   const all = []
   for (const { vmid, options, state, lock } of await guests.list()) {
     const { snapshots, running } = lock === undefined ? await guests.config(vmid) : {}
@@ -122,25 +118,33 @@ export async function look(world: GuestWorld): Promise<object> {
   return { guests: all, disks, pools, files: await filesOfStorage() }
 }
 
-interface Inside {
+interface Disk {
+  readonly volid: VolumeId
+  readonly sizeBytes: number
   readonly tags: readonly string[]
   readonly content: string
 }
 
-const insides = new Map<string, Inside>()
+const seen = new Map<string, readonly Disk[]>()
 
-/** What `qemu-img` finds in a disk follows from the bytes of its files, so it is asked once about the same bytes. */
-async function insideOf(world: GuestWorld, volid: VolumeId): Promise<Inside> {
-  const { layers, sizeBytes } = await world.storage.layers(volid)
-  const files = await Promise.all(layers.map(async ({ path, format }) => [format, digest(await readFile(path))]))
-  const key = JSON.stringify([sizeBytes, ...files])
-  const known = insides.get(key)
+/** What is found in the disks follows from the names and bytes of their files, so `qemu-img` is asked once about the same. */
+async function disksOf(world: GuestWorld): Promise<readonly Disk[]> {
+  const { settings, storage, filesOfStorage } = world
+  const files = await Promise.all(
+    (await filesOfStorage()).map(async (name) => [name, digest(await readFile(join(settings.stateDir, name)))]),
+  )
+  const key = JSON.stringify(files)
+  const known = seen.get(key)
   if (known) return known
-  const [top] = layers
-  const tags = top.format === 'qcow2' ? await snapshotTags(host, top.path) : []
-  const inside = { tags, content: digest(await contentOf(world, volid)) }
-  insides.set(key, inside)
-  return inside
+  const disks: Disk[] = []
+  for (const { volid } of await storage.content('local')) {
+    const [top] = (await storage.layers(volid)).layers
+    const tags = top.format === 'qcow2' ? await snapshotTags(host, top.path) : []
+    const { sizeBytes } = await storage.describe(volid)
+    disks.push({ volid, sizeBytes, tags, content: digest(await contentOf(world, volid)) })
+  }
+  seen.set(key, disks)
+  return disks
 }
 
 function digest(bytes: Buffer): string {

@@ -12,6 +12,7 @@ import { nodeProcesses } from '#lab/daemon.ts'
 import { takeDown } from '#lab/down.ts'
 import { labSettings } from '#lab/lab-settings.ts'
 import { recoveryKeyFile } from '#lab/recovery-key.ts'
+import { forwardingButForOthers } from '../forwarding.ts'
 import { freePort, freshInstance } from '../own-names.ts'
 
 const root = join(import.meta.dirname, '../..')
@@ -130,7 +131,7 @@ async function trace(): Promise<Trace> {
     namespaces: own(await lines('ip', 'netns', 'list')),
     rules: own(await lines('nft', 'list', 'tables')),
     mounts: own((await readFile('/proc/mounts', 'utf8')).split('\n')),
-    forwarding: [await readFile('/proc/sys/net/ipv4/ip_forward', 'utf8')],
+    forwarding: [await forwardingButForOthers(instance)],
     groups: own(await lines('find', '/sys/fs/cgroup', '-maxdepth', '2', '-name', 'hakobune-*')),
     files: own((await Promise.all(['/var/lib', '/run', '/var/cache', '/etc', '/tmp', '/root'].map(namesIn))).flat()),
   }
