@@ -25,7 +25,7 @@ import { deps } from './deps.ts'
 import { addDirectory, isDirectory, restoreFiles } from './file-acts.ts'
 import { pointNamed } from './naming.ts'
 import { secretFrom, withDatastore, withKeys } from './opening.ts'
-import { placeAt, retainAt } from './reaching.ts'
+import { placeAt, requireFree, retainAt } from './reaching.ts'
 import { type ImageFormat, sourceAt } from './source.ts'
 
 const textOf = (value: string | string[] | undefined) => (typeof value === 'string' ? value : undefined)
@@ -255,8 +255,9 @@ export async function restore(directory: string, name: string, target: string, p
 }
 
 export async function gc(directory: string, parsed: Parsed, terminal: Terminal) {
-  const grace = Number(textOf(parsed.params.grace) ?? 0)
-  if (!Number.isInteger(grace) || grace < 0) throw new Fault('invalid', `grace: '${grace}' is no number of seconds`)
+  const text = textOf(parsed.params.grace) ?? '0'
+  const grace = Number(text)
+  if (!Number.isInteger(grace) || grace < 0) throw new Fault('invalid', `grace: '${text}' is no number of seconds`)
   return withKeys(directory, parsed, terminal, async (open) => {
     const { freedBytes, lockedUntil, ...counts } = await collectGarbage(open, {
       graceSeconds: grace,
@@ -274,6 +275,7 @@ export async function sync(from: string, to: string, parsed: Parsed, terminal: T
   const { params } = parsed
   return withDatastore(from, parsed, async (source) => {
     await using place = await placeAt(to, params, 'copy-')
+    await requireFree(place)
     await place.prepare()
     await retainAt(place, textOf(params['retain-days']))
     return await syncDatastore(source, place, deps, {
