@@ -93,7 +93,7 @@ export async function commandHelp(command: Command, facts: HelpFacts): Promise<s
 /** Of a command that is described here, and not by a node. */
 export async function localHelp(local: LocalCommand, { language, width = usualWidth }: HelpFacts): Promise<string> {
   const options = Object.entries(local.options ?? {}).map(([name, option]): [string, string] => [
-    `--${name}${option.isFlag ? '' : ` <${name.split('-').at(-1)}>`}`,
+    `--${option.isSwitch ? '[no-]' : ''}${name}${option.isFlag ? '' : ` <${name.split('-').at(-1)}>`}`,
     option[language],
   ])
   return [

@@ -66,6 +66,14 @@ const sentences = {
     en: 'What opened the datastore before stays there until {0}, where it is locked: until then who had it can still use it.',
     ja: '以前の鍵情報はロックされているため {0} まで残ります。それまでは以前の手段でも開けます。',
   },
+  pruned: {
+    en: '{0} removed, {1} stay. Their space comes back with: hako datastore gc {2}',
+    ja: '{0} 件を削除し、{1} 件を残しました。容量を戻すには: hako datastore gc {2}',
+  },
+  wouldPrune: {
+    en: '{0} would be removed, {1} would stay. Nothing was removed.',
+    ja: '{0} 件が削除対象、{1} 件が残ります。何も削除していません。',
+  },
   collecting: { en: 'collecting garbage: {0}', ja: '不要領域の回収: {0}' },
   left: { en: '{0} left', ja: '残り {0}' },
   diagramDrawn: { en: '{0} is drawn', ja: '{0} を描きました' },

@@ -40,6 +40,11 @@ export async function withKeys<T>(
   )
 }
 
+/** Whether one was named: nobody is asked for what is not needed. */
+export function hasKey({ params }: Pick<Parsed, 'params'>): boolean {
+  return ['passphrase-file', 'key-file', 'recovery-key-file'].some((name) => params[name] !== undefined)
+}
+
 export async function secretFrom(
   params: Readonly<Record<string, string | string[]>>,
   terminal: Terminal,
