@@ -2,6 +2,7 @@
 import type { Command, CommandOption } from '#rest/command.ts'
 import { commandsBelow, usage } from './command-tree.ts'
 import { exampleOf } from './example.ts'
+import type { LocalCommand } from './local.ts'
 import { type Language, say } from './text.ts'
 import { measureFor } from './text-width.ts'
 import { type Translate, translation } from './translation.ts'
@@ -23,10 +24,11 @@ export interface HelpFacts {
 }
 
 export function globalHelp({ language, width = usualWidth }: HelpFacts): Promise<string> {
-  return columns(
-    globals.map(([left, sentence]) => [left, say(language, sentence)]),
-    width,
-  )
+  return columns(globalRows(language), width)
+}
+
+function globalRows(language: Language, only = globals.map(([left]) => left)): [string, string][] {
+  return globals.filter(([left]) => only.includes(left)).map(([left, sentence]) => [left, say(language, sentence)])
 }
 
 /** Every noun with its verbs. */
@@ -43,11 +45,11 @@ export async function overview(commands: readonly Command[], facts: HelpFacts): 
     `${say(language, 'usage')}: hako <noun> <verb> …`,
     `${say(language, 'commands')}:\n${await columns(rows, width)}`,
     `${say(language, 'global')}:\n${await globalHelp(facts)}`,
-    say(language, 'more'),
+    say(language, 'more', say(language, 'nounAndVerb')),
   ].join('\n\n')
 }
 
-/** The verbs of a noun, or all nouns' verbs. */
+/** The verbs of a noun, or of a noun and a word. */
 export async function listHelp(
   commands: readonly Command[],
   words: readonly string[],
@@ -58,7 +60,12 @@ export async function listHelp(
     usage(command),
     translate(command.description),
   ])
-  return `${say(language, 'usage')}: hako ${words.length > 0 ? `${words.join(' ')} ` : ''}…\n\n${await columns(rows, width)}\n\n${say(language, 'more')}`
+  const noun = words.join(' ')
+  return [
+    `${say(language, 'usage')}: hako ${noun} …`,
+    await columns(rows, width),
+    say(language, 'more', `${noun} ${say(language, 'verb')}`),
+  ].join('\n\n')
 }
 
 export async function commandHelp(command: Command, facts: HelpFacts): Promise<string> {
@@ -81,6 +88,21 @@ export async function commandHelp(command: Command, facts: HelpFacts): Promise<s
   const examples = command.examples.length > 0 ? command.examples : [exampleOf(command)]
   parts.push(`${say(language, 'examples')}:\n${examples.map((example) => `  hako ${example}`).join('\n')}`)
   return parts.join('\n\n')
+}
+
+/** Of a command that is described here, and not by a node. */
+export async function localHelp(local: LocalCommand, { language, width = usualWidth }: HelpFacts): Promise<string> {
+  const options = Object.entries(local.options ?? {}).map(([name, option]): [string, string] => [
+    `--${option.isSwitch ? '[no-]' : ''}${name}${option.isFlag ? '' : ` <${name.split('-').at(-1)}>`}`,
+    option[language],
+  ])
+  return [
+    await paragraph(local.description[language], width),
+    `${say(language, 'usage')}: hako ${local.usage}`,
+    ...(options.length > 0 ? [`${say(language, 'options')}:\n${await columns(options, width)}`] : []),
+    `${say(language, 'global')}:\n${await columns(globalRows(language, ['-o, --output FORMAT', '    --lang LANGUAGE']), width)}`,
+    `${say(language, 'examples')}:\n${local.examples.map((example) => `  hako ${example}`).join('\n')}`,
+  ].join('\n\n')
 }
 
 async function paragraph(sentence: string, width: number): Promise<string> {

@@ -19,6 +19,8 @@ export interface LocalOption {
   readonly ja: string
   /** Takes no value. */
   readonly isFlag?: boolean
+  /** A flag that can also be taken back: `--no-…`. */
+  readonly isSwitch?: boolean
   /** May be given several times. */
   readonly isMany?: boolean
 }

@@ -48,10 +48,15 @@ async function dispatch(
   const local = localCommands.find((command) => command.words.every((word, at) => words[at] === word))
   if (local) {
     const rest = args.slice(local.words.length)
-    if (rest.includes('--help') || rest.includes('-h')) return showLocalHelp(local, terminal)
+    if (rest.includes('--help') || rest.includes('-h')) {
+      terminal.out(await (await import('./help.ts')).localHelp(local, terminal))
+      return exitCodes.ok
+    }
     return local.run(rest, terminal, { env, connect: () => connect(args, env, terminal.language) })
   }
   const isForHelp = words.length === 0 || args.includes('--help') || args.includes('-h')
+  // Nothing of the engine by itself is asked of a node, and so nothing about it.
+  if (words[0] === 'datastore') return showHelp(words, args, { commands: [], node: '', version: '' }, terminal)
   const builtIn = isForHelp ? findCommand(builtInCommands(terminal.language), words)?.command : undefined
   if (builtIn) return showCommandHelp(builtIn, terminal)
   const connection = await connect(args, env, terminal.language)
@@ -64,7 +69,8 @@ async function dispatch(
       terminal,
     )
   }
-  const list = await commandList(connection, isForHelp, isForHelp ? [] : words)
+  // A noun alone asks what can be done with it.
+  const list = await commandList(connection, isForHelp || words.length === 1, isForHelp ? [] : words)
   if ((words[0] === 'version' && !isForHelp) || args.includes('--version'))
     return showVersion(args, list, connection, terminal)
   const found = findCommand(list.commands.map(withOwnOptions), args)
@@ -190,17 +196,13 @@ async function showHelp(
   const commands = [...list.commands, ...localAsCommands(language), ...builtInCommands(language)]
   const nouns = [...new Set(commands.map((command) => command.words[0] ?? ''))]
   const isNoun = words.length > 0 && nouns.includes(noun)
-  const isAsked = words.length === 0 || args.includes('--help') || args.includes('-h') || (isNoun && words.length === 1)
-  if (isAsked && (isNoun || words.length === 0)) {
+  const below = belowWhich(commands, words)
+  if ((isNoun || words.length === 0) && below.length === words.length) {
     const { listHelp, overview } = await import('./help.ts')
-    terminal.out(
-      words.length === 0
-        ? await overview(commands, terminal)
-        : await listHelp(commands, belowWhich(commands, words), terminal),
-    )
+    terminal.out(words.length === 0 ? await overview(commands, terminal) : await listHelp(commands, below, terminal))
     return words.length === 0 && args.length === 0 ? exitCodes.usage : exitCodes.ok
   }
-  const typed = words.slice(0, isNoun ? Math.max(2, verbWords(list, words)) : 1).join(' ')
+  const typed = words.slice(0, isNoun ? Math.max(2, verbWords(commands, words)) : 1).join(' ')
   const near = suggestions(isNoun ? commands.map(name) : nouns, typed)
   const remedy = near.length > 0 ? say(language, 'didYouMean', near.join(', ')) : `hako ${isNoun ? noun : ''} --help`
   const details = { remedy: remedy.replace('  ', ' ') }
@@ -216,9 +218,9 @@ function belowWhich(commands: readonly Command[], words: readonly string[]): rea
 }
 
 /** How many of the words begin some command: `vm agent foo` is about `vm agent …`, so three are shown. */
-function verbWords(list: CommandList, words: readonly string[]): number {
+function verbWords(commands: readonly Command[], words: readonly string[]): number {
   const isPrefix = (count: number) =>
-    list.commands.some((command) => words.slice(0, count).every((word, at) => command.words[at] === word))
+    commands.some((command) => words.slice(0, count).every((word, at) => command.words[at] === word))
   let count = 0
   while (count < words.length && isPrefix(count + 1)) count += 1
   return Math.min(words.length, count + 1)
@@ -234,22 +236,6 @@ function localAsCommands(language: Language): CommandList['commands'] {
 async function showCommandHelp(command: Command, terminal: Terminal): Promise<number> {
   const { commandHelp } = await import('./help.ts')
   terminal.out(await commandHelp(command, terminal))
-  return exitCodes.ok
-}
-
-function showLocalHelp(local: (typeof localCommands)[number], terminal: Terminal): number {
-  const { language } = terminal
-  const options = Object.entries(local.options ?? {}).map(([name, option]) => {
-    const shown = `--${name}${option.isFlag ? '' : ` <${name.split('-').at(-1)}>`}`
-    return `  ${shown.padEnd(30)}  ${option[language]}`
-  })
-  const paragraphs = [
-    local.description[language],
-    `${say(language, 'usage')}: hako ${local.usage}`,
-    ...(options.length > 0 ? [`${say(language, 'options')}:\n${options.join('\n')}`] : []),
-    `${say(language, 'examples')}:\n${local.examples.map((example) => `  hako ${example}`).join('\n')}`,
-  ]
-  terminal.out(paragraphs.join('\n\n'))
   return exitCodes.ok
 }
 

@@ -77,7 +77,7 @@ export function cellText(value: unknown): string {
 /** What a person copies or compares: cut, it is worth nothing. */
 function isKept(column: string): boolean {
   return (
-    /^(vmid|id|upid|volid|drill|userid|storage|tokenid|full-tokenid|node|iface|cidr)$/.test(column) ||
+    /^(vmid|id|upid|volid|drill|userid|storage|tokenid|full-tokenid|node|iface|cidr|backup)$/.test(column) ||
     unitOf(column) === 'time' ||
     unitOf(column) === 'expiry'
   )

@@ -8,7 +8,9 @@ const sentences = {
   examples: { en: 'Examples', ja: '例' },
   required: { en: 'required', ja: '必須' },
   global: { en: 'Everywhere', ja: '共通オプション' },
-  more: { en: 'More about one command: hako <noun> <verb> --help', ja: '各コマンドの詳細: hako <名詞> <動詞> --help' },
+  more: { en: 'More about one command: hako {0} --help', ja: '各コマンドの詳細: hako {0} --help' },
+  nounAndVerb: { en: '<noun> <verb>', ja: '<名詞> <動詞>' },
+  verb: { en: '<verb>', ja: '<動詞>' },
   unknownCommand: { en: "There is no command '{0}'.", ja: "コマンド '{0}' はありません。" },
   didYouMean: { en: 'Did you mean: {0}?', ja: 'もしかして: {0}' },
   noNode: { en: 'No node answers at {0}.', ja: '{0} でノードが応答しません。' },
@@ -63,6 +65,14 @@ const sentences = {
   oldKeysStay: {
     en: 'What opened the datastore before stays there until {0}, where it is locked: until then who had it can still use it.',
     ja: '以前の鍵情報はロックされているため {0} まで残ります。それまでは以前の手段でも開けます。',
+  },
+  pruned: {
+    en: '{0} removed, {1} stay. Their space comes back with: hako datastore gc {2}',
+    ja: '{0} 件を削除し、{1} 件を残しました。容量を戻すには: hako datastore gc {2}',
+  },
+  wouldPrune: {
+    en: '{0} would be removed, {1} would stay. Nothing was removed.',
+    ja: '{0} 件が削除対象、{1} 件が残ります。何も削除していません。',
   },
   collecting: { en: 'collecting garbage: {0}', ja: '不要領域の回収: {0}' },
   left: { en: '{0} left', ja: '残り {0}' },

@@ -1,6 +1,8 @@
 /** What `hako datastore` does with backups, once the command line is read. */
-import { open as openFile, rm, stat } from 'node:fs/promises'
+import { open as openFile, readFile, rm, stat } from 'node:fs/promises'
 import { basename, resolve } from 'node:path'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import { humanSize, parseSize } from '#base/bytes.ts'
 import { seconds } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
@@ -9,10 +11,12 @@ import { type OpenDatastore, openDatastore } from '#datastore/datastore.ts'
 import { tryCanary } from '#datastore/places/canary.ts'
 import { collectGarbage } from '#datastore/collect/garbage.ts'
 import { backupsHit } from '#datastore/verify/hits.ts'
-import { dataBytesOf, type ManifestDisk, type ManifestTree, newStoredBytesOf } from '#datastore/points/manifest.ts'
+import { dataBytesOf, newStoredBytesOf } from '#datastore/points/manifest.ts'
 import { printSecond } from '#datastore/places/place.ts'
 import { refetch } from '#datastore/copy/refetch.ts'
 import { repairIndex } from '#datastore/index/repair.ts'
+import { diskContent } from '#datastore/restore/disk-content.ts'
+import type { BackupReader } from '#datastore/restore/reader.ts'
 import { restoreDisk } from '#datastore/restore/restore-disk.ts'
 import { syncDatastore } from '#datastore/copy/sync.ts'
 import { verifyEverything } from '#datastore/verify/verify-everything.ts'
@@ -22,10 +26,12 @@ import type { Parsed } from '../arguments.ts'
 import type { Terminal } from '../terminal.ts'
 import { say } from '../text.ts'
 import { deps } from './deps.ts'
-import { addDirectory, isDirectory, restoreFiles } from './file-acts.ts'
+import { addDirectory, isDirectory, restoreFiles, tarOut } from './file-acts.ts'
+import type { Outcome } from './line.ts'
 import { pointNamed } from './naming.ts'
-import { secretFrom, withDatastore, withKeys } from './opening.ts'
-import { placeAt, retainAt } from './reaching.ts'
+import { hasKey, secretFrom, withDatastore, withKeys } from './opening.ts'
+import { checkedNotes, sizeIn, sizeOf } from './point-acts.ts'
+import { placeAt, requireFree, retainAt } from './reaching.ts'
 import { type ImageFormat, sourceAt } from './source.ts'
 
 const textOf = (value: string | string[] | undefined) => (typeof value === 'string' ? value : undefined)
@@ -44,8 +50,25 @@ export async function backUp(
   paths: readonly string[],
   parsed: Parsed,
   terminal: Terminal,
+): Promise<Outcome> {
+  const params = await withExcludesOfFile(parsed.params)
+  if (params['dry-run'] === '1') {
+    const { wouldBackUp } = await import('./would.ts')
+    const rows = await wouldBackUp(paths, params, formatOf(params), terminal)
+    return { rows, columns: ['source', 'entries', 'size', 'data', 'excluded', 'mounts'] }
+  }
+  return { rows: await backUpNow(directory, paths, { ...parsed, params }, terminal) }
+}
+
+async function backUpNow(
+  directory: string,
+  paths: readonly string[],
+  parsed: Parsed,
+  terminal: Terminal,
 ): Promise<BackupResult> {
   const { params } = parsed
+  const notes = textOf(params.notes)
+  if (notes !== undefined) checkedNotes(notes)
   const [first = ''] = paths
   const id =
     textOf(params.id) ??
@@ -71,14 +94,33 @@ export async function backUp(
       })
     }
     const body = await writer.commit({ facts: { paths: paths.map((path) => resolve(path)) } })
+    // Who may only add has no right to notes: that is no reason to call the backup failed.
+    if (notes !== undefined)
+      await open.datastore.mark(point, { notes }).catch((cause: unknown) => tell(cause, terminal))
     return {
       backup: printPoint(point),
-      size: [...body.disks, ...body.trees].reduce((sum, part) => sum + sizeOf(part), 0),
+      size: sizeIn(body),
       data: dataBytesOf(body),
       'new-data': newStoredBytesOf(body),
       seconds: Math.round((deps.clock.monotonic() - startedMs) / 100) / 10,
     }
   })
+}
+
+/** A pattern a line; empty lines, and those that begin with #, are none. */
+async function withExcludesOfFile(params: Parsed['params']): Promise<Parsed['params']> {
+  const path = textOf(params['exclude-file'])
+  if (path === undefined) return params
+  const text = await readFile(path, 'utf8').catch((cause: unknown) => {
+    throw asFileFault(cause, path)
+  })
+  const listed = text.split(/\r?\n/).filter((line) => line.trim() !== '' && !line.startsWith('#'))
+  return { ...params, exclude: [...[params.exclude ?? []].flat(), ...listed] }
+}
+
+function tell(cause: unknown, terminal: Terminal): void {
+  if (!(cause instanceof Fault)) throw cause
+  terminal.show(cause.message)
 }
 
 function typeOf(text: string): RestorePoint['type'] {
@@ -114,11 +156,6 @@ function showProgress(terminal: Terminal, what: string, done: number, all: numbe
     `${what}: ${humanSize(done)} / ${humanSize(all)} (${Math.floor((done / Math.max(1, all)) * 100)} %)`,
     true,
   )
-}
-
-/** Of a tree what its files hold. */
-function sizeOf(part: ManifestDisk | ManifestTree): number {
-  return 'sizeBytes' in part ? part.sizeBytes : part.dataBytes
 }
 
 /** Disks, trees and files of one backup. */
@@ -190,10 +227,6 @@ async function packs(directory: string, parsed: Parsed, terminal: Terminal) {
   })
 }
 
-function hasKey({ params }: Parsed): boolean {
-  return ['passphrase-file', 'key-file', 'recovery-key-file'].some((name) => params[name] !== undefined)
-}
-
 /** Milliseconds. */
 function durationOf(text: string | undefined): number | undefined {
   if (text === undefined) return undefined
@@ -225,17 +258,22 @@ export async function restore(directory: string, name: string, target: string, p
     const point = await pointNamed(open.datastore, name)
     await using reader = await open.open(point)
     const { disk: wanted, tree } = parsed.params
-    if (
-      tree !== undefined ||
-      (wanted === undefined && reader.body.disks.length === 0 && reader.body.trees.length > 0)
-    ) {
+    const isTree =
+      tree !== undefined || (wanted === undefined && reader.body.disks.length === 0 && reader.body.trees.length > 0)
+    if (target === '-') {
+      await (isTree ? tarOut(reader, parsed, terminal) : diskOut(reader, wanted, terminal))
+      return undefined
+    }
+    if (isTree) {
       return restoreFiles(reader, path, parsed, { terminal, rateBytesPerSecond: rateOf(parsed.params) })
     }
-    const disk = textOf(wanted) ?? reader.body.disks[0]?.name
-    if (disk === undefined) throw new Fault('invalid', `backup ${printPoint(point)} has no disk`)
+    const disk = diskIn(reader, wanted)
     const { sizeBytes } = reader.disk(disk)
-    const isDevice = (await stat(path).catch(() => undefined))?.isBlockDevice() ?? false
-    if (isDevice) throw new Fault('invalid', `'${path}' is a block device: restore to a file, and write that there`)
+    if ((await stat(path).catch(() => undefined))?.isBlockDevice()) {
+      throw new Fault('invalid', `'${path}' is a block device, and may hold what is wanted`, {
+        remedy: `Write over it by intent: hako datastore restore ${directory} ${name} - > ${path}`,
+      })
+    }
     const file = await openFile(path, 'wx', 0o600).catch((cause: unknown) => {
       if (codeOf(cause) !== 'EEXIST') throw asFileFault(cause, path)
       throw new Fault('conflict', `'${path}' is there already`, { remedy: 'Name a file that is not, or remove it.' })
@@ -258,9 +296,26 @@ export async function restore(directory: string, name: string, target: string, p
   })
 }
 
+/** The disk that is named, or the first. */
+function diskIn({ body, head }: BackupReader, wanted: string | string[] | undefined): string {
+  const disk = textOf(wanted) ?? body.disks[0]?.name
+  if (disk !== undefined) return disk
+  throw new Fault('invalid', `backup ${printPoint(head.point)} has no disk`)
+}
+
+/** A disk as it is, holes as zeros. */
+async function diskOut(reader: BackupReader, wanted: string | string[] | undefined, terminal: Terminal): Promise<void> {
+  const disk = diskIn(reader, wanted)
+  const { sizeBytes } = reader.disk(disk)
+  const onProgress = (done: number) => showProgress(terminal, disk, done, sizeBytes)
+  const content = Readable.from(diskContent(reader, disk, onProgress), { objectMode: false })
+  await pipeline(content, process.stdout, { end: false, signal: terminal.signal })
+}
+
 export async function gc(directory: string, parsed: Parsed, terminal: Terminal) {
-  const grace = Number(textOf(parsed.params.grace) ?? 0)
-  if (!Number.isInteger(grace) || grace < 0) throw new Fault('invalid', `grace: '${grace}' is no number of seconds`)
+  const text = textOf(parsed.params.grace) ?? '0'
+  const grace = Number(text)
+  if (!Number.isInteger(grace) || grace < 0) throw new Fault('invalid', `grace: '${text}' is no number of seconds`)
   return withKeys(directory, parsed, terminal, async (open) => {
     const { freedBytes, lockedUntil, ...counts } = await collectGarbage(open, {
       graceSeconds: grace,
@@ -278,6 +333,7 @@ export async function sync(from: string, to: string, parsed: Parsed, terminal: T
   const { params } = parsed
   return withDatastore(from, parsed, async (source) => {
     await using place = await placeAt(to, params, 'copy-')
+    await requireFree(place)
     await place.prepare()
     await retainAt(place, textOf(params['retain-days']))
     return await syncDatastore(source, place, deps, {

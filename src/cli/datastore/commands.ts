@@ -3,10 +3,12 @@
  */
 import { Fault } from '#base/fault.ts'
 import { exitCodes } from '../exit.ts'
-import type { LocalCommand, LocalOption } from '../local.ts'
+import type { Parsed } from '../arguments.ts'
+import type { LocalCommand, LocalOption, Outside } from '../local.ts'
 import type { Terminal } from '../terminal.ts'
 import { fileLines, treeOption } from './file-lines.ts'
 import type { Line } from './line.ts'
+import { lookingLines } from './looking-lines.ts'
 import { placeLines } from './place-lines.ts'
 import { reaching, reachingCopy } from './place-options.ts'
 
@@ -25,14 +27,14 @@ const retainDays: LocalOption = {
   en: 'Nobody can remove a backup for so many days; takes a bucket with Object Lock.',
   ja: 'この日数の間は誰もバックアップを削除できない。Object Lock のあるバケットが必要。',
 }
-const keep = Object.fromEntries(
-  (['last', 'hourly', 'daily', 'weekly', 'monthly', 'yearly'] as const).map((period): [string, LocalOption] => [
-    `keep-${period}`,
-    period === 'last'
-      ? { en: 'How many of the latest.', ja: '最新から残す個数。' }
-      : { en: 'Of how many such periods the last one.', ja: 'この周期ごとに最後の 1 つを残す数。' },
-  ]),
-)
+const keep: Readonly<Record<string, LocalOption>> = {
+  'keep-last': { en: 'The latest so many.', ja: '最新のものをこの数だけ残す。' },
+  'keep-hourly': { en: 'The last one of each of so many hours.', ja: '1 時間ごとの最後の 1 つを、この数だけ残す。' },
+  'keep-daily': { en: 'The last one of each of so many days.', ja: '1 日ごとの最後の 1 つを、この数だけ残す。' },
+  'keep-weekly': { en: 'The last one of each of so many weeks.', ja: '1 週間ごとの最後の 1 つを、この数だけ残す。' },
+  'keep-monthly': { en: 'The last one of each of so many months.', ja: '1 か月ごとの最後の 1 つを、この数だけ残す。' },
+  'keep-yearly': { en: 'The last one of each of so many years.', ja: '1 年ごとの最後の 1 つを、この数だけ残す。' },
+}
 
 const lines: readonly Line[] = [
   {
@@ -67,6 +69,19 @@ const lines: readonly Line[] = [
         ja: 'ディレクトリから除外するもの。例: /var/cache/?* や *.tmp。複数指定可。',
         isMany: true,
       },
+      'exclude-file': {
+        en: 'File with such patterns, one a line; # begins a comment.',
+        ja: '除外パターンを 1 行に 1 つ書いたファイル。# で始まる行は注釈。',
+      },
+      notes: {
+        en: 'For people, beside the backup; read without a key.',
+        ja: 'バックアップに付けるメモ。鍵なしで読める。',
+      },
+      'dry-run': {
+        en: 'Only say how much would be taken in and left out; needs no key.',
+        ja: '対象と除外の量を示すだけ。鍵は不要。',
+        isFlag: true,
+      },
       level: { en: 'Of compression, 1 (when absent) to 19.', ja: '圧縮レベル。1 (省略時) から 19。' },
       bwlimit: rate,
     },
@@ -76,33 +91,10 @@ const lines: readonly Line[] = [
     ],
     columns: ['backup', 'size', 'data', 'new-data', 'seconds'],
     id: 'backup',
-    act: async ([dir = '', ...sources], parsed, terminal) => ({
-      rows: await (await import('./acts.ts')).backUp(dir, sources, parsed, terminal),
-    }),
+    act: async ([dir = '', ...sources], parsed, terminal) =>
+      (await import('./acts.ts')).backUp(dir, sources, parsed, terminal),
   },
-  {
-    words: ['list'],
-    takes: ['dir'],
-    en: 'Backups in a datastore, oldest first; needs no key.',
-    ja: 'データストアのバックアップ一覧 (古い順)。鍵は不要。',
-    examples: ['datastore list /srv/backups', 'datastore list /srv/backups -o json'],
-    columns: ['backup', 'finished', 'verified', 'protected', 'damage', 'notes'],
-    id: 'backup',
-    act: async ([dir = ''], parsed) => ({ rows: await (await import('./point-acts.ts')).listRows(dir, parsed) }),
-  },
-  {
-    words: ['show'],
-    takes: ['dir', 'backup'],
-    en: 'Disks, trees and files of a backup; host/web means the newest of it.',
-    ja: 'バックアップの中身。host/web のように書くと最新のもの。',
-    options: opening,
-    examples: ['datastore show /srv/backups host/web'],
-    columns: ['part', 'size', 'data', 'new-data'],
-    id: 'part',
-    act: async ([dir = '', name = ''], parsed, terminal) => ({
-      rows: await (await import('./acts.ts')).showRows(dir, name, parsed, terminal),
-    }),
-  },
+  ...lookingLines(opening),
   {
     words: ['verify'],
     takes: ['dir', 'backup…?'],
@@ -133,19 +125,24 @@ const lines: readonly Line[] = [
   {
     words: ['restore'],
     takes: ['dir', 'backup', 'target'],
-    en: 'Write a disk of a backup to a new raw file, or a tree of files into an empty folder.',
-    ja: 'バックアップのディスクを新しい raw ファイルに、またはファイルのツリーを空のフォルダに書き出す。',
+    en: 'Write a disk of a backup to a new raw file, or a tree of files into an empty folder; - for standard output, a tree as tar.',
+    ja: 'バックアップのディスクを新しい raw ファイルに、またはファイルのツリーを空のフォルダに書き出す。- は標準出力 (ツリーは tar)。',
     options: {
       ...opening,
       disk: { en: 'Which; the first when absent.', ja: 'ディスク名。省略時は最初のもの。' },
       tree: treeOption,
       bwlimit: rate,
     },
-    examples: ['datastore restore /srv/backups host/web web.raw', 'datastore restore /srv/backups host/home /srv/old'],
+    examples: [
+      'datastore restore /srv/backups host/web web.raw',
+      'datastore restore /srv/backups host/home /srv/old',
+      'datastore restore /srv/backups host/web - | qemu-img dd if=/dev/stdin of=web.qcow2 -O qcow2',
+    ],
     columns: ['backup', 'disk', 'tree', 'target', 'size', 'entries', 'data'],
-    act: async ([dir = '', name = '', target = ''], parsed, terminal) => ({
-      rows: await (await import('./acts.ts')).restore(dir, name, target, parsed, terminal),
-    }),
+    act: async ([dir = '', name = '', target = ''], parsed, terminal) => {
+      const rows = await (await import('./acts.ts')).restore(dir, name, target, parsed, terminal)
+      return rows && { rows }
+    },
   },
   ...fileLines(opening),
   {
@@ -162,14 +159,19 @@ const lines: readonly Line[] = [
   },
   {
     words: ['prune'],
-    takes: ['dir'],
-    en: 'Remove the backups that --keep-* options leave none of; a protected or damaged one stays.',
-    ja: '--keep-* で残らないバックアップを削除する。保護中と破損したものは残る。',
+    takes: ['dir', 'backup…?'],
+    en: 'Remove the backups no --keep-* option keeps: of all guests, each by itself, or of those named; a protected or damaged one stays.',
+    ja: 'どの --keep-* でも残らないバックアップを削除する。対象は全ゲスト (それぞれ別に数える) または指定したもの。保護中と破損したものは残る。',
     options: { ...keep, 'dry-run': { en: 'Only say what would go.', ja: '削除対象を示すだけ。', isFlag: true } },
-    examples: ['datastore prune /srv/backups --keep-daily 7 --keep-weekly 4 --dry-run'],
+    examples: [
+      'datastore prune /srv/backups --keep-daily 7 --keep-weekly 4 --dry-run',
+      'datastore prune /srv/backups host/web --keep-last 3',
+    ],
     columns: ['backup', 'time', 'mark', 'until'],
     id: 'backup',
-    act: async ([dir = ''], parsed) => ({ rows: await (await import('./point-acts.ts')).prune(dir, parsed) }),
+    act: async ([dir = '', ...names], parsed, terminal) => ({
+      rows: await (await import('./point-acts.ts')).prune(dir, names, parsed, terminal),
+    }),
   },
   {
     words: ['remove'],
@@ -329,7 +331,7 @@ export const datastoreCommands: readonly LocalCommand[] = [...lines, ...placeLin
   description: { en: line.en, ja: line.ja },
   options: optionsOf(line),
   examples: line.examples,
-  run: (args, terminal) => run(line, args, terminal),
+  run: (args, terminal, { env }) => run(line, args, terminal, env),
 }))
 
 /** Nearly every command is about a datastore somewhere. */
@@ -342,14 +344,24 @@ function usageOf({ words, takes }: Line): string {
   return ['datastore', ...words, ...plain, '[options]'].join(' ')
 }
 
-async function run(line: Line, args: readonly string[], terminal: Terminal): Promise<number> {
+/** Where scripts name the way in once; anything on the command line comes first. */
+const fromEnvironment = { 'passphrase-file': 'HAKO_PASSPHRASE_FILE', 'key-file': 'HAKO_KEY_FILE' } as const
+
+function withEnvironment(line: Line, parsed: Parsed, env: Outside['env']): Parsed {
+  const ways = Object.entries(fromEnvironment).filter(([name]) => line.options?.[name] !== undefined)
+  if (Object.keys(opening).some((name) => parsed.params[name] !== undefined)) return parsed
+  const given = ways.flatMap(([name, variable]) => (env[variable] ? [[name, env[variable]] as const] : []))
+  return { ...parsed, params: { ...parsed.params, ...Object.fromEntries(given) } }
+}
+
+async function run(line: Line, args: readonly string[], terminal: Terminal, env: Outside['env']): Promise<number> {
   const [{ parseFor }, { printed }] = await Promise.all([import('../arguments.ts'), import('../print.ts')])
   const { takes } = line
   const described = Object.entries(optionsOf(line)).map(([name, { en, isFlag, isMany = false }]) => {
     const type = isFlag ? 'boolean' : 'string'
     return [name, { type, description: en, required: false, multiple: isMany, isSecret: false }] as const
   })
-  const parsed = parseFor({ positional: [], options: Object.fromEntries(described) }, args)
+  const parsed = withEnvironment(line, parseFor({ positional: [], options: Object.fromEntries(described) }, args), env)
   const least = takes.filter((name) => !name.endsWith('?')).length
   const isOpen = takes.at(-1)?.includes('…') ?? false
   const { positionals, global } = parsed
@@ -358,7 +370,8 @@ async function run(line: Line, args: readonly string[], terminal: Terminal): Pro
   }
   const outcome = await line.act(positionals, parsed, terminal)
   if (!outcome) return exitCodes.ok
-  const { columns, id } = line
+  const { columns = line.columns } = outcome
+  const { id } = line
   const { language, width } = terminal
   terminal.out(await printed(outcome.rows, { format: global.output, columns, id, language, width }))
   if (outcome.isProven === false) return exitCodes.unproven

@@ -73,17 +73,19 @@ export async function fileRows(
     await using reader = await open.open(await pointNamed(open.datastore, name))
     const tree = treeIn(reader, parsed.params)
     const entry = await tree.entry(bytesOf(path))
-    const rows: ReturnType<typeof rowOf>[] = []
-    if (entry.kind !== 'directory') return [rowOf(entry)]
+    const rows: Awaited<ReturnType<typeof rowOf>>[] = []
+    if (entry.kind !== 'directory') return [await rowOf(tree, entry)]
     for await (const one of tree.list(entry.path)) {
       if (rows.length === listMaximum) throw new Fault('too-large', `'${path}' has more than ${listMaximum} entries`)
-      rows.push(rowOf(one))
+      rows.push(await rowOf(tree, one))
     }
     return rows
   })
 }
 
-function rowOf({ path, name, kind, mode, uid, gid, sizeBytes, modified, target }: TreeEntry) {
+async function rowOf(tree: TreeReader, { path, name, kind, target, ...own }: TreeEntry) {
+  // The facts of a file stand with the first of its names.
+  const { mode, uid, gid, sizeBytes, modified } = kind === 'hard link' ? await tree.entry(target ?? '') : own
   return {
     name: kind === 'directory' ? `${shown(name)}/` : shown(name),
     path: `/${shown(path)}`,
@@ -152,6 +154,12 @@ async function deliver({ content, fileName, isPacked }: Delivery, to: string | u
   const target = to === undefined ? fileName : (await isDirectory(to)) ? join(to, fileName) : to
   const bytes = await saved(from, steps, { target, signal: terminal.signal })
   terminal.show(`${target}: ${humanSize(bytes)}`)
+}
+
+/** A whole tree as an archive, to standard output. */
+export async function tarOut(reader: BackupReader, { params }: Parsed, terminal: Terminal): Promise<void> {
+  const { name } = treeIn(reader, params).facts
+  await deliver({ content: tarOf(reader, name, ''), fileName: `${name}.tar`, isPacked: false }, '-', terminal)
 }
 
 async function contentAt(

@@ -19,6 +19,8 @@ export interface Line {
 
 export interface Outcome {
   readonly rows: unknown
+  /** Those of a table, where they are not always the line's. */
+  readonly columns?: readonly string[]
   /** False: a proof was tried and failed. */
   readonly isProven?: boolean
   /** False: something was looked for and found wanting. */

@@ -1,5 +1,5 @@
 /** `hako datastore init` and `hako datastore key …`: the ways to the keys. */
-import { readdir, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { parseSize } from '#base/bytes.ts'
 import { seconds } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
@@ -15,7 +15,6 @@ import {
   withSlot,
   withWriter,
 } from '#datastore/keys/key-file.ts'
-import { FolderPlace } from '#datastore/places/folder-place.ts'
 import { rotated } from '#datastore/keys/keyring.ts'
 import { printSecond } from '#datastore/places/place.ts'
 import { printRecoveryKey, type PublicHalf, type SlotSecret } from '#datastore/keys/slot.ts'
@@ -26,13 +25,13 @@ import type { Terminal } from '../terminal.ts'
 import { say } from '../text.ts'
 import { deps } from './deps.ts'
 import { asked, secretFrom, withDatastore } from './opening.ts'
-import { placeAt, retainAt } from './reaching.ts'
+import { placeAt, requireFree, retainAt } from './reaching.ts'
 
 /** Makes a datastore, prints its recovery key, and has it confirmed where somebody is there to do so. */
 export async function init(where: string, parsed: Parsed, terminal: Terminal): Promise<void> {
   const { params } = parsed
   await using place = await placeAt(where, params)
-  if (place instanceof FolderPlace) await requireEmpty(place.label)
+  await requireFree(place)
   const secret = await newSecret(params, terminal)
   const text = printRecoveryKey(Buffer.from(systemRandom.bytes(32)))
   const created = seconds(deps.clock)
@@ -48,16 +47,6 @@ export async function init(where: string, parsed: Parsed, terminal: Terminal): P
   terminal.out(text)
   terminal.show(say(terminal.language, 'recoveryKeyIs', place.label))
   if (process.stdin.isTTY) await confirm(where, parsed, { kind: 'recovery', text: await askedKey(terminal) }, terminal)
-}
-
-async function requireEmpty(path: string): Promise<void> {
-  const names: string[] = await readdir(path).catch((cause: unknown) => {
-    if (codeOf(cause) === 'ENOENT') return []
-    throw cause
-  })
-  if (names.length > 0 && !names.includes('format')) {
-    throw new Fault('conflict', `directory '${path}' is not empty`, { remedy: 'Name one that is empty, or not there.' })
-  }
 }
 
 async function askedKey(terminal: Terminal): Promise<string> {

@@ -1,7 +1,8 @@
 /** How a command of `hako datastore` gets to its datastore: where it lies, and what opens it. */
 import { readFile } from 'node:fs/promises'
-import { Fault } from '#base/fault.ts'
+import { Fault, isFault, missing } from '#base/fault.ts'
 import { type Datastore, openDatastore, type OpenDatastore } from '#datastore/datastore.ts'
+import type { Place } from '#datastore/places/place.ts'
 import type { SlotSecret } from '#datastore/keys/slot.ts'
 import { asFileFault } from '#host/files.ts'
 import type { Parsed } from '../arguments.ts'
@@ -17,7 +18,14 @@ export async function withDatastore<T>(
   act: (datastore: Datastore) => Promise<T>,
 ): Promise<T> {
   await using place = await placeAt(where, params)
-  return await act(await openDatastore(place, deps))
+  return await act(await datastoreIn(place, where))
+}
+
+async function datastoreIn(place: Place, where: string): Promise<Datastore> {
+  return openDatastore(place, deps).catch((cause: unknown) => {
+    if (!isFault(cause, 'missing')) throw cause
+    throw missing('datastore', place.label, { cause, remedy: `Make one there: hako datastore init ${where}` })
+  })
 }
 
 /** As `withDatastore`, with its keys. */
@@ -30,6 +38,11 @@ export async function withKeys<T>(
   return withDatastore(directory, parsed, async (datastore) =>
     act(await datastore.unlock(await secretFrom(parsed.params, terminal))),
   )
+}
+
+/** Whether one was named: nobody is asked for what is not needed. */
+export function hasKey({ params }: Pick<Parsed, 'params'>): boolean {
+  return ['passphrase-file', 'key-file', 'recovery-key-file'].some((name) => params[name] !== undefined)
 }
 
 export async function secretFrom(

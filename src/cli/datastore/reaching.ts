@@ -1,12 +1,12 @@
 /** Where a datastore lies, as somebody names it: a directory, a bucket of an S3 server, another Hakobune. */
-import { readFile, stat } from 'node:fs/promises'
+import { readdir, readFile, stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { Fault } from '#base/fault.ts'
 import { systemRandom } from '#base/random.ts'
 import { FolderPlace } from '#datastore/places/folder-place.ts'
 import type { Place } from '#datastore/places/place.ts'
 import type { S3Place } from '#datastore/places/s3/place.ts'
-import { asFileFault } from '#host/files.ts'
+import { asFileFault, codeOf } from '#host/files.ts'
 import { deps } from './deps.ts'
 import { reaching } from './place-options.ts'
 
@@ -23,11 +23,34 @@ export async function placeAt(where: string, params: Params, kind: '' | 'copy-' 
   }
   if (where.startsWith('s3://')) return s3At(where, given)
   if (where.startsWith('https://')) return httpsAt(where, given)
+  // A slip in it would otherwise become a folder of that name.
+  if (/^(?:[a-z][a-z0-9+.-]*:\/|s3:|rest:|sftp:)/i.test(where)) {
+    throw new Fault('invalid', `'${where}' is no place of a datastore`, {
+      remedy:
+        'It is a directory, s3://bucket/prefix, or https://host:port/name; a directory of that name is written with ./ in front.',
+    })
+  }
   const foreign = Object.keys(reaching).find((name) => given(name) !== undefined)
   if (foreign !== undefined) {
     throw new Fault('invalid', `--${kind}${foreign} means nothing for directory '${where}'`)
   }
   return new FolderPlace(resolve(where), systemRandom)
+}
+
+/** What a datastore has in its folder, and what a file system of its own has there from the start. */
+const expected = /^(?:format|reserve|keys|packs|segments|backups|marks|leases|condemned|suspects|tmp|lost\+found)$/
+
+/** Nothing of others is among what is to become a datastore, or is one. @throws Fault `conflict` */
+export async function requireFree(place: Place): Promise<void> {
+  if (!(place instanceof FolderPlace)) return
+  const names: string[] = await readdir(place.label).catch((cause: unknown) => {
+    if (codeOf(cause) === 'ENOENT') return []
+    throw asFileFault(cause, place.label)
+  })
+  if (names.every((name) => expected.test(name))) return
+  throw new Fault('conflict', `directory '${place.label}' is not empty`, {
+    remedy: 'Name one that is empty, or not there.',
+  })
 }
 
 async function s3At(where: string, given: (name: string) => string | undefined): Promise<S3Place> {
