@@ -1,6 +1,7 @@
 /**
  * What a backup does with each part of a disk whose changes somebody has recorded: changed parts are read, or are zero;
- * the rest is as it was, and of that a small random share is read all the same, for the record may lie.
+ * the rest is as it was, and of that a small random share is read all the same, for the record may lie. What is zero there
+ * need not be read to be known, so all of it is held against the earlier backup.
  *
  * A chunk counts as changed when any part of it is, and then it is read whole.
  */
@@ -16,7 +17,7 @@ export const auditedShare = 0.01
 export interface ChangeRegion extends Region {
   /** Reads as zeros, and need not be read; such a region may be of any length. */
   readonly isZero: boolean
-  /** One chunk that is said to be as it was. */
+  /** Said to be as it was: one chunk, or a run of zeros. */
   readonly isAudit: boolean
 }
 
@@ -48,10 +49,12 @@ export async function* changeRegions(
       const whole = open.length - (open.length % readBytes)
       yield* cut(open.offset, whole)
       open = { offset: open.offset + whole, length: open.length - whole }
+    } else if (run.isUnchanged && run.isZero) {
+      if (sample.isAny) yield { offset: run.from, length: run.to - run.from, isZero: true, isAudit: true }
     } else if (run.isUnchanged) {
       for (const number of sample.of(Math.ceil((run.to - run.from) / disk.chunkBytes))) {
         const offset = run.from + number * disk.chunkBytes
-        yield { offset, length: Math.min(disk.chunkBytes, run.to - offset), isZero: run.isZero, isAudit: true }
+        yield { offset, length: Math.min(disk.chunkBytes, run.to - offset), isZero: false, isAudit: true }
       }
     } else yield { offset: run.from, length: run.to - run.from, isZero: true, isAudit: false }
   }
@@ -102,6 +105,11 @@ export class Sample {
     this.#random = random
     this.#share = share
     this.#left = this.#distance()
+  }
+
+  /** Whether anything is ever chosen. */
+  get isAny(): boolean {
+    return this.#share > 0
   }
 
   /** Those chosen among the next `count`, by number from 0. */

@@ -36,7 +36,7 @@ import { mergeSegments } from '../index/merge.ts'
 import type { AddTreeOptions, TreeCounts } from '../tree/pass.ts'
 import type { TreeSource } from '../tree/source.ts'
 import type { Catalogue } from '../tree/catalogue.ts'
-import { type AddedTree, type CopiedTree, TreesWriter } from '../tree/writer.ts'
+import type { AddedTree, CopiedTree, TreesWriter } from '../tree/writer.ts'
 import { isSameGuest, printPoint, type RestorePoint } from '../point.ts'
 
 export interface DiskProgress {
@@ -98,7 +98,7 @@ export class BackupWriter implements AsyncDisposable {
   readonly #closes: AsyncDisposable | undefined
   readonly #disks: ManifestDisk[] = []
   readonly #files: ManifestFile[] = []
-  readonly #trees: TreesWriter
+  #trees: TreesWriter | undefined
   #state: 'open' | 'committed' | 'aborted' = 'open'
 
   private constructor(
@@ -112,7 +112,6 @@ export class BackupWriter implements AsyncDisposable {
     this.#lease = lease
     this.#chunks = chunks
     this.#before = before
-    this.#trees = new TreesWriter({ open, point, chunks, earlier })
     this.#closes = closes
   }
 
@@ -216,7 +215,7 @@ export class BackupWriter implements AsyncDisposable {
    */
   async addTree(name: string, source: TreeSource, options: AddTreeOptions = {}): Promise<AddedTree> {
     this.#checkName(name, diskNamePattern)
-    return this.#trees.add(name, source, options)
+    return (await this.#treesWriter()).add(name, source, options)
   }
 
   /**
@@ -225,7 +224,14 @@ export class BackupWriter implements AsyncDisposable {
    */
   async readAheadTree(name: string, source: TreeSource, options: AddTreeOptions = {}): Promise<TreeCounts> {
     this.#checkName(name, diskNamePattern)
-    return this.#trees.readAhead(name, source, options)
+    return (await this.#treesWriter()).readAhead(name, source, options)
+  }
+
+  /** Machines have none, and need not load what writes them. */
+  async #treesWriter(): Promise<TreesWriter> {
+    const { TreesWriter: Writer } = await import('../tree/writer.ts')
+    const [open, point, chunks, earlier] = [this.#open, this.point, this.#chunks, this.earlier]
+    return (this.#trees ??= new Writer({ open, point, chunks, earlier }))
   }
 
   get #chunkBytes(): number {
@@ -255,7 +261,7 @@ export class BackupWriter implements AsyncDisposable {
   /** Takes a tree over from another datastore. @throws Fault `damaged` when it cannot be read there */
   async copyTree(facts: CopiedTree, from: Catalogue): Promise<void> {
     this.#checkName(facts.name, diskNamePattern)
-    await this.#trees.copy(facts, from)
+    await (await this.#treesWriter()).copy(facts, from)
   }
 
   /** Stores a small file with the backup: a guest's config, a log. */
@@ -282,7 +288,7 @@ export class BackupWriter implements AsyncDisposable {
     if (this.#state !== 'open') throw new Error(`the backup is ${this.#state}`)
     await this.#chunks.flush()
     const { place, deps } = this.#open.datastore
-    const body: ManifestBody = { disks: this.#disks, trees: this.#trees.trees, files: this.#files, facts }
+    const body: ManifestBody = { disks: this.#disks, trees: this.#trees?.trees ?? [], files: this.#files, facts }
     const head = {
       point: this.point,
       pointInTime: new Date(pointInTimeMs ?? this.point.time * 1000).toISOString(),
@@ -328,7 +334,7 @@ export class BackupWriter implements AsyncDisposable {
   #checkName(name: string, pattern: RegExp): void {
     if (this.#state !== 'open') throw new Error(`the backup is ${this.#state}`)
     if (!pattern.test(name)) throw new Fault('invalid', `'${name}' cannot be the name of a part of a backup`)
-    const names = [...this.#files, ...this.#disks, ...this.#trees.trees].map((part) => part.name)
+    const names = [...this.#files, ...this.#disks, ...(this.#trees?.trees ?? [])].map((part) => part.name)
     if (names.includes(name)) throw new Fault('conflict', `the backup has a part called ${name} already`)
     if (names.length >= partsMaximum) throw new Fault('too-large', `the backup has more than ${partsMaximum} parts`)
   }
