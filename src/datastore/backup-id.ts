@@ -39,10 +39,9 @@ export function tryParseBackupId(text: string): BackupId | undefined {
   return printTime(time) === moment ? { type, id, time } : undefined
 }
 
-/** Refuses what could not be a name again later. */
-export function checkBackupId(id: BackupId): BackupId {
-  if (!tryParseBackupId(printBackupId(id))) {
-    throw new Fault('invalid', `'${id.type}/${id.id}' at ${id.time} cannot be the name of a backup`)
-  }
-  return id
+/** As `printBackupId`. @throws Fault `invalid` for what could not be a name again later */
+export function printChecked(id: BackupId): string {
+  const printed = printBackupId(id)
+  if (tryParseBackupId(printed)) return printed
+  throw new Fault('invalid', `'${id.type}/${id.id}' at ${id.time} cannot be the name of a backup`)
 }

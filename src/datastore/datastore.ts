@@ -214,7 +214,7 @@ export class Datastore {
     try {
       const manifest = await this.manifest(point)
       const marks = marked.has(marksName(point)) ? await this.marks(point) : {}
-      const isForged = !manifest.isSigned(this.facts.signer)
+      const isForged = !(await manifest.whetherSigned(this.facts.signer))
       const { pointInTime, finished } = manifest
       const damage = isForged ? 'it is not signed by this datastore' : marks.damage
       return { point, marks, head: { point, pointInTime, finished }, ...(damage === undefined ? {} : { damage }) }

@@ -1,6 +1,6 @@
 /** The name of a restore point: namespace, type, id, moment. It is a path, so it is strict: nothing else may become one. */
 import { Fault, invalid } from '#base/fault.ts'
-import { type BackupId, checkBackupId, printBackupId, tryParseBackupId } from './backup-id.ts'
+import { type BackupId, printBackupId, printChecked, tryParseBackupId } from './backup-id.ts'
 
 export interface RestorePoint extends BackupId {
   /** Names joined by dots; empty for the root. */
@@ -18,8 +18,7 @@ export function printPoint(point: RestorePoint): string {
 /** Its path below `backups` and `marks`. */
 export function pathOfPoint(point: RestorePoint): string {
   checkNamespace(point.namespace)
-  checkBackupId(point)
-  return `${point.namespace === '' ? rootNamespace : point.namespace}/${printBackupId(point)}`
+  return `${point.namespace === '' ? rootNamespace : point.namespace}/${printChecked(point)}`
 }
 
 /** @throws Fault `invalid` */
@@ -51,6 +50,10 @@ export function checkNamespace(namespace: string): void {
 /** A namespace and those below it; the root has all. */
 export function isBelow(namespace: string, above: string): boolean {
   return above === '' || namespace === above || namespace.startsWith(`${above}.`)
+}
+
+export function isSamePoint(a: RestorePoint, b: RestorePoint): boolean {
+  return isSameGuest(a, b) && a.time === b.time
 }
 
 export function isSameGuest(a: RestorePoint, b: RestorePoint): boolean {

@@ -10,7 +10,8 @@ import { Fault } from '#base/fault.ts'
 import type { Json } from '#store/store.ts'
 
 export function seal(value: Json): string {
-  return `{"sha256":"${hash('sha256', JSON.stringify(value), 'hex')}","value":${JSON.stringify(value)}}\n`
+  const text = JSON.stringify(value)
+  return `{"sha256":"${hash('sha256', text, 'hex')}","value":${text}}\n`
 }
 
 /**

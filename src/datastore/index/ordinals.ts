@@ -5,7 +5,7 @@
  * JavaScript. Two that had that in common would share a number, and one would be kept as long as the other: of 2^24 chunks
  * two do by a chance of 2^-17.
  */
-import { allEntries } from './merge.ts'
+import { allEntries, wordAt } from './merge.ts'
 import type { Segment, SegmentEntry } from './segment.ts'
 
 /** Chunks on average that begin with the same bits, and are looked at one after another. */
@@ -108,11 +108,4 @@ export class ChunkSet {
     this.#bits.fill(0)
     this.#size = 0
   }
-}
-
-/** `readUInt32BE` without its checks, which take most of the time where millions are looked up. */
-function wordAt(bytes: Buffer, at: number): number {
-  return (
-    (((bytes[at] ?? 0) << 24) | ((bytes[at + 1] ?? 0) << 16) | ((bytes[at + 2] ?? 0) << 8) | (bytes[at + 3] ?? 0)) >>> 0
-  )
 }

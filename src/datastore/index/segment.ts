@@ -174,13 +174,14 @@ export class Segment {
   /** Reads what is kept in memory. Entries are proven when a chunk is: a wrong one leads to no chunk of that id. @throws Fault `missing`, `damaged` */
   static async open(place: Place, name: string): Promise<Segment> {
     const size = await place.sizeOf(name)
-    if (size < headerBytes + macBytes) throw damaged(name, `it is ${size} bytes long`)
+    if (size < headerBytes + macBytes) throw damagedSegment(name, `it is ${size} bytes long`)
     const header = await place.read(name, 0, headerBytes)
-    if (!header.subarray(0, 8).equals(magic)) throw damaged(name, 'it has no beginning')
+    if (!header.subarray(0, 8).equals(magic)) throw damagedSegment(name, 'it has no beginning')
     const [packs, count, filter] = [header.readUInt32LE(8), header.readUInt32LE(12), header.readUInt32LE(16)]
     const filterAt = headerBytes + packs * idBytes + count * segmentEntryBytes
     const isPossible = packs <= segmentPacksMaximum && count <= segmentEntriesMaximum && filter === filterBytes(count)
-    if (!isPossible || filterAt + filter + macBytes !== size) throw damaged(name, 'its sizes contradict each other')
+    if (!isPossible || filterAt + filter + macBytes !== size)
+      throw damagedSegment(name, 'its sizes contradict each other')
     const names = await place.read(name, headerBytes, packs * idBytes)
     return new Segment({
       name,
@@ -223,26 +224,17 @@ export class Segment {
       const middle = (low + high) >> 1
       const at = middle * segmentEntryBytes
       const order = window.compare(id, 0, shortIdBytes, at, at + shortIdBytes)
-      if (order === 0) return this.#entryAt(window, at)
+      if (order === 0) return this.entryAt(window, at)
       if (order < 0) low = middle + 1
       else high = middle - 1
     }
     return undefined
   }
 
-  /** All entries, in order of their ids, a few at a time. @throws Fault `damaged` when they are in none */
-  async *entries(): AsyncGenerator<SegmentEntry[], undefined> {
-    let before: Buffer | undefined
+  /** All entries as they lie there, some at a time; `entryAt` says what one is. */
+  async *windows(): AsyncGenerator<Buffer, undefined> {
     for (let from = 0; from < this.count; from += entriesAtOnce) {
-      const window = await this.#window(from, Math.min(this.count, from + entriesAtOnce))
-      const entries: SegmentEntry[] = []
-      for (let at = 0; at < window.length; at += segmentEntryBytes) {
-        const entry = this.#entryAt(window, at)
-        if (before && before.compare(entry.id) >= 0) throw damaged(this.name, 'its entries are not in order')
-        before = entry.id
-        entries.push(entry)
-      }
-      yield entries
+      yield await this.#window(from, Math.min(this.count, from + entriesAtOnce))
     }
     return undefined
   }
@@ -251,7 +243,8 @@ export class Segment {
     return this.#place.read(this.name, this.#entriesAt + from * segmentEntryBytes, (to - from) * segmentEntryBytes)
   }
 
-  #entryAt(window: Buffer, at: number): SegmentEntry {
+  /** @throws Fault `damaged` when it cannot be one */
+  entryAt(window: Buffer, at: number): SegmentEntry {
     const packed = window.readUInt32LE(at + 28)
     const entry = {
       id: window.subarray(at, at + shortIdBytes),
@@ -263,7 +256,7 @@ export class Segment {
     }
     const end = entry.offset + entry.length
     if (entry.pack === '' || end > packMaximumBytes || entry.plainBytes > metadataMaximumBytes) {
-      throw damaged(this.name, 'an entry of it cannot be')
+      throw damagedSegment(this.name, 'an entry of it cannot be')
     }
     return entry
   }
@@ -277,11 +270,11 @@ export class Segment {
       mac.update(await this.#place.read(this.name, at, Math.min(step, size - macBytes - at)))
     }
     const written = await this.#place.read(this.name, size - macBytes, macBytes)
-    if (!mac.digest().equals(written)) throw damaged(this.name, 'it is not what was written')
+    if (!mac.digest().equals(written)) throw damagedSegment(this.name, 'it is not what was written')
   }
 }
 
-function damaged(name: string, how: string): Fault {
+export function damagedSegment(name: string, how: string): Fault {
   return new Fault('damaged', `${name} is damaged: ${how}`, {
     remedy: 'Rebuild the index from the packs: hako datastore repair.',
   })

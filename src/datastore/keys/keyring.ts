@@ -326,12 +326,26 @@ export function parseWriterSecrets(bytes: Buffer): WriterSecrets {
 /** @param signer public half, 32 bytes */
 export function isSigned(text: string, signature: Buffer, signer: Buffer): boolean {
   if (signer.length !== keyBytes) return false
-  let key = signerKeys.get(signer)
-  if (!key) {
-    key = createPublicKey({ key: Buffer.concat([ed25519Public, signer]), format: 'der', type: 'spki' })
-    signerKeys.set(signer, key)
-  }
-  return verifySignature(null, Buffer.from(text), key, signature)
+  return verifySignature(null, Buffer.from(text), publicKeyOf(signer), signature)
+}
+
+/** As `isSigned`, in another thread: each takes a tenth of a millisecond. */
+export async function whetherSigned(text: string, signature: Buffer, signer: Buffer): Promise<boolean> {
+  if (signer.length !== keyBytes) return false
+  return new Promise((resolve, reject) => {
+    verifySignature(null, Buffer.from(text), publicKeyOf(signer), signature, (error, isGood) => {
+      if (error) reject(error)
+      else resolve(isGood)
+    })
+  })
+}
+
+function publicKeyOf(signer: Buffer): KeyObject {
+  const known = signerKeys.get(signer)
+  if (known) return known
+  const key = createPublicKey({ key: Buffer.concat([ed25519Public, signer]), format: 'der', type: 'spki' })
+  signerKeys.set(signer, key)
+  return key
 }
 
 /** Made once for as many manifests as are looked at. */

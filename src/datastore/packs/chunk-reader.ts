@@ -206,7 +206,8 @@ export class ChunkReader {
     packId: string,
     isWanted: (entry: PackEntry) => boolean | Promise<boolean>,
   ): Promise<{ readonly id: Buffer; readonly stored: Buffer; readonly plainBytes: number; readonly flags: number }[]> {
-    const pack = await this.#pack(packId)
+    // Asked for once: its table would push out those that are of use.
+    const pack = await openPack(this.place, this.keyring, packId)
     const found = []
     const wanted: PackEntry[] = []
     for (const entry of pack.entries) if (await isWanted(entry)) wanted.push(entry)

@@ -92,7 +92,7 @@ export class ChunkWriter {
   }
 
   *#entries(): Generator<SegmentEntry> {
-    for (const { pack, ...entry } of this.#new.entries()) yield { ...entry, pack: this.#names[pack] ?? '' }
+    for (const entry of this.#new.entries()) yield { ...entry, pack: this.#names[entry.pack] ?? '' }
   }
 
   /** What is not in place yet goes; the rest is garbage for the collector. */

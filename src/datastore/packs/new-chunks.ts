@@ -57,8 +57,8 @@ export class NewChunks {
     used.sort((a, b) => this.#compare(a, b))
     for (const slot of used) {
       const id = this.#ids.subarray(slot * shortIdBytes, (slot + 1) * shortIdBytes)
-      const [pack = 0, offset = 0, length = 0, plainBytes = 0, flags = 0] = this.#places.subarray(slot * columns)
-      yield { id, pack, offset, length, plainBytes, flags }
+      const at = (column: number) => this.#places[slot * columns + column] ?? 0
+      yield { id, pack: at(0), offset: at(1), length: at(2), plainBytes: at(3), flags: at(4) }
     }
   }
 

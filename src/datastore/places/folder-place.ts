@@ -1,5 +1,5 @@
 /** A datastore in a folder of this machine, or one several machines mount. */
-import { link, type FileHandle, mkdir, open, opendir, rename, rm, stat, unlink } from 'node:fs/promises'
+import { link, type FileHandle, mkdir, open, opendir, readFile, rename, rm, stat, unlink } from 'node:fs/promises'
 import { existsSync } from 'node:fs'
 import { dirname, join, sep } from 'node:path'
 import { Fault, missing } from '#base/fault.ts'
@@ -117,12 +117,10 @@ export class FolderPlace implements Place {
   async get(name: string, maximumBytes: number): Promise<Buffer | undefined> {
     const path = this.#pathOf(name)
     try {
-      await using file = await open(path, 'r')
-      const { size } = await file.stat()
+      const { size } = await stat(path)
       if (size > maximumBytes) throw new Fault('too-large', `'${path}' has ${size} bytes, too many`)
-      const content = Buffer.allocUnsafe(size)
-      await readFully(file, 0, content, path)
-      return content
+      // In one act: a file that is opened, read and closed by itself takes three times as much.
+      return await readFile(path)
     } catch (cause) {
       if (codeOf(cause) === 'ENOENT' || codeOf(cause) === 'ENOTDIR') return undefined
       throw asReadFault(cause, path)

@@ -31,9 +31,10 @@ import {
   parseWriter,
   printWriter,
   type SealKey,
+  whetherSigned,
   writerOuterProperties,
 } from '../keys/keyring.ts'
-import { isBelow, pathOfPoint, printPoint, type RestorePoint } from '../point.ts'
+import { isBelow, isSamePoint, pathOfPoint, printPoint, type RestorePoint } from '../point.ts'
 
 const id = string({ pattern: /[0-9a-f]{64}/ })
 const count = integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
@@ -131,6 +132,15 @@ export interface SealedManifest extends ManifestHead {
   readonly sealedWith: Omit<SealKey, 'key'>
   /** By the datastore, or somebody it vouches for. @param signer of the datastore, public half */
   readonly isSigned: (signer: Buffer) => boolean
+  /** As `isSigned`, beside what else is to be done: for who looks at many. */
+  readonly whetherSigned: (signer: Buffer) => Promise<boolean>
+}
+
+interface Signed {
+  readonly text: string
+  readonly signature: Buffer
+  /** Public half of the key of whoever should have signed it. */
+  readonly by: Buffer
 }
 
 export function manifestName(point: RestorePoint): string {
@@ -183,10 +193,16 @@ export function parseManifest(text: string, expected: RestorePoint): SealedManif
   } = checked.values
   const point = { namespace, type, id: guest, time }
   // A manifest put under another name is a forgery, however well it is signed.
-  if (printPoint(point) !== printPoint(expected)) {
+  if (!isSamePoint(point, expected)) {
     throw new Fault('damaged', `${name} is damaged: it is that of ${printPoint(point)}`)
   }
   const { signature: _, ...unsigned } = value
+  const signed = (signer: Buffer): Signed | undefined => {
+    const writer = checked.values.writer && parseWriter(checked.values.writer)
+    if (writer && !(isVouchedFor(writer, signer) && isBelow(namespace, writer.namespace))) return undefined
+    const by = writer?.publicKey ?? signer
+    return { text: JSON.stringify(unsigned), signature: Buffer.from(signature, 'base64'), by }
+  }
   return {
     point,
     pointInTime,
@@ -194,10 +210,12 @@ export function parseManifest(text: string, expected: RestorePoint): SealedManif
     body: Buffer.from(body, 'base64'),
     sealedWith: { epoch, isInbox: inbox === true, salt: Buffer.from(salt, 'base64') },
     isSigned: (signer) => {
-      const writer = checked.values.writer && parseWriter(checked.values.writer)
-      if (writer && !(isVouchedFor(writer, signer) && isBelow(namespace, writer.namespace))) return false
-      const own = writer?.publicKey ?? signer
-      return isSigned(JSON.stringify(unsigned), Buffer.from(signature, 'base64'), own)
+      const one = signed(signer)
+      return one !== undefined && isSigned(one.text, one.signature, one.by)
+    },
+    whetherSigned: async (signer) => {
+      const one = signed(signer)
+      return one !== undefined && (await whetherSigned(one.text, one.signature, one.by))
     },
   }
 }
