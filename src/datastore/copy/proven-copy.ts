@@ -25,6 +25,8 @@ export async function copyProven(
   try {
     const size = await from.sizeOf(name)
     const hash = new NameDigest()
+    using plan = from.plan?.()
+    for (let at = 0; at < size; at += step) plan?.add(name, at, Math.min(step, size - at))
     for (let at = 0; at < size; at += step) {
       const bytes = await from.read(name, at, Math.min(step, size - at))
       hash.update(bytes)

@@ -10,6 +10,8 @@ const step = 4 * MiB
 /** Whether it is what its name says. What is gone meanwhile is nothing to mend: of that nothing is said. */
 export async function isAsNamed(place: Place, name: string, sizeBytes: number): Promise<boolean> {
   const hash = new NameDigest()
+  using plan = place.plan?.()
+  for (let at = 0; at < sizeBytes; at += step) plan?.add(name, at, Math.min(step, sizeBytes - at))
   try {
     for (let at = 0; at < sizeBytes; at += step) {
       const bytes = await place.read(name, at, Math.min(step, sizeBytes - at))

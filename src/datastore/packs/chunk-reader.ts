@@ -158,8 +158,9 @@ export class ChunkReader {
     if (known) return known.bytes.subarray(from - known.from, to - known.from)
     const last = pack.entries.at(-1)
     const end = last ? last.offset + last.length : to
+    const near = from + (this.place.nearBytes ?? nearBytes)
     const bytes = await readMore(
-      () => readPack(this.place, id, from, Math.max(to, Math.min(end, from + nearBytes)) - from),
+      () => readPack(this.place, id, from, Math.max(to, Math.min(end, near)) - from),
       () => readPack(this.place, id, from, to - from),
     )
     this.#near = [{ pack: id, from, bytes }, ...this.#near.slice(0, packsAtHand - 1)]

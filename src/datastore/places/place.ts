@@ -42,6 +42,10 @@ export interface Place extends AsyncDisposable {
    * @throws Fault `missing`; `damaged` when the object ends before
    */
   readonly read: (name: string, offset: number, length: number, room?: Buffer) => Promise<Buffer>
+  /** To say what of packs will be read, where that makes fewer requests of it. */
+  readonly plan?: () => ReadPlan
+  /** Of maps and trees, which are small: as much is read at once as costs no more than one of them. */
+  readonly nearBytes?: number
   /** @throws Fault `missing` */
   readonly sizeOf: (name: string) => Promise<number>
   /** Every object whose name begins with a folder's (`packs/`), in no order that is promised. */
@@ -71,6 +75,12 @@ export interface Place extends AsyncDisposable {
   readonly canary?: (() => Promise<CanaryAttempt[]>) | undefined
   /** We may add here, but not remove or replace: others tidy up. */
   readonly addsOnly?: boolean
+}
+
+/** Whoever made it disposes of it; what was not read until then is forgotten. */
+export interface ReadPlan extends Disposable {
+  /** A part that will be read as it is here, after those that were added before. */
+  readonly add: (name: string, offset: number, length: number) => void
 }
 
 export interface Hold {

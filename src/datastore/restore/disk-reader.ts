@@ -5,6 +5,7 @@ import type { Extent } from '../backup/block-source.ts'
 import { type DiskMap, isZeroId } from '../maps/disk-map.ts'
 import { kinds, pieceEntries, shortIdBytes } from '../format.ts'
 import type { ManifestDisk } from '../points/manifest.ts'
+import { Ahead } from '../packs/ahead.ts'
 import type { ServedSource } from './served-disk.ts'
 
 /** Pieces of the map kept, each 64 KiB for 512 MiB of the disk. */
@@ -16,6 +17,7 @@ export class DiskReader implements ServedSource {
   readonly #reader: BackupReader
   readonly #map: DiskMap
   readonly #pieces = new Map<number, Promise<Buffer>>()
+  readonly #ahead: Ahead | undefined
 
   /** For `BackupReader.openDisk`. */
   constructor(reader: BackupReader, facts: ManifestDisk, map: DiskMap) {
@@ -23,6 +25,7 @@ export class DiskReader implements ServedSource {
     this.facts = facts
     this.chunkBytes = reader.chunkBytes
     this.#map = map
+    this.#ahead = Ahead.of(reader.open.chunks)
   }
 
   get sizeBytes(): number {
@@ -62,13 +65,19 @@ export class DiskReader implements ServedSource {
 
   /** Nothing for a chunk of zeros. */
   async #chunk(position: number): Promise<Buffer | undefined> {
-    const ids = await this.#idsIn(Math.floor(position / pieceEntries))
-    const at = (position % pieceEntries) * shortIdBytes
-    const id = ids.subarray(at, at + shortIdBytes)
-    if (isZeroId(id)) return undefined
+    const id = await this.#idAt(position)
+    if (!id) return undefined
+    await this.#ahead?.readNow(position, this.#map.chunks, (next) => this.#idAt(next))
     const { content } = await this.#reader.open.chunks.read(id, kinds.content)
     if (content.length === Math.min(this.chunkBytes, this.sizeBytes - position * this.chunkBytes)) return content
     throw new Fault('damaged', `chunk ${position} of disk ${this.facts.name} has ${content.length} bytes`)
+  }
+
+  /** Nothing for a chunk of zeros. */
+  async #idAt(position: number): Promise<Buffer | undefined> {
+    const ids = await this.#idsIn(Math.floor(position / pieceEntries))
+    const at = (position % pieceEntries) * shortIdBytes
+    return isZeroId(ids, at) ? undefined : ids.subarray(at, at + shortIdBytes)
   }
 
   #idsIn(number: number): Promise<Buffer> {

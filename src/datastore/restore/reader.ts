@@ -11,6 +11,7 @@ import { DiskReader } from './disk-reader.ts'
 import type { Manifest, ManifestBody, ManifestDisk, ManifestHead } from '../points/manifest.ts'
 import { printPoint } from '../point.ts'
 import type { Location } from '../index/segment.ts'
+import { inOrderOfPacks, planned, type Wanted } from '../packs/planned.ts'
 import { TreeReader } from '../tree/reader.ts'
 import { StoredTree } from '../tree/stored-tree.ts'
 
@@ -113,21 +114,31 @@ export class BackupReader implements AsyncDisposable {
   /**
    * Runs of chunks that lie one behind another in a pack, with the work of reading them still to do: into room, if
    * there is some.
+   * @param options.isInOrder of the disk; else as they are read best
    */
-  async *runs(name: string): AsyncGenerator<(room?: RunRoom) => Promise<DiskPart[]>> {
+  async *runs(
+    name: string,
+    { isInOrder = true }: { readonly isInOrder?: boolean } = {},
+  ): AsyncGenerator<(room?: RunRoom) => Promise<DiskPart[]>> {
     const map = await this.mapOf(name)
     const { sizeBytes } = this.disk(name)
+    const { chunks } = this.open
+    const entries = isInOrder || !chunks.place.plan ? map.entries() : inOrderOfPacks(chunks, map.entries())
+    for await (const run of planned(chunks.place, this.#runsOf(entries), partOf)) yield this.#reading(run, sizeBytes)
+  }
+
+  async *#runsOf(entries: AsyncIterable<Wanted & { readonly position: number }>): AsyncGenerator<Placed[]> {
     let run: Placed[] = []
-    for await (const { position, id } of map.entries()) {
-      const location = await this.open.chunks.locate(id)
+    for await (const { position, id, location: known } of entries) {
+      const location = known ?? (await this.open.chunks.locate(id))
       const last = run.at(-1)
       if (last && (run.length >= runChunks || !isNext(last.location, location))) {
-        yield this.#reading(run, sizeBytes)
+        yield run
         run = []
       }
       run.push({ position, id: Buffer.from(id), location })
     }
-    if (run.length > 0) yield this.#reading(run, sizeBytes)
+    if (run.length > 0) yield run
   }
 
   #reading(run: readonly Placed[], sizeBytes: number): (room?: RunRoom) => Promise<DiskPart[]> {
@@ -161,6 +172,11 @@ export class BackupReader implements AsyncDisposable {
     await this.#lease?.[Symbol.asyncDispose]()
     await this.#closes?.[Symbol.asyncDispose]()
   }
+}
+
+function partOf(run: readonly Placed[]): Location | undefined {
+  const [first, last] = [run[0]?.location, run.at(-1)?.location]
+  return first && last && { ...first, length: last.offset + last.length - first.offset }
 }
 
 function isNext(last: Location, next: Location): boolean {

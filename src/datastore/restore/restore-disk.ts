@@ -44,12 +44,12 @@ async function restoreTo(
   target: BlockTarget,
   { onProgress, rateBytesPerSecond, signal }: RestoreOptions,
 ): Promise<number> {
-  const { sizeBytes } = reader.disk(name)
+  const { sizeBytes, dataBytes } = reader.disk(name)
   if (target.sizeBytes < sizeBytes) throw new Fault('invalid', `the target is smaller than disk ${name} of the backup`)
   const startedMs = systemClock.monotonic()
   let written = 0
   const free = Array.from({ length: runsAhead + writesAhead + 1 }, () => reader.roomForRun())
-  const filled = readAhead(reader.runs(name), runsAhead, async (read) => {
+  const filled = readAhead(reader.runs(name, { isInOrder: false }), runsAhead, async (read) => {
     const room = free.pop()
     return { parts: await read(room), room }
   })
@@ -62,8 +62,9 @@ async function restoreTo(
   for await (const parts of done) {
     if (signal?.aborted) throw new Fault('aborted', `the restore of disk ${name} was interrupted`)
     for (const { content } of parts) written += content.length
-    const last = parts.at(-1)
-    if (last) onProgress?.({ disk: name, doneBytes: last.offset + last.content.length, sizeBytes })
+    // Holes take no time.
+    const doneBytes = Math.min(sizeBytes, Math.floor((written / Math.max(1, dataBytes)) * sizeBytes))
+    onProgress?.({ disk: name, doneBytes, sizeBytes })
     const aheadMs = rateBytesPerSecond
       ? (written / rateBytesPerSecond) * 1000 - (systemClock.monotonic() - startedMs)
       : 0

@@ -1,6 +1,7 @@
 /** A tree of a backup, as its chunks tell of it. Nothing is read before somebody asks. */
 import { isFault } from '#base/fault.ts'
 import type { ChunkReader } from '../packs/chunk-reader.ts'
+import { Ahead } from '../packs/ahead.ts'
 import { kinds } from '../format.ts'
 import type { ManifestTree } from '../points/manifest.ts'
 import { type Catalogue, damagedTree, type OpenPiece, type PieceEntry, type TreeKey } from './catalogue.ts'
@@ -12,12 +13,16 @@ export class StoredTree implements Catalogue {
   readonly form = pieceForm
   readonly #chunks: ChunkReader
   readonly #facts: ManifestTree
+  readonly #ahead: Ahead | undefined
   #list: Promise<PieceList> | undefined
+  /** The piece whose chunks are read. */
+  #last = { number: -1, begin: 0, chunks: 0 }
 
   constructor(chunks: ChunkReader, facts: ManifestTree, name: string) {
     this.#chunks = chunks
     this.#facts = facts
     this.name = name
+    this.#ahead = Ahead.of(chunks)
   }
 
   get pieces(): number {
@@ -38,9 +43,22 @@ export class StoredTree implements Catalogue {
     return chunk.content
   }
 
-  readonly chunk = async ({ piece }: OpenPiece, chunk: number): Promise<Buffer> => {
+  readonly chunk = async (open: OpenPiece, chunk: number): Promise<Buffer> => {
+    const { piece } = open
+    const begin = this.#beginOf(open)
+    await this.#ahead?.readNow(begin + chunk, begin + piece.chunks, (next) => piece.idOf(next - begin))
     const { content } = await this.#chunks.read(piece.idOf(chunk), kinds.content)
     return content
+  }
+
+  /** Where the chunks of a piece stand: behind those of the piece before, when that was read before. */
+  #beginOf({ entry: { number }, piece }: OpenPiece): number {
+    const last = this.#last
+    if (number !== last.number) {
+      const begin = number === last.number + 1 ? last.begin + last.chunks : number * 2 ** 24
+      this.#last = { number, begin, chunks: piece.chunks }
+    }
+    return this.#last.begin
   }
 
   readonly check = async (): Promise<void> => {

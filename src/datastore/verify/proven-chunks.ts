@@ -133,11 +133,12 @@ class PackProof {
 
   async #readChunks(pack: OpenPack, onProven: (entry: PackEntry) => void): Promise<boolean> {
     let [isWhole, turn] = [true, 0]
-    const groups = readAhead(groupsOf(pack.entries), readsAhead, async (group) => {
+    const [all, name] = [groupsOf(pack.entries), packName(this.#id)]
+    using plan = this.#place.plan?.()
+    for (const { from, length } of all) plan?.add(name, from, length)
+    const groups = readAhead(all, readsAhead, async ({ group, from, length }) => {
       const reading = this.#rooms[turn++ % this.#rooms.length]
-      const [from, last] = [group[0]?.offset ?? 0, group.at(-1)]
-      const length = last ? last.offset + last.length - from : 0
-      return { group, from, reading, bytes: await this.#place.read(packName(this.#id), from, length, reading) }
+      return { group, from, reading, bytes: await this.#place.read(name, from, length, reading) }
     })
     for await (const { group, from, reading, bytes } of groups) {
       for (const entry of group) {
@@ -167,13 +168,23 @@ class PackProof {
   }
 }
 
+interface Group {
+  readonly group: readonly PackEntry[]
+  readonly from: number
+  readonly length: number
+}
+
 /** Entries that are read at once. */
-function* groupsOf(entries: readonly PackEntry[]): Generator<PackEntry[]> {
+function groupsOf(entries: readonly PackEntry[]): Group[] {
+  const groups: Group[] = []
   for (let first = 0; first < entries.length;) {
     const to = (entries[first]?.offset ?? 0) + step
     let next = first + 1
     while (next < entries.length && (entries[next]?.offset ?? 0) < to) next += 1
-    yield entries.slice(first, next)
+    const group = entries.slice(first, next)
+    const [from, last] = [group[0]?.offset ?? 0, group.at(-1)]
+    groups.push({ group, from, length: last ? last.offset + last.length - from : 0 })
     first = next
   }
+  return groups
 }

@@ -3,7 +3,7 @@
  * a backup needs, that backup is checked by itself, which says what is wrong and whether another copy helps.
  */
 import { seconds } from '#base/clock.ts'
-import { isFault } from '#base/fault.ts'
+import { type Fault, isFault } from '#base/fault.ts'
 import type { BackupReader } from '../restore/reader.ts'
 import type { OpenDatastore } from '../datastore.ts'
 import { isZeroId } from '../maps/disk-map.ts'
@@ -12,7 +12,7 @@ import { goOn } from '../go-on.ts'
 import type { ManifestDisk } from '../points/manifest.ts'
 import type { RestorePoint } from '../point.ts'
 import { ProvenChunks } from './proven-chunks.ts'
-import { verifyTree } from '../tree/verify.ts'
+import { chunksOfTree } from '../tree/verify.ts'
 import { type VerifiedBackup, verifyBackup, type VerifyOptions } from './verify.ts'
 import { checkedIndex } from './whole-index.ts'
 
@@ -86,17 +86,14 @@ class BackupCheck {
       bytes += found.bytes
     }
     for (const { name } of trees) {
-      await verifyTree(
-        reader.tree(name),
-        async ({ piece }, chunk, ofBytes) => {
-          this.#require(piece.idOf(chunk), false)
-          chunks += 1
-          bytes += ofBytes
-        },
-        (damage) => {
-          throw damage
-        },
-      )
+      const fail = (damage: Fault) => {
+        throw damage
+      }
+      for await (const chunk of chunksOfTree(reader.tree(name), fail)) {
+        this.#require(chunk.id, false)
+        chunks += 1
+        bytes += chunk.bytes
+      }
     }
     return { chunks, bytes }
   }

@@ -16,7 +16,8 @@ import { gonePacks } from './gone-packs.ts'
 import { letGo } from '#base/let-go.ts'
 import type { ManifestDisk } from '../points/manifest.ts'
 import { printPoint, type RestorePoint } from '../point.ts'
-import { type PieceCheck, verifyTree } from '../tree/verify.ts'
+import { chunksToRead } from '../packs/planned.ts'
+import { chunksOfTree } from '../tree/verify.ts'
 
 export interface VerifyOptions {
   readonly signal?: AbortSignal | undefined
@@ -187,7 +188,7 @@ async function readAll(open: OpenDatastore, point: RestorePoint, options: Verify
   for (const disk of reader.body.disks) {
     await damages.noted(async () => {
       const map = await reader.mapOf(disk.name)
-      for await (const { position, id } of map.entries()) {
+      for await (const { position, id } of chunksToRead(open.chunks, map.entries())) {
         goOn(options.signal)
         await damages.noted(() => check(disk, position, id))
         chunks += 1
@@ -195,20 +196,22 @@ async function readAll(open: OpenDatastore, point: RestorePoint, options: Verify
       }
     })
   }
-  const checkContent = async (id: Buffer, ofBytes: number) => {
-    goOn(options.signal)
-    await damages.noted(async () => {
-      const chunk = await open.chunks.read(id, kinds.content)
-      open.chunks.check(id, chunk)
-      letGo(chunk.content)
-    })
-    chunks += 1
-    bytes += ofBytes
-    if (chunks % 64 === 0) options.onProgress?.(bytes, all)
+  const checkContent = async (id: Buffer) => {
+    const chunk = await open.chunks.read(id, kinds.content)
+    open.chunks.check(id, chunk)
+    letGo(chunk.content)
   }
   for (const { name } of reader.body.trees) {
-    const ofPiece: PieceCheck = ({ piece }, chunk, ofBytes) => checkContent(piece.idOf(chunk), ofBytes)
-    await damages.noted(() => verifyTree(reader.tree(name), ofPiece, (damage) => damages.add(damage.message)))
+    await damages.noted(async () => {
+      const named = chunksOfTree(reader.tree(name), (damage) => damages.add(damage.message))
+      for await (const chunk of chunksToRead(open.chunks, named)) {
+        goOn(options.signal)
+        await damages.noted(() => checkContent(chunk.id))
+        chunks += 1
+        bytes += chunk.bytes
+        if (chunks % 64 === 0) options.onProgress?.(bytes, all)
+      }
+    })
   }
   damages.throwIfAny()
   return { chunks, bytes }

@@ -9,7 +9,16 @@ import { again } from '../again.ts'
 import type { DatastoreDeps } from '../../datastore.ts'
 import { type Asked, HttpsClient, type HttpsOptions } from './client.ts'
 import { KeptSegments } from '../kept-segments.ts'
-import { type CanaryAttempt, checkName, isName, type Place, type PlacedObject, type Room } from '../place.ts'
+import {
+  type CanaryAttempt,
+  checkName,
+  isName,
+  type Place,
+  type PlacedObject,
+  type ReadPlan,
+  type Room,
+} from '../place.ts'
+import { ReadAhead, remoteNearBytes } from '../read-ahead.ts'
 import { type Right, rights } from './tokens.ts'
 import { Staging } from '../staging.ts'
 
@@ -31,6 +40,8 @@ export class HttpsPlace implements Place {
   readonly #options: HttpsPlaceOptions
   readonly #staging: Staging
   readonly #segments: KeptSegments
+  readonly #packs: ReadAhead
+  readonly nearBytes = remoteNearBytes
   #rights: ReadonlySet<Right> = new Set()
   #room = { totalBytes: 0, availableBytes: 0 }
   #aheadSeconds = 0
@@ -45,10 +56,12 @@ export class HttpsPlace implements Place {
     this.#deps = deps
     this.#client = found.client
     this.#staging = found.staging
-    this.#segments = new KeptSegments(found.staging.path, {
-      sizeOf: (name) => this.#sizeOf(name),
-      read: (name, offset, length) => this.#read(name, offset, length),
-    })
+    const elsewhere = {
+      sizeOf: (name: string) => this.#sizeOf(name),
+      read: (name: string, offset: number, length: number) => this.#read(name, offset, length),
+    }
+    this.#segments = new KeptSegments(found.staging.path, elsewhere)
+    this.#packs = new ReadAhead(elsewhere)
   }
 
   /** @throws Fault `denied`, `unavailable`, `missing` */
@@ -116,6 +129,7 @@ export class HttpsPlace implements Place {
 
   async replaceFile(name: string, path: string): Promise<void> {
     await this.#upload(name, path, false)
+    this.#packs.forget(name)
     await rm(path, { force: true })
   }
 
@@ -182,8 +196,13 @@ export class HttpsPlace implements Place {
     }
   }
 
-  read(name: string, offset: number, length: number): Promise<Buffer> {
-    return KeptSegments.isOne(name) ? this.#segments.read(name, offset, length) : this.#read(name, offset, length)
+  read(name: string, offset: number, length: number, room?: Buffer): Promise<Buffer> {
+    if (KeptSegments.isOne(name)) return this.#segments.read(name, offset, length)
+    return ReadAhead.isOne(name) ? this.#packs.read(name, offset, length, room) : this.#read(name, offset, length)
+  }
+
+  plan(): ReadPlan {
+    return this.#packs.plan()
   }
 
   async #read(name: string, offset: number, length: number): Promise<Buffer> {
@@ -245,6 +264,7 @@ export class HttpsPlace implements Place {
 
   async remove(name: string): Promise<boolean> {
     this.#segments.forget(name)
+    this.#packs.forget(name)
     try {
       await this.#ask({ method: 'DELETE', path: pathOf(name) }, aboutBytes)
       return true

@@ -8,7 +8,8 @@ import { isFault } from '#base/fault.ts'
 import type { DatastoreDeps } from '../../datastore.ts'
 import type { CanaryAttempt } from '../place.ts'
 import type { S3Reach } from './client.ts'
-import { contentOf, type S3Objects } from './objects.ts'
+import { contentOf } from './content.ts'
+import type { S3Objects } from './objects.ts'
 
 const contentBytes = 64
 const kept = 'canary/'

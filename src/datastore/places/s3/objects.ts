@@ -5,16 +5,14 @@
  * can neither replace nor hide it, and a name two wrote at the same moment has one owner. Of what is meant to change the
  * newest version counts. To remove is to remove every version.
  */
-import { createReadStream } from 'node:fs'
-import { pipeline } from 'node:stream/promises'
 import type { ListObjectVersionsCommandOutput, ObjectVersion, PutObjectCommandInput } from '@aws-sdk/client-s3'
 import { createHash } from 'node:crypto'
 import type { Readable } from 'node:stream'
-import { MiB } from '#base/bytes.ts'
 import { Fault, isFault, missing } from '#base/fault.ts'
 import { again, type Patience } from '../again.ts'
 import { checkName, isName, type PlacedObject } from '../place.ts'
 import type { S3Reach } from './client.ts'
+import { type Content, gathered } from './content.ts'
 import { asS3Fault } from './faults.ts'
 
 const pageObjects = 1_000
@@ -30,27 +28,10 @@ export interface S3Bucket extends S3Reach {
   readonly pageObjects?: number | undefined
 }
 
-export interface Content {
-  readonly body: Uint8Array | (() => Readable)
-  readonly sizeBytes: number
-  readonly sha256: Buffer
-}
-
 export interface PutOptions {
   readonly onlyNew: boolean
   /** Seconds since 1970: nobody can remove it before. */
   readonly until?: number | undefined
-}
-
-export function contentOf(bytes: Uint8Array): Content {
-  return { body: bytes, sizeBytes: bytes.length, sha256: createHash('sha256').update(bytes).digest() }
-}
-
-/** Servers know SHA-256, whatever the file is called by. */
-export async function fileContent(path: string, sizeBytes: number): Promise<Content> {
-  const hash = createHash('sha256')
-  for await (const part of createReadStream(path, { highWaterMark: MiB })) hash.update(part as Buffer)
-  return { body: () => createReadStream(path), sizeBytes, sha256: hash.digest() }
 }
 
 interface Version {
@@ -166,11 +147,31 @@ export class S3Objects {
     return this.ask(name, () => this.#fetch(name, { offset, length }, length))
   }
 
+  /** The last bytes of it, all of what is shorter, and its size. @throws Fault `missing` */
+  async readEnd(name: string, length: number): Promise<{ readonly sizeBytes: number; readonly end: Buffer }> {
+    return this.ask(name, async () => {
+      const { bytes, sizeBytes } = await this.#answer(name, `bytes=-${length}`, length)
+      return { sizeBytes, end: bytes }
+    })
+  }
+
   async #fetch(
     name: string,
     range: { readonly offset: number; readonly length: number } | undefined,
     maximumBytes: number,
   ): Promise<Buffer> {
+    const { offset, length } = range ?? { offset: 0, length: 0 }
+    const wanted = range && `bytes=${offset}-${offset + length - 1}`
+    const { bytes, sizeBytes } = await this.#answer(name, wanted, maximumBytes)
+    if (bytes.length >= length) return bytes
+    throw new Fault('damaged', `'${name}' ends ${offset + length - sizeBytes} bytes early`)
+  }
+
+  async #answer(
+    name: string,
+    range: string | undefined,
+    maximumBytes: number,
+  ): Promise<{ readonly bytes: Buffer; readonly sizeBytes: number }> {
     const { client, library, bucket, server } = this.#in
     const version = await this.#known(name)
     const reply = await client
@@ -178,7 +179,7 @@ export class S3Objects {
         new library.GetObjectCommand({
           Bucket: bucket,
           Key: this.keyOf(name),
-          ...(range && { Range: `bytes=${range.offset}-${range.offset + range.length - 1}` }),
+          ...(range !== undefined && { Range: range }),
           ...(version && { VersionId: version.id }),
         }),
       )
@@ -195,11 +196,7 @@ export class S3Objects {
     }
     const bytes = await gathered(stream, announced)
     if (bytes.length !== announced) throw new Fault('unavailable', `'${server}' cut '${name}' off`)
-    const all = Number(of?.split('/')[1])
-    if (range && bytes.length < range.length) {
-      throw new Fault('damaged', `'${name}' ends ${range.offset + range.length - (all || 0)} bytes early`)
-    }
-    return bytes
+    return { bytes, sizeBytes: Number(of?.split('/')[1]) || (range === undefined ? announced : 0) }
   }
 
   /** The version that counts, where there are versions. @throws Fault `missing` */
@@ -382,17 +379,4 @@ export class S3Objects {
 
 function isChanging(name: string): boolean {
   return changing.some((folder) => name.startsWith(folder))
-}
-
-async function gathered(stream: Readable, sizeBytes: number): Promise<Buffer> {
-  const bytes = Buffer.allocUnsafe(sizeBytes)
-  let done = 0
-  await pipeline(stream, async (parts: AsyncIterable<Buffer>) => {
-    for await (const part of parts) {
-      // More than was announced is left out, and noticed.
-      part.copy(bytes, done)
-      done += part.length
-    }
-  })
-  return done === sizeBytes ? bytes : bytes.subarray(0, Math.min(done, sizeBytes))
 }

@@ -13,11 +13,20 @@ import { integer } from '#base/schema/schema.ts'
 import { asFileFault } from '#host/files.ts'
 import type { DatastoreDeps } from '../../datastore.ts'
 import { KeptSegments } from '../kept-segments.ts'
-import { type CanaryAttempt, lockedFault, type Place, type PlacedObject, type PlaceLock } from '../place.ts'
+import {
+  type CanaryAttempt,
+  lockedFault,
+  type Place,
+  type PlacedObject,
+  type PlaceLock,
+  type ReadPlan,
+} from '../place.ts'
+import { ReadAhead, remoteNearBytes } from '../read-ahead.ts'
 import { sendCanary } from './canary.ts'
 import { reachS3, type S3Options, type S3Reach } from './client.ts'
 import { clockFault } from './faults.ts'
-import { contentOf, fileContent, S3Objects } from './objects.ts'
+import { contentOf, fileContent } from './content.ts'
+import { S3Objects } from './objects.ts'
 import { seal, unseal } from '../../sealed.ts'
 import { slackSeconds } from '../retention.ts'
 import { Staging } from '../staging.ts'
@@ -46,6 +55,8 @@ export class S3Place implements Place {
   readonly #deps: DatastoreDeps
   readonly #staging: Staging
   readonly #segments: KeptSegments
+  readonly #packs: ReadAhead
+  readonly nearBytes = remoteNearBytes
   readonly #hasLock: boolean
   #retainSeconds: number | undefined
   #knowsConditions: Promise<void> | undefined
@@ -66,6 +77,7 @@ export class S3Place implements Place {
     this.#objects = new S3Objects({ ...reach, bucket, prefix, pageObjects, hasVersions: found.hasVersions, patience })
     this.#staging = found.staging
     this.#segments = new KeptSegments(found.staging.path, this.#objects)
+    this.#packs = new ReadAhead(this.#objects)
   }
 
   /** @throws Fault `missing` without such a bucket, `denied`, `unavailable` */
@@ -200,6 +212,7 @@ export class S3Place implements Place {
     const until = this.#hasLock ? await this.#lockedUntil(name) : undefined
     if (until !== undefined) throw lockedFault(`'${name}'`, until)
     await this.#upload(name, path, false)
+    this.#packs.forget(name)
     await rm(path, { force: true })
     await this.#unlocked(name, () => this.#dropOldVersions(name))
   }
@@ -248,14 +261,20 @@ export class S3Place implements Place {
     return this.#objects.get(name, maximumBytes)
   }
 
-  read(name: string, offset: number, length: number): Promise<Buffer> {
-    return KeptSegments.isOne(name)
-      ? this.#segments.read(name, offset, length)
+  read(name: string, offset: number, length: number, room?: Buffer): Promise<Buffer> {
+    if (KeptSegments.isOne(name)) return this.#segments.read(name, offset, length)
+    return ReadAhead.isOne(name)
+      ? this.#packs.read(name, offset, length, room)
       : this.#objects.read(name, offset, length)
   }
 
+  plan(): ReadPlan {
+    return this.#packs.plan()
+  }
+
   sizeOf(name: string): Promise<number> {
-    return KeptSegments.isOne(name) ? this.#segments.sizeOf(name) : this.#objects.sizeOf(name)
+    if (KeptSegments.isOne(name)) return this.#segments.sizeOf(name)
+    return ReadAhead.isOne(name) ? this.#packs.sizeOf(name) : this.#objects.sizeOf(name)
   }
 
   list(folder: string): AsyncIterable<PlacedObject> {
@@ -264,6 +283,7 @@ export class S3Place implements Place {
 
   async remove(name: string): Promise<boolean> {
     this.#segments.forget(name)
+    this.#packs.forget(name)
     return this.#unlocked(name, () => this.#objects.remove(name))
   }
 
