@@ -21,7 +21,6 @@ export async function fileContent(path: string, sizeBytes: number): Promise<Cont
   for await (const part of createReadStream(path, { highWaterMark: MiB })) hash.update(part as Buffer)
   return { body: () => createReadStream(path), sizeBytes, sha256: hash.digest() }
 }
-}
 
 /** As many bytes as were announced, or fewer where it was cut off. */
 export async function gathered(stream: Readable, sizeBytes: number): Promise<Buffer> {
