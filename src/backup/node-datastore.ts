@@ -200,7 +200,8 @@ async function tidied(datastore: Datastore, unlocked: Unlocked, needs: NodeDatas
   if (!there) {
     const [, recovery] = await waysOf(needs)
     now = await changed(datastore, await withSlot(needs.random, now, recovery), needs)
-  } else if (!there.confirmed) now = await changed(datastore, withConfirmed(needs.random, { ...now, slot: there }), needs)
+  } else if (!there.confirmed)
+    now = await changed(datastore, withConfirmed(needs.random, { ...now, slot: there }), needs)
   for (const slot of now.file.slots) {
     if (!retired.some((half) => isOurs(slot, half))) continue
     const secrets = rotated(now.keyring.secrets, needs.random)

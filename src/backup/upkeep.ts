@@ -7,7 +7,11 @@ import { type CanaryVerdict, tryCanary } from '#datastore/places/canary.ts'
 import type { Datastore } from '#datastore/datastore.ts'
 import { backupsHit } from '#datastore/verify/hits.ts'
 import { packName } from '#datastore/packs/pack.ts'
-import { parsePoint } from '#datastore/point.ts'
+import { parsePoint, printPoint } from '#datastore/point.ts'
+import { manifestName } from '#datastore/points/manifest.ts'
+import { mendOpening } from '#datastore/copy/opening.ts'
+import { brokenManifests } from '#datastore/copy/whole-manifest.ts'
+import { checkedIndex } from '#datastore/verify/whole-index.ts'
 import { refetch } from '#datastore/copy/refetch.ts'
 import { type Synced, syncDatastore, type SyncOptions } from '#datastore/copy/sync.ts'
 import { type VerifiedPacks, verifyPacks, type VerifyPacksOptions } from '#datastore/verify/verify.ts'
@@ -36,6 +40,8 @@ export interface RolledOver extends VerifiedPacks {
   readonly fetched: readonly string[]
   /** Files that are damaged still. */
   readonly lost: readonly string[]
+  /** What was found of the index; it is mended from the packs, unless a part is among what is lost. */
+  readonly mended: readonly string[]
 }
 
 export class DatastoreUpkeep {
@@ -63,29 +69,55 @@ export class DatastoreUpkeep {
     return await tryCanary(held.datastore)
   }
 
-  /** Reads packs, those first that were not for longest; backups that are hit say so from then on. */
+  /** Reads packs, those first that were not for longest, the index and all manifests; backups that are hit say so from then on. */
   async roll(storage: string, { replica, ...options }: RollingOptions): Promise<RolledOver> {
+    const opening = await this.#mendedOpening(storage, replica)
     await using held = await this.#hold(storage)
     const { datastore } = held
     const found = await verifyPacks(datastore, options)
     const open = await unlockDatastore(datastore, this.#needs)
+    const { damage: ofIndex, mended } = await checkedIndex(open, options.signal)
     // Those of earlier days as well: what could not be fetched then may be there now.
     const bad = new Set(found.damaged)
     for await (const { name } of datastore.place.list('suspects/')) bad.add(name.slice(-64))
-    if (bad.size === 0) return { ...found, hit: [], fetched: [], lost: [] }
-    const hit = await backupsHit(open, bad, options.signal)
+    const broken = await brokenManifests(datastore)
+    const seen = { ...found, mended: [...mended, ...ofIndex] }
+    const names = [...[...bad].map(packName), ...broken.map(manifestName), ...open.index.damaged]
+    const isKeyDamaged = (await datastore.passedOver()).length > 0
+    if (names.length === 0 && !isKeyDamaged) return { ...seen, hit: [], fetched: opening, lost: [] }
+    const brokenNames = broken.map(printPoint)
+    const inPacks = bad.size === 0 ? [] : await backupsHit(open, bad, options.signal)
+    const hitByPacks = inPacks.filter((name) => !brokenNames.includes(name))
+    const hit = [...brokenNames, ...hitByPacks]
     const why = `damaged: ${[...bad].map((pack) => `pack ${pack}`).join(', ')}`.slice(0, 1_000)
-    for (const name of hit) await marked(datastore, name, why)
-    const names = [...bad].map(packName)
-    if (replica === undefined) return { ...found, hit, fetched: [], lost: names }
+    for (const name of hitByPacks) await marked(datastore, name, why)
+    if (replica === undefined) return { ...seen, hit, fetched: [], lost: names }
     await using copy = await this.#hold(replica)
     const { fetched, missing } = await refetch(datastore, copy.datastore, {
       keys: open.unlocked,
       signal: options.signal,
     })
-    const left = missing.length === 0 ? [] : await backupsHit(open, new Set(missing.map((name) => name.slice(-64))))
-    for (const name of hit) if (!left.includes(name)) await marked(datastore, name, undefined)
-    return { ...found, hit, fetched, lost: missing }
+    // A pack that was damaged then can be asked now what is in it.
+    if (mended.length > 0) await checkedIndex(open, options.signal)
+    const lostPacks = missing.filter((name) => name.startsWith('packs/')).map((name) => name.slice(-64))
+    const left = lostPacks.length === 0 ? [] : await backupsHit(open, new Set(lostPacks))
+    for (const name of hitByPacks) if (!left.includes(name)) await marked(datastore, name, undefined)
+    return { ...seen, hit, fetched: [...opening, ...fetched], lost: missing }
+  }
+
+  /** What opens it comes first, or nothing else can be looked at. @returns what was fetched */
+  async #mendedOpening(storage: string, replica: string | undefined): Promise<string[]> {
+    try {
+      await using held = await this.#hold(storage)
+      await held.datastore.keyFile()
+      return []
+    } catch (cause) {
+      if (replica === undefined || !(isFault(cause, 'damaged') || isFault(cause, 'missing'))) throw cause
+      const { storage: storages, keys } = this.#needs
+      await using copy = await this.#hold(replica)
+      await using place = await placeOf(await storages.datastorePath(storage), this.#needs)
+      return await mendOpening(place, copy.datastore, { deps: this.#needs, secret: await keys.own() })
+    }
   }
 
   /** Makes, or brings up to date, a copy of a storage's datastore on another storage. @throws Fault `conflict` */

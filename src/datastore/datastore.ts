@@ -113,6 +113,11 @@ export class Datastore {
     return files[0]
   }
 
+  /** Names of key files that count for nothing, though their number is higher. */
+  async passedOver(): Promise<string[]> {
+    return (await this.#keyFiles()).passedOver.map(({ name }) => name)
+  }
+
   async #keyFiles(): Promise<FoundKeys> {
     const found = await findKeys(this.place, this.facts)
     for (const { name, why } of found.passedOver) {
@@ -259,8 +264,9 @@ export class Datastore {
     }
     const until = await this.lockedUntil(point)
     if (until !== undefined) throw lockedFault(`backup ${printPoint(point)}`, until)
-    if (!(await this.place.remove(manifestName(point)))) throw missing('backup', printPoint(point))
+    // Marks alone mean that the manifest was lost.
     await this.place.remove(marksName(point))
+    if (!(await this.place.remove(manifestName(point)))) throw missing('backup', printPoint(point))
   }
 
   /** Seconds since 1970: nobody can remove the backup before; nothing when it may go. */

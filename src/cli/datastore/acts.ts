@@ -13,6 +13,7 @@ import { collectGarbage } from '#datastore/collect/garbage.ts'
 import { backupsHit } from '#datastore/verify/hits.ts'
 import { dataBytesOf, newStoredBytesOf } from '#datastore/points/manifest.ts'
 import { printSecond } from '#datastore/places/place.ts'
+import { mendOpening } from '#datastore/copy/opening.ts'
 import { refetch } from '#datastore/copy/refetch.ts'
 import { repairIndex } from '#datastore/index/repair.ts'
 import { diskContent } from '#datastore/restore/disk-content.ts'
@@ -355,15 +356,21 @@ export async function repair(directory: string, parsed: Parsed, terminal: Termin
   })
 }
 
-/** What is damaged or lost, from a copy. Needs no key, but for what is locked. */
+/** What is damaged or lost, from a copy; first of all what opens it. Needs no key, but for what is locked or all gone. */
 async function repairFrom(directory: string, from: string, parsed: Parsed, terminal: Terminal) {
-  return withDatastore(directory, parsed, async (datastore) => {
-    await using place = await placeAt(from, parsed.params, 'copy-')
-    const keys = hasKey(parsed) ? await datastore.keys(await secretFrom(parsed.params, terminal)) : undefined
-    const { signal } = terminal
-    const { missing: lost, ...others } = await refetch(datastore, await openDatastore(place, deps), { keys, signal })
-    return { rows: { ...others, missing: lost }, isWhole: lost.length === 0 && others.locked.length === 0 }
-  })
+  const { params } = parsed
+  await using place = await placeAt(directory, params)
+  await using copyPlace = await placeAt(from, params, 'copy-')
+  const copy = await openDatastore(copyPlace, deps)
+  const secret = hasKey(parsed) ? await secretFrom(params, terminal) : undefined
+  const opening = await mendOpening(place, copy, { deps, secret })
+  const datastore = await openDatastore(place, deps)
+  const keys = secret && (await datastore.keys(secret))
+  const { fetched, missing: lost, locked } = await refetch(datastore, copy, { keys, signal: terminal.signal })
+  return {
+    rows: { fetched: [...opening, ...fetched], missing: lost, locked },
+    isWhole: lost.length === 0 && locked.length === 0,
+  }
 }
 
 /** Removes a backup at once; its space comes back with `gc`. */

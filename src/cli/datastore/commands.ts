@@ -234,8 +234,8 @@ const lines: readonly Line[] = [
     options: {
       ...opening,
       from: {
-        en: 'Instead, fetch what is damaged or lost from this copy of the datastore; needs no key but for what is locked.',
-        ja: '代わりに、壊れたり失われたりしたものをこの複製から取り戻す。ロックされているもの以外は鍵は不要。',
+        en: 'Instead, fetch what is damaged or lost from this copy of the datastore; needs no key but for what is locked, or a backup that is gone.',
+        ja: '代わりに、壊れたり失われたりしたものをこの複製から取り戻す。ロックされているものと消えたバックアップ以外は鍵は不要。',
       },
       ...reachingCopy,
     },

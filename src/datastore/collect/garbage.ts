@@ -23,6 +23,7 @@ import { extendLocks } from '../places/locks.ts'
 import { allEntries, replaceSegments } from '../index/merge.ts'
 import { mendIndexAlone } from '../index/repair.ts'
 import { packName } from '../packs/pack.ts'
+import { ownBody } from '../points/own-body.ts'
 import { printPoint, type RestorePoint } from '../point.ts'
 import { reserveBytesFor } from '../places/reserve.ts'
 import type { Segment, SegmentEntry } from '../index/segment.ts'
@@ -230,7 +231,7 @@ class Collector {
     // Behind that look: who reads one of them that is removed from now on relies on nothing condemned before.
     const readers = await this.#readersBeside(new Set(points.map(printPoint)))
     const bodies = readAhead(points, bodiesAhead, async (point) => {
-      return { point, body: await this.#unlessRemoved(point, () => this.#open.body(point)) }
+      return { point, body: await this.#unlessRemoved(point, () => ownBody(this.#open, point)) }
     })
     for await (const { point, body } of bodies) {
       goOn(this.#options.signal)

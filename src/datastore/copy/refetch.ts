@@ -1,9 +1,13 @@
-/** What is damaged or lost here, fetched from a copy of the datastore. Needs no key but where locks are: names prove what comes. */
+/**
+ * What is damaged or lost here, fetched from a copy of the datastore. Names and signatures prove what comes, so it needs no key:
+ * but where locks are, and where what a lost manifest named may be gone as well.
+ */
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Fault, isFault } from '#base/fault.ts'
 import { isAsNamed } from '../packs/as-named.ts'
 import { suspectsFolder } from '../index/chunk-index.ts'
+import { mendIndex } from '../index/repair.ts'
 import { ChunkWriter } from '../packs/chunk-writer.ts'
 import type { Datastore, OpenDatastore } from '../datastore.ts'
 import { goOn } from '../go-on.ts'
@@ -12,11 +16,14 @@ import type { Lease } from '../lease.ts'
 import type { Unlocked } from '../keys/key-file.ts'
 import { packName } from '../packs/pack.ts'
 import type { Place } from '../places/place.ts'
+import { manifestName } from '../points/manifest.ts'
+import { mendKeyFile } from './opening.ts'
 import { copyProven } from './proven-copy.ts'
+import { bringBack, lostPoints, type OnEach, refetchManifests, refetchMarks } from './refetch-points.ts'
 import { Segment } from '../index/segment.ts'
 
 export interface Refetched {
-  /** Packs and parts of the index that are whole again, or of which all is stored elsewhere now. */
+  /** Files that are whole again, and packs of which all is stored elsewhere now. */
   readonly fetched: readonly string[]
   /** What the copy has not, or not whole; and what cannot be replaced here. */
   readonly missing: readonly string[]
@@ -43,7 +50,7 @@ export async function refetch(
   }
   // Nothing that is fetched is collected before it is here.
   await using writing = await datastore.lease('write')
-  const [fetched, missing]: [string[], string[]] = [[], []]
+  const [fetched, missing]: [string[], string[]] = [await mendKeyFile(datastore, copy), []]
   const locked = new Set<string>()
   // The index first: it says which packs there are to be.
   for (const find of [damagedSegments, damagedPacks]) {
@@ -56,9 +63,41 @@ export async function refetch(
       } else missing.push(name)
     }
   }
-  if (!keys || locked.size === 0) return { fetched, missing, locked: [...locked] }
-  const beside = await storeBeside(await datastore.opened(keys), await copy.opened(keys), [...locked], writing)
-  return { fetched: [...fetched, ...beside.fetched], missing: [...missing, ...beside.missing], locked: [] }
+  const onEach: OnEach = async (name, fetch) => {
+    goOn(signal)
+    const isWhole = (await datastore.place.lock?.until(name)) === undefined && (await isAllowed(fetch))
+    ;(isWhole ? fetched : missing).push(name)
+  }
+  await refetchManifests(datastore, copy, onEach)
+  await refetchMarks(datastore, copy, onEach)
+  const lost = await lostPoints(datastore, copy)
+  if (!keys) return { fetched, missing: [...missing, ...lost.map(manifestName)], locked: [...locked] }
+  if (missing.length + locked.size + lost.length === 0) return { fetched, missing, locked: [] }
+  const open = await datastore.opened(keys)
+  const [copied, from] = [await mendedIndex(open, missing), await copy.opened(keys)]
+  const beside = await storeBeside(open, from, [...locked], writing)
+  for (const point of lost) {
+    goOn(signal)
+    ;((await bringBack(open, from, point, writing)) ? beside.fetched : beside.missing).push(manifestName(point))
+  }
+  return { fetched: [...fetched, ...beside.fetched], missing: [...copied, ...beside.missing], locked: [] }
+}
+
+/** What a copy has under other names the packs say themselves. @returns what is still missing */
+async function mendedIndex(open: OpenDatastore, missing: readonly string[]): Promise<string[]> {
+  const isOfIndex = (name: string) => name.startsWith('segments/')
+  if (!missing.some(isOfIndex) || !(await mendIndex(open))) return [...missing]
+  return missing.filter((name) => !isOfIndex(name))
+}
+
+/** What may not be replaced stays as it is. */
+async function isAllowed(fetch: () => Promise<boolean>): Promise<boolean> {
+  try {
+    return await fetch()
+  } catch (fault) {
+    if (!isFault(fault, 'conflict') && !isFault(fault, 'denied')) throw fault
+    return false
+  }
 }
 
 /** What cannot be replaced is stored once more, in a pack of another name. The one that is locked stays suspected. */

@@ -15,6 +15,7 @@ import { manifestName, parseManifest } from '../points/manifest.ts'
 import { marksName } from '../points/marks.ts'
 import { packName } from '../packs/pack.ts'
 import type { Place } from '../places/place.ts'
+import { mendKeyFile } from './opening.ts'
 import { copyProven } from './proven-copy.ts'
 import { printPoint, type RestorePoint } from '../point.ts'
 import { Segment } from '../index/segment.ts'
@@ -70,12 +71,19 @@ async function targetFor(from: Datastore, to: Place, deps: DatastoreDeps): Promi
   }
   // The keys first: a copy nobody can open is none.
   const keys = await from.keyFile()
-  await to.put(keyFileName(keys.generation), Buffer.from(printKeyFile(keys)))
+  const isPut = await to.put(keyFileName(keys.generation), Buffer.from(printKeyFile(keys)))
+  // The name is taken: by the same, or by what counts for nothing.
+  if (existing && !isPut) await mendKeyFile(existing, from).catch(unlessBarred)
   if (existing) return existing
   const format = await from.place.get('format', smallMaximumBytes)
   if (!format) throw new Fault('missing', `there is no datastore in '${from.place.label}' any more`)
   await to.put('format', format)
   return openDatastore(to, deps)
+}
+
+/** Locked, or not ours to replace. */
+function unlessBarred(fault: unknown): void {
+  if (!isFault(fault, 'conflict') && !isFault(fault, 'denied')) throw fault
 }
 
 class Copy {

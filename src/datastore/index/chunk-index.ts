@@ -28,6 +28,7 @@ export class ChunkIndex {
   readonly #damage = new Map<string, string>()
   /** What packs say themselves that no segment names, once somebody has looked. */
   #tables: Promise<PackTables> | undefined
+  #isFoundBehind = false
 
   private constructor(place: Place, log: Log) {
     this.#place = place
@@ -73,6 +74,7 @@ export class ChunkIndex {
   async renew(): Promise<void> {
     this.#damage.clear()
     this.#tables = undefined
+    this.#isFoundBehind = false
     this.#segments = []
     await this.reload()
   }
@@ -102,9 +104,9 @@ export class ChunkIndex {
     }
   }
 
-  /** Whether something was looked for, or left out, that a whole index would have named. */
+  /** Whether a part of it was left out, or something was found that it should have named. */
   get isIncomplete(): boolean {
-    return this.#tables !== undefined || this.#damage.size > 0
+    return this.#isFoundBehind || this.#damage.size > 0
   }
 
   /**
@@ -117,7 +119,10 @@ export class ChunkIndex {
     if (!keyring.canRead) return undefined
     this.#tables ??= this.#lookBehind(keyring)
     const tables = await this.#tables
-    const found = (await this.find(id)) ?? tables.find(id)
+    const named = await this.find(id)
+    if (named) return named
+    const found = tables.find(id)
+    this.#isFoundBehind ||= found !== undefined
     if (found || !tables.isCut) return found
     throw new Fault('damaged', `so much of the index of '${this.#place.label}' is lost that nobody looks through it`, {
       remedy: 'Rebuild the index from the packs: hako datastore repair.',

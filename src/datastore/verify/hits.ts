@@ -28,7 +28,7 @@ export async function backupsHit(
     } catch (fault) {
       if (!(fault instanceof Fault)) throw fault
       if (fault.kind === 'missing') continue
-      if (fault.kind !== 'damaged') throw fault
+      if (fault.kind !== 'damaged' && fault.kind !== 'denied') throw fault
       hit.push(printPoint(point))
     }
   }

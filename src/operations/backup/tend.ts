@@ -118,7 +118,17 @@ async function verify({ params, deps, log, progress, signal }: Context): Promise
   const { storage, minutes = defaultMinutes, gigabytes = defaultGigabytes, replica } = params
   // Nobody waits for it.
   await setIoPriority(deps.host, 8)
-  const { packs, bytes, left, damaged, hit, fetched, lost, oldest } = await deps.upkeep.roll(storage, {
+  const {
+    packs,
+    bytes,
+    left,
+    damaged,
+    hit,
+    fetched,
+    lost,
+    mended: ofIndex,
+    oldest,
+  } = await deps.upkeep.roll(storage, {
     budgetMs: minutes * 60_000,
     budgetBytes: gigabytes * GiB,
     replica,
@@ -127,10 +137,14 @@ async function verify({ params, deps, log, progress, signal }: Context): Promise
   })
   log(`${packs} packs (${humanSize(bytes)}) were read, ${left} are left for other days`)
   for (const pack of damaged) log(`pack ${pack} is damaged`)
+  for (const damage of ofIndex) log(damage)
   for (const backup of hit) log(`backup ${backup} is hit`)
   for (const name of fetched) log(`${name} came back from storage '${replica}'`)
   const seen = `${packs} packs of storage '${storage}' read`
-  if (lost.length + fetched.length === 0) return { isGood: true, says: `${seen}, all whole`, oldest }
+  if (lost.length + fetched.length + ofIndex.length === 0) return { isGood: true, says: `${seen}, all whole`, oldest }
+  if (lost.length + fetched.length === 0) {
+    return { isGood: true, isAlarm: true, says: `${seen}; the index was damaged, and is mended from the packs`, oldest }
+  }
   const hits = hit.length === 0 ? 'no backup is hit' : `${hit.length} backups are hit: ${hit.slice(0, 5).join(', ')}`
   const mended = `${fetched.length} files came back from storage '${replica}'`
   if (lost.length === 0)
