@@ -1,6 +1,6 @@
 /** Where a datastore lies, as somebody names it: a directory, a bucket of an S3 server, another Hakobune. */
 import { readFile, stat } from 'node:fs/promises'
-import { resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 import { Fault } from '#base/fault.ts'
 import { systemRandom } from '#base/random.ts'
 import { FolderPlace } from '#datastore/places/folder-place.ts'
@@ -48,9 +48,18 @@ async function s3At(where: string, given: (name: string) => string | undefined):
       region: given('region'),
       credentialsFile: given('credentials-file'),
       ca: ca === undefined ? undefined : await pem(ca),
+      keptHome: await keptHome(given),
     },
     deps,
   )
+}
+
+/** Where parts of the index stay; nothing when they are not to. */
+async function keptHome(given: (name: string) => string | undefined): Promise<string | undefined> {
+  const wanted = given('cache-dir')
+  if (wanted === 'none') return undefined
+  const { cacheHome } = await import('#settings.ts')
+  return join(wanted === undefined ? cacheHome() : resolve(wanted), 'segments')
 }
 
 async function httpsAt(url: string, given: (name: string) => string | undefined): Promise<Place> {
@@ -61,7 +70,7 @@ async function httpsAt(url: string, given: (name: string) => string | undefined)
   const token = (await secretIn(path)).trim()
   const { HttpsPlace } = await import('#datastore/places/https/place.ts')
   const trust = { ca: ca === undefined ? undefined : await pem(ca), fingerprint: given('fingerprint') }
-  return HttpsPlace.open({ url, token, ...trust }, deps)
+  return HttpsPlace.open({ url, token, ...trust, keptHome: await keptHome(given) }, deps)
 }
 
 /** @throws Fault `denied` when others may read it */

@@ -130,9 +130,11 @@ export async function verifyIndex(open: OpenDatastore): Promise<string[]> {
   for (const segment of open.index.segments) {
     try {
       await segment.check(open.keyring)
+      await open.datastore.place.requireWhole?.(segment.name)
     } catch (fault) {
-      if (!isFault(fault, 'damaged')) throw fault
-      damage.push(fault.message)
+      // One that is gone was merged with others meanwhile.
+      if (!isFault(fault, 'damaged') && !isFault(fault, 'missing')) throw fault
+      if (fault.kind === 'damaged') damage.push(fault.message)
     }
   }
   return damage

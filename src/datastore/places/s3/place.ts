@@ -45,6 +45,8 @@ export interface S3PlaceOptions extends S3Options {
   readonly firstWaitMs?: number | undefined
   /** Folder for what is on its way, of ours alone; one of the machine's for such things when absent. */
   readonly stagingHome?: string | undefined
+  /** Folder in which parts of the index stay for the next process; they go with this one when absent. */
+  readonly keptHome?: string | undefined
 }
 
 export class S3Place implements Place {
@@ -76,7 +78,8 @@ export class S3Place implements Place {
     const patience = { clock: deps.clock, random: deps.random, attempts, firstWaitMs }
     this.#objects = new S3Objects({ ...reach, bucket, prefix, pageObjects, hasVersions: found.hasVersions, patience })
     this.#staging = found.staging
-    this.#segments = new KeptSegments(found.staging.path, this.#objects)
+    const kept = { staging: found.staging.path, home: options.keptHome, random: deps.random }
+    this.#segments = new KeptSegments({ ...kept, elsewhere: this.#objects })
     this.#packs = new ReadAhead(this.#objects)
   }
 
@@ -203,7 +206,8 @@ export class S3Place implements Place {
   async putFile(name: string, path: string): Promise<boolean> {
     this.#requireClock()
     const isNew = await this.#upload(name, path, true)
-    await rm(path, { force: true })
+    if (KeptSegments.isOne(name)) await this.#segments.adopt(name, path)
+    else await rm(path, { force: true })
     return isNew
   }
 
@@ -275,6 +279,10 @@ export class S3Place implements Place {
   sizeOf(name: string): Promise<number> {
     if (KeptSegments.isOne(name)) return this.#segments.sizeOf(name)
     return ReadAhead.isOne(name) ? this.#packs.sizeOf(name) : this.#objects.sizeOf(name)
+  }
+
+  requireWhole(name: string): Promise<void> {
+    return this.#segments.requireWhole(name)
   }
 
   list(folder: string): AsyncIterable<PlacedObject> {
