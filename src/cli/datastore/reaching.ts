@@ -13,6 +13,9 @@ import { reaching } from './place-options.ts'
 const secondsPerDay = 24 * 60 * 60
 const longestDays = 36_500
 
+/** A mistake is told soon; what was under way for hours gets over most of a minute without a connection. */
+const patience = { attemptsAtFirst: 4, attempts: 10 }
+
 type Params = Readonly<Record<string, string | string[]>>
 
 /** @param kind `copy-` for the second of two places */
@@ -49,6 +52,7 @@ async function s3At(where: string, given: (name: string) => string | undefined):
       credentialsFile: given('credentials-file'),
       ca: ca === undefined ? undefined : await pem(ca),
       keptHome: await keptHome(given),
+      ...patience,
     },
     deps,
   )

@@ -24,7 +24,7 @@ import {
 import { ReadAhead, remoteNearBytes } from '../read-ahead.ts'
 import { sendCanary } from './canary.ts'
 import { reachS3, type S3Options, type S3Reach } from './client.ts'
-import { clockFault } from './faults.ts'
+import { clockFault, noServerFault } from './faults.ts'
 import { contentOf, fileContent } from './content.ts'
 import { S3Objects } from './objects.ts'
 import { seal, unseal } from '../../sealed.ts'
@@ -42,6 +42,8 @@ const properties = { seconds: integer({ minimum: 1, maximum: 100 * 366 * 24 * 60
 
 export interface S3PlaceOptions extends S3Options {
   readonly attempts?: number | undefined
+  /** Before anything answered; as often as later when absent. */
+  readonly attemptsAtFirst?: number | undefined
   readonly firstWaitMs?: number | undefined
   /** Folder for what is on its way, of ours alone; one of the machine's for such things when absent. */
   readonly stagingHome?: string | undefined
@@ -89,11 +91,23 @@ export class S3Place implements Place {
     const staging = await Staging.open(deps.random, options.stagingHome)
     try {
       const { client, library } = reach
-      const asking = new S3Objects({ ...reach, ...options, hasVersions: false, patience: { ...deps, ...options } })
+      const atFirst = options.attemptsAtFirst === undefined ? {} : { attempts: options.attemptsAtFirst }
+      const asking = new S3Objects({
+        ...reach,
+        ...options,
+        hasVersions: false,
+        patience: { ...deps, ...options, ...atFirst },
+      })
       const Bucket = options.bucket
-      const { Status } = await asking.ask('its versioning', () =>
-        client.send(new library.GetBucketVersioningCommand({ Bucket })),
-      )
+      const { Status } = await asking
+        .ask('the versioning', () => client.send(new library.GetBucketVersioningCommand({ Bucket })))
+        .catch((fault: unknown) => {
+          // Who knows no such bucket says so.
+          throw isFault(fault, 'missing') && fault.message.startsWith('object')
+            ? noServerFault(reach.server, fault)
+            : fault
+        })
+      if (reach.said.isPage) throw noServerFault(reach.server)
       const hasVersions = Status !== undefined
       const place = new S3Place(reach, options, deps, {
         staging,
@@ -314,7 +328,7 @@ export class S3Place implements Place {
 }
 
 async function hasObjectLock(objects: S3Objects, { client, library }: S3Reach, Bucket: string): Promise<boolean> {
-  const asked = objects.ask('its Object Lock', async () => {
+  const asked = objects.ask('the Object Lock', async () => {
     try {
       return await client.send(new library.GetObjectLockConfigurationCommand({ Bucket }))
     } catch (cause) {
