@@ -3,7 +3,7 @@
  *
  * Several nodes can live on one machine: everything a node makes there carries its `instance`.
  */
-import { hostname } from 'node:os'
+import { homedir, hostname } from 'node:os'
 import { isAbsolute, join } from 'node:path'
 import { Fault } from '#base/fault.ts'
 import { reachOf } from '#host/web/reach.ts'
@@ -126,6 +126,12 @@ export function settingsToEnv(settings: Settings): Record<string, string> {
     // root may write there, because what lies there is run.
     NODE_COMPILE_CACHE: join(settings.cacheDir, 'compiled'),
   }
+}
+
+/** Where programs that somebody starts by hand keep what can be fetched again. */
+export function cacheHome(env: Readonly<Record<string, string | undefined>> = process.env): string {
+  const { XDG_CACHE_HOME: given } = env
+  return join(given !== undefined && isAbsolute(given) ? given : join(homedir(), '.cache'), 'hakobune')
 }
 
 /** The file that says that a node is a lab's. */

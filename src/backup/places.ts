@@ -124,7 +124,9 @@ export class Places {
 
   async #open(at: RemoteDatastore): Promise<Place> {
     const { settings, waiting } = this.#needs
-    const how = { ...patience[waiting], stagingHome: join(settings.cacheDir, 'staging') }
+    const { cacheDir } = settings
+    const homes = { stagingHome: join(cacheDir, 'staging'), keptHome: join(cacheDir, 'segments') }
+    const how = { ...patience[waiting], ...homes }
     // The machine's own are what is trusted anyway.
     const ca = settings.caFile === undefined ? undefined : (await trusted(settings.caFile)).join('\n')
     if (at.kind === 'hakobune') {

@@ -23,6 +23,10 @@ export const reaching: Readonly<Record<string, LocalOption>> = {
     en: 'PEM of the authorities the server may be signed by.',
     ja: 'サーバー証明書を署名した認証局の PEM。',
   },
+  'cache-dir': {
+    en: 'For s3:// and https://: folder in which the index is kept for the next call, or none; ~/.cache/hakobune when absent.',
+    ja: 's3:// と https:// のとき: 次回のために索引を保存するフォルダー。none で保存しない。省略時は ~/.cache/hakobune。',
+  },
 }
 
 /** Of the copy a sync makes. */

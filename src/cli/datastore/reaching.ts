@@ -1,6 +1,6 @@
 /** Where a datastore lies, as somebody names it: a directory, a bucket of an S3 server, another Hakobune. */
 import { readdir, readFile, stat } from 'node:fs/promises'
-import { resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 import { Fault } from '#base/fault.ts'
 import { systemRandom } from '#base/random.ts'
 import { FolderPlace } from '#datastore/places/folder-place.ts'
@@ -12,6 +12,9 @@ import { reaching } from './place-options.ts'
 
 const secondsPerDay = 24 * 60 * 60
 const longestDays = 36_500
+
+/** A mistake is told soon; what was under way for hours gets over most of a minute without a connection. */
+const patience = { attemptsAtFirst: 4, attempts: 10 }
 
 type Params = Readonly<Record<string, string | string[]>>
 
@@ -71,9 +74,19 @@ async function s3At(where: string, given: (name: string) => string | undefined):
       region: given('region'),
       credentialsFile: given('credentials-file'),
       ca: ca === undefined ? undefined : await pem(ca),
+      keptHome: await keptHome(given),
+      ...patience,
     },
     deps,
   )
+}
+
+/** Where parts of the index stay; nothing when they are not to. */
+async function keptHome(given: (name: string) => string | undefined): Promise<string | undefined> {
+  const wanted = given('cache-dir')
+  if (wanted === 'none') return undefined
+  const { cacheHome } = await import('#settings.ts')
+  return join(wanted === undefined ? cacheHome() : resolve(wanted), 'segments')
 }
 
 async function httpsAt(url: string, given: (name: string) => string | undefined): Promise<Place> {
@@ -84,7 +97,7 @@ async function httpsAt(url: string, given: (name: string) => string | undefined)
   const token = (await secretIn(path)).trim()
   const { HttpsPlace } = await import('#datastore/places/https/place.ts')
   const trust = { ca: ca === undefined ? undefined : await pem(ca), fingerprint: given('fingerprint') }
-  return HttpsPlace.open({ url, token, ...trust }, deps)
+  return HttpsPlace.open({ url, token, ...trust, keptHome: await keptHome(given) }, deps)
 }
 
 /** @throws Fault `denied` when others may read it */

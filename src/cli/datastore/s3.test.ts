@@ -1,7 +1,7 @@
 /** `hako datastore` with a datastore in a bucket: every command does there what it does in a directory. */
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
@@ -11,6 +11,8 @@ import { good, hako } from '../../../test/fixtures/datastore-command.ts'
 
 const home = await mkdtemp(join(tmpdir(), 'hako-s3-cli-'))
 after(() => rm(home, { recursive: true }))
+// What is kept for the next command.
+process.env.XDG_CACHE_HOME = join(home, 'cache')
 const server = await objectStore()
 after(() => server[Symbol.asyncDispose]())
 const [key, image, recovery] = [join(home, 'key'), join(home, 'web.raw'), join(home, 'recovery')]
@@ -29,6 +31,9 @@ test('a bucket is a place as a directory is, over TLS, with credentials from a f
   const name = good('backup', store, image, ...opening, '-o', 'id').trim()
   assert.match(good('list', store, ...reach), new RegExp(name))
   assert.match(good('verify', store, ...opening), /whole/)
+  assert.equal((await readdir(join(home, 'cache/hakobune/segments'))).length, 1)
+  good('verify', store, 'host/web', ...opening, '--cache-dir', join(home, 'elsewhere'))
+  assert.equal((await readdir(join(home, 'elsewhere/segments'))).length, 1)
   good('restore', store, 'host/web', join(home, 'restored.raw'), ...opening)
   assert.ok((await readFile(join(home, 'restored.raw'))).equals(content))
   const [row] = JSON.parse(good('prune', store, ...reach, '--keep-daily', '1', '--keep-last', '0', '-o', 'json')) as { mark: string }[] // prettier-ignore

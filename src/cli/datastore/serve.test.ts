@@ -14,6 +14,7 @@ import { datastoreCommand, good, hako } from '../../../test/fixtures/datastore-c
 
 const home = await mkdtemp(join(tmpdir(), 'hako-serve-cli-'))
 after(() => rm(home, { recursive: true }))
+process.env.XDG_CACHE_HOME = join(home, 'cache')
 const [store, key, image, served] = [
   join(home, 'store'),
   join(home, 'key'),

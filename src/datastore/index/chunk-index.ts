@@ -94,6 +94,8 @@ export class ChunkIndex {
     for (const segment of this.#segments) {
       try {
         await segment.check(keyring)
+        // What is kept here may be whole and what it is of not.
+        await this.#place.requireWhole?.(segment.name)
       } catch (fault) {
         // A merge took it away.
         if (isFault(fault, 'missing')) continue

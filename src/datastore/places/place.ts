@@ -42,6 +42,8 @@ export interface Place extends AsyncDisposable {
    * @throws Fault `missing`; `damaged` when the object ends before
    */
   readonly read: (name: string, offset: number, length: number, room?: Buffer) => Promise<Buffer>
+  /** Of parts of the index, where copies of them are read: whether the place still has them whole. @throws Fault `missing`, `damaged` */
+  readonly requireWhole?: (name: string) => Promise<void>
   /** To say what of packs will be read, where that makes fewer requests of it. */
   readonly plan?: () => ReadPlan
   /** Of maps and trees, which are small: as much is read at once as costs no more than one of them. */

@@ -8,15 +8,18 @@ import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { KiB, MiB } from '#base/bytes.ts'
 import { Fault } from '#base/fault.ts'
+import { PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
 import { badWay } from '../../../test/fixtures/bad-way.ts'
+import { deps } from '../../../test/fixtures/datastore.ts'
 import { objectStore } from '../../../test/fixtures/object-store.ts'
-import { backUp, makeDatastoreIn, point, restored } from '../../../test/fixtures/sealed-datastore.ts'
-import type { OpenDatastore } from '../datastore.ts'
+import { backUp, makeDatastoreIn, point, restored, secret } from '../../../test/fixtures/sealed-datastore.ts'
+import { openDatastore, type OpenDatastore } from '../datastore.ts'
 import { defaultChunkBytes } from '../format.ts'
 import { ServedDisk } from '../restore/served-disk.ts'
 import { treeSource } from '../tree/source.ts'
 import { restoreTree } from '../tree/restore.ts'
-import { verifyBackup } from '../verify/verify.ts'
+import { S3Place } from './s3/place.ts'
+import { verifyBackup, verifyIndex } from '../verify/verify.ts'
 import { verifyEverything } from '../verify/verify-everything.ts'
 import { ReadAhead } from './read-ahead.ts'
 
@@ -128,6 +131,38 @@ test('who reads here and there gets what it asks for, who reads on gets it ahead
   })
   assert.ok(flowing.requests <= 100, `on and on: ${flowing.requests}`)
   assert.ok(flowing.bytes < content.length * 1.3, `on and on: ${flowing.bytes}`)
+})
+
+test('parts of the index are fetched once on a machine, and never those the place does not have any more', async () => {
+  let fetched = 0
+  const look = async () => {
+    fetched = 0
+    way.decide = ({ method, url = '' }) => {
+      if (method !== 'PUT' && url.includes('/segments/')) fetched += 1
+      return 'none'
+    }
+    await using place = await S3Place.open({ ...s3, keptHome: join(home, 'kept') }, deps)
+    const open = await (await openDatastore(place, deps)).unlock(secret)
+    way.decide = () => 'none'
+    return open.index.segments.map((segment) => segment.name)
+  }
+  const all = await look()
+  assert.ok(fetched >= all.length)
+  assert.deepEqual(await look(), all)
+  assert.equal(fetched, 0)
+  await using place = await S3Place.open({ ...s3, keptHome: join(home, 'kept') }, deps)
+  const [gone = '', damaged = ''] = all
+  await place.remove(gone)
+  assert.deepEqual(await look(), all.slice(1))
+  assert.equal(fetched, 0)
+  // Whoever verifies is told what the place has, not what is kept of it.
+  const credentials = { accessKeyId: server.accessKey, secretAccessKey: server.secretKey }
+  const client = new S3Client({ credentials, endpoint: server.endpoint, region: 'default', forcePathStyle: true })
+  await client.send(new PutObjectCommand({ Bucket: s3.bucket, Key: `site/${damaged}`, Body: randomBytes(5_000) }))
+  client.destroy()
+  assert.deepEqual(await look(), all.slice(1))
+  const open = await (await openDatastore(place, deps)).unlock(secret)
+  assert.deepEqual(await verifyIndex(open), [`${damaged} is not what its name says`])
 })
 
 /** A pack in memory, that says what was asked for. */

@@ -31,6 +31,8 @@ export interface HttpsPlaceOptions extends HttpsOptions {
   readonly firstWaitMs?: number | undefined
   /** Folder for what is on its way, of ours alone; one of the machine's for such things when absent. */
   readonly stagingHome?: string | undefined
+  /** Folder in which parts of the index stay for the next process; they go with this one when absent. */
+  readonly keptHome?: string | undefined
 }
 
 export class HttpsPlace implements Place {
@@ -60,7 +62,8 @@ export class HttpsPlace implements Place {
       sizeOf: (name: string) => this.#sizeOf(name),
       read: (name: string, offset: number, length: number) => this.#read(name, offset, length),
     }
-    this.#segments = new KeptSegments(found.staging.path, elsewhere)
+    const kept = { staging: found.staging.path, home: options.keptHome, random: deps.random }
+    this.#segments = new KeptSegments({ ...kept, elsewhere })
     this.#packs = new ReadAhead(elsewhere)
   }
 
@@ -123,7 +126,8 @@ export class HttpsPlace implements Place {
   async putFile(name: string, path: string): Promise<boolean> {
     // Before megabytes are sent for nothing.
     const isNew = !(await this.#isThere(name)) && (await this.#upload(name, path, true))
-    await rm(path, { force: true })
+    if (KeptSegments.isOne(name)) await this.#segments.adopt(name, path)
+    else await rm(path, { force: true })
     return isNew
   }
 
@@ -215,6 +219,10 @@ export class HttpsPlace implements Place {
 
   sizeOf(name: string): Promise<number> {
     return KeptSegments.isOne(name) ? this.#segments.sizeOf(name) : this.#sizeOf(name)
+  }
+
+  requireWhole(name: string): Promise<void> {
+    return this.#segments.requireWhole(name)
   }
 
   #sizeOf(name: string): Promise<number> {

@@ -48,8 +48,11 @@ export interface S3Reach {
   readonly library: S3Library
   /** For people. */
   readonly server: string
-  /** What time the server last said it was, in milliseconds since 1970, and when that was on a clock that never jumps. */
-  readonly said: { now?: number; at: number }
+  /**
+   * What time the server last said it was, in milliseconds since 1970, and when that was on a clock that never jumps; and
+   * whether it was a page for people.
+   */
+  readonly said: { now?: number; at: number; isPage: boolean }
 }
 
 /** @throws Fault `invalid`, and as the credentials file */
@@ -83,11 +86,12 @@ export async function reachS3(options: S3Options, clock: Clock): Promise<S3Reach
     ...(url && { endpoint: url.href }),
     ...(credentials && { credentials }),
   })
-  const said: S3Reach['said'] = { at: 0 }
+  const said: S3Reach['said'] = { at: 0, isPage: false }
   client.middlewareStack.add(
     (next) => async (args) => {
       const answer = await next(args)
       const { headers = {} } = answer.response as { readonly headers?: Readonly<Record<string, string>> }
+      said.isPage = headers['content-type']?.startsWith('text/html') === true
       const now = Date.parse(headers.date ?? '')
       if (!Number.isNaN(now)) Object.assign(said, { now, at: clock.monotonic() })
       return answer

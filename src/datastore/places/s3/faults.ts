@@ -8,27 +8,38 @@ export interface S3Where {
 }
 
 const gone = new Set(['NoSuchKey', 'NotFound', 'NoSuchVersion'])
-const refused = new Set([
-  'AccessDenied',
-  'InvalidAccessKeyId',
-  'SignatureDoesNotMatch',
-  'ExpiredToken',
-  'InvalidToken',
-  'AccountProblem',
-])
+/** What is wrong with who asks, whatever they ask for. */
+const unknown: Readonly<Record<string, string>> = {
+  InvalidAccessKeyId: 'it does not know the access key',
+  SignatureDoesNotMatch: 'the secret key is not that of the access key',
+  ExpiredToken: 'the session of the credentials is over',
+  InvalidToken: 'the session token of the credentials is none of its',
+}
+/** It is asked too often. */
+const throttling = new Set(['SlowDown', 'Throttling', 'ThrottlingException', 'TooManyRequests', 'RequestLimitExceeded'])
 /** What may be other in a moment. */
 const passing = new Set([
   'InternalError',
   'ServiceUnavailable',
-  'SlowDown',
   'RequestTimeout',
-  'Throttling',
-  'ThrottlingException',
   'XAmzContentSHA256Mismatch',
   'BadDigest',
   'IncompleteBody',
   'OperationAborted',
 ])
+
+const nobodyThere: Readonly<Record<string, { readonly remedy: string }>> = {
+  ECONNREFUSED: { remedy: 'Nothing listens there: see that the server runs, and that --endpoint names its port.' },
+  ECONNRESET: { remedy: 'See that --endpoint names the port and the protocol the server has.' },
+  ENOTFOUND: { remedy: 'Nobody knows a server of that name: check --endpoint, and the name servers of this machine.' },
+  EHOSTUNREACH: { remedy: 'No way leads there: check the network of this machine.' },
+  ENETUNREACH: { remedy: 'No way leads there: check the network of this machine.' },
+}
+
+/** Something else answers. */
+export function noServerFault(server: string, cause?: unknown): Fault {
+  return new Fault('invalid', `what answers at '${server}' is no S3 server`, { cause, remedy: 'Check --endpoint.' })
+}
 
 export function clockFault(server: string, cause?: unknown): Fault {
   return new Fault('failed', `the clock of this machine and that of '${server}' are too far apart`, {
@@ -59,8 +70,15 @@ export function asS3Fault(cause: unknown, { bucket, server }: S3Where, what: str
       remedy: 'Name a file with --credentials-file, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.',
     })
   }
-  if (refused.has(name) || status === 401 || status === 403) {
-    return new Fault('denied', `'${server}' refuses access to '${what}' in bucket '${bucket}': ${name}`, {
+  if (unknown[name] !== undefined) {
+    return new Fault('denied', `'${server}' refuses access: ${unknown[name]} (${name})`, {
+      cause,
+      remedy: 'Check the credentials, and that they are those of this server.',
+    })
+  }
+  if (name === 'AccessDenied' || name === 'AccountProblem' || status === 401 || status === 403) {
+    const which = what.includes(' ') ? `${what} of` : `'${what}' in`
+    return new Fault('denied', `'${server}' refuses access to ${which} bucket '${bucket}': ${name}`, {
       cause,
       remedy: 'Check the credentials, and what they may do in this bucket.',
     })
@@ -73,7 +91,13 @@ export function asS3Fault(cause: unknown, { bucket, server }: S3Where, what: str
       remedy: 'Name it with --region.',
     })
   }
-  if (passing.has(name) || status >= 500 || status === 429) {
+  if (throttling.has(name) || status === 429) {
+    return new Fault('unavailable', `'${server}' asks to be asked less often: it answers ${status} (${name})`, {
+      cause,
+      remedy: 'Try again later, or more slowly: --bwlimit.',
+    })
+  }
+  if (passing.has(name) || status >= 500) {
     return new Fault('unavailable', `'${server}' answers ${status} (${name})`, { cause })
   }
   return ofTheWay(cause, server, { code, name, text, status })
@@ -93,10 +117,17 @@ function ofTheWay(cause: unknown, server: string, { code, name, text, status }: 
       remedy: 'Name the authority that signed it with --ca-file.',
     })
   }
+  if (code === 'EPROTO') {
+    return new Fault('invalid', `what answers at '${server}' speaks no TLS`, {
+      cause,
+      remedy: 'Check --endpoint: its port, and whether it is http:// there.',
+    })
+  }
   // Half a document is no document.
   const isUnreadable = status === 200 || /pars|unexpected|xml/i.test(text)
-  if (isCutOff || isUnreadable)
-    return new Fault('unavailable', `could not reach '${server}': ${code || text}`, { cause })
+  if (isCutOff || isUnreadable) {
+    return new Fault('unavailable', `could not reach '${server}': ${code || text}`, { cause, ...nobodyThere[code] })
+  }
   // No answer, and nothing of the way: a mistake of ours.
   return status === 0 ? cause : new Fault('failed', `'${server}' answers ${status} (${name})`, { cause })
 }

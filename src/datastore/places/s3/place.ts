@@ -24,7 +24,7 @@ import {
 import { ReadAhead, remoteNearBytes } from '../read-ahead.ts'
 import { sendCanary } from './canary.ts'
 import { reachS3, type S3Options, type S3Reach } from './client.ts'
-import { clockFault } from './faults.ts'
+import { clockFault, noServerFault } from './faults.ts'
 import { contentOf, fileContent } from './content.ts'
 import { S3Objects } from './objects.ts'
 import { seal, unseal } from '../../sealed.ts'
@@ -42,9 +42,13 @@ const properties = { seconds: integer({ minimum: 1, maximum: 100 * 366 * 24 * 60
 
 export interface S3PlaceOptions extends S3Options {
   readonly attempts?: number | undefined
+  /** Before anything answered; as often as later when absent. */
+  readonly attemptsAtFirst?: number | undefined
   readonly firstWaitMs?: number | undefined
   /** Folder for what is on its way, of ours alone; one of the machine's for such things when absent. */
   readonly stagingHome?: string | undefined
+  /** Folder in which parts of the index stay for the next process; they go with this one when absent. */
+  readonly keptHome?: string | undefined
 }
 
 export class S3Place implements Place {
@@ -76,7 +80,8 @@ export class S3Place implements Place {
     const patience = { clock: deps.clock, random: deps.random, attempts, firstWaitMs }
     this.#objects = new S3Objects({ ...reach, bucket, prefix, pageObjects, hasVersions: found.hasVersions, patience })
     this.#staging = found.staging
-    this.#segments = new KeptSegments(found.staging.path, this.#objects)
+    const kept = { staging: found.staging.path, home: options.keptHome, random: deps.random }
+    this.#segments = new KeptSegments({ ...kept, elsewhere: this.#objects })
     this.#packs = new ReadAhead(this.#objects)
   }
 
@@ -86,11 +91,23 @@ export class S3Place implements Place {
     const staging = await Staging.open(deps.random, options.stagingHome)
     try {
       const { client, library } = reach
-      const asking = new S3Objects({ ...reach, ...options, hasVersions: false, patience: { ...deps, ...options } })
+      const atFirst = options.attemptsAtFirst === undefined ? {} : { attempts: options.attemptsAtFirst }
+      const asking = new S3Objects({
+        ...reach,
+        ...options,
+        hasVersions: false,
+        patience: { ...deps, ...options, ...atFirst },
+      })
       const Bucket = options.bucket
-      const { Status } = await asking.ask('its versioning', () =>
-        client.send(new library.GetBucketVersioningCommand({ Bucket })),
-      )
+      const { Status } = await asking
+        .ask('the versioning', () => client.send(new library.GetBucketVersioningCommand({ Bucket })))
+        .catch((fault: unknown) => {
+          // Who knows no such bucket says so.
+          throw isFault(fault, 'missing') && fault.message.startsWith('object')
+            ? noServerFault(reach.server, fault)
+            : fault
+        })
+      if (reach.said.isPage) throw noServerFault(reach.server)
       const hasVersions = Status !== undefined
       const place = new S3Place(reach, options, deps, {
         staging,
@@ -203,7 +220,8 @@ export class S3Place implements Place {
   async putFile(name: string, path: string): Promise<boolean> {
     this.#requireClock()
     const isNew = await this.#upload(name, path, true)
-    await rm(path, { force: true })
+    if (KeptSegments.isOne(name)) await this.#segments.adopt(name, path)
+    else await rm(path, { force: true })
     return isNew
   }
 
@@ -277,6 +295,10 @@ export class S3Place implements Place {
     return ReadAhead.isOne(name) ? this.#packs.sizeOf(name) : this.#objects.sizeOf(name)
   }
 
+  requireWhole(name: string): Promise<void> {
+    return this.#segments.requireWhole(name)
+  }
+
   list(folder: string): AsyncIterable<PlacedObject> {
     return this.#objects.list(folder)
   }
@@ -306,7 +328,7 @@ export class S3Place implements Place {
 }
 
 async function hasObjectLock(objects: S3Objects, { client, library }: S3Reach, Bucket: string): Promise<boolean> {
-  const asked = objects.ask('its Object Lock', async () => {
+  const asked = objects.ask('the Object Lock', async () => {
     try {
       return await client.send(new library.GetObjectLockConfigurationCommand({ Bucket }))
     } catch (cause) {
