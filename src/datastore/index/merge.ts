@@ -4,15 +4,9 @@
  */
 import { bestCopy } from './best-copy.ts'
 import type { OpenDatastore } from '../datastore.ts'
+import type { Segment, SegmentEntry, SegmentNeeds } from './segment.ts'
+import { damagedSegment, segmentEntryBytes, writeSegment } from './segment.ts'
 import { shortIdBytes } from '../format.ts'
-import {
-  damagedSegment,
-  type Segment,
-  type SegmentEntry,
-  segmentEntryBytes,
-  type SegmentNeeds,
-  writeSegment,
-} from './segment.ts'
 
 /** As many of like size make one of the next. */
 const likeSized = 8
