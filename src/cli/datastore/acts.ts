@@ -1,9 +1,10 @@
 /** What `hako datastore` does with backups, once the command line is read. */
 import { open as openFile, rm, stat } from 'node:fs/promises'
 import { basename, resolve } from 'node:path'
-import { humanSize, parseSize } from '#base/bytes.ts'
+import { parseSize } from '#base/bytes.ts'
 import { seconds } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
+import type { Mark } from '#base/pace.ts'
 import { parsePoint, printPoint, type RestorePoint } from '#datastore/point.ts'
 import { type OpenDatastore, openDatastore } from '#datastore/datastore.ts'
 import { tryCanary } from '#datastore/places/canary.ts'
@@ -20,7 +21,7 @@ import { verifyBackup, verifyPacks } from '#datastore/verify/verify.ts'
 import { asFileFault, codeOf } from '#host/files.ts'
 import type { Parsed } from '../arguments.ts'
 import type { Terminal } from '../terminal.ts'
-import { say } from '../text.ts'
+import { progressOn } from '../progress.ts'
 import { deps } from './deps.ts'
 import { addDirectory, isDirectory, restoreFiles } from './file-acts.ts'
 import { pointNamed } from './naming.ts'
@@ -60,14 +61,15 @@ export async function backUp(
     let [drives, trees] = [0, 0]
     for (const path of paths) {
       if (await isDirectory(path)) {
-        await addDirectory(writer, { name: `tree${trees++}`, path, params }, { terminal, rateBytesPerSecond })
+        await addDirectory(writer, { name: `tree${trees++}`, path, parsed }, { terminal, rateBytesPerSecond })
         continue
       }
       await using source = await sourceAt(path, formatOf(params))
+      const show = shownBytes(terminal, parsed, basename(path))
       await writer.addDisk(`drive${drives++}`, source, {
         signal: terminal.signal,
         rateBytesPerSecond,
-        onProgress: ({ doneBytes, sizeBytes }) => showProgress(terminal, basename(path), doneBytes, sizeBytes),
+        onProgress: ({ doneBytes, sizeBytes }) => show(doneBytes, sizeBytes),
       })
     }
     const body = await writer.commit({ facts: { paths: paths.map((path) => resolve(path)) } })
@@ -109,11 +111,14 @@ function rateOf(params: Parsed['params']): number | undefined {
   throw new Fault('invalid', `bwlimit: '${text}' is no number of KiB per second`)
 }
 
-function showProgress(terminal: Terminal, what: string, done: number, all: number): void {
-  terminal.show(
-    `${what}: ${humanSize(done)} / ${humanSize(all)} (${Math.floor((done / Math.max(1, all)) * 100)} %)`,
-    true,
-  )
+function shown(terminal: Terminal, { global }: Parsed): (mark: Mark) => void {
+  return progressOn(terminal, { isQuiet: global.quiet })
+}
+
+/** Of work that is told of in bytes. */
+function shownBytes(terminal: Terminal, parsed: Parsed, phase: string): (done: number, all: number) => void {
+  const show = shown(terminal, parsed)
+  return (done, all) => show({ phase, fraction: done / Math.max(1, all), bytes: done })
 }
 
 /** Of a tree what its files hold. */
@@ -152,14 +157,14 @@ export async function verify(directory: string, names: readonly string[], parsed
     return packs(directory, parsed, terminal)
   }
   return withKeys(directory, parsed, terminal, async (open) => {
-    if (names.length === 0) return verifyAll(open, terminal)
+    if (names.length === 0) return verifyAll(open, parsed, terminal)
     const points = await Promise.all(names.map((name) => pointNamed(open.datastore, name)))
     const rows: VerifiedRow[] = []
     for (const point of points) {
       try {
         const { chunks, bytes } = await verifyBackup(open, point, {
           signal: terminal.signal,
-          onProgress: (done, sum) => showProgress(terminal, printPoint(point), done, sum),
+          onProgress: shownBytes(terminal, parsed, printPoint(point)),
         })
         rows.push({ backup: printPoint(point), verdict: 'whole', chunks, size: bytes })
       } catch (fault) {
@@ -180,7 +185,7 @@ async function packs(directory: string, parsed: Parsed, terminal: Terminal) {
       signal: terminal.signal,
       budgetMs: durationOf(textOf(params.budget)),
       budgetBytes: budget === undefined ? undefined : parseSize(budget),
-      onProgress: (done, all) => showProgress(terminal, 'packs', done, all),
+      onProgress: shownBytes(terminal, parsed, 'packs'),
     })
     const rows = { ...facts, size: bytes, ...(oldest !== undefined && { oldest: printSecond(oldest) }) }
     if (facts.damaged.length === 0) return { rows, isWhole: true }
@@ -203,9 +208,9 @@ function durationOf(text: string | undefined): number | undefined {
   throw new Fault('invalid', `budget: '${text}' is no time`, { remedy: 'It is one such as 90s, 10m or 2h.' })
 }
 
-async function verifyAll(open: OpenDatastore, terminal: Terminal) {
+async function verifyAll(open: OpenDatastore, parsed: Parsed, terminal: Terminal) {
   const rows: VerifiedRow[] = []
-  const onProgress = (done: number, all: number) => showProgress(terminal, open.datastore.place.label, done, all)
+  const onProgress = shownBytes(terminal, parsed, 'packs')
   for await (const { point, found, damage } of verifyEverything(open, { signal: terminal.signal, onProgress })) {
     const backup = point ? printPoint(point) : 'all'
     if (found) rows.push({ backup, verdict: 'whole', chunks: found.chunks, size: found.bytes })
@@ -238,10 +243,11 @@ export async function restore(directory: string, name: string, target: string, p
     })
     try {
       await file.truncate(sizeBytes)
+      const show = shownBytes(terminal, parsed, disk)
       const written = await restoreDisk(reader, disk, path, {
         signal: terminal.signal,
         rateBytesPerSecond: rateOf(parsed.params),
-        onProgress: ({ doneBytes }) => showProgress(terminal, disk, doneBytes, sizeBytes),
+        onProgress: ({ doneBytes }) => show(doneBytes, sizeBytes),
       })
       return { backup: printPoint(point), disk, target: path, size: sizeBytes, data: written }
     } catch (fault) {
@@ -261,7 +267,7 @@ export async function gc(directory: string, parsed: Parsed, terminal: Terminal) 
     const { freedBytes, lockedUntil, ...counts } = await collectGarbage(open, {
       graceSeconds: grace,
       signal: terminal.signal,
-      onPhase: (phase) => terminal.show(say(terminal.language, 'collecting', phase), true),
+      onProgress: shown(terminal, parsed),
     })
     await open.datastore.removeOldKeyFiles(open.unlocked.file.generation)
     const until = lockedUntil === undefined ? {} : { lockedUntil: printSecond(lockedUntil) }
@@ -281,7 +287,7 @@ export async function sync(from: string, to: string, parsed: Parsed, terminal: T
       removesVanished: params['remove-vanished'] === '1',
       rateBytesPerSecond: rateOf(params),
       signal: terminal.signal,
-      onProgress: (done, all) => showProgress(terminal, 'packs', done, all),
+      onProgress: shown(terminal, parsed),
     })
   })
 }
@@ -290,6 +296,7 @@ export async function repair(directory: string, parsed: Parsed, terminal: Termin
   const from = textOf(parsed.params.from)
   if (from !== undefined) return repairFrom(directory, from, parsed, terminal)
   return withKeys(directory, parsed, terminal, async (open) => {
+    shown(terminal, parsed)({ phase: 'packs' })
     const rows = await repairIndex(open, terminal.signal)
     return { rows, isWhole: rows.damaged.length === 0 }
   })
@@ -301,7 +308,11 @@ async function repairFrom(directory: string, from: string, parsed: Parsed, termi
     await using place = await placeAt(from, parsed.params, 'copy-')
     const keys = hasKey(parsed) ? await datastore.keys(await secretFrom(parsed.params, terminal)) : undefined
     const { signal } = terminal
-    const { missing: lost, ...others } = await refetch(datastore, await openDatastore(place, deps), { keys, signal })
+    const { missing: lost, ...others } = await refetch(datastore, await openDatastore(place, deps), {
+      keys,
+      signal,
+      onProgress: shown(terminal, parsed),
+    })
     return { rows: { ...others, missing: lost }, isWhole: lost.length === 0 && others.locked.length === 0 }
   })
 }

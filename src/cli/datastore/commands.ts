@@ -169,7 +169,9 @@ const lines: readonly Line[] = [
     examples: ['datastore prune /srv/backups --keep-daily 7 --keep-weekly 4 --dry-run'],
     columns: ['backup', 'time', 'mark', 'until'],
     id: 'backup',
-    act: async ([dir = ''], parsed) => ({ rows: await (await import('./point-acts.ts')).prune(dir, parsed) }),
+    act: async ([dir = ''], parsed, terminal) => ({
+      rows: await (await import('./point-acts.ts')).prune(dir, parsed, terminal),
+    }),
   },
   {
     words: ['remove'],

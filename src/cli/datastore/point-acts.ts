@@ -7,6 +7,8 @@ import { keepOptions, kept, readRetention } from '#base/retention.ts'
 import type { ListedPoint } from '#datastore/datastore.ts'
 import { isSameGuest, printPoint } from '#datastore/point.ts'
 import type { Parsed } from '../arguments.ts'
+import { progressOn } from '../progress.ts'
+import type { Terminal } from '../terminal.ts'
 import { withDatastore } from './opening.ts'
 
 export async function listRows(directory: string, parsed: Parsed) {
@@ -24,7 +26,7 @@ export async function listRows(directory: string, parsed: Parsed) {
 }
 
 /** Which backups outlast `--keep-*`; removes the others unless it is only asked. Space comes back with `gc`. */
-export async function prune(directory: string, parsed: Parsed) {
+export async function prune(directory: string, parsed: Parsed, terminal: Terminal) {
   const { params } = parsed
   const given = keepOptions.flatMap((name) => (params[name] === undefined ? [] : [`${name}=${String(params[name])}`]))
   if (given.length === 0) {
@@ -42,7 +44,9 @@ export async function prune(directory: string, parsed: Parsed) {
     }
     const going = new Set(counted.filter((one) => !staying.has(one)))
     const locked = new Map<ListedPoint, number>()
-    for (const one of going) {
+    const show = progressOn(terminal, { isQuiet: parsed.global.quiet })
+    for (const [number, one] of [...going].entries()) {
+      show({ phase: 'remove', fraction: number / going.size })
       const until = await datastore.lockedUntil(one.point)
       if (until !== undefined) locked.set(one, until)
       else if (params['dry-run'] !== '1') await datastore.remove(one.point)
