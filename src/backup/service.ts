@@ -15,6 +15,7 @@ import type { BackupWriter } from '#datastore/backup/writer.ts'
 import { condemnedLists } from '#datastore/index/condemned.ts'
 import type { Datastore, OpenDatastore } from '#datastore/datastore.ts'
 import { type Collected, collectGarbage } from '#datastore/collect/garbage.ts'
+import type { Watching } from '#datastore/collect/watched.ts'
 import { type KeptListNeeds, readKeptList, writeKeptList } from '#datastore/points/kept-list.ts'
 import type { Keyring } from '#datastore/keys/keyring.ts'
 import { liveLeases } from '#datastore/lease.ts'
@@ -83,8 +84,8 @@ export interface BegunBackup {
 }
 
 export interface VerifyRequest {
-  /** Share of the work done, 0 to 1. */
-  readonly onProgress?: ((fraction: number) => void) | undefined
+  /** Share of the work done, 0 to 1, and bytes that were read. */
+  readonly onProgress?: ((fraction: number, bytes: number) => void) | undefined
   readonly signal?: AbortSignal | undefined
 }
 
@@ -186,7 +187,7 @@ export class BackupService {
   async verify(volid: VolumeId, { onProgress, signal }: VerifyRequest = {}): Promise<verify.VerifiedBackup> {
     return this.#on(volid, async (datastore, point) => {
       const open = await unlockDatastore(datastore, this.#needs)
-      const onBytes = (done: number, all: number) => onProgress?.(Math.min(1, done / Math.max(1, all)))
+      const onBytes = (done: number, all: number) => onProgress?.(Math.min(1, done / Math.max(1, all)), done)
       return load<typeof verify>('#datastore/verify/verify.ts').verifyBackup(open, point, {
         signal,
         onProgress: onBytes,
@@ -205,7 +206,7 @@ export class BackupService {
    * Gives back the space of interrupted writers and removed backups, as far as nobody may still rely on it.
    * @throws Fault `conflict` when somebody else does so all the time, `missing` when nobody has written there yet
    */
-  async collect(storage: string, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<Collected> {
+  async collect(storage: string, options: Watching = {}): Promise<Collected> {
     const { clock, random } = this.#needs
     const until = clock.monotonic() + patienceMs
     return this.#unlocked(storage, async (open) => {

@@ -77,13 +77,20 @@ export function linesOf(): (mark: Mark, nowMs: number) => boolean {
   }
 }
 
-/** `read scsi0: 12 %, 4.0 GiB, 210 MiB/s, 0:42 left` */
-export function progressLine({ phase, fraction, bytes }: Mark, { rate, left }: Speed): string {
+/**
+ * `read scsi0: 12 %, 4.0 GiB, 210 MiB/s, 0:42 left`
+ * @param leftText how that time is said
+ */
+export function progressLine(
+  { phase, fraction, bytes }: Mark,
+  { rate, left }: Speed,
+  leftText = (face: string) => `${face} left`,
+): string {
   const parts = [
     fraction === undefined ? '' : `${Math.floor(Math.min(1, fraction) * 100)} %`,
     bytes === undefined ? '' : humanSize(bytes),
     rate === undefined ? '' : `${humanSize(rate)}/s`,
-    left === undefined ? '' : `${clockFace(left)} left`,
+    left === undefined ? '' : leftText(clockFace(left)),
   ].filter(Boolean)
   return parts.length === 0 ? `${phase} …` : `${phase}: ${parts.join(', ')}`
 }

@@ -17,6 +17,8 @@ export interface Terminal {
   readonly readInput: (bytes: number) => Promise<string>
   /** Progress; a transient line is replaced by the next one where a person watches, and dropped elsewhere. */
   readonly show: (line: string, isTransient?: boolean) => void
+  /** Somebody sees transient lines. */
+  readonly isWatched?: boolean
   /** Fires on Ctrl-C. */
   readonly signal: AbortSignal
 }
@@ -48,6 +50,7 @@ export function processTerminal(language: Language): Terminal {
       stderr.write(err)
     },
     show,
+    isWatched: stderr.isTTY,
     readSecret,
     readInput,
     signal: stop.signal,

@@ -53,7 +53,6 @@ const sentences = {
     ja: '回復キーを確認しました。バックアップを受け付けます。',
   },
   servingDisk: { en: 'serving it at {0} until Ctrl-C', ja: '{0} で公開中 (Ctrl-C で終了)' },
-  treeProgress: { en: '{0}: {1} entries, {2}', ja: '{0}: {1} 件、{2}' },
   treeNotes: {
     en: '{0}: {1} left out as excluded, {2} mounted file systems not entered',
     ja: '{0}: 除外 {1} 件、入らなかったマウント {2} 件',
@@ -74,7 +73,6 @@ const sentences = {
     en: '{0} would be removed, {1} would stay. Nothing was removed.',
     ja: '{0} 件が削除対象、{1} 件が残ります。何も削除していません。',
   },
-  collecting: { en: 'collecting garbage: {0}', ja: '不要領域の回収: {0}' },
   left: { en: '{0} left', ja: '残り {0}' },
   diagramDrawn: { en: '{0} is drawn', ja: '{0} を描きました' },
   wayTitle: { en: 'The way of backup {0}, of {1}', ja: 'バックアップ {0} の経路 ({1} 時点)' },

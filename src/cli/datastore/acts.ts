@@ -3,9 +3,10 @@ import { open as openFile, readFile, rm, stat } from 'node:fs/promises'
 import { basename, resolve } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { humanSize, parseSize } from '#base/bytes.ts'
+import { parseSize } from '#base/bytes.ts'
 import { seconds } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
+import type { Mark } from '#base/pace.ts'
 import { parsePoint, printPoint, type RestorePoint } from '#datastore/point.ts'
 import { type OpenDatastore, openDatastore } from '#datastore/datastore.ts'
 import { tryCanary } from '#datastore/places/canary.ts'
@@ -25,7 +26,7 @@ import { verifyBackup, verifyPacks } from '#datastore/verify/verify.ts'
 import { asFileFault, codeOf } from '#host/files.ts'
 import type { Parsed } from '../arguments.ts'
 import type { Terminal } from '../terminal.ts'
-import { say } from '../text.ts'
+import { progressOn } from '../progress.ts'
 import { deps } from './deps.ts'
 import { addDirectory, isDirectory, restoreFiles, tarOut } from './file-acts.ts'
 import type { Outcome } from './line.ts'
@@ -84,14 +85,15 @@ async function backUpNow(
     let [drives, trees] = [0, 0]
     for (const path of paths) {
       if (await isDirectory(path)) {
-        await addDirectory(writer, { name: `tree${trees++}`, path, params }, { terminal, rateBytesPerSecond })
+        await addDirectory(writer, { name: `tree${trees++}`, path, parsed }, { terminal, rateBytesPerSecond })
         continue
       }
       await using source = await sourceAt(path, formatOf(params))
+      const show = shownBytes(terminal, parsed, basename(path))
       await writer.addDisk(`drive${drives++}`, source, {
         signal: terminal.signal,
         rateBytesPerSecond,
-        onProgress: ({ doneBytes, sizeBytes }) => showProgress(terminal, basename(path), doneBytes, sizeBytes),
+        onProgress: ({ doneBytes, sizeBytes }) => show(doneBytes, sizeBytes),
       })
     }
     const body = await writer.commit({ facts: { paths: paths.map((path) => resolve(path)) } })
@@ -152,11 +154,14 @@ function rateOf(params: Parsed['params']): number | undefined {
   throw new Fault('invalid', `bwlimit: '${text}' is no number of KiB per second`)
 }
 
-function showProgress(terminal: Terminal, what: string, done: number, all: number): void {
-  terminal.show(
-    `${what}: ${humanSize(done)} / ${humanSize(all)} (${Math.floor((done / Math.max(1, all)) * 100)} %)`,
-    true,
-  )
+function shown(terminal: Terminal, { global }: Parsed): (mark: Mark) => void {
+  return progressOn(terminal, { isQuiet: global.quiet })
+}
+
+/** Of work that is told of in bytes. */
+function shownBytes(terminal: Terminal, parsed: Parsed, phase: string): (done: number, all: number) => void {
+  const show = shown(terminal, parsed)
+  return (done, all) => show({ phase, fraction: done / Math.max(1, all), bytes: done })
 }
 
 /** Disks, trees and files of one backup. */
@@ -190,14 +195,14 @@ export async function verify(directory: string, names: readonly string[], parsed
     return packs(directory, parsed, terminal)
   }
   return withKeys(directory, parsed, terminal, async (open) => {
-    if (names.length === 0) return verifyAll(open, terminal)
+    if (names.length === 0) return verifyAll(open, parsed, terminal)
     const points = await Promise.all(names.map((name) => pointNamed(open.datastore, name)))
     const rows: VerifiedRow[] = []
     for (const point of points) {
       try {
         const { chunks, bytes } = await verifyBackup(open, point, {
           signal: terminal.signal,
-          onProgress: (done, sum) => showProgress(terminal, printPoint(point), done, sum),
+          onProgress: shownBytes(terminal, parsed, printPoint(point)),
         })
         rows.push({ backup: printPoint(point), verdict: 'whole', chunks, size: bytes })
       } catch (fault) {
@@ -218,7 +223,7 @@ async function packs(directory: string, parsed: Parsed, terminal: Terminal) {
       signal: terminal.signal,
       budgetMs: durationOf(textOf(params.budget)),
       budgetBytes: budget === undefined ? undefined : parseSize(budget),
-      onProgress: (done, all) => showProgress(terminal, 'packs', done, all),
+      onProgress: shownBytes(terminal, parsed, 'packs'),
     })
     const rows = { ...facts, size: bytes, ...(oldest !== undefined && { oldest: printSecond(oldest) }) }
     if (facts.damaged.length === 0) return { rows, isWhole: true }
@@ -237,13 +242,11 @@ function durationOf(text: string | undefined): number | undefined {
   throw new Fault('invalid', `budget: '${text}' is no time`, { remedy: 'It is one such as 90s, 10m or 2h.' })
 }
 
-async function verifyAll(open: OpenDatastore, terminal: Terminal) {
+async function verifyAll(open: OpenDatastore, parsed: Parsed, terminal: Terminal) {
   const rows: VerifiedRow[] = []
-  const onProgress = (done: number, all: number) => showProgress(terminal, open.datastore.place.label, done, all)
-  for await (const { point, found, damage, mended } of verifyEverything(open, {
-    signal: terminal.signal,
-    onProgress,
-  })) {
+  const onProgress = shownBytes(terminal, parsed, 'packs')
+  const options = { signal: terminal.signal, onProgress }
+  for await (const { point, found, damage, mended } of verifyEverything(open, options)) {
     const backup = point ? printPoint(point) : 'all'
     if (found) rows.push({ backup, verdict: 'whole', chunks: found.chunks, size: found.bytes })
     else if (mended !== undefined) rows.push({ backup, verdict: 'mended', why: mended })
@@ -262,7 +265,7 @@ export async function restore(directory: string, name: string, target: string, p
     const isTree =
       tree !== undefined || (wanted === undefined && reader.body.disks.length === 0 && reader.body.trees.length > 0)
     if (target === '-') {
-      await (isTree ? tarOut(reader, parsed, terminal) : diskOut(reader, wanted, terminal))
+      await (isTree ? tarOut(reader, parsed, terminal) : diskOut(reader, parsed, terminal))
       return undefined
     }
     if (isTree) {
@@ -281,10 +284,11 @@ export async function restore(directory: string, name: string, target: string, p
     })
     try {
       await file.truncate(sizeBytes)
+      const show = shownBytes(terminal, parsed, disk)
       const written = await restoreDisk(reader, disk, path, {
         signal: terminal.signal,
         rateBytesPerSecond: rateOf(parsed.params),
-        onProgress: ({ doneBytes }) => showProgress(terminal, disk, doneBytes, sizeBytes),
+        onProgress: ({ doneBytes }) => show(doneBytes, sizeBytes),
       })
       return { backup: printPoint(point), disk, target: path, size: sizeBytes, data: written }
     } catch (fault) {
@@ -305,10 +309,11 @@ function diskIn({ body, head }: BackupReader, wanted: string | string[] | undefi
 }
 
 /** A disk as it is, holes as zeros. */
-async function diskOut(reader: BackupReader, wanted: string | string[] | undefined, terminal: Terminal): Promise<void> {
-  const disk = diskIn(reader, wanted)
+async function diskOut(reader: BackupReader, parsed: Parsed, terminal: Terminal): Promise<void> {
+  const disk = diskIn(reader, parsed.params.disk)
   const { sizeBytes } = reader.disk(disk)
-  const onProgress = (done: number) => showProgress(terminal, disk, done, sizeBytes)
+  const show = shownBytes(terminal, parsed, disk)
+  const onProgress = (done: number) => show(done, sizeBytes)
   const content = Readable.from(diskContent(reader, disk, onProgress), { objectMode: false })
   await pipeline(content, process.stdout, { end: false, signal: terminal.signal })
 }
@@ -321,7 +326,7 @@ export async function gc(directory: string, parsed: Parsed, terminal: Terminal) 
     const { freedBytes, lockedUntil, ...counts } = await collectGarbage(open, {
       graceSeconds: grace,
       signal: terminal.signal,
-      onPhase: (phase) => terminal.show(say(terminal.language, 'collecting', phase), true),
+      onProgress: shown(terminal, parsed),
     })
     await open.datastore.removeOldKeyFiles(open.unlocked.file.generation)
     const until = lockedUntil === undefined ? {} : { lockedUntil: printSecond(lockedUntil) }
@@ -342,7 +347,7 @@ export async function sync(from: string, to: string, parsed: Parsed, terminal: T
       removesVanished: params['remove-vanished'] === '1',
       rateBytesPerSecond: rateOf(params),
       signal: terminal.signal,
-      onProgress: (done, all) => showProgress(terminal, 'packs', done, all),
+      onProgress: shown(terminal, parsed),
     })
   })
 }
@@ -351,6 +356,7 @@ export async function repair(directory: string, parsed: Parsed, terminal: Termin
   const from = textOf(parsed.params.from)
   if (from !== undefined) return repairFrom(directory, from, parsed, terminal)
   return withKeys(directory, parsed, terminal, async (open) => {
+    shown(terminal, parsed)({ phase: 'packs' })
     const rows = await repairIndex(open, terminal.signal)
     return { rows, isWhole: rows.damaged.length === 0 }
   })
@@ -366,7 +372,15 @@ async function repairFrom(directory: string, from: string, parsed: Parsed, termi
   const opening = await mendOpening(place, copy, { deps, secret })
   const datastore = await openDatastore(place, deps)
   const keys = secret && (await datastore.keys(secret))
-  const { fetched, missing: lost, locked } = await refetch(datastore, copy, { keys, signal: terminal.signal })
+  const {
+    fetched,
+    missing: lost,
+    locked,
+  } = await refetch(datastore, copy, {
+    keys,
+    signal: terminal.signal,
+    onProgress: shown(terminal, parsed),
+  })
   return {
     rows: { fetched: [...opening, ...fetched], missing: lost, locked },
     isWhole: lost.length === 0 && locked.length === 0,

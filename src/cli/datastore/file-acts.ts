@@ -12,6 +12,7 @@ import { archiveOf } from '#backup/archive.ts'
 import type { BackupReader } from '#datastore/restore/reader.ts'
 import type { BackupWriter } from '#datastore/backup/writer.ts'
 import { printPoint } from '#datastore/point.ts'
+import { dataBytesOf } from '#datastore/points/manifest.ts'
 import { bytesOf, textOf as shown, type TreeEntry, type TreeReader } from '#datastore/tree/reader.ts'
 import { restoreTree } from '#datastore/tree/restore.ts'
 import { treeSource } from '#datastore/tree/source.ts'
@@ -22,6 +23,7 @@ import { machine } from '#host/exec.ts'
 import { removeTree } from '#host/files/remove-tree.ts'
 import type { Parsed } from '../arguments.ts'
 import type { Terminal } from '../terminal.ts'
+import { progressOn } from '../progress.ts'
 import { say } from '../text.ts'
 import { pointNamed } from './naming.ts'
 import { withKeys } from './opening.ts'
@@ -37,17 +39,17 @@ export async function isDirectory(path: string): Promise<boolean> {
 /** Adds a directory as a tree, and says what of it is not in the backup. */
 export async function addDirectory(
   writer: BackupWriter,
-  { name, path, params }: { readonly name: string; readonly path: string; readonly params: Parsed['params'] },
+  { name, path, parsed: { params, global } }: { readonly name: string; readonly path: string; readonly parsed: Parsed },
   { terminal, rateBytesPerSecond }: { readonly terminal: Terminal; readonly rateBytesPerSecond: number | undefined },
 ): Promise<void> {
   const { language, signal } = terminal
   const { exclude = [] } = params
+  const show = progressOn(terminal, { isQuiet: global.quiet })
   const source = treeSource({ root: resolve(path), excludes: typeof exclude === 'string' ? [exclude] : exclude })
   const { notes } = await writer.addTree(name, source, {
     signal,
     rateBytesPerSecond,
-    onProgress: ({ entries, dataBytes }) =>
-      terminal.show(say(language, 'treeProgress', basename(path), String(entries), humanSize(dataBytes)), true),
+    onProgress: ({ dataBytes: bytes }) => show({ phase: basename(path), bytes }),
   })
   const { mounts, excluded } = notes
   if (mounts + excluded > 0) terminal.show(say(language, 'treeNotes', path, String(excluded), String(mounts)))
@@ -133,8 +135,22 @@ export async function exportArchive(
       })
     }
     const isPacked = format !== kind
-    await deliver({ content: bytes, fileName: isPacked ? `${fileName}.zst` : fileName, isPacked }, to, terminal)
+    const show = progressOn(terminal, { isQuiet: parsed.global.quiet })
+    const content = counted(bytes, (done) => {
+      // What is around the data of the guest is small.
+      show({ phase: fileName, fraction: Math.min(1, done / Math.max(1, dataBytesOf(reader.body))), bytes: done })
+    })
+    await deliver({ content, fileName: isPacked ? `${fileName}.zst` : fileName, isPacked }, to, terminal)
   })
+}
+
+async function* counted(content: AsyncGenerator<Buffer>, onBytes: (done: number) => void): AsyncGenerator<Buffer> {
+  let done = 0
+  for await (const part of content) {
+    yield part
+    done += part.length
+    onBytes(done)
+  }
 }
 
 interface Delivery {
@@ -206,10 +222,12 @@ async function saved(
 export async function restoreFiles(
   reader: BackupReader,
   target: string,
-  { params }: Parsed,
+  parsed: Parsed,
   { terminal, rateBytesPerSecond }: { readonly terminal: Terminal; readonly rateBytesPerSecond: number | undefined },
 ) {
+  const { params, global } = parsed
   const { facts } = treeIn(reader, params)
+  const show = progressOn(terminal, { isQuiet: global.quiet })
   const isMade = await mkdir(target, { mode: 0o700 }).then(
     () => true,
     (cause: unknown) => {
@@ -225,8 +243,7 @@ export async function restoreFiles(
       target,
       signal: terminal.signal,
       rateBytesPerSecond,
-      onProgress: ({ entries: done, fraction }) =>
-        terminal.show(`${facts.name}: ${done} (${Math.floor(fraction * 100)} %)`, true),
+      onProgress: ({ fraction, writtenBytes: bytes }) => show({ phase: facts.name, fraction, bytes }),
     })
     const out = { 'left-out': leftOut + attributesLeftOut }
     return {

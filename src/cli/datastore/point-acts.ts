@@ -16,6 +16,7 @@ import {
 } from '#datastore/points/manifest.ts'
 import { readAhead } from '#datastore/window.ts'
 import type { Parsed } from '../arguments.ts'
+import { progressOn } from '../progress.ts'
 import type { Terminal } from '../terminal.ts'
 import { say } from '../text.ts'
 import { groupOf, namedAmong, pointNamed } from './naming.ts'
@@ -151,7 +152,9 @@ export async function prune(directory: string, names: readonly string[], parsed:
     }
     const going = new Set(counted.filter((one) => !staying.has(one)))
     const locked = new Map<ListedPoint, number>()
-    for (const one of going) {
+    const show = progressOn(terminal, { isQuiet: parsed.global.quiet })
+    for (const [number, one] of [...going].entries()) {
+      show({ phase: 'remove', fraction: number / going.size })
       const until = await datastore.lockedUntil(one.point)
       if (until !== undefined) locked.set(one, until)
       else if (params['dry-run'] !== '1') await datastore.remove(one.point)

@@ -12,35 +12,30 @@ import { seconds } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import { bestCopy } from '../index/best-copy.ts'
 import { suspectsFolder } from '../index/chunk-index.ts'
-import { ChunkWriter } from '../packs/chunk-writer.ts'
 import { type Copy, condemn, removeList, removeLostList, timed, type TimedList } from '../index/condemned.ts'
 import type { OpenDatastore } from '../datastore.ts'
-import { goOn } from '../go-on.ts'
 import { gonePacks } from '../verify/gone-packs.ts'
 import { type Lease, type LiveLease, liveLeases } from '../lease.ts'
 import { LiveChunks } from './live-chunks.ts'
 import { extendLocks } from '../places/locks.ts'
-import { allEntries, replaceSegments } from '../index/merge.ts'
+import { replaceSegments } from '../index/merge.ts'
+import { mostOf } from '../index/ordinals.ts'
 import { mendIndexAlone } from '../index/repair.ts'
 import { packName } from '../packs/pack.ts'
 import { ownBody } from '../points/own-body.ts'
 import { printPoint, type RestorePoint } from '../point.ts'
 import { reserveBytesFor } from '../places/reserve.ts'
 import type { Segment, SegmentEntry } from '../index/segment.ts'
+import { rewritePacks, thinPacks } from './thin-packs.ts'
+import { Watched, type Watching } from './watched.ts'
 import { readAhead } from '../window.ts'
 
-/** Packs whose living chunks are looked up in one walk through the index: some hundreds of each are in memory then. */
-const rewrittenAtOnce = 4_096
-/** A pack with less of it alive is written anew. */
-const thin = 0.6
 /** Manifests on their way while maps are looked at. */
 const bodiesAhead = 8
 
-export interface CollectOptions {
+export interface CollectOptions extends Watching {
   /** Seconds between condemning and removing. */
   readonly graceSeconds?: number
-  readonly signal?: AbortSignal | undefined
-  readonly onPhase?: ((phase: 'mark' | 'condemn' | 'rewrite' | 'remove') => void) | undefined
 }
 
 export interface Collected {
@@ -75,7 +70,7 @@ export async function collectGarbage(open: OpenDatastore, options: CollectOption
     if (!isFault(fault, 'exhausted') || !(await reserve?.free())) throw fault
     return await collect(open, options)
   } finally {
-    await reserve?.keep(reserveBytesFor(open.index.segments.reduce((sum, { count }) => sum + count, 0)))
+    await reserve?.keep(reserveBytesFor(mostOf(open.index.segments)))
   }
 }
 
@@ -106,25 +101,25 @@ class Collector {
   readonly #options: CollectOptions
   /** Packs that would have gone, and until when they cannot. */
   readonly #locked = new Map<string, number>()
+  readonly #watched: Watched
   #isProven = false
 
   constructor(open: OpenDatastore, lease: Lease, options: CollectOptions) {
     this.#open = open
     this.#lease = lease
     this.#options = options
+    this.#watched = new Watched(options)
   }
 
   async run(): Promise<Collected> {
-    const { graceSeconds = 0, onPhase } = this.#options
+    const { graceSeconds = 0 } = this.#options
     const { place, deps } = this.#open.datastore
-    onPhase?.('mark')
     const orphans = await this.#orphans()
     const first = await this.#mark()
     if (orphans.length > 0) await this.#proveIndex(first.segments)
     // Where the index is lost every pack looks like one: only now it is known that no backup needs what is in no segment.
     // And before anything is written: that helps when the place is full.
     const freedBytes = await this.#removePacks(orphans)
-    onPhase?.('condemn')
     await this.#dropLostLists(first.segments)
     const condemned = await this.#condemn(first)
     const facts = { chunks: first.live.count, liveChunks: first.live.live, condemnedChunks: condemned }
@@ -182,7 +177,7 @@ class Collector {
     if (!datastore.place.lock) return 0
     const packs = new Set<string>()
     const isDoomed = ({ id, pack }: Copy) => ripe.some(({ list }) => list.hasCopy(id, pack))
-    for await (const entries of allEntries(index.segments)) {
+    for await (const entries of this.#watched.entriesOf(index.segments)) {
       for (const entry of entries) {
         if (live.has(entry.id) || (holders.length > 0 && !isDoomed(entry))) packs.add(entry.pack)
       }
@@ -233,9 +228,12 @@ class Collector {
     const bodies = readAhead(points, bodiesAhead, async (point) => {
       return { point, body: await this.#unlessRemoved(point, () => ownBody(this.#open, point)) }
     })
+    let looked = 0
     for await (const { point, body } of bodies) {
-      goOn(this.#options.signal)
+      this.#watched.goOn()
       if (body) await this.#unlessRemoved(point, () => live.mark(this.#open, body))
+      looked += 1
+      this.#watched.tell('backups', looked, points.length)
     }
     // What was found by asking packs is named by no part of the index, and would look like garbage.
     if (index.isIncomplete) throw new Fault('damaged', `the index of datastore '${datastore.place.label}' is damaged`)
@@ -258,20 +256,19 @@ class Collector {
     const { place, deps } = this.#open.datastore
     const known = this.#open.index.condemned
     const isDead = ({ id, pack }: Copy) => !live.has(id) && !known.some((list) => list.hasCopy(id, pack))
-    const dead = async function* () {
-      for await (const entries of allEntries(segments)) yield entries.filter(isDead)
+    const dead = async function* (all: AsyncIterable<SegmentEntry[]>) {
+      for await (const entries of all) yield entries.filter(isDead)
     }
-    return condemn(place, deps.random, dead())
+    return condemn(place, deps.random, dead(this.#watched.entriesOf(segments)))
   }
 
   async #remove({ live, segments }: Marked, ripe: readonly TimedList[]) {
-    const { onPhase } = this.#options
     const isDoomed = ({ id, pack }: Copy) => !live.has(id) && ripe.some(({ list }) => list.hasCopy(id, pack))
     const living = new Map<string, number>()
     const hit = new Set<string>()
     let removedChunks = 0
     if (ripe.length > 0) {
-      for await (const entries of allEntries(segments)) {
+      for await (const entries of this.#watched.entriesOf(segments)) {
         for (const entry of entries) {
           const { pack, length } = entry
           if (isDoomed(entry)) {
@@ -282,38 +279,47 @@ class Collector {
       }
     }
     if (hit.size > 0) await this.#proveIndex(segments)
-    onPhase?.('remove')
     // Where nothing lives nothing has to be written first: that helps when the place is full.
     const dead = [...hit].filter((pack) => !living.has(pack))
     let freedBytes = await this.#removePacks(dead)
-    onPhase?.('rewrite')
     const stays = (entry: SegmentEntry) => !isDoomed(entry)
-    const toThin = await this.#thin([...hit], living)
-    const { packs: thinPacks, bytes: written } = await this.#rewrite(toThin, segments, stays)
+    const thin = await thinPacks(this.#open, hit, living)
+    const { packs: rewritten, bytes: written } = await rewritePacks(
+      this.#open,
+      thin,
+      { segments, stays },
+      { watched: this.#watched, lease: this.#lease },
+    )
     const spare: string[] = []
     if (hit.size > 0) {
-      const isGone = new Set(thinPacks)
+      const isGone = new Set(rewritten)
       const { place, deps } = this.#open.datastore
       const needs = { place, keyring: this.#open.keyring, random: deps.random, lease: this.#lease }
-      const keeps = (entry: SegmentEntry) => !isDoomed(entry) && !isGone.has(entry.pack)
+      // Each is asked for twice.
+      const tick = this.#watched.ticker('index', 2 * mostOf(segments))
+      const keeps = (entry: SegmentEntry) => {
+        tick()
+        return !isDoomed(entry) && !isGone.has(entry.pack)
+      }
       const best = (copies: readonly SegmentEntry[]) => bestCopy(this.#open, copies)
       const named = await replaceSegments(needs, segments, { keeps, best })
       // Packs of which every chunk lies in another one as well.
       const had = new Set(segments.flatMap(({ packs }) => packs))
       spare.push(...[...had].filter((pack) => !named.has(pack) && !isGone.has(pack) && !dead.includes(pack)))
     }
-    onPhase?.('remove')
-    freedBytes += (await this.#removePacks([...thinPacks, ...spare])) - written
+    freedBytes += (await this.#removePacks([...rewritten, ...spare])) - written
     const isRemoved = (pack: string) => !this.#locked.has(pack)
     const removedPacks = [...dead, ...spare].filter(isRemoved).length
-    return { removedChunks, removedPacks, rewrittenPacks: thinPacks.length, freedBytes }
+    return { removedChunks, removedPacks, rewrittenPacks: rewritten.length, freedBytes }
   }
 
   /** @returns bytes given back */
   async #removePacks(packs: readonly string[]): Promise<number> {
     const { place } = this.#open.datastore
-    let bytes = 0
+    let [bytes, looked] = [0, 0]
     for (const pack of packs) {
+      looked += 1
+      this.#watched.tell('remove', looked, packs.length, bytes)
       // Another collector would not know what this one has seen.
       await this.#lease.requireHeld()
       // Nobody knows of it any more, so the next run takes it for one that was left.
@@ -328,67 +334,6 @@ class Collector {
     }
     return bytes
   }
-
-  async #thin(packs: readonly string[], living: ReadonlyMap<string, number>): Promise<string[]> {
-    const found: string[] = []
-    for (const pack of packs) {
-      const alive = living.get(pack)
-      // What is damaged cannot be written anew; what of it is whole stays where it is.
-      if (alive === undefined || this.#open.index.isBad(pack)) continue
-      const size = await this.#open.datastore.place.sizeOf(packName(pack)).catch(() => 0)
-      if (size > 0 && alive / size < thin) found.push(pack)
-    }
-    return found
-  }
-
-  /** Writes what lives in the packs into new ones. @returns bytes written, and those of the packs that may go */
-  async #rewrite(packs: readonly string[], segments: readonly Segment[], stays: (entry: SegmentEntry) => boolean) {
-    const { index, keyring } = this.#open
-    const { place, deps } = this.#open.datastore
-    const writer = new ChunkWriter({ place, keyring, index, random: deps.random, lease: this.#lease, level: 1 })
-    const rewritten: string[] = []
-    for (let first = 0; first < packs.length; first += rewrittenAtOnce) {
-      const some = packs.slice(first, first + rewrittenAtOnce)
-      for (const [pack, offsets] of await offsetsIn(new Set(some), segments, stays)) {
-        goOn(this.#options.signal)
-        const living = await this.#livingIn(pack, offsets)
-        for (const { id, stored, plainBytes, flags } of living ?? []) await writer.store(id, stored, plainBytes, flags)
-        if (living) rewritten.push(pack)
-      }
-    }
-    if (rewritten.length > 0) await writer.flush()
-    return { packs: rewritten, bytes: writer.storedBytes }
-  }
-
-  /** Nothing where it is damaged: then it stays as it is. */
-  async #livingIn(pack: string, offsets: ReadonlySet<number>) {
-    const { chunks, index, datastore } = this.#open
-    try {
-      return await chunks.storedIn(pack, ({ offset }) => offsets.has(offset))
-    } catch (fault) {
-      if (!isFault(fault, 'damaged')) throw fault
-      datastore.deps.log.warn('a damaged pack is not written anew', { pack, cause: fault })
-      await datastore.place.put(`${suspectsFolder}${pack}`, Buffer.alloc(0))
-      await index.reload()
-      return undefined
-    }
-  }
-}
-
-/**
- * Where in each pack a chunk lies that stays. What a pack holds and the index does not name has gone before, or lies
- * elsewhere as well.
- */
-async function offsetsIn(
-  packs: ReadonlySet<string>,
-  segments: readonly Segment[],
-  stays: (entry: SegmentEntry) => boolean,
-): Promise<Map<string, Set<number>>> {
-  const offsets = new Map([...packs].map((pack) => [pack, new Set<number>()]))
-  for await (const entries of allEntries(segments)) {
-    for (const entry of entries) if (packs.has(entry.pack) && stays(entry)) offsets.get(entry.pack)?.add(entry.offset)
-  }
-  return offsets
 }
 
 function waitsFor(lists: readonly TimedList[], holders: readonly LiveLease[], graceSeconds: number): string {

@@ -1,5 +1,6 @@
 /** Whatever happened to the backups of some disks: what they need stays, and nothing else. */
 import assert from 'node:assert/strict'
+import type { Mark } from '#base/pace.ts'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -217,8 +218,12 @@ test('of what deltas are based on all is kept, and of what they hide nothing', a
   const now = await temporary.reopen()
   const needed = await neededBy(now)
   assert.deepEqual(await liveIn(now, await now.datastore.points()), needed)
-  const { removedChunks } = await collectGarbage(await temporary.reopen())
+  const last = new Map<string, number | undefined>()
+  const onProgress = ({ phase, fraction }: Mark) => void last.set(phase, fraction)
+  const { removedChunks, rewrittenPacks, removedPacks } = await collectGarbage(await temporary.reopen(), { onProgress })
   assert.ok(removedChunks > 0)
+  const packs = [...(rewrittenPacks > 0 ? ['rewrite'] : []), ...(rewrittenPacks + removedPacks > 0 ? ['remove'] : [])]
+  for (const phase of ['backups', 'index', ...packs]) assert.equal(last.get(phase), 1, `${phase} is told of to its end`)
   assert.deepEqual(await idsIn(await temporary.reopen()), needed)
 })
 

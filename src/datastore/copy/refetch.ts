@@ -5,6 +5,7 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Fault, isFault } from '#base/fault.ts'
+import type { Mark } from '#base/pace.ts'
 import { isAsNamed } from '../packs/as-named.ts'
 import { suspectsFolder } from '../index/chunk-index.ts'
 import { mendIndex } from '../index/repair.ts'
@@ -34,13 +35,15 @@ export interface Refetched {
 export interface RefetchOptions {
   readonly keys?: Unlocked | undefined
   readonly signal?: AbortSignal | undefined
+  /** What is wrong is looked for (`look`), then fetched (`packs`). */
+  readonly onProgress?: ((mark: Mark) => void) | undefined
 }
 
 /** @throws Fault `conflict` when the other is no copy of it */
 export async function refetch(
   datastore: Datastore,
   copy: Datastore,
-  { keys, signal }: RefetchOptions = {},
+  { keys, signal, onProgress }: RefetchOptions = {},
 ): Promise<Refetched> {
   if (copy.facts.id !== datastore.facts.id) {
     throw new Fault(
@@ -54,8 +57,11 @@ export async function refetch(
   const locked = new Set<string>()
   // The index first: it says which packs there are to be.
   for (const find of [damagedSegments, damagedPacks]) {
-    for (const name of await find(datastore)) {
+    onProgress?.({ phase: 'look' })
+    const names = await find(datastore)
+    for (const [number, name] of names.entries()) {
       goOn(signal)
+      onProgress?.({ phase: 'packs', fraction: number / names.length })
       if ((await datastore.place.lock?.until(name)) !== undefined) locked.add(name)
       else if (await isFetched(datastore, copy.place, name)) {
         fetched.push(name)

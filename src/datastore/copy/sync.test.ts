@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { after, test } from 'node:test'
+import type { Mark } from '#base/pace.ts'
 import { KiB, MiB } from '#base/bytes.ts'
 import { type Clock, systemClock } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
@@ -50,7 +51,9 @@ test('a copy is made at the pace it may, from its first megabytes to the last', 
   const clock = ownTime()
   const rateBytesPerSecond = 1 * MiB
   const seen: { readonly seconds: number; readonly bytes: number }[] = []
-  const onProgress = (bytes: number) => void seen.push({ seconds: clock.monotonic() / 1000, bytes })
+  const onProgress = ({ phase, bytes: done = 0 }: Mark) => {
+    if (phase === 'packs') seen.push({ seconds: clock.monotonic() / 1000, bytes: done })
+  }
   const { bytes, packs } = await syncDatastore(datastore, place, { ...deps, clock }, { rateBytesPerSecond, onProgress })
   assert.ok(bytes > 14 * MiB && packs >= 10 && seen.length === packs)
   for (const at of [...seen, { seconds: clock.monotonic() / 1000, bytes }]) {

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { MiB } from '#base/bytes.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import { keptRate } from '#base/kept-rate.ts'
+import type { Mark } from '#base/pace.ts'
 import { suspectsFolder } from '../index/chunk-index.ts'
 import { type Datastore, type DatastoreDeps, openDatastore } from '../datastore.ts'
 import { goOn } from '../go-on.ts'
@@ -32,7 +33,8 @@ export interface SyncOptions {
   readonly removesVanished?: boolean | undefined
   readonly rateBytesPerSecond?: number | undefined
   readonly signal?: AbortSignal | undefined
-  readonly onProgress?: ((done: number, all: number) => void) | undefined
+  /** In phases: `packs` are copied, the `index`, and what makes them `backups`. */
+  readonly onProgress?: ((mark: Mark) => void) | undefined
 }
 
 export interface Synced {
@@ -153,7 +155,7 @@ class Copy {
         await this.#to.place.put(suspect, Buffer.alloc(0))
       } else if (suspects.has(suspect)) await this.#to.place.remove(suspect)
       done += sizeBytes
-      this.#options.onProgress?.(done, all)
+      this.#options.onProgress?.({ phase: 'packs', fraction: done / Math.max(1, all), bytes: done })
     }
   }
 
@@ -186,6 +188,7 @@ class Copy {
   async #copySegments(): Promise<boolean> {
     const there = new Set<string>()
     for await (const { name } of this.#to.place.list('segments/')) there.add(name)
+    this.#options.onProgress?.({ phase: 'index' })
     const packs = new Set<string>()
     for await (const { name } of this.#to.place.list('packs/')) packs.add(name.slice(-64))
     for await (const { name } of this.#from.place.list('segments/')) {
@@ -228,8 +231,10 @@ class Copy {
   }
 
   async #copyManifests(points: readonly RestorePoint[]): Promise<{ backups: number; removed: number }> {
-    let [backups, removed] = [0, 0]
+    let [backups, removed, looked] = [0, 0, 0]
     for (const point of points) {
+      looked += 1
+      this.#options.onProgress?.({ phase: 'backups', fraction: looked / points.length })
       await this.#isWhole(async () => {
         if (await this.#copyManifest(point)) backups += 1
       })

@@ -8,15 +8,9 @@ import type { OpenDatastore } from '../datastore.ts'
 import type { Keyring } from '../keys/keyring.ts'
 import type { Lease } from '../lease.ts'
 import { mendIndexAlone } from './repair.ts'
+import type { Segment, SegmentEntry, SegmentNeeds } from './segment.ts'
+import { damagedSegment, segmentEntryBytes, writeSegment } from './segment.ts'
 import { shortIdBytes } from '../format.ts'
-import {
-  damagedSegment,
-  type Segment,
-  type SegmentEntry,
-  segmentEntryBytes,
-  type SegmentNeeds,
-  writeSegment,
-} from './segment.ts'
 
 /** As many of like size make one of the next. */
 const likeSized = 8

@@ -13,8 +13,8 @@ import { checkedIndex } from './whole-index.ts'
 
 export interface VerifyDatastoreOptions {
   readonly signal?: AbortSignal | undefined
-  /** Share of the work done, 0 to 1. */
-  readonly onProgress?: ((fraction: number) => void) | undefined
+  /** Share of the work done, 0 to 1, and bytes that were read. */
+  readonly onProgress?: ((fraction: number, bytes: number) => void) | undefined
 }
 
 export interface VerifiedDatastore {
@@ -37,7 +37,7 @@ export async function verifyDatastore(
   for (const { damage, manifest } of listed) if (damage !== undefined && !manifest) damages.add(damage)
   const { packs, damaged } = await verifyPacks(datastore, {
     signal,
-    onProgress: (done, all) => onProgress?.(done / Math.max(1, all)),
+    onProgress: (done, all) => onProgress?.(done / Math.max(1, all), done),
   })
   await open.index.reload()
   const gone = new Set(await gonePacks(datastore.place, open.index.segments))

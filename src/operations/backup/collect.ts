@@ -7,15 +7,19 @@
 import { humanSize } from '#base/bytes.ts'
 import type { Services } from '#services.ts'
 import { operation } from '#tasks/operation.ts'
+import { marksTo } from './give-back.ts'
 
 export type CollectGarbage = { readonly storage: string }
 
 export const collectSpace = operation<CollectGarbage, Pick<Services, 'backup'>>('hakocollect', {
   id: ({ storage }) => storage,
 }).step('collect', {
-  async do({ params: { storage }, deps, log, signal }) {
+  async do({ params: { storage }, deps, log, progress, signal }) {
     const { chunks, liveChunks, removedChunks, removedPacks, rewrittenPacks, freedBytes, waitsFor } =
-      await deps.backup.collect(storage, { signal })
+      await deps.backup.collect(storage, {
+        signal,
+        onProgress: marksTo(progress),
+      })
     log(`storage '${storage}': ${liveChunks} of ${chunks} chunks are needed; ${removedChunks} are removed`)
     log(
       `${removedPacks} packs removed, ${rewrittenPacks} written anew, ${humanSize(Math.max(0, freedBytes))} given back`,

@@ -9,7 +9,7 @@ import { BackupOptions, defaultAtOnce } from '#cluster/backup-options.ts'
 import { setIoPriority } from '#host/programs/io-priority.ts'
 import { acquireLocks, releaseLocks } from '#tasks/lock.ts'
 import type { StepContext } from '#tasks/operation.ts'
-import { giveBackSpace } from './give-back.ts'
+import { giveBackSpace, marksTo } from './give-back.ts'
 import { type Hook, type HookAbout, hookOf } from './hook-script.ts'
 import { reportChange } from './change-report.ts'
 import { clockTime, commandOf, wallTime } from './job-log.ts'
@@ -165,7 +165,8 @@ async function concluded(context: JobContext, outcomes: readonly Outcome[], { in
   })
   const failures = outcomes.filter((one) => 'failure' in one)
   const isSpaceFree = outcomes.some((one) => 'failure' in one || one.pruned > 0)
-  if (isSpaceFree) await giveBackSpace(deps.backup, params.storage, info)
+  const watching = { onProgress: marksTo(context.progress) }
+  if (isSpaceFree) await giveBackSpace(deps.backup, params.storage, info, watching)
   const isFailed = failures.length > 0
   info(`Backup job finished ${isFailed ? 'with errors' : 'successfully'}`)
   await reportJob(context, { guests, isFailed })

@@ -12,7 +12,7 @@ import type { MachineFiles } from '#cluster/machine-files.ts'
 import type { GuestKind } from '#guests/kind.ts'
 import type { StorageService } from '#storage/service.ts'
 import { operation } from '#tasks/operation.ts'
-import { giveBackSpace } from './give-back.ts'
+import { giveBackSpace, marksTo } from './give-back.ts'
 import { halfFor } from './halves.ts'
 
 export type PruneBackups = {
@@ -62,18 +62,20 @@ export interface Telling {
   readonly log: (line: string) => void
   readonly warn: (line: string) => void
   readonly signal: AbortSignal
+  readonly progress?: (phase: string, fraction?: number, bytes?: number) => void
 }
 
 /** Removes what the plan says. One that cannot be removed does not keep the others. @throws Fault `failed`, `aborted` */
 export async function carryOut(
   deps: PruneDeps,
   { backups }: PrunePlan,
-  { log, warn, signal }: Telling,
+  { log, warn, signal, progress }: Telling,
 ): Promise<number> {
   const failures: string[] = []
+  const going = backups.filter(({ mark }) => mark === 'remove')
   let removed = 0
-  for (const { volid, mark } of backups) {
-    if (mark !== 'remove') continue
+  for (const [number, { volid }] of going.entries()) {
+    progress?.('remove', number / going.length)
     if (signal.aborted) throw new Fault('aborted', 'interrupted')
     try {
       await deps.backup.remove(volid)
@@ -96,12 +98,13 @@ export async function carryOut(
 export const pruneBackups = operation<PruneBackups, PruneDeps>('prunebackups', {
   id: ({ storage, vmid }) => (vmid === undefined ? storage : `${vmid}@${storage}`),
 }).step('backups', {
-  async do({ params, deps, log, warn, signal }) {
+  async do({ params, deps, log, warn, progress, signal }) {
     const plan = await planPruning(deps, params)
     log(`keep backups by ${retentionText(plan.retention)}`)
     for (const { volid, mark } of plan.backups) log(`${mark.padEnd(9)} ${volid}`)
-    const removed = await carryOut(deps, plan, { log, warn, signal })
-    if (removed > 0) await giveBackSpace(deps.backup, params.storage, log)
+    const removed = await carryOut(deps, plan, { log, warn, signal, progress })
+    const watching = { signal, onProgress: marksTo(progress) }
+    if (removed > 0) await giveBackSpace(deps.backup, params.storage, log, watching)
     log(`${removed} of ${plan.backups.length} backups removed`)
   },
   // A removed restore point does not come back: its removal is one act, and what may be left are its remains.

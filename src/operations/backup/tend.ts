@@ -13,6 +13,7 @@ import type { Job } from '#cluster/scheduled-jobs.ts'
 import { setIoPriority } from '#host/programs/io-priority.ts'
 import type { Services } from '#services.ts'
 import { operation, type StepContext } from '#tasks/operation.ts'
+import { marksTo } from './give-back.ts'
 import { type Notify, tell } from './report.ts'
 import { notifyIn } from './request.ts'
 
@@ -160,7 +161,7 @@ async function sync({ params, deps, progress, signal }: Context): Promise<Findin
     removesVanished,
     rateBytesPerSecond: bwlimit === 0 ? undefined : bwlimit * KiB,
     signal,
-    onProgress: (done, all) => progress('packs', done / Math.max(1, all), done),
+    onProgress: marksTo(progress),
   })
   const gone = removed === 0 ? '' : `, ${removed} removed`
   return {

@@ -19,7 +19,7 @@ export const verifyBackups = operation<VerifyBackups, Pick<Services, 'backup' | 
   id: (params) => ('storage' in params ? params.storage : splitVolumeId(asVolumeId(params.volume)).storage),
 }).step('verify', {
   async do({ params, deps, log, progress, signal }) {
-    const onProgress = (fraction: number) => progress('verify', fraction)
+    const onProgress = (fraction: number, bytes?: number) => progress('verify', fraction, bytes)
     if ('volume' in params && isForeignArchive(params.volume) && isOfContainer(params.volume)) {
       const { entries, bytes } = await checkArchive(await archivePath(deps.storage, params.volume), {
         signal,

@@ -10,7 +10,7 @@ import { asVolumeId, type Vmid } from '#base/ids.ts'
 import type { StorageService } from '#storage/service.ts'
 import { ownerOf, parseVolumeId } from '#storage/volume.ts'
 import { operation } from '#tasks/operation.ts'
-import { giveBackSpace } from '../backup/give-back.ts'
+import { giveBackSpace, marksTo } from '../backup/give-back.ts'
 import { ifConfigured, markOf } from './aside.ts'
 
 export type DeleteVolume = {
@@ -59,12 +59,13 @@ export const deleteVolume = operation<DeleteVolume, DeleteVolumeDeps>('imgdel', 
     always: true,
   })
   .step('remove', {
-    async do({ params, deps, log, task }) {
+    async do({ params, deps, log, task, progress, signal }) {
       const volid = asVolumeId(params.volume)
       if (isInDatastore(volid)) await deps.backup.remove(volid)
       else await deps.storage.setAside(volid, markOf(task.upid))
       log(`Removed volume '${volid}'`)
-      if (isInDatastore(volid)) await giveBackSpace(deps.backup, parse(volid).storage, log)
+      const watching = { signal, onProgress: marksTo(progress) }
+      if (isInDatastore(volid)) await giveBackSpace(deps.backup, parse(volid).storage, log, watching)
     },
     // A removed restore point does not come back: its removal is one act, and what may be left are its remains.
     async undo({ params, deps, task, log }) {
