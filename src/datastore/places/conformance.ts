@@ -45,7 +45,8 @@ async function namesIn(place: Awaited<ReturnType<typeof openPlace>>, folder: str
 
 function objectRules(fresh: () => Promise<PlaceSpec>): void {
   test('what is put is there, whole and in parts; a name that is taken stays as it is', async () => {
-    await using place = await openPlace(await fresh())
+    const spec = await fresh()
+    await using place = await openPlace(spec)
     const content = randomBytes(300_000)
     assert.equal(await place.get('marks/a', 100), undefined)
     assert.equal(await place.put('keys/00000001', content), true)
@@ -61,6 +62,13 @@ function objectRules(fresh: () => Promise<PlaceSpec>): void {
     await place.replace('marks/_/vm/1/a', Buffer.from('one'))
     await place.replace('marks/_/vm/1/a', Buffer.from('two'))
     assert.equal(String(await place.get('marks/_/vm/1/a', 100)), 'two')
+    await using other = await openPlace(spec)
+    assert.equal(String(await other.get('marks/_/vm/1/a', 100)), 'two')
+    await other.replace('marks/_/vm/1/a', Buffer.from('three'))
+    assert.equal(String(await place.get('marks/_/vm/1/a', 100)), 'three')
+    assert.equal(String(await place.read('marks/_/vm/1/a', 1, 4)), 'hree')
+    await place.replace('marks/_/vm/1/a', Buffer.from('four'))
+    for (const one of [place, other]) assert.equal(String(await one.read('marks/_/vm/1/a', 0, 4)), 'four')
     assert.equal(await place.put('suspects/a', Buffer.alloc(0)), true)
     assert.deepEqual(await place.get('suspects/a', 100), Buffer.alloc(0))
     for (const name of ['keys/00000001', 'marks/_/vm/1/a', 'suspects/a']) {
