@@ -17,7 +17,8 @@ import { isFault } from '#base/fault.ts'
 import { openPlace, type PlaceSpec } from '../../../test/fixtures/any-place.ts'
 import { deps, disk } from '../../../test/fixtures/datastore.ts'
 import { killAfter } from '../../../test/fixtures/kill-after.ts'
-import { backUp, makeDatastoreIn, point, restored, secret } from '../../../test/fixtures/sealed-datastore.ts'
+import { readAlone } from '../../../test/fixtures/read-alone.ts'
+import { backUp, makeDatastoreIn, point, recovery, restored, secret } from '../../../test/fixtures/sealed-datastore.ts'
 import { contentAt } from '../../../test/fixtures/seeded-disk.ts'
 import { openDatastore } from '../datastore.ts'
 import { collectGarbage } from '../collect/garbage.ts'
@@ -171,6 +172,7 @@ function datastoreRules(fresh: () => Promise<PlaceSpec>): void {
       const cut = { signal: stopped.signal, onProgress: () => stopped.abort() }
       await assert.rejects(syncDatastore(source, folder, deps, cut), /interrupted/)
       assert.equal((await syncDatastore(source, folder, deps)).backups, 2)
+      await readAlone(path, recovery)
       await using back = await openPlace(await fresh())
       const copy = await openDatastore(folder, deps)
       assert.equal((await syncDatastore(copy, back, deps)).backups, 2)
