@@ -6,7 +6,7 @@
  * needs no clean-up of its own. The format is named and no backing file is followed: a guest may have
  * written a header of its choice to the start of its disk.
  */
-import { access, rm } from 'node:fs/promises'
+import { access, rm, stat } from 'node:fs/promises'
 import { dirname, isAbsolute } from 'node:path'
 import { Fault, isFault } from '#base/fault.ts'
 import { waitFor } from '#base/clock.ts'
@@ -43,11 +43,13 @@ export async function openImage(host: Host, image: ServedImage): Promise<{ clien
   await makeDirectory(dirname(socket))
   await rm(socket, { force: true })
   const backing = format === 'raw' ? {} : { backing: backingNode(below) }
+  // What is not there is named by the server.
+  const isDevice = (await stat(path).catch(() => undefined))?.isBlockDevice() === true
   const node = {
     driver: format,
     ...backing,
     discard: 'unmap',
-    file: { driver: 'file', filename: path, discard: 'unmap' },
+    file: { driver: isDevice ? 'host_device' : 'file', filename: path, discard: 'unmap' },
   }
   const serving = host.run(
     [
