@@ -266,20 +266,26 @@ function sealKey(secret: Buffer, isInbox: boolean, salt: Buffer, what: string): 
   return hkdf(shared, Buffer.concat([salt, privateX25519Public(own)]), what)
 }
 
-/** Where every chunk is, from the tables of the packs; segments only say the same faster. */
-function chunksOfPacks(packKeys: Buffer[]): Map<string, Place> {
-  const places = new Map<string, Place>()
+/** Where every chunk is, some of them more than once, from the tables of the packs; segments only say the same faster. */
+function chunksOfPacks(packKeys: Buffer[]): Map<string, Place[]> {
+  const places = new Map<string, Place[]>()
   for (const entry of readdirSync(join(dir, 'packs'), { recursive: true, withFileTypes: true })) {
     if (!entry.isFile()) continue
     const path = join(entry.parentPath, entry.name)
     const { size } = statSync(path)
-    const [header, footer] = [bytesAt(path, 0, 48), bytesAt(path, size - 24, 24)]
+    const isLong = size >= 72
+    const [header, footer] = isLong
+      ? [bytesAt(path, 0, 48), bytesAt(path, size - 24, 24)]
+      : [Buffer.alloc(48), Buffer.alloc(24)]
     const epoch = packKeys[header.readUInt32LE(8)]
     const tableAt = Number(footer.readBigUInt64LE(0))
+    const isInside = tableAt >= 48 && tableAt <= size - 24
     const isInbox = (header.readUInt32LE(12) & 2) !== 0
     const key = epoch && sealKey(epoch, isInbox, header.subarray(16), 'hakobune pack')
     const table =
-      key && gcm(key, nonceOf(2n ** 64n - 1n), header.subarray(0, 8), bytesAt(path, tableAt, size - 24 - tableAt))
+      key &&
+      isInside &&
+      gcm(key, nonceOf(2n ** 64n - 1n), header.subarray(0, 8), bytesAt(path, tableAt, size - 24 - tableAt))
     if (!table) {
       console.error(`pack ${entry.name} cannot be read and is left out`)
       continue
@@ -291,7 +297,10 @@ function chunksOfPacks(packKeys: Buffer[]): Map<string, Place> {
         number,
         number,
       ]
-      places.set(table.toString('hex', at, at + 16), {
+      const id = table.toString('hex', at, at + 16)
+      const copies = places.get(id) ?? []
+      places.set(id, copies)
+      copies.push({
         path,
         key,
         number,
@@ -307,24 +316,24 @@ function chunksOfPacks(packKeys: Buffer[]): Map<string, Place> {
 }
 
 /** @param id 16 bytes or more, in hexadecimal */
-function chunk(places: Map<string, Place>, id: string): { content: Buffer; flags: number } {
-  const place = places.get(id.slice(0, 32)) ?? fail(`chunk ${id} is in no pack`)
-  const flags = Buffer.alloc(4)
-  flags.writeUInt32LE(place.flags)
-  const stored =
-    gcm(
-      place.key,
-      nonceOf(BigInt(place.number)),
-      Buffer.concat([place.id, flags]),
-      bytesAt(place.path, place.offset, place.length),
-    ) ?? fail(`chunk ${id} in ${place.path} is damaged`)
-  const content =
-    (place.flags & 15) === 1 ? zstdDecompressSync(stored, { maxOutputLength: Math.max(1, place.plain) }) : stored
-  return { content, flags: place.flags }
+function chunk(places: Map<string, Place[]>, id: string): { content: Buffer; flags: number } {
+  const copies = places.get(id.slice(0, 32)) ?? fail(`chunk ${id} is in no pack`)
+  for (const place of copies) {
+    const flags = Buffer.alloc(4)
+    flags.writeUInt32LE(place.flags)
+    const about = Buffer.concat([place.id, flags])
+    const stored = gcm(place.key, nonceOf(BigInt(place.number)), about, bytesAt(place.path, place.offset, place.length))
+    // Another copy of it may be whole.
+    if (!stored) continue
+    const content =
+      (place.flags & 15) === 1 ? zstdDecompressSync(stored, { maxOutputLength: Math.max(1, place.plain) }) : stored
+    return { content, flags: place.flags }
+  }
+  return fail(`chunk ${id} in ${copies.map(({ path }) => path).join(', ')} is damaged`)
 }
 
 /** The ids of a piece: the list itself, or what differs from another. */
-function piece(places: Map<string, Place>, id: string): Buffer {
+function piece(places: Map<string, Place[]>, id: string): Buffer {
   const { content, flags } = chunk(places, id)
   if ((flags & 256) === 0) return content
   const ids = Buffer.from(piece(places, content.toString('hex', 0, 16)))
@@ -430,7 +439,7 @@ function makesId(chunkId: Buffer, kind: number, content: Buffer, id: string): bo
 
 const isZero = (id: string) => /^0*$/.test(id)
 
-function restoreDisk(places: Map<string, Place>, chunkId: Buffer, chunkBytes: number, disk: Disk): void {
+function restoreDisk(places: Map<string, Place[]>, chunkId: Buffer, chunkBytes: number, disk: Disk): void {
   const root = Buffer.concat(disk.root.map((id) => chunk(places, id).content))
   const size = Buffer.alloc(8)
   size.writeBigUInt64LE(BigInt(disk.sizeBytes))
@@ -455,7 +464,7 @@ function restoreDisk(places: Map<string, Place>, chunkId: Buffer, chunkBytes: nu
 }
 
 /** A chunk whose content was proven to make its id. */
-function proven(places: Map<string, Place>, chunkId: Buffer, id: string, kind: number): Buffer {
+function proven(places: Map<string, Place[]>, chunkId: Buffer, id: string, kind: number): Buffer {
   const { content } = chunk(places, id)
   if (!makesId(chunkId, kind, content, id)) fail(`chunk ${id} is damaged`)
   return content
@@ -490,7 +499,7 @@ interface Entry {
 }
 
 /** Every entry in order; what stands apart (attributes, further extents) belongs to the one before. */
-function* entriesOf(places: Map<string, Place>, chunkId: Buffer, tree: Tree): Generator<Entry> {
+function* entriesOf(places: Map<string, Place[]>, chunkId: Buffer, tree: Tree): Generator<Entry> {
   const size = Buffer.alloc(8)
   size.writeBigUInt64LE(BigInt(tree.pieces))
   const root = Buffer.concat(tree.root.map((id) => Buffer.from(id, 'hex')))
@@ -550,7 +559,7 @@ function entryAt(bytes: Buffer, at: number, folder: string): Entry {
 }
 
 /** Into a folder that is not there yet, and that nobody else can write to. */
-function restoreTree(places: Map<string, Place>, chunkId: Buffer, tree: Tree): void {
+function restoreTree(places: Map<string, Place[]>, chunkId: Buffer, tree: Tree): void {
   mkdirSync(target, { mode: 0o700 })
   // A link is made at once, but none is ever gone through: whatever is in one is damage.
   const links = new Set<string>()

@@ -8,6 +8,7 @@ import { basename, join } from 'node:path'
 import { test } from 'node:test'
 import { KiB } from '#base/bytes.ts'
 import { systemRandom } from '#base/random.ts'
+import { machine } from '#host/exec.ts'
 import { disk } from '../../../test/fixtures/datastore.ts'
 import { backUp, point, temporaryDatastore } from '../../../test/fixtures/sealed-datastore.ts'
 import { FolderPlace } from '../places/folder-place.ts'
@@ -47,7 +48,9 @@ test('the reader restores also after rotation, rewritten packs, a new index, and
     await syncDatastore(open.datastore, place, open.datastore.deps)
     const program = join(import.meta.dirname, '../../../docs/formats/read-datastore-v2.ts')
     const key = `${printRecoveryKey(Buffer.alloc(32, 9))}\n`
-    for (const from of [temporary.path, copy]) {
+    const beside = join(out, 'beside')
+    await machine().run(['cp', '--archive', temporary.path, beside])
+    for (const from of [temporary.path, copy, beside]) {
       const target = join(out, basename(from))
       const args = [program, from, 'restore', printPoint(point(3)), 'scsi0', `${target}.raw`]
       const { status, stderr } = spawnSync(process.execPath, args, { input: key })

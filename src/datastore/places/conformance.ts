@@ -17,7 +17,8 @@ import { isFault } from '#base/fault.ts'
 import { openPlace, type PlaceSpec } from '../../../test/fixtures/any-place.ts'
 import { deps, disk } from '../../../test/fixtures/datastore.ts'
 import { killAfter } from '../../../test/fixtures/kill-after.ts'
-import { backUp, makeDatastoreIn, point, restored, secret } from '../../../test/fixtures/sealed-datastore.ts'
+import { readAlone } from '../../../test/fixtures/read-alone.ts'
+import { backUp, makeDatastoreIn, point, recovery, restored, secret } from '../../../test/fixtures/sealed-datastore.ts'
 import { contentAt } from '../../../test/fixtures/seeded-disk.ts'
 import { openDatastore } from '../datastore.ts'
 import { collectGarbage } from '../collect/garbage.ts'
@@ -45,7 +46,8 @@ async function namesIn(place: Awaited<ReturnType<typeof openPlace>>, folder: str
 
 function objectRules(fresh: () => Promise<PlaceSpec>): void {
   test('what is put is there, whole and in parts; a name that is taken stays as it is', async () => {
-    await using place = await openPlace(await fresh())
+    const spec = await fresh()
+    await using place = await openPlace(spec)
     const content = randomBytes(300_000)
     assert.equal(await place.get('marks/a', 100), undefined)
     assert.equal(await place.put('keys/00000001', content), true)
@@ -61,6 +63,13 @@ function objectRules(fresh: () => Promise<PlaceSpec>): void {
     await place.replace('marks/_/vm/1/a', Buffer.from('one'))
     await place.replace('marks/_/vm/1/a', Buffer.from('two'))
     assert.equal(String(await place.get('marks/_/vm/1/a', 100)), 'two')
+    await using other = await openPlace(spec)
+    assert.equal(String(await other.get('marks/_/vm/1/a', 100)), 'two')
+    await other.replace('marks/_/vm/1/a', Buffer.from('three'))
+    assert.equal(String(await place.get('marks/_/vm/1/a', 100)), 'three')
+    assert.equal(String(await place.read('marks/_/vm/1/a', 1, 4)), 'hree')
+    await place.replace('marks/_/vm/1/a', Buffer.from('four'))
+    for (const one of [place, other]) assert.equal(String(await one.read('marks/_/vm/1/a', 0, 4)), 'four')
     assert.equal(await place.put('suspects/a', Buffer.alloc(0)), true)
     assert.deepEqual(await place.get('suspects/a', 100), Buffer.alloc(0))
     for (const name of ['keys/00000001', 'marks/_/vm/1/a', 'suspects/a']) {
@@ -163,6 +172,7 @@ function datastoreRules(fresh: () => Promise<PlaceSpec>): void {
       const cut = { signal: stopped.signal, onProgress: () => stopped.abort() }
       await assert.rejects(syncDatastore(source, folder, deps, cut), /interrupted/)
       assert.equal((await syncDatastore(source, folder, deps)).backups, 2)
+      await readAlone(path, recovery)
       await using back = await openPlace(await fresh())
       const copy = await openDatastore(folder, deps)
       assert.equal((await syncDatastore(copy, back, deps)).backups, 2)

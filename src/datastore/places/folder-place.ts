@@ -61,10 +61,10 @@ export class FolderPlace implements Place {
 
   async replaceFile(name: string, path: string): Promise<void> {
     const target = this.#pathOf(name)
-    this.#files.forget(target)
     try {
       await mkdir(dirname(target), { recursive: true, mode: 0o700 })
       await rename(path, target)
+      this.#files.forget(target)
       await makeDurable(dirname(target), this.label)
     } catch (cause) {
       throw asFileFault(cause, target)
@@ -131,9 +131,10 @@ export class FolderPlace implements Place {
     const path = this.#pathOf(name)
     const bytes = room && room.length >= length ? room.subarray(0, length) : Buffer.allocUnsafe(length)
     try {
-      await this.#files.during(path, name, (file) => readFully(file, offset, bytes, path))
+      const work = (file: FileHandle) => readFully(file, offset, bytes, path)
+      await (isLasting(name) ? this.#files.during(path, work) : once(path, work))
     } catch (cause) {
-      throw asReadFault(cause, path)
+      throw codeOf(cause) === 'ENOENT' ? missing('object', name) : asReadFault(cause, path)
     }
     return bytes
   }
@@ -143,6 +144,7 @@ export class FolderPlace implements Place {
     const facts = await stat(path).catch((cause: unknown) => {
       throw codeOf(cause) === 'ENOENT' ? missing('object', name) : asReadFault(cause, path)
     })
+    await this.#files.forgetOther(path, facts.ino)
     return facts.size
   }
 
@@ -152,9 +154,9 @@ export class FolderPlace implements Place {
 
   async remove(name: string): Promise<boolean> {
     const path = this.#pathOf(name)
-    this.#files.forget(path)
     try {
       await unlink(path)
+      this.#files.forget(path)
       return true
     } catch (cause) {
       if (codeOf(cause) === 'ENOENT') return false
@@ -262,12 +264,22 @@ async function readFully(file: FileHandle, offset: number, into: Buffer, path: s
   }
 }
 
+/** What has the name of its hash is never another; all else can be replaced at any moment, by others as well. */
+function isLasting(name: string): boolean {
+  return name.startsWith('packs/') || name.startsWith('segments/')
+}
+
+async function once<T>(path: string, work: (file: FileHandle) => Promise<T>): Promise<T> {
+  await using file = await open(path, 'r')
+  return await work(file)
+}
+
 /** Files that are read in many places, kept open for a while. */
 class OpenFiles {
   readonly #files = new Map<string, OpenFile>()
 
-  async during<T>(path: string, name: string, work: (file: FileHandle) => Promise<T>): Promise<T> {
-    const file = this.#files.get(path) ?? this.#open(path, name)
+  async during<T>(path: string, work: (file: FileHandle) => Promise<T>): Promise<T> {
+    const file = this.#files.get(path) ?? this.#open(path)
     file.users += 1
     try {
       return await work(await file.handle)
@@ -277,10 +289,11 @@ class OpenFiles {
     }
   }
 
-  #open(path: string, name: string): OpenFile {
+  #open(path: string): OpenFile {
     const handle = open(path, 'r').catch((cause: unknown) => {
-      this.#files.delete(path)
-      throw codeOf(cause) === 'ENOENT' ? missing('object', name) : asReadFault(cause, path)
+      // Another one may have come in its place, and is somebody's.
+      if (this.#files.get(path) === file) this.#files.delete(path)
+      throw cause
     })
     const file: OpenFile = { handle, users: 0, isForgotten: false }
     this.#files.set(path, file)
@@ -295,6 +308,14 @@ class OpenFiles {
     this.#files.delete(path)
     file.isForgotten = true
     closeUnused(file).catch(() => {})
+  }
+
+  /** Somebody else has put a whole one in the place of one that was damaged. @param ino of the file that is there now */
+  async forgetOther(path: string, ino: number): Promise<void> {
+    const file = this.#files.get(path)
+    if (!file) return
+    const open = await this.during(path, (handle) => handle.stat()).catch(() => undefined)
+    if (open?.ino !== ino && this.#files.get(path) === file) this.forget(path)
   }
 
   async closeAll(): Promise<void> {

@@ -1,7 +1,7 @@
 /** Verifying a little each day, and mending from a copy what was found. */
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { mkdirSync, readFileSync } from 'node:fs'
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
@@ -10,6 +10,7 @@ import { MiB } from '#base/bytes.ts'
 import { isFault } from '#base/fault.ts'
 import { systemRandom } from '#base/random.ts'
 import { deps, disk, memorySource } from '../../../test/fixtures/datastore.ts'
+import { makeManyFiles, unsettledSource } from '../../../test/fixtures/every-entry.ts'
 import { backUp, point, restored, secret, temporaryDatastore } from '../../../test/fixtures/sealed-datastore.ts'
 import { openDatastore } from '../datastore.ts'
 import { FolderPlace } from '../places/folder-place.ts'
@@ -108,6 +109,50 @@ test('a damaged pack names the backups it hits and no others, and comes back who
     )
   } finally {
     await rm(copyPath, { recursive: true })
+  }
+})
+
+test('a damaged pack names the backups of containers, too, whether content or what a tree is made of is in it', async () => {
+  await using temporary = await temporaryDatastore()
+  const home = await mkdtemp(join(tmpdir(), 'hako-trees-'))
+  const container = (time: number, id: string) => ({ ...point(time, id), type: 'ct' as const })
+  const backedUp = async (name: ReturnType<typeof container>, root: string): Promise<string[]> => {
+    const before = await packsOf(temporary.path)
+    await using writer = await (await temporary.reopen()).begin(name)
+    await writer.addTree('rootfs', unsettledSource({ root }))
+    await writer.commit()
+    return (await packsOf(temporary.path)).filter((path) => !before.includes(path))
+  }
+  try {
+    const [one, other] = ['one', 'other'].map((name) => join(home, name)) as [string, string]
+    for (const [seed, root] of [one, other].entries()) {
+      mkdirSync(root)
+      makeManyFiles(root, 40, seed + 1)
+      await writeFile(join(root, 'large'), randomBytes(MiB))
+    }
+    const packs = await backedUp(container(0, '200'), one)
+    await backedUp(container(1, '201'), other)
+    // Shares with the first all but one file.
+    await writeFile(join(one, 'new'), 'new')
+    await backedUp(container(2, '200'), one)
+    await backUp(await temporary.reopen(), point(3), { scsi0: disk('r') })
+    assert.equal(packs.length, 2)
+    for (const pack of packs) {
+      const hits = await backupsHit(await temporary.reopen(), new Set([basename(pack)]))
+      const isContent = readFileSync(pack).readUInt32LE(12) === 0
+      // A few files are one piece of a tree, which the third has anew.
+      const hit = isContent ? [container(0, '200'), container(2, '200')] : [container(0, '200')]
+      assert.deepEqual(hits, hit.map(printPoint))
+      const whole = await readFile(pack)
+      await flip(pack)
+      const { damaged } = await verifyPacks((await temporary.reopen()).datastore)
+      assert.deepEqual(damaged, [basename(pack)])
+      assert.deepEqual(await backupsHit(await temporary.reopen(), new Set(damaged)), hits)
+      await writeFile(pack, whole)
+      await (await temporary.reopen()).datastore.place.remove(`suspects/${basename(pack)}`)
+    }
+  } finally {
+    await rm(home, { recursive: true })
   }
 })
 

@@ -43,8 +43,8 @@ export async function openImage(host: Host, image: ServedImage): Promise<{ clien
   await makeDirectory(dirname(socket))
   await rm(socket, { force: true })
   const backing = format === 'raw' ? {} : { backing: backingNode(below) }
-  // What is not there is the server's to complain of.
-  const isDevice = (await stat(path).catch(() => undefined))?.isBlockDevice() ?? false
+  // What is not there is named by the server.
+  const isDevice = (await stat(path).catch(() => undefined))?.isBlockDevice() === true
   const node = {
     driver: format,
     ...backing,

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { createHash, randomBytes, randomInt } from 'node:crypto'
 import { once } from 'node:events'
+import { readdirSync, readlinkSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
@@ -171,6 +172,28 @@ test('a server that goes in the middle is said; one that comes back knows what w
   await server.restart()
   await writer.commit()
   assert.ok((await restored(await made.reopen(), point(1), 'scsi0')).equals(content))
+})
+
+test('many who come at once to a server that has just begun share what it opens, and nothing stays open', async () => {
+  const name = fresh()
+  await using made = await makeDatastoreIn({ https: server.reach(name) })
+  await backUp(await made.reopen(), point(0), { scsi0: disk('r') })
+  await using place = await HttpsPlace.open(server.reach(name), deps)
+  const packs = (await Array.fromAsync(place.list('packs/'))).map((one) => one.name)
+  await server.restart()
+  await Promise.all(Array.from({ length: 16 }, (_, at) => place.read(packs[at % packs.length] ?? '', 0, 48)))
+  await server.restart()
+  const open = readdirSync('/proc/self/fd').map((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`)
+    } catch {
+      return ''
+    }
+  })
+  assert.deepEqual(
+    open.filter((path) => path.startsWith(server.folder)),
+    [],
+  )
 })
 
 test('who slept for longer than a lease lasts makes no backup of what was collected meanwhile; a nap does no harm', async () => {

@@ -63,7 +63,7 @@ interface Call {
 export class PlaceServer implements AsyncDisposable {
   readonly #options: PlaceServerOptions
   readonly #deps: DatastoreDeps
-  readonly #places = new Map<string, FolderPlace>()
+  readonly #places = new Map<string, Promise<FolderPlace>>()
   /** Token names by lease. */
   readonly #leases = new Map<string, string>()
 
@@ -102,9 +102,16 @@ export class PlaceServer implements AsyncDisposable {
     const path = isOne ? folder : join(folder, name)
     if (isOne ? basename(folder) !== name : !existsSync(path) && !rights.includes('write'))
       throw missing('datastore', name)
+    // Of many who come at once the first one opens it, for all.
+    const opened = this.#opened(path)
+    this.#places.set(name, opened)
+    opened.catch(() => this.#places.delete(name))
+    return await opened
+  }
+
+  async #opened(path: string): Promise<FolderPlace> {
     const place = new FolderPlace(path, this.#deps.random)
     await place.prepare()
-    this.#places.set(name, place)
     return place
   }
 
@@ -245,7 +252,11 @@ export class PlaceServer implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const place of this.#places.values()) await place[Symbol.asyncDispose]()
+    for (const opened of this.#places.values())
+      await opened.then(
+        (place) => place[Symbol.asyncDispose](),
+        () => {},
+      )
   }
 }
 

@@ -28,7 +28,9 @@ import { defaultChunkBytes, kinds } from '../../format.ts'
 import { collectGarbage } from '../../collect/garbage.ts'
 import { firstKeyFile, keyFileName, printKeyFile, withSecrets } from '../../keys/key-file.ts'
 import { newSecrets, rotated } from '../../keys/keyring.ts'
+import { lastExtended } from '../locks.ts'
 import { packName } from '../../packs/pack.ts'
+import { seal } from '../../sealed.ts'
 import { refetch } from '../../copy/refetch.ts'
 import { S3Place, type S3PlaceOptions } from './place.ts'
 import { verifyBackup, verifyPacks } from '../../verify/verify.ts'
@@ -158,16 +160,43 @@ test('garbage waits for its lock, and what is needed is locked for longer', asyn
   assert.ok((await restored(await made.reopen(), point(1), 'scsi0')).equals(shared))
 })
 
+type Damage = (content: Buffer) => Buffer | undefined
+
+const flipped: Damage = (content) => {
+  content.writeUInt8(content.readUInt8(60) ^ 1, 60)
+  return content
+}
+
+const damages: Readonly<Record<string, Damage>> = {
+  'a bit flipped': flipped,
+  'half of it gone': (content) => content.subarray(0, content.length / 2),
+  'all of it gone, but its name': () => Buffer.alloc(0),
+  'something else': () => Buffer.from(seal({ seconds: 'many', time: 'once' })),
+  gone: () => undefined,
+}
+
+interface Damaged {
+  /** What keys end with. */
+  readonly key: string
+  readonly damage?: Damage
+  readonly until: Date
+}
+
 /** Damage on the side of the server: all there is as it was, but for one object, under locks from its first moment. */
-async function copyOf(from: S3PlaceOptions, to: S3PlaceOptions, damaged: string, until: Date): Promise<void> {
+async function copyOf(
+  from: S3PlaceOptions,
+  to: S3PlaceOptions,
+  { key, damage = flipped, until }: Damaged,
+): Promise<void> {
   const client = thief()
   const lock = { ObjectLockMode: 'COMPLIANCE', ObjectLockRetainUntilDate: until } as const
   const { Contents = [] } = await client.send(new ListObjectsV2Command({ Bucket: from.bucket }))
   for (const { Key = '' } of Contents) {
     const { Body } = await client.send(new GetObjectCommand({ Bucket: from.bucket, Key }))
-    const content = Buffer.from((await Body?.transformToByteArray()) ?? [])
-    if (Key.endsWith(damaged)) content.writeUInt8(content.readUInt8(60) ^ 1, 60)
-    const isKept = /\/(?:packs|backups|keys)\/|\/format$/.test(Key)
+    const whole = Buffer.from((await Body?.transformToByteArray()) ?? [])
+    const content = Key.endsWith(key) ? damage(whole) : whole
+    if (!content) continue
+    const isKept = /\/(?:packs|backups|keys)\/|\/(?:format|retention)$/.test(Key)
     await client.send(new PutObjectCommand({ Bucket: to.bucket, Key, Body: content, ...(isKept && lock) }))
   }
   client.destroy()
@@ -187,7 +216,7 @@ test('what is damaged and locked cannot be replaced: it is stored beside, from t
   const soon = new Date(deps.clock.now() + 3_600_000)
   for (const from of ['the guest', 'a copy'] as const) {
     const { s3 } = from === 'the guest' ? spec : await inBucket({ lock: true })
-    await copyOf(plain.s3, s3, pack, soon)
+    await copyOf(plain.s3, s3, { key: pack, until: soon })
     const reopened = async () => {
       const place = await S3Place.open(s3, deps)
       after(() => place[Symbol.asyncDispose]())
@@ -216,6 +245,57 @@ test('what is damaged and locked cannot be replaced: it is stored beside, from t
     await collectGarbage(mended)
     assert.ok((await restored(await reopened(), point(0), 'scsi0')).equals(content), from)
   }
+})
+
+test('where nobody can say any more how long backups are kept, or since when locks hold, nothing goes, and all can be read', async () => {
+  const spec = await inBucket({ lock: true })
+  {
+    await using place = await S3Place.open(spec.s3, deps)
+    await place.retain(3_600)
+  }
+  await using made = await makeDatastoreIn(spec)
+  const content = disk('rr')
+  await backUp(await made.reopen(), point(0), { scsi0: content })
+  await backUp(await made.reopen(), point(1), { scsi0: disk('r') })
+  await collectGarbage(await made.reopen())
+  const until = new Date(deps.clock.now() + 3_600_000)
+  const client = thief()
+  for (const [how, damage] of Object.entries(damages)) {
+    const { s3 } = await inBucket({ lock: true })
+    await copyOf(spec.s3, s3, { key: 'retention', damage, until })
+    await using place = await S3Place.open(s3, deps)
+    const open = await (await openDatastore(place, deps)).unlock(secret)
+    assert.ok((await restored(open, point(0), 'scsi0')).equals(content), how)
+    await verifyBackup(open, point(1))
+    if (how === 'gone') {
+      // The locks themselves hold, and whoever looks each day is told.
+      await assert.rejects(tryCanary(open.datastore), (fault) => isFault(fault, 'unproven'))
+      await assert.rejects(open.datastore.remove(point(0)), /is locked until/)
+      continue
+    }
+    const isNamed = (fault: unknown) => isFault(fault, 'damaged') && /'retention' in 's3:.* does not say how long/.test(fault.message) // prettier-ignore
+    await assert.rejects(tryCanary(open.datastore), isNamed, how)
+    await assert.rejects(open.datastore.remove(point(0)), isNamed, how)
+    await assert.rejects(backUp(open, point(2), { scsi0: disk('r') }), isNamed, how)
+    await assert.rejects(collectGarbage(open), isNamed, how)
+    assert.equal((await open.datastore.points()).length, 2)
+  }
+  for (const [how, damage] of Object.entries(damages)) {
+    const which = { Bucket: spec.s3.bucket, Key: `${spec.s3.prefix}/extended` }
+    const { Body } = await client.send(new GetObjectCommand(which))
+    const damaged = damage(Buffer.from((await Body?.transformToByteArray()) ?? []))
+    await client.send(damaged ? new PutObjectCommand({ ...which, Body: damaged }) : new DeleteObjectCommand(which))
+    const open = await made.reopen()
+    // A marker that something is deleted hides nothing.
+    assert.equal((await lastExtended(open.datastore)) > 0, how === 'gone', how)
+    assert.equal((await collectGarbage(open)).removedPacks, 0)
+    assert.ok((await lastExtended(open.datastore)) > 0, how)
+    const { attempts, isSafe } = await tryCanary(open.datastore)
+    assert.ok(isSafe, JSON.stringify(attempts))
+    await assert.rejects(open.datastore.remove(point(0)), /is locked until/)
+    assert.ok((await restored(open, point(0), 'scsi0')).equals(content), how)
+  }
+  client.destroy()
 })
 
 test('of whoever is killed while a bucket is written to nothing is lost, and a copy there holds whole backups', async () => {

@@ -63,6 +63,8 @@ export class S3Place implements Place {
   readonly nearBytes = remoteNearBytes
   readonly #hasLock: boolean
   #retainSeconds: number | undefined
+  /** Nobody can say how long: then nothing is put that would need a lock, and nothing is removed. What is there can be read. */
+  #retainDamage: Fault | undefined
   #knowsConditions: Promise<void> | undefined
 
   private constructor(
@@ -143,6 +145,7 @@ export class S3Place implements Place {
       })
     }
     this.#retainSeconds = forSeconds
+    this.#retainDamage = undefined
     await this.put(retentionName, Buffer.from(seal({ seconds: forSeconds })))
   }
 
@@ -150,21 +153,33 @@ export class S3Place implements Place {
     if (!this.#hasLock) return
     const text = await this.#objects.get(retentionName, retentionMaximumBytes)
     if (!text) return
-    const name = `'${retentionName}' in '${this.label}'`
-    const checked = checkProperties(properties, Object(unseal(text.toString('utf8'), name)) as Record<string, unknown>)
-    if (!checked.ok) throw new Fault('damaged', `${name} does not say how long backups are kept`)
-    this.#retainSeconds = checked.values.seconds
+    try {
+      const value = Object(unseal(text.toString('utf8'), `'${retentionName}'`)) as Record<string, unknown>
+      const checked = checkProperties(properties, value)
+      if (!checked.ok) throw new Fault('damaged', 'it says something else')
+      this.#retainSeconds = checked.values.seconds
+    } catch (cause) {
+      if (!isFault(cause, 'damaged')) throw cause
+      const message = `'${retentionName}' in '${this.label}' is damaged, and does not say how long backups are kept`
+      const remedy = 'What is there can be restored and copied: hako datastore sync.'
+      this.#retainDamage = new Fault('damaged', message, { cause, remedy })
+    }
+  }
+
+  get #retains(): number | undefined {
+    if (this.#retainDamage) throw this.#retainDamage
+    return this.#retainSeconds
   }
 
   /** Where locks are kept there is one to try them on. */
   get canary(): (() => Promise<CanaryAttempt[]>) | undefined {
-    if (this.#retainSeconds === undefined) return undefined
+    if (this.#retains === undefined) return undefined
     const cage = { ...this.#reach, objects: this.#objects, bucket: this.#bucket, deps: this.#deps }
     return () => sendCanary({ ...cage, until: this.#untilNow() })
   }
 
   get lock(): PlaceLock | undefined {
-    const retainSeconds = this.#retainSeconds
+    const retainSeconds = this.#retains
     if (retainSeconds === undefined) return undefined
     return {
       retainSeconds,
@@ -198,13 +213,13 @@ export class S3Place implements Place {
 
   /** Of what is put now. */
   #untilFor(name: string): number | undefined {
-    const isKept = this.#retainSeconds !== undefined && locked.some((one) => name.startsWith(one))
+    const isKept = locked.some((one) => name.startsWith(one)) && this.#retains !== undefined
     return isKept ? this.#untilNow(name) : undefined
   }
 
   /** A backup is kept as long as was promised; what others will rely on, for longer by the slack. */
   #untilNow(name = ''): number {
-    const promised = this.#retainSeconds ?? 0
+    const promised = this.#retains ?? 0
     return seconds(this.#deps.clock) + promised + (name.startsWith('backups/') ? 0 : slackSeconds(promised))
   }
 
