@@ -34,6 +34,11 @@ export async function writeFileAtomic(
   }
 }
 
+/** Whether a file of this name is one that `writeFileAtomic` had begun when its process died, or is writing now. */
+export function isUnfinishedFile(name: string): boolean {
+  return /^\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tmp$/.test(name)
+}
+
 /** Makes a rename or unlink inside a directory survive power loss. */
 export async function syncDirectory(path: string): Promise<void> {
   const directory = await open(path, 'r')

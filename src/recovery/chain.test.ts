@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { cp, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -46,6 +46,17 @@ test('what many processes sign at once is one unbroken chain', async () => {
   const all = ['a', 'b', 'c', 'd', 'e', 'f'].map((name) => signing(here.stateDir, name, 5))
   for (const ended of all.map((one) => once(one, 'exit'))) assert.deepEqual(await ended, [0, null])
   assert.deepEqual(await here.recovery.verifyChain(), { ok: true, complaints: [], evidence: 30 })
+})
+
+test('what a process that was killed left beside the chain goes with its evidence, the chain stays', async () => {
+  await using here = await place()
+  await here.keep('20260101T000000Z-vm-100')
+  const before = await readdir(here.folder)
+  await writeFile(join(here.folder, '.185463a1-d2dd-4d16-98e0-7012c7c1a089.tmp'), '{"newest":')
+  await writeFile(join(here.folder, '.20260101T000001Z-vm-100.tmp'), '')
+  await here.recovery.discardUnfinished('20260101T000001Z-vm-100')
+  assert.deepEqual(await readdir(here.folder), before)
+  assert.deepEqual(await here.recovery.verifyChain(), { ok: true, complaints: [], evidence: 1 })
 })
 
 test('processes that are killed while they sign leave a whole chain, and whoever signs next goes on', async () => {

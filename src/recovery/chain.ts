@@ -8,9 +8,9 @@
  * same predecessor. A writer that dies in between leaves `coming`, and whether that came is seen by looking for it.
  * That the newest was taken out is told by `.newest.json` alone; a copy without that file proves the others.
  */
-import { mkdir, readdir, stat } from 'node:fs/promises'
+import { mkdir, readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { codeOf, readIfPresent, writeFileAtomic } from '#host/files.ts'
+import { codeOf, isUnfinishedFile, readIfPresent, writeFileAtomic } from '#host/files.ts'
 import { holdFolder } from '#host/files/folder-lock.ts'
 import { type EvidenceManifest, manifestHash, verifySigned } from './evidence.ts'
 
@@ -51,6 +51,15 @@ export async function extendChain(
   const newest = await lastSigned(folder)
   const added = await add(newest, (coming) => write(folder, { ...(newest ? { newest } : {}), coming }))
   await write(folder, { newest: added })
+}
+
+/** Removes what a writer that died left beside the chain. */
+export async function discardUnfinishedLinks(folder: string): Promise<void> {
+  const unfinished = async () => (await readdir(folder).catch(() => [])).filter(isUnfinishedFile)
+  if ((await unfinished()).length === 0) return
+  // Nobody writes there while it is held.
+  await using _lock = await holdFolder(folder, { timeoutMs: waitMs })
+  for (const name of await unfinished()) await rm(join(folder, name), { force: true })
 }
 
 async function write(folder: string, state: Newest): Promise<void> {

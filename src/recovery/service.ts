@@ -7,7 +7,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Fault, isFault, missing } from '#base/fault.ts'
-import { type ChainVerdict, evidenceIn, extendChain, verifyChain } from './chain.ts'
+import { type ChainVerdict, discardUnfinishedLinks, evidenceIn, extendChain, verifyChain } from './chain.ts'
 import { discardUnfinished, type EvidenceVerdict, verifyEvidence, writeEvidence } from './evidence.ts'
 import { nodeKey } from './node-key.ts'
 import type { DrillRecord } from './record.ts'
@@ -71,6 +71,7 @@ export class RecoveryService {
   /** Removes what is left of evidence whose writer died. Finished evidence of that id stays. */
   async discardUnfinished(id: string): Promise<void> {
     await discardUnfinished(this.#directoryOf(id))
+    await discardUnfinishedLinks(this.#directory)
   }
 
   /** Newest first. */

@@ -8,6 +8,7 @@ import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { offlineCommands } from '#commands.ts'
+import { compiled } from '../compiled.ts'
 
 const program = join(import.meta.dirname, '../../src/cli/main.ts')
 
@@ -31,7 +32,7 @@ async function hako(answer: (path: string) => Answer, args: readonly string[], l
   closing.defer(() => server.closeAllConnections())
   server.listen(join(runDir, 'api.sock'))
   await once(server, 'listening')
-  const env = { PATH: process.env.PATH, HAKO_RUN_DIR: runDir, LANG: language }
+  const env = { ...compiled, PATH: process.env.PATH, HAKO_RUN_DIR: runDir, LANG: language }
   return await new Promise<{ code: unknown; out: string; errors: string }>((resolve) => {
     const options = { env, timeout: 30_000 }
     execFile(

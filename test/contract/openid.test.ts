@@ -6,6 +6,7 @@ import { after, before, test } from 'node:test'
 import { promisify } from 'node:util'
 import { smallWorld } from '#access/small-world.ts'
 import { readOtpauth, totpCode } from '#access/tfa/totp.ts'
+import { compiled } from '../compiled.ts'
 import { clientId, type OpenIdProvider, openidProvider, redirectUrl } from '../fixtures/openid-provider.ts'
 import { callerOver } from './caller.ts'
 import type { ContractReply } from './samples.ts'
@@ -280,7 +281,7 @@ test('whoever begins very many pushes out their own first', async () => {
 
 test('the command line says where to log in, and takes what came back', async () => {
   const program = join(import.meta.dirname, '../../src/cli/main.ts')
-  const env = { PATH: process.env.PATH, HAKO_RUN_DIR: node.settings.runDir, LANG: 'C' }
+  const env = { ...compiled, PATH: process.env.PATH, HAKO_RUN_DIR: node.settings.runDir, LANG: 'C' }
   const hako = async (input: string, ...words: string[]) => {
     const args = ['--disable-warning=ExperimentalWarning', program, ...words]
     const running = promisify(execFile)(process.execPath, args, { env })

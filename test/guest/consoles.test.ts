@@ -8,6 +8,7 @@ import { setDefaultCACertificates } from 'node:tls'
 import { waitFor } from '#base/clock.ts'
 import { startOnPty } from '#host/programs/pty.ts'
 import { findProcesses } from '#host/programs/proc.ts'
+import { compiled } from '../compiled.ts'
 import { type Browser, type Page, startBrowser } from '../browser.ts'
 import { curl } from '../contract/curl.ts'
 import { cookieOf, form, logIn, method, proofOf, publicPort, type Session } from '../contract/public-port.ts'
@@ -240,7 +241,7 @@ suite('consoles', { timeout: 900_000 }, () => {
       const hako = await startOnPty(
         [process.execPath, join(import.meta.dirname, '../../src/cli/main.ts'), 'vm', 'console', '100'],
         {
-          env: { HAKO_RUN_DIR: node.settings.runDir },
+          env: { ...compiled, HAKO_RUN_DIR: node.settings.runDir },
         },
       )
       let shown = ''

@@ -7,6 +7,7 @@ import { after, before, suite, test } from 'node:test'
 import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
+import { compiled } from '../compiled.ts'
 import { offerTemplate } from '../fixtures/containers/template.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 import { rootSession } from './console-client.ts'
@@ -70,7 +71,7 @@ suite('backups of containers, as clients meet them', { timeout: 180_000 }, () =>
   }
   const hako = (...args: string[]) =>
     host.run([process.execPath, '--disable-warning=ExperimentalWarning', program, ...args], {
-      env: { HAKO_RUN_DIR: node.settings.runDir, HAKO_NODE: node.settings.node, LANG: 'C.UTF-8' },
+      env: { ...compiled, HAKO_RUN_DIR: node.settings.runDir, HAKO_NODE: node.settings.node, LANG: 'C.UTF-8' },
       okCodes: Array.from({ length: 16 }, (_, code) => code),
       cwd: scratch,
     })

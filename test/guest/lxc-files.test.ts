@@ -9,6 +9,7 @@ import { after, before, suite, test } from 'node:test'
 import { MiB } from '#base/bytes.ts'
 import { waitFor } from '#base/clock.ts'
 import { machine } from '#host/exec.ts'
+import { compiled } from '../compiled.ts'
 import { offerTemplate, template } from '../fixtures/containers/template.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 import { rootSession } from './console-client.ts'
@@ -55,7 +56,7 @@ suite('files of a container', { timeout: 180_000 }, () => {
   }
   const hako = (...args: string[]) =>
     host.run([process.execPath, '--disable-warning=ExperimentalWarning', program, 'ct', 'file', ...args], {
-      env: { HAKO_RUN_DIR: node.settings.runDir, HAKO_NODE: node.settings.node, LANG: 'C.UTF-8' },
+      env: { ...compiled, HAKO_RUN_DIR: node.settings.runDir, HAKO_NODE: node.settings.node, LANG: 'C.UTF-8' },
       okCodes: Array.from({ length: 16 }, (_, code) => code),
       cwd: scratch,
     })

@@ -11,6 +11,7 @@ import { isFault } from '#base/fault.ts'
 import { MiB } from '#base/bytes.ts'
 import { Cgroups } from '#host/cgroups/cgroup.ts'
 import { machine } from '#host/exec.ts'
+import { compiled } from '../compiled.ts'
 import { ownBridge } from '../../src/settings.ts'
 import { offerTemplate, template } from '../fixtures/containers/template.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
@@ -108,7 +109,7 @@ suite('containers', { timeout: 120_000 }, () => {
   test('are the command line’s too: what runs inside prints here and ends as it ends', async () => {
     const hako = (...args: string[]) =>
       machine().run([process.execPath, '--disable-warning=ExperimentalWarning', program, ...args], {
-        env: { HAKO_RUN_DIR: node.settings.runDir, HAKO_NODE: node.settings.node },
+        env: { ...compiled, HAKO_RUN_DIR: node.settings.runDir, HAKO_NODE: node.settings.node },
         okCodes: [0, 3],
       })
     assert.match((await hako('ct', 'list')).stdout, /^ *100 +first +running/m)

@@ -16,6 +16,7 @@ import { planOf } from '#plans/plan.ts'
 import type { RunState } from '#plans/run-state.ts'
 import type { PlanStanding } from '#plans/status.ts'
 import { parseUpid } from '#tasks/upid.ts'
+import { compiled } from '../compiled.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 
 const root = join(import.meta.dirname, '../..')
@@ -67,7 +68,7 @@ export class PlanWorld {
   async hakoGiven(input: string, ...words: readonly string[]): Promise<Said> {
     const argv = [process.execPath, '--disable-warning=ExperimentalWarning', join(root, 'src/cli/main.ts'), ...words]
     const { PATH = '' } = process.env
-    const env = { PATH, HAKO_RUN_DIR: this.node.settings.runDir }
+    const env = { ...compiled, PATH, HAKO_RUN_DIR: this.node.settings.runDir }
     const okCodes = Array.from({ length: 16 }, (_, code) => code)
     const { code, stdout, stderr } = await machine().run(argv as [string, ...string[]], {
       input,

@@ -11,6 +11,7 @@ import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
 import { findProcesses } from '#host/programs/proc.ts'
+import { compiled } from '../compiled.ts'
 import { offerTemplate } from '../fixtures/containers/template.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 import { type Canvas, differing, litIn } from './canvas.ts'
@@ -73,7 +74,7 @@ suite('a terminal by SPICE', { timeout: 120_000 }, () => {
 
     const openedViewer = async () => {
       const hako = [process.execPath, join(import.meta.dirname, '../../src/cli/main.ts'), 'ct', 'spice', '100'] as const
-      const { stdout } = await machine().run(hako, { env: { HAKO_RUN_DIR: node.settings.runDir } })
+      const { stdout } = await machine().run(hako, { env: { ...compiled, HAKO_RUN_DIR: node.settings.runDir } })
       assert.match(stdout, /^\[virt-viewer\]\ntype=spice\ntitle=CT 100 - first\nhost=/)
       return desk.open(stdout)
     }

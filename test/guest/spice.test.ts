@@ -9,6 +9,7 @@ import { after, before, suite, test } from 'node:test'
 import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
+import { compiled } from '../compiled.ts'
 import { form, logIn, method, proofOf, publicPort, type Session } from '../contract/public-port.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 import { type Canvas, litIn, readPpm } from './canvas.ts'
@@ -127,7 +128,7 @@ suite('SPICE', { timeout: 240_000 }, () => {
       const names = async () => (await human('info spice')).match(/channel name: \w+/g) ?? []
       await waitFor(async () => (await names()).length > 3, { what: 'the first viewer', timeoutMs: 60_000 })
       const hako = [process.execPath, join(import.meta.dirname, '../../src/cli/main.ts'), 'vm', 'spice', '100'] as const
-      const { stdout } = await machine().run(hako, { env: { HAKO_RUN_DIR: node.settings.runDir } })
+      const { stdout } = await machine().run(hako, { env: { ...compiled, HAKO_RUN_DIR: node.settings.runDir } })
       assert.match(stdout, /^\[virt-viewer\]\ntype=spice\n[^]*\nproxy=http:\/\/127\.0\.0\.1:\d+\n/)
       const second = await desk.open(stdout)
       await waitFor(first.hasEnded, { what: 'the end of the first', timeoutMs: 60_000 })
