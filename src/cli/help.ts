@@ -100,7 +100,7 @@ export async function localHelp(local: LocalCommand, { language, width = usualWi
     await paragraph(local.description[language], width),
     `${say(language, 'usage')}: hako ${local.usage}`,
     ...(options.length > 0 ? [`${say(language, 'options')}:\n${await columns(options, width)}`] : []),
-    `${say(language, 'global')}:\n${await columns(globalRows(language, ['-o, --output FORMAT', '    --lang LANGUAGE']), width)}`,
+    `${say(language, 'global')}:\n${await columns(globalRows(language, ['-o, --output FORMAT', '-q, --quiet', '    --lang LANGUAGE']), width)}`,
     `${say(language, 'examples')}:\n${local.examples.map((example) => `  hako ${example}`).join('\n')}`,
   ].join('\n\n')
 }

@@ -63,7 +63,11 @@ async function inFolder(to: string, name: string): Promise<string> {
 }
 
 function brokenOff(cause: unknown, { signal }: Terminal): Fault {
-  return new Fault(signal.aborted ? 'aborted' : 'failed', `the file did not come whole: ${messageOf(cause)}`, { cause })
+  if (signal.aborted) return new Fault('aborted', 'interrupted', { cause })
+  return new Fault('failed', `the file did not come whole: ${messageOf(cause)}`, {
+    cause,
+    remedy: 'The log of the node says why it ended; a smaller folder, or one file, takes less time.',
+  })
 }
 
 /** The reply once it begins well. @throws Fault the node's own, or `unavailable` */

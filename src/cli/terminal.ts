@@ -60,12 +60,19 @@ export function processTerminal(language: Language): Terminal {
 async function readSecret(question: string): Promise<string> {
   const { stdin, stderr } = process
   const isAsked = stdin.isTTY
-  if (isAsked) stderr.write(question)
   // Echoes nothing: what is typed goes nowhere but into the answer.
   const silence = new Writable({ write: (_part, _encoding, done) => done() })
   const lines = createInterface({ input: stdin, output: silence, terminal: isAsked })
+  // Only now does the terminal keep to itself what is typed.
+  if (isAsked) stderr.write(question)
+  let isStopped = false
+  lines.once('SIGINT', () => {
+    isStopped = true
+    lines.close()
+  })
   try {
     for await (const line of lines) return line
+    if (isStopped) throw new Fault('aborted', 'interrupted')
     throw new Fault('invalid', 'standard input ended before a secret was given')
   } finally {
     lines.close()

@@ -31,6 +31,15 @@ test('every description and every sentence that help or a failure shows is there
   assert.deepEqual([...translated].filter((text) => !said.has(text)).toSorted(), [], 'said nowhere any more')
 })
 
+test('what the engine complains of by itself is told in Japanese as it says it', () => {
+  const engine = saidBy('datastore', 'host/files.ts')
+  assert.deepEqual(
+    Object.keys(sentences.engine).filter((text) => !engine.has(text)),
+    [],
+    'said nowhere any more',
+  )
+})
+
 test('every sentence a run writes into a plan, and every one about a wrong plan, is there in Japanese, and nothing else is', () => {
   const all = saidOfPlans()
   const elsewhere = new Set([...Object.keys(sentences.remedies), ...Object.keys(sentences.messages)])
@@ -99,6 +108,23 @@ function saidOfPlans(): Set<string> {
       found.add(text)
       at = end
     }
+  }
+  return found
+}
+
+/** Faults of a folder of the sources and of one more file, what is wrong with a field, and what is not there. */
+function saidBy(folder: string, more: string): Set<string> {
+  const found = new Set<string>()
+  const files = readdirSync(join(sources, folder), { recursive: true, encoding: 'utf8' })
+  for (const file of [...files.map((name) => join(folder, name)), more]) {
+    if (!file.endsWith('.ts') || file.endsWith('.test.ts')) continue
+    const source = readFileSync(join(sources, file), 'utf8')
+    for (const [, what] of source.matchAll(/missing\('(\w+)'/g)) found.add(`${what} '{0}' does not exist`)
+    const starts = [...source.matchAll(/new Fault\(/g)].map(({ index }) => source.indexOf(',', index) + 1)
+    starts.push(
+      ...[...source.matchAll(/invalid\(\{\s*'?[\w-]+'?:/g)].map(({ index, 0: match }) => index + match.length),
+    )
+    for (const text of starts.flatMap((at) => texts(source, at))) found.add(text)
   }
   return found
 }

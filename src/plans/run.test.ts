@@ -288,6 +288,23 @@ suite('a run of a plan', () => {
     assert.equal(third.state.steps.x?.reason, 'seen to be done')
   })
 
+  test('a decision on what is proven already changes nothing, and says so', async () => {
+    const text = planText(step('x', 'id: x\nclass: read\nrun: { ask: Is it there? }\nexpect: {}'))
+    const node = new SmallNode()
+    const first = new PlanRun(fresh('a'), options(node, text, { answers: { x: 'yes' } }))
+    await first.perform()
+    assert.ok(node.saved)
+    const decision = { at: '', kind: 'skip', step: 'x', reason: 'we know', by: 'root@pam' } as const
+    const again = { ...node.saved, attempts: [...node.saved.attempts, ...fresh('b').attempts] }
+    const second = new PlanRun(again, options(node, text, { decisions: [decision] }))
+    await second.perform()
+    assert.equal(second.state.steps.x?.result, 'proven')
+    assert.deepEqual(
+      second.attempt.surprises.map((one) => [one.step, one.text]),
+      [['x', "it is proven already: 'skip' changes nothing"]],
+    )
+  })
+
   test('only what is clearly slower than it was is worth a word', () => {
     assert.equal(slowness(9_000, [5_000, 4_000, 6_000]), undefined)
     assert.equal(slowness(60_000, []), undefined)

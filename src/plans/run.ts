@@ -80,7 +80,9 @@ export class PlanRun {
     for (const [at, step] of plan.steps.entries()) {
       if (world.signal.aborted) return this.#end('interrupted')
       world.progress(step.id, at / plan.steps.length)
-      const goesOn = (await this.#isSettled(step)) || (await this.#decided(step)) || (await this.#do(step))
+      const isSettled = await this.#isSettled(step)
+      if (isSettled) await this.#tellIdle(step)
+      const goesOn = isSettled || (await this.#decided(step)) || (await this.#do(step))
       if (!goesOn) {
         const result = this.#state.steps[step.id]?.result
         return this.#end(
@@ -126,6 +128,14 @@ export class PlanRun {
     if (before.evidence === this.attempt.id || (await this.#options.isProven(before.evidence))) return true
     await this.#surprise(step, `evidence ${before.evidence} does not hold: the step is done again`)
     return false
+  }
+
+  /** Whoever decides on what is settled already would else take it for decided their way. */
+  async #tellIdle(step: PlanStep): Promise<void> {
+    const decision = this.#options.decisions.find((one) => one.step === step.id)
+    const before = this.#state.steps[step.id]
+    if (!decision || !before) return
+    await this.#surprise(step, `it is ${before.result} already: '${decision.kind}' changes nothing`)
   }
 
   async #decided(step: PlanStep): Promise<boolean> {

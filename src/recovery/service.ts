@@ -23,10 +23,19 @@ export interface EvidenceRecord {
   /** ISO time. */
   readonly ended: string
   readonly kind?: string
+  /** What a person can quote of it. */
+  readonly quote?: string
 }
 
 export interface KeptDrill extends DrillRecord {
   /** Directory of its evidence. */
+  readonly evidence: string
+}
+
+export interface KeptEvidence extends Partial<Pick<EvidenceRecord, 'ended' | 'quote'>> {
+  readonly id: string
+  readonly kind: 'drill' | 'plan' | 'unreadable'
+  /** Its directory. */
   readonly evidence: string
 }
 
@@ -87,6 +96,28 @@ export class RecoveryService {
       }
     }
     return drills
+  }
+
+  /** Of drills and plans alike, newest first. One that cannot be read is there by its name. */
+  async listAll(): Promise<KeptEvidence[]> {
+    const all: KeptEvidence[] = []
+    for (const id of (await evidenceIn(this.#directory)).toReversed()) {
+      const evidence = this.#directoryOf(id)
+      try {
+        const { kind, ended, quote } = await this.record(id)
+        all.push({
+          id,
+          kind: kind === 'plan' ? 'plan' : 'drill',
+          ended,
+          evidence,
+          ...(quote !== undefined && { quote }),
+        })
+      } catch (fault) {
+        if (!isFault(fault, 'missing') && !isFault(fault, 'damaged')) throw fault
+        all.push({ id, kind: 'unreadable', evidence })
+      }
+    }
+    return all
   }
 
   /** @throws Fault `missing` */

@@ -11,6 +11,7 @@ import type { RunState } from '#plans/run-state.ts'
 import { apiClient } from '#rest/client.ts'
 import { unixTransport } from '#rest/transport.ts'
 import { offerTemplate, template } from '../fixtures/containers/template.ts'
+import { onScreen, type Typed } from '../fixtures/on-screen.ts'
 import type { TestNode } from '../node-under-test.ts'
 import { PlanWorld } from './plan-world.ts'
 
@@ -208,6 +209,28 @@ suite('executable plans', { timeout: 1_200_000 }, () => {
       assert.deepEqual(await world.things(), before)
     })
   }
+
+  test('a question is asked at the terminal of who runs the plan, again for what is no answer, until Ctrl-C', async () => {
+    const file = await world.written('typed.md', peoplePlan.replaceAll('people.md', 'typed.md'))
+    const run = [process.execPath, join(root, 'src/cli/main.ts'), 'plan', 'run', file]
+    const given = { env: { HAKO_RUN_DIR: node.settings.runDir } }
+    const question = /Who is it about\? \(first, second\)/
+    const stopped = await onScreen(run, [[question, '\u0003']], given)
+    assert.equal(stopped.code, 130, stopped.screen)
+    assert.equal((await world.newest('plans/typed.md'))?.outcome, 'waiting')
+    const keys: Typed[] = ['nobody\r', 'first\r'].map((line) => [question, line])
+    const answered = await onScreen(run.with(3, 'resume'), keys, given)
+    assert.match(answered.screen, /failed at 'absent'/)
+    assert.equal((await world.newest('plans/typed.md'))?.steps.which?.found, 'Who is it about? first')
+    // What was answered stays so, whoever would leave it out now: the plan says that, too.
+    const idle = await world.hako('plan', 'resume', file, '--skip', 'which', '--waive', 'absent', '--reason', 'later')
+    assert.match(idle.err, /which: it is proven already: 'skip' changes nothing/)
+    assert.match(await readFile(file, 'utf8'), /`which`: it is proven already: 'skip' changes nothing/)
+    const listed = await world.hako('evidence', 'list', '-o', 'json')
+    const [newest] = JSON.parse(listed.out) as { kind: string; quote: string }[]
+    assert.deepEqual([newest?.kind, newest?.quote.startsWith('Plan plans/typed.md came to its end')], ['plan', true])
+    await node.api('DELETE', '/access/users/first@pve')
+  })
 
   test('what a plan asks is answered by somebody, what does not hold is decided by somebody, and both are on record', async () => {
     const file = await world.written('people.md', peoplePlan)

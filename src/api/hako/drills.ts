@@ -134,16 +134,26 @@ export const evidenceEndpoints = [
   endpoint({
     method: 'GET',
     path: '/hako/evidence',
-    description: 'Evidence kept on this node and the public key it is signed with.',
+    description: 'Evidence kept on this node, of drills and of runs of plans, newest first.',
     params: {},
     permission: mayRead,
-    returns: record(),
+    returns: array(
+      object({
+        id: string(),
+        kind: enumOf(['drill', 'plan', 'unreadable']),
+        ended: optional(string({ description: 'ISO time.' })),
+        evidence: string({ description: 'Its directory.' }),
+        quote: optional(string({ description: 'What it says, in a sentence.' })),
+      }),
+    ),
     isOwn: true,
-    cli: { command: ['evidence', 'list'], examples: ['evidence list -o json'] },
-    handle: async (_, { services }) => ({
-      publicKey: await services.recovery.publicKey(),
-      evidence: (await services.recovery.list()).map(({ id, evidence, quote }) => ({ id, evidence, quote })),
-    }),
+    cli: {
+      command: ['evidence', 'list'],
+      columns: ['id', 'kind', 'quote'],
+      id: 'id',
+      examples: ['evidence list', 'evidence list -o json'],
+    },
+    handle: (_, { services }) => services.recovery.listAll(),
   }),
   endpoint({
     method: 'GET',
@@ -182,12 +192,13 @@ export const evidenceEndpoints = [
       ok: boolean({ description: 'The chain is whole.' }),
       complaints: array(string({ description: 'A break; the evidence is named first.' })),
       evidence: integer({ description: 'How many are in it.' }),
+      publicKey: string({ description: 'What checks it anywhere else, as PEM.' }),
     }),
     isOwn: true,
     cli: { command: ['evidence', 'chain'], proves: 'ok', examples: ['evidence chain'] },
     handle: async (_, { services }) => {
       const { ok, complaints, evidence } = await services.recovery.verifyChain()
-      return { ok, complaints: [...complaints], evidence }
+      return { ok, complaints: [...complaints], evidence, publicKey: await services.recovery.publicKey() }
     },
   }),
 ] as const

@@ -368,7 +368,10 @@ async function run(line: Line, args: readonly string[], terminal: Terminal, env:
   if (positionals.length < least || (!isOpen && positionals.length > takes.length)) {
     throw new Fault('invalid', `it takes ${least === 0 ? 'nothing' : takes.join(', ')}: hako ${usageOf(line)}`)
   }
-  const outcome = await line.act(positionals, parsed, terminal)
+  // Progress goes; what somebody should know stays.
+  const show: Terminal['show'] = (text, isTransient) =>
+    isTransient && global.quiet ? undefined : terminal.show(text, isTransient)
+  const outcome = await line.act(positionals, parsed, { ...terminal, show })
   if (!outcome) return exitCodes.ok
   const { columns = line.columns } = outcome
   const { id } = line

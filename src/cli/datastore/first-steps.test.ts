@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { MiB } from '#base/bytes.ts'
-import { good, hako } from '../../../test/fixtures/datastore-command.ts'
+import { datastoreCommand, good, hako } from '../../../test/fixtures/datastore-command.ts'
+import { onScreen } from '../../../test/fixtures/on-screen.ts'
 import { loopDisk } from '../../../test/fixtures/loop-disk.ts'
 
 const home = await mkdtemp(join(tmpdir(), 'hako-first-steps-'))
@@ -52,6 +53,11 @@ test("no copy is made among somebody's files, and no datastore; a folder that is
   for (const slip of ['s3:/bucket', 'http://backup:8017/site', 'sftp:host:/srv']) {
     assert.match(hako('list', slip).err, /is no place of a datastore[^]*s3:\/\/bucket\/prefix/)
   }
+  // A copy that is there is brought up to date, whatever else was laid beside it.
+  const copy = join(home, 'copy')
+  good('sync', store, copy)
+  await writeFile(join(copy, 'README'), 'of the office')
+  good('sync', store, copy)
   // A file system of its own has that folder from the start.
   const fresh = join(home, 'fresh')
   await mkdir(join(fresh, 'lost+found'), { recursive: true })
@@ -70,4 +76,27 @@ test('a block device is backed up as it is', async () => {
   const restored = await readFile(join(home, 'device.raw'))
   assert.equal(restored.length, 8 * MiB)
   assert.ok(restored.subarray(3 * MiB, 5 * MiB).equals(content))
+})
+
+test('somebody at a terminal is asked for a passphrase, which is not shown, and for the recovery key until it is right', async () => {
+  const fresh = join(home, 'typed')
+  const init = [process.execPath, ...datastoreCommand, 'init', fresh]
+  const passphrase = 'correct horse battery'
+  const stopped = await onScreen(init, [[/Passphrase of the datastore:/, '\u0003']])
+  assert.equal(stopped.code, 130, stopped.screen)
+  assert.deepEqual(await readdir(home).then((names) => names.includes('typed')), false)
+  const { code, screen } = await onScreen(init, [
+    [/Passphrase of the datastore:/, `${passphrase}\r`],
+    [/Once more:/, `${passphrase}\r`],
+    [/Type the recovery key/, 'AAAA\r'],
+    [/it has 4 letters[^]*Type the recovery key/, '\u0003'],
+  ])
+  assert.equal(code, 130, screen)
+  assert.doesNotMatch(screen, /horse/)
+  // It was interrupted, not lost: the key on the screen opens it.
+  const printed = /(?:[A-Z2-7]{7}-){7}[A-Z2-7]{7}/.exec(screen)?.[0] ?? ''
+  const confirming = [process.execPath, ...datastoreCommand, 'key', 'confirm', fresh]
+  const confirmed = await onScreen(confirming, [[/Type the recovery key/, `${printed}\r`]])
+  assert.equal(confirmed.code, 0, confirmed.screen)
+  assert.match(confirmed.screen, /takes backups/)
 })

@@ -2,7 +2,7 @@
 import { writeFile } from 'node:fs/promises'
 import { parseSize } from '#base/bytes.ts'
 import { seconds } from '#base/clock.ts'
-import { Fault } from '#base/fault.ts'
+import { Fault, isFault, wholeMessageOf } from '#base/fault.ts'
 import { systemRandom } from '#base/random.ts'
 import { createDatastore } from '#datastore/create-datastore.ts'
 import { type Datastore } from '#datastore/datastore.ts'
@@ -27,6 +27,8 @@ import { deps } from './deps.ts'
 import { asked, secretFrom, withDatastore } from './opening.ts'
 import { placeAt, requireFree, retainAt } from './reaching.ts'
 
+const keyTries = 3
+
 /** Makes a datastore, prints its recovery key, and has it confirmed where somebody is there to do so. */
 export async function init(where: string, parsed: Parsed, terminal: Terminal): Promise<void> {
   const { params } = parsed
@@ -46,7 +48,23 @@ export async function init(where: string, parsed: Parsed, terminal: Terminal): P
   await createDatastore(place, deps, { ways, ...(typeof size === 'string' && { chunkBytes: parseSize(size) }) })
   terminal.out(text)
   terminal.show(say(terminal.language, 'recoveryKeyIs', place.label))
-  if (process.stdin.isTTY) await confirm(where, parsed, { kind: 'recovery', text: await askedKey(terminal) }, terminal)
+  if (process.stdin.isTTY) await confirmTyped(where, parsed, terminal)
+}
+
+/** A slip while 56 letters are typed is an everyday thing. */
+async function confirmTyped(where: string, parsed: Parsed, terminal: Terminal): Promise<void> {
+  for (let left = keyTries; ; left -= 1) {
+    try {
+      await confirm(where, parsed, { kind: 'recovery', text: await askedKey(terminal) }, terminal)
+      return
+    } catch (fault) {
+      if (!isFault(fault, 'invalid') && !isFault(fault, 'denied')) throw fault
+      const text = wholeMessageOf(fault)
+      const remedy = `The datastore is there; show it later: hako datastore key confirm ${where}`
+      if (left === 1) throw new Fault(fault.kind, text, { cause: fault, remedy })
+      terminal.show(text)
+    }
+  }
 }
 
 async function askedKey(terminal: Terminal): Promise<string> {

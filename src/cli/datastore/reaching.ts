@@ -43,14 +43,14 @@ export async function placeAt(where: string, params: Params, kind: '' | 'copy-' 
 /** What a datastore has in its folder, and what a file system of its own has there from the start. */
 const expected = /^(?:format|reserve|keys|packs|segments|backups|marks|leases|condemned|suspects|tmp|lost\+found)$/
 
-/** Nothing of others is among what is to become a datastore, or is one. @throws Fault `conflict` */
+/** Nothing of others is among what is to become a datastore; one that is there is looked at by whoever opens it. @throws Fault `conflict` */
 export async function requireFree(place: Place): Promise<void> {
   if (!(place instanceof FolderPlace)) return
   const names: string[] = await readdir(place.label).catch((cause: unknown) => {
     if (codeOf(cause) === 'ENOENT') return []
     throw asFileFault(cause, place.label)
   })
-  if (names.every((name) => expected.test(name))) return
+  if (names.includes('format') || names.every((name) => expected.test(name))) return
   throw new Fault('conflict', `directory '${place.label}' is not empty`, {
     remedy: 'Name one that is empty, or not there.',
   })

@@ -169,8 +169,14 @@ async function typed(question: string): Promise<string | undefined> {
   const { stdin, stderr } = process
   if (!stdin.isTTY) return undefined
   const lines = createInterface({ input: stdin, output: stderr })
+  const stop = new AbortController()
+  lines.once('SIGINT', () => stop.abort())
+  lines.once('close', () => stop.abort())
   try {
-    return (await lines.question(question)).trim()
+    return (await lines.question(question, { signal: stop.signal })).trim()
+  } catch (cause) {
+    if (stop.signal.aborted) throw new Fault('aborted', 'interrupted', { cause })
+    throw cause
   } finally {
     lines.close()
   }
