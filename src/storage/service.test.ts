@@ -4,7 +4,7 @@ import { chmod, mkdir, readFile, rename, rm, stat, truncate, writeFile } from 'n
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import { promisify } from 'node:util'
-import { GiB, KiB, MiB, TiB } from '#base/bytes.ts'
+import { GiB, MiB, TiB } from '#base/bytes.ts'
 import type { Fault, FaultKind } from '#base/fault.ts'
 import { asVmid, asVolumeId } from '#base/ids.ts'
 import { smallStorage } from './small-storage.ts'
@@ -68,21 +68,6 @@ suite('disks of guests', () => {
     assert.deepEqual(await lab.look(), {})
     const known = await lab.service.allocate({ ...tooMuch, neededBytes: MiB })
     assert.equal((await lab.service.location(known)).sizeBytes, Math.ceil(tooMuch.sizeBytes / 512) * 512)
-  })
-
-  test('for what is copied aside have the clusters they are asked for, and take no room beforehand', async () => {
-    await using lab = await smallStorage()
-    await lab.service.update('local', { set: { preallocation: 'full' } })
-    const image = { storage: 'local', vmid, sizeBytes: 64 * MiB, format: 'qcow2' } as const
-    const [laidOut, thin] = [
-      await lab.service.allocate(image),
-      await lab.service.allocate({ ...image, clusterBytes: 128 * KiB }),
-    ]
-    const [whole, little] = [await lab.service.location(laidOut), await lab.service.location(thin)]
-    assert.ok((await stat(whole.path)).blocks * 512 >= 64 * MiB)
-    assert.ok((await stat(little.path)).blocks * 512 <= MiB)
-    const { stdout } = await run('qemu-img', ['info', '--output=json', little.path])
-    assert.equal(JSON.parse(stdout)['cluster-size'], 128 * KiB)
   })
 
   test('are freed by owner, whatever their names, and freeing again is no error', async () => {
