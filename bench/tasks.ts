@@ -1,21 +1,27 @@
 /** Calls that start a task, and its end. */
+import { existsSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { parseUpid } from '#tasks/upid.ts'
 import type { BenchNode } from './bench-node.ts'
 
 /** Resolves when the task the call has started is over. @throws Error when it did not end well */
-export async function inTask(
-  { api, settings }: BenchNode,
-  call: () => ReturnType<BenchNode['api']>,
-  everyMs = 1,
-): Promise<void> {
+export async function inTask(node: BenchNode, call: () => ReturnType<BenchNode['api']>, everyMs = 1): Promise<void> {
   const { data: upid } = await call()
-  for (;;) {
-    const path = `/nodes/${settings.node}/tasks/${encodeURIComponent(String(upid))}/status`
-    const { status, exitstatus } = (await api('GET', path)).data as { status: string; exitstatus?: string }
-    if (status === 'stopped') {
-      if (exitstatus !== 'OK') throw new Error(`the task ended with '${exitstatus}'`)
-      return
-    }
-    await sleep(everyMs)
-  }
+  while (!(await isOver(node, String(upid)))) await sleep(everyMs)
+}
+
+/** As `inTask`, of a task nobody watches: the node is asked once its process has ended. */
+export async function inUnwatchedTask(node: BenchNode, call: () => ReturnType<BenchNode['api']>): Promise<void> {
+  const { data: upid } = await call()
+  const process = `/proc/${parseUpid(String(upid)).pid}`
+  while (existsSync(process)) await sleep(1)
+  while (!(await isOver(node, String(upid)))) await sleep(1)
+}
+
+async function isOver({ api, settings }: BenchNode, upid: string): Promise<boolean> {
+  const path = `/nodes/${settings.node}/tasks/${encodeURIComponent(upid)}/status`
+  const { status, exitstatus } = (await api('GET', path)).data as { status: string; exitstatus?: string }
+  if (status !== 'stopped') return false
+  if (exitstatus !== 'OK') throw new Error(`the task ended with '${exitstatus}'`)
+  return true
 }

@@ -14,7 +14,7 @@ import type { BackupReader } from '#datastore/restore/reader.ts'
 import type { BackupWriter } from '#datastore/backup/writer.ts'
 import { condemnedLists } from '#datastore/index/condemned.ts'
 import type { Datastore, OpenDatastore } from '#datastore/datastore.ts'
-import { type Collected, collectGarbage } from '#datastore/collect/garbage.ts'
+import type * as garbage from '#datastore/collect/garbage.ts'
 import type { Watching } from '#datastore/collect/watched.ts'
 import { type KeptListNeeds, readKeptList, writeKeptList } from '#datastore/points/kept-list.ts'
 import type { Keyring } from '#datastore/keys/keyring.ts'
@@ -206,9 +206,10 @@ export class BackupService {
    * Gives back the space of interrupted writers and removed backups, as far as nobody may still rely on it.
    * @throws Fault `conflict` when somebody else does so all the time, `missing` when nobody has written there yet
    */
-  async collect(storage: string, options: Watching = {}): Promise<Collected> {
+  async collect(storage: string, options: Watching = {}): Promise<garbage.Collected> {
     const { clock, random } = this.#needs
     const until = clock.monotonic() + patienceMs
+    const { collectGarbage } = load<typeof garbage>('#datastore/collect/garbage.ts')
     return this.#unlocked(storage, async (open) => {
       if (open.datastore.place.addsOnly === true) {
         throw new Fault('denied', `what nobody needs on '${storage}' is given back by whoever serves it: we only add`)

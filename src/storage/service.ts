@@ -157,7 +157,7 @@ export class StorageService extends ConfiguredStorages {
     open.requireContent(request.content ?? 'images')
     const sizeBytes = checkedSize(request.sizeBytes)
     await open.requireRoom(request.neededBytes ?? sizeBytes, `a disk of guest ${request.vmid}`)
-    return makeImage(open, request, { sizeBytes })
+    return makeImage(open, request, { sizeBytes, clusterBytes: request.clusterBytes })
   }
 
   /**

@@ -111,14 +111,17 @@ export interface NewImage {
   readonly format: 'raw' | 'qcow2'
   readonly sizeBytes: number
   readonly preallocation?: Preallocation
+  /** Of qcow2. Default: QEMU's own, 64 KiB. */
+  readonly clusterBytes?: number
 }
 
 /** Writes an empty image. The path must not hold anything worth keeping. */
 export async function createImage(host: Host, image: NewImage): Promise<void> {
-  const { path, format, sizeBytes, preallocation = 'off' } = image
+  const { path, format, sizeBytes, preallocation = 'off', clusterBytes } = image
   // A raw file has no metadata to lay out.
   const wanted = format === 'raw' && preallocation === 'metadata' ? 'off' : preallocation
-  const options = ['-o', `preallocation=${wanted}`]
+  const clusters = clusterBytes === undefined ? '' : `,cluster_size=${clusterBytes}`
+  const options = ['-o', `preallocation=${wanted}${clusters}`]
   await changeImage(host, ['qemu-img', 'create', '-q', '-f', format, ...options, named(path), `${sizeBytes}`], {
     timeoutMs: wanted === 'off' ? timeouts.changeMs : timeouts.convertMs,
   })

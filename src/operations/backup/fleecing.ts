@@ -8,7 +8,7 @@ import type { GuestService } from '#guests/service.ts'
 import type { StorageService } from '#storage/service.ts'
 import { volumesOf } from '../guest/volumes.ts'
 import type { GuestDisk } from './guest-disks.ts'
-import type { HeldDisk } from './point-in-time.ts'
+import { copiedBytes, type HeldDisk } from './point-in-time.ts'
 
 export interface FleecingDeps {
   readonly storage: StorageService
@@ -35,6 +35,7 @@ export async function makeFleecing(
       format: 'qcow2',
       name: `vm-${vmid}-fleece-${number}`,
       neededBytes: Math.min(sizeBytes, roomBytes),
+      clusterBytes: copiedBytes,
     })
     await storage.giveTo(image, guests.uidOf(vmid))
     held.push({ drive, fleecePath: (await storage.location(image)).path })

@@ -6,12 +6,9 @@
  * read reaches beyond one block of what is copied at once, and zeros are believed only where the image of what was
  * copied, asked later, has nothing else either.
  */
-import { KiB } from '#base/bytes.ts'
 import type { BlockSource, Extent } from '#datastore/backup/block-source.ts'
 import { NbdClient, type NbdOptions } from '#host/nbd/nbd.ts'
-
-/** QEMU copies in blocks of this size, or of multiples where the image has larger ones. */
-const copiedBytes = 64 * KiB
+import { copiedBytes } from './point-in-time.ts'
 
 /**
  * @param socket of QEMU's server

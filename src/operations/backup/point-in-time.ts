@@ -15,6 +15,7 @@
  * held, file systems frozen) is marked by a node of that prefix before it is done. So `tearDown` needs no
  * memory: it looks at QEMU, may run twice, and may run in another process after this one was killed.
  */
+import { KiB } from '#base/bytes.ts'
 import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { blockNodes, removeBlockNode } from '#guests/qemu/block-nodes.ts'
@@ -30,6 +31,12 @@ export interface HeldDisk {
   /** Empty qcow2 image as large as the disk, which QEMU may write. */
   readonly fleecePath: string
 }
+
+/**
+ * QEMU copies in blocks of this size: that of the fleecing image's clusters. No read may reach beyond one of them
+ * (`held-source.ts`), so it is that of a chunk; twice QEMU's own, which a guest's first write to a block waits for.
+ */
+export const copiedBytes = 128 * KiB
 
 const prefix = 'backup-'
 const marks = { resume: `${prefix}mark-resume`, thaw: `${prefix}mark-thaw` } as const
@@ -53,6 +60,7 @@ export async function prepareFilters(monitor: QmpClient, disks: readonly HeldDis
     const file = { driver: 'file', filename: fleecePath, discard: 'unmap' }
     await monitor.execute('blockdev-add', { driver: 'qcow2', 'node-name': fleeceOf(drive), discard: 'unmap', file })
     if (isFirmwareDrive(drive)) continue
+    await requireCopiedBytes(monitor, fleeceOf(drive))
     await monitor.execute('blockdev-add', {
       driver: 'copy-before-write',
       'node-name': filterOf(drive),
@@ -62,6 +70,17 @@ export async function prepareFilters(monitor: QmpClient, disks: readonly HeldDis
       'cbw-timeout': copyTimeoutSeconds,
     })
   }
+}
+
+/** What is read would be wrong if QEMU copied in smaller blocks. */
+async function requireCopiedBytes(monitor: QmpClient, node: string): Promise<void> {
+  interface Node {
+    readonly 'node-name'?: string
+    readonly image: { readonly 'cluster-size'?: number }
+  }
+  const nodes = await monitor.execute<readonly Node[]>('query-named-block-nodes', { flat: true })
+  const clusterBytes = nodes.find((one) => one['node-name'] === node)?.image['cluster-size']
+  if (clusterBytes !== copiedBytes) throw new Error(`the fleecing image ${node} has clusters of ${clusterBytes} bytes`)
 }
 
 /**

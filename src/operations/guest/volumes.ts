@@ -18,10 +18,8 @@ import { volumesIn as mountedVolumesIn } from '#guests/lxc/mountpoint.ts'
 import { variablesTemplate } from '#guests/qemu/firmware.ts'
 import { tpmBytes } from '#guests/qemu/tpm.ts'
 import type { GuestService } from '#guests/service.ts'
-import { importPlaceOf } from '#storage/import.ts'
 import type { StorageService } from '#storage/service.ts'
 import { markOf } from '../storage/aside.ts'
-import { ownCloudInit } from './cloud-init-drive.ts'
 
 export interface MakeContext {
   readonly vmid: Vmid
@@ -43,6 +41,9 @@ export async function volumesOf(storage: StorageService, vmid: Vmid): Promise<Vo
   }
   return found
 }
+
+/** Few guests have such a drive, and most who look at volumes make none. */
+const cloudInit = () => import('./cloud-init-drive.ts')
 
 /** Of virtual machines and of containers. */
 function isDisk(content: string): boolean {
@@ -76,7 +77,7 @@ async function settle(drive: Drive, context: MakeContext): Promise<string> {
     case 'import':
       return importImage(drive, wish, context)
     case 'cloudinit':
-      return ownCloudInit(drive, wish.storage, context)
+      return (await cloudInit()).ownCloudInit(drive, wish.storage, context)
     default:
       return wish satisfies never
   }
@@ -102,7 +103,8 @@ async function requireFile({ name, isCdrom }: Drive, path: string, { log }: Pick
 
 async function attach(drive: Drive, volid: VolumeId, context: MakeContext): Promise<string> {
   const { storage, vmid, held = [] } = context
-  if (isCloudInit(volid) && isOwned(volid, vmid)) return ownCloudInit(drive, splitVolumeId(volid).storage, context)
+  if (isCloudInit(volid) && isOwned(volid, vmid))
+    return (await cloudInit()).ownCloudInit(drive, splitVolumeId(volid).storage, context)
   const { content, sizeBytes, parent } = await storage.describe(volid)
   const wanted = drive.isCdrom ? 'iso' : 'images'
   if (content !== wanted) throw invalid({ [drive.name]: `volume '${volid}' holds ${content}, not ${wanted}` })
@@ -137,6 +139,7 @@ async function importImage(
   wish: Extract<DriveWish, { kind: 'import' }>,
   { storage, vmid, log, progress, signal }: MakeContext,
 ): Promise<string> {
+  const { importPlaceOf } = await import('#storage/import.ts')
   const { path: source, format: sourceFormat, part: sourcePart } = await importPlaceOf(storage, wish.source)
   const format = await formatFor(drive, wish.storage, storage)
   const onProgress = (fraction: number) => progress(`import ${drive.name}`, fraction)

@@ -100,13 +100,14 @@ export function dirImages(
 async function makeImage(
   { layout, host, preallocation }: Place,
   name: ImageName,
-  { sizeBytes, fill }: NewVolume,
+  { sizeBytes, clusterBytes, fill }: NewVolume,
   show: (unfinished: string) => Promise<void>,
 ): Promise<void> {
   const path = volumePath(layout, name)
   const unfinished = await newImageFile(layout, name)
   try {
-    await createImage(host, { path: unfinished, format: name.format, sizeBytes, preallocation })
+    const laidOut = clusterBytes === undefined ? { preallocation } : { clusterBytes }
+    await createImage(host, { path: unfinished, format: name.format, sizeBytes, ...laidOut })
     await fill?.(unfinished)
     await syncFile(unfinished)
     await show(unfinished)
