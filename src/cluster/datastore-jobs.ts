@@ -3,7 +3,7 @@
  * what its last run came to.
  */
 import type { Clock } from '#base/clock.ts'
-import { boolean, enumOf, integer, object, optional, string, type Static } from '#base/schema/schema.ts'
+import { boolean, enumOf, integer, number, object, optional, string, type Static } from '#base/schema/schema.ts'
 import { Documents } from '#store/document.ts'
 import type { Store } from '#store/store.ts'
 import { ScheduledJobs } from './scheduled-jobs.ts'
@@ -18,15 +18,30 @@ const outcomeShape = object({
   ended: integer(),
   isGood: boolean(),
   says: string({ maxLength: 1_000 }),
+  /** How long it took. */
+  seconds: optional(number()),
+  /** Read by a look, or copied. */
+  bytes: optional(integer()),
   /** Of what was not looked at for longest: when that was, in seconds since 1970. */
   oldest: optional(integer()),
 })
 export type DatastoreJobOutcome = Static<typeof outcomeShape>
 
+const collectedShape = object({
+  /** Seconds since 1970. */
+  ended: integer(),
+  seconds: number(),
+  freedBytes: integer(),
+  condemnedChunks: integer(),
+})
+/** What the last collection of a datastore's garbage came to. */
+export type CollectedOutcome = Static<typeof collectedShape>
+
 const offered = 'cluster/datastore-jobs-offered/'
 
 export class DatastoreJobs extends ScheduledJobs {
   readonly #outcomes: Documents<DatastoreJobOutcome>
+  readonly #collected: Documents<CollectedOutcome>
   readonly #store: Store
 
   constructor(needs: { readonly store: Store; readonly clock: Clock }) {
@@ -34,6 +49,8 @@ export class DatastoreJobs extends ScheduledJobs {
     this.#store = needs.store
     const [noun, prefix] = ['outcome of datastore job', 'cluster/datastore-outcomes/']
     this.#outcomes = new Documents(needs.store, { noun, prefix, schema: outcomeShape })
+    const of = { noun: 'collection of garbage', prefix: 'cluster/datastore-collected/', schema: collectedShape }
+    this.#collected = new Documents(needs.store, of)
   }
 
   /** Of the last run that ended. */
@@ -50,6 +67,15 @@ export class DatastoreJobs extends ScheduledJobs {
     await this.#outcomes.put(id, { ...outcome, says: outcome.says.slice(0, 1_000) })
   }
 
+  /** By storage. */
+  async collections(): Promise<ReadonlyMap<string, CollectedOutcome>> {
+    return new Map((await this.#collected.list()).map(({ name, value }) => [name, value]))
+  }
+
+  async collected(storage: string, outcome: CollectedOutcome): Promise<void> {
+    await this.#collected.put(storage, outcome)
+  }
+
   override async delete(id: string): Promise<void> {
     await super.delete(id)
     await this.#outcomes.alter(id, () => undefined)
@@ -60,6 +86,7 @@ export class DatastoreJobs extends ScheduledJobs {
     for (const { id, options } of await this.list()) {
       if ([options.storage, options.source].includes(storage)) await this.delete(id)
     }
+    await this.#collected.alter(storage, () => undefined)
     await this.#store.transact([], [{ delete: offered + storage }])
   }
 

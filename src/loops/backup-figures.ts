@@ -7,7 +7,7 @@
  */
 import { seconds } from '#base/clock.ts'
 import type { ListedBackup } from '#backup/service.ts'
-import type { DatastoreJobOutcome } from '#cluster/datastore-jobs.ts'
+import type { CollectedOutcome, DatastoreJobOutcome } from '#cluster/datastore-jobs.ts'
 import { newStoredBytesOf } from '#datastore/points/manifest.ts'
 import type { GuestKind } from '#guests/kind.ts'
 import type { Values } from '#observe/sample.ts'
@@ -42,6 +42,8 @@ export class BackupFigures {
   /** By storage. */
   #datastores = new Map<string, DatastoreFigures>()
   #outcomes: readonly DatastoreJobOutcome[] = []
+  /** By storage. */
+  #collections: ReadonlyMap<string, CollectedOutcome> = new Map()
   #looked = -Infinity
   #looking: Promise<void> | undefined
 
@@ -84,12 +86,20 @@ export class BackupFigures {
   #ofJobs(storage: string): Values {
     const values: Record<string, number | undefined> = {}
     const outcomes = this.#outcomes.filter((one) => one.storage === storage)
-    for (const { type, ended, isGood, oldest } of outcomes.toSorted((a, b) => a.ended - b.ended)) {
+    for (const { type, ended, isGood, oldest, seconds: took, bytes } of outcomes.toSorted(
+      (a, b) => a.ended - b.ended,
+    )) {
       values[`${type}runage`] = this.#since(ended)
       values[`${type}good`] = Number(isGood)
+      values[`${type}duration`] = took
+      values[`${type}bytes`] = bytes
       if (oldest !== undefined) values.oldestage = this.#since(oldest)
     }
-    return values
+    const collected = this.#collections.get(storage)
+    if (!collected) return values
+    const { ended, seconds: took, freedBytes, condemnedChunks } = collected
+    const ofCollection = { collectrunage: this.#since(ended), collectduration: took, collectfreed: freedBytes }
+    return { ...values, ...ofCollection, collectcondemned: condemnedChunks }
   }
 
   #since(moment: number | undefined): number | undefined {
@@ -120,6 +130,7 @@ export class BackupFigures {
       if (known && proven && !(at <= (known.proven ?? 0))) guests.set(guest, { ...known, proven: at })
     }
     this.#outcomes = [...(await datastoreJobs.outcomes()).values()]
+    this.#collections = await datastoreJobs.collections()
     this.#guests = guests
     this.#datastores = datastores
   }

@@ -144,6 +144,10 @@ test('backups are told of: how old and large the last one of each guest is, and 
   const { data } = await api('GET', `${at}/storage/local/content`, { content: 'backup' })
   backups.push(...(data as { volid: string }[]).map(({ volid }) => volid))
   assert.equal(backups.length, 2)
+  const job = { id: 'look', type: 'verify', storage: 'local', schedule: '03:00' }
+  await api('POST', '/hako/datastore-jobs', job)
+  assert.equal(await ended((await api('POST', '/hako/datastore-jobs/look/run')).data), 'OK')
+  assert.equal(await ended((await api('POST', '/hako/datastore/collect', { storage: 'local' })).data), 'OK')
   const udp = await udpListener()
   await withServer('influx', { type: 'influxdb', port: udp.port }, async () => {
     const fresh = new Teller(services, ending.signal)
@@ -164,6 +168,12 @@ test('backups are told of: how old and large the last one of each guest is, and 
       ['local', '2', '0', '2'],
     )
     assert.ok(Number(datastore?.fields.bytes) > 0)
+    const { verifygood, verifybytes, verifyduration, verifyrunage, ...others } = datastore?.fields ?? {}
+    assert.deepEqual([verifygood, verifybytes], ['1', datastore?.fields.bytes])
+    assert.deepEqual([others.collectfreed, others.collectcondemned], ['0', '0'])
+    for (const some of [verifyduration, verifyrunage, others.collectduration, others.collectrunage]) {
+      assert.ok(Number(some) >= 0 && Number(some) < 300, `${some}`)
+    }
   })
 })
 

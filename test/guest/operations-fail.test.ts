@@ -120,7 +120,7 @@ suite('operations on datastores', () => {
       await world.backup.remove(asVolumeId(volid))
       return {
         params: { storage: 'vault' },
-        deps: world.deps,
+        deps: { ...world.deps, datastoreJobs: new DatastoreJobs(world.deps) },
         look: async () => ({
           backups: await found('vault'),
           hasPacks: (await filesBelow(join(world.settings.stateDir, 'vault/datastore/packs'))).length > 0,

@@ -50,6 +50,8 @@ interface Finding {
   /** Something was wrong, though it is right again: people are told. */
   readonly isAlarm?: boolean
   readonly oldest?: number | undefined
+  /** Read by a look, or copied. */
+  readonly bytes?: number | undefined
 }
 
 /** Of a job as it was configured, from parameters that were checked. @throws Fault `invalid` for a wrong address */
@@ -71,16 +73,18 @@ const told = new Set<string>()
 
 export const tendDatastore = operation<TendDatastore, TendDeps>('hakotend', { id: ({ job }) => job }).step('tend', {
   async do(context) {
-    const { params, log, warn } = context
+    const { params, deps, log, warn } = context
+    const startedMs = deps.clock.monotonic()
+    const took = () => (deps.clock.monotonic() - startedMs) / 1000
     let finding: Finding
     try {
       finding = await work[params.type](context)
     } catch (cause) {
-      await conclude(context, { isGood: false, says: messageOf(cause) })
+      await conclude(context, { isGood: false, says: messageOf(cause) }, took())
       throw cause
     }
     log(finding.says)
-    await conclude(context, finding)
+    await conclude(context, finding, took())
     if (!finding.isGood) throw new Fault('failed', finding.says)
     if (finding.isAlarm === true) warn('what was damaged is whole again')
   },
@@ -92,11 +96,21 @@ export const tendDatastore = operation<TendDatastore, TendDeps>('hakotend', { id
 
 const work: Readonly<Record<DatastoreJobType, (context: Context) => Promise<Finding>>> = { canary, verify, sync }
 
-async function conclude({ params, deps, log, signal, task }: Context, finding: Finding): Promise<void> {
+/** @param took seconds, where that is known */
+async function conclude({ params, deps, log, signal, task }: Context, finding: Finding, took?: number): Promise<void> {
   const { job, type, storage, notify } = params
-  const { isGood, says, oldest, isAlarm = !isGood } = finding
+  const { isGood, says, oldest, bytes, isAlarm = !isGood } = finding
   told.add(task.upid)
-  const facts = { storage, type, ended: seconds(deps.clock), isGood, says, ...(oldest !== undefined && { oldest }) }
+  const measured = { ...(took !== undefined && { seconds: took }), ...(bytes !== undefined && { bytes }) }
+  const facts = {
+    storage,
+    type,
+    ended: seconds(deps.clock),
+    isGood,
+    says,
+    ...measured,
+    ...(oldest !== undefined && { oldest }),
+  }
   await deps.datastoreJobs.ended(job, facts)
   const about = { event: type, job, storage, endedMs: deps.clock.now(), isFailed: isAlarm, guests: [] }
   await tell({ notify, deps, log, signal, task }, { ...about, ...(isAlarm ? { reason: says } : {}) })
@@ -142,16 +156,16 @@ async function verify({ params, deps, log, progress, signal }: Context): Promise
   for (const backup of hit) log(`backup ${backup} is hit`)
   for (const name of fetched) log(`${name} came back from storage '${replica}'`)
   const seen = `${packs} packs of storage '${storage}' read`
-  if (lost.length + fetched.length + ofIndex.length === 0) return { isGood: true, says: `${seen}, all whole`, oldest }
+  if (lost.length + fetched.length + ofIndex.length === 0) return { isGood: true, says: `${seen}, all whole`, oldest, bytes }
   if (lost.length + fetched.length === 0) {
-    return { isGood: true, isAlarm: true, says: `${seen}; the index was damaged, and is mended from the packs`, oldest }
+    return { isGood: true, isAlarm: true, says: `${seen}; the index was damaged, and is mended from the packs`, oldest, bytes }
   }
   const hits = hit.length === 0 ? 'no backup is hit' : `${hit.length} backups are hit: ${hit.slice(0, 5).join(', ')}`
   const mended = `${fetched.length} files came back from storage '${replica}'`
   if (lost.length === 0)
-    return { isGood: true, isAlarm: true, says: `${seen}; damage was found (${hits}), and ${mended}`, oldest }
+    return { isGood: true, isAlarm: true, says: `${seen}; damage was found (${hits}), and ${mended}`, oldest, bytes }
   const how = replica === undefined ? 'there is no copy to fetch them from' : mended
-  return { isGood: false, says: `${seen}; ${lost.length} files are damaged (${hits}); ${how}`, oldest }
+  return { isGood: false, says: `${seen}; ${lost.length} files are damaged (${hits}); ${how}`, oldest, bytes }
 }
 
 async function sync({ params, deps, progress, signal }: Context): Promise<Finding> {
@@ -166,6 +180,7 @@ async function sync({ params, deps, progress, signal }: Context): Promise<Findin
   const gone = removed === 0 ? '' : `, ${removed} removed`
   return {
     isGood: true,
+    bytes,
     says: `${backups} backups and ${packs} packs (${humanSize(bytes)}) copied from storage '${source}' to '${storage}'${gone}`,
   }
 }
