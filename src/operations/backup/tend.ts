@@ -156,9 +156,16 @@ async function verify({ params, deps, log, progress, signal }: Context): Promise
   for (const backup of hit) log(`backup ${backup} is hit`)
   for (const name of fetched) log(`${name} came back from storage '${replica}'`)
   const seen = `${packs} packs of storage '${storage}' read`
-  if (lost.length + fetched.length + ofIndex.length === 0) return { isGood: true, says: `${seen}, all whole`, oldest, bytes }
+  if (lost.length + fetched.length + ofIndex.length === 0)
+    return { isGood: true, says: `${seen}, all whole`, oldest, bytes }
   if (lost.length + fetched.length === 0) {
-    return { isGood: true, isAlarm: true, says: `${seen}; the index was damaged, and is mended from the packs`, oldest, bytes }
+    return {
+      isGood: true,
+      isAlarm: true,
+      says: `${seen}; the index was damaged, and is mended from the packs`,
+      oldest,
+      bytes,
+    }
   }
   const hits = hit.length === 0 ? 'no backup is hit' : `${hit.length} backups are hit: ${hit.slice(0, 5).join(', ')}`
   const mended = `${fetched.length} files came back from storage '${replica}'`
