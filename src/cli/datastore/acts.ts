@@ -6,37 +6,27 @@ import { pipeline } from 'node:stream/promises'
 import { parseSize } from '#base/bytes.ts'
 import { seconds } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
-import type { Mark } from '#base/pace.ts'
 import { parsePoint, printPoint, type RestorePoint } from '#datastore/point.ts'
-import { type OpenDatastore, openDatastore } from '#datastore/datastore.ts'
-import { tryCanary } from '#datastore/places/canary.ts'
-import { collectGarbage } from '#datastore/collect/garbage.ts'
+import { type OpenDatastore } from '#datastore/datastore.ts'
 import { backupsHit } from '#datastore/verify/hits.ts'
 import { dataBytesOf, newStoredBytesOf } from '#datastore/points/manifest.ts'
 import { printSecond } from '#datastore/places/place.ts'
-import { mendOpening } from '#datastore/copy/opening.ts'
-import { refetch } from '#datastore/copy/refetch.ts'
-import { repairIndex } from '#datastore/index/repair.ts'
 import { diskContent } from '#datastore/restore/disk-content.ts'
 import type { BackupReader } from '#datastore/restore/reader.ts'
 import { restoreDisk } from '#datastore/restore/restore-disk.ts'
-import { syncDatastore } from '#datastore/copy/sync.ts'
 import { verifyEverything } from '#datastore/verify/verify-everything.ts'
 import { verifyBackup, verifyPacks } from '#datastore/verify/verify.ts'
 import { asFileFault, codeOf } from '#host/files.ts'
 import type { Parsed } from '../arguments.ts'
 import type { Terminal } from '../terminal.ts'
-import { progressOn } from '../progress.ts'
+import { rateOf, shownBytes, textOf } from './at-work.ts'
 import { deps } from './deps.ts'
 import { addDirectory, isDirectory, restoreFiles, tarOut } from './file-acts.ts'
 import type { Outcome } from './line.ts'
 import { pointNamed } from './naming.ts'
 import { hasKey, secretFrom, withDatastore, withKeys } from './opening.ts'
 import { checkedNotes, sizeIn, sizeOf } from './point-acts.ts'
-import { placeAt, requireFree, retainAt } from './reaching.ts'
 import { type ImageFormat, sourceAt } from './source.ts'
-
-const textOf = (value: string | string[] | undefined) => (typeof value === 'string' ? value : undefined)
 
 export interface BackupResult {
   readonly backup: string
@@ -143,25 +133,6 @@ function levelOf(params: Parsed['params']): number {
   throw new Fault('invalid', `level: '${String(params.level)}' is no level of compression`, {
     remedy: 'It is 1 to 19.',
   })
-}
-
-/** KiB per second, as `bwlimit` everywhere. */
-function rateOf(params: Parsed['params']): number | undefined {
-  const text = textOf(params.bwlimit)
-  if (text === undefined) return undefined
-  const limit = Number(text)
-  if (Number.isInteger(limit) && limit >= 0) return limit === 0 ? undefined : limit * 1024
-  throw new Fault('invalid', `bwlimit: '${text}' is no number of KiB per second`)
-}
-
-function shown(terminal: Terminal, { global }: Parsed): (mark: Mark) => void {
-  return progressOn(terminal, { isQuiet: global.quiet })
-}
-
-/** Of work that is told of in bytes. */
-function shownBytes(terminal: Terminal, parsed: Parsed, phase: string): (done: number, all: number) => void {
-  const show = shown(terminal, parsed)
-  return (done, all) => show({ phase, fraction: done / Math.max(1, all), bytes: done })
 }
 
 /** Disks, trees and files of one backup. */
@@ -318,84 +289,7 @@ async function diskOut(reader: BackupReader, parsed: Parsed, terminal: Terminal)
   await pipeline(content, process.stdout, { end: false, signal: terminal.signal })
 }
 
-export async function gc(directory: string, parsed: Parsed, terminal: Terminal) {
-  const text = textOf(parsed.params.grace) ?? '0'
-  const grace = Number(text)
-  if (!Number.isInteger(grace) || grace < 0) throw new Fault('invalid', `grace: '${text}' is no number of seconds`)
-  return withKeys(directory, parsed, terminal, async (open) => {
-    const { freedBytes, lockedUntil, ...counts } = await collectGarbage(open, {
-      graceSeconds: grace,
-      signal: terminal.signal,
-      onProgress: shown(terminal, parsed),
-    })
-    await open.datastore.removeOldKeyFiles(open.unlocked.file.generation)
-    const until = lockedUntil === undefined ? {} : { lockedUntil: printSecond(lockedUntil) }
-    return { ...counts, ...until, freed: freedBytes }
-  })
-}
-
-/** Makes, or brings up to date, a copy in another place. */
-export async function sync(from: string, to: string, parsed: Parsed, terminal: Terminal) {
-  const { params } = parsed
-  return withDatastore(from, parsed, async (source) => {
-    await using place = await placeAt(to, params, 'copy-')
-    await requireFree(place)
-    await place.prepare()
-    await retainAt(place, textOf(params['retain-days']))
-    return await syncDatastore(source, place, deps, {
-      namespace: textOf(params.namespace),
-      removesVanished: params['remove-vanished'] === '1',
-      rateBytesPerSecond: rateOf(params),
-      signal: terminal.signal,
-      onProgress: shown(terminal, parsed),
-    })
-  })
-}
-
-export async function repair(directory: string, parsed: Parsed, terminal: Terminal) {
-  const from = textOf(parsed.params.from)
-  if (from !== undefined) return repairFrom(directory, from, parsed, terminal)
-  return withKeys(directory, parsed, terminal, async (open) => {
-    shown(terminal, parsed)({ phase: 'packs' })
-    const rows = await repairIndex(open, terminal.signal)
-    return { rows, isWhole: rows.damaged.length === 0 }
-  })
-}
-
-/** What is damaged or lost, from a copy; first of all what opens it. Needs no key, but for what is locked or all gone. */
-async function repairFrom(directory: string, from: string, parsed: Parsed, terminal: Terminal) {
-  const { params } = parsed
-  await using place = await placeAt(directory, params)
-  await using copyPlace = await placeAt(from, params, 'copy-')
-  const copy = await openDatastore(copyPlace, deps)
-  const secret = hasKey(parsed) ? await secretFrom(params, terminal) : undefined
-  const opening = await mendOpening(place, copy, { deps, secret })
-  const datastore = await openDatastore(place, deps)
-  const keys = secret && (await datastore.keys(secret))
-  const {
-    fetched,
-    missing: lost,
-    locked,
-  } = await refetch(datastore, copy, {
-    keys,
-    signal: terminal.signal,
-    onProgress: shown(terminal, parsed),
-  })
-  return {
-    rows: { fetched: [...opening, ...fetched], missing: lost, locked },
-    isWhole: lost.length === 0 && locked.length === 0,
-  }
-}
-
 /** Removes a backup at once; its space comes back with `gc`. */
 export async function remove(directory: string, name: string, parsed: Parsed): Promise<void> {
   await withDatastore(directory, parsed, async (datastore) => datastore.remove(parsePoint(name)))
-}
-
-/** Whether our own credentials could destroy what lies there. */
-export async function canary(directory: string, parsed: Parsed) {
-  return withDatastore(directory, parsed, async (datastore) => {
-    const { attempts, isSafe } = await tryCanary(datastore)
-    return { rows: attempts, isProven: isSafe }
-  })
 }

@@ -192,7 +192,7 @@ const lines: readonly Line[] = [
     },
     examples: ['datastore gc /srv/backups'],
     act: async ([dir = ''], parsed, terminal) => ({
-      rows: await (await import('./acts.ts')).gc(dir, parsed, terminal),
+      rows: await (await import('./care-acts.ts')).gc(dir, parsed, terminal),
     }),
   },
   {
@@ -212,7 +212,7 @@ const lines: readonly Line[] = [
       'datastore sync /srv/backups /mnt/usb/backups --bwlimit 51200',
     ],
     act: async ([dir = '', copy = ''], parsed, terminal) => ({
-      rows: await (await import('./acts.ts')).sync(dir, copy, parsed, terminal),
+      rows: await (await import('./care-acts.ts')).sync(dir, copy, parsed, terminal),
     }),
   },
   {
@@ -240,7 +240,7 @@ const lines: readonly Line[] = [
       ...reachingCopy,
     },
     examples: ['datastore repair /srv/backups', 'datastore repair /srv/backups --from /mnt/usb/backups'],
-    act: async ([dir = ''], parsed, terminal) => (await import('./acts.ts')).repair(dir, parsed, terminal),
+    act: async ([dir = ''], parsed, terminal) => (await import('./care-acts.ts')).repair(dir, parsed, terminal),
   },
   {
     words: ['key', 'list'],

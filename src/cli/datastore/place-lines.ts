@@ -10,7 +10,7 @@ export const placeLines: readonly Line[] = [
     examples: ['datastore canary s3://backups/site --endpoint https://s3.example.org'],
     columns: ['attempt', 'refused', 'until'],
     id: 'attempt',
-    act: async ([dir = ''], parsed) => (await import('./acts.ts')).canary(dir, parsed),
+    act: async ([dir = ''], parsed) => (await import('./care-acts.ts')).canary(dir, parsed),
   },
   {
     words: ['serve'],

@@ -77,11 +77,12 @@ export function asS3Fault(cause: unknown, { bucket, server }: S3Where, what: str
     })
   }
   if (name === 'AccessDenied' || name === 'AccountProblem' || status === 401 || status === 403) {
-    const which = what.includes(' ') ? `${what} of` : `'${what}' in`
-    return new Fault('denied', `'${server}' refuses access to ${which} bucket '${bucket}': ${name}`, {
-      cause,
-      remedy: 'Check the credentials, and what they may do in this bucket.',
-    })
+    const about = { cause, remedy: 'Check the credentials, and what they may do in this bucket.' }
+    // An object has a name; all else is said in words.
+    if (what.includes(' ')) {
+      return new Fault('denied', `'${server}' refuses access to ${what} of bucket '${bucket}': ${name}`, about)
+    }
+    return new Fault('denied', `'${server}' refuses access to '${what}' in bucket '${bucket}': ${name}`, about)
   }
   if (name === 'QuotaExceeded' || status === 507) return new Fault('exhausted', `bucket '${bucket}' is full`, { cause })
   if (name === 'EntityTooLarge') return new Fault('too-large', `'${what}' is too large for '${server}'`, { cause })
