@@ -239,6 +239,8 @@ interface Place {
   readonly length: number
   readonly plain: number
   readonly flags: number
+  /** By a host that only adds: it counts only if its content makes its id. */
+  readonly counts?: (content: Buffer) => boolean
 }
 
 function bytesAt(path: string, offset: number, length: number): Buffer {
@@ -267,7 +269,7 @@ function sealKey(secret: Buffer, isInbox: boolean, salt: Buffer, what: string): 
 }
 
 /** Where every chunk is, some of them more than once, from the tables of the packs; segments only say the same faster. */
-function chunksOfPacks(packKeys: Buffer[]): Map<string, Place[]> {
+function chunksOfPacks(packKeys: Buffer[], chunkId: Buffer): Map<string, Place[]> {
   const places = new Map<string, Place[]>()
   for (const entry of readdirSync(join(dir, 'packs'), { recursive: true, withFileTypes: true })) {
     if (!entry.isFile()) continue
@@ -309,6 +311,9 @@ function chunksOfPacks(packKeys: Buffer[]): Map<string, Place[]> {
         length,
         plain,
         flags,
+        ...(isInbox && {
+          counts: (content: Buffer) => (flags & 256) === 0 && makesId(chunkId, (flags >> 4) & 15, content, id),
+        }),
       })
     }
   }
@@ -327,6 +332,7 @@ function chunk(places: Map<string, Place[]>, id: string): { content: Buffer; fla
     if (!stored) continue
     const content =
       (place.flags & 15) === 1 ? zstdDecompressSync(stored, { maxOutputLength: Math.max(1, place.plain) }) : stored
+    if (place.counts?.(content) === false) continue
     return { content, flags: place.flags }
   }
   return fail(`chunk ${id} in ${copies.map(({ path }) => path).join(', ')} is damaged`)
@@ -638,7 +644,7 @@ if (verb === 'list') {
   const { disks, trees, files, facts } = JSON.parse(zstdDecompressSync(text).toString('utf8')) as Body
   if (verb === 'show') console.log(JSON.stringify({ disks, trees, files, facts }, null, 2))
   else {
-    const places = chunksOfPacks(packs.map(base64))
+    const places = chunksOfPacks(packs.map(base64), base64(chunkId))
     const disk = disks.find(({ name }) => name === part)
     const tree = trees.find(({ name }) => name === part)
     const file = files.find(({ name }) => name === part)

@@ -30,7 +30,7 @@ test('a block device is backed up to its last sector, and never written to by a 
   assert.ok((await readFile(target)).equals(content))
   const refused = hako('restore', store, name, disk.path, '--key-file', key)
   assert.equal(refused.code, 2)
-  assert.match(refused.err, /is a block device: restore to a file, and write that there/)
+  assert.match(refused.err, /is a block device, and may hold what is wanted\nNext: Write over it by intent/)
   assert.ok((await readFile(disk.path)).equals(content))
   const gone = hako('backup', store, join(home, 'never.raw'), '--key-file', key)
   assert.match(gone.err, /never\.raw' does not exist/)

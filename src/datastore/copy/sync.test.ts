@@ -85,7 +85,7 @@ test('another Hakobune takes what is in a namespace, by a token that adds; what 
   const [old = point(0)] = wanted
   await source.remove(old)
   const isRefused = (fault: unknown) =>
-    isFault(fault, 'denied') && fault.message === `the token adds, and removes nothing: 'backups/${printPoint(old)}'`
+    isFault(fault, 'denied') && fault.message === `the token adds, and removes nothing: 'marks/${printPoint(old)}'`
   await assert.rejects(copying(['write'], true), isRefused)
   await assert.rejects((await there(['write'])).remove(old), isRefused)
   await assert.rejects(

@@ -1,4 +1,5 @@
 /** What holds the programs of a guest together and within its limits: a control group of its own. */
+import { isFault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import type { Log } from '#base/log.ts'
 import { Cgroups } from '#host/cgroups/cgroup.ts'
@@ -26,11 +27,15 @@ export class Confinement {
     return `hakobune-${this.#instance}/qemu-${vmid}`
   }
 
-  /** Puts a program into the guest's group, whose limits are in force from then on. */
+  /** Puts a program into the guest's group, whose limits are in force from then on. Why one has ended already is found by who asks it. */
   async hold(vmid: Vmid, options: Options, accelerator: Accelerator, pid: number): Promise<void> {
     const cgroups = await this.#groups()
     const { unkept } = await cgroups.createGroup(this.groupOf(vmid), groupLimitsOf(options, accelerator))
-    await cgroups.addProcess(this.groupOf(vmid), pid)
+    try {
+      await cgroups.addProcess(this.groupOf(vmid), pid)
+    } catch (fault) {
+      if (!isFault(fault, 'missing')) throw fault
+    }
     if (unkept.length > 0) {
       this.#log.warn(`this machine cannot keep some limits of VM ${vmid}`, { limits: unkept })
     }

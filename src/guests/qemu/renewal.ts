@@ -17,6 +17,7 @@ import { join } from 'node:path'
 import { Fault, isFault, messageOf } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import { MiB } from '#base/bytes.ts'
+import { waitFor } from '#base/clock.ts'
 import type { Host } from '#host/host.ts'
 import { accelerator } from '#host/qemu/kvm.ts'
 import { endProcess, isAlive, memoryCounters } from '#host/programs/proc.ts'
@@ -90,6 +91,8 @@ export interface Moved {
 }
 
 const startLimitMs = 30_000
+/** Of a process that was killed, until nothing of it is left. */
+const endLimitMs = 5_000
 const [defaultDowntimeSeconds, smallestDowntimeMs] = [0.1, 10]
 
 export class Renewals {
@@ -193,12 +196,19 @@ export class Renewals {
       return await this.#move(vmid, record, waiting, how)
     } catch (cause) {
       if (how.signal?.aborted || !isFault(cause)) throw cause
+      // A line to a monitor that is cut off is that of a process that is ending, and may not be over.
+      if (isFault(cause, 'unavailable')) await this.#untilEnded(vmid)
       // The process it is in by now has gone, whichever that is.
       if (!(await this.#parts.records.running(vmid))) throw ended(vmid, cause)
       const isThere = await isAlive(waiting.pid, waiting.startTime)
       const said = isThere ? messageOf(cause) : (await lastWordsOf(waiting.birthplace)).said
       throw new Fault('failed', `VM ${vmid} was not moved: ${said}`, { cause })
     }
+  }
+
+  async #untilEnded(vmid: Vmid): Promise<void> {
+    const isOver = async () => !(await this.#parts.records.running(vmid))
+    await waitFor(isOver, { what: `the end of VM ${vmid}`, timeoutMs: endLimitMs, everyMs: 10 }).catch(() => {})
   }
 
   async #move(vmid: Vmid, record: MachineRecord, waiting: WaitingProcess, how: MoveHow): Promise<Moved> {

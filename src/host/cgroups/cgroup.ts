@@ -166,11 +166,13 @@ export class Cgroups {
     return (await this.#read('freezer', name, 'freezer.state'))?.trim() === 'FROZEN'
   }
 
+  /** @throws Fault `missing` when it has ended already, `failed` */
   async addProcess(name: string, pid: number): Promise<void> {
     for (const directory of this.#directories(name)) {
       try {
         await writeFile(join(directory, 'cgroup.procs'), String(pid))
       } catch (cause) {
+        if (codeOf(cause) === 'ESRCH') throw new Fault('missing', `process ${pid} has ended already`, { cause })
         throw new Fault('failed', `process ${pid} could not be put into the control group '${name}'`, { cause })
       }
     }
