@@ -46,6 +46,7 @@ export interface MachineWish {
 }
 
 const memoryMiB = 320
+const translatedMiB = 96
 /** QEMU itself takes its share. */
 const groupBytes = 1 * GiB
 const ownWritesMaximumBytes = 256 * MiB
@@ -168,7 +169,9 @@ interface Hardware {
 function argvOf({ kernel, initrd, own, accel, disks }: Hardware): string[] {
   const forbidden = 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'
   const argv = ['-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-sandbox', forbidden]
-  argv.push('-machine', `pc,accel=${accel}`, '-cpu', accel === 'kvm' ? 'host' : 'max', '-m', String(memoryMiB))
+  argv.push('-machine', 'pc', '-cpu', accel === 'kvm' ? 'host' : 'max', '-m', String(memoryMiB))
+  // What emulation keeps of translated code grows without this to as much as the whole group may have.
+  argv.push('-accel', accel === 'kvm' ? 'kvm' : `tcg,tb-size=${translatedMiB}`)
   argv.push('-kernel', kernel, '-initrd', initrd, '-append', 'quiet loglevel=0 panic=-1 mitigations=off')
   for (const [serial, path] of disks) {
     const below = { driver: 'nbd', 'read-only': true, server: { type: 'unix', path } }
