@@ -85,8 +85,9 @@ async function readReply(socket: Socket, { replyBytes, peer, isKept }: ReplyFact
     return reply
   }
   const reply = parsed(Buffer.concat(parts))
-  if (!reply) throw new Fault('unavailable', `${peer} hung up in the middle of its reply`)
-  return reply
+  if (reply) return reply
+  // With a cause, as everything that befalls a connection has: who may ask again knows it by that.
+  throw new Fault('unavailable', `${peer} hung up in the middle of its reply`, { cause: new Error('cut off') })
 }
 
 function hasLength({ headers }: TransportReply): boolean {

@@ -10,7 +10,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { systemClock, waitFor } from '#base/clock.ts'
 import type { UpidText } from '#base/ids.ts'
-import { isAlive } from '#host/programs/proc.ts'
+import { isAlive, signalProcess } from '#host/programs/proc.ts'
 import type { Json, Store } from '#store/store.ts'
 import { TaskArchive } from './archive.ts'
 import { heldLocks } from './lock.ts'
@@ -132,8 +132,7 @@ async function untilTheMoment(archive: TaskArchive, upid: UpidText, lines: numbe
 }
 
 async function kill({ pid, pstart }: { readonly pid: number; readonly pstart: number }): Promise<void> {
-  if (!(await isAlive(pid, pstart))) return
-  process.kill(pid, 'SIGKILL')
+  if (!(await signalProcess(pid, pstart, 'SIGKILL'))) return
   await waitFor(async () => !(await isAlive(pid, pstart)), { what: `death of ${pid}`, ...soon })
 }
 

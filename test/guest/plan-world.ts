@@ -161,7 +161,10 @@ export class PlanWorld {
           answer.pipe(reply)
         }
       })
-      outgoing.on('error', () => reply.destroy())
+      outgoing.on('error', (error) => {
+        process.stderr.write(`${method} ${path}: ${String(error)}\n`)
+        reply.destroy()
+      })
       incoming.pipe(outgoing)
     }
     const server = createServer((incoming, reply) => void passOn(incoming, reply).catch(() => reply.destroy()))
