@@ -6,6 +6,7 @@ import type { Clock } from '#base/clock.ts'
 import { boolean, enumOf, integer, number, object, optional, string, type Static } from '#base/schema/schema.ts'
 import { Documents } from '#store/document.ts'
 import type { Store } from '#store/store.ts'
+import { BackupCounts } from './backup-counts.ts'
 import { type JobOptions, ScheduledJobs } from './scheduled-jobs.ts'
 
 export const datastoreJobTypes = ['canary', 'verify', 'sync'] as const
@@ -22,6 +23,10 @@ const outcomeShape = object({
   seconds: optional(number()),
   /** Read by a look, or copied. */
   bytes: optional(integer()),
+  /** When a run was good last. */
+  good: optional(integer()),
+  /** Packs a look fetched from a copy. */
+  fetched: optional(integer()),
   /** Of what was not looked at for longest: when that was, in seconds since 1970. */
   oldest: optional(integer()),
   /** Of which task; and how far that is: something was `found` that it is mending, it has `ended`, it was `told`. */
@@ -74,7 +79,10 @@ export class DatastoreJobs extends ScheduledJobs {
 
   /** What a run found, or came to. */
   async cameTo(id: string, outcome: DatastoreJobOutcome): Promise<void> {
-    await this.#outcomes.put(id, { ...outcome, says: outcome.says.slice(0, 1_000) })
+    await this.#outcomes.alter(id, (before) => {
+      const good = outcome.isGood ? outcome.ended : before?.good
+      return { ...outcome, says: outcome.says.slice(0, 1_000), ...(good !== undefined && { good }) }
+    })
     if (outcome.stage !== 'found') await this.paid(id)
   }
 
@@ -109,6 +117,7 @@ export class DatastoreJobs extends ScheduledJobs {
       if ([options.storage, options.source].includes(storage)) await this.delete(id)
     }
     await this.#collected.alter(storage, () => undefined)
+    await new BackupCounts(this.#store).forgetStorage(storage)
     await this.#store.transact([], [{ delete: offered + storage }])
   }
 

@@ -53,6 +53,8 @@ interface Finding {
   readonly oldest?: number | undefined
   /** Read by a look, or copied. */
   readonly bytes?: number | undefined
+  /** Packs that came back from a copy. */
+  readonly fetched?: number | undefined
 }
 
 /** Of a job as it was configured, from parameters that were checked. @throws Fault `invalid` for a wrong address */
@@ -108,11 +110,11 @@ async function conclude(context: Context, finding: Finding, took?: number): Prom
 async function writtenDown(
   { params: { job, type, storage }, deps, task }: Context,
   stage: 'found' | 'ended',
-  { isGood, says, oldest, bytes, isAlarm = !isGood }: Finding,
+  { isGood, says, isAlarm = !isGood, ...figures }: Finding,
   took?: number,
 ): Promise<DatastoreJobOutcome> {
-  const measured = { ...(took !== undefined && { seconds: took }), ...(bytes !== undefined && { bytes }) }
-  const found = { isGood, says, isAlarm, ...measured, ...(oldest !== undefined && { oldest }) }
+  const known = Object.entries({ ...figures, seconds: took }).filter(([, figure]) => figure !== undefined)
+  const found = { isGood, says, isAlarm, ...Object.fromEntries(known) }
   const outcome = { storage, type, ended: seconds(deps.clock), upid: task.upid, stage, ...found }
   await deps.datastoreJobs.cameTo(job, outcome)
   return outcome
@@ -162,24 +164,23 @@ async function verify(context: Context): Promise<Finding> {
   const { packs, bytes, left, hit, fetched, lost, mended: ofIndex, oldest } = rolled
   log(`${packs} packs (${humanSize(bytes)}) were read, ${left} are left for other days`)
   for (const name of fetched) log(`${name} came back from storage '${replica}'`)
+  const figures = { oldest, bytes, fetched: fetched.filter((name) => name.startsWith('packs/')).length }
   const seen = `${packs} packs of storage '${storage}' read`
-  if (lost.length + fetched.length + ofIndex.length === 0)
-    return { isGood: true, says: `${seen}, all whole`, oldest, bytes }
+  const index = ofIndex.length === 0 ? '' : '; the index was damaged, and is mended from the packs'
   if (lost.length + fetched.length === 0) {
-    return {
-      isGood: true,
-      isAlarm: true,
-      says: `${seen}; the index was damaged, and is mended from the packs`,
-      oldest,
-      bytes,
-    }
+    return { isGood: true, isAlarm: index !== '', says: `${seen}${index === '' ? ', all whole' : index}`, ...figures }
   }
   const hits = hit.length === 0 ? 'no backup is hit' : `${hit.length} backups are hit: ${hit.slice(0, 5).join(', ')}`
   const mended = `${fetched.length} files came back from storage '${replica}'`
   if (lost.length === 0)
-    return { isGood: true, isAlarm: true, says: `${seen}; damage was found (${hits}), and ${mended}`, oldest, bytes }
+    return {
+      isGood: true,
+      isAlarm: true,
+      says: `${seen}; damage was found (${hits}), and ${mended}${index}`,
+      ...figures,
+    }
   const how = replica === undefined ? 'there is no copy to fetch them from' : mended
-  return { isGood: false, says: `${seen}; ${lost.length} files are damaged (${hits}); ${how}`, oldest, bytes }
+  return { isGood: false, says: `${seen}; ${lost.length} files are damaged (${hits}); ${how}`, ...figures }
 }
 
 async function sync({ params, deps, progress, signal }: Context): Promise<Finding> {
