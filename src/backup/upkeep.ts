@@ -2,12 +2,12 @@
  * What is done for the datastores of a node beside backups: whether they could be destroyed is tried, a part of what is
  * stored is read again, and copies are kept elsewhere.
  */
-import { isFault } from '#base/fault.ts'
+import { isFault, messageOf } from '#base/fault.ts'
 import { type CanaryVerdict, tryCanary } from '#datastore/places/canary.ts'
 import type { Datastore } from '#datastore/datastore.ts'
 import { backupsHit } from '#datastore/verify/hits.ts'
 import { packName } from '#datastore/packs/pack.ts'
-import { parsePoint, printPoint } from '#datastore/point.ts'
+import { parsePoint, pointOfPath, printPoint } from '#datastore/point.ts'
 import { manifestName } from '#datastore/points/manifest.ts'
 import { mendOpening } from '#datastore/copy/opening.ts'
 import { brokenManifests } from '#datastore/copy/whole-manifest.ts'
@@ -31,6 +31,8 @@ export interface UpkeepNeeds extends NodeDatastoreNeeds {
 export interface RollingOptions extends VerifyPacksOptions {
   /** Storage with a copy, from which what is damaged is fetched. */
   readonly replica?: string | undefined
+  /** Told of what is wrong, a line each, before anything of it is mended: who dies in between has told of it all the same. */
+  readonly onFound?: ((damage: readonly string[]) => Promise<void>) | undefined
 }
 
 export interface RolledOver extends VerifiedPacks {
@@ -70,26 +72,34 @@ export class DatastoreUpkeep {
   }
 
   /** Reads packs, those first that were not for longest, the index and all manifests; backups that are hit say so from then on. */
-  async roll(storage: string, { replica, ...options }: RollingOptions): Promise<RolledOver> {
-    const opening = await this.#mendedOpening(storage, replica)
+  async roll(storage: string, { replica, onFound = async () => {}, ...options }: RollingOptions): Promise<RolledOver> {
+    const opening = await this.#mendedOpening(storage, replica, onFound)
     await using held = await this.#hold(storage)
     const { datastore } = held
     const found = await verifyPacks(datastore, options)
     const open = await unlockDatastore(datastore, this.#needs)
-    const { damage: ofIndex, mended } = await checkedIndex(open, options.signal)
+    const { damage: ofIndex, mended } = await checkedIndex(open, options.signal, onFound)
     // Those of earlier days as well: what could not be fetched then may be there now.
     const bad = new Set(found.damaged)
     for await (const { name } of datastore.place.list('suspects/')) bad.add(name.slice(-64))
     const broken = await brokenManifests(datastore)
     const seen = { ...found, mended: [...mended, ...ofIndex] }
     const names = [...[...bad].map(packName), ...broken.map(manifestName), ...open.index.damaged]
-    const isKeyDamaged = (await datastore.passedOver()).length > 0
-    if (names.length === 0 && !isKeyDamaged) return { ...seen, hit: [], fetched: opening, lost: [] }
+    const keys = await datastore.passedOver()
     const brokenNames = broken.map(printPoint)
-    const inPacks = bad.size === 0 ? [] : await backupsHit(open, bad, options.signal)
+    const said = await saidToBeHit(datastore)
+    const inPacks = bad.size + said.length === 0 ? [] : await backupsHit(open, bad, options.signal)
     const hitByPacks = inPacks.filter((name) => !brokenNames.includes(name))
+    // Who mended what hit them died before they could say so, or somebody else mended it.
+    for (const name of said) if (!inPacks.includes(name)) await marked(datastore, name, undefined)
+    if (names.length + keys.length === 0) return { ...seen, hit: [], fetched: opening, lost: [] }
     const hit = [...brokenNames, ...hitByPacks]
-    const why = `damaged: ${[...bad].map((pack) => `pack ${pack}`).join(', ')}`.slice(0, 1_000)
+    await onFound([
+      ...[...bad].map((pack) => `pack ${pack} is damaged`),
+      ...keys.map((name) => `'${name}' proves nothing`),
+      ...hit.map((name) => `backup ${name} is hit`),
+    ])
+    const why = `${saidByLooks}${[...bad].map((pack) => `pack ${pack}`).join(', ')}`.slice(0, 1_000)
     for (const name of hitByPacks) await marked(datastore, name, why)
     if (replica === undefined) return { ...seen, hit, fetched: [], lost: names }
     await using copy = await this.#hold(replica)
@@ -106,7 +116,11 @@ export class DatastoreUpkeep {
   }
 
   /** What opens it comes first, or nothing else can be looked at. @returns what was fetched */
-  async #mendedOpening(storage: string, replica: string | undefined): Promise<string[]> {
+  async #mendedOpening(
+    storage: string,
+    replica: string | undefined,
+    onFound: (damage: readonly string[]) => Promise<void>,
+  ): Promise<string[]> {
     try {
       await using held = await this.#hold(storage)
       await held.datastore.keyFile()
@@ -114,6 +128,7 @@ export class DatastoreUpkeep {
     } catch (cause) {
       if (replica === undefined || !(isFault(cause, 'damaged') || isFault(cause, 'missing'))) throw cause
       const { storage: storages, keys } = this.#needs
+      await onFound([messageOf(cause)])
       await using copy = await this.#hold(replica)
       await using place = await placeOf(await storages.datastorePath(storage), this.#needs)
       return await mendOpening(place, copy.datastore, { deps: this.#needs, secret: await keys.own() })
@@ -136,6 +151,24 @@ export class DatastoreUpkeep {
   async #hold(storage: string): Promise<HeldDatastore> {
     return holdDatastore(await this.#needs.storage.datastorePath(storage), this.#needs)
   }
+}
+
+/** How a look begins to say that packs hit a backup. */
+const saidByLooks = 'damaged: '
+
+/** Names of backups of which a look said so. */
+async function saidToBeHit(datastore: Datastore): Promise<string[]> {
+  const names: string[] = []
+  for await (const { name } of datastore.place.list('marks/')) {
+    const point = pointOfPath(name.slice('marks/'.length))
+    try {
+      if (point && (await datastore.marks(point)).damage?.startsWith(saidByLooks)) names.push(printPoint(point))
+    } catch (fault) {
+      // Marks that are damaged are protected until somebody lifts that.
+      if (!isFault(fault, 'damaged')) throw fault
+    }
+  }
+  return names
 }
 
 /** Where we may say so. */

@@ -6,7 +6,8 @@ import type { Clock } from '#base/clock.ts'
 import { boolean, enumOf, integer, number, object, optional, string, type Static } from '#base/schema/schema.ts'
 import { Documents } from '#store/document.ts'
 import type { Store } from '#store/store.ts'
-import { ScheduledJobs } from './scheduled-jobs.ts'
+import { BackupCounts } from './backup-counts.ts'
+import { type JobOptions, ScheduledJobs } from './scheduled-jobs.ts'
 
 export const datastoreJobTypes = ['canary', 'verify', 'sync'] as const
 export type DatastoreJobType = (typeof datastoreJobTypes)[number]
@@ -22,8 +23,17 @@ const outcomeShape = object({
   seconds: optional(number()),
   /** Read by a look, or copied. */
   bytes: optional(integer()),
+  /** When a run was good last. */
+  good: optional(integer()),
+  /** Packs a look fetched from a copy. */
+  fetched: optional(integer()),
   /** Of what was not looked at for longest: when that was, in seconds since 1970. */
   oldest: optional(integer()),
+  /** Of which task; and how far that is: something was `found` that it is mending, it has `ended`, it was `told`. */
+  upid: optional(string({ maxLength: 200 })),
+  stage: optional(enumOf(['found', 'ended', 'told'])),
+  /** People are told that something was wrong. */
+  isAlarm: optional(boolean()),
 })
 export type DatastoreJobOutcome = Static<typeof outcomeShape>
 
@@ -31,6 +41,8 @@ const collectedShape = object({
   /** Seconds since 1970. */
   ended: integer(),
   seconds: number(),
+  /** Absent: good. */
+  isGood: optional(boolean()),
   freedBytes: integer(),
   condemnedChunks: integer(),
 })
@@ -58,13 +70,31 @@ export class DatastoreJobs extends ScheduledJobs {
     return (await this.#outcomes.find(id))?.value
   }
 
-  /** By job. */
+  /** By job; of those there are. */
   async outcomes(): Promise<ReadonlyMap<string, DatastoreJobOutcome>> {
-    return new Map((await this.#outcomes.list()).map(({ name, value }) => [name, value]))
+    const jobs = new Set((await this.list()).map(({ id }) => id))
+    const outcomes = (await this.#outcomes.list()).filter(({ name }) => jobs.has(name))
+    return new Map(outcomes.map(({ name, value }) => [name, value]))
   }
 
-  async ended(id: string, outcome: DatastoreJobOutcome): Promise<void> {
-    await this.#outcomes.put(id, { ...outcome, says: outcome.says.slice(0, 1_000) })
+  /** What a run found, or came to. */
+  async cameTo(id: string, outcome: DatastoreJobOutcome): Promise<void> {
+    await this.#outcomes.alter(id, (before) => {
+      const good = outcome.isGood ? outcome.ended : before?.good
+      return { ...outcome, says: outcome.says.slice(0, 1_000), ...(good !== undefined && { good }) }
+    })
+    if (outcome.stage !== 'found') await this.paid(id)
+  }
+
+  /** Nobody needs to be told of that run any more. */
+  async told(id: string, upid: string): Promise<void> {
+    await this.#outcomes.alter(id, (last) => (last?.upid === upid ? { ...last, stage: 'told' } : last))
+  }
+
+  override async create(id: string, options: JobOptions): Promise<void> {
+    await super.create(id, options)
+    // Of a job of that name which went while it ran.
+    await this.#outcomes.alter(id, () => undefined)
   }
 
   /** By storage. */
@@ -87,17 +117,17 @@ export class DatastoreJobs extends ScheduledJobs {
       if ([options.storage, options.source].includes(storage)) await this.delete(id)
     }
     await this.#collected.alter(storage, () => undefined)
+    await new BackupCounts(this.#store).forgetStorage(storage)
     await this.#store.transact([], [{ delete: offered + storage }])
   }
 
-  /**
-   * Whether this datastore's jobs were made already; afterwards they were. Who deletes one then does not get it again.
-   * @param datastore its id
-   */
+  /** Whether this datastore's jobs were made already. @param datastore its id */
   async isOffered(storage: string, datastore: string): Promise<boolean> {
-    const key = offered + storage
-    if ((await this.#store.get<string>(key))?.value === datastore) return true
-    await this.#store.transact([], [{ put: key, value: datastore }])
-    return false
+    return (await this.#store.get<string>(offered + storage))?.value === datastore
+  }
+
+  /** Its jobs are made: who deletes one from now on does not get it again. @param datastore its id */
+  async offered(storage: string, datastore: string): Promise<void> {
+    await this.#store.transact([], [{ put: offered + storage, value: datastore }])
   }
 }

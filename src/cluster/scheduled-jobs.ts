@@ -2,12 +2,13 @@
  * Jobs: what runs by itself, and when. Two documents each: what was configured, and since when the next run counts;
  * so that a run never collides with an edit.
  *
- * `since` is written before a run starts. A node that dies in between misses one run instead of making two.
+ * `since` is written before a run starts. A node that dies in between misses one run instead of making two; but jobs that
+ * may run once too often are owed theirs until one came to something.
  */
 import { nextDue, parseCalendarEvent } from '#base/calendar-event.ts'
 import { Fault, invalid } from '#base/fault.ts'
 import { type Clock, seconds } from '#base/clock.ts'
-import { integer, object, optional, record, string } from '#base/schema/schema.ts'
+import { boolean, integer, object, optional, record, string } from '#base/schema/schema.ts'
 import { type Document, Documents } from '#store/document.ts'
 import type { Store } from '#store/store.ts'
 
@@ -24,9 +25,11 @@ export interface JobRun {
   readonly since: number
   /** Task of the last run. */
   readonly upid?: string | undefined
+  /** It was begun, and has come to nothing yet. */
+  readonly isOwed?: boolean | undefined
 }
 
-const runShape = object({ since: integer(), upid: optional(string()) })
+const runShape = object({ since: integer(), upid: optional(string()), isOwed: optional(boolean()) })
 
 export class ScheduledJobs {
   readonly #jobs: Documents<Record<string, unknown>>
@@ -81,19 +84,26 @@ export class ScheduledJobs {
     return (await this.#runs.find(id))?.value ?? { since: seconds(this.#clock) }
   }
 
-  /** @returns false when another process took this run */
-  async take(id: string, before: JobRun): Promise<boolean> {
+  /**
+   * @param isOwed until `paid`
+   * @returns false when another process took this run
+   */
+  async take(id: string, before: JobRun, isOwed?: true): Promise<boolean> {
     const now = seconds(this.#clock)
     let isOurs = false
     await this.#runs.alter(id, (run) => {
       isOurs = run === undefined || run.since === before.since
-      return isOurs ? { ...run, since: now } : run
+      return isOurs ? { ...run, since: now, isOwed } : run
     })
     return isOurs
   }
 
   async started(id: string, upid: string): Promise<void> {
     await this.#runs.alter(id, (run) => (run === undefined ? undefined : { ...run, upid }))
+  }
+
+  async paid(id: string): Promise<void> {
+    await this.#runs.alter(id, (run) => run && { since: run.since, upid: run.upid })
   }
 
   /** Seconds since 1970; nothing for a job that is switched off or never due. */

@@ -7,6 +7,7 @@
  */
 import { seconds } from '#base/clock.ts'
 import type { ListedBackup } from '#backup/service.ts'
+import { type BackupCount, BackupCounts, type Counted } from '#cluster/backup-counts.ts'
 import type { CollectedOutcome, DatastoreJobOutcome } from '#cluster/datastore-jobs.ts'
 import { newStoredBytesOf } from '#datastore/points/manifest.ts'
 import type { GuestKind } from '#guests/kind.ts'
@@ -15,13 +16,19 @@ import type { Services } from '#services.ts'
 
 const everySeconds = 300
 
-export type FiguresDeps = Pick<Services, 'clock' | 'log' | 'storage' | 'backup' | 'recovery' | 'datastoreJobs'>
+export type FiguresDeps = Pick<
+  Services,
+  'clock' | 'log' | 'storage' | 'backup' | 'recovery' | 'datastoreJobs' | 'store'
+>
 
 interface GuestFigures {
   readonly points: number
   /** Seconds since 1970, as all times here. */
   readonly taken?: number
   readonly proven?: number
+  /** Of which a sudden jump was reported, and when the last of them was. */
+  readonly hints: number
+  readonly hinted?: number
   readonly size?: number
   readonly stored?: number
   readonly duration?: number
@@ -31,6 +38,7 @@ interface DatastoreFigures {
   readonly bytes: number
   readonly points: number
   readonly damaged: number
+  readonly hints: number
   readonly unverified: number
   readonly verified?: number
 }
@@ -44,6 +52,7 @@ export class BackupFigures {
   #outcomes: readonly DatastoreJobOutcome[] = []
   /** By storage. */
   #collections: ReadonlyMap<string, CollectedOutcome> = new Map()
+  #counts: ReadonlyMap<string, BackupCount> = new Map()
   #looked = -Infinity
   #looking: Promise<void> | undefined
 
@@ -71,34 +80,49 @@ export class BackupFigures {
   ofGuest(kind: GuestKind, vmid: number): Values | undefined {
     const found = this.#guests.get(`${kind === 'lxc' ? 'ct' : 'vm'}/${vmid}`)
     if (!found) return undefined
-    const { taken, proven, ...others } = found
-    return { ...others, age: this.#since(taken), provenage: this.#since(proven) }
+    const { taken, proven, hinted, ...others } = found
+    const ages = { age: this.#since(taken), provenage: this.#since(proven), hintage: this.#since(hinted) }
+    return { ...others, ...ages, ...this.#ofPruning(`${kind === 'lxc' ? 'ct' : 'vm'}/${vmid}`) }
   }
 
   ofDatastore(storage: string): Values | undefined {
     const found = this.#datastores.get(storage)
     if (!found) return undefined
     const { verified, ...others } = found
-    return { ...others, verifyage: this.#since(verified), ...this.#ofJobs(storage) }
+    const { retries, retried } = this.#counts.get(`storage/${storage}`) ?? {}
+    const ofRetries = { retries: retries ?? 0, retryage: this.#since(retried) }
+    const ofCare = { ...this.#ofPruning(`storage/${storage}`), ...ofRetries, ...this.#ofJobs(storage) }
+    return { ...others, verifyage: this.#since(verified), ...ofCare }
+  }
+
+  #ofPruning(what: Counted): Values {
+    const pruned = this.#counts.get(what)?.pruned
+    return { prunerunage: this.#since(pruned?.ended), prunekept: pruned?.kept, pruneremoved: pruned?.removed }
   }
 
   /** Of several jobs of one kind: the one that ran last. */
   #ofJobs(storage: string): Values {
     const values: Record<string, number | undefined> = {}
     const outcomes = this.#outcomes.filter((one) => one.storage === storage)
-    for (const { type, ended, isGood, oldest, seconds: took, bytes } of outcomes.toSorted(
-      (a, b) => a.ended - b.ended,
-    )) {
+    const inOrder = outcomes.toSorted((a, b) => a.ended - b.ended)
+    for (const { type, ended, isGood, good, oldest, seconds: took, bytes, fetched } of inOrder) {
       values[`${type}runage`] = this.#since(ended)
       values[`${type}good`] = Number(isGood)
+      values[`${type}goodage`] = this.#since(good)
       values[`${type}duration`] = took
       values[`${type}bytes`] = bytes
+      if (fetched !== undefined) values.verifyfetched = fetched
       if (oldest !== undefined) values.oldestage = this.#since(oldest)
     }
     const collected = this.#collections.get(storage)
     if (!collected) return values
-    const { ended, seconds: took, freedBytes, condemnedChunks } = collected
-    const ofCollection = { collectrunage: this.#since(ended), collectduration: took, collectfreed: freedBytes }
+    const { ended, seconds: took, isGood = true, freedBytes, condemnedChunks } = collected
+    const ofCollection = {
+      collectgood: Number(isGood),
+      collectrunage: this.#since(ended),
+      collectduration: took,
+      collectfreed: freedBytes,
+    }
     return { ...values, ...ofCollection, collectcondemned: condemnedChunks }
   }
 
@@ -107,7 +131,7 @@ export class BackupFigures {
   }
 
   async #look(): Promise<void> {
-    const { storage, backup, recovery, datastoreJobs, log } = this.#deps
+    const { storage, backup, recovery, datastoreJobs, store, log } = this.#deps
     const [guests, datastores] = [new Map<string, GuestFigures>(), new Map<string, DatastoreFigures>()]
     for (const { name, content } of await storage.list()) {
       if (!content.includes('backup')) continue
@@ -130,6 +154,7 @@ export class BackupFigures {
       if (known && proven && !(at <= (known.proven ?? 0))) guests.set(guest, { ...known, proven: at })
     }
     this.#outcomes = [...(await datastoreJobs.outcomes()).values()]
+    this.#counts = await new BackupCounts(store).all()
     this.#collections = await datastoreJobs.collections()
     this.#guests = guests
     this.#datastores = datastores
@@ -142,15 +167,20 @@ function ofBackups(bytes: number, backups: readonly ListedBackup[]): DatastoreFi
     bytes,
     points: backups.length,
     damaged: backups.filter(({ damage }) => damage !== undefined).length,
+    hints: backups.filter(({ hint }) => hint !== undefined).length,
     unverified: backups.length - verified.length,
     ...(verified.length === 0 ? {} : { verified: Math.max(...verified) }),
   }
 }
 
 /** One that is damaged is none to count on. */
-function withBackup(before: GuestFigures = { points: 0 }, { damage, manifest, sizeBytes }: ListedBackup): GuestFigures {
+function withBackup(
+  before: GuestFigures = { points: 0, hints: 0 },
+  { damage, manifest, sizeBytes, hint, ctime }: ListedBackup,
+): GuestFigures {
   if (damage !== undefined || !manifest) return before
-  const counted = { ...before, points: before.points + 1 }
+  const hinted = hint === undefined ? {} : { hints: before.hints + 1, hinted: Math.max(before.hinted ?? 0, ctime) }
+  const counted = { ...before, points: before.points + 1, ...hinted }
   const taken = Date.parse(manifest.pointInTime) / 1000
   if (before.taken !== undefined && before.taken > taken) return counted
   const duration = Math.max(0, manifest.finished - manifest.point.time)

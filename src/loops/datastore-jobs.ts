@@ -34,6 +34,7 @@ function kindOf({ tasks, datastoreJobs: jobs }: DatastoreJobDeps): JobKind {
   return {
     noun: 'datastore',
     jobs,
+    isOwed: true,
     start(job) {
       const params: Json = JSON.parse(JSON.stringify(tendingOf(job)))
       return tasks.start({ operation: tendDatastore.name, params, user: 'root@pam' })
@@ -44,6 +45,7 @@ function kindOf({ tasks, datastoreJobs: jobs }: DatastoreJobDeps): JobKind {
 /** Makes the jobs of datastores that have none yet, once. @returns their ids */
 export async function offerJobs({ storage, upkeep, datastoreJobs, random, log }: OfferDeps): Promise<string[]> {
   const made: string[] = []
+  const there = new Set((await datastoreJobs.list()).map(({ id }) => id))
   for (const { name, content, type, isDisabled } of await storage.list()) {
     if (!content.includes('backup') || isDisabled) continue
     try {
@@ -56,11 +58,14 @@ export async function offerJobs({ storage, upkeep, datastoreJobs, random, log }:
         const id = `${one}-${name}`.slice(0, 64)
         // Not every node of the world at the same minute.
         const minute = String((random.bytes(1)[0] ?? 0) % 60).padStart(2, '0')
+        // Somebody's, or made by a daemon that died before it was done.
+        if (there.has(id)) continue
         await datastoreJobs.create(id, { type: one, storage: name, schedule: `03:${minute}`, 'repeat-missed': true })
         made.push(id)
       }
+      await datastoreJobs.offered(name, about.id)
     } catch (fault) {
-      // A storage that is not there now has its turn when it is; a job of that name is somebody's.
+      // A storage that is not there now has its turn when it is.
       if (!isFault(fault)) throw fault
       if (!isFault(fault, 'unavailable')) log.debug('no job is made for a datastore', { storage: name, fault })
     }

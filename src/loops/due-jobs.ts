@@ -22,6 +22,8 @@ export interface JobKind {
   /** In the log: `backup`. */
   readonly noun: string
   readonly jobs: ScheduledJobs
+  /** One run too many does no harm, so none is lost: the job is owed it until it says that it is `paid`. */
+  readonly isOwed?: true
   /** Starts a run; nothing when the job has nothing to do. */
   readonly start: (job: Job) => Promise<string | undefined>
 }
@@ -53,12 +55,15 @@ async function runIfDue(deps: DueDeps, kind: JobKind, job: Job, zone: string): P
   const { jobs, noun } = kind
   if (!isEnabled(job) || (job.options.node !== undefined && job.options.node !== settings.node)) return undefined
   const run = await jobs.runOf(job.id)
-  const due = dueAfter(job, run.since, zone)
+  // Not at once: one that kills whoever begins it must not do so all the time.
+  const isOwed = run.isOwed === true && seconds(clock) > run.since + lateSeconds
+  const due = isOwed ? seconds(clock) : dueAfter(job, run.since, zone)
   if (due === undefined || due > seconds(clock)) return undefined
   if (isStillRunning(deps, run.upid)) return undefined
-  if (!(await jobs.take(job.id, run))) return undefined
+  if (!(await jobs.take(job.id, run, kind.isOwed))) return undefined
   const isMissed = latestDue(job, due, seconds(clock), zone) < seconds(clock) - lateSeconds
-  if (isMissed && job.options['repeat-missed'] !== true) {
+  if (isMissed && !isOwed && job.options['repeat-missed'] !== true) {
+    await jobs.paid(job.id)
     log.info(`a run of a ${noun} job was missed`, { job: job.id, due })
     return undefined
   }

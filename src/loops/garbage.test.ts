@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { BackupService } from '#backup/service.ts'
+import { seconds } from '#base/clock.ts'
 import { asVmid } from '#base/ids.ts'
 import { openMemoryStore } from '#store/memory.ts'
 import { confirmedKeys } from '../../test/fixtures/confirmed-keys.ts'
@@ -19,9 +20,17 @@ test('garbage is collected once a day, and within the hour where something waite
     let passedMs = 0
     const clock = { ...deps.clock, now: () => deps.clock.now() + passedMs }
     const started: unknown[] = []
-    const tasks = { start: async ({ params }: { readonly params: unknown }) => String(started.push(params)) }
+    let isKilled = false
+    let ended = 0
+    const tasks = {
+      start: async ({ params }: { readonly params: unknown }) => {
+        if (!isKilled) ended = seconds(clock)
+        return String(started.push(params))
+      },
+    }
+    const datastoreJobs = { collections: async () => new Map(ended === 0 ? [] : [['local', { ended }]]) }
     const storage = { list: async () => [{ name: 'local', content: ['backup'] }] }
-    const needs = { ...deps, clock, backup, tasks, storage, store: openMemoryStore() } as never
+    const needs = { ...deps, clock, backup, datastoreJobs, tasks, storage, store: openMemoryStore() } as never
     const due = async (hours: number) => {
       passedMs += hours * 3_600_000
       return (await collectWhereDue(needs)).length
@@ -40,6 +49,13 @@ test('garbage is collected once a day, and within the hour where something waite
     await second.writer[Symbol.asyncDispose]()
     assert.deepEqual([await due(0), await due(0.5), await due(0.6)], [1, 0, 1])
     assert.deepEqual(started[0], { storage: 'local' })
+    // Of one whose process died nobody has to wait a day for the next.
+    await backup.collect('local')
+    await backup.collect('local')
+    isKilled = true
+    assert.deepEqual([await due(25), await due(0.5), await due(0.6)], [1, 0, 1])
+    isKilled = false
+    assert.deepEqual([await due(1.1), await due(2)], [1, 0])
   } finally {
     await rm(stateDir, { recursive: true })
   }

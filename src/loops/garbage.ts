@@ -11,7 +11,7 @@ import { collectSpace } from '#operations/backup/collect.ts'
 import type { NodeServices } from '#services.ts'
 import { keepGoing } from './rounds.ts'
 
-type Deps = Pick<NodeServices, 'backup' | 'store' | 'clock' | 'log'> & {
+type Deps = Pick<NodeServices, 'backup' | 'store' | 'clock' | 'log' | 'datastoreJobs'> & {
   readonly storage: Pick<NodeServices['storage'], 'list'>
   readonly tasks: Pick<NodeServices['tasks'], 'start'>
 }
@@ -26,14 +26,18 @@ export function collectGarbage(deps: Deps, signal: AbortSignal): void {
 }
 
 /** Starts a task for each storage on which there may be something to give back. @returns their names */
-export async function collectWhereDue({ storage, backup, store, tasks, clock, log }: Deps): Promise<string[]> {
+export async function collectWhereDue(deps: Deps): Promise<string[]> {
+  const { storage, backup, datastoreJobs, store, tasks, clock, log } = deps
   const due: string[] = []
   for (const { name, content } of await storage.list()) {
     if (!content.includes('backup')) continue
     try {
       const last = Number((await store.get(keyOf(name)))?.value ?? 0)
       const garbage = await backup.garbage(name)
-      if (garbage === 'none' || seconds(clock) - last < restSeconds[garbage]) continue
+      if (garbage === 'none') continue
+      // One that died left its work to the next.
+      const isOver = ((await datastoreJobs.collections()).get(name)?.ended ?? 0) >= last
+      if (seconds(clock) - last < restSeconds[isOver ? garbage : 'waiting']) continue
       await store.transact([], [{ put: keyOf(name), value: seconds(clock) }])
       await tasks.start({ operation: collectSpace.name, params: { storage: name }, user: 'root@pam' })
       due.push(name)

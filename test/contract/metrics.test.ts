@@ -7,9 +7,11 @@ import { createServer as createHttpsServer } from 'node:https'
 import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net'
 import { after, before, test } from 'node:test'
 import { gunzipSync } from 'node:zlib'
-import { systemClock, waitFor } from '#base/clock.ts'
+import { seconds, systemClock, waitFor } from '#base/clock.ts'
+import { asVolumeId } from '#base/ids.ts'
 import { createLog } from '#base/log.ts'
 import { systemRandom } from '#base/random.ts'
+import { BackupCounts } from '#cluster/backup-counts.ts'
 import { ensureCertificate } from '#cluster/self-signed.ts'
 import { Teller } from '#loops/metrics.ts'
 import { buildServices, type Services } from '#services.ts'
@@ -144,6 +146,12 @@ test('backups are told of: how old and large the last one of each guest is, and 
   const { data } = await api('GET', `${at}/storage/local/content`, { content: 'backup' })
   backups.push(...(data as { volid: string }[]).map(({ volid }) => volid))
   assert.equal(backups.length, 2)
+  const pruning = { 'prune-backups': 'keep-last=3' }
+  assert.equal(await ended((await api('DELETE', `${at}/storage/local/prunebackups`, pruning)).data), 'OK')
+  const ofGuest = { vmid: '101', storage: 'local', 'prune-backups': 'keep-last=2' }
+  assert.equal(await ended((await api('POST', `${at}/vzdump`, ofGuest)).data), 'OK')
+  await services.backup.annotate(asVolumeId(backups[1] ?? ''), { hint: 'a sudden jump' })
+  await new BackupCounts(services.store).retried('local', 3, seconds(services.clock))
   const job = { id: 'look', type: 'verify', storage: 'local', schedule: '03:00' }
   await api('POST', '/hako/datastore-jobs', job)
   assert.equal(await ended((await api('POST', '/hako/datastore-jobs/look/run')).data), 'OK')
@@ -158,7 +166,8 @@ test('backups are told of: how old and large the last one of each guest is, and 
     const told = parseInflux((await udp.received('datastore,object=storages')).join(''))
     const guest = told.find(({ measurement }) => measurement === 'backup')
     assert.equal(guest?.tags.vmid, '101')
-    const { age, points, stored, size, duration } = guest?.fields ?? {}
+    const { age, points, stored, size, duration, ...ofBackups } = guest?.fields ?? {}
+    assert.deepEqual([ofBackups.hints, ofBackups.prunekept, ofBackups.pruneremoved], ['1', '2', '1'])
     assert.ok(Number(age) >= 0 && Number(age) < 300, `${age}`)
     assert.deepEqual([points, stored, size], ['2', '0', '0'])
     assert.ok(Number(duration) < 60)
@@ -170,8 +179,11 @@ test('backups are told of: how old and large the last one of each guest is, and 
     assert.ok(Number(datastore?.fields.bytes) > 0)
     const { verifygood, verifybytes, verifyduration, verifyrunage, ...others } = datastore?.fields ?? {}
     assert.deepEqual([verifygood, verifybytes], ['1', datastore?.fields.bytes])
-    assert.deepEqual([others.collectfreed, others.collectcondemned], ['0', '0'])
-    for (const some of [verifyduration, verifyrunage, others.collectduration, others.collectrunage]) {
+    assert.deepEqual([others.collectgood, others.collectfreed, others.collectcondemned], ['1', '0', '0'])
+    const counted = [others.prunekept, others.pruneremoved, others.retries, others.hints, others.verifyfetched]
+    assert.deepEqual(counted, ['2', '0', '3', '1', '0'])
+    const ofRuns = [verifyduration, verifyrunage, others.verifygoodage, others.collectduration, others.collectrunage]
+    for (const some of [...ofRuns, others.prunerunage, others.retryage, ofBackups.hintage, ofBackups.prunerunage]) {
       assert.ok(Number(some) >= 0 && Number(some) < 300, `${some}`)
     }
   })

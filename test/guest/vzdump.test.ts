@@ -6,6 +6,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
+import { BackupCounts } from '#cluster/backup-counts.ts'
 import { systemClock, waitFor } from '#base/clock.ts'
 import { MiB } from '#base/bytes.ts'
 import { Fault, isFault } from '#base/fault.ts'
@@ -370,6 +371,7 @@ suite('a backup', { timeout: 300_000 }, () => {
     assert.equal(outcome, 'whole')
     assert.deepEqual(slept, [60_000])
     assert.match(log, /^INFO: VM 100 is tried again in 60 s: can't lock 'guest\/100': held by task UPID:other$/m)
+    assert.equal((await new BackupCounts(world.store).all()).get('storage/vault')?.retries, 1)
     // What stays as it is fails at once.
     assert.match((await run({ vmids: [999], jobId: 'nightly' })).outcome, /999/)
     assert.deepEqual(slept, [60_000])

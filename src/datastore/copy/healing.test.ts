@@ -125,6 +125,25 @@ test('nothing gets in that is of another datastore, or proves nothing', async ()
   await areWhole(both)
 })
 
+test('who dies where a damaged manifest has to go before the whole one is put leaves word that it is lost', async () => {
+  await using both = await pair()
+  const name = manifestName(point(1))
+  await flip(join(both.path, name))
+  const dying = Object.assign(new FolderPlace(both.path, systemRandom), {
+    lock: { retainSeconds: 1, until: async () => undefined, extend: async () => {} },
+    put: async (what: string, content: Buffer) => {
+      if (what === name) throw new Error('killed')
+      return both.place.put(what, content)
+    },
+  })
+  await using _dying = dying
+  await assert.rejects(refetch(await openDatastore(dying, deps), both.copy), /killed/)
+  const { datastore, unlocked } = await both.reopen()
+  const { fetched, missing } = await refetch(datastore, both.copy, { keys: unlocked })
+  assert.deepEqual([fetched, missing], [[name], []])
+  await areWhole(both)
+})
+
 test('manifests and marks that are damaged come back; what was removed stays so', async () => {
   await using both = await pair()
   const removed = point(2)

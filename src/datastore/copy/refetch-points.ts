@@ -31,8 +31,11 @@ export async function refetchManifests(datastore: Datastore, copy: Datastore, on
   for (const point of await brokenManifests(datastore)) {
     await onEach(manifestName(point), async () => {
       const text = await provenManifest(copy, point, datastore.facts.signer)
-      if (text) await putWhole(datastore.place, manifestName(point), text)
-      return text !== undefined
+      if (!text) return false
+      // Where the damaged one has to go first: marks say that it is lost, should nobody live to put the other.
+      if (datastore.place.lock) await datastore.place.put(marksName(point), Buffer.from(printMarks({})))
+      await putWhole(datastore.place, manifestName(point), text)
+      return true
     })
   }
 }

@@ -210,7 +210,10 @@ export interface Timing {
   readonly leases: () => Promise<readonly string[]>
 }
 
-/** Gives every list its moment: that of its marker; or now, where it has none that can be. */
+/**
+ * Gives every list its moment: that of its marker; or now, where it has none that can be. For the collector alone, who is told
+ * of all lists there are: markers of others were left by one that died.
+ */
 export async function timed(place: Place, lists: readonly CondemnedList[], timing: Timing): Promise<TimedList[]> {
   const markers: string[] = []
   for await (const { name } of place.list(folder)) if (isMarker(name)) markers.push(name)
@@ -218,8 +221,8 @@ export async function timed(place: Place, lists: readonly CondemnedList[], timin
   for (const list of lists) {
     const known = markers.find((name) => name.startsWith(`${list.name}.at-`))
     found.push((known && (await knownMoment(place, list, known, timing))) || (await momentNow(place, list, timing)))
-    if (known !== undefined && known !== found.at(-1)?.marker) await place.remove(known)
   }
+  for (const marker of markers) if (!found.some((one) => one.marker === marker)) await place.remove(marker)
   return found
 }
 

@@ -14,11 +14,17 @@ export interface CheckedIndex {
   readonly mended: readonly string[]
 }
 
-export async function checkedIndex(open: OpenDatastore, signal?: AbortSignal): Promise<CheckedIndex> {
+/** @param onDamage told of what is wrong before it is mended */
+export async function checkedIndex(
+  open: OpenDatastore,
+  signal?: AbortSignal,
+  onDamage: (damage: readonly string[]) => Promise<void> = async () => {},
+): Promise<CheckedIndex> {
   const damage = await verifyIndex(open)
   if (damage.length === 0 && !(await isAllNamed(open, signal))) {
     damage.push('a part of the index is lost: packs no other part names hold what backups need')
   }
+  if (damage.length > 0) await onDamage(damage)
   if (damage.length === 0 || !(await mendIndex(open, signal))) return { damage, mended: [] }
   return { damage: await verifyIndex(open), mended: damage }
 }

@@ -2,9 +2,11 @@
  * The guests of a backup job, one after the other. One that fails does not keep the others from being backed up;
  * in the end the job says that there were errors, and its log which.
  */
+import { seconds } from '#base/clock.ts'
 import { Fault, type FaultKind, isFault, messageOf } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
 import { keepsAll } from '#base/retention.ts'
+import { BackupCounts } from '#cluster/backup-counts.ts'
 import { BackupOptions, defaultAtOnce } from '#cluster/backup-options.ts'
 import { setIoPriority } from '#host/programs/io-priority.ts'
 import { acquireLocks, releaseLocks } from '#tasks/lock.ts'
@@ -102,6 +104,7 @@ async function tryAgain(
   for (const one of failed) {
     if ('failure' in one) log(`INFO: VM ${one.vmid} is tried again in ${againMs / 1000} s: ${messageOf(one.failure)}`)
   }
+  await new BackupCounts(deps.store).retried(params.storage, failed.length, seconds(deps.clock))
   await deps.clock.sleep(againMs, signal)
   for (const one of failed) {
     if (signal.aborted) throw new Fault('aborted', 'interrupted')
@@ -120,7 +123,7 @@ async function oneGuest(vmid: number, context: JobContext, hook: Hook, says: Say
   const half = halfFor(await deps.guests.kindOf(asVmid(vmid)))
   info(`Starting Backup of VM ${vmid} (${half.kind})`)
   info(`Backup started at ${wallTime(deps.clock.now())}`)
-  const seconds = () => (deps.clock.monotonic() - startedMs) / 1000
+  const took = () => (deps.clock.monotonic() - startedMs) / 1000
   const letGo = () => releaseLocks(deps.store, (holder, name) => holder === task.upid && name === `guest/${vmid}`)
   const about = { mode: params.mode, vmid, type: half.kind, name: `VM ${vmid}` }
   try {
@@ -142,7 +145,7 @@ async function oneGuest(vmid: number, context: JobContext, hook: Hook, says: Say
     info(`Finished Backup of VM ${vmid} (${clockTime(deps.clock.monotonic() - startedMs)})`)
     info(`Backup finished at ${wallTime(deps.clock.now())}`)
     await quietly(says, () => hook.guest('log-end', { ...about, target: volid }))
-    return { vmid, seconds: seconds(), volid, pruned }
+    return { vmid, seconds: took(), volid, pruned }
   } catch (failure) {
     // What is to be put right then is the undo's, which finds the guest by the lock on it.
     if (signal.aborted) throw failure
@@ -153,7 +156,7 @@ async function oneGuest(vmid: number, context: JobContext, hook: Hook, says: Say
     info(`Failed at ${wallTime(deps.clock.now())}`)
     await quietly(says, () => hook.guest('backup-abort', about))
     await quietly(says, () => hook.guest('log-end', about))
-    return { vmid, seconds: seconds(), failure }
+    return { vmid, seconds: took(), failure }
   }
 }
 

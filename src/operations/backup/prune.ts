@@ -6,11 +6,14 @@
  */
 import { type MarkedBackup, markBackups } from '#backup/prune.ts'
 import type { BackupService } from '#backup/service.ts'
+import { type Clock, seconds } from '#base/clock.ts'
 import { Fault, isFault, messageOf } from '#base/fault.ts'
 import { keepOptions, keepsAll, readRetention, type Retention } from '#base/retention.ts'
+import { BackupCounts, type Counted } from '#cluster/backup-counts.ts'
 import type { MachineFiles } from '#cluster/machine-files.ts'
 import type { GuestKind } from '#guests/kind.ts'
 import type { StorageService } from '#storage/service.ts'
+import type { Store } from '#store/store.ts'
 import { operation } from '#tasks/operation.ts'
 import { giveBackSpace, marksTo } from './give-back.ts'
 import { halfFor } from './halves.ts'
@@ -28,11 +31,15 @@ export interface PruneDeps {
   readonly storage: Pick<StorageService, 'get'>
   readonly backup: Pick<BackupService, 'list' | 'remove' | 'collect'>
   readonly machine: Pick<MachineFiles, 'timeZone'>
+  readonly store: Store
+  readonly clock: Clock
 }
 
 export interface PrunePlan {
   readonly retention: Retention
   readonly backups: readonly MarkedBackup[]
+  /** What they are of. */
+  readonly of: Counted
 }
 
 /** What is to be kept: by the wish, or else by what the storage says. @throws Fault `missing`, `invalid` */
@@ -45,11 +52,15 @@ export async function retentionOf(
 }
 
 /** What pruning would do now. @throws Fault `invalid`, `missing`, `unavailable` */
-export async function planPruning(deps: PruneDeps, { storage, vmid, keep, type }: PruneBackups): Promise<PrunePlan> {
+export async function planPruning(
+  deps: Omit<PruneDeps, 'store' | 'clock'>,
+  { storage, vmid, keep, type }: PruneBackups,
+): Promise<PrunePlan> {
   const retention = await retentionOf(deps, { storage, keep })
   const backups = await deps.backup.list({ storage, vmid, type: type && halfFor(type).type })
   const byGuest = backups.toSorted((a, b) => a.vmid - b.vmid || a.ctime - b.ctime)
-  return { retention, backups: markBackups(byGuest, retention, await deps.machine.timeZone()) }
+  const of: Counted = vmid === undefined ? `storage/${storage}` : `${byGuest[0]?.type ?? 'vm'}/${vmid}`
+  return { retention, backups: markBackups(byGuest, retention, await deps.machine.timeZone()), of }
 }
 
 /** `keep-last=3, keep-daily=7` */
@@ -68,7 +79,7 @@ export interface Telling {
 /** Removes what the plan says. One that cannot be removed does not keep the others. @throws Fault `failed`, `aborted` */
 export async function carryOut(
   deps: PruneDeps,
-  { backups }: PrunePlan,
+  { backups, of }: PrunePlan,
   { log, warn, signal, progress }: Telling,
 ): Promise<number> {
   const failures: string[] = []
@@ -92,6 +103,8 @@ export async function carryOut(
   }
   for (const failure of failures) warn(`not removed: ${failure}`)
   if (failures.length > 0) throw new Fault('failed', `${failures.length} backups could not be removed: ${failures[0]}`)
+  const ended = seconds(deps.clock)
+  await new BackupCounts(deps.store).pruned(of, { ended, kept: backups.length - removed, removed })
   return removed
 }
 

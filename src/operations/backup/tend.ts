@@ -1,14 +1,15 @@
 /**
  * A run of a job that looks after a datastore: a canary, a part of what is stored read again, a copy brought up to date.
  *
- * What it came to is written down and told like a backup's end, also by whoever finds that its process died. Has nothing to
- * undo: what was read, fetched or copied stays as good as it is, and the next run goes on.
+ * What it came to is written down and told like a backup's end, also by whoever finds that its process died: it is written
+ * down before it is told, and what was found before it is mended. Has nothing else to undo: what was read, fetched or copied
+ * stays as good as it is, and the next run goes on.
  */
 import type { DatastoreUpkeep } from '#backup/upkeep.ts'
 import { humanSize, KiB, GiB } from '#base/bytes.ts'
 import { seconds } from '#base/clock.ts'
 import { Fault, messageOf } from '#base/fault.ts'
-import type { DatastoreJobs, DatastoreJobType } from '#cluster/datastore-jobs.ts'
+import type { DatastoreJobOutcome, DatastoreJobs, DatastoreJobType } from '#cluster/datastore-jobs.ts'
 import type { Job } from '#cluster/scheduled-jobs.ts'
 import { setIoPriority } from '#host/programs/io-priority.ts'
 import type { Services } from '#services.ts'
@@ -36,7 +37,7 @@ export interface TendDatastore {
 
 export type TendDeps = Pick<Services, 'settings' | 'clock' | 'store' | 'host'> & {
   readonly upkeep: Pick<DatastoreUpkeep, 'canary' | 'roll' | 'sync'>
-  readonly datastoreJobs: Pick<DatastoreJobs, 'ended'>
+  readonly datastoreJobs: Pick<DatastoreJobs, 'cameTo' | 'told' | 'outcomeOf'>
 }
 
 type Context = Pick<
@@ -52,6 +53,8 @@ interface Finding {
   readonly oldest?: number | undefined
   /** Read by a look, or copied. */
   readonly bytes?: number | undefined
+  /** Packs that came back from a copy. */
+  readonly fetched?: number | undefined
 }
 
 /** Of a job as it was configured, from parameters that were checked. @throws Fault `invalid` for a wrong address */
@@ -68,8 +71,6 @@ export function tendingOf({ id, options }: Job): TendDatastore {
 
 export const defaultMinutes = 15
 export const defaultGigabytes = 64
-/** Tasks of this process: whoever undoes one that is not among them tells of it instead. */
-const told = new Set<string>()
 
 export const tendDatastore = operation<TendDatastore, TendDeps>('hakotend', { id: ({ job }) => job }).step('tend', {
   async do(context) {
@@ -89,31 +90,43 @@ export const tendDatastore = operation<TendDatastore, TendDeps>('hakotend', { id
     if (finding.isAlarm === true) warn('what was damaged is whole again')
   },
   async undo(context) {
-    if (told.has(context.task.upid)) return
-    await conclude(context, { isGood: false, says: 'its process ended unexpectedly' })
+    const { params, deps, task } = context
+    const last = await deps.datastoreJobs.outcomeOf(params.job)
+    const died = 'its process ended unexpectedly'
+    if (last?.upid !== task.upid) await conclude(context, { isGood: false, says: died })
+    else if (last.stage === 'found')
+      await conclude(context, { isGood: false, says: `${died}; it had found: ${last.says}` })
+    else if (last.stage === 'ended') await tellOf(context, last)
   },
 })
 
 const work: Readonly<Record<DatastoreJobType, (context: Context) => Promise<Finding>>> = { canary, verify, sync }
 
 /** @param took seconds, where that is known */
-async function conclude({ params, deps, log, signal, task }: Context, finding: Finding, took?: number): Promise<void> {
-  const { job, type, storage, notify } = params
-  const { isGood, says, oldest, bytes, isAlarm = !isGood } = finding
-  told.add(task.upid)
-  const measured = { ...(took !== undefined && { seconds: took }), ...(bytes !== undefined && { bytes }) }
-  const facts = {
-    storage,
-    type,
-    ended: seconds(deps.clock),
-    isGood,
-    says,
-    ...measured,
-    ...(oldest !== undefined && { oldest }),
-  }
-  await deps.datastoreJobs.ended(job, facts)
+async function conclude(context: Context, finding: Finding, took?: number): Promise<void> {
+  await tellOf(context, await writtenDown(context, 'ended', finding, took))
+}
+
+async function writtenDown(
+  { params: { job, type, storage }, deps, task }: Context,
+  stage: 'found' | 'ended',
+  { isGood, says, isAlarm = !isGood, ...figures }: Finding,
+  took?: number,
+): Promise<DatastoreJobOutcome> {
+  const known = Object.entries({ ...figures, seconds: took }).filter(([, figure]) => figure !== undefined)
+  const found = { isGood, says, isAlarm, ...Object.fromEntries(known) }
+  const outcome = { storage, type, ended: seconds(deps.clock), upid: task.upid, stage, ...found }
+  await deps.datastoreJobs.cameTo(job, outcome)
+  return outcome
+}
+
+async function tellOf(
+  { params: { job, type, storage, notify }, deps, log, signal, task }: Context,
+  { says, isAlarm = false }: DatastoreJobOutcome,
+): Promise<void> {
   const about = { event: type, job, storage, endedMs: deps.clock.now(), isFailed: isAlarm, guests: [] }
   await tell({ notify, deps, log, signal, task }, { ...about, ...(isAlarm ? { reason: says } : {}) })
+  await deps.datastoreJobs.told(job, task.upid)
 }
 
 async function canary({ params: { storage }, deps, log }: Context): Promise<Finding> {
@@ -129,50 +142,45 @@ async function canary({ params: { storage }, deps, log }: Context): Promise<Find
   }
 }
 
-async function verify({ params, deps, log, progress, signal }: Context): Promise<Finding> {
+async function verify(context: Context): Promise<Finding> {
+  const { params, deps, log, progress, signal } = context
   const { storage, minutes = defaultMinutes, gigabytes = defaultGigabytes, replica } = params
   // Nobody waits for it.
   await setIoPriority(deps.host, 8)
-  const {
-    packs,
-    bytes,
-    left,
-    damaged,
-    hit,
-    fetched,
-    lost,
-    mended: ofIndex,
-    oldest,
-  } = await deps.upkeep.roll(storage, {
+  const before: string[] = []
+  const onFound = async (damage: readonly string[]) => {
+    for (const line of damage) log(line)
+    before.push(...damage)
+    await writtenDown(context, 'found', { isGood: false, says: before.join('; ') })
+  }
+  const rolled = await deps.upkeep.roll(storage, {
     budgetMs: minutes * 60_000,
     budgetBytes: gigabytes * GiB,
     replica,
     signal,
+    onFound,
     onProgress: (done, all) => progress('packs', done / Math.max(1, all), done),
   })
+  const { packs, bytes, left, hit, fetched, lost, mended: ofIndex, oldest } = rolled
   log(`${packs} packs (${humanSize(bytes)}) were read, ${left} are left for other days`)
-  for (const pack of damaged) log(`pack ${pack} is damaged`)
-  for (const damage of ofIndex) log(damage)
-  for (const backup of hit) log(`backup ${backup} is hit`)
   for (const name of fetched) log(`${name} came back from storage '${replica}'`)
+  const figures = { oldest, bytes, fetched: fetched.filter((name) => name.startsWith('packs/')).length }
   const seen = `${packs} packs of storage '${storage}' read`
-  if (lost.length + fetched.length + ofIndex.length === 0)
-    return { isGood: true, says: `${seen}, all whole`, oldest, bytes }
+  const index = ofIndex.length === 0 ? '' : '; the index was damaged, and is mended from the packs'
   if (lost.length + fetched.length === 0) {
-    return {
-      isGood: true,
-      isAlarm: true,
-      says: `${seen}; the index was damaged, and is mended from the packs`,
-      oldest,
-      bytes,
-    }
+    return { isGood: true, isAlarm: index !== '', says: `${seen}${index === '' ? ', all whole' : index}`, ...figures }
   }
   const hits = hit.length === 0 ? 'no backup is hit' : `${hit.length} backups are hit: ${hit.slice(0, 5).join(', ')}`
   const mended = `${fetched.length} files came back from storage '${replica}'`
   if (lost.length === 0)
-    return { isGood: true, isAlarm: true, says: `${seen}; damage was found (${hits}), and ${mended}`, oldest, bytes }
+    return {
+      isGood: true,
+      isAlarm: true,
+      says: `${seen}; damage was found (${hits}), and ${mended}${index}`,
+      ...figures,
+    }
   const how = replica === undefined ? 'there is no copy to fetch them from' : mended
-  return { isGood: false, says: `${seen}; ${lost.length} files are damaged (${hits}); ${how}`, oldest, bytes }
+  return { isGood: false, says: `${seen}; ${lost.length} files are damaged (${hits}); ${how}`, ...figures }
 }
 
 async function sync({ params, deps, progress, signal }: Context): Promise<Finding> {
