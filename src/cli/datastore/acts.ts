@@ -226,7 +226,10 @@ async function verifyAll(open: OpenDatastore, parsed: Parsed, terminal: Terminal
   return { rows, isWhole: rows.every(({ verdict }) => verdict !== 'damaged') }
 }
 
-/** Writes a disk to a new file, or a tree into an empty folder. What is there already is left alone. */
+/**
+ * Writes a disk to a new file, or a tree into an empty folder: what is there already is left alone. What is on a block
+ * device goes when its name is typed.
+ */
 export async function restore(directory: string, name: string, target: string, parsed: Parsed, terminal: Terminal) {
   const path = resolve(target)
   return withKeys(directory, parsed, terminal, async (open) => {
@@ -245,9 +248,8 @@ export async function restore(directory: string, name: string, target: string, p
     const disk = diskIn(reader, wanted)
     const { sizeBytes } = reader.disk(disk)
     if ((await stat(path).catch(() => undefined))?.isBlockDevice()) {
-      throw new Fault('invalid', `'${path}' is a block device, and may hold what is wanted`, {
-        remedy: `Write over it by intent: hako datastore restore ${directory} ${name} - > ${path}`,
-      })
+      const { ontoDevice } = await import('./onto-device.ts')
+      return ontoDevice(reader, disk, target, parsed, terminal)
     }
     const file = await openFile(path, 'wx', 0o600).catch((cause: unknown) => {
       if (codeOf(cause) !== 'EEXIST') throw asFileFault(cause, path)

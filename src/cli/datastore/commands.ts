@@ -125,8 +125,8 @@ const lines: readonly Line[] = [
   {
     words: ['restore'],
     takes: ['dir', 'backup', 'target'],
-    en: 'Write a disk of a backup to a new raw file, or a tree of files into an empty folder; - for standard output, a tree as tar.',
-    ja: 'バックアップのディスクを新しい raw ファイルに、またはファイルのツリーを空のフォルダに書き出す。- は標準出力 (ツリーは tar)。',
+    en: 'Write a disk of a backup to a new raw file or over a block device, or a tree of files into an empty folder; - for standard output, a tree as tar.',
+    ja: 'バックアップのディスクを新しい raw ファイルかブロックデバイス (上書き) に、またはファイルのツリーを空のフォルダに書き出す。- は標準出力 (ツリーは tar)。',
     options: {
       ...opening,
       disk: { en: 'Which; the first when absent.', ja: 'ディスク名。省略時は最初のもの。' },
@@ -136,6 +136,7 @@ const lines: readonly Line[] = [
     examples: [
       'datastore restore /srv/backups host/web web.raw',
       'datastore restore /srv/backups host/home /srv/old',
+      'datastore restore /srv/backups host/web /dev/sdb --confirm /dev/sdb',
       'datastore restore /srv/backups host/web - | qemu-img dd if=/dev/stdin of=web.qcow2 -O qcow2',
     ],
     columns: ['backup', 'disk', 'tree', 'target', 'size', 'entries', 'data'],
