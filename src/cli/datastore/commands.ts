@@ -202,7 +202,11 @@ const lines: readonly Line[] = [
     en: 'Make a copy in another place, or bring it up to date; needs no key, and goes on where it was cut off.',
     ja: '別の場所に複製を作る、または最新にする。鍵は不要。中断しても続きから再開する。',
     options: {
-      namespace: { en: 'Only what is in it, and below.', ja: 'この名前空間とその下だけ。' },
+      ...opening,
+      namespace: {
+        en: 'Only what is in it, and below; with a key, no more is copied than that needs.',
+        ja: 'この名前空間とその下だけ。鍵があれば、それに必要なデータだけを複製する。',
+      },
       'remove-vanished': { en: 'Remove what is gone at the source.', ja: '元にないものを削除する。', isFlag: true },
       bwlimit: rate,
       'retain-days': retainDays,
