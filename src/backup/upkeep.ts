@@ -19,6 +19,7 @@ import {
   type HeldDatastore,
   holdDatastore,
   type NodeDatastoreNeeds,
+  nodeKeysTo,
   placeOf,
   unlockDatastore,
 } from './node-datastore.ts'
@@ -145,7 +146,12 @@ export class DatastoreUpkeep {
     if (typeof at === 'object' && at.kind === 's3' && at.retainSeconds !== undefined && !place.lock) {
       await place.retain?.(at.retainSeconds)
     }
-    return await syncDatastore(source.datastore, place, this.#needs, options)
+    const { datastore } = source
+    // Who cannot open it copies all of it.
+    const keys =
+      options.namespace === undefined ? undefined : await nodeKeysTo(datastore, this.#needs).catch(unlessLocked)
+    const open = keys && (await datastore.opened(keys))
+    return await syncDatastore(datastore, place, this.#needs, { ...options, open })
   }
 
   async #hold(storage: string): Promise<HeldDatastore> {
@@ -169,6 +175,10 @@ async function saidToBeHit(datastore: Datastore): Promise<string[]> {
     }
   }
   return names
+}
+
+function unlessLocked(fault: unknown): undefined {
+  if (!isFault(fault, 'unavailable') && !isFault(fault, 'missing')) throw fault
 }
 
 /** Where we may say so. */

@@ -17,6 +17,7 @@ const phasesInJapanese: Readonly<Record<string, string>> = {
   rewrite: '書き直し',
   remove: '削除',
   look: '確認',
+  zeros: 'ゼロ化',
 }
 
 /** A function to be told of every mark, in order. */

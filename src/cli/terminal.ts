@@ -80,6 +80,24 @@ async function readSecret(question: string): Promise<string> {
   }
 }
 
+/** What is typed after a question; nothing where nobody sits in front of it. @throws Fault `aborted` */
+export async function typed(question: string): Promise<string | undefined> {
+  const { stdin, stderr } = process
+  if (!stdin.isTTY) return undefined
+  const lines = createInterface({ input: stdin, output: stderr })
+  const stop = new AbortController()
+  lines.once('SIGINT', () => stop.abort())
+  lines.once('close', () => stop.abort())
+  try {
+    return (await lines.question(question, { signal: stop.signal })).trim()
+  } catch (cause) {
+    if (stop.signal.aborted) throw new Fault('aborted', 'interrupted', { cause })
+    throw cause
+  } finally {
+    lines.close()
+  }
+}
+
 async function readInput(bytes: number): Promise<string> {
   const parts: Buffer[] = []
   let size = 0

@@ -52,6 +52,14 @@ const sentences = {
     en: 'The recovery key is confirmed: the datastore takes backups.',
     ja: '回復キーを確認しました。バックアップを受け付けます。',
   },
+  copiesAllPacks: {
+    en: 'Without a key nobody knows what the backups of a namespace need, so all that is stored is copied. Name one (--key-file) to copy no more than that.',
+    ja: '鍵がないと名前空間のバックアップに必要なデータが分からないため、保存データをすべて複製します。必要な分だけにするには鍵を指定してください (--key-file)。',
+  },
+  halfDevice: {
+    en: '{0} is neither what it was nor the disk of the backup: nothing takes it for either. Restore onto it again.',
+    ja: '{0} は元の内容でもバックアップのディスクでもない状態です (どちらとしても認識されません)。もう一度復元してください。',
+  },
   servingDisk: { en: 'serving it at {0} until Ctrl-C', ja: '{0} で公開中 (Ctrl-C で終了)' },
   treeNotes: {
     en: '{0}: {1} left out as excluded, {2} mounted file systems not entered',

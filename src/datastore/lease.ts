@@ -83,7 +83,7 @@ export class Lease implements AsyncDisposable {
   static async begin(needs: LeaseNeeds, kind: LeaseKind, by: string, reads?: string): Promise<Lease> {
     const { place, random } = needs
     for (let attempt = 0; attempt < attempts; attempt += 1) {
-      const name = `leases/${random.uuid()}`
+      const name = `leases/${place.leaseId?.() ?? random.uuid()}`
       const lease = new Lease(needs, { kind, by, reads, name, hold: await place.hold?.(heldName(name)) })
       try {
         await lease.#put()

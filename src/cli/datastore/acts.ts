@@ -5,11 +5,11 @@ import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { parseSize } from '#base/bytes.ts'
 import { seconds } from '#base/clock.ts'
-import { Fault } from '#base/fault.ts'
+import { Fault, isFault } from '#base/fault.ts'
 import { parsePoint, printPoint, type RestorePoint } from '#datastore/point.ts'
 import { type OpenDatastore } from '#datastore/datastore.ts'
 import { backupsHit } from '#datastore/verify/hits.ts'
-import { dataBytesOf, newStoredBytesOf } from '#datastore/points/manifest.ts'
+import { dataBytesOf, type ManifestBody, newStoredBytesOf } from '#datastore/points/manifest.ts'
 import { printSecond } from '#datastore/places/place.ts'
 import { diskContent } from '#datastore/restore/disk-content.ts'
 import type { BackupReader } from '#datastore/restore/reader.ts'
@@ -69,24 +69,16 @@ async function backUpNow(
   const startedMs = deps.clock.monotonic()
   return withKeys(directory, parsed, terminal, async (open) => {
     const point = { namespace: textOf(params.namespace) ?? '', type, id, time: seconds(deps.clock) }
-    while ((await open.datastore.points()).some((one) => printPoint(one) === printPoint(point))) point.time += 1
-    await using writer = await open.begin(point, { level: levelOf(params) })
-    const rateBytesPerSecond = rateOf(params)
-    let [drives, trees] = [0, 0]
-    for (const path of paths) {
-      if (await isDirectory(path)) {
-        await addDirectory(writer, { name: `tree${trees++}`, path, parsed }, { terminal, rateBytesPerSecond })
-        continue
-      }
-      await using source = await sourceAt(path, formatOf(params))
-      const show = shownBytes(terminal, parsed, basename(path))
-      await writer.addDisk(`drive${drives++}`, source, {
-        signal: terminal.signal,
-        rateBytesPerSecond,
-        onProgress: ({ doneBytes, sizeBytes }) => show(doneBytes, sizeBytes),
+    const isTaken = async () => (await open.datastore.points()).some((one) => printPoint(one) === printPoint(point))
+    let body: ManifestBody | undefined
+    while (!body) {
+      while (await isTaken()) point.time += 1
+      body = await fill(open, point, paths, parsed, terminal).catch(async (fault: unknown) => {
+        // Somebody who began in the same second was done first. What was stored stays, and is read once more.
+        if (!isFault(fault, 'conflict') || !(await isTaken())) throw fault
+        return undefined
       })
     }
-    const body = await writer.commit({ facts: { paths: paths.map((path) => resolve(path)) } })
     // Who may only add has no right to notes: that is no reason to call the backup failed.
     if (notes !== undefined)
       await open.datastore.mark(point, { notes }).catch((cause: unknown) => tell(cause, terminal))
@@ -98,6 +90,35 @@ async function backUpNow(
       seconds: Math.round((deps.clock.monotonic() - startedMs) / 100) / 10,
     }
   })
+}
+
+/** Visible with everything in it, or not at all. */
+async function fill(
+  open: OpenDatastore,
+  point: RestorePoint,
+  paths: readonly string[],
+  parsed: Parsed,
+  terminal: Terminal,
+): Promise<ManifestBody> {
+  const { params } = parsed
+  await using writer = await open.begin({ ...point }, { level: levelOf(params) })
+  const rateBytesPerSecond = rateOf(params)
+  let [drives, trees] = [0, 0]
+  for (const path of paths) {
+    if (await isDirectory(path)) {
+      await addDirectory(writer, { name: `tree${trees++}`, path, parsed }, { terminal, rateBytesPerSecond })
+      continue
+    }
+    await using source = await sourceAt(path, formatOf(params))
+    const show = shownBytes(terminal, parsed, basename(path))
+    await writer.addDisk(`drive${drives++}`, source, {
+      signal: terminal.signal,
+      rateBytesPerSecond,
+      onProgress: ({ doneBytes, sizeBytes }) => show(doneBytes, sizeBytes),
+    })
+    await source.requireSame()
+  }
+  return await writer.commit({ facts: { paths: paths.map((path) => resolve(path)) } })
 }
 
 /** A pattern a line; empty lines, and those that begin with #, are none. */
@@ -226,7 +247,10 @@ async function verifyAll(open: OpenDatastore, parsed: Parsed, terminal: Terminal
   return { rows, isWhole: rows.every(({ verdict }) => verdict !== 'damaged') }
 }
 
-/** Writes a disk to a new file, or a tree into an empty folder. What is there already is left alone. */
+/**
+ * Writes a disk to a new file, or a tree into an empty folder: what is there already is left alone. What is on a block
+ * device goes when its name is typed.
+ */
 export async function restore(directory: string, name: string, target: string, parsed: Parsed, terminal: Terminal) {
   const path = resolve(target)
   return withKeys(directory, parsed, terminal, async (open) => {
@@ -245,9 +269,8 @@ export async function restore(directory: string, name: string, target: string, p
     const disk = diskIn(reader, wanted)
     const { sizeBytes } = reader.disk(disk)
     if ((await stat(path).catch(() => undefined))?.isBlockDevice()) {
-      throw new Fault('invalid', `'${path}' is a block device, and may hold what is wanted`, {
-        remedy: `Write over it by intent: hako datastore restore ${directory} ${name} - > ${path}`,
-      })
+      const { ontoDevice } = await import('./onto-device.ts')
+      return ontoDevice(reader, disk, target, parsed, terminal)
     }
     const file = await openFile(path, 'wx', 0o600).catch((cause: unknown) => {
       if (codeOf(cause) !== 'EEXIST') throw asFileFault(cause, path)

@@ -10,6 +10,7 @@ import { repairIndex } from '#datastore/index/repair.ts'
 import { syncDatastore } from '#datastore/copy/sync.ts'
 import type { Parsed } from '../arguments.ts'
 import type { Terminal } from '../terminal.ts'
+import { say } from '../text.ts'
 import { deps } from './deps.ts'
 import { hasKey, secretFrom, withDatastore, withKeys } from './opening.ts'
 import { placeAt, requireFree, retainAt } from './reaching.ts'
@@ -39,8 +40,12 @@ export async function sync(from: string, to: string, parsed: Parsed, terminal: T
     await requireFree(place)
     await place.prepare()
     await retainAt(place, textOf(params['retain-days']))
+    const namespace = textOf(params.namespace)
+    const isOpened = namespace !== undefined && hasKey(parsed)
+    if (namespace !== undefined && !isOpened) terminal.show(say(terminal.language, 'copiesAllPacks'))
     return await syncDatastore(source, place, deps, {
-      namespace: textOf(params.namespace),
+      namespace,
+      open: isOpened ? await source.unlock(await secretFrom(params, terminal)) : undefined,
       removesVanished: params['remove-vanished'] === '1',
       rateBytesPerSecond: rateOf(params),
       signal: terminal.signal,

@@ -125,8 +125,8 @@ const lines: readonly Line[] = [
   {
     words: ['restore'],
     takes: ['dir', 'backup', 'target'],
-    en: 'Write a disk of a backup to a new raw file, or a tree of files into an empty folder; - for standard output, a tree as tar.',
-    ja: 'バックアップのディスクを新しい raw ファイルに、またはファイルのツリーを空のフォルダに書き出す。- は標準出力 (ツリーは tar)。',
+    en: 'Write a disk of a backup to a new raw file or over a block device, or a tree of files into an empty folder; - for standard output, a tree as tar.',
+    ja: 'バックアップのディスクを新しい raw ファイルかブロックデバイス (上書き) に、またはファイルのツリーを空のフォルダに書き出す。- は標準出力 (ツリーは tar)。',
     options: {
       ...opening,
       disk: { en: 'Which; the first when absent.', ja: 'ディスク名。省略時は最初のもの。' },
@@ -136,6 +136,7 @@ const lines: readonly Line[] = [
     examples: [
       'datastore restore /srv/backups host/web web.raw',
       'datastore restore /srv/backups host/home /srv/old',
+      'datastore restore /srv/backups host/web /dev/sdb --confirm /dev/sdb',
       'datastore restore /srv/backups host/web - | qemu-img dd if=/dev/stdin of=web.qcow2 -O qcow2',
     ],
     columns: ['backup', 'disk', 'tree', 'target', 'size', 'entries', 'data'],
@@ -201,7 +202,11 @@ const lines: readonly Line[] = [
     en: 'Make a copy in another place, or bring it up to date; needs no key, and goes on where it was cut off.',
     ja: '別の場所に複製を作る、または最新にする。鍵は不要。中断しても続きから再開する。',
     options: {
-      namespace: { en: 'Only what is in it, and below.', ja: 'この名前空間とその下だけ。' },
+      ...opening,
+      namespace: {
+        en: 'Only what is in it, and below; with a key, no more is copied than that needs.',
+        ja: 'この名前空間とその下だけ。鍵があれば、それに必要なデータだけを複製する。',
+      },
       'remove-vanished': { en: 'Remove what is gone at the source.', ja: '元にないものを削除する。', isFlag: true },
       bwlimit: rate,
       'retain-days': retainDays,

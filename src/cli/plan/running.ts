@@ -1,5 +1,4 @@
 /** Runs a plan on the node, follows it, asks what it asks, and writes into the document what is signed. */
-import { createInterface } from 'node:readline/promises'
 import { Fault, isFault } from '#base/fault.ts'
 import type { Plan, PlanStep } from '#plans/plan.ts'
 import { isOver, type RunState } from '#plans/run-state.ts'
@@ -12,7 +11,7 @@ import type { Connection } from '../connection.ts'
 import { exitCodes } from '../exit.ts'
 import type { Outside } from '../local.ts'
 import { printed } from '../print.ts'
-import type { Terminal } from '../terminal.ts'
+import { type Terminal, typed } from '../terminal.ts'
 import { type Language, say } from '../text.ts'
 import { waitForTask } from '../wait.ts'
 import { demandRunnable, newestRun, readPlan, writeOutcome } from './file.ts'
@@ -161,24 +160,6 @@ async function typedOf(choices: readonly string[] | undefined, question: string)
   for (;;) {
     const answer = await typed(question)
     if (answer === undefined || !choices || choices.includes(answer)) return answer
-  }
-}
-
-/** Nothing where nobody sits in front of it. */
-async function typed(question: string): Promise<string | undefined> {
-  const { stdin, stderr } = process
-  if (!stdin.isTTY) return undefined
-  const lines = createInterface({ input: stdin, output: stderr })
-  const stop = new AbortController()
-  lines.once('SIGINT', () => stop.abort())
-  lines.once('close', () => stop.abort())
-  try {
-    return (await lines.question(question, { signal: stop.signal })).trim()
-  } catch (cause) {
-    if (stop.signal.aborted) throw new Fault('aborted', 'interrupted', { cause })
-    throw cause
-  } finally {
-    lines.close()
   }
 }
 

@@ -14,7 +14,15 @@ import { isFault } from '#base/fault.ts'
 import { openPlace, type PlaceSpec } from '../../../test/fixtures/any-place.ts'
 import { deps, disk } from '../../../test/fixtures/datastore.ts'
 import { placeServer } from '../../../test/fixtures/place-server.ts'
-import { backUp, point, restored, secret, temporaryDatastore } from '../../../test/fixtures/sealed-datastore.ts'
+import { readAlone } from '../../../test/fixtures/read-alone.ts'
+import {
+  backUp,
+  point,
+  recovery,
+  restored,
+  secret,
+  temporaryDatastore,
+} from '../../../test/fixtures/sealed-datastore.ts'
 import { collectGarbage } from '../collect/garbage.ts'
 import { openDatastore } from '../datastore.ts'
 import { printPoint } from '../point.ts'
@@ -101,6 +109,44 @@ test('another Hakobune takes what is in a namespace, by a token that adds; what 
   assert.ok((await collectGarbage(open)).removedPacks > 0)
   await verifyBackup(open, other)
   assert.ok((await restored(open, other, 'scsi0')).equals(content))
+})
+
+test('a copy of a namespace made with a key has the packs it needs and no others, and is whole by itself', async () => {
+  await using temporary = await temporaryDatastore()
+  const [office, shop] = [disk('rrrr'), disk('rrrrrrrr')]
+  const [first, second, other] = [point(0, '100', 'office'), point(1, '100', 'office'), point(0, '200', 'shop')]
+  await backUp(await temporary.reopen(), first, { scsi0: office })
+  await backUp(await temporary.reopen(), other, { scsi0: shop })
+  const path = join(home, 'part')
+  await using place = await openPlace({ folder: path })
+  const packsThere = async () => (await Array.fromAsync(place.list('packs/'))).length
+  const source = await temporary.reopen()
+  const part = { namespace: 'office', open: source }
+  const { datastore } = source
+  const { packs, bytes } = await syncDatastore(datastore, place, deps, part)
+  assert.ok(packs === (await packsThere()) && bytes < 5 * 128 * KiB, `${packs} packs, ${bytes} bytes`)
+  assert.deepEqual(await syncDatastore(datastore, place, deps, part), { backups: 0, removed: 0, packs: 0, bytes: 0 })
+  // Of a later one only what is new, though the packs it needs are partly there.
+  const changed = Buffer.concat([office.subarray(0, 128 * KiB), disk('r'), office.subarray(256 * KiB)])
+  await backUp(await temporary.reopen(), second, { scsi0: changed })
+  assert.equal((await syncDatastore(datastore, place, deps, part)).backups, 1)
+  const copy = async () => (await openDatastore(place, deps)).unlock(secret)
+  for (const [one, content] of [
+    [first, office],
+    [second, changed],
+  ] as const) {
+    await verifyBackup(await copy(), one)
+    assert.ok((await restored(await copy(), one, 'scsi0')).equals(content))
+  }
+  await collectGarbage(await copy())
+  // What did not come is not taken for there.
+  await backUp(await copy(), point(2, '300', 'shop'), { scsi0: shop })
+  assert.ok((await restored(await copy(), point(2, '300', 'shop'), 'scsi0')).equals(shop))
+  await readAlone(path, recovery)
+  // All the rest comes when it is asked for.
+  assert.equal((await syncDatastore(datastore, place, deps)).backups, 1)
+  for (const one of await (await copy()).datastore.points()) await verifyBackup(await copy(), one)
+  await readAlone(path, recovery)
 })
 
 test('whoever copies goes on after kill -9 where it was, out to another Hakobune and back from there', async () => {

@@ -8,7 +8,7 @@ import { Fault, isFault } from '#base/fault.ts'
 import { keptRate } from '#base/kept-rate.ts'
 import type { Mark } from '#base/pace.ts'
 import { suspectsFolder } from '../index/chunk-index.ts'
-import { type Datastore, type DatastoreDeps, openDatastore } from '../datastore.ts'
+import { type Datastore, type DatastoreDeps, openDatastore, type OpenDatastore } from '../datastore.ts'
 import { goOn } from '../go-on.ts'
 import type { Lease } from '../lease.ts'
 import { keyFileName, printKeyFile } from '../keys/key-file.ts'
@@ -16,6 +16,7 @@ import { manifestName, parseManifest } from '../points/manifest.ts'
 import { marksName } from '../points/marks.ts'
 import { packName } from '../packs/pack.ts'
 import type { Place } from '../places/place.ts'
+import { type Needed, namePacks, neededPacks } from './needed-packs.ts'
 import { mendKeyFile } from './opening.ts'
 import { copyProven } from './proven-copy.ts'
 import { printPoint, type RestorePoint } from '../point.ts'
@@ -29,6 +30,8 @@ const damagesTold = 63
 export interface SyncOptions {
   /** Only backups of this namespace and those below it. */
   readonly namespace?: string | undefined
+  /** The source with its keys: of packs only those are copied that the backups of the namespace need. Without, all are. */
+  readonly open?: OpenDatastore | undefined
   /** Backups that are gone at the source go here, too, unless they are protected. */
   readonly removesVanished?: boolean | undefined
   readonly rateBytesPerSecond?: number | undefined
@@ -112,10 +115,11 @@ class Copy {
 
   async run(): Promise<Synced> {
     for (let pass = 1; ; pass += 1) {
-      const points = await this.#wanted()
-      await this.#copyPacks()
-      if (await this.#copySegments()) {
-        const counts = await this.#copyManifests(points)
+      const wanted = await this.#wanted()
+      const needed = await this.#needed(wanted)
+      await this.#copyPacks(needed?.packs)
+      if (await (needed ? this.#nameThose(needed) : this.#copySegments())) {
+        const counts = await this.#copyManifests(needed?.points ?? wanted)
         this.#tellDamages()
         return { ...counts, packs: this.#packs, bytes: this.#bytes }
       }
@@ -136,11 +140,51 @@ class Copy {
     return wanted === undefined || namespace === wanted || namespace.startsWith(`${wanted}.`)
   }
 
-  async #copyPacks(): Promise<void> {
+  /** Nothing when all are. */
+  async #needed(points: readonly RestorePoint[]): Promise<Needed | undefined> {
+    const { open, namespace } = this.#options
+    if (namespace === undefined || open?.keyring.canRead !== true) return undefined
+    this.#options.onProgress?.({ phase: 'look' })
+    const named = new Set<string>()
+    const [there, suspects] = [await this.#packsThere(), new Set<string>()]
+    for await (const { name } of this.#to.place.list(suspectsFolder)) suspects.add(name.slice(suspectsFolder.length))
+    for await (const { name } of this.#to.place.list('segments/')) {
+      const segment = await Segment.open(this.#to.place, name).catch((fault: unknown) => {
+        if (isFault(fault, 'damaged') || isFault(fault, 'missing')) return undefined
+        throw fault
+      })
+      for (const pack of segment?.packs ?? []) if (there.has(pack) && !suspects.has(pack)) named.add(pack)
+    }
+    const needed = await neededPacks(open, points, (pack) => named.has(pack))
+    for (const damage of needed.damages) this.#damages.add(damage)
+    return needed
+  }
+
+  async #packsThere(): Promise<Set<string>> {
+    const packs = new Set<string>()
+    for await (const { name } of this.#to.place.list('packs/')) packs.add(name.slice(-64))
+    return packs
+  }
+
+  /** @returns whether all of them came */
+  async #nameThose({ packs }: Needed): Promise<boolean> {
+    const { open } = this.#options
+    const there = await this.#packsThere()
+    if (![...packs].every((pack) => there.has(pack) || this.#lost.has(pack))) return false
+    const { place, deps } = this.#to
+    const needs = { place, random: deps.random, lease: this.#lease }
+    if (open && packs.size > 0) await namePacks({ ...needs, keyring: open.keyring }, open, packs)
+    return true
+  }
+
+  /** @param wanted names; all when absent */
+  async #copyPacks(wanted?: ReadonlySet<string>): Promise<void> {
     const missing: { readonly name: string; readonly sizeBytes: number }[] = []
     const there = new Set<string>()
     for await (const { name } of this.#to.place.list('packs/')) there.add(name)
-    for await (const pack of this.#from.place.list('packs/')) if (!there.has(pack.name)) missing.push(pack)
+    for await (const pack of this.#from.place.list('packs/')) {
+      if (!there.has(pack.name) && (wanted?.has(pack.name.slice(-64)) ?? true)) missing.push(pack)
+    }
     const suspects = new Set<string>()
     for await (const { name } of this.#to.place.list(suspectsFolder)) suspects.add(name)
     const all = missing.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
@@ -189,8 +233,7 @@ class Copy {
     const there = new Set<string>()
     for await (const { name } of this.#to.place.list('segments/')) there.add(name)
     this.#options.onProgress?.({ phase: 'index' })
-    const packs = new Set<string>()
-    for await (const { name } of this.#to.place.list('packs/')) packs.add(name.slice(-64))
+    const packs = await this.#packsThere()
     for await (const { name } of this.#from.place.list('segments/')) {
       if (there.has(name)) continue
       let isComplete = true

@@ -61,8 +61,19 @@ export interface Staying {
 export async function replaceSegments(
   needs: SegmentNeeds,
   segments: readonly Segment[],
-  { keeps, best }: Staying,
+  staying: Staying,
 ): Promise<ReadonlySet<string>> {
+  const { name, packs } = await gatherSegments(needs, segments, staying)
+  for (const segment of segments) if (segment.name !== `segments/${name}`) await needs.place.remove(segment.name)
+  return packs
+}
+
+/** One segment of what stays of several; those may lie elsewhere, and are left alone. */
+export async function gatherSegments(
+  needs: SegmentNeeds,
+  segments: readonly Segment[],
+  { keeps, best }: Staying,
+): Promise<{ readonly name: string | undefined; readonly packs: ReadonlySet<string> }> {
   let count = 0
   const packs = new Set<string>()
   const choices: number[] = []
@@ -74,8 +85,7 @@ export async function replaceSegments(
   const asNoted = choices.values()
   const again = staying(segments, { keeps, best: async () => asNoted.next().value ?? 0 })
   const name = await writeSegment(needs, count, again, [...packs])
-  for (const segment of segments) if (segment.name !== `segments/${name}`) await needs.place.remove(segment.name)
-  return packs
+  return { name, packs }
 }
 
 /** Each id once. A copy that goes does not hide one that stays. */

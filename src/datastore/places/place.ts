@@ -58,6 +58,8 @@ export interface Place extends AsyncDisposable {
   readonly hold?: (name: string) => Promise<Hold>
   /** Whether such a mark's holder lives; undefined where nobody can tell, as when there is no mark. */
   readonly isHeld?: (name: string) => boolean | undefined
+  /** An id for a lease of ours, where we have to prove later that it is. */
+  readonly leaseId?: () => string
   /** Room set aside for the collector of garbage, where places can be full. */
   readonly reserve?: {
     readonly keep: (sizeBytes: number) => Promise<void>

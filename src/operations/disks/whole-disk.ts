@@ -1,6 +1,7 @@
 /** Acts on a disk as a whole: an empty partition table on a blank one, and nothing on one that held something. */
 import { Fault, invalid } from '#base/fault.ts'
-import { requireEmpty, requireIdle, requireOurs } from '#disks/guard.ts'
+import { requireEmpty, requireOurs } from '#disks/guard.ts'
+import { requireIdle } from '#host/disks/idle.ts'
 import { clearBeginning, makeTable, readTableAgain, removeSignatures } from '#host/disks/disk-tools.ts'
 import { blockDevice } from '#host/disks/block-devices.ts'
 import { operation } from '#tasks/operation.ts'

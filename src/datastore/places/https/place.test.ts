@@ -155,6 +155,27 @@ test('a copy is made over a way that breaks all the time, only once for each pac
   assert.ok((await restored(open, point(0, '100', 'office'), 'scsi0')).equals(content))
 })
 
+test('a lease is given back by who holds it with any right, also to a server that was started anew, and by nobody else', async () => {
+  const name = fresh()
+  await using made = await makeDatastoreIn({ https: server.reach(name) })
+  await backUp(await made.reopen(), point(0), { scsi0: disk('r') })
+  const leases = async () => readdirSync(join(server.folder, name, 'leases')).filter((one) => !one.endsWith('.held'))
+  for (const right of ['write', 'read'] as const) {
+    await using holder = await openAs(name, [right])
+    await using other = await openAs(name, [right])
+    const { datastore } = await holder.open()
+    const lease = await datastore.lease(right, right === 'read' ? point(0) : undefined)
+    const [held = ''] = await leases()
+    await server.restart()
+    const text = (await other.place.get(`leases/${held}`, 4_096)) ?? Buffer.alloc(0)
+    await assert.rejects(other.place.remove(`leases/${held}`), isDenied)
+    await assert.rejects(other.place.replace(`leases/${held}`, text), isDenied)
+    assert.deepEqual(await leases(), [held])
+    await lease[Symbol.asyncDispose]()
+    assert.deepEqual(await leases(), [])
+  }
+})
+
 test('a server that goes in the middle is said; one that comes back knows what was begun, and the backup ends whole', async () => {
   await using made = await makeDatastoreIn({ https: { ...server.reach(fresh()), attempts: 2, firstWaitMs: 5 } })
   const content = disk('rrrr')

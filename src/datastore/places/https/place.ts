@@ -8,6 +8,7 @@ import { asFileFault } from '#host/files.ts'
 import { again } from '../again.ts'
 import type { DatastoreDeps } from '../../datastore.ts'
 import { type Asked, HttpsClient, type HttpsOptions } from './client.ts'
+import { leaseHeader, leaseIdOf } from './lease-secret.ts'
 import { KeptSegments } from '../kept-segments.ts'
 import {
   type CanaryAttempt,
@@ -47,6 +48,8 @@ export class HttpsPlace implements Place {
   #rights: ReadonlySet<Right> = new Set()
   #room = { totalBytes: 0, availableBytes: 0 }
   #aheadSeconds = 0
+  /** Of our leases, by their names. */
+  readonly #secrets = new Map<string, string>()
 
   private constructor(
     options: HttpsPlaceOptions,
@@ -111,6 +114,18 @@ export class HttpsPlace implements Place {
     return !this.#rights.has('delete')
   }
 
+  leaseId(): string {
+    const secret = Buffer.from(this.#deps.random.bytes(32)).toString('hex')
+    const id = leaseIdOf(secret)
+    this.#secrets.set(`leases/${id}`, secret)
+    return id
+  }
+
+  #proof(name: string): Readonly<Record<string, string>> {
+    const secret = this.#secrets.get(name)
+    return secret === undefined ? {} : { [leaseHeader]: secret }
+  }
+
   /** The server makes what is to be made. */
   async prepare(): Promise<void> {}
 
@@ -162,6 +177,7 @@ export class HttpsPlace implements Place {
     const headers = {
       'Content-Length': what.size,
       'X-Digest': what.digest,
+      ...this.#proof(name),
       ...(what.onlyNew && { 'If-None-Match': '*' }),
     }
     return this.#patiently(async (attempt) => {
@@ -274,7 +290,8 @@ export class HttpsPlace implements Place {
     this.#segments.forget(name)
     this.#packs.forget(name)
     try {
-      await this.#ask({ method: 'DELETE', path: pathOf(name) }, aboutBytes)
+      await this.#ask({ method: 'DELETE', path: pathOf(name), headers: this.#proof(name) }, aboutBytes)
+      this.#secrets.delete(name)
       return true
     } catch (fault) {
       if (isFault(fault, 'missing')) return false

@@ -51,17 +51,15 @@ export interface Wish {
   readonly datastore: Datastore | undefined
   readonly name: string
   readonly may: ReadonlySet<Right>
-  /** Leases are for those who put them to renew and to remove. */
+  /** Leases are for those who put them to renew and to give back. */
   readonly isOwnLease: boolean
-  /** Put before the server was started: nobody knows whose it is, and whoever renews it harms nobody. */
-  readonly isUnknownLease: boolean
 }
 
 /** @throws Fault `denied`, `damaged` */
 export async function checkPut(wish: Wish, isNew: boolean, content?: Buffer): Promise<void> {
   const { place, datastore, name, may } = wish
   // Whoever reads says so, that nobody takes away what they read.
-  if (!may.has('write') && may.has('read') && isReadLease(name, content)) return
+  if (!may.has('write') && may.has('read') && wish.isOwnLease && isReadLease(name, content)) return
   requireRight(may, 'write', name)
   if (name.startsWith('backups/')) checkManifest(datastore, name, content ?? Buffer.alloc(0))
   if (may.has('delete')) return
@@ -69,8 +67,7 @@ export async function checkPut(wish: Wish, isNew: boolean, content?: Buffer): Pr
   if (!isNew) {
     // Notes and protection come before the manifest they belong to, and are somebody else's afterwards.
     const isBefore = name.startsWith('marks/') && !(await isThere(place, `backups/${name.slice('marks/'.length)}`))
-    if (!isBefore && !(name.startsWith('leases/') && (wish.isOwnLease || wish.isUnknownLease)))
-      throw denied('replaces nothing', name)
+    if (!isBefore && !wish.isOwnLease) throw denied('replaces nothing', name)
   }
   if (/^(?:keys\/|format$)/.test(name) && isMade) throw denied('does not change how a datastore is opened', name)
   if (name.startsWith('condemned/')) throw denied('condemns nothing', name)
@@ -78,7 +75,7 @@ export async function checkPut(wish: Wish, isNew: boolean, content?: Buffer): Pr
 
 /** @throws Fault `denied` */
 export function checkRemove({ name, may, isOwnLease }: Pick<Wish, 'name' | 'may' | 'isOwnLease'>): void {
-  if (may.has('delete') || (name.startsWith('leases/') && isOwnLease)) return
+  if (may.has('delete') || isOwnLease) return
   throw denied('removes nothing', name)
 }
 

@@ -7,6 +7,8 @@
  *     GET    /v1/<datastore>/objects/<name>    with Range, or whole; HEAD for the size
  *     PUT    /v1/<datastore>/objects/<name>    with If-None-Match: * only where nothing is; X-Digest is its hash
  *     DELETE /v1/<datastore>/objects/<name>
+ *
+ * X-Lease is the secret of the lease that is put or given back (`lease-secret.ts`).
  */
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
@@ -20,6 +22,7 @@ import { Fault, type FaultKind, isFault, missing } from '#base/fault.ts'
 import { asFileFault } from '#host/files.ts'
 import { type Datastore, type DatastoreDeps, openDatastore } from '../../datastore.ts'
 import { FolderPlace } from '../folder-place.ts'
+import { isOwnLease, leaseHeader } from './lease-secret.ts'
 import { isName } from '../place.ts'
 import { checkPut, checkRemove, requireRight, ruleOf, type Wish } from './rules.ts'
 import { type ServeToken, tokenOf } from './tokens.ts'
@@ -31,8 +34,6 @@ const idleMs = 60_000
 const lingerMs = 2_000
 const step = 1 * MiB
 const wholeMaximumBytes = 96 * MiB
-/** Of leases, to know whose they are. */
-const leasesKept = 10_000
 const statusOf: Partial<Record<FaultKind, number>> = {
   invalid: 400,
   unauthenticated: 401,
@@ -64,8 +65,6 @@ export class PlaceServer implements AsyncDisposable {
   readonly #options: PlaceServerOptions
   readonly #deps: DatastoreDeps
   readonly #places = new Map<string, Promise<FolderPlace>>()
-  /** Token names by lease. */
-  readonly #leases = new Map<string, string>()
 
   constructor(options: PlaceServerOptions, deps: DatastoreDeps) {
     this.#options = options
@@ -151,7 +150,7 @@ export class PlaceServer implements AsyncDisposable {
   }
 
   async #put(call: Call): Promise<void> {
-    const { request, response, place, token, rest: name } = call
+    const { request, response, place, rest: name } = call
     request.setTimeout(idleMs, () => request.destroy())
     const rule = ruleOf(name)
     const isNew = request.headers['if-none-match'] === '*'
@@ -167,14 +166,13 @@ export class PlaceServer implements AsyncDisposable {
     if (!/^[0-9a-f]{64}$/.test(wanted)) throw new Fault('invalid', 'it must say what its hash is')
     if (rule.isHashed === true && !name.endsWith(wanted)) throw new Fault('invalid', `'${name}' is another hash`)
     const isPlaced = rule.isHashed === true ? await this.#putFile(wish, request, isNew, wanted) : await this.#putSmall(wish, request, isNew, wanted) // prettier-ignore
-    if (isPlaced && name.startsWith('leases/')) this.#own(name, token.name)
     response.writeHead(isPlaced ? 201 : 412).end()
   }
 
-  async #wish({ place, token, rest }: Call): Promise<Omit<Wish, 'name'>> {
+  async #wish({ request, place, token, rest }: Call): Promise<Omit<Wish, 'name'>> {
     const datastore = await this.#datastoreOf(place)
-    const owner = this.#leases.get(rest)
-    return { place, datastore, may: new Set(token.rights), isOwnLease: owner === token.name, isUnknownLease: owner === undefined } // prettier-ignore
+    const isOwn = isOwnLease(rest, request.headers[leaseHeader])
+    return { place, datastore, may: new Set(token.rights), isOwnLease: isOwn }
   }
 
   async #datastoreOf(place: FolderPlace): Promise<Datastore | undefined> {
@@ -222,15 +220,7 @@ export class PlaceServer implements AsyncDisposable {
   async #remove(call: Call): Promise<void> {
     const { response, place, rest: name } = call
     checkRemove({ ...(await this.#wish(call)), name })
-    this.#leases.delete(name)
     response.writeHead((await place.remove(name)) ? 204 : 404).end()
-  }
-
-  #own(name: string, token: string): void {
-    this.#leases.delete(name)
-    this.#leases.set(name, token)
-    const [oldest] = this.#leases.keys()
-    if (this.#leases.size > leasesKept && oldest !== undefined) this.#leases.delete(oldest)
   }
 
   #fail(request: IncomingMessage, response: ServerResponse, fault: unknown): void {
