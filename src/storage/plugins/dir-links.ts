@@ -12,8 +12,8 @@ import { Fault } from '#base/fault.ts'
 import { asFileFault, codeOf, syncDirectory } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
 import { removeAllBitmaps } from '#host/qemu/qemu-img-bitmaps.ts'
-import { changeSnapshot, createOverlay, snapshotTags } from '#host/qemu/qemu-img-layers.ts'
-import { qcow2HeaderOf, requireSelfContained } from '../image-header.ts'
+import { changeSnapshot, createOverlay } from '#host/qemu/qemu-img-layers.ts'
+import { qcow2HeaderOf, requireSelfContained, snapshotTags } from '../image-header.ts'
 import type { ImageLinks, ImageSnapshots, Layer } from '../plugin.ts'
 import { type ImageName, isBase, parentIn, type ParentName, volumeId } from '../volume.ts'
 import { type Layout, volumePath } from './dir-paths.ts'
@@ -82,7 +82,7 @@ export function dirSnapshots(place: Place): ImageSnapshots {
   const { layout, host } = place
   const list = async (name: ImageName) => {
     await layersOf(place, name)
-    return snapshotTags(host, volumePath(layout, name))
+    return snapshotTags(volumePath(layout, name))
   }
   return {
     list,
