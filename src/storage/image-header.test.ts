@@ -50,6 +50,18 @@ suite('the header of an image', () => {
     }
   })
 
+  test('tells of stored bitmaps as long as there are any', async (t) => {
+    const at = await folder(t)
+    const path = await qcow2(join(at, 'recorded.qcow2'))
+    const has = async () => (await qcow2HeaderOf(path)).hasBitmaps
+    assert.equal(await has(), false)
+    for (const name of ['one', 'two']) await run('qemu-img', ['bitmap', '--add', path, name])
+    await run('qemu-img', ['bitmap', '--remove', path, 'one'])
+    assert.equal(await has(), true)
+    await run('qemu-img', ['bitmap', '--remove', path, 'two'])
+    assert.equal(await has(), false)
+  })
+
   test('leads to the snapshots inside, and to nothing where its table of them is damaged', async (t) => {
     const at = await folder(t)
     for (const compat of ['0.10', '1.1']) {

@@ -32,6 +32,8 @@ export interface Qcow2Header {
   readonly backing: { readonly offset: number; readonly length: number } | undefined
   readonly hasDataFile: boolean
   readonly isEncrypted: boolean
+  /** Stored dirty bitmaps that QEMU would use; others it passes over. */
+  readonly hasBitmaps: boolean
   /** Marked by QEMU as damaged: writing to it would make it worse. */
   readonly isCorrupt: boolean
 }
@@ -42,7 +44,7 @@ export function readQcow2Header(bytes: Uint8Array): Qcow2Header | undefined {
   if (view.byteLength < 104 || view.getUint32(0) !== QCOW2_MAGIC) return undefined
   const version = view.getUint32(4)
   if (version < 2 || version > 3) return undefined
-  const incompatible = version === 3 ? view.getBigUint64(72) : 0n
+  const [incompatible, autoclear] = version === 3 ? [view.getBigUint64(72), view.getBigUint64(88)] : [0n, 0n]
   const backing = { offset: Number(view.getBigUint64(8)), length: view.getUint32(16) }
   return {
     version,
@@ -50,6 +52,7 @@ export function readQcow2Header(bytes: Uint8Array): Qcow2Header | undefined {
     backing: backing.offset === 0 && backing.length === 0 ? undefined : backing,
     hasDataFile: (incompatible & 4n) !== 0n,
     isEncrypted: view.getUint32(32) !== 0,
+    hasBitmaps: (autoclear & 1n) !== 0n,
     isCorrupt: (incompatible & 2n) !== 0n,
   }
 }

@@ -96,7 +96,7 @@ export function dirSnapshots(place: Place): ImageSnapshots {
         throw new Fault('missing', `snapshot '${tag}' of volume '${volumeId(place.storage, name)}' does not exist`)
       }
       const layers = await layersOf(place, name)
-      await removeAllBitmaps(host, { path: volumePath(layout, name), format: name.format })
+      await dropBitmaps(host, volumePath(layout, name), name.format)
       await changeSnapshot(host, 'roll-back', layers, tag)
       await place.sync(volumePath(layout, name))
     },
@@ -106,6 +106,11 @@ export function dirSnapshots(place: Place): ImageSnapshots {
       await place.sync(volumePath(layout, name))
     },
   }
+}
+
+/** Before an image is made another one. Its header is asked first: most have none, and then no program is started. */
+export async function dropBitmaps(host: Host, path: string, format: ImageName['format']): Promise<void> {
+  if (format === 'qcow2' && (await qcow2HeaderOf(path)).hasBitmaps) await removeAllBitmaps(host, { path, format })
 }
 
 /** The backing file as it stands in an image: relative, so that the storage can be moved. */
