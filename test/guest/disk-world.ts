@@ -28,7 +28,7 @@ export function placesLike(
   params: object,
   begin: (world: GuestWorld) => Promise<unknown> = async () => {},
 ) {
-  const another = copiesOf(make)
+  const another = copiesOf(make, guestWorld)
   return async () => {
     const world = await another()
     await begin(world)
