@@ -8,7 +8,7 @@ import { promisify } from 'node:util'
 import fc from 'fast-check'
 import type { Fault } from '#base/fault.ts'
 import { MiB } from '#base/bytes.ts'
-import { qcow2HeaderOf, readQcow2Header, requireSelfContained } from './image-header.ts'
+import { qcow2HeaderOf, readQcow2Header, requireSelfContained, snapshotTags } from './image-header.ts'
 
 const run = promisify(execFile)
 
@@ -47,6 +47,38 @@ suite('the header of an image', () => {
       )
       assert.equal(version, compat === '1.1' ? 3 : 2)
       await requireSelfContained(path, 'qcow2')
+    }
+  })
+
+  test('tells of stored bitmaps as long as there are any', async (t) => {
+    const at = await folder(t)
+    const path = await qcow2(join(at, 'recorded.qcow2'))
+    const has = async () => (await qcow2HeaderOf(path)).hasBitmaps
+    assert.equal(await has(), false)
+    for (const name of ['one', 'two']) await run('qemu-img', ['bitmap', '--add', path, name])
+    await run('qemu-img', ['bitmap', '--remove', path, 'one'])
+    assert.equal(await has(), true)
+    await run('qemu-img', ['bitmap', '--remove', path, 'two'])
+    assert.equal(await has(), false)
+  })
+
+  test('leads to the snapshots inside, and to nothing where its table of them is damaged', async (t) => {
+    const at = await folder(t)
+    for (const compat of ['0.10', '1.1']) {
+      const path = await qcow2(join(at, `${compat}.qcow2`), '-o', `compat=${compat}`)
+      assert.deepEqual(await snapshotTags(path), [])
+      const tags = ['one', 'before-the-update', 'a'.repeat(40), 'naïve']
+      for (const tag of tags) await run('qemu-img', ['snapshot', '-q', '-c', tag, path])
+      assert.deepEqual(await snapshotTags(path), tags)
+      await run('qemu-img', ['snapshot', '-q', '-d', 'one', path])
+      assert.deepEqual(await snapshotTags(path), tags.slice(1))
+      const damaged = (fault: Fault) => fault.kind === 'damaged' && /table of snapshots/.test(fault.message)
+      await patch(path, 60, Buffer.from([0, 0, 0, 200]))
+      await assert.rejects(snapshotTags(path), damaged)
+      await patch(path, 60, Buffer.from([0xff, 0xff, 0xff, 0xff]))
+      await assert.rejects(snapshotTags(path), damaged)
+      await patch(path, 60, Buffer.from([0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]))
+      await assert.rejects(snapshotTags(path), damaged)
     }
   })
 

@@ -17,6 +17,11 @@ const QCOW2_MAGIC = 0x51_46_49_fb // 'QFI\xfb'
 const VMDK_MAGIC = 'KDMV'
 const VHD_MAGIC = 'conectix'
 const SECTOR_BYTES = 512
+/** Of an entry in the table of snapshots, before the parts whose lengths it tells. */
+const SNAPSHOT_BYTES = 40
+/** QEMU opens no image with more of them, or with more in an entry that it does not know. */
+const mostSnapshots = 65_536
+const mostExtraBytes = 1024
 /** Descriptors are a few hundred bytes; QEMU reads no more than this of them. */
 const DESCRIPTOR_BYTES = 64 * KiB
 
@@ -27,6 +32,8 @@ export interface Qcow2Header {
   readonly backing: { readonly offset: number; readonly length: number } | undefined
   readonly hasDataFile: boolean
   readonly isEncrypted: boolean
+  /** Stored dirty bitmaps that QEMU would use; others it passes over. */
+  readonly hasBitmaps: boolean
   /** Marked by QEMU as damaged: writing to it would make it worse. */
   readonly isCorrupt: boolean
 }
@@ -37,7 +44,7 @@ export function readQcow2Header(bytes: Uint8Array): Qcow2Header | undefined {
   if (view.byteLength < 104 || view.getUint32(0) !== QCOW2_MAGIC) return undefined
   const version = view.getUint32(4)
   if (version < 2 || version > 3) return undefined
-  const incompatible = version === 3 ? view.getBigUint64(72) : 0n
+  const [incompatible, autoclear] = version === 3 ? [view.getBigUint64(72), view.getBigUint64(88)] : [0n, 0n]
   const backing = { offset: Number(view.getBigUint64(8)), length: view.getUint32(16) }
   return {
     version,
@@ -45,6 +52,7 @@ export function readQcow2Header(bytes: Uint8Array): Qcow2Header | undefined {
     backing: backing.offset === 0 && backing.length === 0 ? undefined : backing,
     hasDataFile: (incompatible & 4n) !== 0n,
     isEncrypted: view.getUint32(32) !== 0,
+    hasBitmaps: (autoclear & 1n) !== 0n,
     isCorrupt: (incompatible & 2n) !== 0n,
   }
 }
@@ -59,6 +67,34 @@ export async function qcow2HeaderOf(path: string): Promise<Qcow2Header & { reado
   const header = readQcow2Header(await headBytes(file))
   if (!header) throw new Fault('damaged', `'${path}' is not a qcow2 image`)
   return header.backing ? { ...header, backingName: await textAt(file, header.backing) } : header
+}
+
+/**
+ * Tags of the snapshots in a qcow2 image. Also for an image a guest has open: then the answer is of a moment ago.
+ * @throws Fault `damaged` when its table of them cannot be one
+ */
+export async function snapshotTags(path: string): Promise<string[]> {
+  await using file = await open(path, 'r')
+  const head = await headBytes(file)
+  if (!readQcow2Header(head)) throw new Fault('damaged', `'${path}' is not a qcow2 image`)
+  const count = head.readUInt32BE(60)
+  const damaged = () => new Fault('damaged', `image '${path}' has a damaged table of snapshots`)
+  if (count > mostSnapshots) throw damaged()
+  const tags: string[] = []
+  for (let at = Number(head.readBigUInt64BE(64)); tags.length < count;) {
+    const entry = await bytesAt(file, at, SNAPSHOT_BYTES)
+    // Where its map lies; the beginning of the file is the header's.
+    if (entry.length < SNAPSHOT_BYTES || entry.readBigUInt64BE(0) === 0n) throw damaged()
+    const [idBytes, nameBytes, extraBytes] = [entry.readUInt16BE(12), entry.readUInt16BE(14), entry.readUInt32BE(36)]
+    if (extraBytes > mostExtraBytes) throw damaged()
+    const nameAt = at + SNAPSHOT_BYTES + extraBytes + idBytes
+    const name = await bytesAt(file, nameAt, nameBytes)
+    if (name.length < nameBytes) throw damaged()
+    tags.push(name.toString('utf8'))
+    // Each begins at a multiple of eight.
+    at = Math.ceil((nameAt + nameBytes) / 8) * 8
+  }
+  return tags
 }
 
 /**

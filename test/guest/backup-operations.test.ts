@@ -12,11 +12,17 @@ import { restoreGuest } from '#operations/guest/restore.ts'
 import { everyStepFails } from '#tasks/conformance.ts'
 import { vmaArchive } from '../fixtures/vma-writer.ts'
 import { type BackupWorld, backupWorld } from './backup-world.ts'
+import { copiesOf } from './qemu-world.ts'
 
 const host = machine()
 
+const anotherWithGuest = copiesOf(worldWithGuest, backupWorld)
+// Who serves a guest that runs from its backup reads the node's store.
+const anotherOnDisk = copiesOf(worldWithGuest, (how) => backupWorld({ ...how, forgetful: false }))
+const anotherWithSnapshot = copiesOf(worldWithSnapshot, backupWorld)
+
 async function worldWithGuest(): Promise<BackupWorld> {
-  const world = await backupWorld()
+  const world = await backupWorld({ forgetful: true })
   // The same in every world, so that two of them can be compared.
   const disks: Record<string, string> = {}
   for (const [drive, format] of [
@@ -74,7 +80,7 @@ const stop = (world: BackupWorld) => () => world[Symbol.asyncDispose]()
 everyStepFails(
   backupGuests,
   async () => {
-    const world = await worldWithGuest()
+    const world = await anotherWithGuest()
     const params: BackupGuests = { vmids: [100], storage: 'vault', mode: 'snapshot' }
     return { params, deps: world.deps, look: () => look(world), [Symbol.asyncDispose]: stop(world) }
   },
@@ -88,7 +94,7 @@ for (const [what, vmid, isLive] of [
   everyStepFails(
     named(restoreGuest, what),
     async () => {
-      const world = await worldWithGuest()
+      const world = await (isLive ? anotherOnDisk : anotherWithGuest)()
       const [archive = ''] = await world.run({ vmids: [100] })
       const params = { vmid, archive, force: vmid === 100, isLive }
       return { params, deps: world.deps, look: () => look(world), [Symbol.asyncDispose]: stop(world) }
@@ -98,9 +104,8 @@ for (const [what, vmid, isLive] of [
   )
 }
 
-// An archive over a guest with a snapshot, one disk of which the archive knows nothing.
-everyStepFails(named(restoreGuest, 'a guest with a snapshot, from an archive'), async () => {
-  const world = await backupWorld()
+async function worldWithSnapshot(): Promise<BackupWorld> {
+  const world = await backupWorld({ forgetful: true })
   const disks: Record<string, string> = {}
   for (const drive of ['scsi0', 'scsi1']) {
     const sizeBytes = MiB
@@ -112,10 +117,17 @@ everyStepFails(named(restoreGuest, 'a guest with a snapshot, from an archive'), 
     snapshots: { before: { options, takenAt: 1, description: '' } },
   }))
   for (const volid of Object.values(disks)) await (await world.storage.snapshots(asVolumeId(volid))).take('before')
-  const archive = join(world.settings.stateDir, 'x.vma')
   const conf = 'memory: 16\nscsi0: local:100/x.qcow2\nvmgenid: 0\nsmbios1: uuid=00000000-0000-0000-0000-000000000002\n'
   const devices = { 'drive-scsi0': Buffer.alloc(MiB, 'x') }
-  await writeFile(archive, vmaArchive({ configs: { 'qemu-server.conf': conf }, devices }))
+  await writeFile(archiveIn(world), vmaArchive({ configs: { 'qemu-server.conf': conf }, devices }))
+  return world
+}
+
+const archiveIn = ({ settings }: BackupWorld) => join(settings.stateDir, 'x.vma')
+
+// An archive over a guest with a snapshot, one disk of which the archive knows nothing.
+everyStepFails(named(restoreGuest, 'a guest with a snapshot, from an archive'), async () => {
+  const world = await anotherWithSnapshot()
   const snapshots = async () => {
     const { options, snapshots: kept } = await world.guests.config(world.id(100))
     const all = Object.values(options).filter((text) => text.startsWith('local:100/'))
@@ -123,7 +135,7 @@ everyStepFails(named(restoreGuest, 'a guest with a snapshot, from an archive'), 
     return { kept: kept ?? null, tags: await Promise.all(tags) }
   }
   return {
-    params: { vmid: 100, archive, force: true },
+    params: { vmid: 100, archive: archiveIn(world), force: true },
     deps: world.deps,
     // Snapshots are dropped last of all, so a disk's bytes are not those of before; what it holds is.
     look: async () => ({ ...(await look(world, 'names')), ...(await snapshots()) }),

@@ -3,22 +3,22 @@ import assert from 'node:assert/strict'
 import { randomBytes, randomInt } from 'node:crypto'
 import { open, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { NodeKeys } from '#backup/node-keys.ts'
 import { BackupService } from '#backup/service.ts'
 import { KiB } from '#base/bytes.ts'
 import { systemClock } from '#base/clock.ts'
 import { asVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
 import { silentLog } from '#base/log.ts'
 import { systemRandom } from '#base/random.ts'
-import { machine } from '#host/exec.ts'
 import { makeDirectory } from '#host/files.ts'
 import { type BackupGuests, type BackupRunDeps, backupGuests } from '#operations/backup/run.ts'
 import { PoolService } from '#pools/service.ts'
 import { memoryJournal } from '#tasks/journal.ts'
 import { perform } from '#tasks/perform.ts'
 import { confirmedKeys } from '../fixtures/confirmed-keys.ts'
-import { type GuestWorld, guestWorld, type WorldOptions } from './qemu-world.ts'
+import { type GuestWorld, guestWorld, machineOfOneVersion, type WorldOptions } from './qemu-world.ts'
 
-const host = machine()
+const host = machineOfOneVersion()
 export const task = { upid: 'UPID:test', user: 'root@pam', node: 'testnode', startTime: 0 }
 
 export interface BackupWorld extends GuestWorld {
@@ -27,22 +27,12 @@ export interface BackupWorld extends GuestWorld {
   readonly run: (params: Partial<BackupGuests> & { vmids: number[] }, log?: string[]) => Promise<VolumeId[]>
 }
 
-/** @param how.forgetful a store without a disk, for tests that make many guests */
-export async function backupWorld(how: Pick<WorldOptions, 'forgetful'> = {}): Promise<BackupWorld> {
+export async function backupWorld(how: WorldOptions = {}): Promise<BackupWorld> {
   const world = await guestWorld(how)
-  await world.addStorage()
-  const path = join(world.settings.stateDir, 'vault')
-  await makeDirectory(path)
-  await world.storage.create({ storage: 'vault', type: 'dir', path, content: 'backup' })
-  const keys = await confirmedKeys(world.settings)
-  const backup = new BackupService({
-    clock: systemClock,
-    random: systemRandom,
-    log: silentLog,
-    storage: world.storage,
-    keys,
-  })
   const { settings, guests, storage, store } = world
+  if (!how.like) await addVault(world)
+  const keys = new NodeKeys({ settings, clock: systemClock, random: systemRandom })
+  const backup = new BackupService({ clock: systemClock, random: systemRandom, log: silentLog, storage, keys })
   const pools = new PoolService({ store, rightsMark: 'mark' })
   const machine = { timeZone: async () => 'UTC' }
   const deps = {
@@ -68,6 +58,14 @@ export async function backupWorld(how: Pick<WorldOptions, 'forgetful'> = {}): Pr
       return done.backups.map(asVolumeId)
     },
   }
+}
+
+async function addVault({ settings, storage, addStorage }: GuestWorld): Promise<void> {
+  await addStorage()
+  const path = join(settings.stateDir, 'vault')
+  await makeDirectory(path)
+  await storage.create({ storage: 'vault', type: 'dir', path, content: 'backup' })
+  await confirmedKeys(settings)
 }
 
 export async function pathOf(world: GuestWorld, vmid: Vmid, drive: string): Promise<{ path: string; format: string }> {

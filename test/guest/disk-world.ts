@@ -7,8 +7,9 @@ import { AccessState } from '#access/world.ts'
 import { systemClock } from '#base/clock.ts'
 import { asVolumeId, type VolumeId } from '#base/ids.ts'
 import type { Options } from '#guests/config.ts'
-import { convertLayers, snapshotTags } from '#host/qemu/qemu-img-layers.ts'
+import { convertLayers } from '#host/qemu/qemu-img-layers.ts'
 import { PoolService } from '#pools/service.ts'
+import { snapshotTags } from '#storage/image-header.ts'
 import { copiesOf, type GuestWorld, guestWorld, machineOfOneVersion } from './qemu-world.ts'
 
 const host = machineOfOneVersion()
@@ -27,7 +28,7 @@ export function placesLike(
   params: object,
   begin: (world: GuestWorld) => Promise<unknown> = async () => {},
 ) {
-  const another = copiesOf(make)
+  const another = copiesOf(make, guestWorld)
   return async () => {
     const world = await another()
     await begin(world)
@@ -139,7 +140,7 @@ async function disksOf(world: GuestWorld): Promise<readonly Disk[]> {
   const disks: Disk[] = []
   for (const { volid } of await storage.content('local')) {
     const [top] = (await storage.layers(volid)).layers
-    const tags = top.format === 'qcow2' ? await snapshotTags(host, top.path) : []
+    const tags = top.format === 'qcow2' ? await snapshotTags(top.path) : []
     const { sizeBytes } = await storage.describe(volid)
     disks.push({ volid, sizeBytes, tags, content: digest(await contentOf(world, volid)) })
   }

@@ -51,7 +51,7 @@ export interface WorldOptions {
   readonly settings?: Settings
   /** A store without a disk, for tests that make many worlds. */
   readonly forgetful?: boolean
-  /** Begins with the storages, disks and configurations of this world, in which no guest runs. */
+  /** Begins with the files and the store of this world, in which no guest runs. */
   readonly like?: GuestWorld
 }
 
@@ -126,10 +126,13 @@ export async function guestWorld({ settings, forgetful = false, like }: WorldOpt
  * Worlds that begin alike: the first is made, and each that is asked for begins with a copy of it. For tests that
  * make many: copying a disk takes no process for each of its parts.
  */
-export function copiesOf(make: () => Promise<GuestWorld>): () => Promise<GuestWorld> {
-  let first: Promise<GuestWorld> | undefined
+export function copiesOf<World extends GuestWorld>(
+  make: () => Promise<World>,
+  again: (options: WorldOptions) => Promise<World>,
+): () => Promise<World> {
+  let first: Promise<World> | undefined
   after(async () => (await first)?.[Symbol.asyncDispose]())
-  return async () => guestWorld({ forgetful: true, like: await (first ??= make()) })
+  return async () => again({ forgetful: true, like: await (first ??= make()) })
 }
 
 /** This machine, which is asked for the version of its QEMU once: tests that make hundreds of guests would ask each time. */
@@ -144,7 +147,7 @@ export function machineOfOneVersion(): Host {
 
 async function beginLike(like: GuestWorld, own: Settings, store: Store): Promise<void> {
   const [from, to] = [like.settings.stateDir, own.stateDir]
-  await cp(join(from, 'storage'), join(to, 'storage'), { recursive: true })
+  await cp(from, to, { recursive: true })
   const entries = await like.store.list('')
   // A storage is where its world is.
   const moved = (value: Json) => JSON.parse(JSON.stringify(value).replaceAll(from, to)) as Json

@@ -17,7 +17,6 @@ export interface ImageLayer {
 /** The image itself first, then what it is based on. */
 export type ImageLayers = readonly [ImageLayer, ...ImageLayer[]]
 
-const queryMs = 30_000
 const changeMs = 10 * 60_000
 const convertMs = 24 * 60 * 60_000
 
@@ -36,28 +35,6 @@ export async function createOverlay(
   const base = ['-b', backing, '-F', backingFormat]
   await changeImage(host, ['qemu-img', 'create', '-q', '-u', '-f', 'qcow2', ...base, path, `${sizeBytes}`], {
     timeoutMs: changeMs,
-  })
-}
-
-/**
- * Tags of the snapshots in a qcow2 image. Also for an image a guest has open: then the answer is of a moment ago.
- * The caller has looked at the header.
- */
-export async function snapshotTags(host: Host, path: string): Promise<string[]> {
-  if (!isAbsolute(path)) throw new Error(`an image is named by an absolute path, not '${path}'`)
-  const argv: Argv = ['qemu-img', 'info', '--force-share', '--output=json', '-f', 'qcow2', path]
-  return parseSnapshotTags((await host.run(argv, { timeoutMs: queryMs })).stdout)
-}
-
-/** Reads the JSON of `qemu-img info`. */
-export function parseSnapshotTags(text: string): string[] {
-  const info: unknown = JSON.parse(text)
-  const list = typeof info === 'object' && info !== null && 'snapshots' in info ? info.snapshots : []
-  if (!Array.isArray(list)) throw new Fault('failed', 'qemu-img info did not list snapshots')
-  return list.map((item: unknown) => {
-    const name = typeof item === 'object' && item !== null && 'name' in item ? item.name : undefined
-    if (typeof name !== 'string') throw new Fault('failed', 'qemu-img info named a snapshot without a name')
-    return name
   })
 }
 

@@ -71,7 +71,7 @@ function places(prepare: (world: GuestWorld) => Promise<void>, params: object) {
     const world = await worldWithStorage()
     await prepare(world)
     return world
-  })
+  }, guestWorld)
   return async () => {
     const world = await another()
     return {

@@ -12,12 +12,11 @@ import { asVmid, type Vmid } from '#base/ids.ts'
 import { asFileFault, codeOf, syncDirectory } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
 import { createImage, growImage, type Preallocation } from '#host/qemu/qemu-img.ts'
-import { removeAllBitmaps } from '#host/qemu/qemu-img-bitmaps.ts'
 import { qcow2HeaderOf } from '../image-header.ts'
 import type { ImageLinks, ImagePart, ImageSnapshots, NewVolume, VolumeFacts } from '../plugin.ts'
 import { filesIn, newUnfinished } from '../unfinished.ts'
 import { type ImageName, parseVolumeName, printVolumeName, volumeId } from '../volume.ts'
-import { dirLinks, dirSnapshots, parentOfBacking } from './dir-links.ts'
+import { dirLinks, dirSnapshots, dropBitmaps, parentOfBacking } from './dir-links.ts'
 import { imageFolder, type Layout, makeFolder, makeFoldersFor, PASSABLE, volumePath } from './dir-paths.ts'
 import { exists, factsAt, leaving, linkUnlessTaken, noVolume } from './dir-volumes.ts'
 
@@ -85,7 +84,7 @@ export function dirImages(
     async grow(name, sizeBytes) {
       // Growing looks at nothing behind the image, but the tool would open it.
       await dirLinks(within).layers(name)
-      await removeAllBitmaps(host, { path: path(name), format: name.format })
+      await dropBitmaps(host, path(name), name.format)
       await growImage(host, path(name), name.format, sizeBytes)
       await syncFile(path(name))
     },

@@ -12,8 +12,8 @@ import { Fault } from '#base/fault.ts'
 import { asFileFault, codeOf, syncDirectory } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
 import { removeAllBitmaps } from '#host/qemu/qemu-img-bitmaps.ts'
-import { changeSnapshot, createOverlay, snapshotTags } from '#host/qemu/qemu-img-layers.ts'
-import { qcow2HeaderOf, requireSelfContained } from '../image-header.ts'
+import { changeSnapshot, createOverlay } from '#host/qemu/qemu-img-layers.ts'
+import { qcow2HeaderOf, requireSelfContained, snapshotTags } from '../image-header.ts'
 import type { ImageLinks, ImageSnapshots, Layer } from '../plugin.ts'
 import { type ImageName, isBase, parentIn, type ParentName, volumeId } from '../volume.ts'
 import { type Layout, volumePath } from './dir-paths.ts'
@@ -82,7 +82,7 @@ export function dirSnapshots(place: Place): ImageSnapshots {
   const { layout, host } = place
   const list = async (name: ImageName) => {
     await layersOf(place, name)
-    return snapshotTags(host, volumePath(layout, name))
+    return snapshotTags(volumePath(layout, name))
   }
   return {
     list,
@@ -96,7 +96,7 @@ export function dirSnapshots(place: Place): ImageSnapshots {
         throw new Fault('missing', `snapshot '${tag}' of volume '${volumeId(place.storage, name)}' does not exist`)
       }
       const layers = await layersOf(place, name)
-      await removeAllBitmaps(host, { path: volumePath(layout, name), format: name.format })
+      await dropBitmaps(host, volumePath(layout, name), name.format)
       await changeSnapshot(host, 'roll-back', layers, tag)
       await place.sync(volumePath(layout, name))
     },
@@ -106,6 +106,11 @@ export function dirSnapshots(place: Place): ImageSnapshots {
       await place.sync(volumePath(layout, name))
     },
   }
+}
+
+/** Before an image is made another one. Its header is asked first: most have none, and then no program is started. */
+export async function dropBitmaps(host: Host, path: string, format: ImageName['format']): Promise<void> {
+  if (format === 'qcow2' && (await qcow2HeaderOf(path)).hasBitmaps) await removeAllBitmaps(host, { path, format })
 }
 
 /** The backing file as it stands in an image: relative, so that the storage can be moved. */
