@@ -10,6 +10,7 @@ import { dirname, join } from 'node:path'
 import { type Clock, systemClock } from '#base/clock.ts'
 import { Fault, messageOf } from '#base/fault.ts'
 import type { Log } from '#base/log.ts'
+import { nodeFlags } from '#base/node-flags.ts'
 import { type Companion, startCompanion } from '#host/programs/companion.ts'
 import type { Argv } from '#host/host.ts'
 import { isFaultKind } from '#rest/reply.ts'
@@ -182,7 +183,7 @@ async function startOnce(options: FrontProcessOptions, clock: Clock): Promise<Ru
 function commandOf({ uid, entry }: FrontProcessOptions): Argv {
   const kept = ['--bounding-set=-all,+setuid,+setgid,+dac_read_search', '--inh-caps=-all', '--ambient-caps=-all']
   const program = entry ?? join(import.meta.dirname, '..', 'front.ts')
-  const node = [process.execPath, '--disable-warning=ExperimentalWarning', program, String(uid)]
+  const node = [process.execPath, ...nodeFlags, program, String(uid)]
   return ['setpriv', '--clear-groups', '--no-new-privs', ...kept, ...node]
 }
 

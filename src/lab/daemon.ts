@@ -6,7 +6,7 @@
  */
 import { readFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { daemonFlags } from '#base/daemon-flags.ts'
+import { daemonFlags } from '#base/node-flags.ts'
 import { systemClock, waitFor } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import { spawnDetached } from '#host/exec.ts'

@@ -4,8 +4,8 @@
  * own buffers and not our memory.
  */
 import { connect, type Socket } from 'node:net'
+import { KiB } from '#base/bytes.ts'
 import { Fault } from '#base/fault.ts'
-import { letGo } from '#base/let-go.ts'
 import { type Listener, requireListener } from '../programs/unix-peer.ts'
 
 export interface SocketOptions {
@@ -17,18 +17,28 @@ export interface SocketOptions {
   readonly signal?: AbortSignal | undefined
 }
 
+/** As much as a server has ready at once. */
+const gulpBytes = 256 * KiB
+
+interface Wanted {
+  readonly into: Uint8Array
+  done: number
+}
+
 export class ExactSocket {
   readonly #socket: Socket
+  /** What has come and nobody has taken yet: a part of the one buffer the kernel fills. */
   #rest: Buffer = Buffer.alloc(0)
-  /** What `#rest` is the end of. */
-  #came: Buffer = Buffer.alloc(0)
+  /** Where what comes goes. Nothing is taken from the kernel without it. */
+  #wanted: Wanted | undefined
   #ended: Fault | undefined
   #wake: (() => void) | undefined
 
-  private constructor(socket: Socket, { path, timeoutMs, signal }: SocketOptions) {
+  private constructor({ path, timeoutMs, signal }: SocketOptions) {
+    const callback = (count: number, { buffer }: Uint8Array) => this.#come(Buffer.from(buffer, 0, count))
+    // A stream would make a buffer for every 64 KiB, and let go of it.
+    const socket = connect({ path, onread: { buffer: Buffer.allocUnsafeSlow(gulpBytes), callback } })
     this.#socket = socket
-    const wake = () => this.#wake?.()
-    socket.on('readable', wake)
     socket.on('error', (cause) => this.destroy(gone(path, cause)))
     socket.on('end', () => this.destroy(gone(path)))
     socket.on('close', () => this.destroy(gone(path)))
@@ -48,21 +58,22 @@ export class ExactSocket {
 
   /** @throws Fault `unavailable` when nobody listens, `denied` when somebody else does */
   static async open(options: SocketOptions): Promise<ExactSocket> {
-    const socket = connect(options.path)
-    const { promise, resolve, reject } = Promise.withResolvers<void>()
-    socket.once('connect', resolve)
-    socket.once('error', (cause) => reject(gone(options.path, cause)))
+    const opened = new ExactSocket(options)
+    const socket = opened.#socket
     try {
-      await promise
+      await new Promise<void>((resolve, reject) => {
+        socket.once('connect', resolve)
+        socket.once('close', () => reject(opened.#ended ?? gone(options.path)))
+      })
       if (options.listener) requireListener(socket, options.path, options.listener)
+      return opened
     } catch (cause) {
       socket.destroy()
       throw cause
     }
-    return new ExactSocket(socket, options)
   }
 
-  /** The next `count` bytes; the caller has checked that it is a sane number. */
+  /** The next `count` bytes, valid until more is asked for; the caller has checked that it is a sane number. */
   async take(count: number): Promise<Buffer> {
     if (this.#rest.length >= count) return this.#cut(count)
     const bytes = Buffer.allocUnsafe(count)
@@ -70,15 +81,38 @@ export class ExactSocket {
     return bytes
   }
 
-  /** Fills the buffer with what comes next. */
+  /** Fills the buffer with what comes next; one call after another. */
   async fill(into: Uint8Array): Promise<void> {
-    let done = 0
-    while (done < into.length) {
-      if (this.#rest.length === 0) await this.#more()
-      const part = this.#cut(Math.min(this.#rest.length, into.length - done))
-      into.set(part, done)
-      done += part.length
+    const wanted: Wanted = { into, done: 0 }
+    this.#pour(wanted)
+    this.#wanted = wanted
+    try {
+      while (wanted.done < into.length) {
+        if (this.#ended) throw this.#ended
+        this.#socket.resume()
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve
+        })
+      }
+    } finally {
+      this.#wanted = undefined
     }
+  }
+
+  /** @returns whether more is to come now */
+  #come(bytes: Buffer): boolean {
+    this.#rest = bytes
+    if (!this.#wanted) return false
+    this.#pour(this.#wanted)
+    if (this.#wanted.done < this.#wanted.into.length) return true
+    this.#wake?.()
+    return false
+  }
+
+  #pour(wanted: Wanted): void {
+    const part = this.#cut(Math.min(this.#rest.length, wanted.into.length - wanted.done))
+    wanted.into.set(part, wanted.done)
+    wanted.done += part.length
   }
 
   /** Resolves once the kernel, or a bounded buffer, has taken the bytes. @throws Fault when the connection ended */
@@ -112,23 +146,6 @@ export class ExactSocket {
     const part = this.#rest.subarray(0, count)
     this.#rest = this.#rest.subarray(count)
     return part
-  }
-
-  async #more(): Promise<void> {
-    for (;;) {
-      if (this.#ended) throw this.#ended
-      const part = this.#socket.read() as Buffer | null
-      if (part) {
-        // Whoever took something of it is done with it: they take one thing after another.
-        letGo(this.#came)
-        this.#came = part
-        this.#rest = part
-        return
-      }
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve
-      })
-    }
   }
 }
 

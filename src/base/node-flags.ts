@@ -1,0 +1,14 @@
+/** What Node is told when it runs one of our programs. */
+import { join } from 'node:path'
+
+/** Any of them. The launcher `hako` says the same. */
+export const nodeFlags = [
+  '--disable-warning=ExperimentalWarning',
+  `--require=${join(import.meta.dirname, './known-modules.ts')}`,
+] as const
+
+/**
+ * The daemon. Its objects are small and either short-lived or kept for good, so a small nursery collects as well as a
+ * large one and is worth 38 MiB with 1,000 guests: 2 MiB instead of 16, of which V8 has three.
+ */
+export const daemonFlags = [...nodeFlags, '--max-semi-space-size=2'] as const
