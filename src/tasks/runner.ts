@@ -143,10 +143,11 @@ export class Runner implements AsyncDisposable {
   }
 
   async #start(output: string, flags: readonly string[], how: { readonly isAwaited?: boolean } = {}): Promise<Worker> {
-    const child = await startDetachedChild(
-      [process.execPath, ...nodeFlags, this.#workerEntry, ...flags],
-      { outputFile: output, env: this.#environment, ...how },
-    )
+    const child = await startDetachedChild([process.execPath, ...nodeFlags, this.#workerEntry, ...flags], {
+      outputFile: output,
+      env: this.#environment,
+      ...how,
+    })
     const pstart = await startTimeOf(child.pid)
     if (pstart === undefined) throw new Fault('failed', "got no worker upid - the task's process ended at once")
     return asWorker(child, pstart, output)

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import type { TLSSocket } from 'node:tls'
 import { promisify } from 'node:util'
+import { nodeFlags } from '#base/node-flags.ts'
 import { systemClock, waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { systemRandom } from '#base/random.ts'
@@ -142,7 +143,7 @@ test('one that another process of the node brings is taken up', async () => {
 test('the command line reads both from files, so that no key is in its arguments', async () => {
   const { certificate } = authority.sign('cli.example')
   const { directory } = authority
-  const program = ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, '../../src/cli/main.ts')]
+  const program = [...nodeFlags, join(import.meta.dirname, '../../src/cli/main.ts')]
   const set = [
     'node',
     'certificate',

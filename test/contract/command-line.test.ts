@@ -7,6 +7,7 @@ import { once } from 'node:events'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { nodeFlags } from '#base/node-flags.ts'
 import { offlineCommands } from '#commands.ts'
 import { compiled } from '../compiled.ts'
 
@@ -35,11 +36,8 @@ async function hako(answer: (path: string) => Answer, args: readonly string[], l
   const env = { ...compiled, PATH: process.env.PATH, HAKO_RUN_DIR: runDir, LANG: language }
   return await new Promise<{ code: unknown; out: string; errors: string }>((resolve) => {
     const options = { env, timeout: 30_000 }
-    execFile(
-      process.execPath,
-      ['--disable-warning=ExperimentalWarning', program, ...args],
-      options,
-      (error, out, errors) => resolve({ code: error?.code ?? 0, out, errors }),
+    execFile(process.execPath, [...nodeFlags, program, ...args], options, (error, out, errors) =>
+      resolve({ code: error?.code ?? 0, out, errors }),
     )
   })
 }

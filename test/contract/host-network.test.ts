@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import { nodeFlags } from '#base/node-flags.ts'
 import { waitFor } from '#base/clock.ts'
 import { machine } from '#host/exec.ts'
 import { createNetns, inNetns, removeNetns } from '#host/network/netns.ts'
@@ -174,7 +175,7 @@ test('the command line creates, shows the difference, and forgets it', async () 
   const entry = join(import.meta.dirname, '../../src/cli/main.ts')
   const env = { ...settingsToEnv(node.settings), LANG: 'C.UTF-8' }
   const hako = async (...words: string[]) => {
-    const argv = [process.execPath, '--disable-warning=ExperimentalWarning', entry, 'network', ...words] as const
+    const argv = [process.execPath, ...nodeFlags, entry, 'network', ...words] as const
     return (await host.run(argv, { env })).stdout
   }
   await hako('create', 'vmbr5', '--type', 'bridge', '--cidr', '10.79.0.1/24')

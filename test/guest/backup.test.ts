@@ -6,6 +6,7 @@ import { once } from 'node:events'
 import { open, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { nodeFlags } from '#base/node-flags.ts'
 import { KiB, MiB } from '#base/bytes.ts'
 import { systemClock, waitFor } from '#base/clock.ts'
 import { isFault, messageOf } from '#base/fault.ts'
@@ -255,7 +256,7 @@ test('a backup killed at any moment leaves the guest running as it was, and no h
 
 async function killBackup(world: GuestWorld, journal: string, vmid: Vmid, ms: number): Promise<void> {
   const program = join(import.meta.dirname, '../fixtures/backup-worker.ts')
-  const argv = ['--disable-warning=ExperimentalWarning', program, journal, String(vmid), '8192']
+  const argv = [...nodeFlags, program, journal, String(vmid), '8192']
   const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...settingsToEnv(world.settings) }
   const child = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'inherit'], env })
   const ended = once(child, 'exit') as Promise<[number | null, string | null]>

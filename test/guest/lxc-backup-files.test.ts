@@ -4,6 +4,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
+import { nodeFlags } from '#base/node-flags.ts'
 import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
@@ -70,7 +71,7 @@ suite('backups of containers, as clients meet them', { timeout: 180_000 }, () =>
     return `${fault.message} ${JSON.stringify(fault.fields ?? {})}`
   }
   const hako = (...args: string[]) =>
-    host.run([process.execPath, '--disable-warning=ExperimentalWarning', program, ...args], {
+    host.run([process.execPath, ...nodeFlags, program, ...args], {
       env: { ...compiled, HAKO_RUN_DIR: node.settings.runDir, HAKO_NODE: node.settings.node, LANG: 'C.UTF-8' },
       okCodes: Array.from({ length: 16 }, (_, code) => code),
       cwd: scratch,

@@ -6,6 +6,7 @@ import { once } from 'node:events'
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, afterEach, before, suite, test } from 'node:test'
+import { nodeFlags } from '#base/node-flags.ts'
 import { MiB } from '#base/bytes.ts'
 import { systemClock } from '#base/clock.ts'
 import { messageOf } from '#base/fault.ts'
@@ -368,7 +369,7 @@ suite('backups of containers', { timeout: 300_000 }, () => {
 
   const killBackup = async (journal: string, ms: number) => {
     const program = join(import.meta.dirname, '../fixtures/backup-worker.ts')
-    const argv = ['--disable-warning=ExperimentalWarning', program, journal, '100', '0']
+    const argv = [...nodeFlags, program, journal, '100', '0']
     const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...settingsToEnv(world.settings) }
     const child = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'inherit'], env })
     const ended = once(child, 'exit')

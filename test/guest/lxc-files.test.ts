@@ -6,6 +6,7 @@ import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
+import { nodeFlags } from '#base/node-flags.ts'
 import { MiB } from '#base/bytes.ts'
 import { waitFor } from '#base/clock.ts'
 import { machine } from '#host/exec.ts'
@@ -55,7 +56,7 @@ suite('files of a container', { timeout: 180_000 }, () => {
     return out.trimEnd()
   }
   const hako = (...args: string[]) =>
-    host.run([process.execPath, '--disable-warning=ExperimentalWarning', program, 'ct', 'file', ...args], {
+    host.run([process.execPath, ...nodeFlags, program, 'ct', 'file', ...args], {
       env: { ...compiled, HAKO_RUN_DIR: node.settings.runDir, HAKO_NODE: node.settings.node, LANG: 'C.UTF-8' },
       okCodes: Array.from({ length: 16 }, (_, code) => code),
       cwd: scratch,

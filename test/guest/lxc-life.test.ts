@@ -6,6 +6,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { setDefaultCACertificates } from 'node:tls'
+import { nodeFlags } from '#base/node-flags.ts'
 import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { MiB } from '#base/bytes.ts'
@@ -108,7 +109,7 @@ suite('containers', { timeout: 120_000 }, () => {
 
   test('are the command line’s too: what runs inside prints here and ends as it ends', async () => {
     const hako = (...args: string[]) =>
-      machine().run([process.execPath, '--disable-warning=ExperimentalWarning', program, ...args], {
+      machine().run([process.execPath, ...nodeFlags, program, ...args], {
         env: { ...compiled, HAKO_RUN_DIR: node.settings.runDir, HAKO_NODE: node.settings.node },
         okCodes: [0, 3],
       })

@@ -11,6 +11,7 @@ import { copyFile, mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
+import { nodeFlags } from '#base/node-flags.ts'
 import { machine } from '#host/exec.ts'
 import { taskHeader } from '#http/wire.ts'
 import { documentOf } from '#plans/document.ts'
@@ -68,7 +69,7 @@ export class PlanWorld {
 
   /** With this on its standard input. */
   async hakoGiven(input: string, ...words: readonly string[]): Promise<Said> {
-    const argv = [process.execPath, '--disable-warning=ExperimentalWarning', join(root, 'src/cli/main.ts'), ...words]
+    const argv = [process.execPath, ...nodeFlags, join(root, 'src/cli/main.ts'), ...words]
     const { PATH = '' } = process.env
     const env = { ...compiled, PATH, HAKO_RUN_DIR: this.node.settings.runDir }
     const okCodes = Array.from({ length: 16 }, (_, code) => code)

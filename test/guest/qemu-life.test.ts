@@ -7,6 +7,7 @@ import { appendFile, chown, rm, symlink, truncate } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { nodeFlags } from '#base/node-flags.ts'
 import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { MiB } from '#base/bytes.ts'
@@ -17,7 +18,7 @@ import { type GuestWorld, guestWorld } from './qemu-world.ts'
 const starter = join(import.meta.dirname, '../fixtures/guests/start-and-wait.ts')
 
 function startInAnotherProcess({ settings }: GuestWorld, vmids: readonly number[]): ChildProcess {
-  const argv = ['--disable-warning=ExperimentalWarning', starter, JSON.stringify(settings), ...vmids.map(String)]
+  const argv = [...nodeFlags, starter, JSON.stringify(settings), ...vmids.map(String)]
   return spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'inherit'] })
 }
 

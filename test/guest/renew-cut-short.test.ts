@@ -9,6 +9,7 @@ import { open, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { isDeepStrictEqual } from 'node:util'
+import { nodeFlags } from '#base/node-flags.ts'
 import { MiB } from '#base/bytes.ts'
 import { systemClock, waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
@@ -89,7 +90,7 @@ suite('a move that is cut short', { timeout: 600_000 }, () => {
   async function killRenewal(moment: () => Promise<boolean>, ms: number): Promise<void> {
     const journal = join(world.settings.stateDir, `journal-${systemClock.now()}`)
     const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...settingsToEnv(world.settings) }
-    const argv = ['--disable-warning=ExperimentalWarning', program, journal, String(vmid)]
+    const argv = [...nodeFlags, program, journal, String(vmid)]
     const child = spawn(process.execPath, argv, { stdio: ['ignore', 'ignore', 'inherit'], env })
     const ended = once(child, 'exit') as Promise<[number | null, string | null]>
     const isNow = async () => child.exitCode !== null || moment()

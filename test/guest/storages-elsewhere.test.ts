@@ -9,6 +9,7 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { after, before, suite, test } from 'node:test'
+import { nodeFlags } from '#base/node-flags.ts'
 import { MiB } from '#base/bytes.ts'
 import { waitFor } from '#base/clock.ts'
 import { type ObjectStore, objectStore } from '../fixtures/object-store.ts'
@@ -18,7 +19,7 @@ import { freePort } from '../own-names.ts'
 
 type Reply = Record<string, unknown>
 
-const program = ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, '../../src/cli/main.ts')] as const
+const program = [...nodeFlags, join(import.meta.dirname, '../../src/cli/main.ts')] as const
 
 suite('storages elsewhere', { timeout: 600_000 }, () => {
   let node: TestNode

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { after, test } from 'node:test'
+import { nodeFlags } from '#base/node-flags.ts'
 import type { Mark } from '#base/pace.ts'
 import { KiB, MiB } from '#base/bytes.ts'
 import { type Clock, systemClock } from '#base/clock.ts'
@@ -162,7 +163,7 @@ test('whoever copies goes on after kill -9 where it was, out to another Hakobune
     assert.ok(from && to)
     // A pack of a megabyte in a second: it dies while it waits, after the first.
     const program = join(import.meta.dirname, '../../../test/fixtures/sync-once.ts')
-    const args = ['--disable-warning=ExperimentalWarning', program, ...[from, to].map((spec) => JSON.stringify(spec))]
+    const args = [...nodeFlags, program, ...[from, to].map((spec) => JSON.stringify(spec))]
     const child = spawn(process.execPath, [...args, String(MiB)], { stdio: ['ignore', 'pipe', 'inherit'] })
     const ended = once(child, 'exit')
     await once(createInterface(child.stdout), 'line')

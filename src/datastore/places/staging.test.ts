@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
+import { nodeFlags } from '#base/node-flags.ts'
 
 const program = join(import.meta.dirname, '../../../test/fixtures/staging-loop.ts')
 
@@ -15,7 +16,7 @@ test('of many who come at once each gets a folder of its own, and what the dead 
     await writeFile(join(home, 'left.held'), '')
     const rounds = 300
     const run = promisify(execFile)
-    const args = ['--disable-warning=ExperimentalWarning', program, home, String(rounds)]
+    const args = [...nodeFlags, program, home, String(rounds)]
     const said = await Promise.all([0, 1, 2].map(() => run(process.execPath, args)))
     const paths = said.flatMap(({ stdout }) => stdout.trim().split('\n'))
     assert.equal(new Set(paths).size, 3 * rounds)
