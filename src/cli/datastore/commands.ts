@@ -190,8 +190,9 @@ const lines: readonly Line[] = [
     options: {
       ...opening,
       grace: { en: 'Seconds between condemning and removing; 0 when absent.', ja: '猶予 (秒)。省略時は 0。' },
+      'dry-run': { en: 'Only say what would be given back.', ja: '戻る容量を示すだけ。', isFlag: true },
     },
-    examples: ['datastore gc /srv/backups'],
+    examples: ['datastore gc /srv/backups', 'datastore gc /srv/backups --dry-run'],
     act: async ([dir = ''], parsed, terminal) => ({
       rows: await (await import('./care-acts.ts')).gc(dir, parsed, terminal),
     }),
