@@ -73,6 +73,11 @@ const lines: readonly Line[] = [
         en: 'File with such patterns, one a line; # begins a comment.',
         ja: '除外パターンを 1 行に 1 つ書いたファイル。# で始まる行は注釈。',
       },
+      'exclude-caches': {
+        en: 'Leave out what is in folders a CACHEDIR.TAG calls a cache.',
+        ja: 'CACHEDIR.TAG でキャッシュとされたフォルダの中身を除外する。',
+        isFlag: true,
+      },
       notes: {
         en: 'For people, beside the backup; read without a key.',
         ja: 'バックアップに付けるメモ。鍵なしで読める。',
