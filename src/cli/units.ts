@@ -12,7 +12,7 @@ const units: Readonly<Record<string, Unit>> = {
   starttime: 'time', mtime: 'time',
   finished: 'time',
   verified: 'time',
-  stored: 'bytes', data: 'bytes', was: 'bytes', differs: 'bytes', 'new-data': 'bytes', freed: 'bytes', endtime: 'time', ctime: 'time', time: 'time', created: 'time', snaptime: 'time', timestamp: 'time',
+  stored: 'bytes', data: 'bytes', was: 'bytes', differs: 'bytes', 'new-data': 'bytes', freed: 'bytes', freeable: 'bytes', endtime: 'time', ctime: 'time', time: 'time', created: 'time', snaptime: 'time', timestamp: 'time',
   'next-run': 'time', 'last-run-endtime': 'time', 'tfa-locked-until': 'time', expire: 'expiry',
 } // prettier-ignore
 

@@ -93,7 +93,10 @@ const formats: Readonly<Record<string, Format>> = {
     /^\d{1,4}(?:-\d{1,4})?(?:,\d{1,4}(?:-\d{1,4})?)*$/,
     'value does not look like a list of processors such as 0,5,8-11',
   ),
-  'pve-configid': matching(/^[a-zA-Z][a-zA-Z0-9_-]+$/, 'value does not look like a valid configuration ID'),
+  'pve-configid': matching(
+    /^[a-zA-Z][a-zA-Z0-9_-]+$/,
+    "value does not look like a valid configuration ID: a letter first, then letters, digits, '_' or '-'",
+  ),
   'pve-storage-id': matching(/^[a-zA-Z][a-zA-Z0-9._-]*[a-zA-Z0-9]$/, 'value does not look like a valid storage ID'),
   'pve-volume-id': matching(
     /^[a-zA-Z][a-zA-Z0-9._-]*[a-zA-Z0-9]:[^\s:][^\s]*$/,

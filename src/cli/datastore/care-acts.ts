@@ -21,6 +21,12 @@ export async function gc(directory: string, parsed: Parsed, terminal: Terminal) 
   const grace = Number(text)
   if (!Number.isInteger(grace) || grace < 0) throw new Fault('invalid', `grace: '${text}' is no number of seconds`)
   return withKeys(directory, parsed, terminal, async (open) => {
+    if (parsed.params['dry-run'] === '1') {
+      const { previewGarbage } = await import('#datastore/collect/preview.ts')
+      const options = { signal: terminal.signal, onProgress: shown(terminal, parsed) }
+      const { freeableBytes, ...found } = await previewGarbage(open, options)
+      return { ...found, freeable: freeableBytes }
+    }
     const { freedBytes, lockedUntil, ...counts } = await collectGarbage(open, {
       graceSeconds: grace,
       signal: terminal.signal,

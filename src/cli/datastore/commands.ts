@@ -73,6 +73,11 @@ const lines: readonly Line[] = [
         en: 'File with such patterns, one a line; # begins a comment.',
         ja: '除外パターンを 1 行に 1 つ書いたファイル。# で始まる行は注釈。',
       },
+      'exclude-caches': {
+        en: 'Leave out what is in folders a CACHEDIR.TAG calls a cache.',
+        ja: 'CACHEDIR.TAG でキャッシュとされたフォルダの中身を除外する。',
+        isFlag: true,
+      },
       notes: {
         en: 'For people, beside the backup; read without a key.',
         ja: 'バックアップに付けるメモ。鍵なしで読める。',
@@ -190,8 +195,9 @@ const lines: readonly Line[] = [
     options: {
       ...opening,
       grace: { en: 'Seconds between condemning and removing; 0 when absent.', ja: '猶予 (秒)。省略時は 0。' },
+      'dry-run': { en: 'Only say what would be given back.', ja: '戻る容量を示すだけ。', isFlag: true },
     },
-    examples: ['datastore gc /srv/backups'],
+    examples: ['datastore gc /srv/backups', 'datastore gc /srv/backups --dry-run'],
     act: async ([dir = ''], parsed, terminal) => ({
       rows: await (await import('./care-acts.ts')).gc(dir, parsed, terminal),
     }),

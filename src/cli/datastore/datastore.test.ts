@@ -188,8 +188,17 @@ test('pruning says what it would do, does it, and the space comes back', async (
   const left = (JSON.parse(good('list', store, '-o', 'json')) as unknown[]).length
   assert.equal(left, plan.filter(({ mark }) => mark === 'keep').length)
   assert.ok(left < before)
-  const { removedChunks } = JSON.parse(good('gc', store, ...opening, '-o', 'json')) as { removedChunks: number }
-  assert.ok(removedChunks > 0)
+  const packs = () => readdir(join(store, 'packs'), { recursive: true })
+  const kept = await packs()
+  const told = JSON.parse(good('gc', store, '--dry-run', ...quick, '-o', 'json')) as Record<string, number>
+  assert.deepEqual([await packs(), await readdir(join(store, 'condemned'))], [kept, []])
+  const done = JSON.parse(good('gc', store, ...opening, '-o', 'json')) as Record<string, number>
+  assert.ok((done.removedChunks ?? 0) > 0)
+  assert.deepEqual(
+    [told.deadChunks, told.deadPacks, told.thinPacks],
+    [done.removedChunks, done.removedPacks, done.rewrittenPacks],
+  )
+  assert.ok(Math.abs((told.freeable ?? 0) - (done.freed ?? 0)) < 4_096, JSON.stringify([told, done]))
   assert.match(hako('prune', store).err, /nothing says what is kept/)
   good('restore', store, 'host/web', join(home, 'last.raw'), ...opening)
   assert.ok((await readFile(join(home, 'last.raw'))).equals(await readFile(image)))

@@ -36,6 +36,8 @@ export async function isDirectory(path: string): Promise<boolean> {
   return (await stat(path).catch(() => undefined))?.isDirectory() ?? false
 }
 
+export const leavesCaches = (params: Parsed['params']) => params['exclude-caches'] === '1'
+
 /** Adds a directory as a tree, and says what of it is not in the backup. */
 export async function addDirectory(
   writer: BackupWriter,
@@ -45,7 +47,7 @@ export async function addDirectory(
   const { language, signal } = terminal
   const { exclude = [] } = params
   const show = progressOn(terminal, { isQuiet: global.quiet })
-  const source = treeSource({ root: resolve(path), excludes: typeof exclude === 'string' ? [exclude] : exclude })
+  const source = treeSource({ root: resolve(path), excludes: [exclude].flat(), leavesCaches: leavesCaches(params) })
   const { notes } = await writer.addTree(name, source, {
     signal,
     rateBytesPerSecond,

@@ -3,7 +3,7 @@ import { resolve } from 'node:path'
 import { treeSource } from '#datastore/tree/source.ts'
 import type { Parsed } from '../arguments.ts'
 import type { Terminal } from '../terminal.ts'
-import { isDirectory } from './file-acts.ts'
+import { isDirectory, leavesCaches } from './file-acts.ts'
 import { type ImageFormat, sourceAt } from './source.ts'
 
 export interface Wished {
@@ -33,8 +33,9 @@ export async function wouldBackUp(
   return rows
 }
 
-function wouldTree(path: string, { exclude = [] }: Parsed['params'], signal: AbortSignal): Wished {
-  const source = treeSource({ root: resolve(path), excludes: [exclude].flat() })
+function wouldTree(path: string, params: Parsed['params'], signal: AbortSignal): Wished {
+  const { exclude = [] } = params
+  const source = treeSource({ root: resolve(path), excludes: [exclude].flat(), leavesCaches: leavesCaches(params) })
   let [entries, size] = [0, 0]
   for (const folder of source.folders()) {
     signal.throwIfAborted()

@@ -8,6 +8,7 @@
  * Nobody goes by what a look that was cut off has seen: what leads to other chunks counts as looked at only when all of those are marked.
  */
 import { Fault, isFault } from '#base/fault.ts'
+import { letGo } from '#base/let-go.ts'
 import { ChunkOrdinals, ChunkSet } from '../index/ordinals.ts'
 import type { OpenDatastore } from '../datastore.ts'
 import { shown } from '../packs/chunk-reader.ts'
@@ -95,6 +96,7 @@ export class LiveChunks {
       await this.#markPiece(open, root.subarray(at, at + shortIdBytes), count, isOfChunks)
     }
     for (const id of roots) this.#noteDone(id)
+    letGo(root)
   }
 
   /** The piece itself, what it is based on, and the chunks it names. */
@@ -105,6 +107,7 @@ export class LiveChunks {
       const stored = await storedPiece(open.chunks, id, count)
       if ('ids' in stored) {
         if (isOfChunks) await this.#needAll(open, stored.ids, hidden)
+        letGo(stored.ids)
         break
       }
       if (deltas === deltaDepthMaximum) throw damagedPiece(piece, 'it is made of too many deltas')

@@ -4,6 +4,7 @@
  */
 import { isZero } from '#base/bytes.ts'
 import { Fault } from '#base/fault.ts'
+import { letGo } from '#base/let-go.ts'
 import type { ChunkReader } from '../packs/chunk-reader.ts'
 import type { ChunkWriter } from '../packs/chunk-writer.ts'
 import {
@@ -63,6 +64,7 @@ export class DiskMap {
       parts.push(chunk.content)
     }
     const root = Buffer.concat(parts)
+    for (const part of parts) letGo(part)
     if (root.length !== rootBytes(chunks)) {
       throw new Fault('damaged', `the map of a disk has ${root.length / shortIdBytes} pieces for ${chunks} chunks`)
     }

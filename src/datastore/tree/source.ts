@@ -5,7 +5,7 @@
  * followed, so what is read is in the tree, whatever they do; what vanishes on the way is not there. Memory holds the
  * names of the folders on the way down, and the first names of files that have several until all of them were seen.
  */
-import { closeSync, openSync, constants } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
 import { Fault } from '#base/fault.ts'
 import { type FileOrName, readAttributes } from '#host/files/attribute-calls.ts'
 import { asFileFault } from '#host/files.ts'
@@ -80,7 +80,13 @@ export interface TreeSourceOptions {
   readonly idMap?: IdMap | undefined
   /** As in Proxmox VE's `exclude-path`. */
   readonly excludes?: readonly string[] | undefined
+  /** Of folders that a `CACHEDIR.TAG` calls a cache only the folder itself is kept. */
+  readonly leavesCaches?: boolean | undefined
 }
+
+/** As https://bford.info/cachedir/ has it. */
+const cacheTag = 'CACHEDIR.TAG'
+const cacheMark = Buffer.from('Signature: 8a477f597d28d172789f06886806bc55', 'latin1')
 
 const depthMaximum = 1_024
 const linksMaximum = 2 ** 20
@@ -102,6 +108,7 @@ class FolderTree implements TreeSource {
   readonly ids: string
   readonly #root: string
   readonly #isExcluded: Excludes | undefined
+  readonly #leavesCaches: boolean
   readonly #entry: WalkedEntry
   readonly #counts = { foreignIds: 0, mounts: 0, excluded: 0, apart: 0 }
   readonly #examples: string[] = []
@@ -109,8 +116,9 @@ class FolderTree implements TreeSource {
   #links = new Map<bigint, { readonly path: string; left: number }>()
   #mount: MountMark = [0, 0, 0, 0]
 
-  constructor({ root, idMap, excludes = [] }: TreeSourceOptions) {
+  constructor({ root, idMap, excludes = [], leavesCaches = false }: TreeSourceOptions) {
     this.#root = root
+    this.#leavesCaches = leavesCaches
     this.#isExcluded = compileExcludes(excludes)
     this.ids = JSON.stringify(idMap ?? [])
     this.#entry = new WalkedEntry(inward(idMap), {
@@ -177,7 +185,10 @@ class FolderTree implements TreeSource {
     const opened = openFolder(fd, name)
     if (opened === undefined) return
     // Something may have been mounted there since its folder was read.
-    if (look(opened, '') && found.isOn(this.#mount)) levels.push({ fd: opened, path: inner, folders: [], next: 0 })
+    const isHere = look(opened, '') && found.isOn(this.#mount)
+    const isCache = isHere && this.#leavesCaches && isTagged(opened)
+    if (isCache) this.#note('excluded', inner)
+    if (isHere && !isCache) levels.push({ fd: opened, path: inner, folders: [], next: 0 })
     else closeSync(opened)
   }
 
@@ -226,6 +237,17 @@ class FolderTree implements TreeSource {
   #note(what: keyof TreeNotes & ('foreignIds' | 'mounts' | 'excluded' | 'apart'), path: string): void {
     this.#counts[what] += 1
     if (this.#examples.length < examplesMaximum) this.#examples.push(`${what}: ${shown(path)}`)
+  }
+}
+
+function isTagged(folder: number): boolean {
+  const fd = openToRead(folder, cacheTag)
+  if (fd === undefined) return false
+  try {
+    const read = Buffer.alloc(cacheMark.length)
+    return fstatSync(fd).isFile() && readSync(fd, read, 0, read.length, 0) === read.length && read.equals(cacheMark)
+  } finally {
+    closeSync(fd)
   }
 }
 

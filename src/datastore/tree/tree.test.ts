@@ -140,21 +140,30 @@ suite('a tree that is read', () => {
     await using temporary = await temporaryDatastore()
     const open = await temporary.reopen()
     const tree = newFolder()
-    for (const name of ['tmp', 'mnt', 'cache']) mkdirSync(join(tree, name))
-    for (const name of ['tmp/gone', 'keep', 'cache/gone.pid', 'cache/keep', 'foreign']) {
+    for (const name of ['tmp', 'mnt', 'cache', 'thumbs']) mkdirSync(join(tree, name))
+    for (const name of ['tmp/gone', 'keep', 'cache/gone.pid', 'cache/keep', 'foreign', 'thumbs/gone']) {
       writeFileSync(join(tree, name), name)
     }
+    writeFileSync(join(tree, 'thumbs/CACHEDIR.TAG'), 'Signature: 8a477f597d28d172789f06886806bc55\n# a cache\n')
+    // The name alone says nothing.
+    writeFileSync(join(tree, 'cache/CACHEDIR.TAG'), 'x'.repeat(100))
     await host.run(['chown', '-hR', '100000:100000', tree])
     await host.run(['chown', '12:100007', join(tree, 'foreign')])
     await host.run(['mount', '-t', 'tmpfs', 'hako-test', join(tree, 'mnt')])
     try {
       writeFileSync(join(tree, 'mnt/gone'), 'elsewhere')
-      const { notes } = await backUp(open, 0, { root: tree, idMap: unprivileged, excludes: ['/tmp/?*', '*.pid'] })
+      const { notes } = await backUp(open, 0, {
+        root: tree,
+        idMap: unprivileged,
+        excludes: ['/tmp/?*', '*.pid'],
+        leavesCaches: true,
+      })
       const { examples, ...counts } = notes
       // The file that is another's, and the root of what is mounted.
-      assert.deepEqual(counts, { foreignIds: 2, mounts: 1, excluded: 2, apart: 0 })
+      assert.deepEqual(counts, { foreignIds: 2, mounts: 1, excluded: 3, apart: 0 })
       assert.deepEqual(examples.toSorted(), [
         'excluded: cache/gone.pid',
+        'excluded: thumbs',
         'excluded: tmp/gone',
         'foreignIds: foreign',
         'foreignIds: mnt',
@@ -166,7 +175,17 @@ suite('a tree that is read', () => {
     await read(open, 0, async (of) => {
       const paths: string[] = []
       for await (const { path } of of.entries()) paths.push(path)
-      assert.deepEqual(paths, ['', 'cache', 'foreign', 'keep', 'mnt', 'tmp', 'cache/keep'])
+      assert.deepEqual(paths, [
+        '',
+        'cache',
+        'foreign',
+        'keep',
+        'mnt',
+        'thumbs',
+        'tmp',
+        'cache/CACHEDIR.TAG',
+        'cache/keep',
+      ])
       const { uid, gid } = await of.entry('foreign')
       assert.deepEqual([uid, gid], [65_534, 7])
     })
