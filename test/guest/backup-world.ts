@@ -16,6 +16,7 @@ import { PoolService } from '#pools/service.ts'
 import { memoryJournal } from '#tasks/journal.ts'
 import { perform } from '#tasks/perform.ts'
 import { confirmedKeys } from '../fixtures/confirmed-keys.ts'
+import { readNodeAlone } from '../fixtures/read-alone.ts'
 import { type GuestWorld, guestWorld, type WorldOptions } from './qemu-world.ts'
 
 const host = machine()
@@ -66,6 +67,14 @@ export async function backupWorld(how: Pick<WorldOptions, 'forgetful'> = {}): Pr
       const say = (line: string) => void log.push(line)
       const done = await perform(backupGuests, all, deps, memoryJournal(), { task, log: say, warn: say })
       return done.backups.map(asVolumeId)
+    },
+    async [Symbol.asyncDispose]() {
+      try {
+        // Those who make many worlds make the same again and again.
+        if (how.forgetful !== true) await readNodeAlone(settings.stateDir, keys.recovery)
+      } finally {
+        await world[Symbol.asyncDispose]()
+      }
     },
   }
 }
