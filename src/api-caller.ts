@@ -124,6 +124,7 @@ function causeCode(error: unknown): string {
   return cause instanceof Error && 'code' in cause ? String(cause.code) : ''
 }
 
-const isUnsent = (error: unknown) => ['ENOENT', 'ECONNREFUSED'].includes(causeCode(error))
+/** `EAGAIN`: so many wait at its socket that there is no room for another. */
+const isUnsent = (error: unknown) => ['ENOENT', 'ECONNREFUSED', 'EAGAIN'].includes(causeCode(error))
 /** Carried faults have a cause; what the node itself says has none here. */
 const isCutOff = (error: unknown) => isFault(error, 'unavailable') && error.cause !== undefined

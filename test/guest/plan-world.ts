@@ -6,9 +6,11 @@
  * nobody knows whether the step was done.
  */
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { copyFile, mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http'
 import { join } from 'node:path'
+import { pipeline } from 'node:stream/promises'
 import { machine } from '#host/exec.ts'
 import { taskHeader } from '#http/wire.ts'
 import { documentOf } from '#plans/document.ts'
@@ -152,22 +154,26 @@ export class PlanWorld {
       const { method = 'GET', url: path = '/', headers } = incoming
       const upid = headers[taskHeader]
       const isLast = typeof upid === 'string' && (await isDue(upid, incoming))
-      const outgoing = request({ socketPath: behind, method, path, headers }, (answer) => {
-        if (isLast) {
-          process.kill(parseUpid(upid).pid, 'SIGKILL')
-          answer.resume().on('end', () => reply.destroy())
-        } else {
-          reply.writeHead(answer.statusCode ?? 500, answer.statusMessage, answer.headers)
-          answer.pipe(reply)
-        }
-      })
-      outgoing.on('error', (error) => {
-        process.stderr.write(`${method} ${path}: ${String(error)}\n`)
-        reply.destroy()
-      })
-      incoming.pipe(outgoing)
+      const outgoing = request({ socketPath: behind, method, path, headers, agent: false })
+      pipeline(incoming, outgoing).catch(() => {}) // Said by the reply that does not come.
+      const [answer] = (await once(outgoing, 'response')) as [IncomingMessage]
+      if (isLast) {
+        process.kill(parseUpid(upid).pid, 'SIGKILL')
+        answer.resume().on('end', () => reply.destroy())
+      } else {
+        reply.writeHead(answer.statusCode ?? 500, answer.statusMessage, answer.headers)
+        await pipeline(answer, reply)
+      }
     }
-    const server = createServer((incoming, reply) => void passOn(incoming, reply).catch(() => reply.destroy()))
+    const giveUp = (reply: ServerResponse, error: unknown) => {
+      if (reply.headersSent) return void reply.destroy()
+      reply
+        .writeHead(502, 'Bad Gateway', { 'Content-Type': 'text/plain' })
+        .end(`between test and node: ${String(error)}`)
+    }
+    const server = createServer(
+      (incoming, reply) => void passOn(incoming, reply).catch((error: unknown) => giveUp(reply, error)),
+    )
     // Under another name first, because what a server listens at it removes when it is closed.
     await new Promise<void>((resolve) => server.listen(`${socket}.test`, resolve))
     await rename(socket, behind)

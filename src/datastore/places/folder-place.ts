@@ -7,11 +7,11 @@ import { systemClock } from '#base/clock.ts'
 import type { Random } from '#base/random.ts'
 import { asFileFault, codeOf, isDiskError, syncDirectory } from '#host/files.ts'
 import { HeldFile } from './held-file.ts'
+import { OpenFiles } from './open-files.ts'
 import { checkName, type Hold, isName, type Place, type PlacedObject } from './place.ts'
 import { readAhead } from '../window.ts'
 import { leastReserveBytes, Reserve } from './reserve.ts'
 
-const openFiles = 16
 /** Files asked for their size at once. */
 const looksAtOnce = 16
 const attempts = 4
@@ -130,13 +130,15 @@ export class FolderPlace implements Place {
   async read(name: string, offset: number, length: number, room?: Buffer): Promise<Buffer> {
     const path = this.#pathOf(name)
     const bytes = room && room.length >= length ? room.subarray(0, length) : Buffer.allocUnsafe(length)
+    const work = (file: FileHandle) => readFully(file, offset, bytes, path)
     try {
-      const work = (file: FileHandle) => readFully(file, offset, bytes, path)
-      await (isLasting(name) ? this.#files.during(path, work) : once(path, work))
+      if (!isLasting(name)) return await once(path, work)
+      return (
+        (room && (await this.#files.readDirect(path, offset, length, room))) ?? (await this.#files.during(path, work))
+      )
     } catch (cause) {
       throw codeOf(cause) === 'ENOENT' ? missing('object', name) : asReadFault(cause, path)
     }
-    return bytes
   }
 
   async sizeOf(name: string): Promise<number> {
@@ -256,12 +258,13 @@ async function makeDurable(path: string, root: string): Promise<void> {
 }
 
 /** @throws Fault `damaged` when the file ends before `into` is full */
-async function readFully(file: FileHandle, offset: number, into: Buffer, path: string): Promise<void> {
+async function readFully(file: FileHandle, offset: number, into: Buffer, path: string): Promise<Buffer> {
   for (let done = 0; done < into.length;) {
     const { bytesRead } = await file.read(into, done, into.length - done, offset + done)
     if (bytesRead === 0) throw new Fault('damaged', `'${path}' ends ${into.length - done} bytes early`)
     done += bytesRead
   }
+  return into
 }
 
 /** What has the name of its hash is never another; all else can be replaced at any moment, by others as well. */
@@ -272,68 +275,4 @@ function isLasting(name: string): boolean {
 async function once<T>(path: string, work: (file: FileHandle) => Promise<T>): Promise<T> {
   await using file = await open(path, 'r')
   return await work(file)
-}
-
-/** Files that are read in many places, kept open for a while. */
-class OpenFiles {
-  readonly #files = new Map<string, OpenFile>()
-
-  async during<T>(path: string, work: (file: FileHandle) => Promise<T>): Promise<T> {
-    const file = this.#files.get(path) ?? this.#open(path)
-    file.users += 1
-    try {
-      return await work(await file.handle)
-    } finally {
-      file.users -= 1
-      await closeUnused(file)
-    }
-  }
-
-  #open(path: string): OpenFile {
-    const handle = open(path, 'r').catch((cause: unknown) => {
-      // Another one may have come in its place, and is somebody's.
-      if (this.#files.get(path) === file) this.#files.delete(path)
-      throw cause
-    })
-    const file: OpenFile = { handle, users: 0, isForgotten: false }
-    this.#files.set(path, file)
-    const [oldest] = this.#files.keys()
-    if (this.#files.size > openFiles && oldest !== undefined) this.forget(oldest)
-    return file
-  }
-
-  forget(path: string): void {
-    const file = this.#files.get(path)
-    if (!file) return
-    this.#files.delete(path)
-    file.isForgotten = true
-    closeUnused(file).catch(() => {})
-  }
-
-  /** Somebody else has put a whole one in the place of one that was damaged. @param ino of the file that is there now */
-  async forgetOther(path: string, ino: number): Promise<void> {
-    const file = this.#files.get(path)
-    if (!file) return
-    const open = await this.during(path, (handle) => handle.stat()).catch(() => undefined)
-    if (open?.ino !== ino && this.#files.get(path) === file) this.forget(path)
-  }
-
-  async closeAll(): Promise<void> {
-    const files = [...this.#files.values()]
-    this.#files.clear()
-    for (const file of files) {
-      file.isForgotten = true
-      await closeUnused(file).catch(() => {})
-    }
-  }
-}
-
-interface OpenFile {
-  readonly handle: Promise<FileHandle>
-  users: number
-  isForgotten: boolean
-}
-
-async function closeUnused(file: OpenFile): Promise<void> {
-  if (file.isForgotten && file.users === 0) await (await file.handle).close()
 }

@@ -1,6 +1,6 @@
 /** Reads one backup: its disks and small files. Whoever has it open disposes of it. */
 import { Fault, isFault, missing } from '#base/fault.ts'
-import { alignedBuffer } from '#host/files/direct-file.ts'
+import { alignedBuffer, blockBytes } from '#host/files/direct-file.ts'
 import { tagBytes } from '../keys/box.ts'
 import type { RunRoom } from '../packs/chunk-reader.ts'
 import type { OpenDatastore } from '../datastore.ts'
@@ -107,7 +107,8 @@ export class BackupReader implements AsyncDisposable {
 
   /** For any run of this backup. */
   roomForRun(): RunRoom {
-    const sealed = Buffer.allocUnsafeSlow(runChunks * (this.chunkBytes + tagBytes))
+    // With room for the blocks it begins and ends in.
+    const sealed = alignedBuffer(runChunks * (this.chunkBytes + tagBytes) + 2 * blockBytes)
     return { sealed, content: alignedBuffer(runChunks * this.chunkBytes) }
   }
 
