@@ -17,6 +17,7 @@ import { takeDown } from '#lab/down.ts'
 import { ensureGuestImage } from '#lab/guest-image.ts'
 import { ownBridge, type Settings, settingsToEnv } from '../src/settings.ts'
 import { recordedCalls } from '../tools/recorded-calls.ts'
+import { readNodeAlone } from './fixtures/read-alone.ts'
 import { freePort, freshInstance } from './own-names.ts'
 
 const root = join(import.meta.dirname, '..')
@@ -149,7 +150,11 @@ export async function nodeUnderTest({ client, netns, changes = {} }: NodeOptions
         timeoutMs: 60_000,
       }).catch(() => daemon.kill('SIGKILL'))
       if (client !== undefined) await keepCalls(client, settings)
-      await takeDown({ settings, host: machine() })
+      try {
+        await readNodeAlone(settings.stateDir, { kind: 'recovery', text: key })
+      } finally {
+        await takeDown({ settings, host: machine() })
+      }
     },
   }
 }

@@ -6,6 +6,8 @@ export interface Log {
   readonly info: (message: string, facts?: LogFacts) => void
   readonly warn: (message: string, facts?: LogFacts) => void
   readonly error: (message: string, facts?: LogFacts) => void
+  /** One line for who reads the log of the task that is at work; absent where none is. */
+  tell?: ((line: string) => void) | undefined
 }
 export type LogFacts = Readonly<Record<string, unknown>>
 

@@ -8,6 +8,7 @@
 import type { Clock } from '#base/clock.ts'
 import { isFault, messageOf } from '#base/fault.ts'
 import type { UpidText } from '#base/ids.ts'
+import type { Log } from '#base/log.ts'
 import type { Json, Store } from '#store/store.ts'
 import type { TaskArchive, TaskRequest, TaskEnd } from './archive.ts'
 import { type Journal, type JournalRecord, openJournal, stateOf } from './journal.ts'
@@ -23,6 +24,8 @@ import { parseUpid } from './upid.ts'
 export interface TaskServices {
   readonly store: Store
   readonly clock: Clock
+  /** Services tell by it what happens beside what the task was asked for. */
+  readonly log?: Pick<Log, 'tell'>
 }
 
 export interface TaskPlace {
@@ -82,6 +85,11 @@ async function withTask(
   await using file = await openJournal(archive.journalOf(upid))
   const journal = redacted(file, hide)
   using log = new TaskLog(archive.logOf(upid), hide.text)
+  using undo = new DisposableStack()
+  if (services.log) {
+    services.log.tell = (line) => log.line(line)
+    undo.defer(() => delete services.log?.tell)
+  }
   const { user, node, starttime } = parseUpid(upid)
   const around: Around = {
     log: (line) => log.line(line),

@@ -15,8 +15,9 @@ import { type BackupGuests, type BackupRunDeps, backupGuests } from '#operations
 import { PoolService } from '#pools/service.ts'
 import { memoryJournal } from '#tasks/journal.ts'
 import { perform } from '#tasks/perform.ts'
-import { confirmedKeys } from '../fixtures/confirmed-keys.ts'
+import { type ConfirmedKeys, confirmedKeys } from '../fixtures/confirmed-keys.ts'
 import { type GuestWorld, guestWorld, machineOfOneVersion, type WorldOptions } from './qemu-world.ts'
+import { readNodeAlone } from '../fixtures/read-alone.ts'
 
 const host = machineOfOneVersion()
 export const task = { upid: 'UPID:test', user: 'root@pam', node: 'testnode', startTime: 0 }
@@ -30,7 +31,7 @@ export interface BackupWorld extends GuestWorld {
 export async function backupWorld(how: WorldOptions = {}): Promise<BackupWorld> {
   const world = await guestWorld(how)
   const { settings, guests, storage, store } = world
-  if (!how.like) await addVault(world)
+  const made = how.like ? undefined : await addVault(world)
   const keys = new NodeKeys({ settings, clock: systemClock, random: systemRandom })
   const backup = new BackupService({ clock: systemClock, random: systemRandom, log: silentLog, storage, keys })
   const pools = new PoolService({ store, rightsMark: 'mark' })
@@ -57,15 +58,23 @@ export async function backupWorld(how: WorldOptions = {}): Promise<BackupWorld> 
       const done = await perform(backupGuests, all, deps, memoryJournal(), { task, log: say, warn: say })
       return done.backups.map(asVolumeId)
     },
+    async [Symbol.asyncDispose]() {
+      try {
+        // Those who make many worlds make the same again and again.
+        if (made && how.forgetful !== true) await readNodeAlone(settings.stateDir, made.recovery)
+      } finally {
+        await world[Symbol.asyncDispose]()
+      }
+    },
   }
 }
 
-async function addVault({ settings, storage, addStorage }: GuestWorld): Promise<void> {
+async function addVault({ settings, storage, addStorage }: GuestWorld): Promise<ConfirmedKeys> {
   await addStorage()
   const path = join(settings.stateDir, 'vault')
   await makeDirectory(path)
   await storage.create({ storage: 'vault', type: 'dir', path, content: 'backup' })
-  await confirmedKeys(settings)
+  return confirmedKeys(settings)
 }
 
 export async function pathOf(world: GuestWorld, vmid: Vmid, drive: string): Promise<{ path: string; format: string }> {

@@ -133,7 +133,12 @@ export class ChunkIndex {
 
   async #lookBehind(keyring: Keyring): Promise<PackTables> {
     await this.prove(keyring)
-    return unnamedTables(this.#place, keyring, this.#segments)
+    const tables = await unnamedTables(this.#place, keyring, this.#segments)
+    const { length } = tables.packs
+    const what = this.#damage.size === 0 ? 'a part of it is gone' : `${this.#damage.size} parts of it are damaged`
+    const how = `${tables.chunks.count} chunks in ${length} packs are found by what the packs say`
+    if (length > 0) this.#log.tell?.(`the index of '${this.#place.label}' is not whole: ${what}; ${how}`)
+    return tables
   }
 
   get hasSuspects(): boolean {

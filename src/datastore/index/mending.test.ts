@@ -40,7 +40,9 @@ async function twoParts(): Promise<TemporaryDatastore & { readonly parts: readon
 
 async function opened(path: string, said: string[]): Promise<OpenDatastore & AsyncDisposable> {
   const place = new FolderPlace(path, systemRandom)
-  const open = await (await openDatastore(place, { ...deps, log: createLog((line) => said.push(line)) })).unlock(secret)
+  const write = (line: string) => void said.push(line)
+  const log = { ...createLog(write), tell: write }
+  const open = await (await openDatastore(place, { ...deps, log })).unlock(secret)
   return Object.assign(open, { [Symbol.asyncDispose]: () => place[Symbol.asyncDispose]() })
 }
 
@@ -70,6 +72,11 @@ const damages: Readonly<Record<string, Damage>> = {
 }
 
 const mended = /the index of a datastore was damaged, and is mended from the packs/
+
+/** In the log of a task. */
+const told =
+  /the index of '\S+' mends itself: (?:a part of it was gone|\d parts of it were damaged); \d+ chunks in \d packs are named/
+const toldByReaders = /the index of '\S+' is not whole: .*; [1-9]\d* chunks in \d packs are found by what the packs say/
 
 /** What each does for another reason. */
 const finders: Readonly<Record<string, (open: OpenDatastore) => Promise<unknown>>> = {
@@ -103,9 +110,13 @@ test('a part of the index that is damaged or lost loses nothing, and who finds i
       await verifyBackup(await temporary.reopen(), point(0))
       assert.deepEqual(await readdir(folder), before)
       const said: string[] = []
+      await using reader = await opened(temporary.path, said)
+      await restored(reader, point(0), 'scsi0')
+      assert.match(said.join('\n'), toldByReaders, what)
       await using there = await opened(temporary.path, said)
       await find(there)
       assert.match(said.join('\n'), mended, what)
+      assert.match(said.join('\n'), told, what)
       assert.deepEqual(await verifyIndex(await temporary.reopen()), [], what)
     }
   }
@@ -124,6 +135,7 @@ test('a backup that finds a part damaged mends it, and stores nothing twice', as
   const [content = Buffer.alloc(0)] = contents
   const { disks } = await backUp(there, point(2), { scsi0: Buffer.concat(contents) })
   assert.match(said.join('\n'), new RegExp(`${mended.source}.*segments/${part}`))
+  assert.match(said.join('\n'), told)
   assert.equal(disks[0]?.newChunks, 0)
   assert.ok((await restored(await temporary.reopen(), point(0), 'scsi0')).equals(content))
   assert.deepEqual(await verifyIndex(await temporary.reopen()), [])

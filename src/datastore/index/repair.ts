@@ -78,9 +78,15 @@ export async function mendIndexAlone(
   if (dropped.length === 0 && lost.length === 0) return undefined
   const { made, ...facts } = await namedAnew(open, lease, lost, signal)
   for (const pack of facts.damaged) await place.put(`${suspectsFolder}${pack}`, Buffer.alloc(0))
+  const { packs, chunks, damaged } = facts
+  // Before it goes: who dies here has told of it.
+  const what = dropped.length === 0 ? 'a part of it was gone' : `${dropped.length} parts of it were damaged`
+  const left = damaged.length === 0 ? '' : `; ${damaged.length} packs are damaged themselves: ${damaged.join(', ')}`
+  deps.log.tell?.(
+    `the index of '${place.label}' mends itself: ${what}; ${chunks} chunks in ${packs} packs are named anew by what the packs say${left}`,
+  )
   for (const name of dropped) if (!made.has(name)) await place.remove(name)
   await index.renew()
-  const { packs, chunks, damaged } = facts
   deps.log.warn('the index of a datastore was damaged, and is mended from the packs', {
     datastore: place.label,
     ...(dropped.length > 0 && { parts: dropped.join(', ') }),

@@ -15,4 +15,5 @@ test('whoever dies while it looks after datastores loses nothing, and the next o
     if (where !== undefined) died.push(where)
   }
   assert.ok(died.length > 0, 'nobody died')
+  assert.match(await upkeep.logWithoutIndex(), /^the index of '.*' mends itself: a part of it was gone; \d+ chunks in/m)
 })
