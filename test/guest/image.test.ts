@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict'
 import { open } from 'node:fs/promises'
 import { before, suite, test } from 'node:test'
-import { waitFor } from '#base/clock.ts'
 import type { AgentClient } from '#host/qemu/guest-agent.ts'
 import { machine } from '#host/exec.ts'
 import { ensureGuestImage, type GuestImage } from '#lab/guest-image.ts'
 import { boot } from './bare-guest.ts'
+import { said } from './inside.ts'
 
 suite('the tiny guest', { concurrency: 1, timeout: 900_000 }, () => {
   let image: GuestImage
@@ -48,7 +48,7 @@ suite('the tiny guest', { concurrency: 1, timeout: 900_000 }, () => {
     await using guest = await boot(image, 'memory')
     assert.match(await guest.until(/^READY/), /root=memory/)
     await using agent = await guest.agent()
-    assert.equal(await sh(agent, 'echo $((6 * 7))'), '42\n')
+    assert.equal(await said(agent, 'echo $((6 * 7))'), '42')
     await agent.tell('guest-shutdown')
     await guest.untilOff()
   })
@@ -58,7 +58,7 @@ suite('the tiny guest', { concurrency: 1, timeout: 900_000 }, () => {
     await guest.until(/^READY/)
     {
       await using agent = await guest.agent()
-      await sh(agent, 'rm /etc/start/web /etc/start/agent; sync')
+      await said(agent, 'rm /etc/start/web /etc/start/agent; sync')
       await using qmp = await guest.qmp()
       await qmp.execute('system_powerdown')
       await guest.untilOff()
@@ -85,26 +85,6 @@ suite('the tiny guest', { concurrency: 1, timeout: 900_000 }, () => {
     assert.doesNotMatch(await broken.serial(), /SYSLINUX/)
   })
 })
-
-async function sh(agent: AgentClient, script: string): Promise<string> {
-  const { pid } = await agent.execute<{ pid: number }>('guest-exec', {
-    path: '/bin/sh',
-    arg: ['-c', script],
-    'capture-output': true,
-  })
-  const ended = await waitFor(
-    async () => {
-      const status = await agent.execute<{ exited: boolean; exitcode?: number; 'out-data'?: string }>(
-        'guest-exec-status',
-        { pid },
-      )
-      return status.exited ? status : undefined
-    },
-    { what: script, timeoutMs: 60_000 },
-  )
-  assert.equal(ended.exitcode, 0)
-  return Buffer.from(ended['out-data'] ?? '', 'base64').toString('utf8')
-}
 
 async function writeFile(agent: AgentClient, path: string, text: string): Promise<void> {
   const handle = await agent.execute<number>('guest-file-open', { path, mode: 'w' })
