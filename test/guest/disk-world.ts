@@ -10,6 +10,9 @@ import type { Options } from '#guests/config.ts'
 import { convertLayers } from '#host/qemu/qemu-img-layers.ts'
 import { PoolService } from '#pools/service.ts'
 import { snapshotTags } from '#storage/image-header.ts'
+import { memoryJournal } from '#tasks/journal.ts'
+import { perform } from '#tasks/perform.ts'
+import type { AnyOperation } from '#tasks/registry.ts'
 import { copiesOf, type GuestWorld, guestWorld, machineOfOneVersion } from './qemu-world.ts'
 
 const host = machineOfOneVersion()
@@ -56,6 +59,15 @@ export const depsOf = ({ guests, storage, store, settings }: GuestWorld) => ({
     uuid: () => '8c3f1b1e-9a55-4c9e-8d8e-27f3b3a1a001',
   },
 })
+
+let runs = 0
+
+/** Runs an operation as a task of its own. */
+export function run(world: GuestWorld, which: AnyOperation, params: object): Promise<object> {
+  runs += 1
+  const task = taskOf(`UPID:${which.name}:${runs}`)
+  return perform(which as never, params as never, depsOf(world) as never, memoryJournal(), { task })
+}
 
 export const taskOf = (upid: string) => ({ upid, user: 'root@pam', node: 'testnode', startTime: 0 })
 

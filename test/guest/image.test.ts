@@ -1,12 +1,15 @@
 /** The tiny guest itself: every other test of a guest stands on what is shown here. */
 import assert from 'node:assert/strict'
-import { open } from 'node:fs/promises'
-import { before, suite, test } from 'node:test'
-import { waitFor } from '#base/clock.ts'
+import { copyFile, mkdtemp, open, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { before, suite, test, type TestContext } from 'node:test'
 import type { AgentClient } from '#host/qemu/guest-agent.ts'
+import { mountImage } from '#host/disks/mount.ts'
 import { machine } from '#host/exec.ts'
 import { ensureGuestImage, type GuestImage } from '#lab/guest-image.ts'
 import { boot } from './bare-guest.ts'
+import { said } from './inside.ts'
 
 suite('the tiny guest', { concurrency: 1, timeout: 900_000 }, () => {
   let image: GuestImage
@@ -48,62 +51,39 @@ suite('the tiny guest', { concurrency: 1, timeout: 900_000 }, () => {
     await using guest = await boot(image, 'memory')
     assert.match(await guest.until(/^READY/), /root=memory/)
     await using agent = await guest.agent()
-    assert.equal(await sh(agent, 'echo $((6 * 7))'), '42\n')
+    assert.equal(await said(agent, 'echo $((6 * 7))'), '42')
     await agent.tell('guest-shutdown')
     await guest.untilOff()
   })
 
-  test('keeps its web server and its agent off when told so on its disk', async () => {
-    await using guest = await boot(image, 'virtio-scsi')
-    await guest.until(/^READY/)
+  test('keeps its web server and its agent off when told so on its disk', async (t) => {
+    const disk = await ownDisk(t, image)
     {
-      await using agent = await guest.agent()
-      await sh(agent, 'rm /etc/start/web /etc/start/agent; sync')
-      await using qmp = await guest.qmp()
-      await qmp.execute('system_powerdown')
-      await guest.untilOff()
+      await using mounted = await mountImage(machine(), { image: disk, target: join(dirname(disk), 'mounted') })
+      for (const name of ['web', 'agent']) await rm(join(mounted.target, 'etc/start', name))
     }
-    await using again = await boot(image, 'virtio-scsi', { disk: guest.disk })
-    await again.until(/^ADDRESS/)
-    await assert.rejects(again.page('/'))
-    await assert.rejects(again.agent(3_000), /guest agent is not running/)
+    await using guest = await boot(image, 'virtio-scsi', { disk })
+    await guest.until(/^ADDRESS/)
+    await assert.rejects(guest.page('/'))
+    await assert.rejects(guest.agent(3_000), /guest agent is not running/)
   })
 
-  test('without its boot sector the firmware finds nothing to boot', async () => {
-    await using whole = await boot(image, 'virtio-blk')
-    await whole.until(/^READY/)
-    {
-      await using qmp = await whole.qmp()
-      await qmp.execute('quit')
-      await whole.untilOff()
-    }
-    const disk = await open(whole.disk, 'r+')
-    await disk.write(new Uint8Array(512), 0, 512, 0)
-    await disk.close()
-    await using broken = await boot(image, 'virtio-blk', { disk: whole.disk })
+  test('without its boot sector the firmware finds nothing to boot', async (t) => {
+    const disk = await ownDisk(t, image)
+    await using file = await open(disk, 'r+')
+    await file.write(new Uint8Array(512), 0, 512, 0)
+    await using broken = await boot(image, 'virtio-blk', { disk })
     await broken.untilFirmware(/No bootable device/)
     assert.doesNotMatch(await broken.serial(), /SYSLINUX/)
   })
 })
 
-async function sh(agent: AgentClient, script: string): Promise<string> {
-  const { pid } = await agent.execute<{ pid: number }>('guest-exec', {
-    path: '/bin/sh',
-    arg: ['-c', script],
-    'capture-output': true,
-  })
-  const ended = await waitFor(
-    async () => {
-      const status = await agent.execute<{ exited: boolean; exitcode?: number; 'out-data'?: string }>(
-        'guest-exec-status',
-        { pid },
-      )
-      return status.exited ? status : undefined
-    },
-    { what: script, timeoutMs: 60_000 },
-  )
-  assert.equal(ended.exitcode, 0)
-  return Buffer.from(ended['out-data'] ?? '', 'base64').toString('utf8')
+/** A copy of the disk the guests above have booted from. */
+async function ownDisk(t: TestContext, image: GuestImage): Promise<string> {
+  const place = await mkdtemp(join(tmpdir(), 'hako-image-'))
+  t.after(() => rm(place, { recursive: true }))
+  await copyFile(image.path, join(place, 'disk.raw'))
+  return join(place, 'disk.raw')
 }
 
 async function writeFile(agent: AgentClient, path: string, text: string): Promise<void> {

@@ -15,6 +15,7 @@ import { rebootGuest, shutdownGuest } from '#operations/guest/shutdown.ts'
 import { PoolService } from '#pools/service.ts'
 import { memoryJournal } from '#tasks/journal.ts'
 import { perform } from '#tasks/perform.ts'
+import { said, untilAgentAnswers } from './inside.ts'
 import { type GuestWorld, guestWorld } from './qemu-world.ts'
 
 suite('a guest with an operating system', { timeout: 600_000 }, () => {
@@ -41,35 +42,13 @@ suite('a guest with an operating system', { timeout: 600_000 }, () => {
     const pools = new PoolService({ store: world.store, rightsMark: 'mark' })
     const deps = { guests, storage, pools, host: machine(), clock: systemClock, random: systemRandom }
     await perform(createGuest, { vmid, options, start: true }, deps, memoryJournal())
-    await untilAgentAnswers()
+    await untilAgentAnswers(world, vmid)
   })
   after(() => world[Symbol.asyncDispose]())
 
-  async function untilAgentAnswers(): Promise<void> {
-    const answers = async () => {
-      try {
-        await world.guests.agentExecute(vmid, 'guest-ping', {}, { timeoutMs: 1_000 })
-        return true
-      } catch (fault) {
-        if (isFault(fault, 'unavailable') || isFault(fault, 'timeout')) return false
-        throw fault
-      }
-    }
-    await waitFor(answers, { what: 'the guest agent', timeoutMs: 120_000, everyMs: 100 })
-  }
-
   async function sh(script: string): Promise<string> {
     await using agent = await world.guests.agent(vmid)
-    const pid = await startInGuest(agent, ['/bin/sh', '-c', script])
-    const ended = await waitFor(
-      async () => {
-        const status = await statusInGuest(agent, pid)
-        return status.exited && status
-      },
-      { what: script, timeoutMs: 60_000 },
-    )
-    assert.equal(ended.exitcode, 0, ended['err-data'] ?? '')
-    return (ended['out-data'] ?? '').trimEnd()
+    return await said(agent, script)
   }
 
   test('runs programs, with input, output and exit code', async () => {
@@ -133,7 +112,7 @@ suite('a guest with an operating system', { timeout: 600_000 }, () => {
     assert.equal(await guests.isPaused(vmid), true)
     await assert.rejects(guests.agentExecute(vmid, 'guest-ping'), /^Fault: QEMU guest agent is not running$/)
     await perform(resumeGuest, { vmid }, { guests }, memoryJournal())
-    await untilAgentAnswers()
+    await untilAgentAnswers(world, vmid)
   })
 
   test('comes back from a reboot as another process with the same disk', async () => {
@@ -146,7 +125,7 @@ suite('a guest with an operating system', { timeout: 600_000 }, () => {
     const pid = await pidOf()
     await perform(rebootGuest, { vmid, timeout: 60 }, { guests }, memoryJournal())
     assert.notEqual(await pidOf(), pid)
-    await untilAgentAnswers()
+    await untilAgentAnswers(world, vmid)
     assert.equal(await sh('cat /root-note'), 'kept')
   })
 

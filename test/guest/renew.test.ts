@@ -7,10 +7,8 @@ import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { MiB } from '#base/bytes.ts'
 import { waitFor } from '#base/clock.ts'
-import { isFault } from '#base/fault.ts'
 import { asVolumeId, type Vmid } from '#base/ids.ts'
 import { restoreDisk } from '#datastore/restore/restore-disk.ts'
-import { startInGuest, statusInGuest } from '#guests/agent-files.ts'
 import { Cgroups } from '#host/cgroups/cgroup.ts'
 import { machine } from '#host/exec.ts'
 import { links } from '#host/network/ip.ts'
@@ -23,6 +21,7 @@ import { memoryJournal } from '#tasks/journal.ts'
 import { perform } from '#tasks/perform.ts'
 import { memoryTarget } from '../fixtures/datastore.ts'
 import { addDisk, type BackupWorld, backupWorld, contentOf, pathOf, task } from './backup-world.ts'
+import { said, untilAgentAnswers } from './inside.ts'
 import { type GuestWorld, guestWorld } from './qemu-world.ts'
 
 const host = machine()
@@ -52,34 +51,13 @@ suite('a running guest that is renewed', { timeout: 600_000 }, () => {
       boot: 'order=scsi0',
     })
     await world.guests.start(vmid)
-    await untilAgentAnswers()
+    await untilAgentAnswers(world, vmid)
   })
   after(() => world[Symbol.asyncDispose]())
 
-  async function untilAgentAnswers(): Promise<void> {
-    const answers = () =>
-      world.guests.agentExecute(vmid, 'guest-ping', {}, { timeoutMs: 1_000 }).then(
-        () => true,
-        (fault: unknown) => {
-          if (isFault(fault, 'unavailable') || isFault(fault, 'timeout')) return false
-          throw fault
-        },
-      )
-    await waitFor(answers, { what: 'the guest agent', timeoutMs: 120_000, everyMs: 100 })
-  }
-
   async function sh(script: string): Promise<string> {
     await using agent = await world.guests.agent(vmid)
-    const pid = await startInGuest(agent, ['/bin/sh', '-c', script])
-    const ended = await waitFor(
-      async () => {
-        const status = await statusInGuest(agent, pid)
-        return status.exited && status
-      },
-      { what: script, timeoutMs: 60_000 },
-    )
-    assert.equal(ended.exitcode, 0, `${script}: ${ended['err-data'] ?? ''}`)
-    return (ended['out-data'] ?? '').trimEnd()
+    return await said(agent, script)
   }
 
   async function renew(): Promise<{ log: string; downtimeMs: number }> {

@@ -11,7 +11,6 @@ import { everyStepFails } from '#tasks/conformance.ts'
 import { memoryJournal } from '#tasks/journal.ts'
 import { Operation } from '#tasks/operation.ts'
 import { perform, unwind } from '#tasks/perform.ts'
-import type { AnyOperation } from '#tasks/registry.ts'
 import {
   addDisk,
   depsOf,
@@ -20,6 +19,7 @@ import {
   lettersOf,
   look,
   placesLike,
+  run,
   taskOf,
   volumeAt,
 } from '../../../test/guest/disk-world.ts'
@@ -49,13 +49,6 @@ async function worldWith(prepare: (world: GuestWorld) => Promise<unknown>): Prom
   })
   await prepare(world)
   return world
-}
-
-let runs = 0
-const run = (world: GuestWorld, which: AnyOperation, params: object) => {
-  runs += 1
-  const task = taskOf(`UPID:${which.name}:${runs}`)
-  return perform(which as never, params as never, depsOf(world) as never, memoryJournal(), { task })
 }
 
 const nothing = async () => {}

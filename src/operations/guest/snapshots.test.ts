@@ -3,20 +3,16 @@ import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import { asVolumeId } from '#base/ids.ts'
 import type { Options } from '#guests/config.ts'
-import type { AnyOperation } from '#tasks/registry.ts'
 import { everyStepFails } from '#tasks/conformance.ts'
-import { memoryJournal } from '#tasks/journal.ts'
-import { perform } from '#tasks/perform.ts'
 import {
   addDisk,
-  depsOf,
   diskBytes,
   diskWorld,
   fill,
   lettersOf,
   look,
   placesLike,
-  taskOf,
+  run,
   volumeAt,
 } from '../../../test/guest/disk-world.ts'
 import type { GuestWorld } from '../../../test/guest/qemu-world.ts'
@@ -40,13 +36,6 @@ async function guestWithDisks(
     ...options,
   })
   return { world, vmid }
-}
-
-let runs = 0
-const run = (world: GuestWorld, which: AnyOperation, params: object) => {
-  runs += 1
-  const task = taskOf(`UPID:${which.name}:${runs}`)
-  return perform(which as never, params as never, depsOf(world) as never, memoryJournal(), { task })
 }
 
 const started = async ({ guests, id }: GuestWorld) => guests.start(id(100))
