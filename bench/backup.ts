@@ -12,6 +12,7 @@ import { execFileSync } from 'node:child_process'
 import { createReadStream, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { MiB } from '#base/bytes.ts'
+import { nodeFlags } from '#base/node-flags.ts'
 import { diskFixture, type DiskState } from './disk-fixture.ts'
 import { median, row, table } from './figures.ts'
 import { withPackages } from './peers.ts'
@@ -52,7 +53,7 @@ interface Tool {
 
 const main = join(import.meta.dirname, '../src/cli/main.ts')
 const hako = (verb: string, place: string, ...args: string[]): Command => {
-  const node = [process.execPath, '--disable-warning=ExperimentalWarning', main] as const
+  const node = [process.execPath, ...nodeFlags, main] as const
   return [...node, 'datastore', verb, place, ...args, '--passphrase-file', passphrase]
 }
 

@@ -9,6 +9,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { KiB, MiB, TiB } from '#base/bytes.ts'
 import { silentLog } from '#base/log.ts'
+import { nodeFlags } from '#base/node-flags.ts'
 import { systemClock } from '#base/clock.ts'
 import { systemRandom } from '#base/random.ts'
 import type { BlockSource, Extent } from '#datastore/backup/block-source.ts'
@@ -105,13 +106,7 @@ process.stdout.write(`${points} points made in ${((performance.now() - began) / 
 
 process.env.NODE_COMPILE_CACHE = join(import.meta.dirname, '../node_modules/.cache/compiled')
 const main = join(import.meta.dirname, '../src/cli/main.ts')
-const hako = (...args: string[]): Command => [
-  process.execPath,
-  '--disable-warning=ExperimentalWarning',
-  main,
-  'datastore',
-  ...args,
-]
+const hako = (...args: string[]): Command => [process.execPath, ...nodeFlags, main, 'datastore', ...args]
 const opened = ['--key-file', keyFile]
 const newest = printPoint(nameOf(points - 1))
 const works: readonly (readonly [string, number, Command])[] = [
