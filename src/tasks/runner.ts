@@ -10,7 +10,7 @@
  * needed it for a while, for it holds memory, and when the daemon ends. Rejected: one process for many tasks, of
  * which a crash would take more than one, and whose UPIDs would not tell them apart.
  */
-import { nodeFlags } from '#base/node-flags.ts'
+import { taskFlags } from '#base/node-flags.ts'
 import type { Random } from '#base/random.ts'
 import { Fault } from '#base/fault.ts'
 import { rm } from 'node:fs/promises'
@@ -143,10 +143,11 @@ export class Runner implements AsyncDisposable {
   }
 
   async #start(output: string, flags: readonly string[], how: { readonly isAwaited?: boolean } = {}): Promise<Worker> {
-    const child = await startDetachedChild(
-      [process.execPath, ...nodeFlags, this.#workerEntry, ...flags],
-      { outputFile: output, env: this.#environment, ...how },
-    )
+    const child = await startDetachedChild([process.execPath, ...taskFlags, this.#workerEntry, ...flags], {
+      outputFile: output,
+      env: this.#environment,
+      ...how,
+    })
     const pstart = await startTimeOf(child.pid)
     if (pstart === undefined) throw new Fault('failed', "got no worker upid - the task's process ended at once")
     return asWorker(child, pstart, output)
