@@ -13,6 +13,7 @@ import { createReadStream, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFi
 import { join } from 'node:path'
 import { nodeFlags } from '#base/node-flags.ts'
 import { MiB } from '#base/bytes.ts'
+import { nodeFlags } from '#base/node-flags.ts'
 import { diskFixture, type DiskState } from './disk-fixture.ts'
 import { median, row, table } from './figures.ts'
 import { withPackages } from './peers.ts'

@@ -10,7 +10,7 @@
  * needed it for a while, for it holds memory, and when the daemon ends. Rejected: one process for many tasks, of
  * which a crash would take more than one, and whose UPIDs would not tell them apart.
  */
-import { nodeFlags } from '#base/node-flags.ts'
+import { taskFlags } from '#base/node-flags.ts'
 import type { Random } from '#base/random.ts'
 import { Fault } from '#base/fault.ts'
 import { rm } from 'node:fs/promises'
@@ -143,7 +143,7 @@ export class Runner implements AsyncDisposable {
   }
 
   async #start(output: string, flags: readonly string[], how: { readonly isAwaited?: boolean } = {}): Promise<Worker> {
-    const child = await startDetachedChild([process.execPath, ...nodeFlags, this.#workerEntry, ...flags], {
+    const child = await startDetachedChild([process.execPath, ...taskFlags, this.#workerEntry, ...flags], {
       outputFile: output,
       env: this.#environment,
       ...how,
