@@ -11,7 +11,6 @@
 import { execFileSync } from 'node:child_process'
 import { createReadStream, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { nodeFlags } from '#base/node-flags.ts'
 import { MiB } from '#base/bytes.ts'
 import { nodeFlags } from '#base/node-flags.ts'
 import { diskFixture, type DiskState } from './disk-fixture.ts'

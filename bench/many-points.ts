@@ -7,7 +7,6 @@
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { nodeFlags } from '#base/node-flags.ts'
 import { KiB, MiB, TiB } from '#base/bytes.ts'
 import { silentLog } from '#base/log.ts'
 import { nodeFlags } from '#base/node-flags.ts'
