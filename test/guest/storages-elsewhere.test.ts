@@ -11,9 +11,10 @@ import { createInterface } from 'node:readline'
 import { after, before, suite, test } from 'node:test'
 import { nodeFlags } from '#base/node-flags.ts'
 import { MiB } from '#base/bytes.ts'
-import { waitFor } from '#base/clock.ts'
+import { systemClock, waitFor } from '#base/clock.ts'
 import { type ObjectStore, objectStore } from '../fixtures/object-store.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
+import { signalProcess } from '#host/programs/proc.ts'
 import { parseUpid } from '#tasks/upid.ts'
 import { freePort } from '../own-names.ts'
 
@@ -134,6 +135,12 @@ suite('storages elsewhere', { timeout: 600_000 }, () => {
     assert.deepEqual([told.event, told.outcome, told.storage], ['canary', 'failed', 'cloud'])
     assert.equal(heard.said.length, 1)
     await node.api('PUT', '/hako/backup-options', { delete: 'webhook' })
+    // One that dies on the way leaves what it locked, and keeps the next from nothing.
+    const dying = await node.api('POST', '/hako/datastore-jobs/firm/run')
+    await systemClock.sleep(Math.random() * 400) // The moment of death is the point of it.
+    await signalProcess(parseUpid(String(dying)).pid, parseUpid(String(dying)).pstart, 'SIGKILL')
+    await node.task(dying, /^OK$|^interrupted/)
+    await node.task(await node.api('POST', '/hako/datastore-jobs/firm/run'))
     const jobs = (await node.api('GET', '/hako/datastore-jobs')) as Reply[]
     assert.deepEqual(
       jobs.filter(({ id }) => id === 'loose' || id === 'firm').map(({ id, result }) => [id, result]),
