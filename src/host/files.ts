@@ -88,6 +88,8 @@ export function asFileFault(cause: unknown, path: string): unknown {
         cause,
         remedy: 'Free space there, then try again.',
       })
+    case 'EFBIG':
+      return new Fault('too-large', `the file system of '${path}' holds no file as large as that`, { cause })
     case 'EACCES':
     case 'EPERM':
       return new Fault('denied', `no permission on '${path}'`, { cause })

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { MiB } from '#base/bytes.ts'
 import { machine } from '#host/exec.ts'
+import { codeOf } from '#host/files.ts'
 import { good, hako } from '../../../test/fixtures/datastore-command.ts'
 import { failingDisk } from '../../../test/fixtures/failing-disk.ts'
 import { loopDisk } from '../../../test/fixtures/loop-disk.ts'
@@ -112,4 +113,27 @@ test('a device that fails while it is written is told of, and taken for neither 
   const again = overwrite(disk.device)
   assert.equal(again.code, 0, again.err)
   assert.ok((await beginningOf(disk.device, content.length)).equals(content))
+})
+
+test('a file that is too large for the file system it comes back to is named', async () => {
+  const [folder, mounted] = [join(home, 'large'), join(home, 'mounted')]
+  for (const path of [folder, mounted]) await mkdir(path)
+  await using file = await open(join(folder, 'huge'), 'w')
+  await file.truncate(20 * 1024 * MiB)
+  const point = good('backup', store, folder, '--id', 'large', ...opening, '-o', 'id').trim()
+  await using disk = await loopDisk(16 * MiB)
+  // Without extents and with small blocks a file of ext4 ends at 16 GiB.
+  await machine().run(['mkfs.ext4', '-q', '-b', '1024', '-O', '^extent,^64bit', disk.path])
+  await machine().run(['mount', disk.path, mounted])
+  try {
+    const target = join(mounted, 'back')
+    const { code, err } = hako('restore', store, point, target, ...opening)
+    assert.deepEqual(
+      [code !== 0, err],
+      [true, `hako: the file system of '${join(target, 'huge')}' holds no file as large as that\n`],
+    )
+    await assert.rejects(readFile(target), (error) => codeOf(error) === 'ENOENT')
+  } finally {
+    await machine().run(['umount', mounted])
+  }
 })

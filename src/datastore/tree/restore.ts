@@ -7,6 +7,7 @@
  * nothing is put into them any more. When this throws, the target holds some of the tree; whoever made it removes it.
  */
 import { closeSync, constants, fchmodSync, ftruncateSync, readdirSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { systemClock } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
@@ -220,6 +221,8 @@ class TreeRestore {
       }
       if (end < entry.sizeBytes) ftruncateSync(fd, entry.sizeBytes)
       await this.#finish(entry, fd)
+    } catch (cause) {
+      throw asFileFault(cause, join(this.#options.target, textOf(entry.path)))
     } finally {
       closeSync(fd)
     }
