@@ -15,7 +15,7 @@ import type { Errors } from '#base/schema/check.ts'
 import type { Store } from '#store/store.ts'
 import type { ConfigChange, Filling, GuestConfig, Options, Snapshots } from './config.ts'
 import { digestOf, requireDigest, touchesStorage } from './config.ts'
-import type { GuestDocument } from './documents.ts'
+import type { GuestDocument, ListedGuest } from './documents.ts'
 import { GuestDocuments, lockOf } from './documents.ts'
 import type { GuestDriver } from './driver.ts'
 import { type GuestKind, nounOf } from './kind.ts'
@@ -77,6 +77,11 @@ export class GuestRegistry {
   async containers(): Promise<ReadonlySet<Vmid>> {
     const guests = await this.documents.list()
     return new Set(guests.filter(({ document }) => document.kind === 'lxc').map(({ vmid }) => vmid))
+  }
+
+  /** All that are configured, by id. */
+  configured(): Promise<readonly ListedGuest[]> {
+    return this.documents.list()
   }
 
   async exists(vmid: Vmid): Promise<boolean> {

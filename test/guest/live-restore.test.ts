@@ -157,7 +157,7 @@ suite('a restore into a running guest', { timeout: 900_000 }, () => {
     assert.deepEqual(await findProcesses((argv) => argv.includes(serverOf(103))), [])
     await node.task(await node.api('DELETE', `${qemu}/103`))
     // Nobody needs it any more.
-    await node.api('DELETE', `/nodes/${node.settings.node}/storage/local/content/${archive}`)
+    await node.task(await node.api('DELETE', `/nodes/${node.settings.node}/storage/local/content/${archive}`))
   })
 
   test('is refused without a backup to run from', async () => {

@@ -18,6 +18,7 @@ import { type KeptContainer, openKept } from '../backup/kept-container.ts'
 import { type ContainerPlan, planContainer } from './container-plan.ts'
 import { makeMounts } from './container-volumes.ts'
 import { startWhenMade } from './last-steps.ts'
+import { sayTwins } from './twins.ts'
 import { aboutOneGuest } from './one-guest.ts'
 import {
   bringBackConfig,
@@ -91,10 +92,11 @@ export const restoreContainer = operation<RestoreContainer, RestoreContainerDeps
   })
   .step('config', {
     async do(context) {
-      const { params, deps, done } = context
+      const { params, deps, done, log } = context
       const restored = requireOptions({ ...done.volumes.options, ...done.volumes.made })
       const own = params.unique ? fresh(restored, deps.random) : completed(restored, deps.random)
       await writeInPlace(context, withKept(own, keptIn(asVmid(params.vmid), done)))
+      await sayTwins(deps.guests, { vmid: asVmid(params.vmid), options: own }, log)
     },
     undo: ({ params, deps, done }) => bringBackConfig(deps, asVmid(params.vmid), done.reservation ?? {}),
   })

@@ -23,6 +23,7 @@ import { storedOptions } from '../backup/guest-conf.ts'
 import { optionsWithVolumes, restoreDisks } from '../backup/restore-disks.ts'
 import { goneCloudInits, ownCloudInits } from './cloud-init-drive.ts'
 import { sayMissingBridges } from './missing-bridges.ts'
+import { sayTwins } from './twins.ts'
 import { aboutOneGuest } from './one-guest.ts'
 import {
   bringBackConfig,
@@ -106,6 +107,7 @@ export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore
         await deps.guests.setFilling(asVmid(params.vmid), fillingOf(context, done.disks.later))
       }
       await sayMissingBridges(deps.guests, options, log)
+      await sayTwins(deps.guests, { vmid: asVmid(params.vmid), options }, log)
     },
     async undo({ params, deps, done }) {
       const vmid = asVmid(params.vmid)
