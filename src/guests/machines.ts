@@ -57,7 +57,11 @@ export class GuestMachines extends GuestRegistry {
   /** Starts the server of what the running guest's disks still lack again, when that has ended. */
   async serveBelow(vmid: Vmid): Promise<void> {
     const { filling } = await this.config(vmid)
-    if (filling) await this.qemu.below.serve(vmid, filling)
+    if (!filling) return
+    await this.qemu.below.serve(vmid, filling)
+    // It ended since it was looked at: nobody else knows of what was just started for it.
+    const hasEnded = async () => !(await this.records.alive(vmid))
+    if (await hasEnded()) await this.qemu.below.end(vmid, hasEnded)
   }
 
   /** What that server could not read so far, a sentence each. */

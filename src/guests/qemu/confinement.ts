@@ -27,23 +27,23 @@ export class Confinement {
     return `hakobune-${this.#instance}/qemu-${vmid}`
   }
 
-  /** Puts a program into the guest's group, whose limits are in force from then on. Why one has ended already is found by who asks it. */
+  /** Puts a program into the guest's group, whose limits are in force from then on. */
   async hold(vmid: Vmid, options: Options, accelerator: Accelerator, pid: number): Promise<void> {
     const cgroups = await this.#groups()
     const { unkept } = await cgroups.createGroup(this.groupOf(vmid), groupLimitsOf(options, accelerator))
-    try {
-      await cgroups.addProcess(this.groupOf(vmid), pid)
-    } catch (fault) {
-      if (!isFault(fault, 'missing')) throw fault
-    }
+    await this.join(vmid, pid)
     if (unkept.length > 0) {
       this.#log.warn(`this machine cannot keep some limits of VM ${vmid}`, { limits: unkept })
     }
   }
 
-  /** Puts one more program into the group of a running guest. */
+  /** Puts one more program into the group of a running guest. Why one has ended already is found by who asks it. */
   async join(vmid: Vmid, pid: number): Promise<void> {
-    await (await this.#groups()).addProcess(this.groupOf(vmid), pid)
+    try {
+      await (await this.#groups()).addProcess(this.groupOf(vmid), pid)
+    } catch (fault) {
+      if (!isFault(fault, 'missing')) throw fault
+    }
   }
 
   /** Gives a running guest other limits. */

@@ -42,8 +42,8 @@ export class DiskServers {
   }
 
   /** Ends the server, of disks that are whole or of a guest that has ended. Harmless when there is none. */
-  async end(vmid: Vmid): Promise<void> {
-    await endDiskServer(this.#directoryOf(vmid))
+  async end(vmid: Vmid, isUnused?: () => Promise<boolean>): Promise<void> {
+    await endDiskServer(this.#directoryOf(vmid), isUnused)
   }
 
   /** What it could not read so far, a sentence each. */

@@ -5,11 +5,12 @@
  * in it its clients can use, not change.
  */
 import { rm, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { waitFor } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import { spawnDetached } from '../exec.ts'
 import { codeOf, makeDirectory, readForeignFile } from '../files.ts'
+import { holdFolder } from '../files/folder-lock.ts'
 import type { Argv } from '../host.ts'
 import { endProcess, findProcesses, isAlive, startTimeOf } from '../programs/proc.ts'
 
@@ -39,6 +40,8 @@ const logName = 'server.log'
 const logMaximumBytes = 1024 * 1024
 const startLimitMs = 30_000
 const endGraceMs = 1_000
+/** Somebody before us may wait as long as he may for a server that does not come. */
+const aloneLimitMs = 2 * startLimitMs
 /** What begins a line that says what cannot be read. */
 export const unreadableMark = 'unreadable: '
 /** Gives its sockets away, reads what root may read wherever it lies, and can do nothing else a root can. */
@@ -54,9 +57,16 @@ const argumentOf = (directory: string) => `--sockets=${directory}`
 export async function serveDisks(served: ServedDisks, how: How = {}): Promise<Readonly<Record<string, string>>> {
   const { program, from, disks, directory, uid, isBound = false } = served
   const sockets = Object.fromEntries(disks.map((disk) => [disk, diskSocket(directory, disk)]))
-  if ((await serversIn(directory)).length > 0) return sockets
   await makeDirectory(directory)
+  // Two who found none at the same moment would take each other's sockets away.
+  await using _ = await alone(directory, how.signal)
+  await makeDirectory(directory)
+  const [running] = await serversIn(directory)
   const log = join(directory, logName)
+  if (running !== undefined) {
+    await untilServed(Object.values(sockets), { pid: running, uid, log }, how)
+    return sockets
+  }
   for (const name of [...Object.values(sockets), log]) await rm(name, { force: true })
   const bound = isBound ? ['--pdeathsig=KILL'] : []
   const told = [argumentOf(directory), `--uid=${uid}`, `--from=${from}`, ...disks]
@@ -69,12 +79,25 @@ export async function serveDisks(served: ServedDisks, how: How = {}): Promise<Re
   return sockets
 }
 
-/** Harmless when there is none. */
-export async function endDiskServer(directory: string): Promise<void> {
+/**
+ * Harmless when there is none.
+ * @param isUnused asked while nobody can start one
+ */
+export async function endDiskServer(
+  directory: string,
+  isUnused: () => Promise<boolean> = async () => true,
+): Promise<void> {
   // Most never had one, and looking through all processes takes its time.
   if (!(await isThere(directory))) return
+  await using _ = await alone(directory)
+  if (!(await isUnused())) return
   for (const pid of await serversIn(directory)) await endProcess(pid, await startTimeOf(pid), { graceMs: endGraceMs })
   await rm(directory, { recursive: true, force: true })
+}
+
+/** Among all who start or end servers in folders beside this one. */
+function alone(directory: string, signal?: AbortSignal): Promise<AsyncDisposable> {
+  return holdFolder(dirname(directory), { timeoutMs: aloneLimitMs, signal })
 }
 
 /** What it could not read so far, a sentence each. */
