@@ -130,8 +130,8 @@ const lines: readonly Line[] = [
   {
     words: ['restore'],
     takes: ['dir', 'backup', 'target'],
-    en: 'Write a disk of a backup to a new raw file or over a block device, or a tree of files into an empty folder; - for standard output, a tree as tar.',
-    ja: 'バックアップのディスクを新しい raw ファイルかブロックデバイス (上書き) に、またはファイルのツリーを空のフォルダに書き出す。- は標準出力 (ツリーは tar)。',
+    en: 'Write a disk of a backup to a new raw file or over a block device, which is named again when asked or by --confirm; or a tree of files into an empty folder; - for standard output, a tree as tar.',
+    ja: 'バックアップのディスクを新しい raw ファイルに、またはブロックデバイスに上書きで (名前を尋ねられて入力するか --confirm で渡す)、あるいはファイルのツリーを空のフォルダに書き出す。- は標準出力 (ツリーは tar)。',
     options: {
       ...opening,
       disk: { en: 'Which; the first when absent.', ja: 'ディスク名。省略時は最初のもの。' },
