@@ -116,7 +116,7 @@ test('a device that fails while it is written is told of, and taken for neither 
 })
 
 test('a file that is too large for the file system it comes back to is named', async () => {
-  const [folder, mounted] = [join(home, 'large'), join(home, 'mounted')]
+  const [folder, mounted] = [join(home, 'large'), join(home, 'small')]
   for (const path of [folder, mounted]) await mkdir(path)
   await using file = await open(join(folder, 'huge'), 'w')
   await file.truncate(20 * 1024 * MiB)
