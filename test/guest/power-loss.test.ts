@@ -9,6 +9,7 @@ import { lstat, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { connect } from 'node:tls'
+import { isDeepStrictEqual } from 'node:util'
 import { NodeKeys } from '#backup/node-keys.ts'
 import { BackupService } from '#backup/service.ts'
 import { MiB } from '#base/bytes.ts'
@@ -85,6 +86,9 @@ suite('power loss', { timeout: 600_000 }, () => {
         const key = `${answer.kind === 'none' ? 'unanswered' : 'answered'}, ${outcome}`
         tally[key] = (tally[key] ?? 0) + 1
       }
+      // The node may be asking `ip` something at this very moment.
+      const isAsBefore = async () => isDeepStrictEqual(await remainingThings(node), things)
+      await waitFor(isAsBefore, { what: 'things as before', timeoutMs: 10_000 }).catch(() => {})
       assert.deepEqual({ where, ...(await remainingThings(node)) }, { where, ...things })
       await everyBackupVerifies(node)
     }

@@ -191,7 +191,7 @@ suite('a terminal by SPICE', { timeout: 120_000 }, () => {
     try {
       await once(child.stdout, 'data')
       const sleepers = () => findProcesses(([program, word]) => program === 'sleep' && word === mark)
-      assert.deepEqual([(await programs(place)).length, (await sleepers()).length], [5, 1])
+      await soon('all of it', async () => (await programs(place)).length === 5 && (await sleepers()).length === 1)
       child.kill('SIGKILL')
       await soon('the end of all', async () => (await programs(place)).length + (await sleepers()).length === 0)
     } finally {
