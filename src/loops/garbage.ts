@@ -29,6 +29,7 @@ export function collectGarbage(deps: Deps, signal: AbortSignal): void {
 export async function collectWhereDue(deps: Deps): Promise<string[]> {
   const { storage, backup, datastoreJobs, store, tasks, clock, log } = deps
   const due: string[] = []
+  const collections = await datastoreJobs.collections()
   for (const { name, content } of await storage.list()) {
     if (!content.includes('backup')) continue
     try {
@@ -36,7 +37,7 @@ export async function collectWhereDue(deps: Deps): Promise<string[]> {
       const garbage = await backup.garbage(name)
       if (garbage === 'none') continue
       // One that died left its work to the next.
-      const isOver = ((await datastoreJobs.collections()).get(name)?.ended ?? 0) >= last
+      const isOver = (collections.get(name)?.ended ?? 0) >= last
       if (seconds(clock) - last < restSeconds[isOver ? garbage : 'waiting']) continue
       await store.transact([], [{ put: keyOf(name), value: seconds(clock) }])
       await tasks.start({ operation: collectSpace.name, params: { storage: name }, user: 'root@pam' })

@@ -32,7 +32,7 @@ export async function backupWorld(how: WorldOptions = {}): Promise<BackupWorld> 
   const world = await guestWorld(how)
   const { settings, guests, storage, store } = world
   const made = how.like ? undefined : await addVault(world)
-  const keys = new NodeKeys({ settings, clock: systemClock, random: systemRandom })
+  const keys = made ?? new NodeKeys({ settings, clock: systemClock, random: systemRandom })
   const backup = new BackupService({ clock: systemClock, random: systemRandom, log: silentLog, storage, keys })
   const pools = new PoolService({ store, rightsMark: 'mark' })
   const machine = { timeZone: async () => 'UTC' }

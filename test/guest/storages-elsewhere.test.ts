@@ -4,8 +4,6 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { after, before, suite, test } from 'node:test'
@@ -13,6 +11,7 @@ import { nodeFlags } from '#base/node-flags.ts'
 import { MiB } from '#base/bytes.ts'
 import { systemClock, waitFor } from '#base/clock.ts'
 import { type ObjectStore, objectStore } from '../fixtures/object-store.ts'
+import { webhookListener } from '../fixtures/webhook-listener.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 import { signalProcess } from '#host/programs/proc.ts'
 import { parseUpid } from '#tasks/upid.ts'
@@ -120,7 +119,7 @@ suite('storages elsewhere', { timeout: 600_000 }, () => {
   })
 
   test('a canary sings where nothing is locked, and is told of; where it is, nobody removes anything', async () => {
-    await using heard = await listener()
+    await using heard = await webhookListener<Reply>()
     await node.api('PUT', '/hako/backup-options', { webhook: heard.url })
     const add = (id: string, storage: string) =>
       node.api('POST', '/hako/datastore-jobs', { id, type: 'canary', storage, schedule: '06:00' })
@@ -131,9 +130,9 @@ suite('storages elsewhere', { timeout: 600_000 }, () => {
     await add('firm', 'kept')
     await node.task(await node.api('POST', '/hako/datastore-jobs/loose/run'), /nothing keeps .* from being removed/)
     await node.task(await node.api('POST', '/hako/datastore-jobs/firm/run'))
-    const told = await waitFor(() => heard.said[0], { what: 'the webhook', timeoutMs: 10_000 })
+    const told = await waitFor(() => heard.told[0], { what: 'the webhook', timeoutMs: 10_000 })
     assert.deepEqual([told.event, told.outcome, told.storage], ['canary', 'failed', 'cloud'])
-    assert.equal(heard.said.length, 1)
+    assert.equal(heard.told.length, 1)
     await node.api('PUT', '/hako/backup-options', { delete: 'webhook' })
     // One that dies on the way leaves what it locked, and keeps the next from nothing.
     const dying = await node.api('POST', '/hako/datastore-jobs/firm/run')
@@ -234,31 +233,6 @@ async function flipIn(folder: string): Promise<void> {
   const bytes = await readFile(pack)
   bytes.writeUInt8(bytes.readUInt8(60) ^ 1, 60)
   await writeFile(pack, bytes)
-}
-
-/** Hears what a webhook is told. */
-async function listener() {
-  const said: Reply[] = []
-  const server = createServer((request, response) => {
-    const parts: Buffer[] = []
-    request.on('data', (part: Buffer) => parts.push(part))
-    request.on('end', () => {
-      said.push(JSON.parse(Buffer.concat(parts).toString()) as Reply)
-      response.end()
-    })
-  })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  return {
-    url: `http://127.0.0.1:${port}/`,
-    said,
-    async [Symbol.asyncDispose]() {
-      server.closeAllConnections()
-      server.close()
-      await once(server, 'close')
-    },
-  }
 }
 
 interface Served extends AsyncDisposable {

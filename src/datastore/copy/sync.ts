@@ -146,8 +146,7 @@ class Copy {
     if (namespace === undefined || open?.keyring.canRead !== true) return undefined
     this.#options.onProgress?.({ phase: 'look' })
     const named = new Set<string>()
-    const [there, suspects] = [await this.#packsThere(), new Set<string>()]
-    for await (const { name } of this.#to.place.list(suspectsFolder)) suspects.add(name.slice(suspectsFolder.length))
+    const [there, suspects] = [await this.#packsBelow('packs/'), await this.#packsBelow(suspectsFolder)]
     for await (const { name } of this.#to.place.list('segments/')) {
       const segment = await Segment.open(this.#to.place, name).catch((fault: unknown) => {
         if (isFault(fault, 'damaged') || isFault(fault, 'missing')) return undefined
@@ -160,16 +159,17 @@ class Copy {
     return needed
   }
 
-  async #packsThere(): Promise<Set<string>> {
+  /** Of the copy: packs that have an object in this folder. */
+  async #packsBelow(folder: string): Promise<Set<string>> {
     const packs = new Set<string>()
-    for await (const { name } of this.#to.place.list('packs/')) packs.add(name.slice(-64))
+    for await (const { name } of this.#to.place.list(folder)) packs.add(name.slice(-64))
     return packs
   }
 
   /** @returns whether all of them came */
   async #nameThose({ packs }: Needed): Promise<boolean> {
     const { open } = this.#options
-    const there = await this.#packsThere()
+    const there = await this.#packsBelow('packs/')
     if (![...packs].every((pack) => there.has(pack) || this.#lost.has(pack))) return false
     const { place, deps } = this.#to
     const needs = { place, random: deps.random, lease: this.#lease }
@@ -180,24 +180,21 @@ class Copy {
   /** @param wanted names; all when absent */
   async #copyPacks(wanted?: ReadonlySet<string>): Promise<void> {
     const missing: { readonly name: string; readonly sizeBytes: number }[] = []
-    const there = new Set<string>()
-    for await (const { name } of this.#to.place.list('packs/')) there.add(name)
+    const [there, suspects] = [await this.#packsBelow('packs/'), await this.#packsBelow(suspectsFolder)]
     for await (const pack of this.#from.place.list('packs/')) {
-      if (!there.has(pack.name) && (wanted?.has(pack.name.slice(-64)) ?? true)) missing.push(pack)
+      const id = pack.name.slice(-64)
+      if (!there.has(id) && (wanted?.has(id) ?? true)) missing.push(pack)
     }
-    const suspects = new Set<string>()
-    for await (const { name } of this.#to.place.list(suspectsFolder)) suspects.add(name)
     const all = missing.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
     let done = 0
     for (const { name, sizeBytes } of missing) {
       goOn(this.#options.signal)
       const id = name.slice(-64)
-      const suspect = `${suspectsFolder}${id}`
       if (this.#lost.has(id)) continue
       if (!(await this.#isWhole(() => this.#copyPack(id)))) {
         this.#lost.add(id)
-        await this.#to.place.put(suspect, Buffer.alloc(0))
-      } else if (suspects.has(suspect)) await this.#to.place.remove(suspect)
+        await this.#to.place.put(`${suspectsFolder}${id}`, Buffer.alloc(0))
+      } else if (suspects.has(id)) await this.#to.place.remove(`${suspectsFolder}${id}`)
       done += sizeBytes
       this.#options.onProgress?.({ phase: 'packs', fraction: done / Math.max(1, all), bytes: done })
     }
@@ -233,7 +230,7 @@ class Copy {
     const there = new Set<string>()
     for await (const { name } of this.#to.place.list('segments/')) there.add(name)
     this.#options.onProgress?.({ phase: 'index' })
-    const packs = await this.#packsThere()
+    const packs = await this.#packsBelow('packs/')
     for await (const { name } of this.#from.place.list('segments/')) {
       if (there.has(name)) continue
       let isComplete = true

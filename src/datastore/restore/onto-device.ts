@@ -2,9 +2,9 @@
  * Writes a disk of a backup over a block device. What was on it does not show through: holes are made zero first. The first
  * part comes back last, so whatever ends the work in between, nothing takes the device for what it was, or for whole.
  */
-import { KiB, MiB } from '#base/bytes.ts'
+import { MiB } from '#base/bytes.ts'
 import { Fault } from '#base/fault.ts'
-import { alignedBuffer } from '#host/files/direct-file.ts'
+import { alignedBuffer, blockBytes } from '#host/files/direct-file.ts'
 import type { HeldDevice } from '#host/disks/held-device.ts'
 import type { DiskMap } from '../maps/disk-map.ts'
 import { type BlockTarget, fileTarget } from './block-target.ts'
@@ -13,7 +13,6 @@ import { restoreDisk, type RestoreOptions } from './restore-disk.ts'
 
 /** Partition tables and the marks of file systems, volume groups and arrays lie in the first of it or the last. */
 const endBytes = MiB
-const blockBytes = 4 * KiB
 
 export interface DeviceRestoreOptions extends RestoreOptions {
   /** Told of what was made zero, before anything is written. */

@@ -57,7 +57,7 @@ const argumentOf = (directory: string) => `--sockets=${directory}`
 export async function serveDisks(served: ServedDisks, how: How = {}): Promise<Readonly<Record<string, string>>> {
   const { program, from, disks, directory, uid, isBound = false } = served
   const sockets = Object.fromEntries(disks.map((disk) => [disk, diskSocket(directory, disk)]))
-  await makeDirectory(directory)
+  await makeDirectory(dirname(directory))
   // Two who found none at the same moment would take each other's sockets away.
   await using _ = await alone(directory, how.signal)
   await makeDirectory(directory)

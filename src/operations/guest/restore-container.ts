@@ -96,7 +96,7 @@ export const restoreContainer = operation<RestoreContainer, RestoreContainerDeps
       const restored = requireOptions({ ...done.volumes.options, ...done.volumes.made })
       const own = params.unique ? fresh(restored, deps.random) : completed(restored, deps.random)
       await writeInPlace(context, withKept(own, keptIn(asVmid(params.vmid), done)))
-      await sayTwins(deps.guests, { vmid: asVmid(params.vmid), options: own }, log)
+      await sayTwins(deps.guests, { vmid: asVmid(params.vmid), kind: 'lxc', options: own }, log)
     },
     undo: ({ params, deps, done }) => bringBackConfig(deps, asVmid(params.vmid), done.reservation ?? {}),
   })

@@ -107,7 +107,7 @@ export const restoreGuest = operation<RestoreGuest, RestoreGuestDeps>('qmrestore
         await deps.guests.setFilling(asVmid(params.vmid), fillingOf(context, done.disks.later))
       }
       await sayMissingBridges(deps.guests, options, log)
-      await sayTwins(deps.guests, { vmid: asVmid(params.vmid), options }, log)
+      await sayTwins(deps.guests, { vmid: asVmid(params.vmid), kind: 'qemu', options }, log)
     },
     async undo({ params, deps, done }) {
       const vmid = asVmid(params.vmid)

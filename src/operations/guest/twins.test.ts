@@ -22,7 +22,7 @@ test('who restores beside the original is told which cards have one address, and
   const said: string[] = []
   await sayTwins(
     { configured: () => documents.list() },
-    { vmid: asVmid(100), options: { net0, net1: 'virtio=52:54:00:00:00:01' } },
+    { vmid: asVmid(100), kind: 'qemu', options: { net0, net1: 'virtio=52:54:00:00:00:01' } },
     (line) => said.push(line),
   )
   assert.equal(said.length, 1)

@@ -3,21 +3,23 @@
  * the same, so who makes one is told in a line of the log that makes no failure.
  */
 import type { Options } from '#guests/config.ts'
+import type { GuestDocument } from '#guests/documents.ts'
+import type { GuestKind } from '#guests/kind.ts'
+import * as container from '#guests/lxc/nic.ts'
+import * as machine from '#guests/qemu/nic.ts'
 import type { GuestService } from '#guests/service.ts'
 import type { Vmid } from '#base/ids.ts'
 
-const macPattern = /\b[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b/i
-
 export async function sayTwins(
   guests: Pick<GuestService, 'configured'>,
-  { vmid, options }: { readonly vmid: Vmid; readonly options: Options },
+  { vmid, ...guest }: { readonly vmid: Vmid; readonly kind: GuestKind; readonly options: Options },
   log: (line: string) => void,
 ): Promise<void> {
-  const own = macsOf(options)
+  const own = macsOf(guest)
   if (own.size === 0) return
   for (const { vmid: other, document } of await guests.configured()) {
     if (other === vmid) continue
-    for (const [mac, card] of macsOf(document.options)) {
+    for (const [mac, card] of macsOf(document)) {
       const twin = own.get(mac)
       if (twin === undefined) continue
       log(
@@ -28,11 +30,7 @@ export async function sayTwins(
 }
 
 /** Names of network cards by their addresses. */
-function macsOf(options: Options): Map<string, string> {
-  const macs = new Map<string, string>()
-  for (const [name, text] of Object.entries(options)) {
-    const mac = /^net\d+$/.test(name) ? macPattern.exec(text)?.[0] : undefined
-    if (mac !== undefined) macs.set(mac.toUpperCase(), name)
-  }
-  return macs
+function macsOf({ kind, options }: Pick<GuestDocument, 'kind' | 'options'>): Map<string, string> {
+  const cards = kind === 'lxc' ? container.nicsOf(options) : machine.nicsOf(options)
+  return new Map(cards.filter(({ mac }) => mac !== '').map(({ mac, name }) => [mac.toUpperCase(), name]))
 }
