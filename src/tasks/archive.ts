@@ -61,6 +61,9 @@ const roomBytes = 64 * KiB
 export class TaskArchive {
   readonly #root: string
   readonly #ends = new Map<UpidText, TaskEnd>()
+  /** The order of what was written down here. */
+  readonly #created = new Map<UpidText, number>()
+  #creations = 0
 
   constructor(stateDir: string) {
     this.#root = join(stateDir, 'tasks')
@@ -117,6 +120,7 @@ export class TaskArchive {
     await file.writeFile(JSON.stringify(request))
     await file.sync()
     for (const path of [directory, this.#root]) await syncDirectory(path)
+    this.#created.set(upid, (this.#creations += 1))
   }
 
   /** The request, or nothing when there is no such task. */
@@ -184,10 +188,20 @@ export class TaskArchive {
     return (await this.#names()).filter((name): name is UpidText => isUpid(name))
   }
 
+  /** By the start of the task, in seconds; then as they were written down; then by the start of the process, of which one may do several. */
+  newestFirst(upids: readonly UpidText[]): UpidText[] {
+    const parsed = upids.map((text) => ({ text, upid: parseUpid(text), created: this.#created.get(text) ?? 0 }))
+    parsed.sort(
+      ({ upid: a, created: x }, { upid: b, created: y }) =>
+        b.starttime - a.starttime || y - x || b.pstart - a.pstart || b.pid - a.pid,
+    )
+    return parsed.map(({ text }) => text)
+  }
+
   /** Tasks that one asked for, the newest first. */
   async startedBy(parent: string): Promise<UpidText[]> {
     const found: UpidText[] = []
-    for (const upid of newestFirst(await this.all())) {
+    for (const upid of this.newestFirst(await this.all())) {
       if ((await this.request(upid))?.parent === parent) found.push(upid)
     }
     return found
@@ -197,6 +211,7 @@ export class TaskArchive {
     const removed = join(this.#root, removedPrefix + upid.slice('UPID:'.length))
     await rename(this.directoryOf(upid), removed)
     this.#ends.delete(upid)
+    this.#created.delete(upid)
     await rm(removed, { recursive: true, force: true })
   }
 
@@ -206,7 +221,7 @@ export class TaskArchive {
    */
   async prune(keep: number): Promise<void> {
     const finished: { upid: UpidText; endedAtMs: number }[] = []
-    for (const upid of newestFirst(await this.all())) {
+    for (const upid of this.newestFirst(await this.all())) {
       const end = await this.end(upid)
       if (end) finished.push({ upid, endedAtMs: end.endedAtMs })
     }
@@ -242,13 +257,6 @@ export class TaskArchive {
       return undefined
     }
   }
-}
-
-/** By the start of the task, then of its process: a UPID counts time in seconds. */
-export function newestFirst(upids: readonly UpidText[]): UpidText[] {
-  const parsed = upids.map((text) => ({ text, upid: parseUpid(text) }))
-  parsed.sort(({ upid: a }, { upid: b }) => b.starttime - a.starttime || b.pstart - a.pstart || b.pid - a.pid)
-  return parsed.map(({ text }) => text)
 }
 
 function isRequest(value: unknown): value is TaskRequest {

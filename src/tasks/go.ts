@@ -1,7 +1,7 @@
-/** What passes between the daemon and the process of a task before that begins. */
+/** What passes between the daemon and the process of a task: before the task begins, and when the process could do another. */
 import type { Json } from '#store/store.ts'
 
-/** What a worker is told on its standard input. A recovering one finds operation and parameters on disk. */
+/** What a worker is told on its standard input, a line each. A recovering one finds operation and parameters on disk. */
 export interface Go {
   readonly upid: string
   readonly operation?: string

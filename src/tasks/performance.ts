@@ -35,10 +35,13 @@ export interface TaskPlace {
   readonly upid: UpidText
 }
 
-/** Performs what was asked for, or undoes it; never throws for what the operation does. */
-export async function performTask(place: TaskPlace, request: TaskRequest, signal: AbortSignal): Promise<void> {
+/**
+ * Performs what was asked for, or undoes it; never throws for what the operation does.
+ * @returns its exit status: `OK`, `WARNINGS: n`, or the text of the error
+ */
+export async function performTask(place: TaskPlace, request: TaskRequest, signal: AbortSignal): Promise<string> {
   const { services, operations, upid } = place
-  await withTask(place, request, signal, async ({ journal, log, around }) => {
+  return withTask(place, request, signal, async ({ journal, log, around }) => {
     const operation = await operationNamed(operations, request.operation)
     const params = request.params
     await acquireLocks(services.store, locksOf(operation, params), upid, {
@@ -79,7 +82,7 @@ async function withTask(
   request: TaskRequest,
   signal: AbortSignal,
   work: (inside: Inside) => Promise<string>,
-): Promise<void> {
+): Promise<string> {
   const { store, clock } = services
   const hide = redactorFor(request.params, (await operations.get(request.operation)?.())?.facts.secrets ?? [])
   await using file = await openJournal(archive.journalOf(upid))
@@ -111,6 +114,7 @@ async function withTask(
   await releaseLocks(store, (holder) => holder === upid)
   const why = { ...(kind ? { kind } : {}), ...(remedy === undefined ? {} : { remedy: hide.text(remedy) }) }
   await archive.writeEnd(upid, { exitstatus, endedAtMs, ...why }, kind === undefined)
+  return exitstatus
 }
 
 function success(log: TaskLog): string {

@@ -5,47 +5,40 @@
  * the request must be on disk under that name before anything happens. A worker whose daemon dies in between
  * reads the end of its input and leaves.
  *
- * Most of what a short task takes is the start of its process. So when a task begins, one process more is
- * started and waits for the next: a worker like any other, of which nothing is on disk yet. It goes when nobody
- * needed it for a while, for it holds memory, and when the daemon ends. Rejected: one process for many tasks, of
- * which a crash would take more than one, and whose UPIDs would not tell them apart.
+ * Most of what a short task takes is the start of its process, and the first run of its code. So while a task runs,
+ * another process is started and waits for the next one: a worker like any other, of which nothing is on disk yet. And
+ * one whose task ended well waits for the next itself, which finds what it needs loaded and compiled
+ * (docs/decisions/modules-on-demand.md). They go when nobody needed them for a while, for they hold memory, and when
+ * the daemon ends.
  */
-import { taskFlags } from '#base/node-flags.ts'
-import type { Random } from '#base/random.ts'
-import { Fault } from '#base/fault.ts'
-import { rm } from 'node:fs/promises'
+import { rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type DetachedChild, startDetachedChild } from '#host/programs/detached-child.ts'
-import { startTimeOf } from '#host/programs/proc.ts'
+import type { Random } from '#base/random.ts'
 import { type Settings, settingsToEnv } from '#settings.ts'
 import type { TaskArchive } from './archive.ts'
 import { afterFlag, type Go, recoverFlag } from './go.ts'
+import { TaskProcess, type Worker } from './task-process.ts'
+import { asUpid } from './upid.ts'
 
-export interface Worker {
-  readonly pid: number
-  /** Clock ticks after boot. */
-  readonly pstart: number
-  readonly go: (go: Go) => void
-  /** Sends it away before it was told anything. */
-  readonly dismiss: () => void
-  readonly ended: Promise<void>
-  /** Where it prints what does not go to a log. */
-  readonly output: string
-}
-
-/** How long a worker waits for a task before it is sent away. */
+/** How long a worker waits for a task before it is sent away, and how long a second one beside it. */
 const spareMs = 10 * 60_000
+const secondMs = 60_000
+const mostWaiting = 2
+/** What ends sooner gives its process back before another is started. */
+const shortMs = 30
+/** What a process gathers without being seen to goes with it. */
+const tasksPerProcess = 100
 
 export interface RunnerNeeds {
   readonly settings: Settings
   readonly archive: TaskArchive
   readonly random: Random
   readonly workerEntry: string
-  /** How long a worker that was started ahead waits for its task. 0: none is. Default: ten minutes. */
+  /** How long a worker waits for its task. 0: none is started ahead, and none does two. Default: ten minutes. */
   readonly spareMs?: number | undefined
 }
 
-interface Spare {
+interface Waiting {
   readonly worker: Worker
   readonly timer: NodeJS.Timeout
 }
@@ -56,7 +49,8 @@ export class Runner implements AsyncDisposable {
   readonly #workerEntry: string
   readonly #environment: Readonly<Record<string, string>>
   readonly #spareMs: number
-  #spare: Spare | undefined
+  /** Who was at work last is taken first. */
+  readonly #waiting: Waiting[] = []
   /** Resolves when the spare that is being started is there, or is not. */
   #preparing: Promise<void> | undefined
   #isClosed = false
@@ -73,9 +67,9 @@ export class Runner implements AsyncDisposable {
 
   /** A worker that waits for its go. */
   async worker(): Promise<Worker> {
-    // One that is being started is taken too: pids are then in the order of their tasks.
-    await this.#preparing
-    return this.#takeSpare() ?? this.#fresh()
+    // One that is being started is taken too.
+    if (this.#waiting.length === 0) await this.#preparing
+    return this.#take() ?? this.#fresh()
   }
 
   /**
@@ -83,51 +77,72 @@ export class Runner implements AsyncDisposable {
    * @param after name of the operation before it: the worker gets ready for one like that
    */
   async prepare(after = ''): Promise<void> {
-    if (this.#spare || this.#isClosed || this.#spareMs === 0) return
+    if (this.#waiting.length > 0 || this.#isClosed || this.#spareMs === 0) return
     await (this.#preparing ??= this.#prepare(after).finally(() => (this.#preparing = undefined)))
+  }
+
+  /** As `prepare`, unless a process is given back in a moment. */
+  prepareSoon(after: string): void {
+    setTimeout(() => void this.prepare(after), shortMs).unref()
   }
 
   async #prepare(after: string): Promise<void> {
     const worker = await this.#fresh([`${afterFlag}${after}`]).catch(() => undefined)
-    if (!worker) return
-    const timer = setTimeout(() => void this.#dismissSpare(), this.#spareMs).unref()
-    this.#spare = { worker, timer }
+    if (worker) this.#keep(worker)
+  }
+
+  #keep(worker: Worker): void {
+    const ms = this.#waiting.length === 0 ? this.#spareMs : Math.min(this.#spareMs, secondMs)
+    const timer = setTimeout(() => this.#sendAway(worker), ms).unref()
+    this.#waiting.push({ worker, timer })
     void worker.ended.then(() => this.#forget(worker))
-    if (this.#isClosed) await this.#dismissSpare()
+    if (this.#isClosed) this.#sendAway(worker)
   }
 
-  #takeSpare(): Worker | undefined {
-    const worker = this.#spare?.worker
-    clearTimeout(this.#spare?.timer)
-    this.#spare = undefined
-    return worker
+  #take(worker = this.#waiting.at(-1)?.worker): Worker | undefined {
+    const at = this.#waiting.findIndex((one) => one.worker === worker)
+    if (at < 0) return undefined
+    const [taken] = this.#waiting.splice(at, 1)
+    clearTimeout(taken?.timer)
+    return taken?.worker
   }
 
-  async #dismissSpare(): Promise<void> {
-    const worker = this.#spare?.worker
-    if (!worker) return
-    await this.#forget(worker)
+  /** Sends away a worker that was told nothing yet. */
+  async dismiss(worker: Worker): Promise<void> {
     worker.dismiss()
-  }
-
-  /** One that was killed while it waited, or is sent away. */
-  async #forget(worker: Worker): Promise<void> {
-    if (this.#spare?.worker !== worker) return
-    this.#takeSpare()
     await rm(worker.output, { force: true })
   }
 
-  /** Sends the spare away; tasks go on. */
+  #sendAway(worker: Worker): void {
+    if (this.#take(worker)) void this.dismiss(worker)
+  }
+
+  /** One that was killed while it waited. */
+  #forget(worker: Worker): void {
+    if (this.#take(worker)) void rm(worker.output, { force: true })
+  }
+
+  /** Sends away who waits; tasks go on. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isClosed = true
     await this.#preparing
-    await this.#dismissSpare()
+    while (this.#waiting.length > 0) {
+      const worker = this.#take()
+      if (worker) await this.dismiss(worker)
+    }
   }
 
   async #fresh(flags: readonly string[] = []): Promise<Worker> {
     const output = await this.#archive.newOutput(this.#random.uuid())
     try {
-      return await this.#start(output, flags)
+      return await TaskProcess.start({
+        entry: this.#workerEntry,
+        flags,
+        env: this.#environment,
+        output,
+        ...(this.#spareMs === 0 ? {} : { another: (ended, tasks) => this.#outputAfter(ended, tasks) }),
+        onFree: (worker) => this.#keep(worker),
+      })
     } catch (error) {
       await rm(output, { force: true })
       throw error
@@ -139,28 +154,26 @@ export class Runner implements AsyncDisposable {
    * and for nothing else.
    */
   async recoverer(output: string): Promise<Worker> {
-    return this.#start(output, [recoverFlag], { isAwaited: true })
-  }
-
-  async #start(output: string, flags: readonly string[], how: { readonly isAwaited?: boolean } = {}): Promise<Worker> {
-    const child = await startDetachedChild([process.execPath, ...taskFlags, this.#workerEntry, ...flags], {
-      outputFile: output,
+    return TaskProcess.start({
+      entry: this.#workerEntry,
+      flags: [recoverFlag],
       env: this.#environment,
-      ...how,
+      output,
+      isAwaited: true,
     })
-    const pstart = await startTimeOf(child.pid)
-    if (pstart === undefined) throw new Fault('failed', "got no worker upid - the task's process ended at once")
-    return asWorker(child, pstart, output)
   }
-}
 
-function asWorker(child: DetachedChild, pstart: number, output: string): Worker {
-  return {
-    pid: child.pid,
-    pstart,
-    go: (go) => child.give(JSON.stringify(go)),
-    dismiss: () => child.give(''),
-    ended: child.ended,
-    output,
+  /** Where a process prints after a task that ended well; nothing when it is not wanted for another. What it printed stays with its task. */
+  async #outputAfter({ upid }: Go, tasks: number): Promise<string | undefined> {
+    if (this.#isClosed || this.#waiting.length >= mostWaiting || tasks >= tasksPerProcess) return undefined
+    const printed = this.#archive.outputOf(asUpid(upid))
+    const output = await this.#archive.newOutput(this.#random.uuid())
+    try {
+      if ((await stat(printed)).size > 0) return undefined
+      await rename(printed, output)
+      return output
+    } catch {
+      return undefined // Its task was forgotten already.
+    }
   }
 }

@@ -19,15 +19,16 @@ import { readIfPresent } from '#host/files.ts'
 import { signalProcess } from '#host/programs/proc.ts'
 import type { Settings } from '#settings.ts'
 import type { Json, Store } from '#store/store.ts'
-import { newestFirst, TaskArchive } from './archive.ts'
+import { TaskArchive } from './archive.ts'
 import { type Attended, type AttendedBy, AttendedTasks } from './attended.ts'
 import { type LogPage, readLogPage } from './log.ts'
 import { TaskRecovery } from './recovery.ts'
 import { type AnyOperation, operationNamed, type Operations } from './registry.ts'
-import { Runner, type Worker } from './runner.ts'
+import { Runner } from './runner.ts'
 import { withoutSecrets } from './secrets.ts'
 import { Slots } from './slots.ts'
 import { isMeant, type TaskFilter, type TaskItem, type TaskStatus, toItem, toStatus } from './task.ts'
+import type { Worker } from './task-process.ts'
 import { asUpid, parseUpid, printUpid } from './upid.ts'
 
 export interface TaskServiceNeeds {
@@ -74,6 +75,7 @@ export class TaskService implements AsyncDisposable {
   readonly #runningAtOnce: number
   readonly #kept: number
   readonly #active = new Map<UpidText, Promise<void>>()
+  readonly #workers = new Map<UpidText, Worker>()
   readonly #stopAskedAt = new Map<UpidText, number>()
   readonly #closing = new AbortController()
   #pruning: Promise<void> = Promise.resolve()
@@ -100,10 +102,8 @@ export class TaskService implements AsyncDisposable {
   async start({ operation: name, params, user, parent }: TaskRequestedBy): Promise<UpidText> {
     const operation = await operationNamed(this.#operations, name)
     this.#refuseIfCrowded()
-    const worker = await this.#runner.worker()
-    let upid: UpidText
+    const [worker, upid] = await this.#workerFor(operation, params, user)
     try {
-      upid = this.#upidFor(operation, params, user, worker)
       const told = withoutSecrets(params, operation.facts.secrets ?? [])
       const request = { operation: name, params: told, ...(parent === undefined ? {} : { parent }) }
       await this.#archive.create(upid, request, worker.output)
@@ -115,10 +115,11 @@ export class TaskService implements AsyncDisposable {
     const atWork = async () => {
       const hasSlot = await this.#slots.take(worker.ended)
       if (hasSlot) worker.go({ upid, operation: name, params, ...(isTraced ? { isFollowed: true } : {}) })
-      void this.#runner.prepare(name)
+      this.#runner.prepareSoon(name)
       await worker.ended
       return hasSlot
     }
+    this.#workers.set(upid, worker)
     void this.#watch(upid, atWork)
     return upid
   }
@@ -155,7 +156,7 @@ export class TaskService implements AsyncDisposable {
   async list(filter: TaskFilter = {}): Promise<{ tasks: TaskItem[]; total: number }> {
     const { start = 0, limit = 50 } = filter
     const tasks: TaskItem[] = []
-    for (const upid of newestFirst(await this.#archive.all())) {
+    for (const upid of this.#archive.newestFirst(await this.#archive.all())) {
       const end = await this.#archive.end(upid)
       // One that is being written down now was not promised to anybody yet.
       if (!end && !(await this.#archive.request(upid))) continue
@@ -167,7 +168,7 @@ export class TaskService implements AsyncDisposable {
 
   /** What runs now, also what is being undone. */
   active(): TaskItem[] {
-    return newestFirst([...this.#active.keys()]).map((upid) => toItem(upid, undefined))
+    return this.#archive.newestFirst([...this.#active.keys()]).map((upid) => toItem(upid, undefined))
   }
 
   /** Whether a task that has not ended was started with this text somewhere in its parameters: the path of a file, say. */
@@ -191,8 +192,12 @@ export class TaskService implements AsyncDisposable {
     const askedAt = this.#stopAskedAt.get(upid)
     const isDeaf = askedAt !== undefined && now - askedAt >= patienceMs
     if (askedAt === undefined) this.#stopAskedAt.set(upid, now)
+    const signal = isDeaf ? 'SIGKILL' : 'SIGTERM'
+    const worker = this.#workers.get(upid)
+    if (worker) return worker.signal(signal)
+    // An earlier daemon's: it does nothing after this task.
     const { pid, pstart } = parseUpid(upid)
-    await signalProcess(pid, pstart, isDeaf ? 'SIGKILL' : 'SIGTERM')
+    await signalProcess(pid, pstart, signal)
   }
 
   /** Waits for the end. @throws Fault `timeout` when the task still runs then. */
@@ -275,6 +280,7 @@ export class TaskService implements AsyncDisposable {
     } finally {
       if (hasSlot) this.#slots.giveBack()
       this.#active.delete(upid)
+      this.#workers.delete(upid)
       this.#stopAskedAt.delete(upid)
     }
     if (this.#closing.signal.aborted) return
@@ -288,6 +294,21 @@ export class TaskService implements AsyncDisposable {
       await this.#archive.prune(this.#kept)
     } catch (error) {
       if (!isFault(error, 'aborted')) this.#log.warn('old tasks cannot be removed', { error: messageOf(error) })
+    }
+  }
+
+  /** Two tasks of one kind that a process does within a second would have one name: the second gets another process. */
+  async #workerFor(operation: AnyOperation, params: Json, user: string): Promise<[Worker, UpidText]> {
+    for (;;) {
+      const worker = await this.#runner.worker()
+      try {
+        const upid = this.#upidFor(operation, params, user, worker)
+        if ((await this.#archive.request(upid)) === undefined) return [worker, upid]
+      } catch (error) {
+        await this.#runner.dismiss(worker)
+        throw error
+      }
+      await this.#runner.dismiss(worker)
     }
   }
 

@@ -1,11 +1,19 @@
 /**
- * The process of one task: reads on its standard input what to do, does it, and ends.
+ * The process of a task: reads on its standard input what to do, does it, and ends, or says that it could do another.
  *
  * Started by `runner.ts`; `performance.ts` beside it does the work. When the input ends before it said anything
  * whole, the daemon died before it could say go: nothing was begun, and its successor will find that out.
+ *
+ * What a task did first cost it more than what it did: code was read, linked and compiled. The next one finds that done.
+ * It finds nothing else: services are built anew for each, and a process that still has something open, printed
+ * something, has grown or whose task did not simply succeed does no other.
  */
+import { writeSync } from 'node:fs'
+import { setImmediate } from 'node:timers/promises'
+import { MiB } from '#base/bytes.ts'
 import { Fault } from '#base/fault.ts'
 import { followed } from '#base/trace.ts'
+import { wordDescriptor } from '#host/programs/detached-child.ts'
 import type { Settings } from '#settings.ts'
 import { TaskArchive } from './archive.ts'
 import { afterFlag, type Go, recoverFlag } from './go.ts'
@@ -28,58 +36,105 @@ export interface WorkerOptions<S extends TaskServices> {
   readonly flags: readonly string[]
 }
 
-const goBytes = 16 * 1024 * 1024
+const newline = 0x0a
+const goBytes = 16 * MiB
+/** One that has grown beyond it gives that back by ending. */
+const restingBytes = 192 * MiB
 
-/** Resolves when the task has ended, or at once when nobody says go. The caller then exits. */
+/** Resolves when nobody has another task for it. The caller then exits. */
 export async function runWorker<S extends TaskServices>(options: WorkerOptions<S>): Promise<void> {
   const { operations, buildServices, rehearse, settings, stdin, flags } = options
   const isRecovery = flags.includes(recoverFlag)
-  const abort = new AbortController()
-  let isTold = false
+  let abort: AbortController | undefined
   process.on('SIGTERM', () => {
-    if (!isTold) process.exit(0)
+    if (!abort) process.exit(0)
     // An undo is not interrupted.
     if (!isRecovery) abort.abort()
   })
-  // Done while it waits: nobody has to wait for it then.
-  const building = buildServices(settings)
-  const after = flags.find((flag) => flag.startsWith(afterFlag))?.slice(afterFlag.length) ?? ''
-  const rehearsing = building.then(async (services) => isTold || (await rehearse?.(services, after))).catch(() => {})
-  const go = await readGo(stdin)
-  if (!go) return
-  isTold = true
-  const services = await building
-  // It may be loading modules, which the operation is about to do, too.
-  await rehearsing
-  const where = { archive: new TaskArchive(settings.stateDir), services, operations, upid: asUpid(go.upid) }
-  try {
-    const request = { operation: go.operation ?? '', params: go.params ?? null }
-    if (isRecovery) await recoverTask(where)
-    else if (go.isFollowed !== true) await performTask(where, request, abort.signal)
-    else {
-      const { way } = await followed(async () => performTask(where, request, abort.signal))
-      await where.archive.writeWay(where.upid, way)
+  let after = flags.find((flag) => flag.startsWith(afterFlag))?.slice(afterFlag.length) ?? ''
+  const told = goesIn(stdin)
+  for (;;) {
+    // Done while it waits: nobody has to wait for it then.
+    const building = buildServices(settings)
+    const rehearsing = building.then(async (services) => abort || (await rehearse?.(services, after))).catch(() => {})
+    const { value: go } = await told.next()
+    if (!go) return
+    abort = new AbortController()
+    const services = await building
+    // It may be loading modules, which the operation is about to do, too.
+    await rehearsing
+    const before = heldOpen()
+    const where = { archive: new TaskArchive(settings.stateDir), services, operations, upid: asUpid(go.upid) }
+    let exitstatus = ''
+    try {
+      const request = { operation: go.operation ?? '', params: go.params ?? null }
+      const { signal } = abort
+      if (isRecovery) await recoverTask(where)
+      else if (go.isFollowed !== true) exitstatus = await performTask(where, request, signal)
+      else {
+        const { way } = await followed(async () => performTask(where, request, signal))
+        await where.archive.writeWay(where.upid, way)
+      }
+    } finally {
+      await services.store[Symbol.asyncDispose]()
     }
-  } finally {
-    await services.store[Symbol.asyncDispose]()
+    if (exitstatus !== 'OK' || process.memoryUsage.rss() > restingBytes || !(await isClosed(before))) return
+    abort = undefined
+    after = go.operation ?? ''
+    sayFree()
   }
 }
 
-async function readGo(stdin: AsyncIterable<Uint8Array | string>): Promise<Go | undefined> {
-  const parts: Uint8Array[] = []
+/** Tells the daemon that this process could do another task. Where it has gone, so does this process when it reads on. */
+function sayFree(): void {
+  try {
+    writeSync(wordDescriptor, '.')
+  } catch {
+    // It has gone, or does not want to know.
+  }
+}
+
+/** What keeps this process from ending by itself, as Node names it. */
+function heldOpen(): string {
+  return process.getActiveResourcesInfo().toSorted().join(' ')
+}
+
+/** What was closed takes a moment until it is. */
+async function isClosed(before: string): Promise<boolean> {
+  for (let turn = 0; turn < 20; turn += 1) {
+    if (heldOpen() === before) return true
+    await setImmediate()
+  }
+  return false
+}
+
+/** A line each. One that is cut off, or cannot be read, is the last: its writer is dead. */
+async function* goesIn(stdin: AsyncIterable<Uint8Array | string>): AsyncGenerator<Go, undefined> {
+  let parts: Uint8Array[] = []
   let size = 0
   for await (const part of stdin) {
-    const bytes = typeof part === 'string' ? Buffer.from(part) : part
+    let bytes = typeof part === 'string' ? Buffer.from(part) : part
+    for (let end = bytes.indexOf(newline); end >= 0; end = bytes.indexOf(newline)) {
+      const go = readGo(Buffer.concat([...parts, bytes.subarray(0, end)]))
+      if (!go) return undefined
+      yield go
+      bytes = bytes.subarray(end + 1)
+      parts = []
+      size = 0
+    }
     size += bytes.length
     if (size > goBytes) throw new Fault('too-large', `the parameters of a task may have ${goBytes} bytes`)
     parts.push(bytes)
   }
-  const text = Buffer.concat(parts).toString('utf8')
+  return undefined
+}
+
+function readGo(line: Buffer): Go | undefined {
   try {
-    const go: unknown = JSON.parse(text)
+    const go: unknown = JSON.parse(line.toString('utf8'))
     return isGo(go) ? go : undefined
   } catch {
-    return undefined // Empty or cut off: the writer is dead.
+    return undefined
   }
 }
 

@@ -1,11 +1,12 @@
 /**
- * A program that outlives this process and is told what to do on its standard input.
+ * A program that outlives this process and is told what to do on its standard input, a line at a time.
  *
- * Between start and `give` it waits, so that the caller can first write down who it is (its pid is known by
- * then). When the caller dies before it gave anything, the program reads the end of its input instead.
+ * Between start and the first line it waits, so that the caller can first write down who it is (its pid is known by
+ * then). When the caller dies, the program reads the end of its input.
  */
 import { spawn } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
+import { Socket } from 'node:net'
 import { Fault } from '#base/fault.ts'
 import type { Argv } from '../host.ts'
 
@@ -18,10 +19,19 @@ export interface DetachedChildOptions {
   readonly isAwaited?: boolean
 }
 
+/** Where the program has a word for whoever started it. Its own children do not get it: Node closes it for them. */
+export const wordDescriptor = 3
+
 export interface DetachedChild {
   readonly pid: number
-  /** Writes the text to its standard input and closes that. A child that is gone takes nothing; `ended` tells. */
-  readonly give: (text: string) => void
+  /** Writes a line to its standard input. A child that is gone takes nothing; `ended` tells. */
+  readonly tell: (line: string) => void
+  /** Closes its standard input. */
+  readonly hangUp: () => void
+  /** @param listener called when it has written something to `wordDescriptor`, whatever that is */
+  readonly onWord: (listener: () => void) => void
+  /** Reaches this process and no other, also when it has ended. */
+  readonly signal: (signal: NodeJS.Signals) => void
   /** Resolves when it has ended, however. */
   readonly ended: Promise<void>
 }
@@ -33,7 +43,7 @@ export async function startDetachedChild(argv: Argv, options: DetachedChildOptio
   try {
     const child = spawn(program, args, {
       detached: true,
-      stdio: ['pipe', output, output],
+      stdio: ['pipe', output, output, 'pipe'],
       cwd: '/',
       env: { ...options.env },
     })
@@ -46,9 +56,22 @@ export async function startDetachedChild(argv: Argv, options: DetachedChildOptio
     })
     const { pid, stdin } = child
     if (pid === undefined || stdin === null) throw new Fault('failed', `${program} has no pid`)
-    stdin.on('error', () => {}) // It may end before it reads; `ended` says so.
-    if (options.isAwaited !== true) child.unref()
-    return { pid, ended, give: (text) => void stdin.end(text) }
+    const words = child.stdio[wordDescriptor]
+    // It may end before it reads, or while it writes; `ended` says so.
+    for (const stream of [stdin, words]) stream?.on('error', () => {})
+    if (options.isAwaited !== true) {
+      child.unref()
+      // What reads keeps a process up, too.
+      if (words instanceof Socket) words.unref()
+    }
+    return {
+      pid,
+      ended,
+      tell: (line) => void stdin.write(`${line}\n`),
+      hangUp: () => void stdin.end(),
+      onWord: (listener) => void words?.on('data', listener),
+      signal: (signal) => void child.kill(signal),
+    }
   } finally {
     closeSync(output)
   }
