@@ -12,6 +12,7 @@ import { execFileSync, spawn } from 'node:child_process'
 import { once as happens } from 'node:events'
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { GiB, MiB } from '#base/bytes.ts'
 import { asVmid } from '#base/ids.ts'
 import { benchNode } from './bench-node.ts'
@@ -144,9 +145,12 @@ async function ours(sizeGiB: number): Promise<Machine> {
       await inUnwatchedTask(node, () =>
         api('POST', `/nodes/${settings.node}/vzdump`, { vmid: '100', storage: 'vault' }),
       )
+      const wallMs = performance.now() - before.began
+      // What the task's process does after the task, and one that is started for the next, counts too.
+      await sleep(1_000)
       return {
         cpuMs: cpuMs() - before.cpu,
-        wallMs: performance.now() - before.began,
+        wallMs,
         storedMiB: (bytesOf(vault) - before.stored) / MiB,
       }
     },

@@ -1,7 +1,7 @@
 /** Calls that start a task, and its end. */
 import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { parseUpid } from '#tasks/upid.ts'
 import type { BenchNode } from './bench-node.ts'
 
 /** Resolves when the task the call has started is over. @throws Error when it did not end well */
@@ -10,11 +10,11 @@ export async function inTask(node: BenchNode, call: () => ReturnType<BenchNode['
   while (!(await isOver(node, String(upid)))) await sleep(everyMs)
 }
 
-/** As `inTask`, of a task nobody watches: the node is asked once its process has ended. */
+/** As `inTask`, of a task nobody watches: the node is asked once its end has been written down. */
 export async function inUnwatchedTask(node: BenchNode, call: () => ReturnType<BenchNode['api']>): Promise<void> {
   const { data: upid } = await call()
-  const process = `/proc/${parseUpid(String(upid)).pid}`
-  while (existsSync(process)) await sleep(1)
+  const end = join(node.settings.stateDir, 'tasks', String(upid), 'end.json')
+  while (!existsSync(end)) await sleep(1)
   while (!(await isOver(node, String(upid)))) await sleep(1)
 }
 

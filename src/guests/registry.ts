@@ -59,11 +59,6 @@ export class GuestRegistry {
     return kind === 'lxc' ? this.lxc : this.qemu
   }
 
-  /** Loads what acts on guests of a kind, so that the first act does not have to. */
-  expect(kind: GuestKind): void {
-    this.driverOf(kind)
-  }
-
   /** What kind of guest it is, by what runs or ran, else by what is configured; a virtual machine where there is nothing. */
   async kindOf(vmid: Vmid): Promise<GuestKind> {
     return (await this.records.kindOf(vmid)) ?? (await this.documents.find(vmid))?.kind ?? 'qemu'

@@ -34,7 +34,7 @@ test('a worker killed at random leaves nothing behind and nothing half done', as
         store: place.store,
         params: { root: place.root, name: 'new' },
         // Hundreds of nodes with one task each need nobody who waits for the next.
-        service: () => place.service({ spareMs: 0 }),
+        service: () => place.service({ idleMs: 0 }),
         look: () => contentOf(place.root),
         [Symbol.asyncDispose]: () => place[Symbol.asyncDispose](),
       }

@@ -12,6 +12,3 @@ export interface Go {
 
 /** On the worker's command line: finish what the process of that task left. */
 export const recoverFlag = '--recover'
-
-/** On the command line of one that waits for the next task: the operation the last task did, which tells what is likely. */
-export const afterFlag = '--after='

@@ -11,7 +11,7 @@ import { parseUpid } from './upid.ts'
 test('an end that was lost with the power is told again as it was', async () => {
   await using place = await taskPlace()
   // With the power every process goes, also one that would do another task.
-  const tasks = place.service({ spareMs: 0 })
+  const tasks = place.service({ idleMs: 0 })
   const upid = await tasks.start({ operation: 'mkalbum', params: { root: place.root, name: 'a' }, user: 'root@pam' })
   const before = await tasks.wait(upid, { timeoutMs: 60_000 })
   const [made, log] = [await contentOf(place.root), await tasks.rawLog(upid)]

@@ -1,4 +1,4 @@
-/** The worker that waits for the next task. */
+/** Processes that do one task after another. */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
@@ -9,70 +9,21 @@ import { fileURLToPath } from 'node:url'
 import { systemClock, waitFor } from '#base/clock.ts'
 import type { UpidText } from '#base/ids.ts'
 import { nodeFlags } from '#base/node-flags.ts'
-import { systemRandom } from '#base/random.ts'
 import { allPids, isAlive, signalProcess, statOf } from '#host/programs/proc.ts'
 import { settingsToEnv } from '#settings.ts'
 import { contentOf } from '../../test/fixtures/tasks/operations.ts'
-import { type TaskPlace, taskPlace, workerEntry } from '../../test/fixtures/tasks/place.ts'
-import { TaskArchive } from './archive.ts'
-import { Runner } from './runner.ts'
-import type { Worker } from './task-process.ts'
+import { type TaskPlace, taskPlace } from '../../test/fixtures/tasks/place.ts'
 import type { TaskService } from './service.ts'
 import { asUpid, parseUpid } from './upid.ts'
 
 const daemonEntry = fileURLToPath(new URL('../../test/fixtures/tasks/daemon.ts', import.meta.url))
 const soon = { timeoutMs: 60_000 }
 
-async function runnerPlace(more: { readonly spareMs?: number } = {}) {
-  await using undo = new AsyncDisposableStack()
-  const { settings } = undo.use(await taskPlace())
-  const archive = new TaskArchive(settings.stateDir)
-  const runner = undo.use(new Runner({ settings, archive, random: systemRandom, workerEntry, ...more }))
-  const release = undo.move()
-  return { tasks: join(settings.stateDir, 'tasks'), runner, [Symbol.asyncDispose]: () => release.disposeAsync() }
-}
-
-async function sentAway(...workers: readonly Worker[]): Promise<void> {
-  for (const worker of workers) worker.dismiss()
-  await Promise.all(workers.map(({ ended }) => ended))
-}
-
 /** Started by this process and not ended. */
 async function childrenHere(): Promise<number[]> {
   const stats = await Promise.all((await allPids()).map(statOf))
   return stats.flatMap((stat) => (stat?.parent === process.pid && stat.state !== 'Z' ? [stat.pid] : []))
 }
-
-test('the worker of the next task is started ahead, one and no more', async () => {
-  await using here = await runnerPlace()
-  await Promise.all([here.runner.prepare(), here.runner.prepare()])
-  await here.runner.prepare()
-  const [spare, ...none] = await childrenHere()
-  assert.deepEqual(none, [])
-  const [first, second] = [await here.runner.worker(), await here.runner.worker()]
-  assert.equal(first.pid, spare)
-  assert.notEqual(second.pid, spare)
-  await sentAway(first, second)
-})
-
-test('a worker that is killed while it waits is forgotten with its file, and the next task has one of its own', async () => {
-  await using here = await runnerPlace()
-  await here.runner.prepare()
-  const [spare = 0] = await childrenHere()
-  await signalProcess(spare, (await statOf(spare))?.startTime ?? 0, 'SIGKILL')
-  await waitFor(() => readdirSync(here.tasks).length === 0, { what: 'removal of its file', ...soon })
-  const worker = await here.runner.worker()
-  assert.notEqual(worker.pid, spare)
-  assert.equal(await isAlive(worker.pid, worker.pstart), true)
-  await sentAway(worker)
-})
-
-test('a worker nobody needs is sent away after its time', async () => {
-  await using here = await runnerPlace({ spareMs: 1 })
-  await here.runner.prepare()
-  await waitFor(async () => (await childrenHere()).length === 0, { what: 'its end', ...soon })
-  assert.deepEqual(readdirSync(here.tasks), [])
-})
 
 /** Tasks on albums of these names, one after the other, none started before the process of the one before is idle or gone. */
 async function inTurn(place: TaskPlace, tasks: TaskService, ...names: readonly string[]): Promise<UpidText[]> {
@@ -187,4 +138,29 @@ test('a process that waits for another task goes with its daemon, however that e
   daemon.kill('SIGKILL')
   const { pid, pstart } = parseUpid(asUpid(upid))
   await waitFor(async () => !(await isAlive(pid, pstart)), { what: 'its end', ...soon })
+})
+
+test('a process nobody needs is sent away after its time, and one that is killed while it waits is forgotten', async () => {
+  for (const how of ['its time', 'a kill']) {
+    await using place = await taskPlace()
+    const tasks = place.service(how === 'its time' ? { idleMs: 1 } : {})
+    const [upid = ''] = await inTurn(place, tasks, 'a')
+    const { pid, pstart } = parseUpid(asUpid(upid))
+    if (how === 'a kill') await signalProcess(pid, pstart, 'SIGKILL')
+    const isForgotten = () => readdirSync(join(place.settings.stateDir, 'tasks')).length === 1
+    await waitFor(async () => !(await isAlive(pid, pstart)) && isForgotten(), { what: `the end by ${how}`, ...soon })
+    const [next = ''] = await inTurn(place, tasks, 'b')
+    assert.notEqual(pidOf(next), pid)
+  }
+})
+
+test('as many wait as are useful, however many were at work', async () => {
+  await using place = await taskPlace()
+  const tasks = place.service()
+  const names = ['a', 'b', 'c', 'd', 'e', 'f']
+  for (const name of names)
+    await tasks.start({ operation: 'hold', params: { root: place.root, name }, user: 'root@pam' })
+  await writeFile(join(place.root, 'release'), '')
+  await waitFor(() => tasks.active().length === 0, { what: 'the end of all', ...soon })
+  await waitFor(async () => (await childrenHere()).length === 4, { what: 'four that wait', ...soon })
 })

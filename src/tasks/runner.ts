@@ -5,27 +5,23 @@
  * the request must be on disk under that name before anything happens. A worker whose daemon dies in between
  * reads the end of its input and leaves.
  *
- * Most of what a short task takes is the start of its process, and the first run of its code. So while a task runs,
- * another process is started and waits for the next one: a worker like any other, of which nothing is on disk yet. And
- * one whose task ended well waits for the next itself, which finds what it needs loaded and compiled
- * (docs/decisions/modules-on-demand.md). They go when nobody needed them for a while, for they hold memory, and when
- * the daemon ends.
+ * Most of what a short task takes is the start of its process, and the first run of its code. So a process whose task
+ * ended well waits for another, which finds what it needs loaded and compiled (docs/decisions/processes-of-tasks.md).
+ * It goes when nobody needed it for a while, for it holds memory, and when the daemon ends.
  */
 import { rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Random } from '#base/random.ts'
 import { type Settings, settingsToEnv } from '#settings.ts'
 import type { TaskArchive } from './archive.ts'
-import { afterFlag, type Go, recoverFlag } from './go.ts'
+import { type Go, recoverFlag } from './go.ts'
 import { TaskProcess, type Worker } from './task-process.ts'
 import { asUpid } from './upid.ts'
 
-/** How long a worker waits for a task before it is sent away, and how long a second one beside it. */
-const spareMs = 10 * 60_000
-const secondMs = 60_000
-const mostWaiting = 2
-/** What ends sooner gives its process back before another is started. */
-const shortMs = 30
+/** How long a process waits for another task, and how long those do that wait beside one. */
+const idleMs = 10 * 60_000
+const besideMs = 60_000
+const mostWaiting = 4
 /** What a process gathers without being seen to goes with it. */
 const tasksPerProcess = 100
 
@@ -34,8 +30,8 @@ export interface RunnerNeeds {
   readonly archive: TaskArchive
   readonly random: Random
   readonly workerEntry: string
-  /** How long a worker waits for its task. 0: none is started ahead, and none does two. Default: ten minutes. */
-  readonly spareMs?: number | undefined
+  /** How long a process waits for another task. 0: each does one. Default: ten minutes. */
+  readonly idleMs?: number | undefined
 }
 
 interface Waiting {
@@ -48,11 +44,9 @@ export class Runner implements AsyncDisposable {
   readonly #random: Random
   readonly #workerEntry: string
   readonly #environment: Readonly<Record<string, string>>
-  readonly #spareMs: number
+  readonly #idleMs: number
   /** Who was at work last is taken first. */
   readonly #waiting: Waiting[] = []
-  /** Resolves when the spare that is being started is there, or is not. */
-  #preparing: Promise<void> | undefined
   #isClosed = false
 
   constructor(needs: RunnerNeeds) {
@@ -62,37 +56,16 @@ export class Runner implements AsyncDisposable {
     this.#archive = needs.archive
     this.#random = needs.random
     this.#workerEntry = needs.workerEntry
-    this.#spareMs = needs.spareMs ?? spareMs
+    this.#idleMs = needs.idleMs ?? idleMs
   }
 
   /** A worker that waits for its go. */
   async worker(): Promise<Worker> {
-    // One that is being started is taken too.
-    if (this.#waiting.length === 0) await this.#preparing
     return this.#take() ?? this.#fresh()
   }
 
-  /**
-   * Starts a worker for the next task, unless there is one. Never rejects: that task can start its own.
-   * @param after name of the operation before it: the worker gets ready for one like that
-   */
-  async prepare(after = ''): Promise<void> {
-    if (this.#waiting.length > 0 || this.#isClosed || this.#spareMs === 0) return
-    await (this.#preparing ??= this.#prepare(after).finally(() => (this.#preparing = undefined)))
-  }
-
-  /** As `prepare`, unless a process is given back in a moment. */
-  prepareSoon(after: string): void {
-    setTimeout(() => void this.prepare(after), shortMs).unref()
-  }
-
-  async #prepare(after: string): Promise<void> {
-    const worker = await this.#fresh([`${afterFlag}${after}`]).catch(() => undefined)
-    if (worker) this.#keep(worker)
-  }
-
   #keep(worker: Worker): void {
-    const ms = this.#waiting.length === 0 ? this.#spareMs : Math.min(this.#spareMs, secondMs)
+    const ms = this.#waiting.length === 0 ? this.#idleMs : Math.min(this.#idleMs, besideMs)
     const timer = setTimeout(() => this.#sendAway(worker), ms).unref()
     this.#waiting.push({ worker, timer })
     void worker.ended.then(() => this.#forget(worker))
@@ -125,22 +98,21 @@ export class Runner implements AsyncDisposable {
   /** Sends away who waits; tasks go on. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isClosed = true
-    await this.#preparing
     while (this.#waiting.length > 0) {
       const worker = this.#take()
       if (worker) await this.dismiss(worker)
     }
   }
 
-  async #fresh(flags: readonly string[] = []): Promise<Worker> {
+  async #fresh(): Promise<Worker> {
     const output = await this.#archive.newOutput(this.#random.uuid())
     try {
       return await TaskProcess.start({
         entry: this.#workerEntry,
-        flags,
+        flags: [],
         env: this.#environment,
         output,
-        ...(this.#spareMs === 0 ? {} : { another: (ended, tasks) => this.#outputAfter(ended, tasks) }),
+        ...(this.#idleMs === 0 ? {} : { another: (ended, tasks) => this.#outputAfter(ended, tasks) }),
         onFree: (worker) => this.#keep(worker),
       })
     } catch (error) {

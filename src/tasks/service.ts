@@ -44,7 +44,7 @@ export interface TaskServiceNeeds {
   readonly runningAtOnce?: number
   readonly kept?: number
   /** As the runner's. */
-  readonly spareMs?: number
+  readonly idleMs?: number
 }
 
 export interface TaskRequestedBy {
@@ -81,13 +81,13 @@ export class TaskService implements AsyncDisposable {
   #pruning: Promise<void> = Promise.resolve()
 
   constructor(needs: TaskServiceNeeds) {
-    const { settings, clock, log, store, workerEntry, spareMs, random = systemRandom } = needs
+    const { settings, clock, log, store, workerEntry, idleMs, random = systemRandom } = needs
     this.#node = settings.node
     this.#clock = clock
     this.#log = log
     this.#operations = needs.operations
     this.#archive = new TaskArchive(settings.stateDir)
-    this.#runner = new Runner({ settings, archive: this.#archive, random, workerEntry, spareMs })
+    this.#runner = new Runner({ settings, archive: this.#archive, random, workerEntry, idleMs })
     this.#recovery = new TaskRecovery({ archive: this.#archive, runner: this.#runner, store, clock, log })
     this.#attended = new AttendedTasks({ archive: this.#archive, clock, node: settings.node })
     this.#runningAtOnce = needs.runningAtOnce ?? limits.tasks.runningAtOnce
@@ -115,7 +115,6 @@ export class TaskService implements AsyncDisposable {
     const atWork = async () => {
       const hasSlot = await this.#slots.take(worker.ended)
       if (hasSlot) worker.go({ upid, operation: name, params, ...(isTraced ? { isFollowed: true } : {}) })
-      this.#runner.prepareSoon(name)
       await worker.ended
       return hasSlot
     }
@@ -284,7 +283,6 @@ export class TaskService implements AsyncDisposable {
       this.#stopAskedAt.delete(upid)
     }
     if (this.#closing.signal.aborted) return
-    void this.#runner.prepare(parseUpid(upid).type)
     this.#pruning = this.#pruning.then(() => this.#prune())
     await this.#pruning
   }

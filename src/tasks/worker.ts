@@ -16,7 +16,7 @@ import { followed } from '#base/trace.ts'
 import { wordDescriptor } from '#host/programs/detached-child.ts'
 import type { Settings } from '#settings.ts'
 import { TaskArchive } from './archive.ts'
-import { afterFlag, type Go, recoverFlag } from './go.ts'
+import { type Go, recoverFlag } from './go.ts'
 import { performTask, recoverTask, type TaskServices } from './performance.ts'
 import type { Operations } from './registry.ts'
 import { asUpid } from './upid.ts'
@@ -25,11 +25,6 @@ export interface WorkerOptions<S extends TaskServices> {
   readonly operations: Operations
   /** Operations get the whole set as their `deps`. */
   readonly buildServices: (settings: Settings) => Promise<S>
-  /**
-   * Looks at what most tasks look at, so that these do not do it for the first time. Only looks.
-   * @param after name of the operation the last task did; empty when nobody knows
-   */
-  readonly rehearse?: (services: S, after: string) => Promise<unknown>
   readonly settings: Settings
   readonly stdin: AsyncIterable<Uint8Array | string>
   /** Arguments after the entry file. */
@@ -43,7 +38,7 @@ const restingBytes = 192 * MiB
 
 /** Resolves when nobody has another task for it. The caller then exits. */
 export async function runWorker<S extends TaskServices>(options: WorkerOptions<S>): Promise<void> {
-  const { operations, buildServices, rehearse, settings, stdin, flags } = options
+  const { operations, buildServices, settings, stdin, flags } = options
   const isRecovery = flags.includes(recoverFlag)
   let abort: AbortController | undefined
   process.on('SIGTERM', () => {
@@ -51,18 +46,15 @@ export async function runWorker<S extends TaskServices>(options: WorkerOptions<S
     // An undo is not interrupted.
     if (!isRecovery) abort.abort()
   })
-  let after = flags.find((flag) => flag.startsWith(afterFlag))?.slice(afterFlag.length) ?? ''
   const told = goesIn(stdin)
   for (;;) {
     // Done while it waits: nobody has to wait for it then.
     const building = buildServices(settings)
-    const rehearsing = building.then(async (services) => abort || (await rehearse?.(services, after))).catch(() => {})
+    building.catch(() => {}) // Whoever is told to begin hears of it.
     const { value: go } = await told.next()
     if (!go) return
     abort = new AbortController()
     const services = await building
-    // It may be loading modules, which the operation is about to do, too.
-    await rehearsing
     const before = heldOpen()
     const where = { archive: new TaskArchive(settings.stateDir), services, operations, upid: asUpid(go.upid) }
     let exitstatus = ''
@@ -80,7 +72,6 @@ export async function runWorker<S extends TaskServices>(options: WorkerOptions<S
     }
     if (exitstatus !== 'OK' || process.memoryUsage.rss() > restingBytes || !(await isClosed(before))) return
     abort = undefined
-    after = go.operation ?? ''
     sayFree()
   }
 }

@@ -42,7 +42,7 @@ async function node(params: (spooled: string) => Json) {
         operations: allOperations,
         workerEntry,
         // A node with one task needs nobody who waits for the next.
-        spareMs: 0,
+        idleMs: 0,
         settings: { ...settings, fetchNetworks: ['127.0.0.1'] },
       }),
     look: () => filesBelow(path),
