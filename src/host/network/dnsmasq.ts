@@ -95,13 +95,14 @@ export async function ensureDhcp(wish: DhcpWish): Promise<{ pid: number }> {
   }
   await makeDirectory(wish.runDir)
   const files = filesOf(wish)
-  await rm(files.log, { force: true })
+  for (const path of [files.log, files.pid]) await rm(path, { force: true })
   const pid = await spawnDetached(inNetns(wish.netns, argv), { outputFile: files.log })
   const startTime = await startTimeOf(pid)
   await waitFor(
     async () => {
       if (startTime === undefined || !(await isAlive(pid, startTime))) throw await lastWords(wish)
-      return await listens(pid)
+      // It opens its socket before it looks for the bridge, and says its pid when nothing can keep it any more.
+      return (await listens(pid)) && Number(await readIfPresent(files.pid)) === pid
     },
     { what: `start of dnsmasq for the bridge '${wish.bridge}'`, timeoutMs: START_MS, clock: systemClock },
   )
