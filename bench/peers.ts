@@ -195,6 +195,7 @@ export async function libvirtWith(count: number, xmlOf: (name: string) => string
  */
 const apart = `
 for directory in /run/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt /etc/libvirt; do
+  mkdir -p "$directory"
   mount -t tmpfs -o mode=0755 libvirt "$directory"
 done
 printf '%s\\n' 'stdio_handler = "file"' 'user = "root"' 'group = "root"' > /etc/libvirt/qemu.conf

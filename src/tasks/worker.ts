@@ -9,7 +9,7 @@
  * something, has grown or whose task did not simply succeed does no other.
  */
 import { writeSync } from 'node:fs'
-import { setImmediate } from 'node:timers/promises'
+import { setTimeout } from 'node:timers/promises'
 import { MiB } from '#base/bytes.ts'
 import { Fault } from '#base/fault.ts'
 import { followed } from '#base/trace.ts'
@@ -55,7 +55,6 @@ export async function runWorker<S extends TaskServices>(options: WorkerOptions<S
     if (!go) return
     abort = new AbortController()
     const services = await building
-    const before = heldOpen()
     const where = { archive: new TaskArchive(settings.stateDir), services, operations, upid: asUpid(go.upid) }
     let exitstatus = ''
     try {
@@ -70,7 +69,7 @@ export async function runWorker<S extends TaskServices>(options: WorkerOptions<S
     } finally {
       await services.store[Symbol.asyncDispose]()
     }
-    if (exitstatus !== 'OK' || process.memoryUsage.rss() > restingBytes || !(await isClosed(before))) return
+    if (exitstatus !== 'OK' || process.memoryUsage.rss() > restingBytes || !(await isAllClosed())) return
     abort = undefined
     sayFree()
   }
@@ -85,16 +84,12 @@ function sayFree(): void {
   }
 }
 
-/** What keeps this process from ending by itself, as Node names it. */
-function heldOpen(): string {
-  return process.getActiveResourcesInfo().toSorted().join(' ')
-}
-
-/** What was closed takes a moment until it is. */
-async function isClosed(before: string): Promise<boolean> {
-  for (let turn = 0; turn < 20; turn += 1) {
-    if (heldOpen() === before) return true
-    await setImmediate()
+/** Whether nothing but its input keeps this process from ending by itself; what is being closed gets a moment for it. */
+async function isAllClosed(): Promise<boolean> {
+  for (let look = 0; look < 20; look += 1) {
+    const [input, ...others] = process.getActiveResourcesInfo()
+    if (others.length === 0 && input === 'PipeWrap') return true
+    await setTimeout(5)
   }
   return false
 }
