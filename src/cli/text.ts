@@ -65,6 +65,10 @@ const sentences = {
     en: '{0}: {1} left out as excluded, {2} mounted file systems not entered',
     ja: '{0}: 除外 {1} 件、入らなかったマウント {2} 件',
   },
+  tornFiles: {
+    en: '{0}: {1} files were written to while they were read, and are kept in part as before and in part as after that: {2}',
+    ja: '{0}: 読み取り中に書き込まれたファイルが {1} 件あります。書き込みの前後が混ざって保存されています: {2}',
+  },
   serving: {
     en: 'Serving at {0}. Print of the certificate, for --fingerprint: {1}',
     ja: '{0} で提供中。証明書の指紋 (--fingerprint 用): {1}',

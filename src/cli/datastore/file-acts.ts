@@ -30,6 +30,7 @@ import { withKeys } from './opening.ts'
 
 const textOf = (value: string | string[] | undefined) => (typeof value === 'string' ? value : undefined)
 const listMaximum = 100_000
+const tornShown = 5
 const forms = ['tar', 'tar.zst', 'zip'] as const
 
 export async function isDirectory(path: string): Promise<boolean> {
@@ -48,13 +49,18 @@ export async function addDirectory(
   const { exclude = [] } = params
   const show = progressOn(terminal, { isQuiet: global.quiet })
   const source = treeSource({ root: resolve(path), excludes: [exclude].flat(), leavesCaches: leavesCaches(params) })
+  const torn: string[] = []
   const { notes } = await writer.addTree(name, source, {
     signal,
+    onTorn: (file) => torn.push(file),
     rateBytesPerSecond,
     onProgress: ({ dataBytes: bytes }) => show({ phase: basename(path), bytes }),
   })
   const { mounts, excluded } = notes
   if (mounts + excluded > 0) terminal.show(say(language, 'treeNotes', path, String(excluded), String(mounts)))
+  if (torn.length === 0) return
+  const some = torn.slice(0, tornShown).join(', ')
+  terminal.show(say(language, 'tornFiles', path, String(torn.length), torn.length > tornShown ? `${some}, …` : some))
 }
 
 /** Of the tree that is named, or the only one there can be meant. @throws Fault `missing` */

@@ -9,7 +9,7 @@
  *
  * In memory are a piece, the piece of the earlier catalogue beside it, and a chunk of small files put together.
  */
-import { closeSync } from 'node:fs'
+import { closeSync, fstatSync } from 'node:fs'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Clock } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
@@ -50,6 +50,8 @@ export interface AddTreeOptions {
   readonly signal?: AbortSignal | undefined
   /** Upper bound of what is read from files. */
   readonly rateBytesPerSecond?: number | undefined
+  /** Told of a file that was written to while it was read, so that it is kept as it was at no one moment. */
+  readonly onTorn?: (path: string) => void
 }
 
 export interface TreeCounts {
@@ -222,8 +224,10 @@ export class TreePass {
     if (fd === undefined) return false
     try {
       const attributes = entry.attributes(fd)
-      if (entry.sizeBytes >= sharedBytes || entry.isSparse) await this.#storeContent(entry, fd, attributes)
-      else {
+      if (entry.sizeBytes >= sharedBytes || entry.isSparse) {
+        await this.#storeContent(entry, fd, attributes)
+        if (isTorn(entry, fd)) this.#options.onTorn?.(shown(below(this.#folder, entry.name)))
+      } else {
         const extent = await this.#content.add(fd, 0, entry.sizeBytes)
         const read = extent?.length ?? 0
         if (read < entry.sizeBytes) writeUInt64(entry.identity, read, 0)
@@ -344,6 +348,15 @@ export class TreePass {
 }
 
 const nothing = Buffer.alloc(0)
+
+/** What is read in one go is not looked at a second time. */
+function isTorn({ identity }: SourceEntry, fd: number): boolean {
+  const { size, mtimeNs } = fstatSync(fd, { bigint: true })
+  const modified = at.modified - at.size
+  const seconds = identity.readBigInt64LE(modified)
+  const nanoseconds = BigInt(identity.readUInt32LE(modified + 8))
+  return size !== identity.readBigUInt64LE(0) || mtimeNs !== seconds * 1_000_000_000n + nanoseconds
+}
 
 function isUnchanged(base: Base, from: number, entry: SourceEntry): boolean {
   const bytes = base.current?.piece.bytes
