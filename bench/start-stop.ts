@@ -3,8 +3,7 @@
  * machine: 64 MiB, q35, software emulation, no disk and no card, each over a connection that is kept.
  *
  * Ours counts from the POST until `status/current` says running (stopped); libvirt's from the call of
- * `create` (`destroy`) until it returns. Each of ours is a task with a process of its own, which was started
- * ahead; how long it is when none is there shows a pause of 0 between one and the next.
+ * `create` (`destroy`) until it returns. Each of ours is a task of the process that did the one before.
  *
  *   node bench/start-stop.ts [rounds] [ms between one act and the next]
  */
