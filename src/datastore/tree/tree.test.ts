@@ -1,7 +1,6 @@
 /** Trees of files in backups: everything a file system keeps comes back, whoever's ids they have. */
 import assert from 'node:assert/strict'
 import {
-  appendFileSync,
   closeSync,
   mkdirSync,
   mkdtempSync,
@@ -10,7 +9,6 @@ import {
   rmSync,
   statSync,
   symlinkSync,
-  truncateSync,
   writeFileSync,
   writeSync,
 } from 'node:fs'
@@ -286,50 +284,6 @@ suite('a tree that is read', () => {
     assert.equal((await writer.addTree('rootfs', swapping)).files, 0)
     await writer.commit()
   })
-})
-
-test('a file that is written to while it is read is told of by name, and the others are not', async () => {
-  await using temporary = await temporaryDatastore()
-  const open = await temporary.reopen()
-  const tree = newFolder()
-  mkdirSync(join(tree, 'folder'))
-  for (const name of ['calm', 'folder/grown', 'folder/shrunk'])
-    writeFileSync(join(tree, name), Buffer.alloc(300_000, 7))
-  await nextTick()
-  const writes: Readonly<Record<string, () => void>> = {
-    grown: () => appendFileSync(join(tree, 'folder/grown'), 'more'),
-    shrunk: () => truncateSync(join(tree, 'folder/shrunk'), 100_000),
-  }
-  const source = unsettledSource({ root: tree })
-  const written: typeof source = {
-    ids: source.ids,
-    settle: () => source.settle(),
-    notes: () => source.notes(),
-    *folders() {
-      for (const folder of source.folders()) {
-        yield {
-          path: folder.path,
-          *entries() {
-            for (const entry of folder.entries()) {
-              // Asked once the file is open, and before it is read.
-              const attributes = Object.getPrototypeOf(entry).attributes as typeof entry.attributes
-              yield Object.assign(entry, {
-                attributes(fd?: number) {
-                  writes[entry.name]?.()
-                  return attributes.call(entry, fd)
-                },
-              })
-            }
-          },
-        }
-      }
-    },
-  }
-  await using writer = await open.begin(at(0))
-  const torn: string[] = []
-  await writer.addTree('rootfs', written, { onTorn: (path) => torn.push(path) })
-  await writer.commit()
-  assert.deepEqual(torn.toSorted(), ['folder/grown', 'folder/shrunk'])
 })
 
 suite('a tree in a backup', () => {

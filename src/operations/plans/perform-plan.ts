@@ -77,7 +77,8 @@ function demandMeant(plan: Plan, { decisions, answers }: RunPlan): void {
 function newAttempt(plan: Plan, params: RunPlan, { clock }: PlanDeps, task: TaskFacts): Attempt {
   const started = isoOf(clock.now())
   const decisions = params.decisions.map((one) => ({ ...one, at: started, by: task.user }))
-  const stamp = started.replaceAll(/[-:]/g, '')
+  // As the UPID has it: a process may do two attempts within a second, and no two tasks have one name.
+  const stamp = isoOf(task.startTime * 1000).replaceAll(/[-:]/g, '')
   const id = `${stamp}-plan-${plan.slug}-${parseUpid(task.upid).pid}`
   return { id, upid: task.upid, started, outcome: 'running', surprises: [], decisions }
 }
