@@ -3,8 +3,8 @@
  * virtnbdbackup on libvirt, which neither deduplicates nor encrypts nor compresses: the same qcow2 disk in a machine of
  * the same kind, and the same writes to both. Then what it costs where the same data lie on larger disks.
  *
- * CPU is that of everybody at work: our daemon, its task, the process it starts for the next one, and QEMU; virtnbdbackup
- * from its start to its end, libvirt and QEMU. Both run as they do at night: nobody asks how far they are.
+ * CPU is that of everybody at work: our daemon, its task, which the process of the one before does, and QEMU;
+ * virtnbdbackup from its start to its end, libvirt and QEMU. Both run as they do at night: nobody asks how far they are.
  *
  *   node bench/incremental.ts [rounds] [folder to keep the disk in, and to take it from] [GiB ...]
  */
