@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { waitFor } from '#base/clock.ts'
 import { machine } from '#host/exec.ts'
+import { endProcess, findProcesses, startTimeOf } from '#host/programs/proc.ts'
 import { type WholeNode, wholeNode } from './whole-node.ts'
 
 const closing = new AsyncDisposableStack()
@@ -56,6 +57,10 @@ async function startServer(): Promise<void> {
     if (daemon.exitCode === null && daemon.signalCode === null && daemon.pid !== undefined)
       process.kill(-daemon.pid, 'SIGKILL')
     await ended
+    // Its helpers for RPC lead sessions of their own.
+    for (const pid of await findProcesses((argv) => argv.includes(`--configfile=${config}`))) {
+      await endProcess(pid, await startTimeOf(pid), { graceMs: 0 })
+    }
   })
   await waitFor(() => accepts(server), { what: 'the SMB server', timeoutMs: 60_000 })
 }
