@@ -57,7 +57,6 @@ export class TaskProcess {
     this.#child = child
     this.#pstart = pstart
     this.#turn = this.#newTurn(needs.output)
-    void child.ended.then(() => this.#turn.end())
     child.onWord(() => void this.#free())
   }
 
@@ -89,6 +88,8 @@ export class TaskProcess {
   #newTurn(output: string): Turn {
     const { promise: ended, resolve: end } = Promise.withResolvers<void>()
     const child = this.#child
+    // It may have ended already.
+    void child.ended.then(end)
     const turn: Turn = {
       end,
       worker: {

@@ -8,7 +8,7 @@ import { asVmid } from '#base/ids.ts'
 import { keepsAll } from '#base/retention.ts'
 import { BackupCounts } from '#cluster/backup-counts.ts'
 import { BackupOptions, defaultAtOnce } from '#cluster/backup-options.ts'
-import { setIoPriority } from '#host/programs/io-priority.ts'
+import { ioPriority } from '#host/programs/io-priority.ts'
 import { acquireLocks, releaseLocks } from '#tasks/lock.ts'
 import type { StepContext } from '#tasks/operation.ts'
 import { giveBackSpace, marksTo } from './give-back.ts'
@@ -57,7 +57,7 @@ export async function backUpEveryGuest(context: JobContext): Promise<string[]> {
   const hook = hookOf(params.script, { host: deps.host, storage: params.storage, log: info, signal })
   info(`starting new backup job: ${commandOf(params)}`)
   for (const line of params.remarks ?? []) info(line)
-  if (params.ioPriority !== undefined) await setIoPriority(deps.host, params.ioPriority)
+  using _rank = params.ioPriority === undefined ? undefined : ioPriority(params.ioPriority)
   const outcomes: Outcome[] = []
   try {
     await using _turn = await takeTurn(context, info)

@@ -11,7 +11,7 @@ import { seconds } from '#base/clock.ts'
 import { Fault, messageOf } from '#base/fault.ts'
 import type { DatastoreJobOutcome, DatastoreJobs, DatastoreJobType } from '#cluster/datastore-jobs.ts'
 import type { Job } from '#cluster/scheduled-jobs.ts'
-import { setIoPriority } from '#host/programs/io-priority.ts'
+import { ioPriority } from '#host/programs/io-priority.ts'
 import type { Services } from '#services.ts'
 import { operation, type StepContext } from '#tasks/operation.ts'
 import { marksTo } from './give-back.ts'
@@ -146,7 +146,7 @@ async function verify(context: Context): Promise<Finding> {
   const { params, deps, log, progress, signal } = context
   const { storage, minutes = defaultMinutes, gigabytes = defaultGigabytes, replica } = params
   // Nobody waits for it.
-  await setIoPriority(deps.host, 8)
+  using _rank = ioPriority(8)
   const before: string[] = []
   const onFound = async (damage: readonly string[]) => {
     for (const line of damage) log(line)
