@@ -227,7 +227,8 @@ suite('a template', () => {
     const { result, rootfs } = await unpack(content, { end: '.tar.zst', limits: { entries: 3_000 } })
     assert.ok(isFault(result, 'too-large'), String(result))
     assert.match(result.message, /more than 3000 entries/)
-    assert.deepEqual(await readdir(rootfs), ['again'])
+    // Whoever unpacks may be stopped before the first of them is there.
+    for (const name of await readdir(rootfs)) assert.equal(name, 'again')
   })
 
   test('that grows beyond the most there may be stops there, also after its end', async () => {
