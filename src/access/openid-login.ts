@@ -148,7 +148,8 @@ export class OpenIdLogin {
     return found
   }
 
+  /** In hexadecimal: a state is also pasted into a command line, where one that began with a dash would be an option. */
   #secret(): string {
-    return Buffer.from(this.#world.random.bytes(32)).toString('base64url')
+    return Buffer.from(this.#world.random.bytes(32)).toString('hex')
   }
 }

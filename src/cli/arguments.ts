@@ -148,11 +148,16 @@ function parse(options: ParseArgsOptionsConfig, args: readonly string[]) {
       const remedy = `A value that begins with a dash is given as --${dashed}=-VALUE.`
       throw new Fault('invalid', `--${dashed} is given no value`, { cause, remedy })
     }
-    const unknown = /Unknown option '--(?:no-)?([\w-]+)'/.exec(text)?.[1]
-    const near = unknown === undefined ? [] : suggestions(Object.keys(options), unknown)
-    const remedy = near.length > 0 ? { remedy: `Did you mean: ${near.map((name) => `--${name}`).join(', ')}?` } : {}
-    throw new Fault('invalid', text, { cause, ...remedy })
+    throw new Fault('invalid', text, { cause, ...next(text, Object.keys(options)) })
   }
+}
+
+function next(text: string, names: readonly string[]): { remedy?: string } {
+  const unknown = /Unknown option '(?:--(?:no-)?([\w-]+)|-)/.exec(text)
+  if (!unknown) return {}
+  if (unknown[1] === undefined) return { remedy: 'A plain argument that begins with a dash is given after --.' }
+  const near = suggestions(names, unknown[1])
+  return near.length > 0 ? { remedy: `Did you mean: ${near.map((name) => `--${name}`).join(', ')}?` } : {}
 }
 
 function globalsFrom(values: Readonly<Record<string, unknown>>): GlobalOptions {

@@ -111,6 +111,11 @@ test('a missing, an unknown and a surplus argument are each named', () => {
     (error: Fault) =>
       error.message === '--timeout is given no value' && (error.remedy ?? '').includes('--timeout=-VALUE'),
   )
+  assert.throws(
+    () => parseFor(command, ['-x100']),
+    (error: Fault) => error.message === "Unknown option '-x'" && (error.remedy ?? '').endsWith('is given after --.'),
+  )
+  assert.deepEqual(parseFor(command, ['--', '-x100']).positionals, ['-x100'])
   assert.throws(() => paramsOf(command, parseFor(command, ['100', '200']), 'lab'), /'200' is too much/)
   assert.throws(() => parseFor(command, ['100', '-o', 'xml']), /--output is 'xml'/)
 })
