@@ -42,6 +42,8 @@ interface Turn {
   readonly worker: Worker
   readonly end: () => void
   told?: Go
+  /** The process has said so: who asks it to stop from now on comes too late. */
+  isOver: boolean
 }
 
 export class TaskProcess {
@@ -75,14 +77,14 @@ export class TaskProcess {
 
   /** It says that its task ended well and that it could do another. */
   async #free(): Promise<void> {
-    const { told, end } = this.#turn
-    if (!told) return
-    const output = this.#isLast ? undefined : await this.#needs.another?.(told, this.#tasks)
-    // Somebody may have asked it to stop meanwhile, which it will do.
-    if (output === undefined || this.#isLast) return this.#child.hangUp()
+    const turn = this.#turn
+    if (!turn.told || turn.isOver) return
+    turn.isOver = true
+    const output = this.#isLast ? undefined : await this.#needs.another?.(turn.told, this.#tasks)
+    if (output === undefined) return this.#child.hangUp()
     this.#turn = this.#newTurn(output)
     this.#needs.onFree?.(this.#turn.worker)
-    end()
+    turn.end()
   }
 
   #newTurn(output: string): Turn {
@@ -92,6 +94,7 @@ export class TaskProcess {
     void child.ended.then(end)
     const turn: Turn = {
       end,
+      isOver: false,
       worker: {
         pid: child.pid,
         pstart: this.#pstart,
@@ -105,7 +108,7 @@ export class TaskProcess {
         },
         dismiss: () => child.hangUp(),
         signal: (signal) => {
-          if (this.#turn !== turn) return
+          if (turn.isOver) return
           this.#isLast = true
           child.signal(signal)
         },

@@ -31,6 +31,7 @@ import {
   inlineAttributesBytes,
   kindAt,
   readUInt64,
+  timeAt,
   writeUInt64,
 } from './record.ts'
 import { shown, type SourceEntry, type TreeSource } from './source.ts'
@@ -352,10 +353,8 @@ const nothing = Buffer.alloc(0)
 /** What is read in one go is not looked at a second time. */
 function isTorn({ identity }: SourceEntry, fd: number): boolean {
   const { size, mtimeNs } = fstatSync(fd, { bigint: true })
-  const modified = at.modified - at.size
-  const seconds = identity.readBigInt64LE(modified)
-  const nanoseconds = BigInt(identity.readUInt32LE(modified + 8))
-  return size !== identity.readBigUInt64LE(0) || mtimeNs !== seconds * 1_000_000_000n + nanoseconds
+  const { seconds, nanoseconds } = timeAt(identity, at.modified - at.size)
+  return Number(size) !== readUInt64(identity, 0) || mtimeNs !== BigInt(seconds) * 10n ** 9n + BigInt(nanoseconds)
 }
 
 function isUnchanged(base: Base, from: number, entry: SourceEntry): boolean {

@@ -21,12 +21,10 @@ test('a file that is written to while it is read is told of by name, and the oth
     shrunk: () => truncateSync(join(tree, 'folder/shrunk'), 100_000),
   }
   const source = unsettledSource({ root: tree })
-  const written: typeof source = {
-    ids: source.ids,
-    settle: () => source.settle(),
-    notes: () => source.notes(),
+  const folders = source.folders.bind(source)
+  const written = Object.assign(source, {
     *folders() {
-      for (const folder of source.folders()) {
+      for (const folder of folders()) {
         yield {
           path: folder.path,
           *entries() {
@@ -44,7 +42,7 @@ test('a file that is written to while it is read is told of by name, and the oth
         }
       }
     },
-  }
+  })
   await using writer = await open.begin({ namespace: '', type: 'host', id: 'home', time: 1_795_000_000 })
   const torn: string[] = []
   await writer.addTree('rootfs', written, { onTorn: (path) => torn.push(path) })
