@@ -127,7 +127,7 @@ class ChangesWriter {
     this.#auditedChunks += 1
     const isAsBefore = isNothing ? isZeroId(id) : open.keyring.isIdOf(id, kinds.content, content)
     if (!isAsBefore) throw this.#lie(offset)
-    if (!isNothing && !(await chunks.has(id))) {
+    if (!isNothing && !chunks.mayHave(id)) {
       const reason = `the datastore lacks content of backup ${printPoint(base.since.point)}`
       throw new NotToBeTrusted({ how: 'scan', reason, auditedChunks: this.#auditedChunks })
     }

@@ -94,10 +94,15 @@ async function* chunkRuns(extents: AsyncIterable<Extent>, sizeBytes: number, chu
   if (at !== sizeBytes) throw new Fault('failed', `the source describes ${at} of ${sizeBytes} bytes`)
 }
 
+/** To ask for a few costs as much as to ask for many. */
+const diceBytes = 1024
+
 /** Chooses among what it is shown, each with the same chance, without throwing dice for each. */
 export class Sample {
   readonly #random: Random
   readonly #share: number
+  /** Thrown already. */
+  #dice: Buffer = Buffer.alloc(0)
   /** To be passed over before the next one is chosen. */
   #left: number
 
@@ -126,7 +131,9 @@ export class Sample {
 
   /** How many are passed over before one is chosen with a chance of `share` each. */
   #distance(): number {
-    const dice = (Buffer.from(this.#random.bytes(4)).readUInt32LE(0) + 1) / 2 ** 32
+    if (this.#dice.length === 0) this.#dice = Buffer.from(this.#random.bytes(diceBytes))
+    const dice = (this.#dice.readUInt32LE(0) + 1) / 2 ** 32
+    this.#dice = this.#dice.subarray(4)
     return this.#share >= 1 ? 0 : Math.floor(Math.log(dice) / Math.log1p(-this.#share))
   }
 }

@@ -1,5 +1,5 @@
 /** Reads a source a few regions ahead of whoever works on them, with a bounded number of buffers. */
-import { alignedBuffer } from '#host/files/direct-file.ts'
+import { alignedBuffer, blockBytes } from '#host/files/direct-file.ts'
 import type { BlockSource } from './block-source.ts'
 import { readAhead as window } from '../window.ts'
 import { readBytes, readsAhead } from '../format.ts'
@@ -11,6 +11,14 @@ export interface FilledRegion {
   readonly bytes: Buffer
 }
 
+interface Wanted extends Region {
+  /** What is known to be zero is not read and has no bytes. */
+  readonly isZero?: boolean
+}
+
+/** Small regions are read at once, together at most as much as a large one. */
+const regionsAtOnce = 32
+
 export function readSource(
   source: BlockSource,
   ahead: number = readsAhead,
@@ -19,23 +27,50 @@ export function readSource(
   return readRegions(source, dataRegions(source.extents(), source.sizeBytes, cutBytes), ahead)
 }
 
-/** What is known to be zero is not read and has no bytes. */
-export async function* readRegions<R extends Region & { readonly isZero?: boolean }>(
+export async function* readRegions<R extends Wanted>(
   source: BlockSource,
   regions: AsyncIterable<R>,
   ahead: number = readsAhead,
 ): AsyncGenerator<R & FilledRegion> {
   const free = Array.from({ length: ahead + 1 }, () => alignedBuffer(readBytes))
-  const filled = window(regions, ahead, async (region) => {
-    if (region.isZero) return { region, bytes: Buffer.alloc(0) }
+  const filled = window(batches(regions), ahead, async (batch) => {
     const buffer = free.pop()
     if (!buffer) throw new Error('more reads are on the way than there are buffers')
-    const bytes = buffer.subarray(0, region.length)
-    await source.read(region.offset, bytes)
-    return { region, bytes, buffer }
+    let at = 0
+    const placed = batch.map((region) => {
+      const bytes = buffer.subarray(at, at + roomFor(region))
+      at += roomFor(region)
+      return { ...region, bytes: bytes.subarray(0, region.isZero ? 0 : region.length) }
+    })
+    const reads = placed.map(({ offset, bytes }) => (bytes.length > 0 ? source.read(offset, bytes) : undefined))
+    // Nobody may still write into the buffer afterwards.
+    const failed = (await Promise.allSettled(reads)).find(({ status }) => status === 'rejected')
+    if (failed?.status === 'rejected') throw failed.reason
+    return { placed, buffer }
   })
-  for await (const { region, bytes, buffer } of filled) {
-    yield { ...region, bytes }
-    if (buffer) free.push(buffer)
+  for await (const { placed, buffer } of filled) {
+    yield* placed
+    free.push(buffer)
   }
+}
+
+/** Memory to read it into begins where direct access wants it to. */
+function roomFor({ length, isZero }: Wanted): number {
+  return isZero ? 0 : Math.ceil(length / blockBytes) * blockBytes
+}
+
+async function* batches<R extends Wanted>(regions: AsyncIterable<R>): AsyncGenerator<R[]> {
+  let batch: R[] = []
+  let bytes = 0
+  for await (const region of regions) {
+    const more = roomFor(region)
+    if (batch.length === regionsAtOnce || bytes + more > readBytes) {
+      yield batch
+      batch = []
+      bytes = 0
+    }
+    batch.push(region)
+    bytes += more
+  }
+  if (batch.length > 0) yield batch
 }

@@ -184,6 +184,11 @@ export class ChunkIndex {
     return (await this.#find(id, (pack) => this.isBad(pack))) !== undefined
   }
 
+  /** As `has`, by what is in memory alone: also true for one in a hundred that are not there, and where damage was seen. */
+  mayHave(id: Buffer): boolean {
+    return !this.isCondemned(id) && this.#segments.some((segment) => segment.mayHold(id))
+  }
+
   /** What writers take for absent. */
   get condemned(): readonly CondemnedList[] {
     return this.#condemned

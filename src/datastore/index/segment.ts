@@ -192,9 +192,14 @@ export class Segment {
     })
   }
 
+  /** Whether a look for it is worth while. */
+  mayHold(id: Buffer): boolean {
+    return mayHold(this.#filter, id)
+  }
+
   /** @param id at least 16 bytes */
   async find(id: Buffer): Promise<Location | undefined> {
-    if (!mayHold(this.#filter, id)) return undefined
+    if (!this.mayHold(id)) return undefined
     let [low, high] = [0, this.count]
     const top = id.readUInt32BE(0)
     /** Entries from an id to the one looked for, as they are spread. */

@@ -63,6 +63,11 @@ export class ChunkWriter {
     return this.#new.has(id) || (await this.#needs.index.has(id))
   }
 
+  /** Without a look at any file: what is not there may be taken for it, one in a hundred. */
+  mayHave(id: Buffer): boolean {
+    return this.#new.has(id) || this.#needs.index.mayHave(id)
+  }
+
   /** Stores without asking whether it is there. @param stored the content's stored form */
   async store(id: Buffer, stored: Uint8Array, plainBytes: number, flags: number): Promise<number> {
     const isMetadata = kindOf(flags) !== kinds.content

@@ -11,6 +11,8 @@ export interface Negotiated {
   readonly sizeBytes: number
   readonly isReadOnly: boolean
   readonly canFlush: boolean
+  /** It answers a read in one piece when asked to. */
+  readonly canSendWhole: boolean
   readonly isStructured: boolean
   /** Number of `base:allocation`; absent where the server has no block status. */
   readonly allocation: number | undefined
@@ -54,6 +56,7 @@ export class Negotiation {
       sizeBytes,
       isReadOnly: (has & wire.transmissionFlag.readOnly) !== 0,
       canFlush: (has & wire.transmissionFlag.sendsFlush) !== 0,
+      canSendWhole: (has & wire.transmissionFlag.sendsDf) !== 0,
       isStructured,
       allocation: contexts.get(wire.allocationContext),
       bitmap: bitmap === undefined ? undefined : contexts.get(bitmapContext(bitmap)),

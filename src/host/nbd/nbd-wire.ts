@@ -30,6 +30,8 @@ export const optionReply = {
 export const info = { export: 0, blockSize: 3 } as const
 
 export const transmissionFlag = { hasFlags: 1, readOnly: 2, sendsFlush: 4, sendsDf: 128, isSameForAll: 256 } as const
+/** Of a read: in one piece, though parts of it may be holes. */
+export const wholeFlag = 4
 /** Of a request for block status: one extent is enough. */
 export const oneExtentFlag = 8
 export const command = { read: 0, write: 1, disconnect: 2, flush: 3, blockStatus: 7 } as const
@@ -70,9 +72,10 @@ export function uint32(value: number): Buffer {
   return bytes
 }
 
-export function request(type: number, cookie: number, offset: number, length: number): Buffer {
+export function request(type: number, cookie: number, offset: number, length: number, flags = 0): Buffer {
   const bytes = Buffer.alloc(requestBytes)
   bytes.writeUInt32BE(0x2560_9513, 0)
+  bytes.writeUInt16BE(flags, 4)
   bytes.writeUInt16BE(type, 6)
   bytes.writeBigUInt64BE(BigInt(cookie), 8)
   bytes.writeBigUInt64BE(BigInt(offset), 16)

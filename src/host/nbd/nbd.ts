@@ -174,7 +174,9 @@ export class NbdClient implements AsyncDisposable {
     this.#lastCookie += 1
     if (this.#ended) reject(this.#ended)
     else this.#pending.set(this.#lastCookie, pending)
-    const head = wire.request(what.type, this.#lastCookie, what.offset, what.length)
+    // A server that looks for holes in what it knows to be data does so for nothing.
+    const flags = what.type === wire.command.read && this.#facts.canSendWhole ? wire.wholeFlag : 0
+    const head = wire.request(what.type, this.#lastCookie, what.offset, what.length, flags)
     // A failure to send ends the connection, which rejects this request with all others.
     const sent = data ? Promise.all([this.#socket.send(head), this.#socket.send(data)]) : this.#socket.send(head)
     sent.catch(() => {})
