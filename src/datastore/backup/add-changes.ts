@@ -32,24 +32,32 @@ export interface AddedChanges {
   readonly reading: Reading
 }
 
-/** A reason to read all of the disk after all. */
-class NotToBeTrusted extends Error {
-  readonly reading: Reading
+/** All of the disk has to be read after all. */
+export interface Refused {
+  /** What will be said of it. */
+  readonly refused: Reading
+  /** The earlier backup lacks content, so nothing of it may be taken over. */
+  readonly isContentLost: boolean
+}
 
-  constructor(reading: Reading) {
-    super(reading.reason)
-    this.reading = reading
+class NotToBeTrusted extends Error implements Refused {
+  readonly refused: Reading
+  readonly isContentLost: boolean
+
+  constructor(refused: Reading, isContentLost = false) {
+    super(refused.reason)
+    this.refused = refused
+    this.isContentLost = isContentLost
   }
 }
 
-/** @returns what will be said of a reading of the whole disk, where one has to follow */
-export async function addChanges(about: Changes): Promise<AddedChanges | Reading> {
+export async function addChanges(about: Changes): Promise<AddedChanges | Refused> {
   try {
     return await new ChangesWriter(about).run()
   } catch (cause) {
-    if (cause instanceof NotToBeTrusted) return cause.reading
+    if (cause instanceof NotToBeTrusted) return cause
     // What the earlier backup consists of; what the disk does has other kinds.
-    if (isFault(cause, 'damaged')) return { how: 'scan', reason: cause.message }
+    if (isFault(cause, 'damaged')) return { refused: { how: 'scan', reason: cause.message }, isContentLost: false }
     throw cause
   }
 }
@@ -129,7 +137,7 @@ class ChangesWriter {
     if (!isAsBefore) throw this.#lie(offset)
     if (!isNothing && !chunks.mayHave(id)) {
       const reason = `the datastore lacks content of backup ${printPoint(base.since.point)}`
-      throw new NotToBeTrusted({ how: 'scan', reason, auditedChunks: this.#auditedChunks })
+      throw new NotToBeTrusted({ how: 'scan', reason, auditedChunks: this.#auditedChunks }, true)
     }
   }
 

@@ -62,6 +62,8 @@ class WholeWriter {
   #piece = -1
   #ids: Buffer | undefined
   #known: Buffer | undefined
+  /** Content of the last backup is not there any more. */
+  #hasLost = false
 
   constructor(about: WholeDisk) {
     this.#about = about
@@ -103,8 +105,8 @@ class WholeWriter {
     this.#piece = piece
     this.#ids = undefined
     this.#known = undefined
-    // Where a pack is known to be damaged, a backup mends it: nothing is taken for there unseen.
-    if (!before || piece >= before.map.pieces || open.index.hasSuspects) return
+    // Where a pack is known to be damaged, or content is gone, a backup mends it: nothing is taken for there unseen.
+    if (!before || piece >= before.map.pieces || open.index.hasSuspects || this.#hasLost) return
     this.#ids = (await unlessDamaged(before.map.piece(piece)))?.ids
     this.#known = before.prints && (await unlessDamaged(before.prints.piece(piece)))?.ids
   }
@@ -113,7 +115,18 @@ class WholeWriter {
   #idByPrint(position: number, print: Buffer): Buffer | undefined {
     if (entryAt(this.#known, position)?.equals(print) !== true) return undefined
     const id = entryAt(this.#ids, position)
-    return !id || isZeroId(id) || this.#about.open.index.isCondemned(id) ? undefined : id
+    return id && !isZeroId(id) && this.#isThere(id) ? id : undefined
+  }
+
+  /** Of a chunk of the last backup, by what is in memory. Where one is gone, the rest is looked up. */
+  #isThere(id: Buffer): boolean {
+    const { chunks, open } = this.#about
+    if (chunks.mayHave(id)) return true
+    if (open.index.isCondemned(id)) return false
+    this.#hasLost = true
+    this.#ids = undefined
+    this.#known = undefined
+    return false
   }
 
   /** @returns its id; it is there afterwards */
@@ -127,11 +140,10 @@ class WholeWriter {
     return id
   }
 
-  /** The chunk is in the last backup at the same place: then it is there, and needs no looking up. */
+  /** The chunk is in the last backup at the same place: then it needs no looking up. */
   #isAsBefore(position: number, id: Buffer): boolean {
     const before = entryAt(this.#ids, position)
-    const isSame = before?.compare(id, 0, shortIdBytes) === 0
-    return isSame && !this.#about.open.index.isCondemned(id)
+    return before?.compare(id, 0, shortIdBytes) === 0 && this.#isThere(id)
   }
 }
 

@@ -147,7 +147,7 @@ export class BackupWriter implements AsyncDisposable {
     const added =
       base && 'map' in base
         ? await this.#addChanges(name, source, base, options)
-        : await this.#addWhole(name, source, options, base && { how: 'scan', reason: base.reason })
+        : await this.#addWhole(name, source, options, base && { reading: { how: 'scan', reason: base.reason } })
     const { map, prints, counts, reading } = added
     const disk: ManifestDisk = {
       name,
@@ -167,10 +167,10 @@ export class BackupWriter implements AsyncDisposable {
     name: string,
     source: BlockSource,
     options: AddDiskOptions,
-    reading: Reading = { how: 'scan' },
+    { reading = { how: 'scan' }, mayTakeOver = true }: { reading?: Reading; mayTakeOver?: boolean } = {},
   ): Promise<AddedWhole & { readonly reading: Reading }> {
     const [open, chunks] = [this.#open, this.#chunks]
-    const before = await this.#diskBefore(name)
+    const before = mayTakeOver ? await this.#diskBefore(name) : undefined
     const { readsAhead } = options
     const onRead = this.#onRead(name, source.sizeBytes, options)
     return { ...(await addWhole({ open, chunks, source, before, readsAhead, onRead })), reading }
@@ -181,7 +181,8 @@ export class BackupWriter implements AsyncDisposable {
     const onRead = this.#onRead(name, source.sizeBytes, options)
     const about = { open: this.#open, chunks: this.#chunks, source, base, auditedShare, readsAhead, onRead }
     const added = await addChanges(about)
-    return 'map' in added ? added : this.#addWhole(name, source, options, added)
+    if ('map' in added) return added
+    return this.#addWhole(name, source, options, { reading: added.refused, mayTakeOver: !added.isContentLost })
   }
 
   #onRead(name: string, sizeBytes: number, options: AddDiskOptions): WholeDisk['onRead'] {

@@ -189,22 +189,26 @@ export class TreesWriter {
   }
 
   async *#piecesOf(tree: TreeReader, backup: RestorePoint): AsyncGenerator<BasePiece> {
-    const { index } = this.#needs.open
+    const { chunks, open } = this.#needs
+    const { index } = open
+    let hasLost = false
     const told = (cause: unknown) =>
       this.#tell('a piece of the catalogue of an earlier backup is not used', backup, cause)
     for await (const { piece } of tree.pieces(told)) {
       const lost = new Set<number>()
-      // Where a pack is known to be damaged, a backup mends it: nothing is taken for there unseen.
-      if (index.hasSuspects) {
+      // Where a pack is known to be damaged, or content is gone, a backup mends it: nothing is taken for there unseen.
+      if (index.hasSuspects || hasLost) {
         for (let number = 0; number < piece.chunks; number += 1) {
-          if (!(await this.#needs.chunks.has(piece.idOf(number)))) lost.add(number)
+          if (!(await chunks.has(piece.idOf(number)))) lost.add(number)
         }
       }
       yield {
         piece,
         chunk: (number) => {
           const id = piece.idOf(number)
-          return lost.has(number) || index.isCondemned(id) ? undefined : id
+          if (!lost.has(number) && chunks.mayHave(id)) return id
+          hasLost ||= !index.isCondemned(id)
+          return undefined
         },
       }
     }
