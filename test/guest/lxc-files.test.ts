@@ -221,7 +221,8 @@ suite('files of a container', { timeout: 180_000 }, () => {
     await make(104, { rootfs: 'local:0' })
     await push(104, 'note', '/root/note')
     await node.api('POST', `${lxc}/104/template`)
-    const isTemplate = async () => ((await node.api('GET', `${lxc}/104/config`)) as { template?: number }).template === 1
+    const isTemplate = async () =>
+      ((await node.api('GET', `${lxc}/104/config`)) as { template?: number }).template === 1
     await waitFor(isTemplate, { what: 'the template', timeoutMs: 30_000 })
     await push(104, 'note', '/root/other', {}, /the files of template 104 are only read/)
     assert.equal(await pull(104, '/root/note'), 'second\n')

@@ -42,7 +42,7 @@ export async function* readRegions<R extends Wanted>(
       at += roomFor(region)
       return { ...region, bytes: bytes.subarray(0, region.isZero ? 0 : region.length) }
     })
-    const reads = placed.map(({ offset, bytes }) => (bytes.length > 0 ? source.read(offset, bytes) : undefined))
+    const reads = placed.filter(({ isZero }) => !isZero).map(async ({ offset, bytes }) => source.read(offset, bytes))
     // Nobody may still write into the buffer afterwards.
     const failed = (await Promise.allSettled(reads)).find(({ status }) => status === 'rejected')
     if (failed?.status === 'rejected') throw failed.reason

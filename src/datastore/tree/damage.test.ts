@@ -180,7 +180,8 @@ test('content of files that is gone is stored anew by the next backup, though no
   await assert.rejects(restored(await reopen(), 0), isDamage)
   const added = await backUp(await reopen(), 1, unsettledSource({ root: tree }))
   assert.ok(added.newStoredBytes >= 300_000)
-  for (const time of [0, 1]) assert.deepEqual(differences(before, treeManifest(await restored(await reopen(), time))), [])
+  for (const time of [0, 1])
+    assert.deepEqual(differences(before, treeManifest(await restored(await reopen(), time))), [])
 })
 
 test('chunks stay for as long as a tree needs them, and go with the last; a lost index is made anew', async () => {
