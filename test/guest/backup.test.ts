@@ -309,6 +309,9 @@ test('when the fleecing image fails the backup fails, and the guest writes on', 
     scsi0: await addDisk(world, 100, 'raw', 24 * MiB),
     scsihw: 'virtio-scsi-pci',
   })
+  // More than is read ahead.
+  const { path } = await pathOf(world, vmid, 'scsi0')
+  await host.run(['dd', 'if=/dev/urandom', `of=${path}`, 'bs=1M', 'count=24', 'conv=notrunc', 'status=none'])
   const small = join(world.settings.stateDir, 'small')
   await makeDirectory(small)
   await host.run(['mount', '-t', 'tmpfs', '-o', 'size=2m,mode=0711', 'hako-test', small])
@@ -324,6 +327,7 @@ test('when the fleecing image fails the backup fails, and the guest writes on', 
       mode: 'suspend',
       // Slow enough that the guest overwrites what has yet to be read, however busy the machine is.
       bwlimit: KiB / 2,
+      readsAhead: 1,
       fleecingStorage: 'small',
     }
     const say = (line: string) => void log.push(line)
