@@ -1,4 +1,5 @@
 /** Reads a source a few regions ahead of whoever works on them, with a bounded number of buffers. */
+import { allDone } from '#base/all-done.ts'
 import { alignedBuffer, blockBytes } from '#host/files/direct-file.ts'
 import type { BlockSource } from './block-source.ts'
 import { readAhead as window } from '../window.ts'
@@ -38,14 +39,12 @@ export async function* readRegions<R extends Wanted>(
     if (!buffer) throw new Error('more reads are on the way than there are buffers')
     let at = 0
     const placed = batch.map((region) => {
-      const bytes = buffer.subarray(at, at + roomFor(region))
+      const bytes = buffer.subarray(at, region.isZero ? at : at + region.length)
       at += roomFor(region)
-      return { ...region, bytes: bytes.subarray(0, region.isZero ? 0 : region.length) }
+      return { ...region, bytes }
     })
-    const reads = placed.filter(({ isZero }) => !isZero).map(async ({ offset, bytes }) => source.read(offset, bytes))
     // Nobody may still write into the buffer afterwards.
-    const failed = (await Promise.allSettled(reads)).find(({ status }) => status === 'rejected')
-    if (failed?.status === 'rejected') throw failed.reason
+    await allDone(placed.filter(({ isZero }) => !isZero).map(async ({ offset, bytes }) => source.read(offset, bytes)))
     return { placed, buffer }
   })
   for await (const { placed, buffer } of filled) {

@@ -184,7 +184,7 @@ export class ChunkIndex {
     return (await this.#find(id, (pack) => this.isBad(pack))) !== undefined
   }
 
-  /** As `has`, by what is in memory alone: also true for one in a hundred that are not there, and where damage was seen. */
+  /** As `has`, by what is in memory alone: also true where damage was seen, and of one in a hundred that are not there, or more where there are several segments. */
   mayHave(id: Buffer): boolean {
     return !this.isCondemned(id) && this.#segments.some((segment) => segment.mayHold(id))
   }

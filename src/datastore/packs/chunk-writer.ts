@@ -63,7 +63,7 @@ export class ChunkWriter {
     return this.#new.has(id) || (await this.#needs.index.has(id))
   }
 
-  /** Without a look at any file: what is not there may be taken for it, one in a hundred. */
+  /** As `has`, without a look at any file: see `ChunkIndex.mayHave`. */
   mayHave(id: Buffer): boolean {
     return this.#new.has(id) || this.#needs.index.mayHave(id)
   }

@@ -8,6 +8,7 @@
 import { existsSync } from 'node:fs'
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { allDone } from '#base/all-done.ts'
 import { waitFor } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
@@ -379,11 +380,6 @@ async function makeRunDir(runDir: string): Promise<void> {
   await rm(runDir, { recursive: true, force: true })
   await makeDirectory(runDir.slice(0, runDir.lastIndexOf('/')))
   await mkdir(runDir, { mode: 0o711 })
-}
-
-/** Waits for all of them, also when one fails. */
-async function allDone(tasks: readonly Promise<void>[]): Promise<void> {
-  for (const end of await Promise.allSettled(tasks)) if (end.status === 'rejected') throw end.reason
 }
 
 /** @throws Fault `timeout` */

@@ -7,6 +7,7 @@
  */
 import { lstat, mkdir, readdir, rename, rmdir, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { allDone } from '#base/all-done.ts'
 import { KiB } from '#base/bytes.ts'
 import { copyTree, packFolders, unpackFolders } from '#host/files/copy-tree.ts'
 import type { Host } from '#host/host.ts'
@@ -57,8 +58,7 @@ export async function copyHalves(
   // Two programs that make the same folder at once would be in each other's way.
   const names = await readdir(join(place, shared), { recursive: true })
   for (const name of names.toSorted()) await mkdir(join(target, name), { mode: 0o700 })
-  const copies = halves.map((half) => copyTree(host, { source: join(place, half), target, ...how }))
-  for (const end of await Promise.allSettled(copies)) if (end.status === 'rejected') throw end.reason
+  await allDone(halves.map((half) => copyTree(host, { source: join(place, half), target, ...how })))
 }
 
 /** What lies deeper than folders are shared is weighed and forgotten. */

@@ -11,6 +11,7 @@
  */
 import { mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { allDone } from '#base/all-done.ts'
 import { waitFor } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import type { Controller, GroupLimits, LimitFile } from './cgroup-limits.ts'
@@ -248,8 +249,7 @@ export class Cgroups {
         everyMs: 10,
       })
     // Together: one that cannot be removed does not keep the others.
-    const ends = await Promise.allSettled(this.directoriesOf(name).map(removal))
-    for (const end of ends) if (end.status === 'rejected') throw end.reason
+    await allDone(this.directoriesOf(name).map(removal))
   }
 
   /** Where the group is, and where others may have made one of its name. */

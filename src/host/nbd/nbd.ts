@@ -6,6 +6,7 @@
  * of the read that asked for it. The server is not trusted: every length it names is checked against what
  * was asked before a byte is stored, and the first nonsense ends the connection.
  */
+import { allDone } from '#base/all-done.ts'
 import { Fault } from '#base/fault.ts'
 import { KiB, MiB } from '#base/bytes.ts'
 import { ExactSocket } from './nbd-socket.ts'
@@ -104,8 +105,7 @@ export class NbdClient implements AsyncDisposable {
       at += part.length
     }
     // Nobody may still write into the buffer afterwards.
-    const failed = (await Promise.allSettled(parts)).find(({ status }) => status === 'rejected')
-    if (failed?.status === 'rejected') throw failed.reason
+    await allDone(parts)
   }
 
   /** The bytes must not change until it resolves. @throws Fault `denied` on a read-only export, `exhausted` */
