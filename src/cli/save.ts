@@ -5,9 +5,10 @@ import { rename, rm, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { humanSize, MiB } from '#base/bytes.ts'
-import { Fault, messageOf } from '#base/fault.ts'
+import { Fault, isFault, messageOf } from '#base/fault.ts'
 import { systemRandom } from '#base/random.ts'
 import { asFileFault } from '#host/files.ts'
+import { endHeader, faultTrailer } from '#http/wire.ts'
 import { queryOf, readReply } from '#rest/client.ts'
 import type { Command } from '#rest/command.ts'
 import type { Connection, Params } from './connection.ts'
@@ -36,6 +37,7 @@ export async function save({ command, saves, path, params, connection, terminal 
     await pipeline(reply, process.stdout, { end: false }).catch((cause: unknown) => {
       throw brokenOff(cause, terminal)
     })
+    requireWhole(reply)
     return exitCodes.ok
   }
   const name = /filename="([^"]+)"/.exec(reply.headers['content-disposition'] ?? '')?.[1] ?? 'file'
@@ -44,6 +46,7 @@ export async function save({ command, saves, path, params, connection, terminal 
   const file = createWriteStream(temporary, { flags: 'wx' })
   try {
     await pipeline(reply, file)
+    requireWhole(reply)
     await rename(temporary, target)
   } catch (cause) {
     await rm(temporary, { force: true })
@@ -62,6 +65,19 @@ async function inFolder(to: string, name: string): Promise<string> {
   return isFolder ? join(to, basename(name)) : to
 }
 
+/** @throws Fault as the node tells why it sent no more */
+function requireWhole({ trailers }: IncomingMessage): void {
+  const told = trailers[faultTrailer]
+  if (told === undefined) return
+  try {
+    readReply({ status: 500, reason: '', headers: {}, body: decodeURIComponent(told) })
+  } catch (fault) {
+    if (!isFault(fault)) throw fault
+    const { kind, message, remedy } = fault
+    throw new Fault(kind, `the file did not come whole: ${message}`, remedy === undefined ? {} : { remedy })
+  }
+}
+
 function brokenOff(cause: unknown, { signal }: Terminal): Fault {
   if (signal.aborted) return new Fault('aborted', 'interrupted', { cause })
   return new Fault('failed', `the file did not come whole: ${messageOf(cause)}`, {
@@ -74,15 +90,16 @@ function brokenOff(cause: unknown, { signal }: Terminal): Fault {
 async function replyAt(socketPath: string, path: string, signal: AbortSignal): Promise<IncomingMessage> {
   // By name: an ordinary import reads every export, and reading one of them loads undici.
   const { request } = process.getBuiltinModule('node:http')
+  const headers = { Host: 'localhost', [endHeader]: '1' }
   const reply = await new Promise<IncomingMessage>((resolve, reject) => {
-    const asked = request({ socketPath, path, headers: { Host: 'localhost' }, timeout: silenceMs, signal }, resolve)
+    const asked = request({ socketPath, path, headers, timeout: silenceMs, signal }, resolve)
     asked.on('timeout', () => asked.destroy(new Error(`nothing came for ${silenceMs / 1000} s`)))
     asked.on('error', reject)
     asked.end()
   }).catch((cause: unknown) => {
     throw new Fault('unavailable', `the node at ${socketPath} cannot be reached: ${messageOf(cause)}`, { cause })
   })
-  const { statusCode: status = 0, statusMessage: reason = '', headers } = reply
+  const { statusCode: status = 0, statusMessage: reason = '' } = reply
   if (status === 200) return reply
   const parts: Buffer[] = []
   let size = 0
@@ -90,6 +107,6 @@ async function replyAt(socketPath: string, path: string, signal: AbortSignal): P
     size += part.length
     if (size <= longestRefusal) parts.push(part)
   }
-  readReply({ status, reason, headers, body: Buffer.concat(parts).toString('utf8') })
+  readReply({ status, reason, headers: reply.headers, body: Buffer.concat(parts).toString('utf8') })
   throw new Fault('failed', `status ${status}: ${reason}`)
 }

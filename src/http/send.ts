@@ -1,12 +1,15 @@
 /** Puts a reply on the wire: headers every client expects, compression, and the end of the connection after an error. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
 import type { Clock } from '#base/clock.ts'
-import type { WireReply } from '#rest/reply.ts'
+import { Fault, isFault } from '#base/fault.ts'
+import { faultReply, type WireReply } from '#rest/reply.ts'
 import { bounds } from './bounds.ts'
 import { endGently, endOpen } from './linger.ts'
+import { endHeader, faultTrailer } from './wire.ts'
 
 const compress = promisify(gzip)
 
@@ -19,6 +22,8 @@ export interface SendOptions {
   readonly isLast?: boolean
   /** Keep it, whatever the status: the peer is the front or a program of this machine. */
   readonly isKept?: boolean
+  /** Hears why a stream broke off on our side. */
+  readonly onBroken?: (cause: unknown) => void
 }
 
 /** A reply whose body may be bytes already. */
@@ -54,9 +59,9 @@ export async function send(
   request: IncomingMessage,
   response: ServerResponse,
   reply: Sendable,
-  { clock, isLast = false, isKept = false }: SendOptions,
+  { clock, isLast = false, isKept = false, onBroken = () => {} }: SendOptions,
 ): Promise<void> {
-  if (reply.stream) return sendStream(response, reply, reply.stream, clock)
+  if (reply.stream) return sendStream(request, response, reply, { ...reply.stream, clock, onBroken })
   const ready = await readied(request, reply)
   if (response.destroyed) return
   const headers = replyHeaders(ready, clock)
@@ -66,18 +71,61 @@ export async function send(
   end(request, response, ready.body, clock)
 }
 
-/** Only as fast as it is taken. What breaks off here breaks off there, so that nobody takes a part for the whole. */
+type StreamFacts = NonNullable<Sendable['stream']> & Required<Pick<SendOptions, 'clock' | 'onBroken'>>
+
+/**
+ * Only as fast as it is taken. What fails before its first byte is an answer like any other. What breaks off here breaks off there, so
+ * that nobody takes a part for the whole; who reads to the very end, and says so, is told why.
+ */
 async function sendStream(
+  request: IncomingMessage,
   response: ServerResponse,
   { status, reason, contentType, headers = {} }: Sendable,
-  { bytes, sizeBytes }: NonNullable<Sendable['stream']>,
-  clock: Clock,
+  { bytes, sizeBytes, clock, onBroken }: StreamFacts,
 ): Promise<void> {
-  const length = sizeBytes === undefined ? [] : ['Content-Length', String(sizeBytes)]
-  const pairs = [...standardHeaders(clock), 'Content-Type', contentType, ...length, ...Object.entries(headers).flat()]
-  response.writeHead(status, reason, pairs)
   // Either side may go; the other goes with it.
-  await pipeline(bytes, response).catch(() => void response.destroy())
+  response.once('close', () => bytes.destroy())
+  const early = await failedEarly(bytes)
+  if (early !== undefined) {
+    onBroken(early)
+    return send(request, response, faultReply('json', faultFor(early)), { clock, isKept: true })
+  }
+  const isTold = request.headers[endHeader] !== undefined
+  const pairs = [...standardHeaders(clock), 'Content-Type', contentType, ...Object.entries(headers).flat()]
+  if (isTold) pairs.push('Trailer', faultTrailer)
+  else if (sizeBytes !== undefined) pairs.push('Content-Length', String(sizeBytes))
+  response.writeHead(status, reason, pairs)
+  try {
+    await pipeline(bytes, response, { end: false })
+  } catch (cause) {
+    if (response.destroyed) return
+    onBroken(cause)
+    if (!isTold) return void response.destroy()
+    response.addTrailers({ [faultTrailer]: printTrailer(faultFor(cause)) })
+  }
+  response.end()
+}
+
+/** Waits until there is something to send, or never will be. @returns why not */
+async function failedEarly(bytes: Readable): Promise<unknown> {
+  const events = ['readable', 'end', 'error', 'close']
+  await new Promise<void>((resolve) => {
+    const settle = () => {
+      for (const event of events) bytes.off(event, settle)
+      resolve()
+    }
+    for (const event of events) bytes.on(event, settle)
+  })
+  return bytes.errored ?? undefined
+}
+
+function faultFor(cause: unknown): Fault {
+  return isFault(cause) ? cause : new Fault('failed', 'the node failed while it read; its log says how')
+}
+
+/** As headers have it: in ASCII. */
+function printTrailer({ kind, message, remedy }: Fault): string {
+  return encodeURIComponent(JSON.stringify({ kind, message, remedy }))
 }
 
 export function acceptsGzip({ headers }: IncomingMessage): boolean {

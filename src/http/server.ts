@@ -73,7 +73,8 @@ async function serve(request: IncomingMessage, response: ServerResponse, context
   try {
     const reply = await answer(request, response, context)
     if (reply.kind === 'unauthenticated') await afterFailedLogin(startedMs, context)
-    await send(request, response, reply, { clock, isKept: true })
+    const onBroken = (cause: unknown) => log.warn('a reply of bytes broke off', { path: request.url, cause })
+    await send(request, response, reply, { clock, isKept: true, onBroken })
   } catch (error) {
     log.error('bug in the edge', { method: request.method, path: request.url, error })
     response.destroy()

@@ -10,6 +10,10 @@ export const ownPrefix = 'x-hakobune-'
 export const clientHeader = 'x-hakobune-client'
 /** On the local socket, from root alone: the task that calls, which then has the rights of its starter and no others. */
 export const taskHeader = 'x-hakobune-task'
+/** The client reads what comes after the last byte of a reply: why more did not come. Without it the connection breaks off. */
+export const endHeader = 'x-hakobune-end'
+/** There, when it broke off. */
+export const faultTrailer = 'x-hakobune-fault'
 /** How long each part of the node had this request is to be told. */
 export const traceHeader = 'x-hakobune-trace'
 /** `ask`: may this upload begin? Otherwise the name of the spooled file; the body then holds the fields. */

@@ -1,14 +1,21 @@
 /** Single files come out of the disks of a backup, whatever file system is on them, and nothing is restored for it. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
 import { readFile, writeFile } from 'node:fs/promises'
+import { get, type IncomingMessage } from 'node:http'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
 import { findProcesses } from '#host/programs/proc.ts'
-import { type DiskOfFileSystems, diskOfFileSystems, textOfHostname } from '../fixtures/disk-of-file-systems.ts'
+import {
+  deepFolders,
+  type DiskOfFileSystems,
+  diskOfFileSystems,
+  textOfHostname,
+} from '../fixtures/disk-of-file-systems.ts'
 import { rootSession } from './console-client.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 
@@ -48,13 +55,16 @@ suite('files on the disks of a backup', { timeout: 600_000 }, () => {
     (await node.api('GET', `${at}/list`, { volume, filepath: path === '/' ? '/' : path64(path) })) as Item[]
   const download = (path: string, more: Record<string, string> = {}) =>
     node.api('GET', `${at}/download`, { volume, filepath: path64(path), ...more })
+  const downloadAt = (path: string, more: Record<string, string> = {}) =>
+    `/api2/json${at}/download?${new URLSearchParams({ volume, filepath: path64(path), ...more }).toString()}`
   /** From outside, through the front. */
-  const fetched = async (path: string, more: Record<string, string> = {}) => {
-    const query = new URLSearchParams({ volume, filepath: path64(path), ...more }).toString()
-    const [to, place] = [join(node.settings.stateDir, 'fetched'), `${node.url}/api2/json${at}/download?${query}`]
+  const fetched = async (path: string, more: Record<string, string> = {}, name = 'fetched') => {
+    const [to, place] = [join(node.settings.stateDir, name), `${node.url}${downloadAt(path, more)}`]
     await machine().run(['curl', '-sSfk', '-b', `PVEAuthCookie=${ticket}`, '-o', to, place])
     return readFile(to)
   }
+  const bottomOf = (tar: Buffer) =>
+    execFileSync('tar', ['--zstd', '-xOf', '-', `${deepFolders}/bottom`], { input: tar }).toString()
   const isOurs = (argv: readonly string[]) => argv.some((part) => part.includes(`${node.settings.runDir}/files/`))
   const machines = () => findProcesses((argv) => isOurs(argv) && argv[0] === 'qemu-system-x86_64')
   const disk = '/drive-scsi0.img.fidx'
@@ -101,6 +111,30 @@ suite('files on the disks of a backup', { timeout: 600_000 }, () => {
     await writeFile(`${into}.tar.zst`, await fetched(`${disk}/lvm/${made.group}/data/etc`, { tar: '1' }))
     const told = execFileSync('tar', ['--zstd', '-tf', `${into}.tar.zst`, '--quoting-style=escape']).toString()
     assert.deepEqual(told.trim().split('\n').toSorted(), ['etc/', 'etc/hostname', 'etc/link', 'etc/two\\nlines'])
+    assert.equal(bottomOf(await fetched(`${disk}/lvm/${made.group}/data/deep`, { tar: '1' })), 'deep')
+  })
+
+  test('come whole to many who ask at once', async () => {
+    const askers = Array.from({ length: 9 }, (_, number) => `all-${number}`)
+    const all = await Promise.all(askers.map((name) => fetched(`${disk}/part/1/deep`, { tar: '1' }, name)))
+    for (const bytes of all) assert.equal(bottomOf(bytes), 'deep')
+    assert.deepEqual(await machines(), first)
+  })
+
+  test('come whole after others did not want theirs to the end, which costs the machine at most', async () => {
+    for (let asked = 0; asked < 5; asked += 1) {
+      const options = { socketPath: join(node.settings.runDir, 'api.sock'), path: downloadAt(`${disk}/part/1/big`) }
+      const [reply] = (await once(get(options), 'response')) as [IncomingMessage]
+      await once(reply, 'data')
+      reply.destroy()
+    }
+    // One after the other: who comes when nobody is there may get a new machine.
+    assert.ok((await fetched(`${disk}/part/1/big`)).equals(made.big))
+    assert.ok((await fetched(`${disk}/part/1`, { tar: '1' })).length > made.big.length)
+    const second = await machines()
+    assert.equal(second.length, 1)
+    assert.notDeepEqual(second, first)
+    first = second
   })
 
   test('that are not there, or lead elsewhere, are told of', async () => {

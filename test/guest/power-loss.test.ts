@@ -56,7 +56,12 @@ suite('power loss', { timeout: 600_000 }, () => {
   test(`${rounds} times at a random moment: all is done or undone, and nothing is left`, async (t) => {
     t.diagnostic(`seed ${seed}`)
     const tally: Record<string, number> = {}
-    const things = await remainingThings(node)
+    // A second worker that has just done its task is about to end.
+    const settled = async () => {
+      const found = await remainingThings(node)
+      return found.hasOneWorkerAtMost && found.hasOneOutputAtMost && found
+    }
+    const things = await waitFor(settled, { what: 'one worker at most', timeoutMs: 20_000 })
     // The first time everything is loaded from disk.
     const times = []
     for (const round of [-2, -1]) {
@@ -204,7 +209,7 @@ async function handshake(port: number): Promise<void> {
 }
 
 /** What must be the same after every round: programs, network, groups, files of work in progress, locks. */
-async function remainingThings({ settings }: TestNode): Promise<object> {
+async function remainingThings({ settings }: TestNode) {
   const { isOurLink, isOurNetns } = namesOf(settings.instance)
   const host = machine()
   const cgroups = await Cgroups.detect()

@@ -60,7 +60,7 @@ export class LiveChunks {
     for (const disk of body.disks) {
       await this.#markMap(open, disk, disk.root, true)
       // Without them the next backup only takes longer: they keep nobody from collecting.
-      if (disk.prints) await this.#markMap(open, disk, disk.prints, false).catch(unlessDamaged)
+      if (disk.prints) await this.#markMap(open, disk, disk.prints, false).catch(passOverDamaged)
     }
   }
 
@@ -163,6 +163,6 @@ export class LiveChunks {
   }
 }
 
-function unlessDamaged(fault: unknown): void {
+function passOverDamaged(fault: unknown): void {
   if (!isFault(fault, 'damaged')) throw fault
 }

@@ -41,7 +41,7 @@ export async function verifyDatastore(
   })
   await open.index.reload()
   const gone = new Set(await gonePacks(datastore.place, open.index.segments))
-  const hit = await backupsHit(open, new Set(damaged), signal)
+  const hit = await hitsByPack(open, new Set(damaged), signal)
   const said = (pack: string, how: string) => {
     const names = hit.get(pack) ?? []
     damages.add(`pack ${pack} is ${how}${names.length > 0 ? ` (hits ${names.join(', ')})` : ''}`)
@@ -52,7 +52,7 @@ export async function verifyDatastore(
 }
 
 /** Of each pack the backups that need what is nowhere else. */
-async function backupsHit(
+async function hitsByPack(
   open: OpenDatastore,
   packs: ReadonlySet<string>,
   signal: AbortSignal | undefined,

@@ -15,6 +15,7 @@
  * held, file systems frozen) is marked by a node of that prefix before it is done. So `tearDown` needs no
  * memory: it looks at QEMU, may run twice, and may run in another process after this one was killed.
  */
+import { settled } from '#base/all-done.ts'
 import { KiB } from '#base/bytes.ts'
 import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
@@ -200,11 +201,6 @@ export async function tearDown(monitor: QmpClient, thaw: () => Promise<void>): P
     await removeBlockNode(monitor, name)
   }
   if (thawed?.status === 'rejected') throw thawed.reason
-}
-
-async function settled<T>(work: Promise<T>): Promise<PromiseSettledResult<T>> {
-  const [result] = await Promise.allSettled([work])
-  return result
 }
 
 async function resume(monitor: QmpClient): Promise<void> {

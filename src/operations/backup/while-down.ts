@@ -1,4 +1,5 @@
 /** Mode `stop`: the guest is shut down for as long as it is read, and then runs again. */
+import { settled } from '#base/all-done.ts'
 import type { GuestToBackUp, ReadableGuest } from './half.ts'
 
 /** @param open the guest once it is down */
@@ -25,9 +26,4 @@ export async function whileDown(
   const opened = undo.use(await open())
   const release = undo.move()
   return { ...opened, [Symbol.asyncDispose]: () => release.disposeAsync() }
-}
-
-async function settled(work: Promise<void>): Promise<PromiseSettledResult<void>> {
-  const [result] = await Promise.allSettled([work])
-  return result
 }

@@ -18,7 +18,7 @@ import { makeDirectory } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
 import { accelerator } from '#host/qemu/kvm.ts'
 import { statOf } from '#host/programs/proc.ts'
-import { FilePort } from './port.ts'
+import { FilePort, type Question } from './port.ts'
 import { ensureFileMachineImage } from './image.ts'
 
 export interface MachineNeeds {
@@ -50,8 +50,12 @@ const translatedMiB = 96
 /** QEMU itself takes its share. */
 const groupBytes = 1 * GiB
 const ownWritesMaximumBytes = 256 * MiB
-const ports = 4
+const ports = 8
+/** With fewer that can still be asked it is worn out. */
+const portsLeast = ports / 2
 const startLimitMs = 60_000
+/** For a port. The front waits a little longer for an answer. */
+const roomLimitMs = 150_000
 const silenceMs = 120_000
 /** The front has the number below the guests', screens of terminals and the tool for registries the ones below that. */
 const uidBelow = 4
@@ -132,6 +136,11 @@ export class FileMachine implements AsyncDisposable {
     return this.#ports.some((port) => !port.isGone)
   }
 
+  /** True once so many answers were not wanted to the end that the next who come had better have a new one. */
+  get isWornOut(): boolean {
+    return this.#ports.filter((port) => !port.isGone).length < portsLeast
+  }
+
   /** What it names a disk. @throws Fault `missing` */
   serialOf(disk: string): string {
     const serial = this.#serials.get(disk)
@@ -139,15 +148,20 @@ export class FileMachine implements AsyncDisposable {
     return serial
   }
 
-  /** A port nobody asks now. @throws Fault `unavailable` when that takes too long */
-  async port(): Promise<FilePort> {
-    const free = () => {
+  /**
+   * A port for this question, which is the caller's until the answer is over. Who is told what is in a folder may ask for that
+   * meanwhile: so the last free port is for no list, or all would wait for each other.
+   * @throws Fault `unavailable`; `timeout` when others do not come to an end
+   */
+  async portFor(question: Question): Promise<FilePort> {
+    const reserved = () => {
       if (!this.isUsable) throw new Fault('unavailable', 'the machine that reads the disks of the backup has ended')
-      return this.#ports.find((port) => port.isFree)
+      const free = this.#ports.filter((port) => port.isFree)
+      return free.length > (question === 'tree' || question === 'list' ? 1 : 0) && free[0]?.reserve()
     }
-    return waitFor(free, {
+    return waitFor(reserved, {
       what: 'room in the machine that reads the disks of the backup',
-      timeoutMs: startLimitMs,
+      timeoutMs: roomLimitMs,
       everyMs: 20,
     })
   }
@@ -172,7 +186,9 @@ function argvOf({ kernel, initrd, own, accel, disks }: Hardware): string[] {
   argv.push('-machine', 'pc', '-cpu', accel === 'kvm' ? 'host' : 'max', '-m', String(memoryMiB))
   // What emulation keeps of translated code grows without this to as much as the whole group may have.
   argv.push('-accel', accel === 'kvm' ? 'kvm' : `tcg,tb-size=${translatedMiB}`)
-  argv.push('-kernel', kernel, '-initrd', initrd, '-append', 'quiet loglevel=0 panic=-1 mitigations=off')
+  // What the kernel does not know it hands to init.
+  const words = `quiet loglevel=0 panic=-1 mitigations=off ports=${ports}`
+  argv.push('-kernel', kernel, '-initrd', initrd, '-append', words)
   for (const [serial, path] of disks) {
     const below = { driver: 'nbd', 'read-only': true, server: { type: 'unix', path } }
     const file = { driver: 'file', filename: join(own, `${serial}.qcow2`) }

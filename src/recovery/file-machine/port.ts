@@ -39,6 +39,12 @@ export class FilePort {
     return this.#socket.destroyed
   }
 
+  /** From now on it is the caller's, who asks it once. */
+  reserve(): this {
+    this.#isBusy = true
+    return this
+  }
+
   /** @throws Fault `invalid` with the machine's words; `unavailable` when it does not keep to what was agreed */
   async *ask(question: Question, ...words: readonly string[]): AsyncGenerator<Buffer> {
     this.#isBusy = true

@@ -4,10 +4,11 @@
  *
  * Machines are children of the daemon and end with it; there is nothing to find again.
  */
+import { MiB } from '#base/bytes.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import { entriesIn, type FoundEntry } from './entry.ts'
 import { FileMachine, type MachineDisk, type MachineNeeds } from './machine.ts'
-import type { FilePort, Question } from './port.ts'
+import type { Question } from './port.ts'
 
 export interface BackupDisks {
   /** Volume id of the backup. */
@@ -33,6 +34,8 @@ export interface WhereOnDisk {
 const machinesMaximum = 2
 const idleMs = 60_000
 const placesMaximumBytes = 256 * 1024
+/** Some 80,000 entries of a folder. */
+const takenInBytes = 8 * MiB
 const placeShape = /^(raw|part\/\d{1,3}|lvm\/[A-Za-z0-9+_.-]{1,128}\/[A-Za-z0-9+_.-]{1,128}) (\d{1,16}) ([\w-]{0,32})$/
 
 interface Held {
@@ -78,7 +81,7 @@ export class FileMachines implements AsyncDisposable {
 
   /** What is in a folder, or with `isDeep` all below it; paths from there. @throws Fault `invalid` with the machine's words */
   entries(disks: BackupDisks, where: WhereOnDisk, isDeep = false): AsyncGenerator<FoundEntry> {
-    return entriesIn(this.#ask(disks, isDeep ? 'tree' : 'list', where))
+    return entriesIn(isDeep ? this.#ask(disks, 'tree', where) : takenIn(this.#ask(disks, 'list', where)))
   }
 
   /** @throws Fault `missing` when there is nothing */
@@ -104,9 +107,11 @@ export class FileMachines implements AsyncDisposable {
   async *#ask(disks: BackupDisks, question: Question, where: Partial<WhereOnDisk>): AsyncGenerator<Buffer> {
     const held = await this.#hold(disks.from, disks)
     try {
-      const { machine, port } = await this.#portOf(held)
+      const machine = await held.machine
+      const serial = machine.serialOf(where.disk ?? '')
+      const port = await machine.portFor(question)
       const path = Buffer.from(`/${where.path ?? ''}`, 'latin1').toString('hex')
-      const words = [machine.serialOf(where.disk ?? ''), where.place ?? '-', path]
+      const words = [serial, where.place ?? '-', path]
       try {
         yield* port.ask(question, ...words)
       } catch (fault) {
@@ -119,18 +124,14 @@ export class FileMachines implements AsyncDisposable {
     }
   }
 
-  async #portOf(held: Held): Promise<{ readonly machine: FileMachine; readonly port: FilePort }> {
-    const machine = await held.machine
-    return { machine, port: await machine.port() }
-  }
-
   async #hold(key: string, disks: BackupDisks): Promise<Held> {
     const known = this.#held.get(key)
     if (known && !known.ending) {
       clearTimeout(known.timer)
       known.users += 1
       const isUsable = await known.machine.then(
-        (machine) => machine.isUsable,
+        // Whoever is at it goes on; a better one is for those who come when nobody is.
+        (machine) => machine.isUsable && (known.users > 1 || !machine.isWornOut),
         () => false,
       )
       if (isUsable) return known
@@ -184,4 +185,21 @@ export class FileMachines implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const [key, held] of this.#held) await this.#end(key, held)
   }
+}
+
+/**
+ * Takes an answer in before any of it is passed on, as far as there is room. Who walks a tree looks into one folder while it is
+ * being told of the one above: with a port for each, a deep tree would have them all, and wait for another one for ever.
+ */
+async function* takenIn(answer: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  let held: Buffer[] = []
+  let sizeBytes = 0
+  for await (const part of answer) {
+    held.push(part)
+    sizeBytes += part.length
+    if (sizeBytes < takenInBytes) continue
+    yield* held
+    held = []
+  }
+  yield* held
 }
