@@ -110,8 +110,7 @@ export class FileMachines implements AsyncDisposable {
       const machine = await held.machine
       const serial = machine.serialOf(where.disk ?? '')
       const port = await machine.portFor(question)
-      const path = Buffer.from(`/${where.path ?? ''}`, 'latin1').toString('hex')
-      const words = [serial, where.place ?? '-', path]
+      const words = [serial, where.place ?? '-', octal(`/${where.path ?? ''}`)]
       try {
         yield* port.ask(question, ...words)
       } catch (fault) {
@@ -185,6 +184,11 @@ export class FileMachines implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const [key, held] of this.#held) await this.#end(key, held)
   }
+}
+
+/** @param path each character a byte */
+function octal(path: string): string {
+  return [...Buffer.from(path, 'latin1')].map((byte) => `\\${byte.toString(8).padStart(3, '0')}`).join('')
 }
 
 /**
