@@ -16,7 +16,7 @@ import { nodeFlags } from '#base/node-flags.ts'
 import { diskFixture, type DiskState } from './disk-fixture.ts'
 import { median, row, table } from './figures.ts'
 import { withPackages } from './peers.ts'
-import { type Command, type Figures, once } from './process.ts'
+import { type Command, measured, type MeasuredFigures } from './process.ts'
 
 const rounds = Number(process.argv[2] ?? 3)
 const keptIn = process.argv[3]
@@ -148,8 +148,7 @@ const works: readonly Work[] = [
   },
 ]
 
-interface Sample extends Figures {
-  readonly peakMiB: number
+interface Sample extends MeasuredFigures {
   /** By which the repository grew. */
   readonly storedMiB: number
 }
@@ -170,7 +169,7 @@ for (let round = 0; round < rounds; round += 1) {
       execFileSync('sync', ['--file-system', scratch])
       await warm(disk.path)
       const before = sizeOf(place)
-      const figures = measured(`${name}: ${work}`, act(tool, place))
+      const figures = measured(`${name}: ${work}`, act(tool, place), scratch)
       const key = `${work} ${name}`
       samples.set(key, [...(samples.get(key) ?? []), { ...figures, storedMiB: sizeOf(place) - before }])
       if (work === 'full restore' && round === 0) requireEqual(name)
@@ -179,12 +178,6 @@ for (let round = 0; round < rounds; round += 1) {
   }
   for (const place of Object.values(places)) rmSync(place, { recursive: true, force: true })
   rmSync(join(scratch, 'state'), { recursive: true, force: true })
-}
-
-function measured(name: string, command: Command): Figures & { readonly peakMiB: number } {
-  const peak = join(scratch, 'peak')
-  const figures = once(name, ['/usr/bin/time', '--format', '%M', '--output', peak, ...command])
-  return { ...figures, peakMiB: Number(readFileSync(peak, 'utf8').trim().split('\n').at(-1)) / 1024 }
 }
 
 /** The next reads what lies in memory, as the one before did. */

@@ -18,7 +18,8 @@ import { FolderPlace } from '#datastore/places/folder-place.ts'
 import { printPoint } from '#datastore/point.ts'
 import { printRecoveryKey } from '#datastore/keys/slot.ts'
 import { median, row, table } from './figures.ts'
-import { type Command, type Figures, once } from './process.ts'
+import { type Command, measured, type MeasuredFigures } from './process.ts'
+import { withPackages } from './peers.ts'
 
 const [points = 1_000, tebibytes = 1, rounds = 5] = process.argv.slice(2).map(Number)
 const chunkBytes = 128 * KiB
@@ -29,6 +30,7 @@ const pieces = sizeBytes / pieceBytes
 const [inPiece, changedPieces] = [64, 32]
 
 await using undo = new AsyncDisposableStack()
+undo.use(await withPackages('time'))
 const scratch = mkdtempSync('/var/tmp/hako-points-')
 undo.defer(() => rmSync(scratch, { recursive: true, force: true }))
 const [directory, keyFile] = [join(scratch, 'datastore'), join(scratch, 'key')]
@@ -115,19 +117,20 @@ const works: readonly (readonly [string, number, Command])[] = [
   ['open one', 500, hako('show', directory, newest, ...opened)],
   ['collect garbage, nothing to do', 10_000, hako('gc', directory, ...opened)],
 ]
-const samples = new Map<string, Figures[]>()
+const samples = new Map<string, MeasuredFigures[]>()
 for (let round = -1; round < rounds; round += 1) {
   for (const [name, , command] of works) {
-    const figures = once(name, command)
+    const figures = measured(name, command, scratch)
     // The first fills the page cache, and what is kept compiled.
     if (round >= 0) samples.set(name, [...(samples.get(name) ?? []), figures])
   }
 }
-once('prune', hako('prune', directory, '--keep-daily', '30', '--keep-weekly', '52'))
-const removal = once('gc', hako('gc', directory, ...opened))
-const lines = works.map(([name, goal]) => {
-  const of = (which: keyof Figures) => median((samples.get(name) ?? []).map((figures) => figures[which])).toFixed(0)
-  return row(name, of('wallMs'), of('cpuMs'), String(goal))
-})
-const last = row('collect garbage, most points pruned', removal.wallMs.toFixed(0), removal.cpuMs.toFixed(0), '10000')
-table(row(`${points} points of ${tebibytes} TiB`, 'wall ms', 'CPU ms', 'goal'), [...lines, last])
+measured('prune', hako('prune', directory, '--keep-daily', '30', '--keep-weekly', '52'), scratch)
+const removal = measured('gc', hako('gc', directory, ...opened), scratch)
+const line = (name: string, goal: number, all: readonly MeasuredFigures[]) => {
+  const of = (which: keyof MeasuredFigures) => median(all.map((figures) => figures[which])).toFixed(0)
+  return row(name, of('wallMs'), of('cpuMs'), String(goal), of('peakMiB'))
+}
+const lines = works.map(([name, goal]) => line(name, goal, samples.get(name) ?? []))
+const last = line('collect garbage, most points pruned', 10_000, [removal])
+table(row(`${points} points of ${tebibytes} TiB`, 'wall ms', 'CPU ms', 'goal', 'peak MiB'), [...lines, last])

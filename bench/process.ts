@@ -8,6 +8,7 @@
 import { spawnSync } from 'node:child_process'
 import ffi from 'node:ffi'
 import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { median, row, table } from './figures.ts'
 
 export interface Figures {
@@ -43,6 +44,18 @@ export function once(name: string, [program, ...args]: Command): Figures {
   const wallMs = performance.now() - began
   if (status !== 0) throw new Error(`${name} failed with ${status}: ${stderr}`, { cause: error })
   return { wallMs, cpuMs: childrenCpuMs() - cpuBefore }
+}
+
+export interface MeasuredFigures extends Figures {
+  /** Of the largest of its processes. */
+  readonly peakMiB: number
+}
+
+/** As `once`, by GNU's `time`. @param scratch a folder to write in */
+export function measured(name: string, command: Command, scratch: string): MeasuredFigures {
+  const peak = join(scratch, 'peak')
+  const figures = once(name, ['/usr/bin/time', '--format', '%M', '--output', peak, ...command])
+  return { ...figures, peakMiB: Number(readFileSync(peak, 'utf8').trim().split('\n').at(-1)) / 1024 }
 }
 
 const ofChildren = -1

@@ -66,7 +66,7 @@ const sentences = {
     ja: '{0}: 除外 {1} 件、入らなかったマウント {2} 件',
   },
   tornFiles: {
-    en: '{0}: {1} files were written to while they were read, and are kept in part as before and in part as after that: {2}',
+    en: '{0}: written to while being read, and kept in part as before and in part as after that: {1} file(s): {2}',
     ja: '{0}: 読み取り中に書き込まれたファイルが {1} 件あります。書き込みの前後が混ざって保存されています: {2}',
   },
   serving: {
