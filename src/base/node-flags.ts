@@ -1,9 +1,13 @@
 /** What Node is told when it runs one of our programs. */
 import { join } from 'node:path'
 
-/** Any of them. The launcher `hako` says the same. */
+/**
+ * Any of them. The launcher `hako` says the same. Young objects have half the room V8 gives them, of which it has three: they are
+ * collected as quickly, and what works through a large datastore takes that much less memory.
+ */
 export const nodeFlags = [
   '--disable-warning=ExperimentalWarning',
+  '--max-semi-space-size=8',
   `--require=${join(import.meta.dirname, './known-modules.ts')}`,
 ] as const
 
