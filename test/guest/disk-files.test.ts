@@ -60,7 +60,7 @@ suite('files on the disks of a backup', { timeout: 600_000 }, () => {
   /** From outside, through the front. */
   const fetched = async (path: string, more: Record<string, string> = {}, name = 'fetched') => {
     const [to, place] = [join(node.settings.stateDir, name), `${node.url}${downloadAt(path, more)}`]
-    await machine().run(['curl', '-sSfk', '-b', `PVEAuthCookie=${ticket}`, '-o', to, place])
+    await machine().run(['curl', '-sSfk', '-b', `PVEAuthCookie=${ticket}`, '-o', to, place], { timeoutMs: 300_000 })
     return readFile(to)
   }
   const bottomOf = (tar: Buffer) =>
