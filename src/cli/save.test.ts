@@ -9,11 +9,12 @@ import { test } from 'node:test'
 import { MiB } from '#base/bytes.ts'
 import { waitFor } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
+import { anything } from '#base/schema/schema.ts'
 import type { Command } from '#rest/command.ts'
-import type { Streamed } from '#rest/endpoint.ts'
-import { streamedReply } from '#rest/reply.ts'
+import type { CallFacts } from '#rest/dispatch.ts'
+import { anyone, endpointsOf, Streamed } from '#rest/endpoint.ts'
 import { curl } from '../../test/contract/curl.ts'
-import { type Demo, demoNode } from '../../test/contract/demo.ts'
+import { type Demo, demoDispatcher, demoNode } from '../../test/contract/demo.ts'
 import { connectionTo } from './connection.ts'
 import { save } from './save.ts'
 import type { Terminal } from './terminal.ts'
@@ -33,17 +34,20 @@ function bytesOf(breaks?: Error, after = MiB): Readable {
   )
 }
 
-/** A node that answers everything with this. */
-const nodeWith = (answer: () => Streamed) =>
-  demoNode({
-    changes: {
-      dispatcher: {
-        handle: () => Promise.resolve(streamedReply(answer())),
-        mayUpload: () => new Promise<never>(() => {}),
-        isStreamed: () => true,
-      },
-    },
+/** A node with one endpoint, which answers with this. */
+function nodeWith(answer: () => Streamed): Promise<Demo> {
+  const content = endpointsOf<CallFacts>()({
+    method: 'GET',
+    path: '/content',
+    description: 'A file.',
+    params: {},
+    permission: anyone,
+    returns: anything,
+    isStreamed: true,
+    handle: answer,
   })
+  return demoNode({ changes: { dispatcher: demoDispatcher(undefined, [content]) } })
+}
 
 async function saved(node: Demo, to: string, signal = new AbortController().signal): Promise<number> {
   const command = { path: '/content', words: ['get'] } as unknown as Command
@@ -62,7 +66,7 @@ for (const [how, sizeBytes] of [
   ['whose size is not', undefined],
 ] as const) {
   test(`a file ${how} comes whole`, async () => {
-    await using node = await nodeWith(() => ({ fileName: 'all', bytes: bytesOf(), sizeBytes }) as Streamed)
+    await using node = await nodeWith(() => new Streamed('all', bytesOf(), sizeBytes))
     await using place = await folder()
     assert.equal(await saved(node, place.path), 0)
     assert.ok((await readFile(join(place.path, 'all'))).equals(content))
@@ -70,7 +74,7 @@ for (const [how, sizeBytes] of [
 
   test(`a file ${how} that breaks off has its reason and no name; whoever asks in the usual way is cut off`, async () => {
     const fault = new Fault('timeout', 'the machine says nothing äny more', { remedy: 'Ask again.' })
-    await using node = await nodeWith(() => ({ fileName: 'all', bytes: bytesOf(fault), sizeBytes }) as Streamed)
+    await using node = await nodeWith(() => new Streamed('all', bytesOf(fault), sizeBytes))
     await using place = await folder()
     await assert.rejects(saved(node, place.path), (said) => {
       assert.ok(isFault(said, 'timeout'), String(said))
@@ -91,7 +95,7 @@ for (const [how, sizeBytes] of [
 
 test('what is no fault of ours is told without its inner words', async () => {
   const bytes = () => bytesOf(new Error('secret inner words'))
-  await using node = await nodeWith(() => ({ fileName: 'all', bytes: bytes(), sizeBytes: undefined }) as Streamed)
+  await using node = await nodeWith(() => new Streamed('all', bytes(), undefined))
   await using place = await folder()
   await assert.rejects(saved(node, place.path), (said) => {
     return isFault(said, 'failed') && said.message.includes('its log says how') && !said.message.includes('secret')
@@ -100,7 +104,7 @@ test('what is no fault of ours is told without its inner words', async () => {
 
 test('what fails before its first byte is an answer like any other, for everybody', async () => {
   const fault = new Fault('missing', 'no such entry')
-  await using node = await nodeWith(() => ({ fileName: 'all', bytes: bytesOf(fault, 0), sizeBytes: 9 }) as Streamed)
+  await using node = await nodeWith(() => new Streamed('all', bytesOf(fault, 0), 9))
   await using place = await folder()
   await assert.rejects(saved(node, place.path), (said) => isFault(said, 'missing') && said.message === 'no such entry')
   const asRoot = ['-H', 'Cookie: PVEAuthCookie=PVE:root@pam:good+/=']
@@ -108,9 +112,16 @@ test('what fails before its first byte is an answer like any other, for everybod
   assert.deepEqual([status, /no such entry/.test(body)], [500, true])
 })
 
+test('what fails right behind its first piece has its reason as well', async () => {
+  const fault = new Fault('timeout', 'no more')
+  await using node = await nodeWith(() => new Streamed('all', bytesOf(fault, 1)))
+  await using place = await folder()
+  await assert.rejects(saved(node, place.path), (said) => isFault(said, 'timeout'))
+})
+
 test('nothing at all comes as nothing', async () => {
   const nothing = () => Readable.from([], { objectMode: false })
-  await using node = await nodeWith(() => ({ fileName: 'all', bytes: nothing(), sizeBytes: 0 }) as Streamed)
+  await using node = await nodeWith(() => new Streamed('all', nothing(), 0))
   await using place = await folder()
   assert.equal(await saved(node, place.path), 0)
   assert.equal((await readFile(join(place.path, 'all'))).length, 0)
@@ -122,7 +133,7 @@ test('who stops taking it leaves nobody reading, and nothing behind', async () =
     endless(() => stop.abort()),
     { objectMode: false },
   )
-  await using node = await nodeWith(() => ({ fileName: 'all', bytes, sizeBytes: undefined }) as Streamed)
+  await using node = await nodeWith(() => new Streamed('all', bytes))
   await using place = await folder()
   await assert.rejects(saved(node, place.path, stop.signal), (said) => isFault(said, 'aborted'))
   assert.deepEqual(await readdir(place.path), [])

@@ -1,12 +1,11 @@
 /** Puts a reply on the wire: headers every client expects, compression, and the end of the connection after an error. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
 import type { Clock } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
-import { faultReply, type WireReply } from '#rest/reply.ts'
+import type { WireReply } from '#rest/reply.ts'
 import { bounds } from './bounds.ts'
 import { endGently, endOpen } from './linger.ts'
 import { endHeader, faultTrailer } from './wire.ts'
@@ -74,8 +73,8 @@ export async function send(
 type StreamFacts = NonNullable<Sendable['stream']> & Required<Pick<SendOptions, 'clock' | 'onBroken'>>
 
 /**
- * Only as fast as it is taken. What fails before its first byte is an answer like any other. What breaks off here breaks off there, so
- * that nobody takes a part for the whole; who reads to the very end, and says so, is told why.
+ * Only as fast as it is taken. What breaks off here breaks off there, so that nobody takes a part for the whole; who reads to the
+ * very end, and says so, is told why.
  */
 async function sendStream(
   request: IncomingMessage,
@@ -83,48 +82,27 @@ async function sendStream(
   { status, reason, contentType, headers = {} }: Sendable,
   { bytes, sizeBytes, clock, onBroken }: StreamFacts,
 ): Promise<void> {
-  // Either side may go; the other goes with it.
-  response.once('close', () => bytes.destroy())
-  const early = await failedEarly(bytes)
-  if (early !== undefined) {
-    onBroken(early)
-    return send(request, response, faultReply('json', faultFor(early)), { clock, isKept: true })
-  }
   const isTold = request.headers[endHeader] !== undefined
   const pairs = [...standardHeaders(clock), 'Content-Type', contentType, ...Object.entries(headers).flat()]
   if (isTold) pairs.push('Trailer', faultTrailer)
   else if (sizeBytes !== undefined) pairs.push('Content-Length', String(sizeBytes))
   response.writeHead(status, reason, pairs)
   try {
+    // Either side may go; the other goes with it.
     await pipeline(bytes, response, { end: false })
   } catch (cause) {
     if (response.destroyed) return
     onBroken(cause)
     if (!isTold) return void response.destroy()
-    response.addTrailers({ [faultTrailer]: printTrailer(faultFor(cause)) })
+    response.addTrailers({ [faultTrailer]: printTrailer(cause) })
   }
   response.end()
 }
 
-/** Waits until there is something to send, or never will be. @returns why not */
-async function failedEarly(bytes: Readable): Promise<unknown> {
-  const events = ['readable', 'end', 'error', 'close']
-  await new Promise<void>((resolve) => {
-    const settle = () => {
-      for (const event of events) bytes.off(event, settle)
-      resolve()
-    }
-    for (const event of events) bytes.on(event, settle)
-  })
-  return bytes.errored ?? undefined
-}
-
-function faultFor(cause: unknown): Fault {
-  return isFault(cause) ? cause : new Fault('failed', 'the node failed while it read; its log says how')
-}
-
 /** As headers have it: in ASCII. */
-function printTrailer({ kind, message, remedy }: Fault): string {
+function printTrailer(cause: unknown): string {
+  const fault = isFault(cause) ? cause : new Fault('failed', 'the node failed while it read; its log says how')
+  const { kind, message, remedy } = fault
   return encodeURIComponent(JSON.stringify({ kind, message, remedy }))
 }
 

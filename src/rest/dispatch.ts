@@ -269,18 +269,18 @@ async function perform<Call>(
   await demandFurther(endpoint, values, who, options.judge)
   const { signal, remoteAddress, host, method, path } = request
   const call = options.makeCall({ who, signal, remoteAddress, host, method, path, again })
-  return made(endpoint, values, call, request.format)
+  return made(endpoint, values, call, request)
 }
 
 async function made<Call>(
   endpoint: Endpoint<Call>,
   values: Values,
   call: Call,
-  format: ReplyFormat,
+  { format, signal }: Pick<ApiRequest, 'format' | 'signal'>,
 ): Promise<WireReply> {
   // The values are what `params` describes; the erased type of `Endpoint` cannot say so.
   const answer: unknown = await endpoint.handle(values as never, call)
-  if (answer instanceof Streamed) return streamedReply(answer)
+  if (answer instanceof Streamed) return streamedReply(answer, signal)
   if (answer instanceof Download) return downloadReply(answer.fileName, answer.text)
   if (answer instanceof Reply) return dataReply(format, encodedText(endpoint.returns, answer.data), answer.beside)
   return dataReply(format, encodedText(endpoint.returns, answer))

@@ -6,6 +6,7 @@
  * stand beside it for our own CLI and web interface. There is no 404 on purpose: no client of this API
  * relies on it, and many match on "500" together with the text.
  */
+import { once } from 'node:events'
 import type { Readable } from 'node:stream'
 import type { Fault, FaultKind } from '#base/fault.ts'
 import type { Streamed } from './endpoint.ts'
@@ -109,8 +110,17 @@ export function downloadReply(fileName: string, text: string): WireReply {
   }
 }
 
-/** A file of any length. */
-export function streamedReply({ fileName, bytes, sizeBytes }: Streamed): WireReply {
+/** A file of any length, once its first bytes are there: what fails before is a fault like any other. @throws what the bytes fail with */
+export async function streamedReply({ fileName, bytes, sizeBytes }: Streamed, signal: AbortSignal): Promise<WireReply> {
+  // One that comes before anybody carries the bytes is heard of then.
+  bytes.on('error', () => {})
+  try {
+    // Also at the end of what is empty.
+    await once(bytes, 'readable', { signal })
+  } catch (cause) {
+    bytes.destroy()
+    throw cause
+  }
   const headers = attachedAs(fileName)
   return { ...ok, contentType: 'application/octet-stream', body: '', headers, stream: { bytes, sizeBytes } }
 }

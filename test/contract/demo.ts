@@ -20,7 +20,7 @@ import { createSpool, type Spool } from '#http/spool.ts'
 import { ensureCertificate } from '#cluster/self-signed.ts'
 import { closeServer, listenOnSocket } from '#http/unix-socket.ts'
 import { type CallFacts, createDispatcher, type Dispatcher } from '#rest/dispatch.ts'
-import type { Judge } from '#rest/endpoint.ts'
+import type { Endpoint, Judge } from '#rest/endpoint.ts'
 import { demoEndpoints } from './demo-endpoints.ts'
 
 /** ACLs of the demo: who holds what where. Roots hold everything. */
@@ -61,9 +61,12 @@ export interface DemoLog {
   readonly lines: string[]
 }
 
-export function demoDispatcher(log: DemoLog = { lines: [] }): Dispatcher {
+export function demoDispatcher(
+  log: DemoLog = { lines: [] },
+  endpoints: readonly Endpoint<CallFacts>[] = demoEndpoints,
+): Dispatcher {
   return createDispatcher<CallFacts>({
-    endpoints: demoEndpoints,
+    endpoints,
     judge: demoJudge,
     makeCall: (facts) => facts,
     node: 'demo',
