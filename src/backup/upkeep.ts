@@ -5,9 +5,9 @@
 import { isFault, messageOf } from '#base/fault.ts'
 import { type CanaryVerdict, tryCanary } from '#datastore/places/canary.ts'
 import type { Datastore } from '#datastore/datastore.ts'
-import { backupsHit } from '#datastore/verify/hits.ts'
+import { backupsHit, foundByLook, markHit } from '#datastore/verify/hits.ts'
 import { packName } from '#datastore/packs/pack.ts'
-import { parsePoint, pointOfPath, printPoint } from '#datastore/point.ts'
+import { pointOfPath, printPoint } from '#datastore/point.ts'
 import { manifestName } from '#datastore/points/manifest.ts'
 import { mendOpening } from '#datastore/copy/opening.ts'
 import { brokenManifests } from '#datastore/copy/whole-manifest.ts'
@@ -92,7 +92,7 @@ export class DatastoreUpkeep {
     const inPacks = bad.size + said.length === 0 ? [] : await backupsHit(open, bad, options.signal)
     const hitByPacks = inPacks.filter((name) => !brokenNames.includes(name))
     // Who mended what hit them died before they could say so, or somebody else mended it.
-    for (const name of said) if (!inPacks.includes(name)) await marked(datastore, name, undefined)
+    for (const name of said) if (!inPacks.includes(name)) await markHit(datastore, name, undefined)
     if (names.length + keys.length === 0) return { ...seen, hit: [], fetched: opening, lost: [] }
     const hit = [...brokenNames, ...hitByPacks]
     await onFound([
@@ -100,8 +100,8 @@ export class DatastoreUpkeep {
       ...keys.map((name) => `'${name}' proves nothing`),
       ...hit.map((name) => `backup ${name} is hit`),
     ])
-    const why = `${saidByLooks}${[...bad].map((pack) => `pack ${pack}`).join(', ')}`.slice(0, 1_000)
-    for (const name of hitByPacks) await marked(datastore, name, why)
+    const why = [...bad].map((pack) => `pack ${pack}`).join(', ')
+    for (const name of hitByPacks) await markHit(datastore, name, why)
     if (replica === undefined) return { ...seen, hit, fetched: [], lost: names }
     await using copy = await this.#hold(replica)
     const { fetched, missing } = await refetch(datastore, copy.datastore, {
@@ -112,7 +112,7 @@ export class DatastoreUpkeep {
     if (mended.length > 0) await checkedIndex(open, options.signal)
     const lostPacks = missing.filter((name) => name.startsWith('packs/')).map((name) => name.slice(-64))
     const left = lostPacks.length === 0 ? [] : await backupsHit(open, new Set(lostPacks))
-    for (const name of hitByPacks) if (!left.includes(name)) await marked(datastore, name, undefined)
+    for (const name of hitByPacks) if (!left.includes(name)) await markHit(datastore, name, undefined)
     return { ...seen, hit, fetched: [...opening, ...fetched], lost: missing }
   }
 
@@ -159,16 +159,13 @@ export class DatastoreUpkeep {
   }
 }
 
-/** How a look begins to say that packs hit a backup. */
-const saidByLooks = 'damaged: '
-
 /** Names of backups of which a look said so. */
 async function saidToBeHit(datastore: Datastore): Promise<string[]> {
   const names: string[] = []
   for await (const { name } of datastore.place.list('marks/')) {
     const point = pointOfPath(name.slice('marks/'.length))
     try {
-      if (point && (await datastore.marks(point)).damage?.startsWith(saidByLooks)) names.push(printPoint(point))
+      if (point && (await datastore.marks(point)).damage?.startsWith(foundByLook)) names.push(printPoint(point))
     } catch (fault) {
       // Marks that are damaged are protected until somebody lifts that.
       if (!isFault(fault, 'damaged')) throw fault
@@ -179,13 +176,4 @@ async function saidToBeHit(datastore: Datastore): Promise<string[]> {
 
 function unlessLocked(fault: unknown): undefined {
   if (!isFault(fault, 'unavailable') && !isFault(fault, 'missing')) throw fault
-}
-
-/** Where we may say so. */
-async function marked(datastore: Datastore, name: string, damage: string | undefined): Promise<void> {
-  try {
-    await datastore.mark(parsePoint(name), { damage })
-  } catch (fault) {
-    if (!isFault(fault, 'denied') && !isFault(fault, 'missing')) throw fault
-  }
 }

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { randomBytes, randomInt } from 'node:crypto'
-import { rmSync } from 'node:fs'
 import { open as openFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -14,8 +13,6 @@ import type { BlockSource, Extent } from './block-source.ts'
 import { type ChangeRegion, changeRegions, Sample } from './changes.ts'
 import type { OpenDatastore } from '../datastore.ts'
 import { collectGarbage } from '../collect/garbage.ts'
-import { shortIdBytes } from '../format.ts'
-import { repairIndex } from '../index/repair.ts'
 import { packName } from '../packs/pack.ts'
 import { printPoint, type RestorePoint } from '../point.ts'
 import { verifyBackup } from '../verify/verify.ts'
@@ -209,29 +206,6 @@ test('where what the earlier backup consists of cannot be read, all of the disk 
   assert.match(made.reading?.reason ?? '', /is damaged/)
   assert.ok((await restored(await temporary.reopen(), point(1), 'scsi0')).equals(content))
 })
-
-for (const how of ['changes', 'scan'] as const) {
-  test(`content the datastore lost is stored anew by a backup of ${how === 'scan' ? 'everything' : 'what changed'}`, async () => {
-    await using temporary = await temporaryDatastore()
-    const content = disk('rrrr')
-    const open = await temporary.reopen()
-    const first = await backUp(open, point(0), memorySource(content))
-    const { ids } = await (await diskBefore(open, first)).map.piece(0)
-    const lost = await open.index.find(ids.subarray(0, shortIdBytes))
-    assert.ok(lost)
-    rmSync(join(temporary.path, packName(lost.pack)))
-    // The index forgets the pack, and nothing is called damaged any more.
-    await repairIndex(await temporary.reopen())
-    const source = memorySource(content, changedParts(content.length, []))
-    const options = how === 'changes' ? { since: since(point(0)), auditedShare: 1 } : {}
-    const made = await backUp(await temporary.reopen(), point(1), source, options)
-    assert.equal(made.newChunks, 4)
-    if (how === 'changes') assert.match(made.reading?.reason ?? '', /the datastore lacks content of backup/)
-    for (const one of [point(0), point(1)]) {
-      assert.ok((await restored(await temporary.reopen(), one, 'scsi0')).equals(content))
-    }
-  })
-}
 
 test('chunks somebody is about to remove are not taken over', async () => {
   await using temporary = await temporaryDatastore()

@@ -240,9 +240,11 @@ export class BackupWriter implements AsyncDisposable {
   }
 
   async #diskBefore(name: string): Promise<DiskBefore | undefined> {
-    const disk = this.#before?.disks.find((one) => one.name === name)
-    if (!disk) return undefined
+    const [disk, last] = [this.#before?.disks.find((one) => one.name === name), this.earlier.at(-1)]
+    if (!disk || !last) return undefined
     try {
+      // What may be gone is looked up, and stored anew.
+      if ((await this.#open.datastore.marks(last)).damage !== undefined) return undefined
       return await diskBefore(this.#open, disk)
     } catch (fault) {
       return this.#without(fault)

@@ -15,6 +15,7 @@ import { suspectsFolder } from '../index/chunk-index.ts'
 import { type Copy, condemn, removeList, removeLostList, timed, type TimedList } from '../index/condemned.ts'
 import type { OpenDatastore } from '../datastore.ts'
 import { gonePacks } from '../verify/gone-packs.ts'
+import { backupsHit, markHit } from '../verify/hits.ts'
 import { type Lease, type LiveLease, liveLeases } from '../lease.ts'
 import { LiveChunks } from './live-chunks.ts'
 import { extendLocks } from '../places/locks.ts'
@@ -32,6 +33,8 @@ import { readAhead } from '../window.ts'
 
 /** Manifests on their way while maps are looked at. */
 const bodiesAhead = 8
+/** Names of backups in one message. */
+const hitShown = 5
 
 export interface CollectOptions extends Watching {
   /** Seconds between condemning and removing. */
@@ -58,7 +61,8 @@ export interface Collected {
 
 /**
  * Where there is no room for what it has to write first, room that was set aside for it is used.
- * @throws Fault `conflict` when somebody else collects; `damaged` when a manifest or map cannot be read: then nothing goes;
+ * @throws Fault `conflict` when somebody else collects; `damaged` when a manifest or map cannot be read, or a chunk of a backup is
+ *   nowhere: then nothing goes, and the backups that are hit say so;
  *   `unavailable` when others took the collector for dead meanwhile
  */
 export async function collectGarbage(open: OpenDatastore, options: CollectOptions = {}): Promise<Collected> {
@@ -78,13 +82,39 @@ async function collect(open: OpenDatastore, options: CollectOptions): Promise<Co
   await using lease = await open.datastore.tryTidy()
   if (!lease) throw new Fault('conflict', 'garbage is being collected already, or the index is being merged')
   if (open.index.isIncomplete) await mendIndexAlone(open, lease, options.signal)
+  const attempt = () => new Collector(open, lease, options).run()
   try {
-    return await new Collector(open, lease, options).run()
+    return await attempt()
   } catch (fault) {
+    if (!isFault(fault, 'damaged')) throw fault
     // It may be the index alone that is damaged, or of which a part is lost: packs say themselves what is in them.
-    if (!isFault(fault, 'damaged') || !(await mendIndexAlone(open, lease, options.signal))) throw fault
-    return await new Collector(open, lease, options).run()
+    const isMended = (await mendIndexAlone(open, lease, options.signal)) !== undefined
+    const left = isMended ? await attempt().catch(ifDamaged) : fault
+    if (!(left instanceof Fault)) return left
+    throw await namingHit(open, left, options.signal)
   }
+}
+
+function ifDamaged(fault: unknown): Fault {
+  if (!isFault(fault, 'damaged')) throw fault
+  return fault
+}
+
+/**
+ * Nobody else looks for every chunk of every backup day by day. Those that lack one say so from then on: none is built upon
+ * unseen, and the next backup of the guest stores anew what the guest still has.
+ */
+async function namingHit(open: OpenDatastore, fault: Fault, signal: AbortSignal | undefined): Promise<Fault> {
+  const hit = await backupsHit(open, new Set(), signal)
+  for (const name of hit) await markHit(open.datastore, name, fault.message)
+  if (hit.length === 0) return fault
+  const more = hit.length > hitShown ? ` and ${hit.length - hitShown} more` : ''
+  return new Fault('damaged', `${fault.message} (hits ${hit.slice(0, hitShown).join(', ')}${more})`, {
+    remedy:
+      'Back up their guests again, which stores anew what they still have; then verify these backups, and remove those ' +
+      'that are damaged still. Nothing is collected before.',
+    cause: fault,
+  })
 }
 
 interface Marked {

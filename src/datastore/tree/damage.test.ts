@@ -164,26 +164,6 @@ suite('a tree with a turned bit', () => {
   })
 })
 
-test('content of files that is gone is stored anew by the next backup, though nothing is called damaged', async () => {
-  await using temporary = await temporaryDatastore()
-  const { path, reopen } = temporary
-  const tree = newFolder()
-  makeManyFiles(tree, 200)
-  writeFileSync(join(tree, 'large'), randomBytes(300_000))
-  await nextTick()
-  const before = treeManifest(tree)
-  await backUp(await reopen(), 0, unsettledSource({ root: tree }))
-  const [largest = ''] = await packsOf(path)
-  rmSync(join(path, largest))
-  // The index forgets the pack.
-  await repairIndex(await reopen())
-  await assert.rejects(restored(await reopen(), 0), isDamage)
-  const added = await backUp(await reopen(), 1, unsettledSource({ root: tree }))
-  assert.ok(added.newStoredBytes >= 300_000)
-  for (const time of [0, 1])
-    assert.deepEqual(differences(before, treeManifest(await restored(await reopen(), time))), [])
-})
-
 test('chunks stay for as long as a tree needs them, and go with the last; a lost index is made anew', async () => {
   await using temporary = await temporaryDatastore()
   const { path, reopen } = temporary

@@ -183,15 +183,18 @@ export class TreesWriter {
   }
 
   async #baseOf(tree: ManifestTree, backup: RestorePoint, source: TreeSource): Promise<Base> {
-    const stored = new StoredTree(this.#needs.open.chunks, tree, `tree ${tree.name} of backup ${printPoint(backup)}`)
+    const { open, point } = this.#needs
+    const stored = new StoredTree(open.chunks, tree, `tree ${tree.name} of backup ${printPoint(backup)}`)
     await stored.check()
-    return new Base(this.#piecesOf(new TreeReader(tree, stored), backup), tree.ids === source.ids)
+    const isHit = backup !== point && (await open.datastore.marks(backup)).damage !== undefined
+    return new Base(this.#piecesOf(new TreeReader(tree, stored), backup, isHit), tree.ids === source.ids)
   }
 
-  async *#piecesOf(tree: TreeReader, backup: RestorePoint): AsyncGenerator<BasePiece> {
+  /** @param isHit content of it is known to be gone */
+  async *#piecesOf(tree: TreeReader, backup: RestorePoint, isHit: boolean): AsyncGenerator<BasePiece> {
     const { chunks, open } = this.#needs
     const { index } = open
-    let hasLost = false
+    let hasLost = isHit
     const told = (cause: unknown) =>
       this.#tell('a piece of the catalogue of an earlier backup is not used', backup, cause)
     for await (const { piece } of tree.pieces(told)) {

@@ -1,13 +1,28 @@
-/** Which backups a damaged pack hits: those for which a chunk of theirs lies nowhere else. */
+/** Which backups a damaged pack hits: those for which a chunk of theirs lies nowhere else; and that they say so. */
 import { Fault, isFault } from '#base/fault.ts'
 import { shown } from '../packs/chunk-reader.ts'
-import type { OpenDatastore } from '../datastore.ts'
+import type { Datastore, OpenDatastore } from '../datastore.ts'
 import { DiskMap, isZeroId } from '../maps/disk-map.ts'
 import { shortIdBytes } from '../format.ts'
 import { goOn } from '../go-on.ts'
 import type { ManifestTree } from '../points/manifest.ts'
-import { printPoint } from '../point.ts'
+import { parsePoint, printPoint } from '../point.ts'
 import { type ChunkMarks, markTree } from '../tree/live.ts'
+
+/** How the damage of a backup begins that another look at all backups found, or finds to be over; what a check of its own says stays. */
+export const foundByLook = 'damaged: '
+
+/**
+ * What a look at all backups found of one, or that it is over. Not where we may not say so, nor of one that is gone.
+ * @param name of the backup
+ */
+export async function markHit(datastore: Datastore, name: string, damage: string | undefined): Promise<void> {
+  try {
+    await datastore.mark(parsePoint(name), { damage: damage && `${foundByLook}${damage}`.slice(0, 1_000) })
+  } catch (fault) {
+    if (!isFault(fault, 'denied') && !isFault(fault, 'missing')) throw fault
+  }
+}
 
 /** Names of backups, oldest first. @param packs in which damage was seen */
 export async function backupsHit(
