@@ -9,7 +9,7 @@ import { secret } from '../test/fixtures/sealed-datastore.ts'
 
 const [path = '', root = '', time = '0'] = process.argv.slice(2)
 const deps = { clock: systemClock, random: systemRandom, log: silentLog }
-const datastore = await openDatastore(new FolderPlace(path, systemRandom), deps)
+const datastore = await openDatastore(new FolderPlace(path, systemRandom, { isAlone: true }), deps)
 const open = await datastore.unlock(secret)
 await using writer = await open.begin({ namespace: '', type: 'ct', id: '100', time: 1_795_000_000 + Number(time) })
 await writer.addTree('rootfs', treeSource({ root }))

@@ -24,7 +24,7 @@ const perPack = 400
 using undo = new DisposableStack()
 const scratch = mkdtempSync('/var/tmp/hako-index-')
 undo.defer(() => rmSync(scratch, { recursive: true, force: true }))
-await using place = new FolderPlace(scratch, systemRandom)
+await using place = new FolderPlace(scratch, systemRandom, { isAlone: true })
 await place.prepare()
 const needs = { place, keyring: new Keyring(newSecrets(systemRandom)), random: systemRandom }
 

@@ -152,6 +152,7 @@ function servicesOn(base: Base, waiting: 'somebody' | 'task'): Services {
   const { settings, host, store } = base
   const diskServer = diskServerOf(settings)
   const places = once(() => new (load<typeof waysElsewhere>('#backup/places.ts').Places)({ ...base, waiting }))
+  const isAlone = waiting === 'task'
   return onDemand<Services, Base>(base, {
     storage: () => new StorageService({ ...base, elsewhere: places }),
     network: () => new NetworkService(base),
@@ -177,10 +178,17 @@ function servicesOn(base: Base, waiting: 'somebody' | 'task'): Services {
         keys,
         neededBy,
         listsDir,
+        isAlone,
       })
     },
     upkeep: ({ storage, nodeKeys: keys }) =>
-      new (load<typeof upkeep>('#backup/upkeep.ts').DatastoreUpkeep)({ ...base, storage, places: places(), keys }),
+      new (load<typeof upkeep>('#backup/upkeep.ts').DatastoreUpkeep)({
+        ...base,
+        storage,
+        places: places(),
+        keys,
+        isAlone,
+      }),
     recovery: () => new (load<typeof recovery>('#recovery/service.ts').RecoveryService)(settings),
     plans: () => new (load<typeof plans>('#plans/service.ts').PlanService)(base),
     // What it needs of the command line is loaded for plans alone.

@@ -23,6 +23,8 @@ export interface NodeDatastoreNeeds extends DatastoreDeps {
   readonly keys: NodeKeys
   /** The ways to what is elsewhere; without it there are folders alone. */
   readonly places?: Pick<Places, 'open'>
+  /** Nobody else wants anything of this process. */
+  readonly isAlone?: boolean
 }
 
 /** A datastore whose files are let go of with it. */
@@ -51,8 +53,8 @@ export async function holdDatastore(at: DatastoreAt, needs: NodeDatastoreNeeds):
 }
 
 /** The caller disposes of it; there need not be a datastore. @throws Fault `unavailable` */
-export async function placeOf(at: DatastoreAt, { places, random }: NodeDatastoreNeeds): Promise<Place> {
-  if (typeof at === 'string') return new FolderPlace(at, random)
+export async function placeOf(at: DatastoreAt, { places, random, isAlone }: NodeDatastoreNeeds): Promise<Place> {
+  if (typeof at === 'string') return new FolderPlace(at, random, { isAlone })
   if (places) return places.open(at)
   throw new Fault('unavailable', 'nobody here knows the way to what is elsewhere')
 }

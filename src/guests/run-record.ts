@@ -9,8 +9,8 @@
  * pass each other. Cleaning up begins with renaming the record, so only one process cleans up, and a start
  * waits until it is done.
  */
-import { readdirSync } from 'node:fs'
-import { open, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { readdirSync, readFileSync } from 'node:fs'
+import { open, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { waitFor } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
@@ -197,7 +197,8 @@ export class RunRecords {
 
   async #read(path: string): Promise<RunRecord | 'unreadable' | undefined> {
     try {
-      const value: unknown = JSON.parse(await readFile(path, 'utf8'))
+      // Of a file system in memory, as all of them are.
+      const value: unknown = JSON.parse(readFileSync(path, 'utf8'))
       return asRunRecord(value) ?? 'unreadable'
     } catch (cause) {
       if (codeOf(cause) === 'ENOENT') return undefined

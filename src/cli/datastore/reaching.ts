@@ -37,7 +37,7 @@ export async function placeAt(where: string, params: Params, kind: '' | 'copy-' 
   if (foreign !== undefined) {
     throw new Fault('invalid', `--${kind}${foreign} means nothing for directory '${where}'`)
   }
-  return new FolderPlace(resolve(where), systemRandom)
+  return new FolderPlace(resolve(where), systemRandom, { isAlone: true })
 }
 
 /** What a datastore has in its folder, and what a file system of its own has there from the start. */

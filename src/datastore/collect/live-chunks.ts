@@ -18,11 +18,17 @@ import type { ManifestBody, ManifestDisk } from '../points/manifest.ts'
 import type { Segment } from '../index/segment.ts'
 import { markTree } from '../tree/live.ts'
 
+const noRoot = Buffer.alloc(0)
+/** Of two roots at once: where they are the same nothing has to be looked up. */
+const comparedBytes = 64 * shortIdBytes
+
 export class LiveChunks {
   readonly #ordinals: ChunkOrdinals
   readonly #needed: ChunkSet
   /** Roots, lists and pieces of which everything they lead to is marked. */
   readonly #done: ChunkSet
+  /** Of each disk, by its name, the last root of which that is so: the next backup's is nearly the same. */
+  readonly #roots = new Map<string, Buffer>()
   /** Of the piece that is looked at: 1 where a delta has said what is there. */
   readonly #hidden = new Uint8Array(pieceEntries)
 
@@ -40,6 +46,7 @@ export class LiveChunks {
   forget(): void {
     this.#needed.clear()
     this.#done.clear()
+    this.#roots.clear()
   }
 
   get count(): number {
@@ -89,14 +96,20 @@ export class LiveChunks {
       Math.ceil(disk.sizeBytes / open.datastore.facts.chunkBytes),
       roots,
     )
-    for (let piece = 0; piece * shortIdBytes < root.length; piece += 1) {
-      const at = piece * shortIdBytes
-      if (isZeroId(root, at) || this.#isDone(root, at)) continue
-      const count = Math.min(pieceEntries, chunks - piece * pieceEntries)
-      await this.#markPiece(open, root.subarray(at, at + shortIdBytes), count, isOfChunks)
+    const key = `${disk.name} ${isOfChunks}`
+    const before = this.#roots.get(key) ?? noRoot
+    for (let from = 0; from < root.length; from += comparedBytes) {
+      const to = Math.min(root.length, from + comparedBytes)
+      if (to <= before.length && root.compare(before, from, to, from, to) === 0) continue
+      for (let at = from; at < to; at += shortIdBytes) {
+        if (isZeroId(root, at) || this.#isDone(root, at)) continue
+        const count = Math.min(pieceEntries, chunks - (at / shortIdBytes) * pieceEntries)
+        await this.#markPiece(open, root.subarray(at, at + shortIdBytes), count, isOfChunks)
+      }
     }
     for (const id of roots) this.#noteDone(id)
-    letGo(root)
+    this.#roots.set(key, root)
+    letGo(before)
   }
 
   /** The piece itself, what it is based on, and the chunks it names. */

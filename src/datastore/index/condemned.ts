@@ -10,6 +10,7 @@ import type { Random } from '#base/random.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import { array, string } from '#base/schema/schema.ts'
 import { idBytes, shortIdBytes } from '../format.ts'
+import { compareIds } from './id-bytes.ts'
 import type { Place } from '../places/place.ts'
 import { seal, unseal } from '../sealed.ts'
 
@@ -81,17 +82,14 @@ export class CondemnedList {
   }
 
   #compare(id: Buffer, at: number): number {
-    return this.#entries.compare(id, 0, shortIdBytes, at * entryBytes, at * entryBytes + shortIdBytes)
+    return compareIds(this.#entries, at * entryBytes, id, 0)
   }
 
   #firstOf(id: Buffer): number | undefined {
-    const top = id.readUInt32BE(0)
     let [low, high] = [0, this.count]
     while (low < high) {
       const middle = (low + high) >> 1
-      // Nearly always decided by this, without a call out of JavaScript.
-      const order = this.#entries.readUInt32BE(middle * entryBytes) - top
-      if (order < 0 || (order === 0 && this.#compare(id, middle) < 0)) low = middle + 1
+      if (this.#compare(id, middle) < 0) low = middle + 1
       else high = middle
     }
     return this.#isAt(id, low) ? low : undefined

@@ -4,13 +4,13 @@
  */
 import { isFault } from '#base/fault.ts'
 import { bestCopy } from './best-copy.ts'
+import { compareIds, wordAt } from './id-bytes.ts'
 import type { OpenDatastore } from '../datastore.ts'
 import type { Keyring } from '../keys/keyring.ts'
 import type { Lease } from '../lease.ts'
 import { mendIndexAlone } from './repair.ts'
 import type { Segment, SegmentEntry, SegmentNeeds } from './segment.ts'
 import { damagedSegment, segmentEntryBytes, writeSegment } from './segment.ts'
-import { shortIdBytes } from '../format.ts'
 
 /** As many of like size make one of the next. */
 const likeSized = 8
@@ -218,15 +218,4 @@ class Cursor {
     this.#at = at
     this.#top = top
   }
-}
-
-function compareIds(one: Buffer, at: number, other: Buffer, otherAt: number): number {
-  return one.compare(other, otherAt, otherAt + shortIdBytes, at, at + shortIdBytes)
-}
-
-/** `readUInt32BE` without its checks, which take most of the time where millions are looked at. */
-export function wordAt(bytes: Buffer, at: number): number {
-  return (
-    (((bytes[at] ?? 0) << 24) | ((bytes[at + 1] ?? 0) << 16) | ((bytes[at + 2] ?? 0) << 8) | (bytes[at + 3] ?? 0)) >>> 0
-  )
 }

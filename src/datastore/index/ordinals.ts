@@ -5,7 +5,8 @@
  * JavaScript. Two that had that in common would share a number, and one would be kept as long as the other: of 2^24 chunks
  * two do by a chance of 2^-17.
  */
-import { allEntries, wordAt } from './merge.ts'
+import { wordAt } from './id-bytes.ts'
+import { allEntries } from './merge.ts'
 import type { Segment, SegmentEntry } from './segment.ts'
 
 /** Chunks on average that begin with the same bits, and are looked at one after another. */

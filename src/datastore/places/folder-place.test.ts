@@ -7,4 +7,6 @@ import { placeConformance } from './conformance.ts'
 const home = await mkdtemp(join(tmpdir(), 'hako-places-'))
 after(() => rm(home, { recursive: true }))
 
-placeConformance('a folder', async () => ({ folder: await mkdtemp(join(home, 'datastore-')) }))
+const folder = () => mkdtemp(join(home, 'datastore-'))
+placeConformance('a folder', async () => ({ folder: await folder() }))
+placeConformance('a folder of a process alone', async () => ({ folder: await folder(), isAlone: true }))

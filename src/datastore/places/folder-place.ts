@@ -1,12 +1,14 @@
 /** A datastore in a folder of this machine, or one several machines mount. */
-import { link, type FileHandle, mkdir, open, opendir, readFile, rename, rm, stat, unlink } from 'node:fs/promises'
+import { link, type FileHandle, mkdir, open, rename, rm, unlink } from 'node:fs/promises'
 import { existsSync } from 'node:fs'
 import { dirname, join, sep } from 'node:path'
+import { KiB } from '#base/bytes.ts'
 import { Fault, missing } from '#base/fault.ts'
 import { systemClock } from '#base/clock.ts'
 import type { Random } from '#base/random.ts'
 import { asFileFault, codeOf, isDiskError, syncDirectory } from '#host/files.ts'
 import { HeldFile } from './held-file.ts'
+import { type Looks, LooksHere, looksElsewhere } from './looks.ts'
 import { OpenFiles } from './open-files.ts'
 import { checkName, type Hold, isName, type Place, type PlacedObject } from './place.ts'
 import { readAhead } from '../window.ts'
@@ -15,6 +17,8 @@ import { leastReserveBytes, Reserve } from './reserve.ts'
 /** Files asked for their size at once. */
 const looksAtOnce = 16
 const attempts = 4
+/** Of a pack: nobody reads ahead as little as that. */
+const smallBytes = 64 * KiB
 
 export class FolderPlace implements Place {
   readonly label: string
@@ -23,10 +27,13 @@ export class FolderPlace implements Place {
   readonly #files = new OpenFiles()
 
   readonly #random: Random
+  readonly #looks: Looks
 
-  constructor(root: string, random: Random) {
+  /** @param isAlone of this process: nobody else wants anything of it, see `looks.ts` */
+  constructor(root: string, random: Random, { isAlone = false }: { readonly isAlone?: boolean | undefined } = {}) {
     this.label = root
     this.#random = random
+    this.#looks = isAlone ? new LooksHere() : looksElsewhere
     this.stagingDir = join(root, 'tmp')
     this.reserve = new Reserve(root, random)
   }
@@ -117,10 +124,7 @@ export class FolderPlace implements Place {
   async get(name: string, maximumBytes: number): Promise<Buffer | undefined> {
     const path = this.#pathOf(name)
     try {
-      const { size } = await stat(path)
-      if (size > maximumBytes) throw new Fault('too-large', `'${path}' has ${size} bytes, too many`)
-      // In one act: a file that is opened, read and closed by itself takes three times as much.
-      return await readFile(path)
+      return await this.#looks.whole(path, maximumBytes)
     } catch (cause) {
       if (codeOf(cause) === 'ENOENT' || codeOf(cause) === 'ENOTDIR') return undefined
       throw asReadFault(cause, path)
@@ -130,7 +134,9 @@ export class FolderPlace implements Place {
   async read(name: string, offset: number, length: number, room?: Buffer): Promise<Buffer> {
     const path = this.#pathOf(name)
     const bytes = room && room.length >= length ? room.subarray(0, length) : Buffer.allocUnsafe(length)
-    const work = (file: FileHandle) => readFully(file, offset, bytes, path)
+    // Of packs several large parts are read at a time.
+    const looks = length <= smallBytes || name.startsWith('segments/') ? this.#looks : looksElsewhere
+    const work = (file: FileHandle) => readFully(looks, file, { offset, into: bytes, path })
     try {
       if (!isLasting(name)) return await once(path, work)
       return (
@@ -143,7 +149,7 @@ export class FolderPlace implements Place {
 
   async sizeOf(name: string): Promise<number> {
     const path = this.#pathOf(name)
-    const facts = await stat(path).catch((cause: unknown) => {
+    const facts = await this.#looks.facts(path).catch((cause: unknown) => {
       throw codeOf(cause) === 'ENOENT' ? missing('object', name) : asReadFault(cause, path)
     })
     await this.#files.forgetOther(path, facts.ino)
@@ -151,7 +157,7 @@ export class FolderPlace implements Place {
   }
 
   list(folder: string): AsyncIterable<PlacedObject> {
-    return walk(this.label, folder.replace(/\/$/, ''))
+    return walk(this.#looks, this.label, folder.replace(/\/$/, ''))
   }
 
   async remove(name: string): Promise<boolean> {
@@ -213,41 +219,36 @@ async function writeSynced(path: string, content: Uint8Array): Promise<void> {
   await file.datasync()
 }
 
-async function* walk(root: string, folder: string): AsyncGenerator<PlacedObject> {
+async function* walk(looks: Looks, root: string, folder: string): AsyncGenerator<PlacedObject> {
   const path = join(root, folder)
-  let entries
-  try {
-    entries = await opendir(path)
-  } catch (cause) {
-    if (codeOf(cause) === 'ENOENT' || codeOf(cause) === 'ENOTDIR') return
-    throw asFileFault(cause, path)
-  }
   const folders: string[] = []
   const files: string[] = []
   try {
-    for await (const entry of entries) {
+    for (const entry of await looks.entries(path)) {
       const name = `${folder}/${entry.name}`
       if (entry.isDirectory()) folders.push(name)
       // What is written in one act has a name with a dot in front until it is there.
       else if (entry.isFile() && !entry.name.startsWith('.') && isName(name)) files.push(name)
     }
   } catch (cause) {
+    if (codeOf(cause) === 'ENOENT' || codeOf(cause) === 'ENOTDIR') return
     throw asFileFault(cause, path)
   }
-  for await (const found of readAhead(files, looksAtOnce, (name) => lookedAt(root, name))) if (found) yield found
-  for (const name of folders) yield* walk(root, name)
+  const lookedAt = (name: string) => placed(looks, root, name)
+  for await (const found of readAhead(files, looksAtOnce, lookedAt)) if (found) yield found
+  for (const name of folders) yield* walk(looks, root, name)
 }
 
 /** Nothing for what was removed while we listed. What cannot be looked at is there all the same: nobody may take it for gone. */
-async function lookedAt(root: string, name: string): Promise<PlacedObject | undefined> {
-  const path = `${root}/${name}`
-  const placed = name.replaceAll(sep, '/')
+async function placed(looks: Looks, root: string, file: string): Promise<PlacedObject | undefined> {
+  const path = `${root}/${file}`
+  const name = file.replaceAll(sep, '/')
   try {
-    const { size, ino, mtimeMs, ctimeMs } = await stat(path)
-    return { name: placed, sizeBytes: size, version: `${ino} ${mtimeMs} ${ctimeMs}` }
+    const { size, ino, mtimeMs, ctimeMs } = await looks.facts(path)
+    return { name, sizeBytes: size, version: `${ino} ${mtimeMs} ${ctimeMs}` }
   } catch (cause) {
     if (codeOf(cause) === 'ENOENT') return undefined
-    if (isDiskError(cause)) return { name: placed, sizeBytes: 0 }
+    if (isDiskError(cause)) return { name, sizeBytes: 0 }
     throw asFileFault(cause, path)
   }
 }
@@ -257,12 +258,18 @@ async function makeDurable(path: string, root: string): Promise<void> {
   for (let at = path; at.startsWith(root); at = dirname(at)) await syncDirectory(at)
 }
 
+interface Part {
+  readonly offset: number
+  readonly into: Buffer
+  readonly path: string
+}
+
 /** @throws Fault `damaged` when the file ends before `into` is full */
-async function readFully(file: FileHandle, offset: number, into: Buffer, path: string): Promise<Buffer> {
+async function readFully(looks: Looks, file: FileHandle, { offset, into, path }: Part): Promise<Buffer> {
   for (let done = 0; done < into.length;) {
-    const { bytesRead } = await file.read(into, done, into.length - done, offset + done)
-    if (bytesRead === 0) throw new Fault('damaged', `'${path}' ends ${into.length - done} bytes early`)
-    done += bytesRead
+    const more = await looks.part(file, into, done, offset + done)
+    if (more === 0) throw new Fault('damaged', `'${path}' ends ${into.length - done} bytes early`)
+    done += more
   }
   return into
 }

@@ -46,14 +46,19 @@ export function parseStat(text: string): ProcessStat {
 
 /** What the kernel knows of a process, or nothing when there is none. */
 export async function statOf(pid: number): Promise<ProcessStat | undefined> {
-  const text = await readOfProcess(pid, 'stat')
+  // Nothing a process does can hold it up, unlike its command line: see `ofKernel`.
+  const text = await unlessGone(() => readFileSync(`/proc/${pid}/stat`, 'utf8'))
   return text === undefined ? undefined : parseStat(text)
 }
 
+function readOfProcess(pid: number, file: string): Promise<string | undefined> {
+  return unlessGone(() => readFile(`/proc/${pid}/${file}`, 'utf8'))
+}
+
 /** A process that ends while it is read answers ESRCH. */
-async function readOfProcess(pid: number, file: string): Promise<string | undefined> {
+async function unlessGone(read: () => string | Promise<string>): Promise<string | undefined> {
   try {
-    return await readFile(`/proc/${pid}/${file}`, 'utf8')
+    return await read()
   } catch (cause) {
     if (codeOf(cause) === 'ENOENT' || codeOf(cause) === 'ESRCH') return undefined
     throw cause
