@@ -10,14 +10,14 @@
  * waits until it is done.
  */
 import { readdirSync, readFileSync } from 'node:fs'
-import { open, rename, rm, writeFile } from 'node:fs/promises'
+import { link, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { waitFor } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import { asVmid } from '#base/ids.ts'
 import { codeOf, makeDirectory } from '#host/files.ts'
-import { isAlive } from '#host/programs/proc.ts'
+import { isAlive, statOf } from '#host/programs/proc.ts'
 import type { Options } from './config.ts'
 import { type GuestKind, nounOf } from './kind.ts'
 
@@ -76,6 +76,8 @@ export type RunRecord = StartingRecord | RunningRecord
 
 /** Cleaning up takes a fraction of a second; whoever takes longer is dead. */
 const cleanUpLimitMs = 5_000
+/** Of this process, so that each has a name of its own. */
+let begun = 0
 
 export class RunRecords {
   readonly #directory: string
@@ -109,18 +111,19 @@ export class RunRecords {
    */
   async begin(vmid: Vmid, record: StartingRecord): Promise<void> {
     await makeDirectory(this.#directory)
+    begun += 1
+    const own = join(this.#directory, `${vmid}.begun-${process.pid}-${begun}`)
     try {
-      const file = await open(this.#path(vmid), 'wx', 0o600)
-      try {
-        await file.writeFile(JSON.stringify(record))
-      } finally {
-        await file.close()
-        this.#changed()
-      }
+      // It is there whole or not at all: an empty one would be taken for that of a dead starter, and cleaned up after.
+      await writeFile(own, JSON.stringify(record), { mode: 0o600 })
+      await link(own, this.#path(vmid))
+      this.#changed()
     } catch (cause) {
       if (codeOf(cause) === 'EEXIST')
         throw new Fault('conflict', `${nounOf[record.kind]} ${vmid} already running`, { cause })
       throw cause
+    } finally {
+      await rm(own, { force: true })
     }
   }
 
@@ -136,7 +139,9 @@ export class RunRecords {
    * Undefined when there is nothing to clean up, the guest lives, or somebody else was first.
    */
   async claim(vmid: Vmid): Promise<RunRecord | 'unreadable' | undefined> {
-    if (await this.alive(vmid)) return undefined
+    // What is not there now may be that of a start in a moment.
+    const found = await this.#read(this.#path(vmid))
+    if (found === undefined || (found !== 'unreadable' && (await isAliveRecord(found)))) return undefined
     try {
       await rename(this.#path(vmid), this.#claimed(vmid))
       this.#changed()
@@ -156,14 +161,24 @@ export class RunRecords {
 
   /** For the starter alone, whose start failed and who has cleaned up. */
   async remove(vmid: Vmid): Promise<void> {
-    await rm(this.#next(vmid), { force: true })
+    await this.#forgetUnfinished(vmid)
     await rm(this.#path(vmid), { force: true })
     this.#changed()
   }
 
   async finish(vmid: Vmid): Promise<void> {
-    await rm(this.#next(vmid), { force: true })
+    await this.#forgetUnfinished(vmid)
     await rm(this.#claimed(vmid), { force: true })
+  }
+
+  /** What writers left that were killed before it was in place. */
+  async #forgetUnfinished(vmid: Vmid): Promise<void> {
+    await rm(this.#next(vmid), { force: true })
+    for (const name of readdirSync(this.#directory)) {
+      const [, of, pid] = /^(\d+)\.begun-(\d+)-\d+$/.exec(name) ?? []
+      if (Number(of) !== vmid || (await statOf(Number(pid)))) continue
+      await rm(join(this.#directory, name), { force: true })
+    }
   }
 
   /**
@@ -202,7 +217,7 @@ export class RunRecords {
       return asRunRecord(value) ?? 'unreadable'
     } catch (cause) {
       if (codeOf(cause) === 'ENOENT') return undefined
-      // The starter died between creating the file and writing it: a start that never got anywhere.
+      // None of ours, whose records are put in place whole.
       if (cause instanceof SyntaxError) return 'unreadable'
       throw cause
     }
