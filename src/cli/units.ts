@@ -13,7 +13,7 @@ const units: Readonly<Record<string, Unit>> = {
   finished: 'time',
   verified: 'time',
   stored: 'bytes', data: 'bytes', was: 'bytes', differs: 'bytes', 'new-data': 'bytes', freed: 'bytes', freeable: 'bytes', endtime: 'time', ctime: 'time', time: 'time', created: 'time', snaptime: 'time', timestamp: 'time',
-  'next-run': 'time', 'last-run-endtime': 'time', 'tfa-locked-until': 'time', expire: 'expiry',
+  'next-run': 'time', 'last-run': 'time', 'last-run-endtime': 'time', 'tfa-locked-until': 'time', expire: 'expiry',
 } // prettier-ignore
 
 export function unitOf(column: string): Unit | undefined {

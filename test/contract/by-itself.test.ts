@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { waitFor } from '#base/clock.ts'
+import { parseUpid } from '#tasks/upid.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 
 let node: TestNode
@@ -27,6 +28,15 @@ test('a job that is due is run by the daemon, and not again while it runs', asyn
   assert.equal(first?.user, 'root@pam')
   await node.task(first?.upid)
   await node.api('PUT', '/cluster/backup/often', { enabled: '0' })
+  const last = await waitFor(
+    async () => {
+      const job = (await node.api('GET', '/cluster/backup/often')) as { 'last-run': number; 'last-result': string }
+      return job['last-result'] === 'RUNNING' ? undefined : job
+    },
+    { what: 'the end of the last run', timeoutMs: 60_000 },
+  )
+  assert.equal(last['last-result'], 'OK')
+  assert.ok(last['last-run'] >= parseUpid(first?.upid ?? '').starttime)
   const backups = (await node.api('GET', `${at}/storage/local/content`, { content: 'backup' })) as { vmid: number }[]
   assert.ok(backups.length > 0 && backups.every(({ vmid }) => vmid === 100))
 })

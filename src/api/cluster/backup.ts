@@ -1,5 +1,5 @@
 /** `/cluster/backup` and `/cluster/backup-info`: what is backed up by itself. */
-import { Fault, invalid } from '#base/fault.ts'
+import { Fault, invalid, isFault } from '#base/fault.ts'
 import { splitList } from '#base/schema/formats.ts'
 import { readPropertyString } from '#base/schema/property-string.ts'
 import { array, boolean, enumOf, integer, nothing, object, optional, record, string } from '#base/schema/schema.ts'
@@ -8,6 +8,7 @@ import type { BackupJob, JobOptions } from '#cluster/backup-jobs.ts'
 import { isEnabled } from '#cluster/backup-jobs.ts'
 import { coveredBy, includedVolumes, requireRunnable, scheduleOf } from '#operations/backup/job.ts'
 import { check, rootOnly } from '#rest/endpoint.ts'
+import { parseUpid } from '#tasks/upid.ts'
 import { type Call, endpoint } from '../call.ts'
 import { asProperties, jobParams, withoutEffect } from './backup-params.ts'
 
@@ -26,7 +27,10 @@ const alsoNeeds = {
   ],
 }
 
-const jobReply = record({ description: 'The job as it was configured, with `id` and `next-run`.' })
+const jobReply = record({
+  description:
+    'The job as it was configured, with `id`, `next-run`, and of the run before `last-run` and `last-result`: `OK`, `WARNINGS: n`, `RUNNING` or the error.',
+})
 
 export const backupJobEndpoints = [
   endpoint({
@@ -38,7 +42,19 @@ export const backupJobEndpoints = [
     returns: array(jobReply),
     cli: {
       command: ['job', 'list'],
-      columns: ['id', 'enabled', 'schedule', 'next-run', 'storage', 'vmid', 'all', 'pool', 'comment'],
+      columns: [
+        'id',
+        'enabled',
+        'schedule',
+        'next-run',
+        'last-run',
+        'last-result',
+        'storage',
+        'vmid',
+        'all',
+        'pool',
+        'comment',
+      ],
       id: 'id',
     },
     async handle(_, call) {
@@ -240,6 +256,21 @@ async function shown(job: BackupJob, { services }: Call): Promise<Record<string,
     type: 'vzdump',
     ...Object.fromEntries(options),
     ...(next === undefined ? {} : { 'next-run': next }),
+    ...(await lastRun(job, services)),
+  }
+}
+
+/** Of a task that is not kept any more only when it began is known. */
+async function lastRun({ id }: BackupJob, { backupJobs, tasks }: Call['services']): Promise<Record<string, unknown>> {
+  const { upid } = await backupJobs.runOf(id)
+  if (upid === undefined) return {}
+  const began = { 'last-run': parseUpid(upid).starttime }
+  try {
+    const { exitstatus = 'RUNNING' } = await tasks.status(upid)
+    return { ...began, 'last-result': exitstatus }
+  } catch (fault) {
+    if (!isFault(fault, 'invalid')) throw fault
+    return began
   }
 }
 
