@@ -10,7 +10,7 @@ import { createHash } from 'node:crypto'
 import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Clock, seconds } from '#base/clock.ts'
-import { Fault, invalid } from '#base/fault.ts'
+import { Fault, invalid, isFault } from '#base/fault.ts'
 import type { Random } from '#base/random.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import { array, integer, object, optional, string, type StaticProperties } from '#base/schema/schema.ts'
@@ -76,7 +76,14 @@ export class NodeKeys {
 
   /** Opens every datastore of the node; made once. */
   async own(): Promise<SlotSecret> {
-    const key = await madeOnce(this.#ownPath, () => this.#needs.random.bytes(keyBytes))
+    const key = await madeOnce(this.#ownPath, () => this.#needs.random.bytes(keyBytes)).catch((cause: unknown) => {
+      if (!isFault(cause, 'exhausted')) throw cause
+      // Not the storage it is wanted for.
+      throw new Fault('exhausted', `no space left for the key of this node '${this.#ownPath}'`, {
+        cause,
+        remedy: 'Free space on its file system, then try again.',
+      })
+    })
     if (key.length === keyBytes) return { kind: 'key', key }
     throw new Fault('damaged', `'${this.#ownPath}' is damaged: a key has ${keyBytes} bytes`, {
       remedy:

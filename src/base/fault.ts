@@ -59,8 +59,31 @@ export function isFault(error: unknown, kind?: FaultKind): error is Fault {
 }
 
 /** The text of anything that was thrown. */
-export function messageOf(error: unknown): string {
+export function messageOf(thrown: unknown): string {
+  const error = asOne(thrown)
   return error instanceof Error ? error.message : String(error)
+}
+
+/**
+ * What `using` throws when letting go fails after something else did says nothing of either: then the first, with the text of the
+ * other. Anything else, and a mistake of ours, as it is.
+ */
+export function asOne(thrown: unknown): unknown {
+  if (!(thrown instanceof SuppressedError)) return thrown
+  const first = asOne(thrown.suppressed)
+  return first instanceof Fault ? failedTwice(first, asOne(thrown.error)) : first
+}
+
+/** The first failure, with the text of the one that came while it was cleaned up after. */
+export function failedTwice(first: unknown, second: unknown): Fault {
+  const { kind, fields, remedy } = first instanceof Fault ? first : new Fault('failed', '')
+  const texts = new Set([messageOf(first), messageOf(second)])
+  const next = (second instanceof Fault ? second.remedy : undefined) ?? remedy
+  return new Fault(kind, [...texts].join('; '), {
+    cause: [first, second],
+    ...(fields && { fields }),
+    ...(next !== undefined && { remedy: next }),
+  })
 }
 
 /** The text with every field that is wrong: by itself it says only that something is. */

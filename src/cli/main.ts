@@ -8,7 +8,7 @@
  */
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Fault, isFault, messageOf } from '#base/fault.ts'
+import { asOne, Fault, isFault, messageOf } from '#base/fault.ts'
 import type { Command, CommandList } from '#rest/command.ts'
 import { leadingWords, parseFor, wordsFirst } from './arguments.ts'
 import type { Given } from './complete.ts'
@@ -277,8 +277,9 @@ async function unknownUser(fault: Fault, language: Language): Promise<Fault> {
   })
 }
 
-async function complain(error: unknown, language: Language): Promise<number> {
+async function complain(thrown: unknown, language: Language): Promise<number> {
   const translate = await (await import('./translation.ts')).translation(language)
+  const error = asOne(thrown)
   const lines = [`hako: ${translate(messageOf(error))}`]
   if (error instanceof Fault) {
     for (const [field, text] of Object.entries(error.fields ?? {})) lines.push(`  ${field}: ${translate(text)}`)

@@ -7,7 +7,7 @@
  * the composition root how to judge and what a handler's call is.
  */
 import { type Clock, systemClock } from '#base/clock.ts'
-import { Fault, invalid } from '#base/fault.ts'
+import { asOne, Fault, invalid } from '#base/fault.ts'
 import type { Log } from '#base/log.ts'
 import type { Random } from '#base/random.ts'
 import { checkProperties } from '#base/schema/check.ts'
@@ -342,8 +342,9 @@ async function demandFurther<Call>(
 }
 
 /** A fault stays one; anything else is our mistake and gets a reference that is in the log. */
-function asFault<Call>(error: unknown, request: ApiRequest, { log, random }: DispatchOptions<Call>): Fault {
+function asFault<Call>(thrown: unknown, request: ApiRequest, { log, random }: DispatchOptions<Call>): Fault {
   const { method, path } = request
+  const error = asOne(thrown)
   if (error instanceof Fault) {
     if (error.cause !== undefined)
       log.warn('request failed', { method, path, fault: error.message, cause: error.cause })

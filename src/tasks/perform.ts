@@ -7,7 +7,7 @@
  * in which it had worked (removing a directory whose file system is still mounted removes the wrong files).
  */
 import { type Clock, systemClock } from '#base/clock.ts'
-import { Fault, messageOf } from '#base/fault.ts'
+import { asOne, failedTwice, Fault, messageOf } from '#base/fault.ts'
 import type { Json } from '#store/store.ts'
 import { type Journal, stateOf } from './journal.ts'
 import type { NamedStep, Operation, StepContext, TaskFacts } from './operation.ts'
@@ -44,7 +44,7 @@ export async function perform<P, D, Done extends object>(
     for (const step of operation.steps) await run.do(step)
     await journal.add({ event: 'succeeded' }, !operation.steps.some(({ always }) => always))
   } catch (cause) {
-    const failure = around.signal?.aborted ? new Fault('aborted', 'interrupted by signal', { cause }) : cause
+    const failure = around.signal?.aborted ? new Fault('aborted', 'interrupted by signal', { cause }) : asOne(cause)
     await run.note({ event: 'unwinding', reason: messageOf(failure) })
     throw await run.undoAfter(failure)
   }
@@ -128,16 +128,7 @@ class Run<P, D, Done extends object> {
       await this.undo('all')
       return failure
     } catch (second) {
-      const { remedy } = second instanceof Fault ? second : {}
-      return new Fault(
-        failure instanceof Fault ? failure.kind : 'failed',
-        `${messageOf(failure)}; ${messageOf(second)}`,
-        {
-          cause: [failure, second],
-          ...(failure instanceof Fault && failure.fields ? { fields: failure.fields } : {}),
-          ...(remedy === undefined ? {} : { remedy }),
-        },
-      )
+      return failedTwice(failure, second)
     }
   }
 

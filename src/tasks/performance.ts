@@ -6,7 +6,7 @@
  * written ends the process there, and a recovery takes over with the locks still held.
  */
 import type { Clock } from '#base/clock.ts'
-import { isFault, messageOf } from '#base/fault.ts'
+import { asOne, isFault, messageOf } from '#base/fault.ts'
 import type { UpidText } from '#base/ids.ts'
 import type { Log } from '#base/log.ts'
 import type { Json, Store } from '#store/store.ts'
@@ -128,7 +128,8 @@ async function outcomeOf(
 ): Promise<Pick<TaskEnd, 'exitstatus' | 'kind' | 'remedy'> & { readonly lines: readonly string[] }> {
   try {
     return { exitstatus: await work(), lines: [] }
-  } catch (error) {
+  } catch (thrown) {
+    const error = asOne(thrown)
     const [first, ...more] = toLines(messageOf(error))
     if (isFault(error)) {
       const wrong = Object.entries(error.fields ?? {}).map(([name, rule]) => `${name}: ${rule}`)

@@ -3,7 +3,7 @@
  * in the end the job says that there were errors, and its log which.
  */
 import { seconds } from '#base/clock.ts'
-import { Fault, type FaultKind, isFault, messageOf } from '#base/fault.ts'
+import { asOne, Fault, type FaultKind, isFault, messageOf } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
 import { keepsAll } from '#base/retention.ts'
 import { BackupCounts } from '#cluster/backup-counts.ts'
@@ -126,6 +126,7 @@ async function oneGuest(vmid: number, context: JobContext, hook: Hook, says: Say
   const took = () => (deps.clock.monotonic() - startedMs) / 1000
   const letGo = () => releaseLocks(deps.store, (holder, name) => holder === task.upid && name === `guest/${vmid}`)
   const about = { mode: params.mode, vmid, type: half.kind, name: `VM ${vmid}` }
+  let backup: string | undefined
   try {
     if (params.protected) await requireProtectable(deps, { storage: params.storage, vmid, type: half.type }, unlimited)
     await acquireLocks(deps.store, [`guest/${vmid}`], task.upid, {
@@ -138,6 +139,7 @@ async function oneGuest(vmid: number, context: JobContext, hook: Hook, says: Say
     await hook.guest('backup-start', about)
     const onPhase = (phase: StopPhase) => hook.guest(phase, about)
     const volid = await backUpGuest(vmid, { ...context, upid: task.upid, log: info, how: params, onPhase })
+    backup = volid
     await hook.guest('backup-end', { ...about, target: volid })
     await reportChange({ backup: deps.backup, warn: context.warn }, { storage: params.storage, vmid, type: half.type })
     const pruned = await pruneAfter(about, params, deps, { log: info, warn: context.warn, signal })
@@ -146,10 +148,12 @@ async function oneGuest(vmid: number, context: JobContext, hook: Hook, says: Say
     info(`Backup finished at ${wallTime(deps.clock.now())}`)
     await quietly(says, () => hook.guest('log-end', { ...about, target: volid }))
     return { vmid, seconds: took(), volid, pruned }
-  } catch (failure) {
+  } catch (thrown) {
+    const failure = asOne(thrown)
     // What is to be put right then is the undo's, which finds the guest by the lock on it.
     if (signal.aborted) throw failure
-    says.error(`Backup of VM ${vmid} failed - ${messageOf(failure)}`)
+    const what = backup === undefined ? `Backup of VM ${vmid}` : `Backup of VM ${vmid} is there; what follows it`
+    says.error(`${what} failed - ${messageOf(failure)}`)
     if (isFault(failure) && failure.remedy !== undefined) info(failure.remedy)
     await context.restoreState(vmid)
     await letGo()
