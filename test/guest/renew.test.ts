@@ -104,7 +104,9 @@ suite('a running guest that is renewed', { timeout: 600_000 }, () => {
 
   test('it counts on, its connections live on, and one process is left', async () => {
     await sh('mkdir -p /m; mount -t tmpfs none /m; echo 0 > /m/n')
-    await sh('(n=0; while :; do n=$((n+1)); echo $n > /m/n; sleep 0.1; done) >/dev/null 2>&1 </dev/null &')
+    await sh(
+      '(n=0; while :; do n=$((n+1)); echo $n > /m/next; mv /m/next /m/n; sleep 0.1; done) >/dev/null 2>&1 </dev/null &',
+    )
     await sh('nc -lp 7777 -e cat >/dev/null 2>&1 </dev/null &')
     const lease = () => world.network.addressOf(mac, { bridge })
     const address = await waitFor(lease, { what: 'an address', timeoutMs: 60_000 })
