@@ -234,6 +234,11 @@ export class Datastore {
     return text ? parseMarks(text.toString('utf8'), printPoint(point)) : {}
   }
 
+  /** Some of its content may be gone: what builds upon it looks for every chunk, and stores anew what is not there. */
+  async isMarkedDamaged(point: RestorePoint): Promise<boolean> {
+    return (await this.marks(point)).damage !== undefined
+  }
+
   /** Changes notes, protection or what the last check found; what is not named stays. @throws Fault `missing` */
   async mark(point: RestorePoint, change: Marks): Promise<void> {
     await this.manifest(point)

@@ -1,5 +1,5 @@
 /** `/cluster/backup` and `/cluster/backup-info`: what is backed up by itself. */
-import { Fault, invalid, isFault } from '#base/fault.ts'
+import { Fault, invalid } from '#base/fault.ts'
 import { splitList } from '#base/schema/formats.ts'
 import { readPropertyString } from '#base/schema/property-string.ts'
 import { array, boolean, enumOf, integer, nothing, object, optional, record, string } from '#base/schema/schema.ts'
@@ -8,9 +8,9 @@ import type { BackupJob, JobOptions } from '#cluster/backup-jobs.ts'
 import { isEnabled } from '#cluster/backup-jobs.ts'
 import { coveredBy, includedVolumes, requireRunnable, scheduleOf } from '#operations/backup/job.ts'
 import { check, rootOnly } from '#rest/endpoint.ts'
-import { parseUpid } from '#tasks/upid.ts'
 import { type Call, endpoint } from '../call.ts'
 import { asProperties, jobParams, withoutEffect } from './backup-params.ts'
+import { lastRun } from './last-run.ts'
 
 const mayAudit = check('Sys.Audit', '/')
 const mayModify = check('Sys.Modify', '/')
@@ -256,21 +256,7 @@ async function shown(job: BackupJob, { services }: Call): Promise<Record<string,
     type: 'vzdump',
     ...Object.fromEntries(options),
     ...(next === undefined ? {} : { 'next-run': next }),
-    ...(await lastRun(job, services)),
-  }
-}
-
-/** Of a task that is not kept any more only when it began is known. */
-async function lastRun({ id }: BackupJob, { backupJobs, tasks }: Call['services']): Promise<Record<string, unknown>> {
-  const { upid } = await backupJobs.runOf(id)
-  if (upid === undefined) return {}
-  const began = { 'last-run': parseUpid(upid).starttime }
-  try {
-    const { exitstatus = 'RUNNING' } = await tasks.status(upid)
-    return { ...began, 'last-result': exitstatus }
-  } catch (fault) {
-    if (!isFault(fault, 'invalid')) throw fault
-    return began
+    ...(await lastRun((await services.backupJobs.runOf(job.id)).upid, services)),
   }
 }
 

@@ -6,9 +6,9 @@ import { directoryOf } from '#access/realms/directory.ts'
 import { syncOptions } from '#access/realm-sync.ts'
 import type { Job, JobOptions } from '#cluster/scheduled-jobs.ts'
 import { all, check } from '#rest/endpoint.ts'
-import { parseUpid } from '#tasks/upid.ts'
 import { syncParams } from '../access/domains.ts'
 import { type Call, endpoint } from '../call.ts'
+import { lastRun } from './last-run.ts'
 
 const id = string({ description: 'Name of the job.', format: 'pve-configid', maxLength: 64 })
 const realm = string({ description: 'Realm to synchronize.', format: 'pve-realm', maxLength: 32 })
@@ -25,7 +25,10 @@ const facts = {
   ...syncParams,
 }
 
-const jobReply = record({ description: 'The job as it was configured, with `id`, `next-run` and `last-run`.' })
+const jobReply = record({
+  description:
+    'The job as it was configured, with `id`, `next-run`, and of the run before `last-run` and `last-result`: `OK`, `WARNINGS: n`, `RUNNING` or the error.',
+})
 
 export const realmSyncEndpoints = [
   endpoint({
@@ -37,7 +40,7 @@ export const realmSyncEndpoints = [
     returns: array(jobReply),
     cli: {
       command: ['realm', 'job', 'list'],
-      columns: ['id', 'realm', 'enabled', 'schedule', 'next-run', 'last-run', 'comment'],
+      columns: ['id', 'realm', 'enabled', 'schedule', 'next-run', 'last-run', 'last-result', 'comment'],
       id: 'id',
     },
     async handle(_, { services }) {
@@ -132,7 +135,8 @@ function given(options: JobOptions): JobOptions {
 }
 
 /** The reply is a record, so nobody turns truths into numbers after us. */
-async function shown(job: Job, { realmSyncJobs, machine }: Call['services']): Promise<Record<string, unknown>> {
+async function shown(job: Job, services: Call['services']): Promise<Record<string, unknown>> {
+  const { realmSyncJobs, machine } = services
   const next = await realmSyncJobs.nextRun(job, await machine.timeZone())
   const { upid } = await realmSyncJobs.runOf(job.id)
   const options = Object.entries({ enabled: true, ...job.options }).map(([name, value]) => [
@@ -143,6 +147,6 @@ async function shown(job: Job, { realmSyncJobs, machine }: Call['services']): Pr
     ...Object.fromEntries(options),
     id: job.id,
     ...(next === undefined ? {} : { 'next-run': next }),
-    ...(upid === undefined ? {} : { 'last-run': parseUpid(upid).starttime }),
+    ...(await lastRun(upid, services)),
   }
 }

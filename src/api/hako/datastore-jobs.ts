@@ -75,7 +75,7 @@ const reply = object({
   type,
   ...facts,
   'next-run': optional(integer({ description: 'In seconds since 1970.' })),
-  'last-run': optional(integer({ description: 'When the last run ended, in seconds since 1970.' })),
+  'last-run': optional(integer({ description: 'When the last run began, in seconds since 1970.' })),
   result: optional(enumOf(['good', 'failed'], { description: 'What the last run came to.' })),
   says: optional(string({ description: 'What it found.' })),
   oldest: optional(integer({ description: 'Of verify: when the pack was read that was not for longest.' })),
@@ -234,7 +234,7 @@ async function shown(job: Job, { datastoreJobs, machine }: Call['services']) {
   const next = await datastoreJobs.nextRun(job, await machine.timeZone())
   const last = await datastoreJobs.outcomeOf(job.id)
   const found = last && {
-    'last-run': last.ended,
+    'last-run': Math.round(last.ended - (last.seconds ?? 0)),
     result: last.isGood ? ('good' as const) : ('failed' as const),
     says: last.says,
     ...(last.oldest === undefined ? {} : { oldest: last.oldest }),

@@ -54,7 +54,7 @@ async function find(open: OpenDatastore, since: Since, sizeBytes: number): Promi
   if (!disk) return { reason: `${backup} has no disk ${name}` }
   if (disk.record !== record) return { reason: `the record of changes is not that of ${backup}` }
   if (disk.sizeBytes !== sizeBytes) return { reason: `the disk had another size in ${backup}` }
-  if ((await datastore.marks(point)).damage !== undefined) return { reason: `${backup} is damaged` }
+  if (await datastore.isMarkedDamaged(point)) return { reason: `${backup} is damaged` }
   const { map, prints } = await diskBefore(open, disk)
   if (keyring.digestOf(sizeBytes, map.root).toString('hex') !== disk.digest) return { reason: `${backup} is damaged` }
   if (await isCondemned(open, map, true)) return { reason: `chunks of ${backup} have been condemned` }

@@ -243,8 +243,7 @@ export class BackupWriter implements AsyncDisposable {
     const [disk, last] = [this.#before?.disks.find((one) => one.name === name), this.earlier.at(-1)]
     if (!disk || !last) return undefined
     try {
-      // What may be gone is looked up, and stored anew.
-      if ((await this.#open.datastore.marks(last)).damage !== undefined) return undefined
+      if (await this.#open.datastore.isMarkedDamaged(last)) return undefined
       return await diskBefore(this.#open, disk)
     } catch (fault) {
       return this.#without(fault)

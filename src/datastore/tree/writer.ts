@@ -186,7 +186,7 @@ export class TreesWriter {
     const { open, point } = this.#needs
     const stored = new StoredTree(open.chunks, tree, `tree ${tree.name} of backup ${printPoint(backup)}`)
     await stored.check()
-    const isHit = backup !== point && (await open.datastore.marks(backup)).damage !== undefined
+    const isHit = backup !== point && (await open.datastore.isMarkedDamaged(backup))
     return new Base(this.#piecesOf(new TreeReader(tree, stored), backup, isHit), tree.ids === source.ids)
   }
 
