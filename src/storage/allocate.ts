@@ -38,8 +38,6 @@ export interface Allocation {
   readonly name?: string | undefined
   /** Room to ask for. Default: the whole size; less when the writer knows how much it will write. */
   readonly neededBytes?: number | undefined
-  /** Of a qcow2 image, which then takes no more room than what is written, whatever the storage lays out beforehand. */
-  readonly clusterBytes?: number | undefined
 }
 
 export interface ImportRequest {

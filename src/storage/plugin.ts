@@ -77,8 +77,8 @@ export interface Part<Name extends VolumeName> {
 
 export interface NewVolume {
   readonly sizeBytes: number
-  /** Of a qcow2 image, of which nothing is laid out beforehand then. Default: QEMU's own. */
-  readonly clusterBytes?: number | undefined
+  /** Of a qcow2 image: nothing at all is in its file, and whoever opens it first lays it out. */
+  readonly isBlank?: boolean | undefined
   /** Writes the content before the volume is visible, to a path that already has format and size. */
   readonly fill?: (path: string) => Promise<void>
 }

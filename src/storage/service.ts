@@ -152,12 +152,27 @@ export class StorageService extends ConfiguredStorages {
   }
 
   /** A new empty disk. @throws Fault `exhausted`, `conflict` when the wished name is taken, `invalid` */
-  async allocate(request: Allocation): Promise<VolumeId> {
+  allocate(request: Allocation): Promise<VolumeId> {
+    return this.#allocate(request)
+  }
+
+  /**
+   * As `allocate`, for a QEMU that lays the image out itself: so far it is a file with nothing in it, which takes no more room
+   * than what is written.
+   */
+  async allocateBlank(
+    request: Omit<Allocation, 'format'>,
+  ): Promise<{ readonly volid: VolumeId; readonly path: string }> {
+    const volid = await this.#allocate({ ...request, format: 'qcow2' }, true)
+    return { volid, path: (await this.opener.hold(volid)).volume.path }
+  }
+
+  async #allocate(request: Allocation, isBlank = false): Promise<VolumeId> {
     const open = await this.opener.open(request.storage)
     open.requireContent(request.content ?? 'images')
     const sizeBytes = checkedSize(request.sizeBytes)
     await open.requireRoom(request.neededBytes ?? sizeBytes, `a disk of guest ${request.vmid}`)
-    return makeImage(open, request, { sizeBytes, clusterBytes: request.clusterBytes })
+    return makeImage(open, request, { sizeBytes, isBlank })
   }
 
   /**

@@ -361,8 +361,9 @@ test('when the fleecing image fails the backup fails, and the guest writes on', 
 function withoutAskingForRoom(world: BackupWorld): BackupDeps['storage'] {
   return new Proxy(world.storage, {
     get(storage, name) {
-      if (name === 'allocate') {
-        return (request: Parameters<typeof storage.allocate>[0]) => storage.allocate({ ...request, neededBytes: 1 })
+      if (name === 'allocateBlank') {
+        return (request: Parameters<typeof storage.allocateBlank>[0]) =>
+          storage.allocateBlank({ ...request, neededBytes: 1 })
       }
       const value: unknown = Reflect.get(storage, name, storage)
       return typeof value === 'function' ? value.bind(storage) : value

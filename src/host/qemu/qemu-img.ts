@@ -111,17 +111,14 @@ export interface NewImage {
   readonly format: 'raw' | 'qcow2'
   readonly sizeBytes: number
   readonly preallocation?: Preallocation
-  /** Of qcow2. Default: QEMU's own, 64 KiB. */
-  readonly clusterBytes?: number
 }
 
 /** Writes an empty image. The path must not hold anything worth keeping. */
 export async function createImage(host: Host, image: NewImage): Promise<void> {
-  const { path, format, sizeBytes, preallocation = 'off', clusterBytes } = image
+  const { path, format, sizeBytes, preallocation = 'off' } = image
   // A raw file has no metadata to lay out.
   const wanted = format === 'raw' && preallocation === 'metadata' ? 'off' : preallocation
-  const clusters = clusterBytes === undefined ? '' : `,cluster_size=${clusterBytes}`
-  const options = ['-o', `preallocation=${wanted}${clusters}`]
+  const options = ['-o', `preallocation=${wanted}`]
   await changeImage(host, ['qemu-img', 'create', '-q', '-f', format, ...options, named(path), `${sizeBytes}`], {
     timeoutMs: wanted === 'off' ? timeouts.changeMs : timeouts.convertMs,
   })

@@ -8,7 +8,7 @@ import type { GuestService } from '#guests/service.ts'
 import type { StorageService } from '#storage/service.ts'
 import { volumesOf } from '../guest/volumes.ts'
 import type { GuestDisk } from './guest-disks.ts'
-import { copiedBytes, type HeldDisk } from './point-in-time.ts'
+import type { HeldDisk } from './point-in-time.ts'
 
 export interface FleecingDeps {
   readonly storage: StorageService
@@ -28,17 +28,16 @@ export async function makeFleecing(
   const held: HeldDisk[] = []
   for (const [number, { drive, volid }] of disks.entries()) {
     const { sizeBytes } = await storage.describe(volid)
-    const image = await storage.allocate({
+    // The guest's QEMU lays it out: a process for that would cost more than all it is asked for a backup.
+    const image = await storage.allocateBlank({
       storage: target ?? splitVolumeId(volid).storage,
       vmid,
       sizeBytes,
-      format: 'qcow2',
       name: `vm-${vmid}-fleece-${number}`,
       neededBytes: Math.min(sizeBytes, roomBytes),
-      clusterBytes: copiedBytes,
     })
-    await storage.giveTo(image, guests.uidOf(vmid))
-    held.push({ drive, fleecePath: (await storage.location(image)).path })
+    await storage.giveTo(image.volid, guests.uidOf(vmid))
+    held.push({ drive, sizeBytes, fleecePath: image.path })
   }
   return held
 }

@@ -29,7 +29,8 @@ import type { QmpClient } from '#host/qemu/qmp.ts'
 export interface HeldDisk {
   /** `scsi0`; also the name of its export. */
   readonly drive: string
-  /** Empty qcow2 image as large as the disk, which QEMU may write. */
+  readonly sizeBytes: number
+  /** A file with nothing in it, which QEMU may write, and makes a qcow2 image. */
   readonly fleecePath: string
 }
 
@@ -43,6 +44,8 @@ const prefix = 'backup-'
 const marks = { resume: `${prefix}mark-resume`, thaw: `${prefix}mark-thaw` } as const
 const filterOf = (drive: string) => `${prefix}cbw-${drive}`
 const fleeceOf = (drive: string) => `${prefix}fleece-${drive}`
+const fileOf = (drive: string) => `${prefix}file-${drive}`
+const layOutOf = (drive: string) => `${prefix}lay-out-${drive}`
 const accessOf = (drive: string) => `${prefix}access-${drive}`
 const copyOf = (drive: string) => `${prefix}copy-${drive}`
 const exportOf = (name: string) => `${prefix}export-${name}`
@@ -55,11 +58,14 @@ export const readRecordOf = (drive: string): string => `${prefix}read-${drive}`
 const copyTimeoutSeconds = 45
 const busyMs = 20_000
 
-/** Opens the fleecing images and builds the filters; the guest does not notice yet. */
+/** Lays out and opens the fleecing images and builds the filters; the guest does not notice yet. */
 export async function prepareFilters(monitor: QmpClient, disks: readonly HeldDisk[]): Promise<void> {
-  for (const { drive, fleecePath } of disks) {
-    const file = { driver: 'file', filename: fleecePath, discard: 'unmap' }
-    await monitor.execute('blockdev-add', { driver: 'qcow2', 'node-name': fleeceOf(drive), discard: 'unmap', file })
+  for (const { drive, sizeBytes, fleecePath } of disks) {
+    const [file, discard] = [fileOf(drive), 'unmap']
+    await monitor.execute('blockdev-add', { driver: 'file', 'node-name': file, filename: fleecePath, discard })
+    const options = { driver: 'qcow2', file, size: sizeBytes, 'cluster-size': copiedBytes }
+    await runJob(monitor, 'blockdev-create', { 'job-id': layOutOf(drive), options })
+    await monitor.execute('blockdev-add', { driver: 'qcow2', 'node-name': fleeceOf(drive), discard, file })
     if (isFirmwareDrive(drive)) continue
     await requireCopiedBytes(monitor, fleeceOf(drive))
     await monitor.execute('blockdev-add', {
@@ -183,7 +189,7 @@ export async function tearDown(monitor: QmpClient, thaw: () => Promise<void>): P
   // A guest that does not thaw must not keep its filters as well; the failure is told in the end.
   const thawed = nodes.includes(marks.thaw) ? await settled(thaw().then(() => unmarkFrozen(monitor))) : undefined
   await removeExports(monitor)
-  const drives = nodes.filter((name) => name.startsWith(filterOf(''))).map((name) => name.slice(filterOf('').length))
+  const drives = among(nodes, filterOf)
   for (const drive of drives) {
     await removeBlockNode(monitor, accessOf(drive))
     await removeBitmap(monitor, drive, readRecordOf(drive))
@@ -194,13 +200,18 @@ export async function tearDown(monitor: QmpClient, thaw: () => Promise<void>): P
     if (path !== undefined) await monitor.execute('qom-set', { path, property: 'drive', value: nodeNameOf(drive) })
     await removeBlockNode(monitor, filterOf(drive))
   }
-  for (const name of nodes) {
-    const [, drive] = new RegExp(`^${fleeceOf('')}(.+)$`).exec(name) ?? []
-    if (drive === undefined) continue
+  for (const drive of among(nodes, fileOf)) {
+    await endJob(monitor, layOutOf(drive))
     if (isFirmwareDrive(drive)) await endJob(monitor, copyOf(drive))
-    await removeBlockNode(monitor, name)
+    await removeBlockNode(monitor, fleeceOf(drive))
+    await removeBlockNode(monitor, fileOf(drive))
   }
   if (thawed?.status === 'rejected') throw thawed.reason
+}
+
+/** Drives of which there is such a node. */
+function among(nodes: readonly string[], nodeOf: (drive: string) => string): string[] {
+  return nodes.filter((name) => name.startsWith(nodeOf(''))).map((name) => name.slice(nodeOf('').length))
 }
 
 async function resume(monitor: QmpClient): Promise<void> {

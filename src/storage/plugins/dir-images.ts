@@ -99,14 +99,13 @@ export function dirImages(
 async function makeImage(
   { layout, host, preallocation }: Place,
   name: ImageName,
-  { sizeBytes, clusterBytes, fill }: NewVolume,
+  { sizeBytes, isBlank = false, fill }: NewVolume,
   show: (unfinished: string) => Promise<void>,
 ): Promise<void> {
   const path = volumePath(layout, name)
   const unfinished = await newImageFile(layout, name)
   try {
-    const laidOut = clusterBytes === undefined ? { preallocation } : { clusterBytes }
-    await createImage(host, { path: unfinished, format: name.format, sizeBytes, ...laidOut })
+    if (!isBlank) await createImage(host, { path: unfinished, format: name.format, sizeBytes, preallocation })
     await fill?.(unfinished)
     await syncFile(unfinished)
     await show(unfinished)
