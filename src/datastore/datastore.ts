@@ -34,7 +34,7 @@ import {
 import { type Marks, marksName, parseMarks, printMarks } from './points/marks.ts'
 import { lockedFault, type Place } from './places/place.ts'
 import { isBelow, pathOfPoint, pointOfPath, printPoint, type RestorePoint } from './point.ts'
-import { readAhead } from './window.ts'
+import { grouped, readAhead } from './window.ts'
 import type { SlotSecret } from './keys/slot.ts'
 
 export interface DatastoreDeps {
@@ -43,8 +43,8 @@ export interface DatastoreDeps {
   readonly log: Log
 }
 
-/** Manifests read at once. */
-const listedAtOnce = 16
+/** Manifests read at once, and signatures checked. */
+const [listedAtOnce, checkedAtOnce] = [16, 64]
 const manifestFileMaximumBytes = 96 * 1024 * 1024
 
 const formatProperties = {
@@ -209,23 +209,27 @@ export class Datastore {
     const marked = new Set<string>()
     for await (const { name } of this.place.list('marks/')) marked.add(name)
     const found: ListedPoint[] = []
-    const points = readAhead(await this.points(), listedAtOnce, (point) => this.#listed(point, marked))
-    for await (const one of points) if (one) found.push(one)
+    const read = readAhead(await this.points(), listedAtOnce, (point) => this.#read(point, marked))
+    // To wake another thread costs as much as a signature: they are handed over many at a time, while the next are read.
+    const checked = readAhead(grouped(read, checkedAtOnce), 2, (group) => Promise.all(group.map((one) => one())))
+    for await (const group of checked) found.push(...group.filter((one) => one !== undefined))
     return found
   }
 
-  /** @returns nothing when it is not there any more */
-  async #listed(point: RestorePoint, marked: ReadonlySet<string>): Promise<ListedPoint | undefined> {
+  /** @returns what looks at its signature, and tells of nothing when it is not there any more */
+  async #read(point: RestorePoint, marked: ReadonlySet<string>): Promise<() => Promise<ListedPoint | undefined>> {
     try {
       const manifest = await this.manifest(point)
       const marks = marked.has(marksName(point)) ? await this.marks(point) : {}
-      const isForged = !(await manifest.whetherSigned(this.facts.signer))
       const { pointInTime, finished } = manifest
-      const damage = isForged ? 'it is not signed by this datastore' : marks.damage
-      return { point, marks, head: { point, pointInTime, finished }, ...(damage === undefined ? {} : { damage }) }
+      return async () => {
+        const isForged = !(await manifest.whetherSigned(this.facts.signer))
+        const damage = isForged ? 'it is not signed by this datastore' : marks.damage
+        return { point, marks, head: { point, pointInTime, finished }, ...(damage === undefined ? {} : { damage }) }
+      }
     } catch (fault) {
       if (!(fault instanceof Fault)) throw fault
-      return fault.kind === 'missing' ? undefined : { point, marks: {}, damage: fault.message }
+      return async () => (fault.kind === 'missing' ? undefined : { point, marks: {}, damage: fault.message })
     }
   }
 

@@ -24,3 +24,15 @@ export async function* readAhead<In, Out>(
     await Promise.allSettled(underWay)
   }
 }
+
+/** So many at a time, the last group what is left. */
+export async function* grouped<T>(inputs: AsyncIterable<T>, size: number): AsyncGenerator<T[]> {
+  let group: T[] = []
+  for await (const input of inputs) {
+    group.push(input)
+    if (group.length < size) continue
+    yield group
+    group = []
+  }
+  if (group.length > 0) yield group
+}
