@@ -6,7 +6,7 @@ import type { BlockSource } from './block-source.ts'
 import { type ChangeRegion, changeRegions, Sample } from './changes.ts'
 import type { ChunkWriter } from '../packs/chunk-writer.ts'
 import type { OpenDatastore } from '../datastore.ts'
-import { isZeroId, type MapRoot, MapWriter, zeroId } from '../maps/disk-map.ts'
+import { isZeroId, type MapRoot, MapWriter, unlessDamaged, zeroId } from '../maps/disk-map.ts'
 import { kinds, pieceEntries, shortIdBytes } from '../format.ts'
 import type { Reading } from '../points/manifest.ts'
 import { printPoint } from '../point.ts'
@@ -133,12 +133,22 @@ class ChangesWriter {
     const isNothing = isZero(content)
     const id = ids.subarray(at, at + shortIdBytes)
     this.#auditedChunks += 1
-    const isAsBefore = isNothing ? isZeroId(id) : open.keyring.isIdOf(id, kinds.content, content)
+    const isAsBefore = isNothing
+      ? isZeroId(id)
+      : (await this.#hasPrint(position, content)) || open.keyring.isIdOf(id, kinds.content, content)
     if (!isAsBefore) throw this.#lie(offset)
     if (!isNothing && !chunks.mayHave(id)) {
       const reason = `the datastore lacks content of backup ${printPoint(base.since.point)}`
       throw new NotToBeTrusted({ how: 'scan', reason, auditedChunks: this.#auditedChunks }, true)
     }
+  }
+
+  /** Tells what did not change in a third of the time an id takes; see `add-whole.ts`. */
+  async #hasPrint(position: number, content: Buffer): Promise<boolean> {
+    const { open, base } = this.#about
+    const piece = base.prints && (await unlessDamaged(base.prints.piece(Math.floor(position / pieceEntries))))
+    const at = (position % pieceEntries) * shortIdBytes
+    return piece !== undefined && open.keyring.printOf(content).compare(piece.ids, at, at + shortIdBytes) === 0
   }
 
   /** However long the run is: a piece of the map that is zero is one id. @throws NotToBeTrusted */
