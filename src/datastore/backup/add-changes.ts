@@ -128,10 +128,8 @@ class ChangesWriter {
     const { open, base, chunks } = this.#about
     const { offset } = region
     const position = offset / open.datastore.facts.chunkBytes
-    const { ids } = await base.map.piece(Math.floor(position / pieceEntries))
-    const at = (position % pieceEntries) * shortIdBytes
+    const id = await base.map.idAt(position)
     const isNothing = isZero(content)
-    const id = ids.subarray(at, at + shortIdBytes)
     this.#auditedChunks += 1
     const isAsBefore = isNothing
       ? isZeroId(id)
@@ -146,9 +144,8 @@ class ChangesWriter {
   /** Tells what did not change in a third of the time an id takes; see `add-whole.ts`. */
   async #hasPrint(position: number, content: Buffer): Promise<boolean> {
     const { open, base } = this.#about
-    const piece = base.prints && (await unlessDamaged(base.prints.piece(Math.floor(position / pieceEntries))))
-    const at = (position % pieceEntries) * shortIdBytes
-    return piece !== undefined && open.keyring.printOf(content).compare(piece.ids, at, at + shortIdBytes) === 0
+    const print = base.prints && (await unlessDamaged(base.prints.idAt(position)))
+    return print !== undefined && open.keyring.printOf(content).equals(print)
   }
 
   /** However long the run is: a piece of the map that is zero is one id. @throws NotToBeTrusted */

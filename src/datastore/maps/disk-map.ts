@@ -91,6 +91,13 @@ export class DiskMap {
     return this.#held
   }
 
+  /** 16 bytes. Of one position after another, or a piece is read again and again. */
+  async idAt(position: number): Promise<Buffer> {
+    const { ids } = await this.piece(Math.floor(position / pieceEntries))
+    const at = (position % pieceEntries) * shortIdBytes
+    return ids.subarray(at, at + shortIdBytes)
+  }
+
   /** Every chunk that is not zero, in order. */
   async *entries(): AsyncGenerator<{ readonly position: number; readonly id: Buffer }> {
     for (let piece = 0; piece < this.pieces; piece += 1) {
