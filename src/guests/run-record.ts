@@ -161,22 +161,21 @@ export class RunRecords {
 
   /** For the starter alone, whose start failed and who has cleaned up. */
   async remove(vmid: Vmid): Promise<void> {
-    await this.#forgetUnfinished(vmid)
+    await rm(this.#next(vmid), { force: true })
     await rm(this.#path(vmid), { force: true })
     this.#changed()
   }
 
   async finish(vmid: Vmid): Promise<void> {
-    await this.#forgetUnfinished(vmid)
+    await rm(this.#next(vmid), { force: true })
     await rm(this.#claimed(vmid), { force: true })
   }
 
-  /** What writers left that were killed before it was in place. */
-  async #forgetUnfinished(vmid: Vmid): Promise<void> {
-    await rm(this.#next(vmid), { force: true })
-    for (const name of readdirSync(this.#directory)) {
-      const [, of, pid] = /^(\d+)\.begun-(\d+)-\d+$/.exec(name) ?? []
-      if (Number(of) !== vmid || (await statOf(Number(pid)))) continue
+  /** Removes what starters left that were killed before their record was in place: of those starts there is nothing else. */
+  async forgetUnbegun(): Promise<void> {
+    for (const name of this.#names()) {
+      const [, pid] = /^\d+\.begun-(\d+)-\d+$/.exec(name) ?? []
+      if (pid === undefined || (await statOf(Number(pid)))) continue
       await rm(join(this.#directory, name), { force: true })
     }
   }
@@ -199,11 +198,14 @@ export class RunRecords {
 
   /** Guests with a record or an unfinished clean-up, alive or not. */
   async all(): Promise<Vmid[]> {
+    const ids = this.#names().flatMap((name) => /^(\d+)\.(json|cleaning)$/.exec(name)?.[1] ?? [])
+    return [...new Set(ids)].map(asVmid).toSorted((a, b) => a - b)
+  }
+
+  #names(): string[] {
     try {
       // Of a file system in memory: the way through the thread pool would be most of it.
-      const names = readdirSync(this.#directory)
-      const ids = names.flatMap((name) => /^(\d+)\.(json|cleaning)$/.exec(name)?.[1] ?? [])
-      return [...new Set(ids)].map(asVmid).toSorted((a, b) => a - b)
+      return readdirSync(this.#directory)
     } catch (cause) {
       if (codeOf(cause) === 'ENOENT') return []
       throw cause

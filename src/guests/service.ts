@@ -204,6 +204,7 @@ export class GuestService extends GuestContainers {
    * left. Returns the running ones.
    */
   async adopt(): Promise<Vmid[]> {
+    await this.records.forgetUnbegun()
     const records = await this.records.all()
     for (const vmid of records) {
       const driver = await this.driverFor(vmid)
@@ -218,6 +219,7 @@ export class GuestService extends GuestContainers {
    */
   async reapDead(): Promise<Vmid[]> {
     const reaped: Vmid[] = []
+    await this.records.forgetUnbegun()
     for (const vmid of await this.records.all()) {
       const driver = await this.driverFor(vmid)
       if (await driver.reap(vmid)) {
