@@ -31,20 +31,17 @@ export async function runCommand(command: Command, args: readonly string[], fact
   }
 }
 
-async function run(given: Command, args: readonly string[], facts: RunFacts): Promise<number> {
+async function run(asked: Command, args: readonly string[], facts: RunFacts): Promise<number> {
   const { connection, list, terminal } = facts
-  const { command, parsed } = meant(given, parseFor(given, args))
+  const { command, parsed } = meant(asked, parseFor(asked, args))
   if (parsed.global.help) {
     const { commandHelp } = await import('./help.ts')
     terminal.out(await commandHelp(command, terminal))
     return exitCodes.ok
   }
-  const params = await withInput(
-    command,
-    parsed,
-    paramsOf(command, await withSecrets(command, await withFiles(command, parsed), terminal), list.node),
-    terminal,
-  )
+  const given = await withSecrets(command, await withFiles(command, parsed), terminal)
+  const { params: named, chosen } = withChoice(command, paramsOf(command, given, list.node))
+  const params = await withInput(command, parsed, named, terminal)
   demandConfirmation(command, parsed, params, terminal)
   if (command.terminal !== undefined && parsed.global.output === 'table') {
     ;(await import('./console.ts')).requireTerminal()
@@ -54,10 +51,11 @@ async function run(given: Command, args: readonly string[], facts: RunFacts): Pr
     const { save } = await import('./save.ts')
     return save({ command, saves: command.saves, path, params, connection, terminal })
   }
-  const { data } = await connection.call(command.method, path, rest, {
+  const { data: reply } = await connection.call(command.method, path, rest, {
     isUpload: command.isUpload,
     signal: terminal.signal,
   })
+  const data = reply ?? chosen ?? null
   const { output: format, wait, timeoutSeconds } = parsed.global
   if (command.isTask && typeof data === 'string' && wait) return awaitTask(data, parsed, connection, terminal)
   if (command.follow && wait && format === 'table') {
@@ -74,6 +72,13 @@ async function run(given: Command, args: readonly string[], facts: RunFacts): Pr
   const text = await printed(data, { format, columns, id, raw, isViewerFile, language, width })
   if (text !== '') terminal.out(text)
   return holds(command, data) ? exitCodes.ok : exitCodes.unproven
+}
+
+/** Where the API would find a name and keep it to itself, the command finds it. */
+function withChoice({ chooses }: Command, params: Record<string, string | string[]>) {
+  if (!chooses || params[chooses.option] !== undefined) return { params }
+  const chosen = `${chooses.prefix}${crypto.randomUUID().slice(0, 13)}`
+  return { params: { ...params, [chooses.option]: chosen }, chosen }
 }
 
 /** With `--dry-run` a command is the question what it would do. */

@@ -38,6 +38,7 @@ export interface Command {
   readonly isViewerFile?: true
   readonly saves?: { readonly from: string; readonly to: string }
   readonly defaults?: Readonly<Record<string, string>>
+  readonly chooses?: { readonly option: string; readonly prefix: string }
   readonly proves?: string
   /** Options that name a file whose text is sent. */
   readonly files?: readonly string[]
@@ -107,6 +108,7 @@ function commandOf<Call>(endpoint: Endpoint<Call>, cli: CliHints): Command {
     ...(cli.saves ? { saves: cli.saves } : {}),
     ...(cli.isViewerFile === true ? { isViewerFile: true as const } : {}),
     ...(cli.defaults ? { defaults: cli.defaults } : {}),
+    ...(cli.chooses ? { chooses: cli.chooses } : {}),
     ...(cli.proves === undefined ? {} : { proves: cli.proves }),
     ...(cli.files ? { files: cli.files } : {}),
     isTask: isUpid(returns),

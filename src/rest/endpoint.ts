@@ -94,6 +94,8 @@ export interface CliHints {
   readonly isViewerFile?: boolean
   /** What the command gives where a person gives nothing, unlike the API. */
   readonly defaults?: Readonly<Record<string, string>>
+  /** The parameter the command finds a value for where none is given, which begins like this; it tells what it is. */
+  readonly chooses?: { readonly option: string; readonly prefix: string }
   /** Options taken for other programs' sake: `--help` names them, and says no more. */
   readonly unlisted?: readonly string[]
   /** The reply opens a terminal: the CLI takes it at this path, and its own terminal becomes that one. */

@@ -15,6 +15,8 @@ import { lastRun } from './last-run.ts'
 const mayAudit = check('Sys.Audit', '/')
 const mayModify = check('Sys.Modify', '/')
 const jobId = string({ description: 'Name of the job.', pattern: /\S+/, maxLength: 50 })
+/** Of a job nobody gave a name. */
+const jobPrefix = 'backup-'
 
 const alsoNeeds = {
   says: 'Datastore.AllocateSpace on the storage, and Datastore.Allocate to say which backups are kept; tmpdir, dumpdir and script are for root@pam alone',
@@ -75,6 +77,7 @@ export const backupJobEndpoints = [
     returns: nothing,
     cli: {
       command: ['job', 'create'],
+      chooses: { option: 'id', prefix: jobPrefix },
       examples: ["job create --id nightly --schedule 'mon..fri 02:30' --all 1 --storage local --repeat-missed 1"],
       unlisted: withoutEffect,
     },
@@ -194,7 +197,7 @@ export const backupJobEndpoints = [
 async function create({ id: wish, ...given }: JobOptions, { services }: Call): Promise<null> {
   const schedule = scheduleOf(given)
   if (schedule === undefined) throw invalid({ schedule: "neither 'starttime' nor 'schedule' were set" })
-  const id = typeof wish === 'string' ? wish : `backup-${services.random.uuid().slice(0, 13)}`
+  const id = typeof wish === 'string' ? wish : `${jobPrefix}${services.random.uuid().slice(0, 13)}`
   const job = { id, options: normal({ ...given, schedule }) }
   requireRunnable(job, await services.pools.all())
   await requireStorage(job, services)
