@@ -29,6 +29,15 @@ test('what is not known is not said, and what is only a bound is called one', as
   await assert.rejects(namingFullStorage(bounded, fail), /: up to 1\.0 KiB needed, 4\.0 KiB available$/)
 })
 
+test('a storage with room for all of it is not blamed for another disk', async () => {
+  const elsewhere = new Fault('exhausted', "no space left on the device of '/var/lib/x'")
+  const fits = { ...writing, neededBytes: 4096, isUpperBound: true }
+  await assert.rejects(
+    namingFullStorage(fits, () => Promise.reject(elsewhere)),
+    (error) => error === elsewhere,
+  )
+})
+
 test('other failures, and those that name whose disk it is, stay as they are', async () => {
   for (const cause of [
     systemSays('EIO'),

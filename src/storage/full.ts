@@ -28,7 +28,10 @@ export async function namingFullStorage<T>(writing: Writing, work: () => Promise
     if (!isFullDisk(cause)) throw cause
     const { storage, what, neededBytes, isUpperBound = false } = writing
     const needed = neededBytes === undefined ? '' : `${isUpperBound ? 'up to ' : ''}${humanSize(neededBytes)} needed, `
-    const available = `${humanSize(await writing.availableBytes())} available`
+    const availableBytes = await writing.availableBytes()
+    // There is room for all of it: the full disk is another one, of the node's state maybe, and the fault has its path.
+    if (isFault(cause) && neededBytes !== undefined && availableBytes >= neededBytes) throw cause
+    const available = `${humanSize(availableBytes)} available`
     throw new Fault('exhausted', `no space left on storage '${storage}' for ${what}: ${needed}${available}`, {
       cause,
       remedy: 'Free space there, or choose another storage.',
