@@ -49,6 +49,7 @@ export const allOperations = operationsIn({
   qmreset: async () => (await import('./guest/power.ts')).resetGuest,
   qmresize: async () => (await import('./guest/resize.ts')).resizeDisk,
   qmrestore: async () => (await import('./guest/restore.ts')).restoreGuest,
+  qmrestoredisk: async () => (await import('./guest/restore-disk.ts')).restoreDiskOfGuest,
   qmresume: async () => (await import('./guest/power.ts')).resumeGuest,
   qmrollback: async () => (await import('./guest/rollback.ts')).rollbackGuest,
   qmshutdown: async () => (await import('./guest/shutdown.ts')).shutdownGuest,

@@ -9,6 +9,7 @@ import { asVolumeId } from '#base/ids.ts'
 import { machine } from '#host/exec.ts'
 import { type BackupGuests, backupGuests } from '#operations/backup/run.ts'
 import { restoreGuest } from '#operations/guest/restore.ts'
+import { restoreDiskOfGuest } from '#operations/guest/restore-disk.ts'
 import { everyStepFails } from '#tasks/conformance.ts'
 import { vmaArchive } from '../fixtures/vma-writer.ts'
 import { type BackupWorld, backupWorld } from './backup-world.ts'
@@ -103,6 +104,13 @@ for (const [what, vmid, isLive] of [
     { withCrashes: false },
   )
 }
+
+everyStepFails(restoreDiskOfGuest, async () => {
+  const world = await anotherWithGuest()
+  const [archive = ''] = await world.run({ vmids: [100] })
+  const params = { vmid: 100, archive, disk: 'virtio0', drive: 'virtio0' }
+  return { params, deps: world.deps, look: () => look(world), [Symbol.asyncDispose]: stop(world) }
+})
 
 async function worldWithSnapshot(): Promise<BackupWorld> {
   const world = await backupWorld({ forgetful: true })

@@ -5,6 +5,7 @@ import { storageId, upid, vmid, volumeId } from '#base/schema/standard.ts'
 import { isOfContainer } from '#operations/backup/archive-file.ts'
 import { verifyBackups } from '#operations/backup/verify.ts'
 import { restoreGuest } from '#operations/guest/restore.ts'
+import { restoreDiskOfGuest } from '#operations/guest/restore-disk.ts'
 import { restoreContainer } from '#operations/guest/restore-container.ts'
 import { deleteVolume } from '#operations/storage/delete.ts'
 import { anyone, check } from '#rest/endpoint.ts'
@@ -164,6 +165,45 @@ export const backupEndpoints = [
     handle: (params, { start }) => {
       const request = { ...params, vmid: asVmid(params.vmid) }
       return isOfContainer(params.archive) ? start(restoreContainer, request) : start(restoreGuest, request)
+    },
+  }),
+  endpoint({
+    method: 'POST',
+    path: '/hako/restore-disk',
+    description: 'Bring one disk of a backup back to a virtual machine: as an unused disk, or in the place of a drive.',
+    params: {
+      archive: refine(volumeId, { description: 'The backup, as `hako backup list` names it.' }),
+      disk: string({ description: 'Name of the disk in the backup, as scsi1.', pattern: /^[a-z]+[0-9]{1,2}$/ }),
+      vmid: refine(vmid, { description: 'Virtual machine that gets the disk.' }),
+      drive: optional(
+        string({
+          description: 'Drive of the stopped machine it becomes; what is there is an unused disk then.',
+          pattern: /^[a-z]+[0-9]{1,2}$/,
+        }),
+      ),
+      storage: optional(refine(storageId, { description: 'Where it goes; where it was when absent.' })),
+      bwlimit: optional(
+        integer({ description: 'KiB per second at most; 0 is no limit.', minimum: 0, maximum: 2 ** 40 }),
+      ),
+    },
+    permission: check('VM.Config.Disk', '/vms/{vmid}'),
+    alsoNeeds: {
+      says: 'the right to read the backup, and Datastore.AllocateSpace where the disk goes',
+      of: toRestore,
+    },
+    returns: upid,
+    isOwn: true,
+    cli: {
+      command: ['backup', 'restore-disk'],
+      positional: ['archive', 'disk', 'vmid'],
+      examples: [
+        'backup restore-disk local:backup/vm/100/2026-01-01T00:00:00Z scsi1 100',
+        'backup restore-disk local:backup/vm/100/2026-01-01T00:00:00Z scsi1 100 --drive scsi1',
+      ],
+    },
+    handle: async (params, { services, start }) => {
+      await services.guests.config(asVmid(params.vmid), 'qemu')
+      return start(restoreDiskOfGuest, params)
     },
   }),
 ]

@@ -24,6 +24,8 @@ export type RestoreDeps = Pick<Services, 'settings' | 'host' | 'storage'>
 
 export interface RestoreDisksRequest {
   readonly reader: BackupReader
+  /** The one disk that is wanted; without one, all. */
+  readonly only?: string | undefined
   /** Guest the new volumes belong to. */
   readonly vmid: Vmid
   /** Where they go; without one, each where the disk was. */
@@ -64,7 +66,7 @@ export type RestoredVolumes = {
 export async function restoreDisks(request: RestoreDisksRequest): Promise<RestoredVolumes> {
   const { reader, log = () => {}, onProgress, signal } = request
   const options = await storedOptions(reader)
-  const { disks } = reader.manifest
+  const disks = reader.manifest.disks.filter(({ name }) => request.only === undefined || name === request.only)
   const restored: RestoredVolume[] = []
   const later: RestoredVolume[] = []
   let [fetchMs, writeMs] = [0, 0]
