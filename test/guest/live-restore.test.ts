@@ -1,8 +1,10 @@
 /** A guest runs from its backup while its disks come; whoever dies on the way, nothing is lost. */
 import assert from 'node:assert/strict'
-import { open, readdir, stat } from 'node:fs/promises'
+import { createHash, randomBytes } from 'node:crypto'
+import { open, readdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
+import { KiB, MiB } from '#base/bytes.ts'
 import { waitFor } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
@@ -16,8 +18,12 @@ suite('a restore into a running guest', { timeout: 900_000 }, () => {
   let node: TestNode
   let qemu: string
   let archive: string
+  /** What the second disk holds. */
+  const second = randomBytes(6 * MiB)
   before(async () => {
     node = await nodeUnderTest()
+    const source = join(node.settings.stateDir, 'second.raw')
+    await writeFile(source, second)
     qemu = `/nodes/${node.settings.node}/qemu`
     const image = await ensureGuestImage({ host: machine(), cacheDir: node.settings.cacheDir })
     await node.task(
@@ -29,6 +35,7 @@ suite('a restore into a running guest', { timeout: 900_000 }, () => {
         serial0: 'socket',
         scsihw: 'virtio-scsi-pci',
         scsi0: `local:0,import-from=${image.path}`,
+        scsi1: `local:0,import-from=${source}`,
       }),
     )
     await node.api('PUT', '/storage/local', { content: 'images,iso,backup' })
@@ -80,6 +87,11 @@ suite('a restore into a running guest', { timeout: 900_000 }, () => {
     await untilAgent(101)
     assert.match(await blocks(101), /nbd/, 'the disk was whole before the guest was up')
     await node.sh(101, 'echo written meanwhile > /fresh; sync')
+    const written = (letter: string, at: number) => `tr '\\0' ${letter} < /dev/zero | dd of=/dev/sdb bs=1k count=700 seek=${at} conv=notrunc,fsync` // prettier-ignore
+    await node.sh(101, `${written('x', 100)}; ${written('y', 5_000)}`)
+    const expected = Buffer.from(second)
+      .fill('x', 100 * KiB, 800 * KiB)
+      .fill('y', 5_000 * KiB, 5_700 * KiB)
 
     // The daemon, the server and the task, all at once.
     await node.kill9()
@@ -122,13 +134,16 @@ suite('a restore into a running guest', { timeout: 900_000 }, () => {
 
     await node.api('POST', `${qemu}/101/monitor`, { command: 'block_job_set_speed fill-scsi0 0' })
     const { log } = await node.task(last)
-    assert.match(log, /scsi0: all of it is there/)
+    for (const drive of ['scsi0', 'scsi1']) assert.match(log, new RegExp(`${drive}: all of it is there`))
     assert.doesNotMatch(await blocks(101), /nbd/)
     assert.equal((await statusOf(101)).lock, undefined)
     assert.deepEqual(await findProcesses((argv) => argv.includes(serverOf(101))), [])
     // All of the disk, and not from the guest's own memory.
     await node.sh(101, 'echo 3 > /proc/sys/vm/drop_caches; cat /dev/sda > /dev/null')
     assert.equal(await node.sh(101, 'cat /fresh'), 'written meanwhile')
+    // What came and what the guest wrote before anybody died, bit for bit.
+    const digest = createHash('sha256').update(expected).digest('hex')
+    assert.equal(await node.sh(101, 'sha256sum < /dev/sdb'), `${digest}  -`)
     assert.deepEqual(await readdir(join(node.settings.runDir, 'below')), [])
   })
 
