@@ -132,6 +132,17 @@ suite('power loss', { timeout: 600_000 }, () => {
     await acts.create(300).isDone()
   })
 
+  test('what a guest writes is recorded on while no daemon runs', async () => {
+    const qemu = `/nodes/${node.settings.node}/qemu/${spare}`
+    await node.task(await node.api('POST', `${qemu}/status/start`))
+    await node.task(String(await acts.backUp(spare).ask()))
+    await node.kill9()
+    await node.restart()
+    const { log } = await node.task(String(await acts.backUp(spare).ask()))
+    assert.match(log, /scsi0: dirty bitmap is OK, since backup vm\//)
+    await node.task(await node.api('POST', `${qemu}/status/stop`))
+  })
+
   test('a node that loses power while it starts for the first time is made whole by the next start', async (t) => {
     const dice = diceOf(seed)
     let upMs = 0
