@@ -115,9 +115,9 @@ describe('a backup', () => {
       assert.equal(answer.status, 400)
       assert.match(answer.body, new RegExp(`"${option}":"Only root may set this option\\."`))
     }
-    const job = { schedule: 'daily', vmid: '301', storage: 'local', script: '/root/x' }
+    const job = { schedule: 'daily', vmid: '301', storage: 'local', script: 'x' }
     await assert.rejects(lab.api('POST', '/cluster/backup', job), (fault: Fault) => {
-      assert.deepEqual(fault.fields, { script: 'a backup job runs no hook script' })
+      assert.match(fault.fields?.script ?? '', /name a file of this node by its absolute path/)
       return true
     })
   })

@@ -1,5 +1,7 @@
 /** What the daemon does without being asked: run jobs that are due, and write down how things are. */
 import assert from 'node:assert/strict'
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { waitFor } from '#base/clock.ts'
 import { parseUpid } from '#tasks/upid.ts'
@@ -15,9 +17,17 @@ before(async () => {
 })
 after(() => closing.disposeAsync())
 
-test('a job that is due is run by the daemon, and not again while it runs', async () => {
+test('a job that is due is run by the daemon, and not again while it runs; root’s script hears of it', async () => {
+  const [hook, said] = [join(node.settings.stateDir, 'hook'), join(node.settings.stateDir, 'said')]
+  await writeFile(hook, `#!/bin/sh\necho "$1" >> ${said}\n`, { mode: 0o755 })
   await node.task(await node.api('POST', `${at}/qemu`, { vmid: '100', scsi0: 'local:0.01' }))
-  await node.api('POST', '/cluster/backup', { id: 'often', schedule: '*:*:0/2', all: '1', storage: 'local' })
+  await node.api('POST', '/cluster/backup', {
+    id: 'often',
+    schedule: '*:*:0/2',
+    all: '1',
+    storage: 'local',
+    script: hook,
+  })
   const runs = async () =>
     (await node.api('GET', `${at}/tasks`, { typefilter: 'vzdump' })) as { upid: string; user: string }[]
   const [first] = await waitFor(async () => ((await runs()).length > 0 ? runs() : undefined), {
@@ -28,6 +38,8 @@ test('a job that is due is run by the daemon, and not again while it runs', asyn
   assert.equal(first?.user, 'root@pam')
   await node.task(first?.upid)
   await node.api('PUT', '/cluster/backup/often', { enabled: '0' })
+  const phases = (await readFile(said, 'utf8')).split('\n')
+  for (const phase of ['job-start', 'backup-start', 'backup-end', 'job-end']) assert.ok(phases.includes(phase), phase)
   const last = await waitFor(
     async () => {
       const job = (await node.api('GET', '/cluster/backup/often')) as { 'last-run': number; 'last-result': string }

@@ -120,11 +120,11 @@ export const jobParams = {
   stop: flag('Refused.', false),
   tmpdir: text('Without effect.', 4096),
   dumpdir: text('Refused: name a storage.', 4096),
-  script: text('Refused: jobs run no hook script.', 4096),
+  script: text('Program that hears of every phase; for root alone.', 4096),
 } as const
 
 /** Of those, what changes nothing here or is refused. */
 export const withoutEffect = [
-  'compress', 'zstd', 'pigz', 'quiet', 'remove', 'stop', 'tmpdir', 'dumpdir', 'script', 'notification-mode',
+  'compress', 'zstd', 'pigz', 'quiet', 'remove', 'stop', 'tmpdir', 'dumpdir', 'notification-mode',
   'pbs-change-detection-mode',
 ] as const // prettier-ignore

@@ -18,14 +18,19 @@ const jobId = string({ description: 'Name of the job.', pattern: /\S+/, maxLengt
 /** Of a job nobody gave a name. */
 const jobPrefix = 'backup-'
 
+const rootsOwn = new Set(['tmpdir', 'dumpdir', 'script'])
+const removesRootsOwn = ({ delete: list }: JobOptions) =>
+  splitList(typeof list === 'string' ? list : '').some((name) => rootsOwn.has(name))
+
 const alsoNeeds = {
-  says: 'Datastore.AllocateSpace on the storage, and Datastore.Allocate to say which backups are kept; tmpdir, dumpdir and script are for root@pam alone',
+  says: 'Datastore.AllocateSpace on the storage, and Datastore.Allocate to say which backups are kept; tmpdir, dumpdir and script are for root@pam alone, to take away as well',
   of: (params: JobOptions) => [
     ...(typeof params.storage === 'string' ? [check('Datastore.AllocateSpace', `/storage/${params.storage}`)] : []),
     ...(typeof params.storage === 'string' && params['prune-backups'] !== undefined
       ? [check('Datastore.Allocate', `/storage/${params.storage}`)]
       : []),
-    ...(['tmpdir', 'dumpdir', 'script'].some((name) => params[name] !== undefined) ? [rootOnly] : []),
+    // Whoever may change jobs is not root for that.
+    ...([...rootsOwn].some((name) => params[name] !== undefined) || removesRootsOwn(params) ? [rootOnly] : []),
   ],
 }
 

@@ -44,8 +44,6 @@ export function requireRunnable(job: BackupJob, pools: Pools): void {
   if (pool !== undefined && all === true) errors.pool = "option conflicts with option 'all'"
   if (vmid === undefined && all !== true && pool === undefined)
     errors.vmid = 'property is missing and it is not optional'
-  // Whoever may change jobs is not root for that.
-  if (job.options.script !== undefined) errors.script = 'a backup job runs no hook script'
   if (Object.keys(errors).length > 0) throw invalid(errors)
   if (typeof pool === 'string') requirePool(pools, pool)
   backupRequest(paramsOf(job, '100'))
