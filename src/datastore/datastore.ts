@@ -31,7 +31,7 @@ import {
   type ManifestHead,
   type SealedManifest,
 } from './points/manifest.ts'
-import { type Marks, marksName, parseMarks, printMarks } from './points/marks.ts'
+import { changeMarks, type ListedMarks, listMarks, type Marks, readMarks, removeMarks } from './points/marks.ts'
 import { lockedFault, type Place } from './places/place.ts'
 import { isBelow, pathOfPoint, pointOfPath, printPoint, type RestorePoint } from './point.ts'
 import { grouped, readAhead } from './window.ts'
@@ -205,9 +205,7 @@ export class Datastore {
   }
 
   async list(): Promise<ListedPoint[]> {
-    // What only some have is asked of those alone.
-    const marked = new Set<string>()
-    for await (const { name } of this.place.list('marks/')) marked.add(name)
+    const marked = await listMarks(this.place)
     const found: ListedPoint[] = []
     const read = readAhead(await this.points(), listedAtOnce, (point) => this.#read(point, marked))
     // To wake another thread costs as much as a signature: they are handed over many at a time, while the next are read.
@@ -217,10 +215,10 @@ export class Datastore {
   }
 
   /** @returns what looks at its signature, and tells of nothing when it is not there any more */
-  async #read(point: RestorePoint, marked: ReadonlySet<string>): Promise<() => Promise<ListedPoint | undefined>> {
+  async #read(point: RestorePoint, marked: ListedMarks): Promise<() => Promise<ListedPoint | undefined>> {
     try {
       const manifest = await this.manifest(point)
-      const marks = marked.has(marksName(point)) ? await this.marks(point) : {}
+      const marks = await readMarks(this.place, point, marked)
       const { pointInTime, finished } = manifest
       return async () => {
         const isForged = !(await manifest.whetherSigned(this.facts.signer))
@@ -233,9 +231,9 @@ export class Datastore {
     }
   }
 
-  async marks(point: RestorePoint): Promise<Marks> {
-    const text = await this.place.get(marksName(point), formatMaximumBytes)
-    return text ? parseMarks(text.toString('utf8'), printPoint(point)) : {}
+  /** @throws Fault `damaged` */
+  marks(point: RestorePoint): Promise<Marks> {
+    return readMarks(this.place, point)
   }
 
   /** Some of its content may be gone: what builds upon it looks for every chunk, and stores anew what is not there. */
@@ -246,22 +244,7 @@ export class Datastore {
   /** Changes notes, protection or what the last check found; what is not named stays. @throws Fault `missing` */
   async mark(point: RestorePoint, change: Marks): Promise<void> {
     await this.manifest(point)
-    const marks = { ...(await this.#marksToChange(point)), ...change }
-    await this.place.replace(marksName(point), Buffer.from(printMarks(marks)))
-  }
-
-  /** Where they cannot be read, they may have said that nobody removes it: that holds until somebody says otherwise. */
-  async #marksToChange(point: RestorePoint): Promise<Marks> {
-    try {
-      return await this.marks(point)
-    } catch (fault) {
-      if (!isFault(fault, 'damaged')) throw fault
-      this.deps.log.warn('the marks of a backup are damaged: it is protected until somebody lifts that', {
-        backup: printPoint(point),
-        cause: fault,
-      })
-      return { protected: true }
-    }
+    await changeMarks({ place: this.place, log: this.deps.log }, point, change)
   }
 
   /** The backup vanishes at once; its space comes back by collecting garbage. @throws Fault `missing`, `conflict` */
@@ -273,8 +256,7 @@ export class Datastore {
     }
     const until = await this.lockedUntil(point)
     if (until !== undefined) throw lockedFault(`backup ${printPoint(point)}`, until)
-    // Marks alone mean that the manifest was lost.
-    await this.place.remove(marksName(point))
+    await removeMarks(this.place, point)
     if (!(await this.place.remove(manifestName(point)))) throw missing('backup', printPoint(point))
   }
 

@@ -31,7 +31,8 @@ import {
   printManifest,
   type Reading,
 } from '../points/manifest.ts'
-import { type Marks, marksName, printMarks } from '../points/marks.ts'
+import { type Marks, putFirstMarks } from '../points/marks.ts'
+import { isThere } from '../places/place.ts'
 import { mergeSegments } from '../index/merge.ts'
 import type { AddTreeOptions, TreeCounts } from '../tree/pass.ts'
 import type { TreeSource } from '../tree/source.ts'
@@ -296,7 +297,9 @@ export class BackupWriter implements AsyncDisposable {
       pointInTime: new Date(pointInTimeMs ?? this.point.time * 1000).toISOString(),
       finished: finished ?? Math.max(this.point.time, seconds(deps.clock)),
     }
-    if (marks) await place.replace(marksName(this.point), Buffer.from(printMarks(marks)))
+    // Whose backup was there first has said what is to be said of it.
+    if (marks && (await isThere(place, manifestName(this.point)))) throw existsAlready(this.point)
+    if (marks) await putFirstMarks({ place, log: deps.log }, this.point, marks)
     const text = printManifest(this.#open.keyring, deps.random, head, body)
     await this.#lease.requireHeld()
     if (!(await place.put(manifestName(this.point), Buffer.from(text)))) throw existsAlready(this.point)

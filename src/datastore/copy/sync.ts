@@ -13,7 +13,7 @@ import { goOn } from '../go-on.ts'
 import type { Lease } from '../lease.ts'
 import { keyFileName, printKeyFile } from '../keys/key-file.ts'
 import { manifestName, parseManifest } from '../points/manifest.ts'
-import { marksName } from '../points/marks.ts'
+import { foundName, marksName } from '../points/marks.ts'
 import { packName } from '../packs/pack.ts'
 import type { Place } from '../places/place.ts'
 import { type Needed, namePacks, neededPacks } from './needed-packs.ts'
@@ -300,9 +300,17 @@ class Copy {
     if (!manifest.isSigned(this.#to.facts.signer)) {
       throw new Fault('denied', `the manifest of backup ${printPoint(point)} is not signed by this datastore`)
     }
-    const marks = await this.#from.place.get(marksName(point), smallMaximumBytes)
+    const marks = await this.#marksOf(point)
     await this.#lease.requireHeld()
-    if (marks) await this.#to.place.put(marksName(point), marks)
+    for (const [name, content] of marks) await this.#to.place.put(name, content)
     return this.#to.place.put(manifestName(point), text)
+  }
+
+  async #marksOf(point: RestorePoint): Promise<(readonly [name: string, content: Buffer])[]> {
+    const names = [marksName(point), foundName(point)]
+    const read = async (name: string) => [name, await this.#from.place.get(name, smallMaximumBytes)] as const
+    return (await Promise.all(names.map(read))).flatMap(([name, content]) =>
+      content ? [[name, content] as const] : [],
+    )
   }
 }

@@ -159,6 +159,18 @@ function datastoreRules(fresh: () => Promise<PlaceSpec>): void {
     await assert.rejects(now.open(point(0)), (fault) => isFault(fault, 'missing'))
   })
 
+  test('what somebody says of a backup survives a check that ends at the same moment', async () => {
+    await using made = await makeDatastoreIn(await fresh())
+    await backUp(await made.reopen(), point(0), { scsi0: disk('r') })
+    const [people, program] = [(await made.reopen()).datastore, (await made.reopen()).datastore]
+    for (let round = 1; round <= 8; round += 1) {
+      await people.mark(point(0), { protected: false })
+      const said = { protected: true, notes: `round ${round}` }
+      await Promise.all([people.mark(point(0), said), program.mark(point(0), { verified: round })])
+      assert.deepEqual(await people.marks(point(0)), { ...said, verified: round })
+    }
+  })
+
   test('a copy is made there and from there without a key, and goes on where it was cut off', async () => {
     await using made = await makeDatastoreIn(await fresh())
     const content = disk('rrrrrr')

@@ -4,7 +4,7 @@
  *
  * `put` never replaces: a name that is taken is left as it is, because the name of what is immutable says what is in it.
  */
-import { Fault } from '#base/fault.ts'
+import { Fault, isFault } from '#base/fault.ts'
 
 export interface PlacedObject {
   readonly name: string
@@ -118,6 +118,16 @@ export function isName(name: string): boolean {
 export function checkName(name: string): string {
   if (!nameShape.test(name)) throw new Error(`'${name}' cannot be the name of an object`)
   return name
+}
+
+export async function isThere(place: Pick<Place, 'sizeOf'>, name: string): Promise<boolean> {
+  return place.sizeOf(name).then(
+    () => true,
+    (fault: unknown) => {
+      if (isFault(fault, 'missing')) return false
+      throw fault
+    },
+  )
 }
 
 /** A fault of whoever removes what is locked. */

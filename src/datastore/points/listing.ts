@@ -8,7 +8,7 @@ import { Fault, isFault } from '#base/fault.ts'
 import type { Datastore } from '../datastore.ts'
 import type { Keyring } from '../keys/keyring.ts'
 import { type Manifest, openManifest } from './manifest.ts'
-import { type Marks, marksName } from './marks.ts'
+import { listMarks, type Marks, marksName, readMarks, versionOfMarks } from './marks.ts'
 import { pointOfPath, printPoint, type RestorePoint } from '../point.ts'
 import { readAhead } from '../window.ts'
 
@@ -75,8 +75,7 @@ export async function listOpened(
   { isWanted = () => true, seen = new SeenPoints(datastore.facts.id) }: ListOptions = {},
 ): Promise<OpenedPoint[]> {
   const { place } = datastore
-  const marked = new Map<string, string | undefined>()
-  for await (const { name, version } of place.list('marks/')) marked.set(name, version)
+  const marked = await listMarks(place)
   const found: { readonly point: RestorePoint; readonly name: string; readonly version: string | undefined }[] = []
   const there = new Set<string>()
   for await (const { name, version } of place.list('backups/')) {
@@ -91,7 +90,7 @@ export async function listOpened(
     try {
       // What only some have is asked of those alone.
       const marks = marked.has(marksAt)
-        ? await seen.get(marksAt, marked.get(marksAt), () => datastore.marks(point))
+        ? await seen.get(marksAt, versionOfMarks(marked, point), () => readMarks(place, point, marked))
         : {}
       return await withManifest(point, marks, () => seen.get(name, version, () => opened(datastore, keyring, point)))
     } catch (fault) {

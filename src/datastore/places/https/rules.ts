@@ -7,8 +7,9 @@ import { GiB, MiB } from '#base/bytes.ts'
 import type { Datastore } from '../../datastore.ts'
 import { manifestName, parseManifest } from '../../points/manifest.ts'
 import { packMaximumBytes } from '../../format.ts'
+import { foundEnding } from '../../points/marks.ts'
 import { pointOfPath } from '../../point.ts'
-import type { Place } from '../place.ts'
+import { isThere, type Place } from '../place.ts'
 import { unseal } from '../../sealed.ts'
 import type { Right } from './tokens.ts'
 
@@ -64,11 +65,12 @@ export async function checkPut(wish: Wish, isNew: boolean, content?: Buffer): Pr
   if (name.startsWith('backups/')) checkManifest(datastore, name, content ?? Buffer.alloc(0))
   if (may.has('delete')) return
   const isMade = datastore !== undefined
-  if (!isNew) {
-    // Notes and protection come before the manifest they belong to, and are somebody else's afterwards.
-    const isBefore = name.startsWith('marks/') && !(await isThere(place, `backups/${name.slice('marks/'.length)}`))
-    if (!isBefore && !wish.isOwnLease) throw denied('replaces nothing', name)
-  }
+  const marked = markedBy(name)
+  // Notes and protection come before the manifest they belong to, and are somebody else's afterwards.
+  const isBefore = marked !== undefined && !(await isThere(place, marked))
+  if (!isNew && !isBefore && !wish.isOwnLease) throw denied('replaces nothing', name)
+  if (marked !== undefined && name.endsWith(foundEnding) && !isBefore)
+    throw denied('says nothing of what is there', name)
   if (/^(?:keys\/|format$)/.test(name) && isMade) throw denied('does not change how a datastore is opened', name)
   if (name.startsWith('condemned/')) throw denied('condemns nothing', name)
 }
@@ -91,20 +93,17 @@ function checkManifest(datastore: Datastore | undefined, name: string, content: 
   throw new Fault('denied', `'${name}' is not signed by this datastore`)
 }
 
+/** The manifest of the backup that marks are of. */
+function markedBy(name: string): string | undefined {
+  if (!name.startsWith('marks/')) return undefined
+  const path = name.slice('marks/'.length)
+  return `backups/${path.endsWith(foundEnding) ? path.slice(0, -foundEnding.length) : path}`
+}
+
 export function requireRight(may: ReadonlySet<Right>, right: Right, what: string): void {
   if (!may.has(right)) throw new Fault('denied', `the token has no right to ${right} '${what}'`)
 }
 
 function denied(how: string, name: string): Fault {
   return new Fault('denied', `the token adds, and ${how}: '${name}'`)
-}
-
-async function isThere(place: Place, name: string): Promise<boolean> {
-  return place.sizeOf(name).then(
-    () => true,
-    (fault: unknown) => {
-      if (fault instanceof Fault && fault.kind === 'missing') return false
-      throw fault
-    },
-  )
 }

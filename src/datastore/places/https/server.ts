@@ -23,7 +23,7 @@ import { asFileFault } from '#host/files.ts'
 import { type Datastore, type DatastoreDeps, openDatastore } from '../../datastore.ts'
 import { FolderPlace } from '../folder-place.ts'
 import { isOwnLease, leaseHeader } from './lease-secret.ts'
-import { isName } from '../place.ts'
+import { isName, isThere } from '../place.ts'
 import { checkPut, checkRemove, requireRight, ruleOf, type Wish } from './rules.ts'
 import { type ServeToken, tokenOf } from './tokens.ts'
 
@@ -273,16 +273,6 @@ function rangeOf(header: string | undefined, size: number): [number, number] {
 
 function cutOff(name: string): Fault {
   return new Fault('damaged', `what arrived for '${name}' is not what was sent`)
-}
-
-async function isThere(place: FolderPlace, name: string): Promise<boolean> {
-  return place.sizeOf(name).then(
-    () => true,
-    (fault: unknown) => {
-      if (isFault(fault, 'missing')) return false
-      throw fault
-    },
-  )
 }
 
 function drained(response: ServerResponse): Promise<void> {
