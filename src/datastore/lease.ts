@@ -5,6 +5,11 @@
  * once; elsewhere a lease is over some minutes after it was last renewed. An owner who lives but could not renew it, as the
  * machine slept or the network was away, finds that others have taken it for dead, and says so before anything comes to
  * rely on what may be gone.
+ *
+ * A clock may be set meanwhile. What is written never goes back: it is the time of before and what has passed since, and
+ * later only when the clock is. So an owner whose clock was right stays alive to others, and one whose clock was ahead
+ * looks alive for too long, which costs room and no backup. A clock that is set forward cannot be told from a machine that
+ * slept, whose time stood still: it counts as silence.
  */
 import type { Clock } from '#base/clock.ts'
 import { seconds } from '#base/clock.ts'
@@ -20,7 +25,7 @@ export type LeaseKind = 'write' | 'read' | 'collect'
 const renewedEveryMs = 60_000
 export const leaseSeconds = 10 * 60
 /** A renewal was missed: it is time to look. */
-const lateSeconds = (2 * renewedEveryMs) / 1000
+const lateMs = 2 * renewedEveryMs
 const leaseMaximumBytes = 4_096
 const heldEnding = '.held'
 const attempts = 8
@@ -40,6 +45,16 @@ export interface LeaseNeeds {
   readonly random: Random
 }
 
+/** By the clock that may be set, and by the one that may not. */
+interface Moment {
+  readonly nowMs: number
+  readonly monotonicMs: number
+}
+
+function momentOf(clock: Clock): Moment {
+  return { nowMs: clock.now(), monotonicMs: clock.monotonic() }
+}
+
 interface Facts {
   readonly kind: LeaseKind
   readonly by: string
@@ -57,8 +72,10 @@ export class Lease implements AsyncDisposable {
   readonly #hold: Hold | undefined
   readonly #ended = new AbortController()
   readonly #renewing: Promise<void>
-  /** When others saw it last, by the clock they judge it by, in seconds. */
-  #renewed: number
+  /** When others saw it last, by the clock they judge it by, in milliseconds. */
+  #renewedMs: number
+  /** That moment by our clocks. */
+  #seen: Moment
   #isLost = false
   /** Seconds since 1970. */
   readonly began: number
@@ -71,7 +88,8 @@ export class Lease implements AsyncDisposable {
     this.#name = facts.name
     this.#hold = facts.hold
     this.began = seconds(needs.clock)
-    this.#renewed = this.began
+    this.#seen = momentOf(needs.clock)
+    this.#renewedMs = this.#seen.nowMs
     this.#renewing = this.#keepRenewing()
   }
 
@@ -99,18 +117,28 @@ export class Lease implements AsyncDisposable {
   }
 
   async #put(): Promise<void> {
-    const renewed = seconds(this.#needs.clock)
-    const value = { kind: this.#kind, began: this.began, renewed, by: this.#by }
+    const seen = momentOf(this.#needs.clock)
+    const renewedMs = Math.max(seen.nowMs, this.#renewedMs + seen.monotonicMs - this.#seen.monotonicMs)
+    const value = { kind: this.#kind, began: this.began, renewed: Math.floor(renewedMs / 1000), by: this.#by }
     const reads = this.#reads === undefined ? {} : { reads: this.#reads }
     await this.#needs.place.replace(this.#name, Buffer.from(seal({ ...value, ...reads })))
-    this.#renewed = renewed
+    this.#renewedMs = renewedMs
+    this.#seen = seen
+  }
+
+  /** For how long nobody has heard of it, at worst: time stands still for a machine that sleeps, and clocks are set. */
+  #silence(): { readonly ms: number; readonly isDoubtful: boolean } {
+    const { nowMs, monotonicMs } = momentOf(this.#needs.clock)
+    const byClockMs = nowMs - this.#seen.nowMs
+    const ms = Math.max(byClockMs, monotonicMs - this.#seen.monotonicMs)
+    return { ms, isDoubtful: ms > lateMs || byClockMs < 0 }
   }
 
   async #renew(): Promise<void> {
-    const { place, clock } = this.#needs
+    const { place } = this.#needs
     // Whoever takes it for one of the dead clears it away.
     const isThere = async () => (await place.get(this.#name, leaseMaximumBytes)) !== undefined
-    this.#isLost ||= !this.#hold && (seconds(clock) - this.#renewed > leaseSeconds || !(await isThere()))
+    this.#isLost ||= !this.#hold && (this.#silence().ms > leaseSeconds * 1000 || !(await isThere()))
     if (!this.#isLost) await this.#put()
   }
 
@@ -119,9 +147,9 @@ export class Lease implements AsyncDisposable {
    * @throws Fault `unavailable` when others may have taken its owner for dead
    */
   async requireHeld(): Promise<void> {
-    const { place, clock } = this.#needs
+    const { place } = this.#needs
     if (this.#hold) return
-    if (!this.#isLost && seconds(clock) - this.#renewed > lateSeconds) await this.#renew()
+    if (!this.#isLost && this.#silence().isDoubtful) await this.#renew()
     if (!this.#isLost) return
     throw new Fault(
       'unavailable',
