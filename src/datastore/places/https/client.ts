@@ -4,6 +4,7 @@ import { Agent, request as requestHttps } from 'node:https'
 import { connect, type TLSSocket } from 'node:tls'
 import type { Readable } from 'node:stream'
 import { Fault, type FaultKind, messageOf } from '#base/fault.ts'
+import type { ServerClock } from '../server-clock.ts'
 
 export interface HttpsOptions {
   /** `https://backup.example.org:8017/site` */
@@ -33,12 +34,17 @@ const kinds: readonly FaultKind[] = ['invalid', 'denied', 'missing', 'conflict',
 export class HttpsClient implements Disposable {
   readonly #url: URL
   readonly #options: HttpsOptions
+  readonly #time: ServerClock
   readonly #agent: Agent
 
-  /** @throws Fault `invalid` */
-  constructor(options: HttpsOptions) {
+  /**
+   * @param time told what time it is with every answer
+   * @throws Fault `invalid`
+   */
+  constructor(options: HttpsOptions, time: ServerClock) {
     this.#url = placeUrl(options.url)
     this.#options = options
+    this.#time = time
     this.#agent = agentFor(options)
   }
 
@@ -63,6 +69,7 @@ export class HttpsClient implements Disposable {
       asked.on('error', (cause) => reject(this.#wayFault(cause)))
       send(asked, body, reject)
     })
+    this.#time.hear(Date.parse(response.headers.date ?? ''))
     const status = response.statusCode ?? 0
     if ((status >= 200 && status < 300) || status === 412) return response
     throw await this.#complaint(response, status)

@@ -20,11 +20,10 @@ import {
   type Room,
 } from '../place.ts'
 import { ReadAhead, remoteNearBytes } from '../read-ahead.ts'
+import { ServerClock } from '../server-clock.ts'
 import { type Right, rights } from './tokens.ts'
 import { Staging } from '../staging.ts'
 
-/** Well below the time after which a lease is over. */
-const clockSeconds = 3 * 60
 const aboutBytes = 16 * 1024
 
 export interface HttpsPlaceOptions extends HttpsOptions {
@@ -39,6 +38,7 @@ export interface HttpsPlaceOptions extends HttpsOptions {
 export class HttpsPlace implements Place {
   readonly label: string
   readonly #client: HttpsClient
+  readonly #time: ServerClock
   readonly #deps: DatastoreDeps
   readonly #options: HttpsPlaceOptions
   readonly #staging: Staging
@@ -47,19 +47,19 @@ export class HttpsPlace implements Place {
   readonly nearBytes = remoteNearBytes
   #rights: ReadonlySet<Right> = new Set()
   #room = { totalBytes: 0, availableBytes: 0 }
-  #aheadSeconds = 0
   /** Of our leases, by their names. */
   readonly #secrets = new Map<string, string>()
 
   private constructor(
     options: HttpsPlaceOptions,
     deps: DatastoreDeps,
-    found: { client: HttpsClient; staging: Staging },
+    found: { client: HttpsClient; time: ServerClock; staging: Staging },
   ) {
     this.label = options.url
     this.#options = options
     this.#deps = deps
     this.#client = found.client
+    this.#time = found.time
     this.#staging = found.staging
     const elsewhere = {
       sizeOf: (name: string) => this.#sizeOf(name),
@@ -72,10 +72,11 @@ export class HttpsPlace implements Place {
 
   /** @throws Fault `denied`, `unavailable`, `missing` */
   static async open(options: HttpsPlaceOptions, deps: DatastoreDeps): Promise<HttpsPlace> {
-    const client = new HttpsClient(options)
+    const time = new ServerClock(deps.clock)
+    const client = new HttpsClient(options, time)
     const staging = await Staging.open(deps.random, options.stagingHome)
     try {
-      const place = new HttpsPlace(options, deps, { client, staging })
+      const place = new HttpsPlace(options, deps, { client, time, staging })
       await place.#learn()
       return place
     } catch (fault) {
@@ -96,7 +97,8 @@ export class HttpsPlace implements Place {
     this.#rights = new Set(rights.filter((right) => given.includes(right)))
     const { totalBytes, availableBytes } = Object(about.room) as { totalBytes?: unknown; availableBytes?: unknown }
     this.#room = { totalBytes: bytesOf(totalBytes), availableBytes: bytesOf(availableBytes) }
-    this.#aheadSeconds = this.#deps.clock.now() / 1000 - Number(about.time)
+    // After the date of the answer, which may be that of a proxy in between.
+    this.#time.hear(Number(about.time) * 1000)
   }
 
   get stagingDir(): string {
@@ -171,7 +173,7 @@ export class HttpsPlace implements Place {
     name: string,
     what: { readonly body: NonNullable<Asked['body']>; size: number; digest: string; onlyNew: boolean },
   ): Promise<boolean> {
-    this.#requireClock()
+    await this.#requireClock()
     if (!this.#rights.has('write') && !name.startsWith('leases/'))
       throw new Fault('denied', `the token for '${this.label}' has no right to write`)
     const headers = {
@@ -199,12 +201,8 @@ export class HttpsPlace implements Place {
     return found !== undefined && hashOf(found) === digest
   }
 
-  /** By leases others see that we are at work: their times must mean the same to all. */
-  #requireClock(): void {
-    if (Math.abs(this.#aheadSeconds) <= clockSeconds) return
-    throw new Fault('failed', `the clock of this machine and that of '${this.#client.server}' are too far apart`, {
-      remedy: 'Set the clock that is wrong.',
-    })
+  #requireClock(): Promise<void> {
+    return this.#time.requireNear(this.#client.server, () => this.#learn())
   }
 
   async get(name: string, maximumBytes: number): Promise<Buffer | undefined> {
@@ -287,6 +285,8 @@ export class HttpsPlace implements Place {
   }
 
   async remove(name: string): Promise<boolean> {
+    // Whoever clears away one of the dead has judged it by the clock.
+    if (name.startsWith('leases/')) await this.#requireClock()
     this.#segments.forget(name)
     this.#packs.forget(name)
     try {

@@ -9,6 +9,7 @@ import type * as s3 from '@aws-sdk/client-s3'
 import type { Clock } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import { asFileFault } from '#host/files.ts'
+import { ServerClock } from '../server-clock.ts'
 
 // By name: an ordinary import reads every export, and reading one of them loads undici.
 const { Agent: HttpAgent } = process.getBuiltinModule('node:http')
@@ -48,11 +49,9 @@ export interface S3Reach {
   readonly library: S3Library
   /** For people. */
   readonly server: string
-  /**
-   * What time the server last said it was, in milliseconds since 1970, and when that was on a clock that never jumps; and
-   * whether it was a page for people.
-   */
-  readonly said: { now?: number; at: number; isPage: boolean }
+  readonly time: ServerClock
+  /** Whether its last answer was a page for people. */
+  readonly said: { isPage: boolean }
 }
 
 /** @throws Fault `invalid`, and as the credentials file */
@@ -86,19 +85,19 @@ export async function reachS3(options: S3Options, clock: Clock): Promise<S3Reach
     ...(url && { endpoint: url.href }),
     ...(credentials && { credentials }),
   })
-  const said: S3Reach['said'] = { at: 0, isPage: false }
+  const said: S3Reach['said'] = { isPage: false }
+  const time = new ServerClock(clock)
   client.middlewareStack.add(
     (next) => async (args) => {
       const answer = await next(args)
       const { headers = {} } = answer.response as { readonly headers?: Readonly<Record<string, string>> }
       said.isPage = headers['content-type']?.startsWith('text/html') === true
-      const now = Date.parse(headers.date ?? '')
-      if (!Number.isNaN(now)) Object.assign(said, { now, at: clock.monotonic() })
+      time.hear(Date.parse(headers.date ?? ''))
       return answer
     },
     { step: 'deserialize', name: 'timeOfServer', priority: 'low' },
   )
-  return { client, library, server: url?.origin ?? `S3 in ${region}`, said }
+  return { client, library, server: url?.origin ?? `S3 in ${region}`, time, said }
 }
 
 function endpointOf(text: string): URL {

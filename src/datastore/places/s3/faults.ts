@@ -1,5 +1,6 @@
 /** What an S3 server, the way to it, or the client library says, in words of ours: what it means, and what to do. */
 import { Fault, messageOf, missing } from '#base/fault.ts'
+import { clockFault } from '../server-clock.ts'
 
 export interface S3Where {
   readonly bucket: string
@@ -39,13 +40,6 @@ const nobodyThere: Readonly<Record<string, { readonly remedy: string }>> = {
 /** Something else answers. */
 export function noServerFault(server: string, cause?: unknown): Fault {
   return new Fault('invalid', `what answers at '${server}' is no S3 server`, { cause, remedy: 'Check --endpoint.' })
-}
-
-export function clockFault(server: string, cause?: unknown): Fault {
-  return new Fault('failed', `the clock of this machine and that of '${server}' are too far apart`, {
-    cause,
-    remedy: 'Set the clock that is wrong.',
-  })
 }
 
 interface Said {

@@ -24,7 +24,7 @@ import {
 import { ReadAhead, remoteNearBytes } from '../read-ahead.ts'
 import { sendCanary } from './canary.ts'
 import { reachS3, type S3Options, type S3Reach } from './client.ts'
-import { clockFault, noServerFault } from './faults.ts'
+import { noServerFault } from './faults.ts'
 import { contentOf, fileContent } from './content.ts'
 import { S3Objects } from './objects.ts'
 import { seal, unseal } from '../../sealed.ts'
@@ -35,8 +35,6 @@ const retentionName = 'retention'
 const retentionMaximumBytes = 4_096
 /** Of one PUT, as the protocol has it. */
 const objectMaximumBytes = 5 * 1024 ** 3
-/** Well below the time after which a lease is over. */
-const clockMs = 3 * 60_000
 const locked = ['packs/', 'backups/', 'keys/', 'format', retentionName]
 const properties = { seconds: integer({ minimum: 1, maximum: 100 * 366 * 24 * 60 * 60 }) }
 
@@ -92,7 +90,6 @@ export class S3Place implements Place {
     const reach = await reachS3(options, deps.clock)
     const staging = await Staging.open(deps.random, options.stagingHome)
     try {
-      const { client, library } = reach
       const atFirst = options.attemptsAtFirst === undefined ? {} : { attempts: options.attemptsAtFirst }
       const asking = new S3Objects({
         ...reach,
@@ -101,14 +98,12 @@ export class S3Place implements Place {
         patience: { ...deps, ...options, ...atFirst },
       })
       const Bucket = options.bucket
-      const { Status } = await asking
-        .ask('the versioning', () => client.send(new library.GetBucketVersioningCommand({ Bucket })))
-        .catch((fault: unknown) => {
-          // Who knows no such bucket says so.
-          throw isFault(fault, 'missing') && fault.message.startsWith('object')
-            ? noServerFault(reach.server, fault)
-            : fault
-        })
+      const { Status } = await askVersioning(asking, reach, Bucket).catch((fault: unknown) => {
+        // Who knows no such bucket says so.
+        throw isFault(fault, 'missing') && fault.message.startsWith('object')
+          ? noServerFault(reach.server, fault)
+          : fault
+      })
       if (reach.said.isPage) throw noServerFault(reach.server)
       const hasVersions = Status !== undefined
       const place = new S3Place(reach, options, deps, {
@@ -223,17 +218,13 @@ export class S3Place implements Place {
     return seconds(this.#deps.clock) + promised + (name.startsWith('backups/') ? 0 : slackSeconds(promised))
   }
 
-  /** By leases others see that we are at work: their times must mean the same to all. Who only reads may be wrong. */
-  #requireClock(): void {
-    const { said, server } = this.#reach
-    const { clock } = this.#deps
-    if (said.now === undefined) return
-    const expected = said.now + clock.monotonic() - said.at
-    if (Math.abs(expected - clock.now()) > clockMs) throw clockFault(server)
+  #requireClock(): Promise<void> {
+    const { time, server } = this.#reach
+    return time.requireNear(server, () => askVersioning(this.#objects, this.#reach, this.#bucket))
   }
 
   async putFile(name: string, path: string): Promise<boolean> {
-    this.#requireClock()
+    await this.#requireClock()
     const isNew = await this.#upload(name, path, true)
     if (KeptSegments.isOne(name)) await this.#segments.adopt(name, path)
     else await rm(path, { force: true })
@@ -261,6 +252,7 @@ export class S3Place implements Place {
   }
 
   async put(name: string, content: Uint8Array): Promise<boolean> {
+    await this.#requireClock()
     await this.#requireConditions()
     return this.#objects.put(name, contentOf(content), { onlyNew: true, until: this.#untilFor(name) })
   }
@@ -282,6 +274,7 @@ export class S3Place implements Place {
   }
 
   async replace(name: string, content: Uint8Array): Promise<void> {
+    await this.#requireClock()
     await this.#objects.put(name, contentOf(content), { onlyNew: false })
     await this.#dropOldVersions(name)
   }
@@ -319,6 +312,8 @@ export class S3Place implements Place {
   }
 
   async remove(name: string): Promise<boolean> {
+    // Whoever clears away one of the dead has judged it by the clock.
+    if (name.startsWith('leases/')) await this.#requireClock()
     this.#segments.forget(name)
     this.#packs.forget(name)
     return this.#unlocked(name, () => this.#objects.remove(name))
@@ -340,6 +335,10 @@ export class S3Place implements Place {
     await this.#staging[Symbol.asyncDispose]()
     this.#reach.client.destroy()
   }
+}
+
+function askVersioning(objects: S3Objects, { client, library }: S3Reach, Bucket: string) {
+  return objects.ask('the versioning', () => client.send(new library.GetBucketVersioningCommand({ Bucket })))
 }
 
 async function hasObjectLock(objects: S3Objects, { client, library }: S3Reach, Bucket: string): Promise<boolean> {
