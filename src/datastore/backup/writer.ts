@@ -4,7 +4,6 @@
  * Compression runs where it is called: at the size of a chunk the threads of `node:zlib` cost more processor time (a
  * context per call) than they save.
  */
-import { rm } from 'node:fs/promises'
 import { seconds } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import { type AddedChanges, addChanges } from './add-changes.ts'
@@ -327,7 +326,7 @@ export class BackupWriter implements AsyncDisposable {
   async abort(): Promise<void> {
     if (this.#state !== 'open') return
     this.#state = 'aborted'
-    await this.#chunks.discard((path) => rm(path, { force: true }))
+    await this.#chunks[Symbol.asyncDispose]()
     await this.#lease[Symbol.asyncDispose]()
   }
 

@@ -44,7 +44,7 @@ export async function rewritePacks(
 ): Promise<{ readonly packs: readonly string[]; readonly bytes: number }> {
   const { index, keyring } = open
   const { place, deps } = open.datastore
-  const writer = new ChunkWriter({ place, keyring, index, random: deps.random, lease, level: 1 })
+  await using writer = new ChunkWriter({ place, keyring, index, random: deps.random, lease, level: 1 })
   const rewritten: string[] = []
   let looked = 0
   for (let first = 0; first < packs.length; first += rewrittenAtOnce) {

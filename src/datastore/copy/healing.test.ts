@@ -7,7 +7,8 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { isFault } from '#base/fault.ts'
 import { systemRandom } from '#base/random.ts'
-import { deps, disk } from '../../../test/fixtures/datastore.ts'
+import { deps, disk, filesBelow } from '../../../test/fixtures/datastore.ts'
+import { openBelow } from '../../../test/fixtures/open-below.ts'
 import { backUp, point, restored, secret, temporaryDatastore } from '../../../test/fixtures/sealed-datastore.ts'
 import { collectGarbage } from '../collect/garbage.ts'
 import { type Datastore, openDatastore } from '../datastore.ts'
@@ -183,6 +184,38 @@ test('a manifest that is gone comes back with what was collected because of it, 
   await verifyDatastore(await both.reopen())
   const { condemnedChunks } = await collectGarbage(await both.reopen())
   assert.equal(condemnedChunks, 0)
+})
+
+test('a backup whose chunks are damaged in the copy stays lost, and nothing of what was fetched of it stays open', async () => {
+  await using both = await pair()
+  const files = async () => (await filesBelow(join(both.copyPath, 'packs'))).toSorted()
+  const before = await files()
+  const [known, lost] = [disk('rr'), disk('rr')]
+  await backUp(await both.reopen(), point(8), { scsi0: known })
+  await backUp(await both.reopen(), point(9), { scsi0: Buffer.concat([known, lost]) })
+  const { datastore } = await both.reopen()
+  await datastore.mark(point(9), { notes: 'number 9' })
+  await syncDatastore(datastore, both.copy.place, deps)
+  await datastore.remove(point(8))
+  await rm(join(both.path, manifestName(point(9))))
+  assert.ok((await collectGarbage(await both.reopen())).removedChunks > 0)
+  // Of one pack something has come before the damage in the other is met.
+  const added = (await files()).filter((name) => !before.includes(name))
+  const content: string[] = []
+  for (const name of added) {
+    const bytes = await readFile(join(both.copyPath, 'packs', name))
+    if ((bytes.readUInt32LE(12) & 1) === 0) content.push(name)
+  }
+  assert.equal(content.length, 2)
+  for (const name of content) {
+    await flip(join(both.copyPath, 'packs', name))
+    const open = await both.reopen()
+    const { missing } = await refetch(open.datastore, both.copy, { keys: open.unlocked })
+    assert.deepEqual(missing, [manifestName(point(9))])
+    assert.deepEqual(await filesBelow(join(both.path, 'tmp')), [])
+    assert.deepEqual(openBelow(join(both.path, 'tmp')), [])
+    await flip(join(both.copyPath, 'packs', name))
+  }
 })
 
 test('a manifest somebody else put is named, and stops neither a look at everything nor a collection', async () => {

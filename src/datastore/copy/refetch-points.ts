@@ -106,7 +106,7 @@ export async function bringBack(
       for (const { id, pack } of entries) if (needed.has(id) && !(await open.index.has(id))) packs.add(pack)
     }
     const { keyring, index } = open
-    const writer = new ChunkWriter({ place, keyring, index, random: deps.random, lease, level: 1 })
+    await using writer = new ChunkWriter({ place, keyring, index, random: deps.random, lease, level: 1 })
     for (const pack of packs) {
       const isWanted = async ({ id }: { readonly id: Buffer }) => needed.has(id) && !(await writer.has(id))
       for (const { id, stored, plainBytes, flags } of await copy.chunks.storedIn(pack, isWanted)) {

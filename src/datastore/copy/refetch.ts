@@ -110,7 +110,7 @@ async function isAllowed(fetch: () => Promise<boolean>): Promise<boolean> {
 async function storeBeside(open: OpenDatastore, copy: OpenDatastore, names: readonly string[], lease: Lease) {
   const { datastore, keyring, index } = open
   const { place, deps } = datastore
-  const writer = new ChunkWriter({ place, keyring, index, random: deps.random, lease, level: 1 })
+  await using writer = new ChunkWriter({ place, keyring, index, random: deps.random, lease, level: 1 })
   const [fetched, missing]: [string[], string[]] = [[], []]
   const isNamed = async ({ id }: { readonly id: Buffer }) => (await index.find(id)) !== undefined
   for (const name of names) {
@@ -141,8 +141,9 @@ async function isFetched({ place, deps }: Datastore, from: Place, name: string):
   } catch (fault) {
     // Locked, or not ours to replace: what is there stays.
     if (!isFault(fault, 'conflict') && !isFault(fault, 'denied')) throw fault
-    await rm(path, { force: true })
     return false
+  } finally {
+    await rm(path, { force: true })
   }
 }
 

@@ -2,6 +2,7 @@
  * Copies one datastore into another, without any key: what is immutable is copied where it is missing, proven by its
  * name, and manifests come last, so that a copy that was cut off holds whole backups and goes on where it was.
  */
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { MiB } from '#base/bytes.ts'
 import { Fault, isFault } from '#base/fault.ts'
@@ -264,9 +265,13 @@ class Copy {
       return this.#keepRate(this.#bytes)
     })
     if (!isThere) return false
-    // Of what came before.
-    await this.#lease.requireHeld()
-    await this.#to.place.putFile(name, path)
+    try {
+      // Of what came before.
+      await this.#lease.requireHeld()
+      await this.#to.place.putFile(name, path)
+    } finally {
+      await rm(path, { force: true })
+    }
     return true
   }
 

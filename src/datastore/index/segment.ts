@@ -79,7 +79,7 @@ export async function writeSegment(
   if (count === 0) return undefined
   if (count > segmentEntriesMaximum)
     throw new Fault('exhausted', `a segment has at most ${segmentEntriesMaximum} entries`)
-  const file = await AppendFile.create(join(place.stagingDir, `segment-${random.uuid()}`))
+  await using file = await AppendFile.create(join(place.stagingDir, `segment-${random.uuid()}`))
   const mac = keyring.macOfSegment()
   const append = async (bytes: Buffer) => {
     mac.update(bytes)

@@ -2,13 +2,14 @@
  * A file that is written once from front to end, hashed on the way, and synced before anybody may know
  * of it. Packs and indexes are both of this kind.
  */
+import { rm } from 'node:fs/promises'
 import type { Digest } from '#base/ids.ts'
 import { asDigest } from '#base/ids.ts'
 import { asFileFault } from '#host/files.ts'
 import { type GatheredFile, openGathered } from '#host/files/gathered-file.ts'
 import { NameDigest } from '../digests.ts'
 
-export class AppendFile {
+export class AppendFile implements AsyncDisposable {
   readonly path: string
   readonly #file: GatheredFile
   readonly #hash: NameDigest
@@ -62,8 +63,10 @@ export class AppendFile {
     return asDigest(this.#hash.hex())
   }
 
-  /** Closes without a promise about the content; removing the file is the caller's. May be called twice. */
-  async discard(): Promise<void> {
-    await this.#file[Symbol.asyncDispose]()
+  /** Closes it, and removes it unless it was moved to its place. Where one is forgotten while it is open, Node ends the process. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    // What closing says of the content matters to nobody any more.
+    await Promise.resolve(this.#file[Symbol.asyncDispose]()).catch(() => {})
+    await rm(this.path, { force: true })
   }
 }

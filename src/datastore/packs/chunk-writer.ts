@@ -2,7 +2,7 @@
  * Stores chunks nobody has yet: compresses, seals and packs them, and tells the index from time to time.
  *
  * Packs and segments are of use to everybody as soon as they are there: a chunk is proven by its seal, whoever's backup
- * it was stored for, and whether or not that was ever finished.
+ * it was stored for, and whether or not that was ever finished. Whoever makes a writer disposes of it.
  */
 import { join } from 'node:path'
 import type { ChunkIndex } from '../index/chunk-index.ts'
@@ -33,7 +33,7 @@ interface OpenPackFile {
   readonly writer: PackWriter
 }
 
-export class ChunkWriter {
+export class ChunkWriter implements AsyncDisposable {
   readonly #needs: ChunkWriterNeeds
   readonly #new = new NewChunks()
   /** Names of packs by number; a pack that is open has none yet. */
@@ -101,11 +101,8 @@ export class ChunkWriter {
   }
 
   /** What is not in place yet goes; the rest is garbage for the collector. */
-  async discard(remove: (path: string) => Promise<void>): Promise<void> {
-    for (const { writer } of this.#open.values()) {
-      await writer.discard()
-      await remove(writer.path)
-    }
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const { writer } of this.#open.values()) await writer[Symbol.asyncDispose]()
     this.#open.clear()
   }
 
@@ -121,9 +118,10 @@ export class ChunkWriter {
   async #close(isMetadata: boolean): Promise<void> {
     const open = this.#open.get(isMetadata)
     if (!open) return
-    this.#open.delete(isMetadata)
     const name = await open.writer.finish()
     await this.#needs.place.putFile(packName(name), open.writer.path)
     this.#names[open.number] = name
+    // Only now: what cannot be put is thrown away with the writer.
+    this.#open.delete(isMetadata)
   }
 }

@@ -45,7 +45,7 @@ export function packName(id: string): string {
   return `packs/${id.slice(0, 2)}/${id}`
 }
 
-export class PackWriter {
+export class PackWriter implements AsyncDisposable {
   readonly #file: AppendFile
   readonly #key: Buffer
   readonly entries: PackEntry[] = []
@@ -64,13 +64,13 @@ export class PackWriter {
       isMetadata,
     }: { readonly keyring: Keyring; readonly random: Random; readonly isMetadata: boolean },
   ): Promise<PackWriter> {
-    const file = await AppendFile.create(path)
     const { epoch, isInbox, salt, key } = keyring.freshKey(random, 'hakobune pack')
     const header = Buffer.alloc(packHeaderBytes)
     magic.copy(header)
     header.writeUInt32LE(epoch, 8)
     header.writeUInt32LE((isMetadata ? metadataBit : 0) | (isInbox ? inboxBit : 0), 12)
     salt.copy(header, 16)
+    const file = await AppendFile.create(path)
     await file.append(header)
     return new PackWriter(file, key)
   }
@@ -118,8 +118,9 @@ export class PackWriter {
     return this.#file.finish()
   }
 
-  discard(): Promise<void> {
-    return this.#file.discard()
+  /** Removes what was not put into place. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#file[Symbol.asyncDispose]()
   }
 }
 

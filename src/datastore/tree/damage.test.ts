@@ -357,7 +357,7 @@ suite('a tree made to do harm', () => {
 async function forge(open: OpenDatastore, point: RestorePoint, top: Buffer, pieces: number): Promise<void> {
   const { place, deps } = open.datastore
   const { keyring, index } = open
-  const chunks = new ChunkWriter({ place, keyring, index, random: deps.random, level: 1 })
+  await using chunks = new ChunkWriter({ place, keyring, index, random: deps.random, level: 1 })
   const id = keyring.idOf(kinds.tree, top)
   await chunks.put(id, kinds.tree, top)
   await chunks.flush()

@@ -18,7 +18,10 @@ export async function fileSource(path: string, host?: Host): Promise<BlockSource
   const file = await DirectFile.open(path, 'read').catch((cause: unknown) => {
     throw asFileFault(cause, path)
   })
-  const sizeBytes = await sizeOf(file, path)
+  const sizeBytes = await sizeOf(file, path).catch(async (fault: unknown) => {
+    await file[Symbol.asyncDispose]()
+    throw fault
+  })
   return {
     sizeBytes,
     async *extents() {
@@ -35,7 +38,6 @@ async function sizeOf(file: DirectFile, path: string): Promise<number> {
   const facts = await file.handle.stat()
   // A block device has no size in its inode; it is read through an export instead.
   if (facts.isFile()) return facts.size
-  await file[Symbol.asyncDispose]()
   throw new Fault('invalid', `'${path}' is not a file`)
 }
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { createHash, randomBytes, randomInt } from 'node:crypto'
 import { once } from 'node:events'
-import { readdirSync, readlinkSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
@@ -10,6 +10,7 @@ import { after, test } from 'node:test'
 import { isFault } from '#base/fault.ts'
 import { breakingWay } from '../../../../test/fixtures/bad-way.ts'
 import { deps, disk, memorySource } from '../../../../test/fixtures/datastore.ts'
+import { openBelow } from '../../../../test/fixtures/open-below.ts'
 import { placeServer } from '../../../../test/fixtures/place-server.ts'
 import {
   backUp,
@@ -204,17 +205,7 @@ test('many who come at once to a server that has just begun share what it opens,
   await server.restart()
   await Promise.all(Array.from({ length: 16 }, (_, at) => place.read(packs[at % packs.length] ?? '', 0, 48)))
   await server.restart()
-  const open = readdirSync('/proc/self/fd').map((fd) => {
-    try {
-      return readlinkSync(`/proc/self/fd/${fd}`)
-    } catch {
-      return ''
-    }
-  })
-  assert.deepEqual(
-    open.filter((path) => path.startsWith(server.folder)),
-    [],
-  )
+  assert.deepEqual(openBelow(server.folder), [])
 })
 
 test('who slept for longer than a lease lasts makes no backup of what was collected meanwhile; a nap does no harm', async () => {
