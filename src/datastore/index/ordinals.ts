@@ -5,12 +5,15 @@
  * JavaScript. Two that had that in common would share a number, and one would be kept as long as the other: of 2^24 chunks
  * two do by a chance of 2^-17.
  */
+import { Fault } from '#base/fault.ts'
 import { wordAt } from './id-bytes.ts'
 import { allEntries } from './merge.ts'
 import type { Segment, SegmentEntry } from './segment.ts'
 
 /** Chunks on average that begin with the same bits, and are looked at one after another. */
 const perBucket = 4
+/** So many numbers there are of 32 bits: half a pebibyte in chunks of 128 KiB. */
+const chunksMaximum = 2 ** 32 - 1
 
 /** No fewer than there are chunks: one that lies in several packs may be counted more than once. */
 export function mostOf(segments: readonly Segment[]): number {
@@ -42,12 +45,25 @@ export class ChunkOrdinals {
     }
   }
 
-  /** @param onEntry is told of each, in order, as the first of the segments has it */
+  /**
+   * @param onEntry is told of each, in order, as the first of the segments has it
+   * @throws Fault `too-large` when there are more than have numbers
+   */
   static async of(
     segments: readonly Segment[],
     onEntry: (entry: SegmentEntry, ordinal: number) => void = () => {},
   ): Promise<ChunkOrdinals> {
     const most = mostOf(segments)
+    if (most > chunksMaximum) {
+      throw new Fault(
+        'too-large',
+        `the index names ${most} chunks, more than the ${chunksMaximum} that can be told apart`,
+        {
+          remedy:
+            'Back up into another datastore from now on: this one can still be read, but no garbage of it is collected.',
+        },
+      )
+    }
     const [high, low] = [new Uint32Array(most), new Uint32Array(most)]
     let filled = 0
     for await (const entries of allEntries(segments)) {
@@ -83,8 +99,8 @@ export class ChunkSet {
   readonly #bits: Uint8Array
   #size = 0
 
-  constructor(ordinals: ChunkOrdinals) {
-    this.#bits = new Uint8Array(Math.ceil(ordinals.count / 8))
+  constructor({ count }: Pick<ChunkOrdinals, 'count'>) {
+    this.#bits = new Uint8Array(Math.ceil(count / 8))
   }
 
   get size(): number {
@@ -92,12 +108,12 @@ export class ChunkSet {
   }
 
   has(ordinal: number): boolean {
-    return ((this.#bits[ordinal >> 3] ?? 0) & (1 << (ordinal & 7))) !== 0
+    return ((this.#bits[ordinal >>> 3] ?? 0) & (1 << (ordinal & 7))) !== 0
   }
 
   /** @returns whether it was not in it */
   add(ordinal: number): boolean {
-    const [at, bit] = [ordinal >> 3, 1 << (ordinal & 7)]
+    const [at, bit] = [ordinal >>> 3, 1 << (ordinal & 7)]
     const bits = this.#bits[at] ?? 0
     if ((bits & bit) !== 0) return false
     this.#bits[at] = bits | bit
