@@ -39,6 +39,8 @@ const hitShown = 5
 export interface CollectOptions extends Watching {
   /** Seconds between condemning and removing. */
   readonly graceSeconds?: number
+  /** Entries of one part of the index; by default as many as are good. */
+  readonly segmentEntries?: number
 }
 
 export interface Collected {
@@ -332,7 +334,8 @@ class Collector {
         return !isDoomed(entry) && !isGone.has(entry.pack)
       }
       const best = (copies: readonly SegmentEntry[]) => bestCopy(this.#open, copies)
-      const named = await replaceSegments(needs, segments, { keeps, best })
+      const most = this.#options.segmentEntries
+      const named = await replaceSegments(needs, segments, { keeps, best, most })
       // Packs of which every chunk lies in another one as well.
       const had = new Set(segments.flatMap(({ packs }) => packs))
       spare.push(...[...had].filter((pack) => !named.has(pack) && !isGone.has(pack) && !dead.includes(pack)))

@@ -1,31 +1,41 @@
 /**
  * Segments grow in number with every backup; a few of like size become one, so that a look-up asks few of them and each
- * entry is rewritten only some ten times in its life.
+ * entry is rewritten only some ten times in its life. Where one would be too large they become several.
  */
 import { isFault } from '#base/fault.ts'
 import { bestCopy } from './best-copy.ts'
 import { compareIds, wordAt } from './id-bytes.ts'
 import type { OpenDatastore } from '../datastore.ts'
+import { segmentEntriesMaximum, segmentPacksMaximum } from '../format.ts'
 import type { Keyring } from '../keys/keyring.ts'
 import type { Lease } from '../lease.ts'
 import { mendIndexAlone } from './repair.ts'
 import type { Segment, SegmentEntry, SegmentNeeds } from './segment.ts'
-import { damagedSegment, segmentEntryBytes, writeSegment } from './segment.ts'
+import { damagedSegment, segmentEntryBytes, segmentName, SegmentWriter } from './segment.ts'
 
 /** As many of like size make one of the next. */
 const likeSized = 8
+/**
+ * Entries of a segment that is made of others: half of what there may be. With its filter it has less than 5 GiB, the most
+ * that an object store takes at once.
+ */
+const entriesMaximum = segmentEntriesMaximum / 2
 const tierOf = (count: number) => Math.floor(Math.log2(Math.max(1, count)) / 3)
 
 /**
  * Harmless wherever it is cut off: an entry may stand in two segments. Only for who tidies alone: what is merged while
  * garbage is collected would bring back what was dropped.
+ * @param most entries of one segment
  */
-export async function mergeSegments(open: OpenDatastore, lease: Lease): Promise<void> {
+export async function mergeSegments(open: OpenDatastore, lease: Lease, most = entriesMaximum): Promise<void> {
   const { datastore, index, keyring } = open
   const needs = { place: datastore.place, keyring, random: datastore.deps.random, lease }
   await index.reload()
   if (index.damage.length > 0) await mendIndexAlone(open, lease)
-  const tiers = Map.groupBy(index.segments, ({ count }) => tierOf(count))
+  // Of what is nearly as large as it may be as many would be made again, each time.
+  const isFull = ({ count, packs }: Segment) => count > most / 2 || packs.length > segmentPacksMaximum / 2
+  const mergeable = index.segments.filter((segment) => !isFull(segment))
+  const tiers = Map.groupBy(mergeable, ({ count }) => tierOf(count))
   for (const tier of [...tiers.keys()].toSorted((a, b) => a - b)) {
     const segments = tiers.get(tier) ?? []
     if (segments.length < likeSized) continue
@@ -33,7 +43,7 @@ export async function mergeSegments(open: OpenDatastore, lease: Lease): Promise<
       await mendIndexAlone(open, lease)
       return
     }
-    await replaceSegments(needs, segments, { keeps: () => true, best: (copies) => bestCopy(open, copies) })
+    await replaceSegments(needs, segments, { keeps: () => true, best: (copies) => bestCopy(open, copies), most })
   }
   await index.reload()
 }
@@ -52,40 +62,72 @@ export interface Staying {
   readonly keeps: (entry: SegmentEntry) => boolean
   /** The number of the one that stays, of several copies of a chunk. */
   readonly best: (copies: readonly SegmentEntry[]) => Promise<number>
+  /** Entries of one segment; by default as many as are good. */
+  readonly most?: number | undefined
 }
 
 /**
- * One segment in the place of several, which the caller has checked: what is wrong with one would look right afterwards.
- * @returns the packs it names
+ * As few segments as can be in the place of several, which the caller has checked: what is wrong with one would look right afterwards.
+ * @returns the packs they name
  */
 export async function replaceSegments(
   needs: SegmentNeeds,
   segments: readonly Segment[],
   staying: Staying,
 ): Promise<ReadonlySet<string>> {
-  const { name, packs } = await gatherSegments(needs, segments, staying)
-  for (const segment of segments) if (segment.name !== `segments/${name}`) await needs.place.remove(segment.name)
+  const { names, packs } = await gatherSegments(needs, segments, staying)
+  for (const { name } of segments) if (!names.has(name)) await needs.place.remove(name)
   return packs
 }
 
-/** One segment of what stays of several; those may lie elsewhere, and are left alone. */
+/** One segment of what stays of several, or more where it would be too large; those may lie elsewhere, and are left alone. */
 export async function gatherSegments(
   needs: SegmentNeeds,
   segments: readonly Segment[],
-  { keeps, best }: Staying,
-): Promise<{ readonly name: string | undefined; readonly packs: ReadonlySet<string> }> {
-  let count = 0
-  const packs = new Set<string>()
+  { keeps, best, most = entriesMaximum }: Staying,
+): Promise<{ readonly names: ReadonlySet<string>; readonly packs: ReadonlySet<string> }> {
+  const counts = new Map<string, number>()
   const choices: number[] = []
   const noted = async (copies: readonly SegmentEntry[]) => choices[choices.push(await best(copies)) - 1] ?? 0
   for await (const entries of staying(segments, { keeps, best: noted })) {
-    count += entries.length
-    for (const { pack } of entries) packs.add(pack)
+    for (const { pack } of entries) counts.set(pack, (counts.get(pack) ?? 0) + 1)
+  }
+  await using undo = new AsyncDisposableStack()
+  const parts: SegmentWriter[] = []
+  const partOf = new Map<string, SegmentWriter>()
+  for (const { packs, count } of sharedOut(counts, most)) {
+    const part = undo.use(await SegmentWriter.create(needs, count, packs))
+    parts.push(part)
+    for (const pack of packs) partOf.set(pack, part)
   }
   const asNoted = choices.values()
-  const again = staying(segments, { keeps, best: async () => asNoted.next().value ?? 0 })
-  const name = await writeSegment(needs, count, again, [...packs])
-  return { name, packs }
+  for await (const entries of staying(segments, { keeps, best: async () => asNoted.next().value ?? 0 })) {
+    if (parts.length === 1) await parts[0]?.add(entries)
+    else for (const [part, some] of Map.groupBy(entries, ({ pack }) => partOf.get(pack))) await part?.add(some)
+  }
+  const names = new Set<string>()
+  for (const part of parts) names.add(segmentName(await part.put()))
+  return { names, packs: new Set(counts.keys()) }
+}
+
+interface Share {
+  readonly packs: string[]
+  count: number
+}
+
+/** By packs, and not by ids: each part would name nearly all packs then, and who opens the index keeps those names in memory. */
+function sharedOut(counts: ReadonlyMap<string, number>, most: number): Share[] {
+  const shares: Share[] = []
+  for (const [pack, count] of counts) {
+    let share = shares.at(-1)
+    if (!share || share.count + count > most || share.packs.length === segmentPacksMaximum) {
+      share = { packs: [], count: 0 }
+      shares.push(share)
+    }
+    share.packs.push(pack)
+    share.count += count
+  }
+  return shares
 }
 
 /** Each id once. A copy that goes does not hide one that stays. */

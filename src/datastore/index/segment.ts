@@ -34,6 +34,8 @@ const windowEntries = 256
 const closeGuesses = 4
 /** Entries read at once by who goes through all of them. */
 const entriesAtOnce = 2_048
+/** Entries written at once. */
+const blockEntries = 2_048
 const plainBits = 21
 
 /** Where a chunk lies. */
@@ -63,6 +65,106 @@ export interface SegmentNeeds {
   readonly lease?: Pick<Lease, 'requireHeld'> | undefined
 }
 
+/** A segment in the making. */
+export class SegmentWriter implements AsyncDisposable {
+  readonly #needs: SegmentNeeds
+  readonly #file: AppendFile
+  readonly #mac: ReturnType<Keyring['macOfSegment']>
+  /** Of the packs. */
+  readonly #numbers: ReadonlyMap<string, number>
+  readonly #count: number
+  readonly #filter: Buffer
+  readonly #block = Buffer.allocUnsafe(blockEntries * segmentEntryBytes)
+  #filled = 0
+  #written = 0
+
+  private constructor(needs: SegmentNeeds, file: AppendFile, count: number, packs: readonly string[]) {
+    this.#needs = needs
+    this.#file = file
+    this.#mac = needs.keyring.macOfSegment()
+    this.#numbers = new Map(packs.map((pack, number) => [pack, number]))
+    this.#count = count
+    this.#filter = Buffer.alloc(filterBytes(count))
+  }
+
+  /**
+   * @param count of entries to come
+   * @throws Fault `too-large` when no segment has as many
+   */
+  static async create(needs: SegmentNeeds, count: number, packs: readonly string[]): Promise<SegmentWriter> {
+    requireAtMost(segmentEntriesMaximum, count, 'entries')
+    requireAtMost(segmentPacksMaximum, packs.length, 'packs')
+    const { place, random } = needs
+    await using undo = new AsyncDisposableStack()
+    const file = undo.use(await AppendFile.create(join(place.stagingDir, `segment-${random.uuid()}`)))
+    const writer = new SegmentWriter(needs, file, count, packs)
+    await writer.#begin(packs)
+    undo.move()
+    return writer
+  }
+
+  async #begin(packs: readonly string[]): Promise<void> {
+    const header = Buffer.alloc(headerBytes)
+    magic.copy(header)
+    header.writeUInt32LE(packs.length, 8)
+    header.writeUInt32LE(this.#count, 12)
+    header.writeUInt32LE(this.#filter.length, 16)
+    await this.#append(header)
+    await this.#append(Buffer.from(packs.join(''), 'hex'))
+  }
+
+  /** @param entries behind those that were added before, in order of their ids, each once */
+  async add(entries: Iterable<SegmentEntry>): Promise<void> {
+    for (const entry of entries) {
+      writeEntry(this.#block, this.#filled * segmentEntryBytes, entry, this.#numbers.get(entry.pack))
+      addTo(this.#filter, entry.id)
+      this.#filled += 1
+      if (this.#filled === blockEntries) await this.#appendBlock()
+    }
+  }
+
+  /** Puts it into place. @returns its name */
+  async put(isAnew = false): Promise<string> {
+    await this.#appendBlock()
+    if (this.#written !== this.#count) throw new Error(`${this.#written} entries came, ${this.#count} were announced`)
+    await this.#append(this.#filter)
+    await this.#file.append(this.#mac.digest())
+    const id = await this.#file.finish()
+    const { place, lease } = this.#needs
+    await lease?.requireHeld()
+    if (isAnew) await place.replaceFile(segmentName(id), this.#file.path)
+    else await place.putFile(segmentName(id), this.#file.path)
+    return id
+  }
+
+  async #appendBlock(): Promise<void> {
+    await this.#append(this.#block.subarray(0, this.#filled * segmentEntryBytes))
+    this.#written += this.#filled
+    this.#filled = 0
+  }
+
+  async #append(bytes: Buffer): Promise<void> {
+    this.#mac.update(bytes)
+    await this.#file.append(bytes)
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#file[Symbol.asyncDispose]()
+  }
+}
+
+/** Not `exhausted`: no room that is given free would help. */
+function requireAtMost(maximum: number, count: number, what: string): void {
+  if (count <= maximum) return
+  throw new Fault(
+    'too-large',
+    `a part of the index with ${count} ${what} would be too large: ${maximum} are possible`,
+    {
+      remedy: 'Rebuild the index from the packs: hako datastore repair.',
+    },
+  )
+}
+
 /**
  * Writes a segment and puts it into place.
  * @param entries in order of their ids, each once; some at a time
@@ -70,54 +172,16 @@ export interface SegmentNeeds {
  * @returns its name; nothing when there are no entries
  */
 export async function writeSegment(
-  { place, keyring, random, lease }: SegmentNeeds,
+  needs: SegmentNeeds,
   count: number,
   entries: AsyncIterable<Iterable<SegmentEntry>> | Iterable<Iterable<SegmentEntry>>,
   packs: readonly string[],
   isAnew = false,
 ): Promise<string | undefined> {
   if (count === 0) return undefined
-  if (count > segmentEntriesMaximum)
-    throw new Fault('exhausted', `a segment has at most ${segmentEntriesMaximum} entries`)
-  await using file = await AppendFile.create(join(place.stagingDir, `segment-${random.uuid()}`))
-  const mac = keyring.macOfSegment()
-  const append = async (bytes: Buffer) => {
-    mac.update(bytes)
-    await file.append(bytes)
-  }
-  const filter = Buffer.alloc(filterBytes(count))
-  const header = Buffer.alloc(headerBytes)
-  magic.copy(header)
-  header.writeUInt32LE(packs.length, 8)
-  header.writeUInt32LE(count, 12)
-  header.writeUInt32LE(filter.length, 16)
-  await append(header)
-  await append(Buffer.from(packs.join(''), 'hex'))
-  const numbers = new Map(packs.map((pack, number) => [pack, number]))
-  let written = 0
-  const perBlock = 2_048
-  const block = Buffer.allocUnsafe(perBlock * segmentEntryBytes)
-  let filled = 0
-  for await (const some of entries) {
-    for (const entry of some) {
-      writeEntry(block, filled * segmentEntryBytes, entry, numbers.get(entry.pack))
-      addTo(filter, entry.id)
-      filled += 1
-      written += 1
-      if (filled < perBlock) continue
-      await append(block)
-      filled = 0
-    }
-  }
-  if (written !== count) throw new Error(`${written} entries came, ${count} were announced`)
-  await append(block.subarray(0, filled * segmentEntryBytes))
-  await append(filter)
-  await file.append(mac.digest())
-  const id = await file.finish()
-  await lease?.requireHeld()
-  if (isAnew) await place.replaceFile(segmentName(id), file.path)
-  else await place.putFile(segmentName(id), file.path)
-  return id
+  await using writer = await SegmentWriter.create(needs, count, packs)
+  for await (const some of entries) await writer.add(some)
+  return await writer.put(isAnew)
 }
 
 function writeEntry(block: Buffer, at: number, entry: SegmentEntry, pack: number | undefined): void {
