@@ -127,6 +127,7 @@ function wholeJson<T>(path: string): T | undefined {
 }
 
 function gcm(key: Uint8Array, nonce: Uint8Array, about: Uint8Array, sealed: Buffer): Buffer | undefined {
+  if (sealed.length < 16) return undefined
   const opening = createDecipheriv('aes-256-gcm', key, nonce)
   opening.setAAD(about)
   opening.setAuthTag(sealed.subarray(-16))
@@ -261,11 +262,16 @@ const privateX25519Public = (key: Buffer) =>
   Buffer.from(createPublicKey(privateX25519(key)).export({ format: 'der', type: 'spki' }).subarray(-32))
 
 /** What a pack or a manifest is sealed with. By a host that only adds, the salt is the public half of a pair made for it. */
-function sealKey(secret: Buffer, isInbox: boolean, salt: Buffer, what: string): Buffer {
+function sealKey(secret: Buffer, isInbox: boolean, salt: Buffer, what: string): Buffer | undefined {
   if (!isInbox) return hkdf(secret, salt, what)
   const own = hkdf(secret, Buffer.alloc(0), 'hakobune inbox')
-  const shared = diffieHellman({ privateKey: privateX25519(own), publicKey: publicX25519(salt) })
-  return hkdf(shared, Buffer.concat([salt, privateX25519Public(own)]), what)
+  try {
+    const shared = diffieHellman({ privateKey: privateX25519(own), publicKey: publicX25519(salt) })
+    return hkdf(shared, Buffer.concat([salt, privateX25519Public(own)]), what)
+  } catch {
+    // Anybody may have written it.
+    return undefined
+  }
 }
 
 /** Where every chunk is, some of them more than once, from the tables of the packs; segments only say the same faster. */
@@ -639,7 +645,7 @@ if (verb === 'list') {
   const secretOfEpoch = base64(packs[epoch] ?? fail('the keyring is older than the manifest'))
   const manifestKey = sealKey(secretOfEpoch, inbox === true, base64(salt), 'hakobune manifest')
   const text =
-    gcm(manifestKey, base64(body).subarray(0, 12), Buffer.from(about), base64(body).subarray(12)) ??
+    (manifestKey && gcm(manifestKey, base64(body).subarray(0, 12), Buffer.from(about), base64(body).subarray(12))) ??
     fail('the manifest is damaged')
   const { disks, trees, files, facts } = JSON.parse(zstdDecompressSync(text).toString('utf8')) as Body
   if (verb === 'show') console.log(JSON.stringify({ disks, trees, files, facts }, null, 2))

@@ -225,7 +225,10 @@ export class Keyring {
     return { epoch, isInbox: true, salt: pair.publicKey, key }
   }
 
-  /** Of something that is there. @throws Fault `denied` when the keyring is older than it, or opens nothing at all */
+  /**
+   * Of something that is there.
+   * @throws Fault `denied` when the keyring is older than it, or opens nothing at all; `damaged` when its salt makes no key
+   */
   keyOf({ epoch, isInbox, salt }: Omit<SealKey, 'key'>, what: Sealed): Buffer {
     const secret = this.secrets.packs[epoch]
     if (!secret)

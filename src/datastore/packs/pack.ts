@@ -177,7 +177,8 @@ export async function openPack(place: Place, keyring: Keyring, id: string): Prom
   if (keyring.canRead && epoch > keyring.epoch && !(await isAsNamed(place, packName(id), size))) {
     throw damagedPack(id, 'its digest does not match')
   }
-  const key = keyOf(keyring, { epoch, isInbox, salt: header.subarray(16, packHeaderBytes) }, id)
+  const salt = header.subarray(16, packHeaderBytes)
+  const key = await ofPack(id, async () => keyOf(keyring, { epoch, isInbox, salt }, id))
   const [tableAt, count] = [Number(footer.readBigUInt64LE(0)), footer.readUInt32LE(8)]
   if (tableAt < packHeaderBytes || tableAt + count * entryBytes + tagBytes + footerBytes !== size) {
     throw damagedPack(id, 'its table has another size than its end says')

@@ -5,7 +5,7 @@
  * signed, so that a copy can be told from a forgery without a key, too.
  */
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
-import { Fault } from '#base/fault.ts'
+import { Fault, isFault } from '#base/fault.ts'
 import type { Random } from '#base/random.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import {
@@ -223,10 +223,12 @@ export function parseManifest(text: string, expected: RestorePoint): SealedManif
 /** @throws Fault `damaged`; `denied` when it is signed by somebody else */
 export function openManifest(keyring: Keyring, manifest: SealedManifest): ManifestBody {
   const name = nameOf(manifest.point)
-  const key = keyring.keyOf(manifest.sealedWith, 'hakobune manifest')
+  keyring.requireReading()
+  // First: nothing somebody else has put there is worth a look at what it is sealed with.
   if (!manifest.isSigned(keyring.signer)) {
     throw new Fault('denied', `${name} is not signed by this datastore`, { remedy: 'Somebody else has put it there.' })
   }
+  const key = keyOf(keyring, manifest, name)
   const [nonce, sealed] = [manifest.body.subarray(0, nonceBytes), manifest.body.subarray(nonceBytes)]
   const text = openBox(key, nonce, aboutBody(manifest.point), sealed)
   if (!text) throw new Fault('damaged', `${name} is damaged: its seal is broken`)
@@ -241,6 +243,17 @@ export function openManifest(keyring: Keyring, manifest: SealedManifest): Manife
     throw new Fault('damaged', `${name} is damaged: a tree in it has too many lists`)
   }
   return checked.values
+}
+
+/** A host that only adds may sign what makes no key. */
+function keyOf(keyring: Keyring, { sealedWith }: SealedManifest, name: string): Buffer {
+  try {
+    return keyring.keyOf(sealedWith, 'hakobune manifest')
+  } catch (fault) {
+    throw isFault(fault, 'damaged')
+      ? new Fault('damaged', `${name} is damaged: ${fault.message}`, { cause: fault })
+      : fault
+  }
 }
 
 function readBody(text: Buffer, name: string): Record<string, unknown> {
