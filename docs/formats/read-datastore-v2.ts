@@ -326,6 +326,14 @@ function chunksOfPacks(packKeys: Buffer[], chunkId: Buffer): Map<string, Place[]
   return places
 }
 
+function unpacked(stored: Buffer, bytes: number): Buffer | undefined {
+  try {
+    return zstdDecompressSync(stored, { maxOutputLength: Math.max(1, bytes) })
+  } catch {
+    return undefined
+  }
+}
+
 /** @param id 16 bytes or more, in hexadecimal */
 function chunk(places: Map<string, Place[]>, id: string): { content: Buffer; flags: number } {
   const copies = places.get(id.slice(0, 32)) ?? fail(`chunk ${id} is in no pack`)
@@ -336,9 +344,8 @@ function chunk(places: Map<string, Place[]>, id: string): { content: Buffer; fla
     const stored = gcm(place.key, nonceOf(BigInt(place.number)), about, bytesAt(place.path, place.offset, place.length))
     // Another copy of it may be whole.
     if (!stored) continue
-    const content =
-      (place.flags & 15) === 1 ? zstdDecompressSync(stored, { maxOutputLength: Math.max(1, place.plain) }) : stored
-    if (place.counts?.(content) === false) continue
+    const content = (place.flags & 15) === 1 ? unpacked(stored, place.plain) : stored
+    if (!content || place.counts?.(content) === false) continue
     return { content, flags: place.flags }
   }
   return fail(`chunk ${id} in ${copies.map(({ path }) => path).join(', ')} is damaged`)

@@ -18,13 +18,14 @@ import {
   temporaryDatastore,
   type TemporaryDatastore,
 } from '../../test/fixtures/sealed-datastore.ts'
-import { kinds } from './format.ts'
+import { coding, kinds, shortIdBytes } from './format.ts'
 import { collectGarbage } from './collect/garbage.ts'
 import { withoutSlot, withSecrets, withWriter } from './keys/key-file.ts'
 import { rotated } from './keys/keyring.ts'
 import { packName, PackWriter } from './packs/pack.ts'
 import { repairIndex } from './index/repair.ts'
 import { writeSegment } from './index/segment.ts'
+import { manifestName, printManifest } from './points/manifest.ts'
 import { printRecoveryKey, type SlotSecret } from './keys/slot.ts'
 import { verifyBackup, verifyIndex } from './verify/verify.ts'
 import { privateOf, publicOf } from './keys/x25519.ts'
@@ -131,6 +132,44 @@ test('a host that lies about what it stored is found out before anything false i
   for (const one of [point(0), point(1)]) {
     assert.ok((await restored(await temporary.reopen(), one, 'scsi0')).equals(content))
   }
+})
+
+test('what a host that only adds stored and nobody can unpack stays where it is, and garbage is collected all the same', async () => {
+  await using temporary = await temporaryDatastore()
+  await addHost(temporary)
+  await backUp(await temporary.reopen(), point(0), { scsi0: disk('rrrr') })
+  const host = await asHost(temporary)
+  const { place } = host.datastore
+  const path = join(place.stagingDir, 'unpackable')
+  const pack = await PackWriter.create(path, { keyring: host.keyring, random: systemRandom, isMetadata: false })
+  const [needed, garbage] = [randomBytes(32), randomBytes(32)]
+  const entries = [
+    await pack.append(needed, randomBytes(1_000), chunk, coding.zstd),
+    // So little of the pack is alive that it would be written anew.
+    await pack.append(garbage, randomBytes(100_000), 100_000, coding.raw),
+  ]
+  const name = await pack.finish()
+  await place.putFile(packName(name), path)
+  const named = entries.map((entry) => ({ ...entry, id: entry.id.subarray(0, shortIdBytes), pack: name }))
+  const needs = { place, keyring: host.keyring, random: systemRandom }
+  await writeSegment(needs, 2, [named.toSorted((a, b) => a.id.compare(b.id))], [name])
+  const file = { name: 'x', sizeBytes: chunk, chunks: [needed.toString('hex')] }
+  const head = { point: point(1), pointInTime: '2026-11-20T10:00:00.000Z', finished: point(1).time }
+  const body = { disks: [], trees: [], files: [file], facts: {} }
+  await place.put(manifestName(point(1)), Buffer.from(printManifest(host.keyring, systemRandom, head, body)))
+  const open = await temporary.reopen()
+  await open.datastore.remove(point(0))
+  const { removedPacks } = await collectGarbage(open)
+  assert.ok(removedPacks > 0, 'what the other backup needed has gone')
+  const left = await Array.fromAsync(open.datastore.place.list('packs/'))
+  assert.deepEqual(
+    left.map((one) => one.name),
+    [packName(name)],
+  )
+  await assert.rejects(
+    verifyBackup(open, point(1)),
+    new RegExp(`pack ${name} is damaged: chunk \\S+ it cannot be decompressed`),
+  )
 })
 
 test('a manifest outside the namespace of its host, or by a host nobody vouches for, is a forgery', async () => {

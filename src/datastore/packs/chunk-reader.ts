@@ -173,21 +173,14 @@ export class ChunkReader {
     entry: PackEntry,
     { sealed, kind, into }: { readonly sealed: Buffer; readonly kind: ChunkKind; readonly into: Buffer | undefined },
   ): ReadChunk {
-    const damaged = (how: string, cause?: unknown) => damagedPack(packId, `chunk ${shown(entry.id)}: ${how}`, cause)
+    const damaged = (how: string) => damagedPack(packId, `chunk ${shown(entry.id)}: ${how}`)
     const stored = unseal(pack, entry, sealed)
     if (!stored) throw damaged('its seal is broken')
     if (kindOf(entry.flags) !== kind) throw damaged(`it is of kind ${kindOf(entry.flags)} instead of ${kind}`)
-    try {
-      const unpacked = contentOf(stored, entry.flags, entry.plainBytes, into)
-      if (into && unpacked === stored) into.set(stored)
-      const content = into ?? unpacked
-      if (content !== stored) letGo(stored)
-      if (pack.isInbox) this.#checkName(packId, entry, content)
-      return { content, flags: entry.flags }
-    } catch (cause) {
-      if (cause instanceof Fault) throw cause
-      throw damaged('it cannot be decompressed', cause)
-    }
+    const content = unpacked(packId, entry, stored, into)
+    if (content !== stored) letGo(stored)
+    if (pack.isInbox) this.#checkName(packId, entry, content)
+    return { content, flags: entry.flags }
   }
 
   /** A host that only adds could call things by others' names, and spoil what those rely on. */
@@ -219,7 +212,7 @@ export class ChunkReader {
         const at = entry.offset - from
         const stored = unseal(pack, entry, bytes.subarray(at, at + entry.length))
         if (!stored) throw damagedPack(packId, `chunk ${shown(entry.id)}: its seal is broken`)
-        if (pack.isInbox) this.#checkName(packId, entry, contentOf(stored, entry.flags, entry.plainBytes))
+        if (pack.isInbox) this.#checkName(packId, entry, unpacked(packId, entry, stored))
         found.push({ ...entry, stored })
       }
       letGo(bytes)
@@ -266,6 +259,17 @@ export class ChunkReader {
     this.#near = this.#near.filter((one) => one.pack !== pack)
     this.index.missPack(pack)
     await this.index.reload()
+  }
+}
+
+/** @param into where it is put; without it what was not packed is its own content. @throws Fault `damaged` naming chunk and pack */
+function unpacked(pack: string, { id, flags, plainBytes }: PackEntry, stored: Buffer, into?: Buffer): Buffer {
+  try {
+    const content = contentOf(stored, flags, plainBytes, into)
+    if (into && content === stored) into.set(stored)
+    return into ?? content
+  } catch (cause) {
+    throw damagedPack(pack, `chunk ${shown(id)}: it cannot be decompressed`, cause)
   }
 }
 
