@@ -281,8 +281,8 @@ function chunksOfPacks(packKeys: Buffer[], chunkId: Buffer): Map<string, Place[]
     if (!entry.isFile()) continue
     const path = join(entry.parentPath, entry.name)
     const { size } = statSync(path)
-    const isLong = size >= 72
-    const [header, footer] = isLong
+    const isOfPack = size >= 72 && size <= 64 * 2 ** 20
+    const [header, footer] = isOfPack
       ? [bytesAt(path, 0, 48), bytesAt(path, size - 24, 24)]
       : [Buffer.alloc(48), Buffer.alloc(24)]
     const epoch = packKeys[header.readUInt32LE(8)]
@@ -459,6 +459,8 @@ function makesId(chunkId: Buffer, kind: number, content: Buffer, id: string): bo
 const isZero = (id: string) => /^0*$/.test(id)
 
 function restoreDisk(places: Map<string, Place[]>, chunkId: Buffer, chunkBytes: number, disk: Disk): void {
+  const pieces = Math.ceil(Math.ceil(disk.sizeBytes / chunkBytes) / 4096)
+  if (disk.root.length !== Math.ceil(pieces / 65_536)) fail('the map of the disk has another size')
   const root = Buffer.concat(disk.root.map((id) => chunk(places, id).content))
   const size = Buffer.alloc(8)
   size.writeBigUInt64LE(BigInt(disk.sizeBytes))

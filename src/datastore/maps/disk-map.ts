@@ -26,6 +26,8 @@ export const deltaEntryBytes = 2 + shortIdBytes
 /** A delta that is not a good deal smaller than the piece is not worth following. */
 const deltaMaximumBytes = pieceBytes / 3
 
+const rootChunkBytes = rootEntries * shortIdBytes
+
 function rootBytes(chunks: number): number {
   return Math.ceil(chunks / pieceEntries) * shortIdBytes
 }
@@ -57,6 +59,10 @@ export class DiskMap {
 
   /** @throws Fault `damaged` */
   static async open(reader: ChunkReader, chunks: number, rootChunks: readonly Buffer[]): Promise<DiskMap> {
+    // Before any is read: a few bytes of a manifest may name the same large chunk over and over.
+    if (rootChunks.length !== Math.ceil(rootBytes(chunks) / rootChunkBytes)) {
+      throw new Fault('damaged', `the map of a disk has a root of ${rootChunks.length} chunks for ${chunks} chunks`)
+    }
     const parts: Buffer[] = []
     for (const id of rootChunks) {
       const chunk = await reader.read(id, kinds.map)
@@ -283,9 +289,8 @@ export class MapWriter {
   async finish(): Promise<MapRoot> {
     await this.#end()
     const chunks: Buffer[] = []
-    const step = rootEntries * shortIdBytes
-    for (let at = 0; at < this.#root.length; at += step) {
-      const part = this.#root.subarray(at, at + step)
+    for (let at = 0; at < this.#root.length; at += rootChunkBytes) {
+      const part = this.#root.subarray(at, at + rootChunkBytes)
       const id = this.#keyring.idOf(kinds.map, part)
       await this.#chunks.put(id, kinds.map, part)
       chunks.push(id)

@@ -6,6 +6,8 @@ import { isFault } from '#base/fault.ts'
 import { systemRandom } from '#base/random.ts'
 import { disk } from '../../../test/fixtures/datastore.ts'
 import { backUp, point, temporaryDatastore } from '../../../test/fixtures/sealed-datastore.ts'
+import { ChunkWriter } from '../packs/chunk-writer.ts'
+import { kinds, metadataMaximumBytes } from '../format.ts'
 import { manifestName, printManifest } from './manifest.ts'
 import { verifyBackup } from '../verify/verify.ts'
 
@@ -49,4 +51,39 @@ test('a manifest that lies about sizes and counts is damaged, in bounded memory'
   }
   assert.ok(process.memoryUsage.rss() - before < 200 * MiB)
   await verifyBackup(open, point(0))
+})
+
+test('what a manifest names over and over is read no further than what it says can be there', async () => {
+  await using temporary = await temporaryDatastore()
+  const open = await temporary.reopen()
+  const { keyring, index, datastore, chunks } = open
+  const { place } = datastore
+  const large = Buffer.alloc(metadataMaximumBytes)
+  const writer = new ChunkWriter({ place, keyring, index, random: systemRandom, level: 1 })
+  const ids = { content: keyring.idOf(kinds.content, large), map: keyring.idOf(kinds.map, large) }
+  await writer.put(ids.content, kinds.content, large)
+  await writer.put(ids.map, kinds.map, large)
+  await writer.flush()
+  const manyTimes = (id: Buffer) => Array.from({ length: 600 }, () => id.toString('hex'))
+  const counts = { chunks: 1, dataBytes: 1, newChunks: 0, newStoredBytes: 0 }
+  const digest = '0'.repeat(64)
+  const disk = { name: 'scsi0', sizeBytes: chunk, digest, root: manyTimes(ids.map), ...counts }
+  const file = { name: 'x', sizeBytes: chunk, chunks: manyTimes(ids.content) }
+  const head = { point: point(1), pointInTime: '2026-11-20T10:00:00.000Z', finished: point(1).time }
+  const text = printManifest(keyring, systemRandom, head, { disks: [disk], trees: [], files: [file], facts: {} })
+  await place.put(manifestName(point(1)), Buffer.from(text))
+  let read = 0
+  const real = chunks.readRun.bind(chunks)
+  chunks.readRun = async (...args) => {
+    read += 1
+    return real(...args)
+  }
+  const isDamage = (fault: unknown) => isFault(fault, 'damaged')
+  await using reader = await open.open(point(1))
+  await assert.rejects(reader.mapOf('scsi0'), isDamage)
+  assert.equal(read, 0)
+  await assert.rejects(reader.file('x'), isDamage)
+  assert.equal(read, 1)
+  await assert.rejects(verifyBackup(open, point(1)), isDamage)
+  assert.equal(read, 2)
 })
