@@ -56,13 +56,17 @@ export interface Wish {
   readonly isOwnLease: boolean
 }
 
-/** @throws Fault `denied`, `damaged` */
+/**
+ * Asked before the content has come, and where it is not of its own hash once more with it: others may have come meanwhile.
+ * @param content without it, what it has a say in is let pass
+ * @throws Fault `denied`, `damaged`, `invalid`
+ */
 export async function checkPut(wish: Wish, isNew: boolean, content?: Buffer): Promise<void> {
   const { place, datastore, name, may } = wish
   // Whoever reads says so, that nobody takes away what they read.
-  if (!may.has('write') && may.has('read') && wish.isOwnLease && isReadLease(name, content)) return
+  if (!may.has('write') && may.has('read') && wish.isOwnLease && mayBeReadLease(name, content)) return
   requireRight(may, 'write', name)
-  if (name.startsWith('backups/')) checkManifest(datastore, name, content ?? Buffer.alloc(0))
+  if (name.startsWith('backups/')) checkManifest(datastore, name, content)
   if (may.has('delete')) return
   const isMade = datastore !== undefined
   const marked = markedBy(name)
@@ -81,15 +85,15 @@ export function checkRemove({ name, may, isOwnLease }: Pick<Wish, 'name' | 'may'
   throw denied('removes nothing', name)
 }
 
-function isReadLease(name: string, content: Buffer | undefined): boolean {
-  if (!name.startsWith('leases/') || !content) return false
-  return Object(unseal(content.toString('utf8'), name)).kind === 'read'
+function mayBeReadLease(name: string, content: Buffer | undefined): boolean {
+  if (!name.startsWith('leases/')) return false
+  return !content || Object(unseal(content.toString('utf8'), name)).kind === 'read'
 }
 
-function checkManifest(datastore: Datastore | undefined, name: string, content: Buffer): void {
+function checkManifest(datastore: Datastore | undefined, name: string, content: Buffer | undefined): void {
   const point = pointOfPath(name.slice('backups/'.length))
   if (!point || manifestName(point) !== name || !datastore) throw new Fault('invalid', `'${name}' is no backup`)
-  if (parseManifest(content.toString('utf8'), point).isSigned(datastore.facts.signer)) return
+  if (!content || parseManifest(content.toString('utf8'), point).isSigned(datastore.facts.signer)) return
   throw new Fault('denied', `'${name}' is not signed by this datastore`)
 }
 

@@ -15,7 +15,7 @@ import { existsSync } from 'node:fs'
 import { open, rm, statfs } from 'node:fs/promises'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { basename, join } from 'node:path'
-import { MiB } from '#base/bytes.ts'
+import { KiB, MiB } from '#base/bytes.ts'
 import { seconds } from '#base/clock.ts'
 import { NameDigest } from '../../digests.ts'
 import { Fault, type FaultKind, isFault, missing } from '#base/fault.ts'
@@ -23,8 +23,9 @@ import { asFileFault } from '#host/files.ts'
 import { type Datastore, type DatastoreDeps, openDatastore } from '../../datastore.ts'
 import { FolderPlace } from '../folder-place.ts'
 import { isOwnLease, leaseHeader } from './lease-secret.ts'
-import { isName, isThere } from '../place.ts'
+import { isName, isThere, type Place } from '../place.ts'
 import { checkPut, checkRemove, requireRight, ruleOf, type Wish } from './rules.ts'
+import { Spool } from './spool.ts'
 import { type ServeToken, tokenOf } from './tokens.ts'
 
 const nameShape = /^[a-z0-9][a-z0-9_-]{0,31}$/
@@ -33,6 +34,8 @@ const pathShape = /^\/v1\/([^/]+)(?:\/(names|objects)\/(.+))?$/
 const idleMs = 60_000
 const lingerMs = 2_000
 const step = 1 * MiB
+/** Taken into memory as it comes: nearly all there is but packs and segments. */
+const smallBytes = 64 * KiB
 const wholeMaximumBytes = 96 * MiB
 const statusOf: Partial<Record<FaultKind, number>> = {
   invalid: 400,
@@ -61,10 +64,17 @@ interface Call {
   readonly rest: string
 }
 
+/** What the head of a request says of its body. */
+interface Announced {
+  readonly wanted: string
+  readonly length: number
+}
+
 export class PlaceServer implements AsyncDisposable {
   readonly #options: PlaceServerOptions
   readonly #deps: DatastoreDeps
   readonly #places = new Map<string, Promise<FolderPlace>>()
+  #turn: Promise<unknown> = Promise.resolve()
 
   constructor(options: PlaceServerOptions, deps: DatastoreDeps) {
     this.#options = options
@@ -165,7 +175,9 @@ export class PlaceServer implements AsyncDisposable {
     const wanted = String(request.headers['x-digest'] ?? '')
     if (!/^[0-9a-f]{64}$/.test(wanted)) throw new Fault('invalid', 'it must say what its hash is')
     if (rule.isHashed === true && !name.endsWith(wanted)) throw new Fault('invalid', `'${name}' is another hash`)
-    const isPlaced = rule.isHashed === true ? await this.#putFile(wish, request, isNew, wanted) : await this.#putSmall(wish, request, isNew, wanted) // prettier-ignore
+    // Before any of it is taken in: what follows from its name and the token alone.
+    await checkPut(wish, isNew)
+    const isPlaced = rule.isHashed === true ? await this.#putFile(wish, request, isNew, wanted) : await this.#putContent(wish, request, isNew, { wanted, length }) // prettier-ignore
     response.writeHead(isPlaced ? 201 : 412).end()
   }
 
@@ -182,11 +194,29 @@ export class PlaceServer implements AsyncDisposable {
     })
   }
 
-  async #putSmall(wish: Wish, request: IncomingMessage, isNew: boolean, wanted: string): Promise<boolean> {
+  async #putContent(
+    wish: Wish,
+    request: IncomingMessage,
+    isNew: boolean,
+    { wanted, length }: Announced,
+  ): Promise<boolean> {
+    const parts = request as AsyncIterable<Buffer>
+    if (length <= smallBytes)
+      return this.#placeContent(wish, isNew, wanted, Buffer.concat(await Array.fromAsync(parts)))
+    await using spool = await Spool.create(this.#stagedPath(wish.place))
+    for await (const part of parts) await spool.add(part)
+    return await this.#alone(async () => this.#placeContent(wish, isNew, wanted, await spool.content()))
+  }
+
+  /** Of what is large one is in memory at a time, and only once it has come: nobody can make the others wait by sending slowly. */
+  #alone<T>(act: () => Promise<T>): Promise<T> {
+    const turn = this.#turn.then(act)
+    this.#turn = turn.catch(() => {})
+    return turn
+  }
+
+  async #placeContent(wish: Wish, isNew: boolean, wanted: string, content: Buffer): Promise<boolean> {
     const { place, name } = wish
-    const parts: Buffer[] = []
-    for await (const part of request as AsyncIterable<Buffer>) parts.push(part)
-    const content = Buffer.concat(parts)
     if (createHash('sha256').update(content).digest('hex') !== wanted) throw cutOff(name)
     await checkPut(wish, isNew, content)
     if (name.startsWith('canary/')) for await (const old of place.list('canary/')) await place.remove(old.name)
@@ -197,8 +227,7 @@ export class PlaceServer implements AsyncDisposable {
 
   async #putFile(wish: Wish, request: IncomingMessage, isNew: boolean, wanted: string): Promise<boolean> {
     const { place, name } = wish
-    await checkPut(wish, isNew)
-    const path = join(place.stagingDir, `upload-${this.#deps.random.uuid()}`)
+    const path = this.#stagedPath(place)
     try {
       await using file = await open(path, 'wx', 0o600)
       const hash = new NameDigest()
@@ -215,6 +244,10 @@ export class PlaceServer implements AsyncDisposable {
     if (isNew) return place.putFile(name, path)
     await place.replaceFile(name, path)
     return true
+  }
+
+  #stagedPath({ stagingDir }: Place): string {
+    return join(stagingDir, `upload-${this.#deps.random.uuid()}`)
   }
 
   async #remove(call: Call): Promise<void> {
