@@ -1,15 +1,17 @@
 /**
  * The guests of a backup job, one after the other. One that fails does not keep the others from being backed up;
- * in the end the job says that there were errors, and its log which.
+ * in the end the job says that there were errors, and its log which. Neither does one that cannot be put back into its
+ * state: its lock stays, and that is tried again before its next backup, and when the task is undone.
  */
+import { settled } from '#base/all-done.ts'
 import { seconds } from '#base/clock.ts'
-import { asOne, Fault, type FaultKind, isFault, messageOf } from '#base/fault.ts'
+import { asOne, failedTwice, Fault, type FaultKind, isFault, messageOf } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
 import { keepsAll } from '#base/retention.ts'
 import { BackupCounts } from '#cluster/backup-counts.ts'
 import { BackupOptions, defaultAtOnce } from '#cluster/backup-options.ts'
 import { ioPriority } from '#host/programs/io-priority.ts'
-import { acquireLocks, releaseLocks } from '#tasks/lock.ts'
+import { acquireLocks, heldLocks, releaseLocks } from '#tasks/lock.ts'
 import type { StepContext } from '#tasks/operation.ts'
 import { giveBackSpace, marksTo } from './give-back.ts'
 import { type Hook, type HookAbout, hookOf } from './hook-script.ts'
@@ -124,11 +126,17 @@ async function oneGuest(vmid: number, context: JobContext, hook: Hook, says: Say
   info(`Starting Backup of VM ${vmid} (${half.kind})`)
   info(`Backup started at ${wallTime(deps.clock.now())}`)
   const took = () => (deps.clock.monotonic() - startedMs) / 1000
-  const letGo = () => releaseLocks(deps.store, (holder, name) => holder === task.upid && name === `guest/${vmid}`)
+  const isOurs = (holder: string, name: string) => holder === task.upid && name === `guest/${vmid}`
+  const letGo = () => releaseLocks(deps.store, isOurs)
+  const putBack = async () => {
+    await context.restoreState(vmid)
+    await letGo()
+  }
   const about = { mode: params.mode, vmid, type: half.kind, name: `VM ${vmid}` }
   let backup: string | undefined
   try {
     if (params.protected) await requireProtectable(deps, { storage: params.storage, vmid, type: half.type }, unlimited)
+    if ((await heldLocks(deps.store)).some(({ upid, name }) => isOurs(upid, name))) await putBack()
     await acquireLocks(deps.store, [`guest/${vmid}`], task.upid, {
       signal,
       clock: deps.clock,
@@ -155,12 +163,12 @@ async function oneGuest(vmid: number, context: JobContext, hook: Hook, says: Say
     const what = backup === undefined ? `Backup of VM ${vmid}` : `Backup of VM ${vmid} is there; what follows it`
     says.error(`${what} failed - ${messageOf(failure)}`)
     if (isFault(failure) && failure.remedy !== undefined) info(failure.remedy)
-    await context.restoreState(vmid)
-    await letGo()
+    const left = await settled(putBack())
+    if (left.status === 'rejected') says.error(`VM ${vmid} is not as it was before - ${messageOf(left.reason)}`)
     info(`Failed at ${wallTime(deps.clock.now())}`)
     await quietly(says, () => hook.guest('backup-abort', about))
     await quietly(says, () => hook.guest('log-end', about))
-    return { vmid, seconds: took(), failure }
+    return { vmid, seconds: took(), failure: left.status === 'rejected' ? failedTwice(failure, left.reason) : failure }
   }
 }
 

@@ -5,7 +5,8 @@
  * Each guest's lock is taken when its turn comes and given back after it, so a long list does not hold
  * guests that wait. Undo looks for guests this task still holds: there a worker was killed in the middle.
  */
-import { Fault } from '#base/fault.ts'
+import { settled } from '#base/all-done.ts'
+import { failedTwice, Fault } from '#base/fault.ts'
 import { asVmid } from '#base/ids.ts'
 import { operation } from '#tasks/operation.ts'
 import { heldLocks } from '#tasks/lock.ts'
@@ -69,15 +70,19 @@ export const backupGuests = operation<BackupGuests, BackupRunDeps>('vzdump', {
     },
     async undo(context) {
       const { params, deps, done, task, log } = context
+      const left: unknown[] = []
       for (const { name, upid } of await heldLocks(deps.store)) {
         const vmid = Number(/^guest\/(\d+)$/.exec(name)?.[1])
         if (upid !== task.upid || !done.guests?.vmids.includes(vmid)) continue
-        await restoreGuestState({ params, deps, upid: task.upid, running: done.guests.running, vmid })
+        const about = { params, deps, upid: task.upid, running: done.guests.running, vmid }
+        const restored = await settled(restoreGuestState(about))
+        if (restored.status === 'rejected') left.push(restored.reason)
       }
       // A fleecing image may have been half made.
       await deps.storage.sweep()
       await giveBackSpace(deps.backup, params.storage, log)
       await reportDeath(context)
+      if (left.length > 0) throw left.reduce(failedTwice)
     },
   })
 
