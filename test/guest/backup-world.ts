@@ -25,7 +25,11 @@ export const task = { upid: 'UPID:test', user: 'root@pam', node: 'testnode', sta
 export interface BackupWorld extends GuestWorld {
   readonly backup: BackupService
   readonly deps: BackupRunDeps & { random: typeof systemRandom; pools: PoolService }
-  readonly run: (params: Partial<BackupGuests> & { vmids: number[] }, log?: string[]) => Promise<VolumeId[]>
+  readonly run: (
+    params: Partial<BackupGuests> & { vmids: number[] },
+    log?: string[],
+    others?: Partial<BackupRunDeps>,
+  ) => Promise<VolumeId[]>
 }
 
 export async function backupWorld(how: WorldOptions = {}): Promise<BackupWorld> {
@@ -52,10 +56,14 @@ export async function backupWorld(how: WorldOptions = {}): Promise<BackupWorld> 
     ...world,
     backup,
     deps,
-    async run(params, log = []) {
+    async run(params, log = [], others = {}) {
       const all: BackupGuests = { storage: 'vault', mode: 'snapshot', ...params }
       const say = (line: string) => void log.push(line)
-      const done = await perform(backupGuests, all, deps, memoryJournal(), { task, log: say, warn: say })
+      const done = await perform(backupGuests, all, { ...deps, ...others }, memoryJournal(), {
+        task,
+        log: say,
+        warn: say,
+      })
       return done.backups.map(asVolumeId)
     },
     async [Symbol.asyncDispose]() {

@@ -4,16 +4,31 @@ import { randomBytes } from 'node:crypto'
 import { open } from 'node:fs/promises'
 import { test } from 'node:test'
 import { KiB, MiB } from '#base/bytes.ts'
+import { BackupOptions } from '#cluster/backup-options.ts'
+import { webhookListener } from '../fixtures/webhook-listener.ts'
 import { type BackupWorld, backupWorld } from './backup-world.ts'
 
 const sizeBytes = 16 * MiB
+
+interface Told {
+  readonly outcome: string
+  readonly alarms: number
+  readonly hints: number
+  readonly guests: readonly { readonly hint?: string }[]
+}
 
 test('a disk that becomes noise is told of, and the backups from before it outlive their retention', async () => {
   await using world = await backupWorld()
   const { path, backUp } = await guestWithHistory(world)
   await write(path, randomBytes(12 * MiB), 0)
   const log: string[] = []
+  await using heard = await webhookListener<Told>()
+  await new BackupOptions(world.store).change(() => ({ webhook: { url: heard.url, on: 'failure' } }))
   const newest = await backUp(log)
+  // Those hear of it, too, who want to hear of failures alone.
+  const [told, ...others] = heard.told
+  assert.deepEqual([told?.outcome, told?.hints, told?.alarms, others], ['successful', 1, 0, []])
+  assert.match(told?.guests[0]?.hint ?? '', /as if it had been encrypted/)
   assert.match(
     log.join('\n'),
     /much more is new than usual \(\d+ % of the data, usually [\d.]+ %\), and it can hardly be compressed/,
@@ -42,8 +57,9 @@ async function guestWithHistory(world: BackupWorld) {
   const { path } = await world.storage.location(volid)
   await write(path, words(12 * MiB, 'first'), 0)
   await world.define(100, { name: 'web', scsi0: volid })
+  const settings = { ...world.settings, fetchNetworks: ['127.0.0.1'] }
   const backUp = async (log: string[] = []) => {
-    const [made] = await world.run({ vmids: [100], keep: 'keep-last=6' }, log)
+    const [made] = await world.run({ vmids: [100], keep: 'keep-last=6' }, log, { settings })
     assert.ok(made)
     return made
   }

@@ -6,6 +6,7 @@ import { after, before, suite, test } from 'node:test'
 import { isZero as isAllZero, KiB, MiB } from '#base/bytes.ts'
 import { waitFor } from '#base/clock.ts'
 import { asVolumeId, type Vmid } from '#base/ids.ts'
+import { BackupOptions } from '#cluster/backup-options.ts'
 import { restoreDisk } from '#datastore/restore/restore-disk.ts'
 import { dirtyBitmaps, startBitmap } from '#guests/qemu/dirty-bitmap.ts'
 import { machine } from '#host/exec.ts'
@@ -19,6 +20,7 @@ import { memoryJournal } from '#tasks/journal.ts'
 import { perform } from '#tasks/perform.ts'
 import { memoryTarget } from '../fixtures/datastore.ts'
 import { overwriterSector, region, roundsIn } from '../fixtures/overwriter.ts'
+import { webhookListener } from '../fixtures/webhook-listener.ts'
 import { addDisk, type BackupWorld, backupWorld, contentOf, nothingOfABackupIn, pathOf, task } from './backup-world.ts'
 
 const host = machine()
@@ -259,7 +261,14 @@ suite('one disk at a time', { timeout: 600_000 }, () => {
     }
     await file.sync()
     const log: string[] = []
-    const [made = ''] = await world.run({ vmids: [101] }, log)
+    await using heard = await webhookListener<{ text: string; guests: { alarms?: string[] }[] }>()
+    await new BackupOptions(world.store).change(() => ({ webhook: { url: heard.url, on: 'failure' } }))
+    const settings = { ...world.settings, fetchNetworks: ['127.0.0.1'] }
+    const [made = ''] = await world.run({ vmids: [101] }, log, { settings })
+    await new BackupOptions(world.store).change(() => ({}))
+    const [told] = heard.told
+    assert.match(told?.text ?? '', /: successful, with an ALARM \(1 of 1 guests\)$/)
+    assert.match(told?.guests[0]?.alarms?.join() ?? '', /^scsi0: the record of changes is wrong/)
     assert.match(log.join('\n'), /ALARM: scsi0: the record of changes is wrong: what is at \d+ is not what backup/)
     const { content, reading } = await contentOfBackup(made)
     assert.ok(content.equals(expected))

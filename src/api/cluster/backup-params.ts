@@ -105,7 +105,10 @@ export const jobParams = {
   quiet: flag('Without effect.', false),
   remove: flag('Prune older backups.', true),
   mailnotification: optional(
-    enumOf(['always', 'failure'], { description: 'When a mail goes to mailto.', default: 'always' }),
+    enumOf(['always', 'failure'], {
+      description: 'When a mail goes to mailto; an alarm or a hint about a guest counts as a failure.',
+      default: 'always',
+    }),
   ),
   'notification-mode': optional(
     enumOf(['auto', 'legacy-sendmail', 'notification-system'], { description: 'Without effect.', default: 'auto' }),

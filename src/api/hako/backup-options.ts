@@ -18,7 +18,10 @@ const options = {
   ),
   webhook: optional(string({ description: 'URL that is told by POST, in JSON, how a backup went.', maxLength: 2048 })),
   'webhook-on': optional(
-    enumOf(['failure', 'always'], { description: 'When the webhook is told.', default: 'failure' }),
+    enumOf(['failure', 'always'], {
+      description: 'When the webhook is told; an alarm or a hint about a guest counts as a failure.',
+      default: 'failure',
+    }),
   ),
   'webhook-header': optional(
     string({

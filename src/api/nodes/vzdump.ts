@@ -88,7 +88,10 @@ const decisive = {
     }),
   ),
   mailnotification: optional(
-    enumOf(['always', 'failure'], { description: 'When a mail goes to mailto.', default: 'always' }),
+    enumOf(['always', 'failure'], {
+      description: 'When a mail goes to mailto; an alarm or a hint about a guest counts as a failure.',
+      default: 'always',
+    }),
   ),
   'prune-backups': optional(
     propertyString(retentionFormat, {

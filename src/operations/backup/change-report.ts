@@ -15,11 +15,13 @@ export interface ChangeReport {
 /**
  * Looks at the guest's newest backup. Where it is suspicious, those before it are protected until somebody lifts that, so
  * that no retention takes what may be needed; and the newest says why. Never fails: the backup is there.
+ * @returns why it is
  */
 export async function reportChange(
   { backup, warn }: ChangeReport,
   { storage, vmid, type }: Pick<HookAbout, 'vmid'> & { readonly storage: string; readonly type: ListedBackup['type'] },
-): Promise<void> {
+): Promise<string | undefined> {
+  let text: string | undefined
   try {
     const all = await backup.list({ storage, vmid, type })
     const known = all.flatMap(({ volid, manifest }) =>
@@ -32,9 +34,10 @@ export async function reportChange(
         newest.change,
         known.map(({ change }) => change),
       )
-    if (!newest || !hint) return
-    warn(textOf(hint))
-    await backup.annotate(newest.volid, { hint: textOf(hint) })
+    if (!newest || !hint) return undefined
+    text = textOf(hint)
+    warn(text)
+    await backup.annotate(newest.volid, { hint: text })
     const kept = await protectAll(
       backup,
       all.filter(({ volid, protected: isKept }) => volid !== newest.volid && isKept !== true).map(({ volid }) => volid),
@@ -42,8 +45,10 @@ export async function reportChange(
     if (kept > 0) warn(`${kept} older backups of guest ${vmid} are protected now, until somebody lifts that`)
   } catch (fault) {
     if (!isFault(fault)) throw fault
-    warn(`whether guest ${vmid} changed more than usual is not known: ${messageOf(fault)}`)
+    const what = text === undefined ? `whether guest ${vmid} changed more than usual is not known` : 'that is not kept'
+    warn(`${what}: ${messageOf(fault)}`)
   }
+  return text
 }
 
 async function protectAll(backup: ChangeReport['backup'], volids: readonly VolumeId[]): Promise<number> {

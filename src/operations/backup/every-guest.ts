@@ -17,6 +17,7 @@ import { giveBackSpace, marksTo } from './give-back.ts'
 import { type Hook, type HookAbout, hookOf } from './hook-script.ts'
 import { reportChange } from './change-report.ts'
 import { clockTime, commandOf, wallTime } from './job-log.ts'
+import type { GuestOutcome, Notices } from './job-outcome.ts'
 import type { StopPhase } from './half.ts'
 import { halfFor } from './halves.ts'
 import { backUpGuest } from './one-guest.ts'
@@ -25,7 +26,6 @@ import { carryOut, planPruning, retentionOf, retentionText, type Telling } from 
 import { reportEnd, reportJob } from './report.ts'
 import type { BackupGuests, BackupRunDeps } from './run.ts'
 import { ownTurn } from './turn.ts'
-import type { GuestOutcome } from './webhook.ts'
 
 export interface ChosenGuests {
   readonly vmids: readonly number[]
@@ -41,10 +41,10 @@ export type JobContext = Pick<
   readonly restoreState: (vmid: number) => Promise<void>
 }
 
-type Outcome = { readonly vmid: number; readonly seconds: number } & (
-  | { readonly volid: string; readonly pruned: number }
-  | { readonly failure: unknown }
-)
+type Outcome = Notices & { readonly vmid: number; readonly seconds: number } & (
+    | { readonly volid: string; readonly pruned: number }
+    | { readonly failure: unknown }
+  )
 
 interface Says {
   readonly info: (line: string) => void
@@ -75,7 +75,7 @@ export async function backUpEveryGuest(context: JobContext): Promise<string[]> {
     await hook.job('job-end')
   } catch (cause) {
     await quietly(says, () => hook.job('job-abort'))
-    await reportEnd(context, cause)
+    await reportEnd(context, cause, outcomes.map(toldOf))
     throw cause
   }
   return concluded(context, outcomes, says)
@@ -110,7 +110,8 @@ async function tryAgain(
   await deps.clock.sleep(againMs, signal)
   for (const one of failed) {
     if (signal.aborted) throw new Fault('aborted', 'interrupted')
-    outcomes[outcomes.indexOf(one)] = await backUp(one.vmid)
+    const again = await backUp(one.vmid)
+    outcomes[outcomes.indexOf(one)] = { ...again, alarms: [...(one.alarms ?? []), ...(again.alarms ?? [])] }
   }
 }
 
@@ -133,6 +134,11 @@ async function oneGuest(vmid: number, context: JobContext, hook: Hook, says: Say
     await letGo()
   }
   const about = { mode: params.mode, vmid, type: half.kind, name: `VM ${vmid}` }
+  const noticed: { alarms: string[]; hint?: string } = { alarms: [] }
+  const alarm = (text: string) => {
+    context.warn(`ALARM: ${text}`)
+    noticed.alarms.push(text)
+  }
   let backup: string | undefined
   try {
     if (params.protected) await requireProtectable(deps, { storage: params.storage, vmid, type: half.type }, unlimited)
@@ -146,16 +152,18 @@ async function oneGuest(vmid: number, context: JobContext, hook: Hook, says: Say
     about.name = half.nameOf((await deps.guests.config(asVmid(vmid), half.kind)).options, asVmid(vmid))
     await hook.guest('backup-start', about)
     const onPhase = (phase: StopPhase) => hook.guest(phase, about)
-    const volid = await backUpGuest(vmid, { ...context, upid: task.upid, log: info, how: params, onPhase })
+    const volid = await backUpGuest(vmid, { ...context, upid: task.upid, log: info, alarm, how: params, onPhase })
     backup = volid
     await hook.guest('backup-end', { ...about, target: volid })
-    await reportChange({ backup: deps.backup, warn: context.warn }, { storage: params.storage, vmid, type: half.type })
+    const toReport = { backup: deps.backup, warn: context.warn }
+    const hint = await reportChange(toReport, { storage: params.storage, vmid, type: half.type })
+    if (hint !== undefined) noticed.hint = hint
     const pruned = await pruneAfter(about, params, deps, { log: info, warn: context.warn, signal })
     await letGo()
     info(`Finished Backup of VM ${vmid} (${clockTime(deps.clock.monotonic() - startedMs)})`)
     info(`Backup finished at ${wallTime(deps.clock.now())}`)
     await quietly(says, () => hook.guest('log-end', { ...about, target: volid }))
-    return { vmid, seconds: took(), volid, pruned }
+    return { vmid, seconds: took(), volid, pruned, ...noticed }
   } catch (thrown) {
     const failure = asOne(thrown)
     // What is to be put right then is the undo's, which finds the guest by the lock on it.
@@ -168,23 +176,20 @@ async function oneGuest(vmid: number, context: JobContext, hook: Hook, says: Say
     info(`Failed at ${wallTime(deps.clock.now())}`)
     await quietly(says, () => hook.guest('backup-abort', about))
     await quietly(says, () => hook.guest('log-end', about))
-    return { vmid, seconds: took(), failure: left.status === 'rejected' ? failedTwice(failure, left.reason) : failure }
+    const whole = left.status === 'rejected' ? failedTwice(failure, left.reason) : failure
+    return { vmid, seconds: took(), failure: whole, ...noticed }
   }
 }
 
 async function concluded(context: JobContext, outcomes: readonly Outcome[], { info }: Says): Promise<string[]> {
   const { params, deps } = context
-  const guests = outcomes.map((one): GuestOutcome => {
-    const { vmid, seconds } = one
-    return { vmid, seconds, ...('volid' in one ? { volid: one.volid } : { reason: messageOf(one.failure) }) }
-  })
   const failures = outcomes.filter((one) => 'failure' in one)
   const isSpaceFree = outcomes.some((one) => 'failure' in one || one.pruned > 0)
   const watching = { onProgress: marksTo(context.progress) }
   if (isSpaceFree) await giveBackSpace(deps.backup, params.storage, info, watching)
   const isFailed = failures.length > 0
   info(`Backup job finished ${isFailed ? 'with errors' : 'successfully'}`)
-  await reportJob(context, { guests, isFailed })
+  await reportJob(context, { guests: outcomes.map(toldOf), isFailed })
   const [only] = failures
   if (only && outcomes.length === 1) throw only.failure
   if (isFailed) {
@@ -195,6 +200,12 @@ async function concluded(context: JobContext, outcomes: readonly Outcome[], { in
     })
   }
   return outcomes.flatMap((one) => ('volid' in one ? [one.volid] : []))
+}
+
+function toldOf(one: Outcome): GuestOutcome {
+  const { vmid, seconds, alarms, hint } = one
+  const verdict = 'volid' in one ? { volid: one.volid } : { reason: messageOf(one.failure) }
+  return { vmid, seconds, ...verdict, ...(alarms && { alarms }), ...(hint !== undefined && { hint }) }
 }
 
 /** For what has nothing to decide any more. */

@@ -46,6 +46,8 @@ export interface GuestContext {
   readonly how: BackupHow
   readonly log: (line: string) => void
   readonly warn: (line: string) => void
+  /** Says what somebody has to look at, although the backup is good. */
+  readonly alarm: (text: string) => void
   readonly progress: (phase: string, fraction?: number, bytes?: number) => void
   readonly signal: AbortSignal
   readonly onPhase?: ((phase: StopPhase) => Promise<void>) | undefined

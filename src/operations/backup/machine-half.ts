@@ -125,14 +125,14 @@ function sayRecord(drive: string, record: DiskRecord, sizeBytes: number, log: (l
 }
 
 /** Where a bitmap was good, and the datastore or the content was not. */
-function sayReading(drive: string, { reading }: ManifestDisk, { log, warn }: GuestContext): void {
+function sayReading(drive: string, { reading }: ManifestDisk, { log, alarm }: GuestContext): void {
   if (reading?.how === 'changes') {
     log(`${drive}: read what changed, and ${reading.auditedChunks ?? 0} unchanged chunks to audit the dirty bitmap`)
   }
   if (reading?.reason === undefined) return
   if (!reading.hits) return log(`${drive}: the whole disk was read (${reading.reason})`)
-  warn(
-    `ALARM: ${drive}: ${reading.reason}. The whole disk was read, so this backup is good; earlier ones that were made ` +
+  alarm(
+    `${drive}: ${reading.reason}. The whole disk was read, so this backup is good; earlier ones that were made ` +
       'by dirty bitmap may lack changes. Compare one of them, and look for what writes to the disk past QEMU.',
   )
 }

@@ -5,6 +5,7 @@ import { BackupOptions } from '#cluster/backup-options.ts'
 import { sendMail } from '#host/web/sendmail.ts'
 import type { StepContext, TaskFacts } from '#tasks/operation.ts'
 import type { BackupGuests, BackupRunDeps } from './run.ts'
+import { besides, type GuestOutcome, type JobOutcome, needsLook } from './job-outcome.ts'
 import type * as webhooks from './webhook.ts'
 
 const load = loaderFor(import.meta.url)
@@ -22,7 +23,7 @@ const reported = new Set<string>()
 /** Nobody's backup fails because a mail does. */
 export async function reportJob(
   context: JobContext,
-  result: Pick<webhooks.JobOutcome, 'guests' | 'isFailed' | 'reason'>,
+  result: Pick<JobOutcome, 'guests' | 'isFailed' | 'reason'>,
 ): Promise<void> {
   const { params, deps, task } = context
   reported.add(task.upid)
@@ -34,27 +35,31 @@ export async function reportJob(
 /** What telling takes. */
 export interface Teller {
   readonly notify: Notify | undefined
-  readonly deps: Pick<BackupRunDeps, 'host' | 'store' | 'clock' | 'settings'>
+  readonly deps: Pick<BackupRunDeps, 'host' | 'store' | 'clock'> & Pick<webhooks.WebhookNeeds, 'settings'>
   readonly log: (line: string) => void
   readonly signal: AbortSignal
   readonly task: TaskFacts
 }
 
 /** Nobody's job fails because it cannot be told. */
-export async function tell(
-  teller: Teller,
-  about: Omit<webhooks.JobOutcome, 'node' | 'upid' | 'startedMs'>,
-): Promise<void> {
+export async function tell(teller: Teller, about: Omit<JobOutcome, 'node' | 'upid' | 'startedMs'>): Promise<void> {
   const { node, upid, startTime } = teller.task
-  const outcome: webhooks.JobOutcome = { node, upid, startedMs: startTime * 1000, ...about }
+  const outcome: JobOutcome = { node, upid, startedMs: startTime * 1000, ...about }
   await mail(teller, outcome)
   await callWebhook(teller, outcome)
 }
 
-/** A job of which nothing is known but why it ended. What somebody asked for and stopped is no news to anybody. */
-export async function reportEnd(context: JobContext, cause: unknown): Promise<void> {
+/**
+ * A job that ended before its end. What somebody asked for and stopped is no news to anybody.
+ * @param guests that had their turn, where that is known
+ */
+export async function reportEnd(
+  context: JobContext,
+  cause: unknown,
+  guests: readonly GuestOutcome[] = [],
+): Promise<void> {
   if (context.signal.aborted && context.params.jobId === undefined) return
-  await reportJob(context, { guests: [], isFailed: true, reason: messageOf(cause) })
+  await reportJob(context, { guests, isFailed: true, reason: messageOf(cause) })
 }
 
 /** Its process died before it could tell of itself. */
@@ -62,13 +67,13 @@ export async function reportDeath(context: JobContext): Promise<void> {
   if (!reported.has(context.task.upid)) await reportEnd(context, 'its process ended unexpectedly')
 }
 
-async function mail({ notify, deps, log }: Teller, outcome: webhooks.JobOutcome): Promise<void> {
+async function mail({ notify, deps, log }: Teller, outcome: JobOutcome): Promise<void> {
   const { event = 'backup', node, guests, isFailed, reason } = outcome
-  if (notify === undefined || notify.mailTo.length === 0 || (notify.on === 'failure' && !isFailed)) return
+  if (notify === undefined || notify.mailTo.length === 0 || (notify.on === 'failure' && !needsLook(outcome))) return
   const to = notify.mailTo.join(', ')
   try {
-    const subject = `${event} on ${node}: ${isFailed ? 'FAILED' : 'successful'}`
-    const lines = [...(reason === undefined ? [] : [reason]), ...guests.map(lineOf)]
+    const subject = `${event} on ${node}: ${isFailed ? 'FAILED' : 'successful'}${besides(guests)}`
+    const lines = [...(reason === undefined ? [] : [reason]), ...guests.flatMap(linesOf)]
     await sendMail(deps.host, { to: notify.mailTo, subject, text: `${subject}\n\n${lines.join('\n')}\n` })
     log(`INFO: mail handed over for ${to}`)
   } catch (cause) {
@@ -77,13 +82,15 @@ async function mail({ notify, deps, log }: Teller, outcome: webhooks.JobOutcome)
   }
 }
 
-function lineOf({ vmid, volid, reason }: webhooks.GuestOutcome): string {
-  return reason === undefined ? `VM ${vmid}: ok, ${volid}` : `VM ${vmid}: FAILED, ${reason}`
+function linesOf({ vmid, volid, reason, alarms = [], hint }: GuestOutcome): string[] {
+  const verdict = reason === undefined ? `ok, ${volid}` : `FAILED, ${reason}`
+  const noticed = [...alarms.map((alarm) => `ALARM, ${alarm}`), ...(hint === undefined ? [] : [`hint, ${hint}`])]
+  return [verdict, ...noticed].map((line) => `VM ${vmid}: ${line}`)
 }
 
-async function callWebhook({ deps, log, signal }: Teller, outcome: webhooks.JobOutcome): Promise<void> {
+async function callWebhook({ deps, log, signal }: Teller, outcome: JobOutcome): Promise<void> {
   const { webhook } = await new BackupOptions(deps.store).get()
-  if (webhook === undefined || (webhook.on === 'failure' && !outcome.isFailed)) return
+  if (webhook === undefined || (webhook.on === 'failure' && !needsLook(outcome))) return
   const { shownWebhook, tellWebhook } = load<typeof webhooks>('./webhook.ts')
   const where = shownWebhook(webhook)
   try {

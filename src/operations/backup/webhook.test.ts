@@ -12,7 +12,8 @@ import { systemClock } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import type { Webhook } from '#cluster/backup-options.ts'
 import { type TestAuthority, testAuthority } from '../../../test/fixtures/test-authority.ts'
-import { type JobOutcome, requireWebhook, tellOnce, tellWebhook, type WebhookNeeds } from './webhook.ts'
+import type { JobOutcome } from './job-outcome.ts'
+import { requireWebhook, tellOnce, tellWebhook, type WebhookNeeds } from './webhook.ts'
 
 const outcome: JobOutcome = {
   node: 'lab',
@@ -95,12 +96,33 @@ suite('a webhook', () => {
       storage: 'vault',
       started: '2026-11-18T11:06:40.000Z',
       ended: '2026-11-18T11:07:40.000Z',
+      alarms: 0,
+      hints: 0,
       guests: [
         { vmid: 101, outcome: 'failed', reason: 'x'.repeat(500), seconds: 0 },
         { vmid: 100, outcome: 'successful', volid: 'vault:backup/vm/100/2026-11-20T10:00:00Z', seconds: 12 },
       ],
       more: 0,
     })
+  })
+
+  test('hears of alarms and hints, and of their guests before those of which there is nothing to say', async () => {
+    const good = { vmid: 100, volid: 'vault:backup/vm/100/x', seconds: 1 }
+    const alarms = [`scsi0: ${'x'.repeat(2_000)}`, 'scsi1: y']
+    const guests = [good, { ...good, vmid: 101, hint: 'much is new' }, { ...good, vmid: 102, alarms }]
+    asked.length = 0
+    await tellOnce(hook('/'), { ...outcome, isFailed: false, guests }, needs)
+    const told = JSON.parse(asked[0]?.body ?? '') as { guests: object[] } & Record<string, unknown>
+    assert.deepEqual(
+      [told.outcome, told.text, told.alarms, told.hints],
+      ['successful', 'backup on lab, job nightly: successful, with an ALARM (3 of 3 guests)', 1, 1],
+    )
+    const rest = { outcome: 'successful', volid: good.volid, seconds: 1 }
+    assert.deepEqual(told.guests, [
+      { vmid: 102, alarms: [alarms[0]?.slice(0, 500), 'scsi1: y'], ...rest },
+      { vmid: 101, hint: 'much is new', ...rest },
+      { vmid: 100, ...rest },
+    ])
   })
 
   test('is told the secret of a file that is root’s alone, in the header that was named', async () => {

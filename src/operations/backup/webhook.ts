@@ -13,32 +13,7 @@ import { asFileFault } from '#host/files.ts'
 import { reachOf } from '#host/web/reach.ts'
 import { trusted } from '#host/web/trusted.ts'
 import { postToWeb, webUrl, withoutSecrets } from '#host/web/web.ts'
-
-/** What a job came to. */
-export interface JobOutcome {
-  /** What was done: backups when absent. */
-  readonly event?: 'canary' | 'verify' | 'sync' | undefined
-  readonly node: string
-  readonly upid: string
-  /** Absent where somebody asked for the backup by hand. */
-  readonly job?: string | undefined
-  readonly storage: string
-  readonly startedMs: number
-  readonly endedMs: number
-  readonly isFailed: boolean
-  /** Why no guest had its turn, or the others had not. */
-  readonly reason?: string | undefined
-  readonly guests: readonly GuestOutcome[]
-}
-
-export interface GuestOutcome {
-  readonly vmid: number
-  /** Volume id of the backup. */
-  readonly volid?: string
-  /** Why there is none. */
-  readonly reason?: string
-  readonly seconds: number
-}
+import { besides, type GuestOutcome, hasAlarm, hasHint, type JobOutcome } from './job-outcome.ts'
 
 export interface WebhookNeeds {
   readonly settings: { readonly fetchNetworks?: readonly string[]; readonly caFile?: string }
@@ -52,6 +27,8 @@ const pausesMs = [5_000, 20_000]
 const secretMaximumBytes = 4_096
 const guestsMaximum = 1_000
 const reasonLength = 500
+/** Of one guest. */
+const alarmsMaximum = 10
 /** Those that say how long a text is, whose it is, or what comes next. */
 const notForSecrets =
   /^(?:host|connection|content-.*|transfer-encoding|te|trailer|upgrade|expect|proxy-.*|keep-alive)$/i
@@ -118,13 +95,13 @@ const mayPass = (fault: Fault) => fault.kind === 'unavailable' || fault.kind ===
 function textOf(job: JobOutcome) {
   const { event = 'backup', node, upid, job: id, storage, startedMs, endedMs, isFailed, reason, guests } = job
   const outcome = isFailed ? 'failed' : 'successful'
-  // Those that failed first: of very many not all are told.
-  const sorted = guests.toSorted((a, b) => Number(a.reason === undefined) - Number(b.reason === undefined))
+  // Those somebody has to look at first: of very many not all are told.
+  const sorted = guests.toSorted((a, b) => rankOf(a) - rankOf(b))
   const failed = guests.filter((guest) => guest.reason !== undefined).length
   const counted = guests.length === 0 ? '' : ` (${guests.length - failed} of ${guests.length} guests)`
   return {
     event,
-    text: `${event} on ${node}${id === undefined ? '' : `, job ${id}`}: ${outcome}${counted}`,
+    text: `${event} on ${node}${id === undefined ? '' : `, job ${id}`}: ${outcome}${besides(guests)}${counted}`,
     outcome,
     node,
     ...(id === undefined ? {} : { job: id }),
@@ -133,15 +110,25 @@ function textOf(job: JobOutcome) {
     started: new Date(startedMs).toISOString(),
     ended: new Date(endedMs).toISOString(),
     ...(reason === undefined ? {} : { reason: reason.slice(0, reasonLength) }),
-    guests: sorted.slice(0, guestsMaximum).map(({ vmid, volid, reason: why, seconds }) => ({
+    alarms: guests.filter(hasAlarm).length,
+    hints: guests.filter(hasHint).length,
+    guests: sorted.slice(0, guestsMaximum).map(({ vmid, volid, reason: why, alarms = [], hint, seconds }) => ({
       vmid,
       outcome: why === undefined ? 'successful' : 'failed',
       ...(volid === undefined ? {} : { volid }),
       ...(why === undefined ? {} : { reason: why.slice(0, reasonLength) }),
+      ...(alarms.length === 0
+        ? {}
+        : { alarms: alarms.slice(0, alarmsMaximum).map((text) => text.slice(0, reasonLength)) }),
+      ...(hint === undefined ? {} : { hint: hint.slice(0, reasonLength) }),
       seconds: Math.round(seconds),
     })),
     more: Math.max(0, guests.length - guestsMaximum),
   }
+}
+
+function rankOf(guest: GuestOutcome): number {
+  return [guest.reason !== undefined, hasAlarm(guest), hasHint(guest), true].indexOf(true)
 }
 
 /** One line in a file that is root's alone. @throws Fault `denied`, `missing`, `invalid` */
