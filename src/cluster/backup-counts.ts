@@ -1,4 +1,7 @@
-/** What is counted of backups for metrics, as the backups themselves do not tell it: what pruning did last, and retries. */
+/**
+ * What is counted of backups for metrics, as the backups themselves do not tell it: what pruning did last, retries, and those
+ * that failed.
+ */
 import { integer, object, optional, type Static } from '#base/schema/schema.ts'
 import { Documents } from '#store/document.ts'
 import type { Store } from '#store/store.ts'
@@ -15,10 +18,13 @@ const shape = object({
   /** Backups a job tried once more, since the storage is there. */
   retries: optional(integer()),
   retried: optional(integer()),
+  /** Backups that failed, of the guest or to the storage, and when the last one did. */
+  failures: optional(integer()),
+  failed: optional(integer()),
 })
 export type BackupCount = Static<typeof shape>
 
-/** `storage/local`, or `vm/100`: of a guest that was pruned by itself, after its backup. */
+/** `storage/local`, or `vm/100`: of a guest that was pruned by itself, after its backup, or whose backup failed. */
 export type Counted = `${'storage' | 'vm' | 'ct'}/${string}`
 
 export class BackupCounts {
@@ -46,6 +52,14 @@ export class BackupCounts {
       ...before,
       retries: (before?.retries ?? 0) + count,
       retried: at,
+    }))
+  }
+
+  async failed(what: Counted, count: number, at: number): Promise<void> {
+    await this.#documents.alter(what, (before) => ({
+      ...before,
+      failures: (before?.failures ?? 0) + count,
+      failed: at,
     }))
   }
 

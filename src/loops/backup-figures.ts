@@ -1,6 +1,7 @@
 /**
- * What metric servers are told of backups: how old and how large the last good one of each guest is, when a drill proved
- * one, how each datastore is, and what the last runs of the jobs found that look after it.
+ * What metric servers are told of backups: how old and how large the last good one of each guest is and how it was made, how
+ * many failed, when a drill proved one, what became of the last restore, how each datastore is, and what the last runs of the
+ * jobs found that look after it.
  *
  * Looked at every few minutes and beside the rounds, which take what is known: no round waits for a slow datastore. Ages
  * are from the moment they are asked for.
@@ -9,16 +10,17 @@ import { seconds } from '#base/clock.ts'
 import type { ListedBackup } from '#backup/service.ts'
 import { type BackupCount, BackupCounts, type Counted } from '#cluster/backup-counts.ts'
 import type { CollectedOutcome, DatastoreJobOutcome } from '#cluster/datastore-jobs.ts'
-import { newStoredBytesOf } from '#datastore/points/manifest.ts'
 import type { GuestKind } from '#guests/kind.ts'
 import type { Values } from '#observe/sample.ts'
-import type { Services } from '#services.ts'
+import type { NodeServices } from '#services.ts'
+import { statusTypeOf, type TaskItem } from '#tasks/task.ts'
+import { hasAlarm, type MadeHow, madeHow } from './figures-of-a-backup.ts'
 
 const everySeconds = 300
 
 export type FiguresDeps = Pick<
-  Services,
-  'clock' | 'log' | 'storage' | 'backup' | 'recovery' | 'datastoreJobs' | 'store'
+  NodeServices,
+  'clock' | 'log' | 'storage' | 'backup' | 'recovery' | 'datastoreJobs' | 'store' | 'tasks'
 >
 
 interface GuestFigures {
@@ -29,9 +31,11 @@ interface GuestFigures {
   /** Of which a sudden jump was reported, and when the last of them was. */
   readonly hints: number
   readonly hinted?: number
+  /** Whose record of changes was caught lying, and when the last of them was. */
+  readonly alarms: number
+  readonly alarmed?: number
   readonly size?: number
-  readonly stored?: number
-  readonly duration?: number
+  readonly made?: MadeHow
 }
 
 interface DatastoreFigures {
@@ -39,6 +43,7 @@ interface DatastoreFigures {
   readonly points: number
   readonly damaged: number
   readonly hints: number
+  readonly alarms: number
   readonly unverified: number
   readonly verified?: number
 }
@@ -53,6 +58,8 @@ export class BackupFigures {
   /** By storage. */
   #collections: ReadonlyMap<string, CollectedOutcome> = new Map()
   #counts: ReadonlyMap<string, BackupCount> = new Map()
+  /** By guest: the last that ended. */
+  #restores: ReadonlyMap<string, TaskItem> = new Map()
   #looked = -Infinity
   #looking: Promise<void> | undefined
 
@@ -76,13 +83,16 @@ export class BackupFigures {
     await this.#looking
   }
 
-  /** Nothing of a guest that was never backed up. */
+  /** Nothing of a guest that was never backed up, nor was to be, nor restored. */
   ofGuest(kind: GuestKind, vmid: number): Values | undefined {
-    const found = this.#guests.get(`${kind === 'lxc' ? 'ct' : 'vm'}/${vmid}`)
-    if (!found) return undefined
-    const { taken, proven, hinted, ...others } = found
-    const ages = { age: this.#since(taken), provenage: this.#since(proven), hintage: this.#since(hinted) }
-    return { ...others, ...ages, ...this.#ofPruning(`${kind === 'lxc' ? 'ct' : 'vm'}/${vmid}`) }
+    const guest = `${kind === 'lxc' ? 'ct' : 'vm'}/${vmid}` as const
+    const isKnown = [this.#guests, this.#counts, this.#restores].some((known) => known.has(guest))
+    if (!isKnown) return undefined
+    const { taken, proven, hinted, alarmed, made, ...others } = this.#guests.get(guest) ?? noFigures
+    const ofBackups = { age: this.#since(taken), provenage: this.#since(proven) }
+    const ofNotices = { hintage: this.#since(hinted), alarmage: this.#since(alarmed) }
+    const counted = { ...this.#ofPruning(guest), ...this.#ofFailures(guest) }
+    return { ...others, ...made, ...ofBackups, ...ofNotices, ...counted, ...this.#ofRestore(guest) }
   }
 
   ofDatastore(storage: string): Values | undefined {
@@ -91,8 +101,21 @@ export class BackupFigures {
     const { verified, ...others } = found
     const { retries, retried } = this.#counts.get(`storage/${storage}`) ?? {}
     const ofRetries = { retries: retries ?? 0, retryage: this.#since(retried) }
-    const ofCare = { ...this.#ofPruning(`storage/${storage}`), ...ofRetries, ...this.#ofJobs(storage) }
-    return { ...others, verifyage: this.#since(verified), ...ofCare }
+    const counted = { ...this.#ofPruning(`storage/${storage}`), ...this.#ofFailures(`storage/${storage}`) }
+    return { ...others, verifyage: this.#since(verified), ...counted, ...ofRetries, ...this.#ofJobs(storage) }
+  }
+
+  #ofFailures(what: Counted): Values {
+    const { failures = 0, failed } = this.#counts.get(what) ?? {}
+    return { failures, failureage: this.#since(failed) }
+  }
+
+  #ofRestore(guest: string): Values {
+    const restore = this.#restores.get(guest)
+    if (restore?.endtime === undefined) return {}
+    const { status, starttime, endtime } = restore
+    const restoregood = Number(['ok', 'warning'].includes(statusTypeOf(status)))
+    return { restoregood, restoreage: this.#since(endtime), restoreduration: Math.max(0, endtime - starttime) }
   }
 
   #ofPruning(what: Counted): Values {
@@ -130,6 +153,19 @@ export class BackupFigures {
     return moment === undefined ? undefined : Math.max(0, seconds(this.#deps.clock) - Math.floor(moment))
   }
 
+  /** Of the tasks that are kept. */
+  async #lastRestores(): Promise<ReadonlyMap<string, TaskItem>> {
+    const found = new Map<string, TaskItem>()
+    for (const [typefilter, kind] of restores) {
+      const { tasks } = await this.#deps.tasks.list({ typefilter, limit: Infinity })
+      for (const task of tasks) {
+        const known = found.get(`${kind}/${task.id}`)
+        if ((known?.endtime ?? -1) < (task.endtime ?? -1)) found.set(`${kind}/${task.id}`, task)
+      }
+    }
+    return found
+  }
+
   async #look(): Promise<void> {
     const { storage, backup, recovery, datastoreJobs, store, log } = this.#deps
     const [guests, datastores] = [new Map<string, GuestFigures>(), new Map<string, DatastoreFigures>()]
@@ -156,10 +192,17 @@ export class BackupFigures {
     this.#outcomes = [...(await datastoreJobs.outcomes()).values()]
     this.#counts = await new BackupCounts(store).all()
     this.#collections = await datastoreJobs.collections()
+    this.#restores = await this.#lastRestores()
     this.#guests = guests
     this.#datastores = datastores
   }
 }
+
+const noFigures: GuestFigures = { points: 0, hints: 0, alarms: 0 }
+const restores = [
+  ['qmrestore', 'vm'],
+  ['vzrestore', 'ct'],
+] as const
 
 function ofBackups(bytes: number, backups: readonly ListedBackup[]): DatastoreFigures {
   const verified = backups.flatMap((one) => one.verified ?? [])
@@ -168,6 +211,7 @@ function ofBackups(bytes: number, backups: readonly ListedBackup[]): DatastoreFi
     points: backups.length,
     damaged: backups.filter(({ damage }) => damage !== undefined).length,
     hints: backups.filter(({ hint }) => hint !== undefined).length,
+    alarms: backups.filter(({ manifest }) => manifest && hasAlarm(manifest)).length,
     unverified: backups.length - verified.length,
     ...(verified.length === 0 ? {} : { verified: Math.max(...verified) }),
   }
@@ -175,14 +219,14 @@ function ofBackups(bytes: number, backups: readonly ListedBackup[]): DatastoreFi
 
 /** One that is damaged is none to count on. */
 function withBackup(
-  before: GuestFigures = { points: 0, hints: 0 },
+  before: GuestFigures = noFigures,
   { damage, manifest, sizeBytes, hint, ctime }: ListedBackup,
 ): GuestFigures {
   if (damage !== undefined || !manifest) return before
   const hinted = hint === undefined ? {} : { hints: before.hints + 1, hinted: Math.max(before.hinted ?? 0, ctime) }
-  const counted = { ...before, points: before.points + 1, ...hinted }
+  const alarmed = hasAlarm(manifest) ? { alarms: before.alarms + 1, alarmed: Math.max(before.alarmed ?? 0, ctime) } : {}
+  const counted = { ...before, points: before.points + 1, ...hinted, ...alarmed }
   const taken = Date.parse(manifest.pointInTime) / 1000
   if (before.taken !== undefined && before.taken > taken) return counted
-  const duration = Math.max(0, manifest.finished - manifest.point.time)
-  return { ...counted, taken, size: sizeBytes, stored: newStoredBytesOf(manifest), duration }
+  return { ...counted, taken, size: sizeBytes, made: madeHow(manifest) }
 }

@@ -15,6 +15,8 @@ import { BackupCounts } from '#cluster/backup-counts.ts'
 import { ensureCertificate } from '#cluster/self-signed.ts'
 import { Teller } from '#loops/metrics.ts'
 import { buildServices, type Services } from '#services.ts'
+import { acquireLocks, releaseLocks } from '#tasks/lock.ts'
+import { TaskService } from '#tasks/service.ts'
 import { type WholeNode, wholeNode } from './whole-node.ts'
 
 const closing = new AsyncDisposableStack()
@@ -22,7 +24,7 @@ const lines: string[] = []
 const ending = new AbortController()
 let node: WholeNode
 let teller: Teller
-let services: Services
+let services: Services & { readonly tasks: TaskService }
 const path = '/cluster/metrics/server'
 
 before(async () => {
@@ -31,8 +33,11 @@ before(async () => {
   const made = await api('POST', `/nodes/${settings.node}/qemu`, { vmid: 100, name: 'web-one', memory: 64 })
   assert.equal(await ended(made.data), 'OK')
   const log = createLog((line) => lines.push(line))
-  services = await buildServices(settings, { log, isStoreChecked: false })
-  closing.defer(() => services.store[Symbol.asyncDispose]())
+  const built = await buildServices(settings, { log, isStoreChecked: false })
+  closing.defer(() => built.store[Symbol.asyncDispose]())
+  // It only reads what those of the node have written down.
+  const tasks = closing.use(new TaskService({ ...built, workerEntry: '', operations: new Map() }))
+  services = { ...built, tasks }
   closing.defer(() => ending.abort())
   teller = new Teller(services, ending.signal)
 })
@@ -150,6 +155,12 @@ test('backups are told of: how old and large the last one of each guest is, and 
   assert.equal(await ended((await api('DELETE', `${at}/storage/local/prunebackups`, pruning)).data), 'OK')
   const ofGuest = { vmid: '101', storage: 'local', 'prune-backups': 'keep-last=2' }
   assert.equal(await ended((await api('POST', `${at}/vzdump`, ofGuest)).data), 'OK')
+  await acquireLocks(services.store, ['guest/101'], 'UPID:other')
+  const held = await api('POST', `${at}/vzdump`, { vmid: '101', storage: 'local', lockwait: 0 })
+  assert.match(await ended(held.data), /can't lock 'guest\/101'/)
+  await releaseLocks(services.store, (holder) => holder === 'UPID:other')
+  const restoring = await api('POST', `${at}/qemu`, { vmid: 102, archive: backups[1], storage: 'local' })
+  assert.equal(await ended(restoring.data), 'OK')
   await services.backup.annotate(asVolumeId(backups[1] ?? ''), { hint: 'a sudden jump' })
   await new BackupCounts(services.store).retried('local', 3, seconds(services.clock))
   const job = { id: 'look', type: 'verify', storage: 'local', schedule: '03:00' }
@@ -168,6 +179,12 @@ test('backups are told of: how old and large the last one of each guest is, and 
     assert.equal(guest?.tags.vmid, '101')
     const { age, points, stored, size, duration, ...ofBackups } = guest?.fields ?? {}
     assert.deepEqual([ofBackups.hints, ofBackups.prunekept, ofBackups.pruneremoved], ['1', '2', '1'])
+    // Its disk was read whole, with nothing on it; nobody freezes who stands still.
+    const made = [ofBackups.diskswhole, ofBackups.diskschanged, ofBackups.read, ofBackups.audithits, ofBackups.frozen]
+    assert.deepEqual(made, ['1', '0', '0', '0', undefined])
+    assert.deepEqual([ofBackups.failures, ofBackups.alarms, ofBackups.restoregood], ['1', '0', undefined])
+    const restored = told.find(({ measurement, tags }) => measurement === 'backup' && tags.vmid === '102')?.fields
+    assert.deepEqual([restored?.restoregood, restored?.points, restored?.failures], ['1', '0', '0'])
     assert.ok(Number(age) >= 0 && Number(age) < 300, `${age}`)
     assert.deepEqual([points, stored, size], ['2', '0', '0'])
     assert.ok(Number(duration) < 60)
@@ -182,8 +199,12 @@ test('backups are told of: how old and large the last one of each guest is, and 
     assert.deepEqual([others.collectgood, others.collectfreed, others.collectcondemned], ['1', '0', '0'])
     const counted = [others.prunekept, others.pruneremoved, others.retries, others.hints, others.verifyfetched]
     assert.deepEqual(counted, ['2', '0', '3', '1', '0'])
+    assert.deepEqual([others.failures, others.alarms], ['1', '0'])
     const ofRuns = [verifyduration, verifyrunage, others.verifygoodage, others.collectduration, others.collectrunage]
-    for (const some of [...ofRuns, others.prunerunage, others.retryage, ofBackups.hintage, ofBackups.prunerunage]) {
+    const ofGuests = [ofBackups.hintage, ofBackups.prunerunage, ofBackups.failureage]
+    const ofRestore = [restored?.restoreage, restored?.restoreduration]
+    const ages = [...ofGuests, ...ofRestore, others.prunerunage, others.retryage, others.failureage]
+    for (const some of [...ofRuns, ...ages]) {
       assert.ok(Number(some) >= 0 && Number(some) < 300, `${some}`)
     }
   })

@@ -1,6 +1,9 @@
 /** Tells people and programs how a backup job went: by the node's own mail system, where it has one, and by webhook. */
+import { seconds } from '#base/clock.ts'
 import { isFault, messageOf } from '#base/fault.ts'
+import { asVmid } from '#base/ids.ts'
 import { loaderFor } from '#base/on-demand.ts'
+import { BackupCounts } from '#cluster/backup-counts.ts'
 import { BackupOptions } from '#cluster/backup-options.ts'
 import { sendMail } from '#host/web/sendmail.ts'
 import type { StepContext, TaskFacts } from '#tasks/operation.ts'
@@ -30,6 +33,31 @@ export async function reportJob(
   const { jobId: job, storage, notify } = params
   const outcome = { job, storage, endedMs: deps.clock.now(), ...result }
   await tell({ ...context, notify }, outcome)
+  await countFailures(context, result)
+}
+
+/** For metrics. A job that ended before its end counts as one backup of its storage that failed. */
+async function countFailures(
+  { params: { storage }, deps, log }: JobContext,
+  { guests, reason }: Pick<JobOutcome, 'guests' | 'reason'>,
+): Promise<void> {
+  const failed = guests.filter((guest) => guest.reason !== undefined).map(({ vmid }) => asVmid(vmid))
+  const count = failed.length + Number(reason !== undefined)
+  if (count === 0) return
+  try {
+    const [counts, now] = [new BackupCounts(deps.store), seconds(deps.clock)]
+    // What was asked for need not be there.
+    if ((await deps.storage.list()).some(({ name }) => name === storage)) {
+      await counts.failed(`storage/${storage}`, count, now)
+    }
+    for (const vmid of failed) {
+      if (!(await deps.guests.exists(vmid))) continue
+      await counts.failed(`${(await deps.guests.kindOf(vmid)) === 'lxc' ? 'ct' : 'vm'}/${vmid}`, 1, now)
+    }
+  } catch (cause) {
+    if (!isFault(cause)) throw cause
+    log(`INFO: backups that failed are not counted: ${cause.message}`)
+  }
 }
 
 /** What telling takes. */
