@@ -69,6 +69,9 @@ async function guestWithHistory(world: BackupWorld) {
     const log: string[] = []
     await backUp(log)
     assert.doesNotMatch(log.join('\n'), /more is new than usual/)
+    // The first one is not among those it is compared with.
+    const isTooFew = log.some((line) => line.includes(`are kept (now ${day - 1})`))
+    assert.equal(isTooFew, day < 4, log.join('\n'))
   }
   return { path, backUp }
 }

@@ -1,5 +1,5 @@
 /** What is done about a backup that changed more than its guest usually does: say so, and keep what was before. */
-import { type ChangeHint, changeHint, changeOf } from '#backup/change-hint.ts'
+import { type ChangeHint, changeHint, changeOf, historyIn, historyLeast } from '#backup/change-hint.ts'
 import type { BackupService, ListedBackup } from '#backup/service.ts'
 import { humanSize } from '#base/bytes.ts'
 import { isFault, messageOf } from '#base/fault.ts'
@@ -9,6 +9,7 @@ import type { HookAbout } from './hook-script.ts'
 
 export interface ChangeReport {
   readonly backup: Pick<BackupService, 'list' | 'annotate'>
+  readonly log: (line: string) => void
   readonly warn: (line: string) => void
 }
 
@@ -18,7 +19,7 @@ export interface ChangeReport {
  * @returns why it is
  */
 export async function reportChange(
-  { backup, warn }: ChangeReport,
+  { backup, log, warn }: ChangeReport,
   { storage, vmid, type }: Pick<HookAbout, 'vmid'> & { readonly storage: string; readonly type: ListedBackup['type'] },
 ): Promise<string | undefined> {
   let text: string | undefined
@@ -28,12 +29,14 @@ export async function reportChange(
       manifest ? [{ volid, change: changeOf(manifest, defaultChunkBytes) }] : [],
     )
     const newest = known.pop()
-    const hint =
-      newest &&
-      changeHint(
-        newest.change,
-        known.map(({ change }) => change),
+    const earlier = known.map(({ change }) => change)
+    const { length } = historyIn(earlier)
+    if (length < historyLeast) {
+      log(
+        `whether it changed more than usual is told when ${historyLeast} backups to compare with are kept (now ${length})`,
       )
+    }
+    const hint = newest && changeHint(newest.change, earlier)
     if (!newest || !hint) return undefined
     text = textOf(hint)
     warn(text)

@@ -155,7 +155,7 @@ async function oneGuest(vmid: number, context: JobContext, hook: Hook, says: Say
     const volid = await backUpGuest(vmid, { ...context, upid: task.upid, log: info, alarm, how: params, onPhase })
     backup = volid
     await hook.guest('backup-end', { ...about, target: volid })
-    const toReport = { backup: deps.backup, warn: context.warn }
+    const toReport = { backup: deps.backup, log: info, warn: context.warn }
     const hint = await reportChange(toReport, { storage: params.storage, vmid, type: half.type })
     if (hint !== undefined) noticed.hint = hint
     const pruned = await pruneAfter(about, params, deps, { log: info, warn: context.warn, signal })
