@@ -13,7 +13,7 @@
  */
 import type { Clock } from '#base/clock.ts'
 import { seconds } from '#base/clock.ts'
-import { Fault } from '#base/fault.ts'
+import { Fault, isFault } from '#base/fault.ts'
 import type { Random } from '#base/random.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import { enumOf, integer, optional, string } from '#base/schema/schema.ts'
@@ -214,12 +214,19 @@ export async function liveLeases({ place, clock }: Omit<LeaseNeeds, 'random'>): 
     const isFresh = lease !== undefined && seconds(clock) - lease.renewed <= leaseSeconds
     // Whoever lives but left something unreadable may rely on anything.
     if (isHeld ?? isFresh) live.push({ ...(lease ?? { kind: 'write', began: 0, by: 'unknown' }), name })
-    else {
-      await place.remove(name)
-      await place.remove(heldName(name))
-    }
+    else await clearAway(place, name)
   }
   return live
+}
+
+/** Who may remove nothing sees all the same that it is over. */
+async function clearAway(place: Place, name: string): Promise<void> {
+  try {
+    await place.remove(name)
+    await place.remove(heldName(name))
+  } catch (fault) {
+    if (!isFault(fault, 'denied')) throw fault
+  }
 }
 
 function readable(content: Buffer, name: string): unknown {

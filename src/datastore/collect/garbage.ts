@@ -82,7 +82,8 @@ export async function collectGarbage(open: OpenDatastore, options: CollectOption
 
 async function collect(open: OpenDatastore, options: CollectOptions): Promise<Collected> {
   await using lease = await open.datastore.tryTidy()
-  if (!lease) throw new Fault('conflict', 'garbage is being collected already, or the index is being merged')
+  if (!lease)
+    throw new Fault('conflict', 'garbage is being collected already, the index is being merged, or a copy made')
   if (open.index.isIncomplete) await mendIndexAlone(open, lease, options.signal)
   const attempt = () => new Collector(open, lease, options).run()
   try {

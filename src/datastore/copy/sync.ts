@@ -1,6 +1,10 @@
 /**
  * Copies one datastore into another, without any key: what is immutable is copied where it is missing, proven by its
  * name, and manifests come last, so that a copy that was cut off holds whole backups and goes on where it was.
+ *
+ * A writer of backups stores anew what is condemned, or lies in a pack nobody has named. A copy cannot: a pack has the name
+ * it has. So packs come beside whoever collects garbage here, but parts of the index and manifests only while nobody does,
+ * when every pack they need was seen to be there. Who collects later sees the manifests.
  */
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -27,6 +31,9 @@ const smallMaximumBytes = 96 * MiB
 /** While the source collects garbage things move; after so many looks it is asked to come again. */
 const passes = 5
 const damagesTold = 63
+/** For who collects garbage in the copy, or merges its index, to be done: as long as they live their lease is renewed. */
+const patienceMs = 60 * 60_000
+const [firstPauseMs, longestPauseMs] = [100, 10_000]
 
 export interface SyncOptions {
   /** Only backups of this namespace and those below it. */
@@ -116,19 +123,37 @@ class Copy {
 
   async run(): Promise<Synced> {
     for (let pass = 1; ; pass += 1) {
-      const wanted = await this.#wanted()
-      const needed = await this.#needed(wanted)
-      await this.#copyPacks(needed?.packs)
-      if (await (needed ? this.#nameThose(needed) : this.#copySegments())) {
-        const counts = await this.#copyManifests(needed?.points ?? wanted)
+      const backups = await this.#pass()
+      if (backups !== undefined) {
+        const removed = await this.#removeVanished()
         this.#tellDamages()
-        return { ...counts, packs: this.#packs, bytes: this.#bytes }
+        return { backups, removed, packs: this.#packs, bytes: this.#bytes }
       }
-      if (pass === passes) {
-        throw new Fault('unavailable', `garbage is being collected in '${this.#from.place.label}'`, {
-          remedy: 'Try again when that is done; what was copied stays.',
-        })
-      }
+      if (pass === passes) throw collecting(this.#from)
+    }
+  }
+
+  /** @returns how many backups came; nothing when something they need was moved, or removed, meanwhile */
+  async #pass(): Promise<number | undefined> {
+    const wanted = await this.#wanted()
+    const needed = await this.#needed(wanted)
+    const counted = await this.#copyPacks(needed?.packs)
+    await using alone = await this.#alone()
+    const isAllThere = needed ? await this.#nameThose(needed, alone) : await this.#copySegments(counted, alone)
+    return isAllThere ? await this.#copyManifests(needed?.points ?? wanted, alone) : undefined
+  }
+
+  /** While it holds nobody removes what is here. @throws Fault `unavailable` */
+  async #alone(): Promise<Lease> {
+    const { clock, random, log } = this.#to.deps
+    const until = clock.monotonic() + patienceMs
+    for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(2 * pauseMs, longestPauseMs)) {
+      const lease = await this.#to.tryTidy()
+      if (lease) return lease
+      if (clock.monotonic() > until) throw collecting(this.#to)
+      if (pauseMs === firstPauseMs) log.tell?.(`waiting until nobody collects garbage in '${this.#to.place.label}'`)
+      // Two who both stepped back must not come back at the same moment.
+      await clock.sleep(pauseMs + (random.bytes(1)[0] ?? 0), this.#options.signal)
     }
   }
 
@@ -168,23 +193,26 @@ class Copy {
   }
 
   /** @returns whether all of them came */
-  async #nameThose({ packs }: Needed): Promise<boolean> {
+  async #nameThose({ packs }: Needed, lease: Lease): Promise<boolean> {
     const { open } = this.#options
     const there = await this.#packsBelow('packs/')
     if (![...packs].every((pack) => there.has(pack) || this.#lost.has(pack))) return false
     const { place, deps } = this.#to
-    const needs = { place, random: deps.random, lease: this.#lease }
+    const needs = { place, random: deps.random, lease }
     if (open && packs.size > 0) await namePacks({ ...needs, keyring: open.keyring }, open, packs)
     return true
   }
 
-  /** @param wanted names; all when absent */
-  async #copyPacks(wanted?: ReadonlySet<string>): Promise<void> {
+  /** @param wanted names; all when absent. @returns those that are here */
+  async #copyPacks(wanted?: ReadonlySet<string>): Promise<ReadonlySet<string>> {
     const missing: { readonly name: string; readonly sizeBytes: number }[] = []
+    const counted = new Set<string>()
     const [there, suspects] = [await this.#packsBelow('packs/'), await this.#packsBelow(suspectsFolder)]
     for await (const pack of this.#from.place.list('packs/')) {
       const id = pack.name.slice(-64)
-      if (!there.has(id) && (wanted?.has(id) ?? true)) missing.push(pack)
+      if (wanted?.has(id) === false) continue
+      if (there.has(id)) counted.add(id)
+      else missing.push(pack)
     }
     const all = missing.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
     let done = 0
@@ -192,13 +220,17 @@ class Copy {
       goOn(this.#options.signal)
       const id = name.slice(-64)
       if (this.#lost.has(id)) continue
-      if (!(await this.#isWhole(() => this.#copyPack(id)))) {
+      const isWhole = await this.#isWhole(async () => {
+        if (await this.#copyPack(id)) counted.add(id)
+      })
+      if (!isWhole) {
         this.#lost.add(id)
         await this.#to.place.put(`${suspectsFolder}${id}`, Buffer.alloc(0))
       } else if (suspects.has(id)) await this.#to.place.remove(`${suspectsFolder}${id}`)
       done += sizeBytes
       this.#options.onProgress?.({ phase: 'packs', fraction: done / Math.max(1, all), bytes: done })
     }
+    return counted
   }
 
   #tellDamages(): void {
@@ -210,8 +242,11 @@ class Copy {
     })
   }
 
-  async #copyPack(id: string): Promise<void> {
-    if (await this.#copy(packName(id))) this.#packs += 1
+  /** False when it is not there any more. */
+  async #copyPack(id: string): Promise<boolean> {
+    const isThere = await this.#copy(packName(id), this.#lease)
+    if (isThere) this.#packs += 1
+    return isThere
   }
 
   /** False where it is damaged, which is told in the end: what else there is shall not wait for that. */
@@ -226,17 +261,18 @@ class Copy {
     }
   }
 
-  /** True when every segment of the source is here, and every pack one of them names. */
-  async #copySegments(): Promise<boolean> {
+  /** True when every segment of the source is here, every pack one of them names, and those that were counted before. */
+  async #copySegments(counted: ReadonlySet<string>, lease: Lease): Promise<boolean> {
     const there = new Set<string>()
     for await (const { name } of this.#to.place.list('segments/')) there.add(name)
     this.#options.onProgress?.({ phase: 'index' })
     const packs = await this.#packsBelow('packs/')
+    if (!counted.isSubsetOf(packs)) return false
     for await (const { name } of this.#from.place.list('segments/')) {
       if (there.has(name)) continue
       let isComplete = true
       await this.#isWhole(async () => {
-        isComplete = await this.#copySegment(name, packs)
+        isComplete = await this.#copySegment(name, packs, lease)
       })
       if (!isComplete) return false
     }
@@ -244,7 +280,7 @@ class Copy {
   }
 
   /** False when a pack it names is not here, or it is not there any more. */
-  async #copySegment(name: string, packs: ReadonlySet<string>): Promise<boolean> {
+  async #copySegment(name: string, packs: ReadonlySet<string>, lease: Lease): Promise<boolean> {
     try {
       const segment = await Segment.open(this.#from.place, name)
       // What is named but not there would be taken for there by whoever writes into the copy.
@@ -253,11 +289,11 @@ class Copy {
       if (isFault(fault, 'missing')) return false
       throw fault
     }
-    return this.#copy(name)
+    return this.#copy(name, lease)
   }
 
-  /** False when it is not there any more. */
-  async #copy(name: string): Promise<boolean> {
+  /** False when it is not there any more. @param lease under which what came before is here */
+  async #copy(name: string, lease: Lease): Promise<boolean> {
     const path = join(this.#to.place.stagingDir, `copy-${this.#to.deps.random.uuid()}`)
     const isThere = await copyProven(this.#from.place, name, path, (count) => {
       this.#bytes += count
@@ -266,8 +302,7 @@ class Copy {
     })
     if (!isThere) return false
     try {
-      // Of what came before.
-      await this.#lease.requireHeld()
+      await lease.requireHeld()
       await this.#to.place.putFile(name, path)
     } finally {
       await rm(path, { force: true })
@@ -275,16 +310,21 @@ class Copy {
     return true
   }
 
-  async #copyManifests(points: readonly RestorePoint[]): Promise<{ backups: number; removed: number }> {
-    let [backups, removed, looked] = [0, 0, 0]
+  async #copyManifests(points: readonly RestorePoint[], lease: Lease): Promise<number> {
+    let [backups, looked] = [0, 0]
     for (const point of points) {
       looked += 1
       this.#options.onProgress?.({ phase: 'backups', fraction: looked / points.length })
       await this.#isWhole(async () => {
-        if (await this.#copyManifest(point)) backups += 1
+        if (await this.#copyManifest(point, lease)) backups += 1
       })
     }
-    if (this.#options.removesVanished !== true) return { backups, removed }
+    return backups
+  }
+
+  async #removeVanished(): Promise<number> {
+    if (this.#options.removesVanished !== true) return 0
+    let removed = 0
     const left = new Set((await this.#from.points()).map(printPoint))
     for (const point of await this.#to.points()) {
       if (!this.#isWanted(point) || left.has(printPoint(point)) || (await this.#to.marks(point)).protected) continue
@@ -293,11 +333,11 @@ class Copy {
       await this.#to.remove(point)
       removed += 1
     }
-    return { backups, removed }
+    return removed
   }
 
   /** False when it is here already, or not there any more. */
-  async #copyManifest(point: RestorePoint): Promise<boolean> {
+  async #copyManifest(point: RestorePoint, lease: Lease): Promise<boolean> {
     const text = await this.#from.place.get(manifestName(point), smallMaximumBytes)
     if (!text) return false
     // Signed and whole, or it is not worth having.
@@ -306,7 +346,7 @@ class Copy {
       throw new Fault('denied', `the manifest of backup ${printPoint(point)} is not signed by this datastore`)
     }
     const marks = await this.#marksOf(point)
-    await this.#lease.requireHeld()
+    await lease.requireHeld()
     for (const [name, content] of marks) await this.#to.place.put(name, content)
     return this.#to.place.put(manifestName(point), text)
   }
@@ -318,4 +358,10 @@ class Copy {
       content ? [[name, content] as const] : [],
     )
   }
+}
+
+function collecting({ place }: Datastore): Fault {
+  return new Fault('unavailable', `garbage is being collected in '${place.label}'`, {
+    remedy: 'Try again when that is done; what was copied stays.',
+  })
 }
