@@ -10,31 +10,27 @@ import { LiveChunks } from '../collect/live-chunks.ts'
 import type { OpenDatastore } from '../datastore.ts'
 import { shortIdBytes } from '../format.ts'
 import { bestCopy } from '../index/best-copy.ts'
+import { compareIds } from '../index/id-bytes.ts'
 import { allEntries, gatherSegments } from '../index/merge.ts'
-import type { SegmentEntry, SegmentNeeds } from '../index/segment.ts'
+import type { Segment, SegmentEntry, SegmentNeeds } from '../index/segment.ts'
 import { printPoint, type RestorePoint } from '../point.ts'
 
 export interface Needed {
-  /** Names of packs that are still to come, or to be named. */
-  readonly packs: ReadonlySet<string>
+  readonly live: LiveChunks
+  /** Of the index as it was then. */
+  readonly segments: readonly Segment[]
   /** Backups of which it is known what they need. */
   readonly points: readonly RestorePoint[]
   /** What is wrong with the others. */
   readonly damages: readonly string[]
 }
 
-/**
- * @param isNamed whether the copy has a pack, and can find what is in it
- * @throws Fault `damaged` when the index is: nobody takes over what it says then
- */
-export async function neededPacks(
-  open: OpenDatastore,
-  points: readonly RestorePoint[],
-  isNamed: (pack: string) => boolean,
-): Promise<Needed> {
+/** @throws Fault `damaged` when the index is: nobody takes over what it says then */
+export async function neededChunks(open: OpenDatastore, points: readonly RestorePoint[]): Promise<Needed> {
   await open.index.reload()
-  for (const segment of open.index.segments) await segment.check(open.keyring)
-  const live = await LiveChunks.of(open.index.segments)
+  const { segments } = open.index
+  for (const segment of segments) await segment.check(open.keyring)
+  const live = await LiveChunks.of(segments)
   const [known, damages]: [RestorePoint[], string[]] = [[], []]
   for (const point of points) {
     try {
@@ -46,19 +42,49 @@ export async function neededPacks(
       if (fault.kind === 'damaged') damages.push(`backup ${printPoint(point)}: ${fault.message}`)
     }
   }
+  return { live, segments, points: known, damages }
+}
+
+/** What a copy finds by itself. */
+export interface FoundThere {
+  readonly segments: readonly Segment[]
+  /** Whether it has a pack, and no damage was seen in it. */
+  readonly isWhole: (pack: string) => boolean
+}
+
+/**
+ * Packs with what the copy does not find: still to come, or to be named. That it names a pack is not enough, as whoever
+ * collects garbage there drops single chunks of it from the index.
+ */
+export async function packsFor(
+  open: OpenDatastore,
+  { live, segments }: Needed,
+  there: FoundThere,
+): Promise<Set<string>> {
   const packs = new Set<string>()
-  for await (const copies of needed(open, live)) {
-    if (copies.some(({ pack }) => isNamed(pack) || packs.has(pack))) continue
+  const found = foundEntries(there)
+  let at = await found.next()
+  for await (const copies of needed(segments, live)) {
+    const [{ id } = { id: Buffer.alloc(shortIdBytes) }] = copies
+    while (at.value && compareIds(at.value.id, 0, id, 0) < 0) at = await found.next()
+    if (at.value && compareIds(at.value.id, 0, id, 0) === 0) continue
+    if (copies.some(({ pack }) => packs.has(pack))) continue
     const best = copies[copies.length === 1 ? 0 : await bestCopy(open, copies)]
     if (best) packs.add(best.pack)
   }
-  return { packs, points: known, damages }
+  return packs
+}
+
+async function* foundEntries({ segments, isWhole }: FoundThere): AsyncGenerator<SegmentEntry, undefined> {
+  for await (const entries of allEntries(segments)) {
+    for (const entry of entries) if (isWhole(entry.pack)) yield entry
+  }
 }
 
 /** All copies of each chunk that is needed. */
-async function* needed(open: OpenDatastore, live: LiveChunks): AsyncGenerator<readonly SegmentEntry[]> {
+async function* needed(segments: readonly Segment[], live: LiveChunks): AsyncGenerator<readonly SegmentEntry[]> {
   let copies: SegmentEntry[] = []
-  for await (const entries of allEntries(open.index.segments)) {
+  for await (const entries of allEntries(segments)) {
     for (const entry of entries) {
       const isAnother = copies[0] !== undefined && copies[0].id.compare(entry.id, 0, shortIdBytes) !== 0
       if (isAnother) {
@@ -72,8 +98,13 @@ async function* needed(open: OpenDatastore, live: LiveChunks): AsyncGenerator<re
 }
 
 /** Makes what is in the packs known to the copy. @param to of the copy */
-export async function namePacks(to: SegmentNeeds, open: OpenDatastore, packs: ReadonlySet<string>): Promise<void> {
-  await gatherSegments(to, open.index.segments, {
+export async function namePacks(
+  to: SegmentNeeds,
+  open: OpenDatastore,
+  { segments }: Needed,
+  packs: ReadonlySet<string>,
+): Promise<void> {
+  await gatherSegments(to, segments, {
     keeps: ({ pack }) => packs.has(pack),
     best: (copies) => bestCopy(open, copies),
   })

@@ -150,6 +150,35 @@ test('a copy of a namespace made with a key has the packs it needs and no others
   await readAlone(path, recovery)
 })
 
+test('a copy of a namespace finds again what its collector has dropped from a pack that stayed', async () => {
+  await using temporary = await temporaryDatastore()
+  const names = [0, 1, 2].map((time) => point(time, '100', 'office'))
+  const [first = point(0), second = point(1), third = point(2)] = names
+  const content = disk('rrrrrrrrrr')
+  const less = Buffer.concat([Buffer.alloc(256 * KiB), content.subarray(256 * KiB)])
+  await backUp(await temporary.reopen(), first, { scsi0: content })
+  await backUp(await temporary.reopen(), second, { scsi0: less })
+  await using place = await openPlace({ folder: join(home, 'dropped') })
+  const copying = async () => {
+    const open = await temporary.reopen()
+    return syncDatastore(open.datastore, place, deps, { namespace: 'office', open, removesVanished: true })
+  }
+  const copy = async () => (await openDatastore(place, deps)).unlock(secret)
+  await copying()
+  await (await temporary.reopen()).datastore.remove(first)
+  await copying()
+  const { removedChunks, removedPacks } = await collectGarbage(await copy())
+  assert.ok(removedChunks > 0 && removedPacks === 0)
+  // The source has it all still, and stores nothing anew.
+  assert.equal((await backUp(await temporary.reopen(), third, { scsi0: content })).disks[0]?.newChunks, 0)
+  await copying()
+  assert.ok((await restored(await copy(), third, 'scsi0')).equals(content))
+  await verifyBackup(await copy(), third)
+  await collectGarbage(await copy())
+  await readAlone(join(home, 'dropped'), recovery)
+  assert.deepEqual(await copying(), { backups: 0, removed: 0, packs: 0, bytes: 0 })
+})
+
 test('whoever copies goes on after kill -9 where it was, out to another Hakobune and back from there', async () => {
   await using temporary = await temporaryDatastore()
   const contents = [0, 1, 2].map(() => disk('rrrrrrrr'))

@@ -17,11 +17,12 @@ import { type Datastore, type DatastoreDeps, openDatastore, type OpenDatastore }
 import { goOn } from '../go-on.ts'
 import type { Lease } from '../lease.ts'
 import { keyFileName, printKeyFile } from '../keys/key-file.ts'
+import type { Keyring } from '../keys/keyring.ts'
 import { manifestName, parseManifest } from '../points/manifest.ts'
 import { foundName, marksName } from '../points/marks.ts'
 import { packName } from '../packs/pack.ts'
 import type { Place } from '../places/place.ts'
-import { type Needed, namePacks, neededPacks } from './needed-packs.ts'
+import { type FoundThere, namePacks, type Needed, neededChunks, packsFor } from './needed-packs.ts'
 import { mendKeyFile } from './opening.ts'
 import { copyProven } from './proven-copy.ts'
 import { printPoint, type RestorePoint } from '../point.ts'
@@ -99,6 +100,12 @@ function unlessBarred(fault: unknown): void {
   if (!isFault(fault, 'conflict') && !isFault(fault, 'denied')) throw fault
 }
 
+/** Of the source, with its keys. */
+interface Part {
+  readonly open: OpenDatastore
+  readonly needed: Needed
+}
+
 class Copy {
   readonly #from: Datastore
   readonly #to: Datastore
@@ -111,6 +118,8 @@ class Copy {
   readonly #damages = new Set<string>()
   /** Packs nobody here is to rely on. */
   readonly #lost = new Set<string>()
+  /** Parts of the copy's index that are what was written. */
+  readonly #proven = new Map<string, Segment>()
 
   constructor(from: Datastore, to: Datastore, lease: Lease, options: SyncOptions) {
     this.#from = from
@@ -123,7 +132,11 @@ class Copy {
 
   async run(): Promise<Synced> {
     for (let pass = 1; ; pass += 1) {
-      const backups = await this.#pass()
+      const backups = await this.#pass().catch((fault: unknown) => {
+        // A merge took away a part of the index that was being read.
+        if (!isFault(fault, 'missing') || pass === passes) throw fault
+        return undefined
+      })
       if (backups !== undefined) {
         const removed = await this.#removeVanished()
         this.#tellDamages()
@@ -136,11 +149,11 @@ class Copy {
   /** @returns how many backups came; nothing when something they need was moved, or removed, meanwhile */
   async #pass(): Promise<number | undefined> {
     const wanted = await this.#wanted()
-    const needed = await this.#needed(wanted)
-    const counted = await this.#copyPacks(needed?.packs)
+    const part = await this.#part(wanted)
+    const counted = await this.#copyPacks(part && (await this.#packsFor(part)))
     await using alone = await this.#alone()
-    const isAllThere = needed ? await this.#nameThose(needed, alone) : await this.#copySegments(counted, alone)
-    return isAllThere ? await this.#copyManifests(needed?.points ?? wanted, alone) : undefined
+    const isAllThere = part ? await this.#nameThose(part, alone) : await this.#copySegments(counted, alone)
+    return isAllThere ? await this.#copyManifests(part?.needed.points ?? wanted, alone) : undefined
   }
 
   /** While it holds nobody removes what is here. @throws Fault `unavailable` */
@@ -166,23 +179,36 @@ class Copy {
     return wanted === undefined || namespace === wanted || namespace.startsWith(`${wanted}.`)
   }
 
-  /** Nothing when all are. */
-  async #needed(points: readonly RestorePoint[]): Promise<Needed | undefined> {
+  /** What those backups need; nothing when all of it is copied. */
+  async #part(points: readonly RestorePoint[]): Promise<Part | undefined> {
     const { open, namespace } = this.#options
     if (namespace === undefined || open?.keyring.canRead !== true) return undefined
     this.#options.onProgress?.({ phase: 'look' })
-    const named = new Set<string>()
-    const [there, suspects] = [await this.#packsBelow('packs/'), await this.#packsBelow(suspectsFolder)]
-    for await (const { name } of this.#to.place.list('segments/')) {
-      const segment = await Segment.open(this.#to.place, name).catch((fault: unknown) => {
-        if (isFault(fault, 'damaged') || isFault(fault, 'missing')) return undefined
-        throw fault
-      })
-      for (const pack of segment?.packs ?? []) if (there.has(pack) && !suspects.has(pack)) named.add(pack)
-    }
-    const needed = await neededPacks(open, points, (pack) => named.has(pack))
+    const needed = await neededChunks(open, points)
     for (const damage of needed.damages) this.#damages.add(damage)
-    return needed
+    return { open, needed }
+  }
+
+  /** Still to come, or to be named. */
+  async #packsFor({ open, needed }: Part): Promise<Set<string>> {
+    return packsFor(open, needed, await this.#found(open.keyring))
+  }
+
+  async #found(keyring: Keyring): Promise<FoundThere> {
+    const { place } = this.#to
+    const [there, suspects] = [await this.#packsBelow('packs/'), await this.#packsBelow(suspectsFolder)]
+    const segments: Segment[] = []
+    for await (const { name } of place.list('segments/')) {
+      try {
+        const segment = this.#proven.get(name) ?? (await Segment.open(place, name))
+        if (!this.#proven.has(name)) await segment.check(keyring)
+        this.#proven.set(name, segment)
+        segments.push(segment)
+      } catch (fault) {
+        if (!isFault(fault, 'damaged') && !isFault(fault, 'missing')) throw fault
+      }
+    }
+    return { segments, isWhole: (pack) => there.has(pack) && !suspects.has(pack) }
   }
 
   /** Of the copy: packs that have an object in this folder. */
@@ -192,14 +218,15 @@ class Copy {
     return packs
   }
 
-  /** @returns whether all of them came */
-  async #nameThose({ packs }: Needed, lease: Lease): Promise<boolean> {
-    const { open } = this.#options
+  /** @returns whether all that is needed came */
+  async #nameThose(part: Part, lease: Lease): Promise<boolean> {
+    const packs = await this.#packsFor(part)
     const there = await this.#packsBelow('packs/')
     if (![...packs].every((pack) => there.has(pack) || this.#lost.has(pack))) return false
     const { place, deps } = this.#to
-    const needs = { place, random: deps.random, lease }
-    if (open && packs.size > 0) await namePacks({ ...needs, keyring: open.keyring }, open, packs)
+    const { open, needed } = part
+    if (packs.size > 0)
+      await namePacks({ place, random: deps.random, lease, keyring: open.keyring }, open, needed, packs)
     return true
   }
 
