@@ -295,11 +295,11 @@ export class OpenDatastore {
   readonly index: ChunkIndex
   readonly chunks: ChunkReader
 
-  constructor(datastore: Datastore, unlocked: Unlocked, index: ChunkIndex) {
+  constructor(datastore: Datastore, unlocked: Unlocked, index: ChunkIndex, chunks?: ChunkReader) {
     this.datastore = datastore
     this.unlocked = unlocked
     this.index = index
-    this.chunks = new ChunkReader({ place: datastore.place, keyring: unlocked.keyring, index })
+    this.chunks = chunks ?? new ChunkReader({ place: datastore.place, keyring: unlocked.keyring, index })
   }
 
   get keyring(): Keyring {

@@ -39,6 +39,14 @@ export interface RunRoom {
   readonly content: Buffer
 }
 
+export interface ChunkReaderNeeds {
+  readonly place: Place
+  readonly keyring: Keyring
+  readonly index: ChunkIndex
+  /** Nothing is found because of what was read before it: for who proves that the index names everything. */
+  readonly isByIndexAlone?: boolean
+}
+
 export class ChunkReader {
   readonly place: Place
   readonly keyring: Keyring
@@ -48,18 +56,20 @@ export class ChunkReader {
   #near: readonly { readonly pack: string; readonly from: number; readonly bytes: Buffer }[] = []
   /** As long as the packs are kept. */
   readonly #tables = new WeakMap<OpenPack, ReadonlyMap<string, PackEntry>>()
+  readonly #isByIndexAlone: boolean
   /** What was read from last, the latest first. */
   #lately: readonly { readonly pack: string; readonly table: ReadonlyMap<string, PackEntry> }[] = []
 
-  constructor(needs: { readonly place: Place; readonly keyring: Keyring; readonly index: ChunkIndex }) {
+  constructor(needs: ChunkReaderNeeds) {
     this.place = needs.place
     this.keyring = needs.keyring
     this.index = needs.index
+    this.#isByIndexAlone = needs.isByIndexAlone ?? false
   }
 
   /** @throws Fault `damaged` when no pack has it */
   async locate(id: Buffer): Promise<Location> {
-    const location = this.#besideLast(id)
+    const location = this.#isByIndexAlone ? undefined : this.#besideLast(id)
     if (location) return location
     try {
       return await this.#indexed(id)

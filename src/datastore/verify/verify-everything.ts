@@ -4,6 +4,7 @@
  */
 import { seconds } from '#base/clock.ts'
 import { type Fault, isFault } from '#base/fault.ts'
+import { byIndexAlone } from './by-index.ts'
 import type { BackupReader } from '../restore/reader.ts'
 import type { OpenDatastore } from '../datastore.ts'
 import { isZeroId } from '../maps/disk-map.ts'
@@ -36,7 +37,7 @@ export async function* verifyEverything(open: OpenDatastore, options: VerifyOpti
   for (const one of mended) yield { mended: one }
   const proven = await ProvenChunks.of(open, options)
   for (const pack of proven.damaged) yield { damage: `pack ${pack} is damaged: it is not what was written` }
-  const check = new BackupCheck(open, proven, options)
+  const check = new BackupCheck(byIndexAlone(open), proven, options)
   for (const point of await open.datastore.points()) {
     goOn(options.signal)
     try {

@@ -5,6 +5,7 @@
 import { seconds } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import { isAsNamed } from '../packs/as-named.ts'
+import { byIndexAlone } from './by-index.ts'
 import { readChecked, writeChecked } from './last-looks.ts'
 import { ChunkIndex, suspectsFolder } from '../index/chunk-index.ts'
 import { condemnedLists } from '../index/condemned.ts'
@@ -147,7 +148,7 @@ export async function verifyBackup(
   const { datastore } = open
   const verified = seconds(datastore.deps.clock)
   try {
-    const result = await readAll(open, point, options)
+    const result = await readAll(byIndexAlone(open), point, options)
     await ifAllowed(() => datastore.mark(point, { verified, damage: undefined }))
     return result
   } catch (fault) {
