@@ -179,6 +179,35 @@ test('a copy of a namespace finds again what its collector has dropped from a pa
   assert.deepEqual(await copying(), { backups: 0, removed: 0, packs: 0, bytes: 0 })
 })
 
+test('what protects a backup, and its notes, reach its copy also later; a check and what was said there stay their own', async () => {
+  await using temporary = await temporaryDatastore()
+  const points = [0, 1, 2].map((time) => point(time))
+  const [noted = point(0), guarded = point(1), own = point(2)] = points
+  for (const one of points) await backUp(await temporary.reopen(), one, { scsi0: disk('r') })
+  const { datastore } = await temporary.reopen()
+  await verifyBackup(await temporary.reopen(), noted)
+  await datastore.mark(noted, { notes: 'from the first day' })
+  await using place = await openPlace({ folder: join(home, 'marks') })
+  await syncDatastore(datastore, place, deps)
+  const copy = await openDatastore(place, deps)
+  const there = async () => Promise.all(points.map((one) => copy.marks(one)))
+  assert.deepEqual(await there(), [{ notes: 'from the first day' }, {}, {}])
+  await copy.mark(own, { notes: 'of the copy', protected: true, verified: 1 })
+  await datastore.mark(noted, { notes: 'changed' })
+  await datastore.mark(guarded, { notes: 'keep it', protected: true, verified: 2 })
+  await datastore.mark(own, { notes: 'of the source', protected: false })
+  await syncDatastore(datastore, place, deps)
+  const said = [
+    { notes: 'from the first day' },
+    { notes: 'keep it', protected: true },
+    { notes: 'of the copy', protected: true, verified: 1 },
+  ]
+  assert.deepEqual(await there(), said)
+  await datastore.mark(guarded, { protected: false })
+  await syncDatastore(datastore, place, deps)
+  assert.deepEqual(await there(), said)
+})
+
 test('whoever copies goes on after kill -9 where it was, out to another Hakobune and back from there', async () => {
   await using temporary = await temporaryDatastore()
   const contents = [0, 1, 2].map(() => disk('rrrrrrrr'))

@@ -13,22 +13,22 @@ import { Fault, isFault } from '#base/fault.ts'
 import { keptRate } from '#base/kept-rate.ts'
 import type { Mark } from '#base/pace.ts'
 import { suspectsFolder } from '../index/chunk-index.ts'
-import { type Datastore, type DatastoreDeps, openDatastore, type OpenDatastore } from '../datastore.ts'
+import type { Datastore, DatastoreDeps, OpenDatastore } from '../datastore.ts'
 import { goOn } from '../go-on.ts'
 import type { Lease } from '../lease.ts'
-import { keyFileName, printKeyFile } from '../keys/key-file.ts'
 import type { Keyring } from '../keys/keyring.ts'
 import { manifestName, parseManifest } from '../points/manifest.ts'
-import { foundName, marksName } from '../points/marks.ts'
+import { marksName, printMarks } from '../points/marks.ts'
 import { packName } from '../packs/pack.ts'
 import type { Place } from '../places/place.ts'
+import { bringMarks, marksOfNew } from './copied-marks.ts'
 import { type FoundThere, namePacks, type Needed, neededChunks, packsFor } from './needed-packs.ts'
-import { mendKeyFile } from './opening.ts'
 import { copyProven } from './proven-copy.ts'
+import { targetFor } from './target.ts'
 import { printPoint, type RestorePoint } from '../point.ts'
 import { Segment } from '../index/segment.ts'
 
-const smallMaximumBytes = 96 * MiB
+const manifestFileMaximumBytes = 96 * MiB
 /** While the source collects garbage things move; after so many looks it is asked to come again. */
 const passes = 5
 const damagesTold = 63
@@ -73,33 +73,6 @@ export async function syncDatastore(
   return await new Copy(from, target, lease, options).run()
 }
 
-async function targetFor(from: Datastore, to: Place, deps: DatastoreDeps): Promise<Datastore> {
-  const existing = await openDatastore(to, deps).catch((fault: unknown) => {
-    if (isFault(fault, 'missing')) return undefined
-    throw fault
-  })
-  if (existing && existing.facts.id !== from.facts.id) {
-    throw new Fault('conflict', `the datastore in '${to.label}' is no copy of that in '${from.place.label}'`, {
-      remedy: 'Name an empty directory, or the copy that was made of it.',
-    })
-  }
-  // The keys first: a copy nobody can open is none.
-  const keys = await from.keyFile()
-  const isPut = await to.put(keyFileName(keys.generation), Buffer.from(printKeyFile(keys)))
-  // The name is taken: by the same, or by what counts for nothing.
-  if (existing && !isPut) await mendKeyFile(existing, from).catch(unlessBarred)
-  if (existing) return existing
-  const format = await from.place.get('format', smallMaximumBytes)
-  if (!format) throw new Fault('missing', `there is no datastore in '${from.place.label}' any more`)
-  await to.put('format', format)
-  return openDatastore(to, deps)
-}
-
-/** Locked, or not ours to replace. */
-function unlessBarred(fault: unknown): void {
-  if (!isFault(fault, 'conflict') && !isFault(fault, 'denied')) throw fault
-}
-
 /** Of the source, with its keys. */
 interface Part {
   readonly open: OpenDatastore
@@ -118,6 +91,8 @@ class Copy {
   readonly #damages = new Set<string>()
   /** Packs nobody here is to rely on. */
   readonly #lost = new Set<string>()
+  /** Backups of this run. */
+  readonly #came = new Set<string>()
   /** Parts of the copy's index that are what was written. */
   readonly #proven = new Map<string, Segment>()
 
@@ -132,28 +107,32 @@ class Copy {
 
   async run(): Promise<Synced> {
     for (let pass = 1; ; pass += 1) {
-      const backups = await this.#pass().catch((fault: unknown) => {
+      const points = await this.#pass().catch((fault: unknown) => {
         // A merge took away a part of the index that was being read.
         if (!isFault(fault, 'missing') || pass === passes) throw fault
         return undefined
       })
-      if (backups !== undefined) {
+      if (points) {
+        await this.#keepUp(points)
         const removed = await this.#removeVanished()
         this.#tellDamages()
-        return { backups, removed, packs: this.#packs, bytes: this.#bytes }
+        return { backups: this.#came.size, removed, packs: this.#packs, bytes: this.#bytes }
       }
       if (pass === passes) throw collecting(this.#from)
     }
   }
 
-  /** @returns how many backups came; nothing when something they need was moved, or removed, meanwhile */
-  async #pass(): Promise<number | undefined> {
+  /** @returns what is here now; nothing when something it needs was moved, or removed, meanwhile */
+  async #pass(): Promise<readonly RestorePoint[] | undefined> {
     const wanted = await this.#wanted()
     const part = await this.#part(wanted)
     const counted = await this.#copyPacks(part && (await this.#packsFor(part)))
     await using alone = await this.#alone()
     const isAllThere = part ? await this.#nameThose(part, alone) : await this.#copySegments(counted, alone)
-    return isAllThere ? await this.#copyManifests(part?.needed.points ?? wanted, alone) : undefined
+    if (!isAllThere) return undefined
+    const points = part?.needed.points ?? wanted
+    await this.#copyManifests(points, alone)
+    return points
   }
 
   /** While it holds nobody removes what is here. @throws Fault `unavailable` */
@@ -337,16 +316,31 @@ class Copy {
     return true
   }
 
-  async #copyManifests(points: readonly RestorePoint[], lease: Lease): Promise<number> {
-    let [backups, looked] = [0, 0]
+  async #copyManifests(points: readonly RestorePoint[], lease: Lease): Promise<void> {
+    const there = new Set((await this.#to.points()).map(printPoint))
+    let looked = 0
     for (const point of points) {
       looked += 1
       this.#options.onProgress?.({ phase: 'backups', fraction: looked / points.length })
+      if (there.has(printPoint(point))) continue
       await this.#isWhole(async () => {
-        if (await this.#copyManifest(point, lease)) backups += 1
+        if (await this.#copyManifest(point, lease)) this.#came.add(printPoint(point))
       })
     }
-    return backups
+  }
+
+  /** Of backups that were here before: whether they are whole at the source, and what is said of them there. */
+  async #keepUp(points: readonly RestorePoint[]): Promise<void> {
+    const marked = new Set<string>()
+    for await (const { name } of this.#from.place.list('marks/')) marked.add(name)
+    for (const point of points) {
+      if (this.#came.has(printPoint(point))) continue
+      goOn(this.#options.signal)
+      await this.#isWhole(async () => void (await this.#signed(point)))
+      // Where we only add, they are somebody else's.
+      if (!marked.has(marksName(point)) || this.#to.place.addsOnly === true) continue
+      await bringMarks(this.#from, this.#to, point)
+    }
   }
 
   async #removeVanished(): Promise<number> {
@@ -365,25 +359,20 @@ class Copy {
 
   /** False when it is here already, or not there any more. */
   async #copyManifest(point: RestorePoint, lease: Lease): Promise<boolean> {
-    const text = await this.#from.place.get(manifestName(point), smallMaximumBytes)
+    const text = await this.#signed(point)
     if (!text) return false
-    // Signed and whole, or it is not worth having.
-    const manifest = parseManifest(text.toString('utf8'), point)
-    if (!manifest.isSigned(this.#to.facts.signer)) {
-      throw new Fault('denied', `the manifest of backup ${printPoint(point)} is not signed by this datastore`)
-    }
-    const marks = await this.#marksOf(point)
+    const marks = await marksOfNew(this.#from, point)
     await lease.requireHeld()
-    for (const [name, content] of marks) await this.#to.place.put(name, content)
+    const isMarked = Object.values(marks).some((value) => value !== undefined)
+    if (isMarked) await this.#to.place.put(marksName(point), Buffer.from(printMarks(marks)))
     return this.#to.place.put(manifestName(point), text)
   }
 
-  async #marksOf(point: RestorePoint): Promise<(readonly [name: string, content: Buffer])[]> {
-    const names = [marksName(point), foundName(point)]
-    const read = async (name: string) => [name, await this.#from.place.get(name, smallMaximumBytes)] as const
-    return (await Promise.all(names.map(read))).flatMap(([name, content]) =>
-      content ? [[name, content] as const] : [],
-    )
+  /** Signed and whole, or it is not worth having. Nothing when it is not there any more. */
+  async #signed(point: RestorePoint): Promise<Buffer | undefined> {
+    const text = await this.#from.place.get(manifestName(point), manifestFileMaximumBytes)
+    if (!text || parseManifest(text.toString('utf8'), point).isSigned(this.#to.facts.signer)) return text
+    throw new Fault('denied', `the manifest of backup ${printPoint(point)} is not signed by this datastore`)
   }
 }
 
