@@ -8,6 +8,7 @@ import { systemClock } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { openPlace, type PlaceSpec } from '../../../test/fixtures/any-place.ts'
 import { deps, disk } from '../../../test/fixtures/datastore.ts'
+import { objectStore } from '../../../test/fixtures/object-store.ts'
 import { placeServer } from '../../../test/fixtures/place-server.ts'
 import { backUp, point, restored, secret, temporaryDatastore } from '../../../test/fixtures/sealed-datastore.ts'
 import { collectGarbage } from '../collect/garbage.ts'
@@ -17,15 +18,20 @@ import { seal } from '../sealed.ts'
 import { syncDatastore } from './sync.ts'
 
 const server = await placeServer()
+const store = await objectStore()
 const home = await mkdtemp(join(tmpdir(), 'hako-beside-'))
 after(async () => {
   await server[Symbol.asyncDispose]()
+  await store[Symbol.asyncDispose]()
   await rm(home, { recursive: true })
 })
 
+const bucket = await store.bucket()
+const { endpoint, credentialsFile } = store
 const places: Readonly<Record<string, (name: string) => PlaceSpec>> = {
   'a folder': (name) => ({ folder: join(home, name) }),
   'another Hakobune': (name) => ({ https: server.reach(name) }),
+  'a bucket': (prefix) => ({ s3: { bucket, prefix, endpoint, credentialsFile } }),
 }
 
 const opened = async (place: Place): Promise<OpenDatastore> => (await openDatastore(place, deps)).unlock(secret)
