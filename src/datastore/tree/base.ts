@@ -3,7 +3,8 @@
  * both are in the same order, so one piece of it is held at a time.
  */
 import type { Piece } from './piece.ts'
-import { folderAt, folderKey, kindAt, nameAt } from './record.ts'
+import { at, extentsAt, folderAt, folderKey, identityBytes, kindAt, nameAt } from './record.ts'
+import type { SourceEntry } from './source.ts'
 
 export interface BasePiece {
   readonly piece: Piece
@@ -59,6 +60,21 @@ export class Base {
     return 'unread'
   }
 
+  /** Whether the entry is as the record there says, and what stands apart of its attributes is not lost. */
+  isUnchanged(from: number, { kind, identity }: SourceEntry): boolean {
+    if (this.#current === undefined) return false
+    const { piece, chunk } = this.#current
+    const { bytes } = piece
+    if (kindAt(bytes, from) !== kind) return false
+    const apart = attributesApart(bytes, from)
+    const hasAttributes = apart !== undefined || bytes.readUInt32LE(from + at.attributeBytes) > 0
+    if (!this.hasSameIds && hasAttributes) return false
+    if (bytes.readUInt32LE(from + at.inode) === 0 && bytes.readUInt32LE(from + at.inode + 4) === 0) return false
+    if (identity.compare(bytes, from + at.size, from + at.size + identityBytes) !== 0) return false
+    // Attributes that are lost can only be stored anew together with their entry.
+    return apart === undefined || extentsAt(bytes, apart).every((extent) => chunk(extent.chunk) !== undefined)
+  }
+
   /** The record behind the one at hand, when it belongs to the same entry. */
   following(): Sought {
     const bytes = this.#current?.piece.bytes
@@ -97,4 +113,10 @@ export class Base {
     this.#current = undefined
     await this.#pieces.return?.()
   }
+}
+
+/** Where the attributes of an entry stand that are too large for its record: right behind it, in the same piece. */
+function attributesApart(bytes: Buffer, from: number): number | undefined {
+  const next = from + bytes.readUInt32LE(from)
+  return next < bytes.length && kindAt(bytes, next) === 'attributes' ? next : undefined
 }

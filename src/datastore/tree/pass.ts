@@ -51,7 +51,7 @@ export interface AddTreeOptions {
   readonly signal?: AbortSignal | undefined
   /** Upper bound of what is read from files. */
   readonly rateBytesPerSecond?: number | undefined
-  /** Told of a file that was written to while it was read, so that it is kept as it was at no one moment. */
+  /** Told of a file that was written to, or went, while it was read, so that it is kept as it was at no one moment. */
   readonly onTorn?: (path: string) => void
 }
 
@@ -167,7 +167,7 @@ export class TreePass {
       await base.load()
       from = base.seek(entry.name)
     }
-    if (from === 'absent' || !isUnchanged(base, from, entry) || !this.#copy(base, from, entry)) return false
+    if (from === 'absent' || !base.isUnchanged(from, entry) || !this.#copy(base, from, entry)) return false
     for (let next = base.following(); next !== 'absent';) {
       if (next === 'unread') {
         await base.load()
@@ -227,7 +227,7 @@ export class TreePass {
       const attributes = entry.attributes(fd)
       if (entry.sizeBytes >= sharedBytes || entry.isSparse) {
         await this.#storeContent(entry, fd, attributes)
-        if (isTorn(entry, fd)) this.#options.onTorn?.(shown(below(this.#folder, entry.name)))
+        if (isTorn(entry, fd)) this.#tellTorn(entry)
       } else {
         const extent = await this.#content.add(fd, 0, entry.sizeBytes)
         const read = extent?.length ?? 0
@@ -242,29 +242,46 @@ export class TreePass {
     }
   }
 
-  async #storeRest(entry: SourceEntry, offset: number): Promise<void> {
+  /** What stands already of the entry is that of a file as long as it was when it was looked at. */
+  async #storeRest(entry: SourceEntry, from: number): Promise<void> {
+    const { sizeBytes } = entry
+    const before = Buffer.from(entry.identity)
     const fd = entry.open()
-    if (fd === undefined) return
     try {
-      await this.#storeContent(entry, fd, undefined, offset)
+      if (fd !== undefined) await this.#storeContent(entry, fd, undefined, { from, sizeBytes })
+      const isSame = fd !== undefined && before.equals(entry.identity) && !isTorn(entry, fd)
+      if (!isSame) this.#tellTorn(entry)
+    } catch (cause) {
+      throw cause instanceof Fault ? cause : readFault(below(this.#folder, entry.name), cause)
     } finally {
-      closeSync(fd)
+      if (fd !== undefined) closeSync(fd)
     }
   }
 
+  #tellTorn({ name }: SourceEntry): void {
+    this.#options.onTorn?.(shown(below(this.#folder, name)))
+  }
+
   /** @param attributes nothing when the entry itself stands already */
-  async #storeContent(entry: SourceEntry, fd: number, attributes: Buffer | undefined, from = 0): Promise<void> {
+  async #storeContent(
+    entry: SourceEntry,
+    fd: number,
+    attributes: Buffer | undefined,
+    { from, sizeBytes }: { readonly from: number; readonly sizeBytes: number } = {
+      from: 0,
+      sizeBytes: entry.sizeBytes,
+    },
+  ): Promise<void> {
     let extents: Extent[] = []
     let isBegun = attributes === undefined
     const end = async () => {
       if (!isBegun) await this.#addEntry(entry, attributes ?? nothing, extents)
-      else if (extents.length > 0) this.#addMore(entry, extents)
+      else if (extents.length > 0) this.#addMore(entry.name, sizeBytes, extents)
       isBegun = true
       extents = []
       // Before the next chunks are numbered: they have to be in the piece of their record.
       if (this.#builder.isFull) await this.#endPiece()
     }
-    const { sizeBytes } = entry
     const { chunkBytes } = this.#needs.chunks
     for (const { offset, length } of entry.isSparse
       ? dataRangesOf(fd, sizeBytes)
@@ -311,7 +328,7 @@ export class TreePass {
     return changedSeconds * 1e3 + changedNanoseconds / 1e6 < this.#needs.trustedUntilMs - slackMs
   }
 
-  #addMore({ name, sizeBytes }: SourceEntry, extents: Extent[]): void {
+  #addMore(name: string, sizeBytes: number, extents: Extent[]): void {
     this.#begin(name, extents[0]?.offset ?? 0)
     this.#addFurther(name, 'more', sizeBytes, extents)
     this.#count(extents)
@@ -355,20 +372,6 @@ function isTorn({ identity }: SourceEntry, fd: number): boolean {
   const { size, mtimeNs } = fstatSync(fd, { bigint: true })
   const { seconds, nanoseconds } = timeAt(identity, at.modified - at.size)
   return Number(size) !== readUInt64(identity, 0) || mtimeNs !== BigInt(seconds) * 10n ** 9n + BigInt(nanoseconds)
-}
-
-function isUnchanged(base: Base, from: number, entry: SourceEntry): boolean {
-  const bytes = base.current?.piece.bytes
-  if (bytes === undefined || kindAt(bytes, from) !== entry.kind) return false
-  if (!base.hasSameIds && hasAttributes(bytes, from)) return false
-  if (bytes.readUInt32LE(from + at.inode) === 0 && bytes.readUInt32LE(from + at.inode + 4) === 0) return false
-  return entry.identity.compare(bytes, from + at.size, from + at.size + identityBytes) === 0
-}
-
-function hasAttributes(bytes: Buffer, from: number): boolean {
-  const next = from + bytes.readUInt32LE(from)
-  const isApart = next < bytes.length && kindAt(bytes, next) === 'attributes'
-  return isApart || bytes.readUInt32LE(from + at.attributeBytes) > 0
 }
 
 function readFault(path: string, cause: unknown): unknown {
