@@ -65,6 +65,10 @@ const sentences = {
     en: '{0}: {1} left out as excluded, {2} mounted file systems not entered',
     ja: '{0}: 除外 {1} 件、入らなかったマウント {2} 件',
   },
+  unwritten: {
+    en: 'what is found is not noted in the datastore: {0}',
+    ja: '確認の結果はデータストアに記録されません: {0}',
+  },
   tornFiles: {
     en: '{0}: written to while being read, and kept in part as before and in part as after that: {1} file(s): {2}',
     ja: '{0}: 読み取り中に書き込まれたファイルが {1} 件あります。書き込みの前後が混ざって保存されています: {2}',

@@ -15,10 +15,11 @@ import { diskContent } from '#datastore/restore/disk-content.ts'
 import type { BackupReader } from '#datastore/restore/reader.ts'
 import { restoreDisk } from '#datastore/restore/restore-disk.ts'
 import { verifyEverything } from '#datastore/verify/verify-everything.ts'
-import { verifyBackup, verifyPacks } from '#datastore/verify/verify.ts'
+import { isDamage, verifyBackup, verifyPacks } from '#datastore/verify/verify.ts'
 import { asFileFault, codeOf } from '#host/files.ts'
 import type { Parsed } from '../arguments.ts'
 import type { Terminal } from '../terminal.ts'
+import { say } from '../text.ts'
 import { rateOf, shownBytes, textOf } from './at-work.ts'
 import { deps } from './deps.ts'
 import { addDirectory, isDirectory, restoreFiles, tarOut } from './file-acts.ts'
@@ -188,22 +189,34 @@ export async function verify(directory: string, names: readonly string[], parsed
   }
   return withKeys(directory, parsed, terminal, async (open) => {
     if (names.length === 0) return verifyAll(open, parsed, terminal)
+    open.keyring.requireReading()
+    const onUnwritten = toldOnce(terminal)
     const points = await Promise.all(names.map((name) => pointNamed(open.datastore, name)))
     const rows: VerifiedRow[] = []
     for (const point of points) {
       try {
         const { chunks, bytes } = await verifyBackup(open, point, {
           signal: terminal.signal,
+          onUnwritten,
           onProgress: shownBytes(terminal, parsed, printPoint(point)),
         })
         rows.push({ backup: printPoint(point), verdict: 'whole', chunks, size: bytes })
       } catch (fault) {
-        if (!(fault instanceof Fault) || fault.kind === 'aborted') throw fault
+        if (!isDamage(fault)) throw fault
         rows.push({ backup: printPoint(point), verdict: 'damaged', why: fault.message })
       }
     }
     return { rows, isWhole: rows.every(({ verdict }) => verdict === 'whole') }
   })
+}
+
+/** Who may only read is told that nothing of it is kept, and has the verdict all the same. */
+function toldOnce({ language, show }: Terminal): (fault: Fault) => void {
+  let isTold = false
+  return ({ message }) => {
+    if (!isTold) show(say(language, 'unwritten', message))
+    isTold = true
+  }
 }
 
 /** Without a key; with one, damage is told by the backups it hits. */
@@ -216,6 +229,7 @@ async function packs(directory: string, parsed: Parsed, terminal: Terminal) {
       budgetMs: durationOf(textOf(params.budget)),
       budgetBytes: budget === undefined ? undefined : parseSize(budget),
       onProgress: shownBytes(terminal, parsed, 'packs'),
+      onUnwritten: toldOnce(terminal),
     })
     const rows = { ...facts, size: bytes, ...(oldest !== undefined && { oldest: printSecond(oldest) }) }
     if (facts.damaged.length === 0) return { rows, isWhole: true }
@@ -237,7 +251,7 @@ function durationOf(text: string | undefined): number | undefined {
 async function verifyAll(open: OpenDatastore, parsed: Parsed, terminal: Terminal) {
   const rows: VerifiedRow[] = []
   const onProgress = shownBytes(terminal, parsed, 'packs')
-  const options = { signal: terminal.signal, onProgress }
+  const options = { signal: terminal.signal, onProgress, onUnwritten: toldOnce(terminal) }
   for await (const { point, found, damage, mended } of verifyEverything(open, options)) {
     const backup = point ? printPoint(point) : 'all'
     if (found) rows.push({ backup, verdict: 'whole', chunks: found.chunks, size: found.bytes })

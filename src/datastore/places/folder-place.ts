@@ -107,8 +107,9 @@ export class FolderPlace implements Place {
     for (let attempt = 1; ; attempt += 1) {
       const staged = join(this.stagingDir, `small-${this.#random.uuid()}`)
       try {
-        await mkdir(dirname(target), { recursive: true, mode: 0o700 })
+        // First, as it says what is wrong where nothing can be written: `mkdir` says that the folder does not exist.
         await writeSynced(staged, content)
+        await mkdir(dirname(target), { recursive: true, mode: 0o700 })
         const isPlaced = await act(staged, target)
         if (isPlaced) await makeDurable(dirname(target), this.label)
         return isPlaced

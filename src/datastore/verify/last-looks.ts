@@ -1,7 +1,7 @@
 /** When each pack was last compared with its name, so that whoever looks at some of them begins with the oldest. */
-import { Fault, isFault } from '#base/fault.ts'
 import { idBytes } from '../format.ts'
 import type { Place } from '../places/place.ts'
+import { ifAllowed, type Onlooker } from './if-allowed.ts'
 
 const name = 'checked'
 const magic = Buffer.from('HAKOCHK2', 'latin1')
@@ -20,7 +20,11 @@ export async function readChecked(place: Place): Promise<Map<string, number>> {
   return found
 }
 
-export async function writeChecked(place: Place, checked: ReadonlyMap<string, number>): Promise<void> {
+export async function writeChecked(
+  place: Place,
+  checked: ReadonlyMap<string, number>,
+  onlooker: Onlooker,
+): Promise<void> {
   const content = Buffer.alloc(magic.length + checked.size * entryBytes)
   magic.copy(content)
   let at = magic.length
@@ -29,10 +33,5 @@ export async function writeChecked(place: Place, checked: ReadonlyMap<string, nu
     content.writeBigUInt64LE(BigInt(time), at + idBytes)
     at += entryBytes
   }
-  try {
-    await place.replace(name, content)
-  } catch (fault) {
-    // Who may only read a place can look at all of it, and remember nothing there.
-    if (!(fault instanceof Fault) || !isFault(fault, 'denied')) throw fault
-  }
+  await ifAllowed(onlooker, () => place.replace(name, content))
 }

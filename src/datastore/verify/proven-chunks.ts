@@ -14,6 +14,7 @@ import { ChunkOrdinals, mostOf } from '../index/ordinals.ts'
 import type { OpenDatastore } from '../datastore.ts'
 import { type ChunkKind, deltaFlag, kindOf, metadataMaximumBytes } from '../format.ts'
 import { goOn } from '../go-on.ts'
+import { ifAllowed } from './if-allowed.ts'
 import type { Keyring } from '../keys/keyring.ts'
 import { type OpenPack, openPack, type PackEntry, packName, unseal } from '../packs/pack.ts'
 import type { Place, PlacedObject } from '../places/place.ts'
@@ -42,7 +43,8 @@ export class ProvenChunks {
   }
 
   /** Reads all there is, and marks the packs in which damage is seen. */
-  static async of(open: OpenDatastore, { signal, onProgress }: VerifyOptions = {}): Promise<ProvenChunks> {
+  static async of(open: OpenDatastore, options: VerifyOptions = {}): Promise<ProvenChunks> {
+    const { signal, onProgress } = options
     const { place, facts } = open.datastore
     const packs: PlacedObject[] = []
     for await (const pack of place.list('packs/')) packs.push(pack)
@@ -66,10 +68,11 @@ export class ProvenChunks {
         if (ordinal === undefined || (known[ordinal] ?? 0) >> stateBits !== mark) return
         known[ordinal] = (mark << stateBits) | (entry.plainBytes === facts.chunkBytes ? states.full : states.proven)
       })
-      if (isWhole === true) await place.remove(`${suspectsFolder}${id}`)
+      const suspect = `${suspectsFolder}${id}`
+      if (isWhole === true) await ifAllowed(options, () => place.remove(suspect))
       else if (isWhole === false) {
         damaged.push(id)
-        await place.put(`${suspectsFolder}${id}`, Buffer.alloc(0))
+        await ifAllowed(options, () => place.put(suspect, Buffer.alloc(0)))
       }
       done += pack.sizeBytes
       onProgress?.(done, all)

@@ -10,11 +10,12 @@ import type { OpenDatastore } from '../datastore.ts'
 import { isZeroId } from '../maps/disk-map.ts'
 import { shortIdBytes } from '../format.ts'
 import { goOn } from '../go-on.ts'
+import { ifAllowed } from './if-allowed.ts'
 import type { ManifestDisk } from '../points/manifest.ts'
 import type { RestorePoint } from '../point.ts'
 import { ProvenChunks } from './proven-chunks.ts'
 import { chunksOfTree } from '../tree/verify.ts'
-import { type VerifiedBackup, verifyBackup, type VerifyOptions } from './verify.ts'
+import { isDamage, type VerifiedBackup, verifyBackup, type VerifyOptions } from './verify.ts'
 import { checkedIndex } from './whole-index.ts'
 
 /** Pieces of maps remembered as whole, some 120 bytes each. */
@@ -43,9 +44,8 @@ export async function* verifyEverything(open: OpenDatastore, options: VerifyOpti
     try {
       yield { point, found: (await check.run(point)) ?? (await verifyBackup(open, point, options)) }
     } catch (fault) {
-      // Somebody else may have put it there.
-      if (!isFault(fault, 'damaged') && !isFault(fault, 'denied')) throw fault
-      yield { point, damage: (fault as Fault).message }
+      if (!isDamage(fault)) throw fault
+      yield { point, damage: fault.message }
     }
   }
 }
@@ -70,7 +70,7 @@ class BackupCheck {
     try {
       await using reader = await this.#open.open(point)
       const found = await this.#look(reader)
-      await datastore.mark(point, { verified, damage: undefined })
+      await ifAllowed(this.#options, () => datastore.mark(point, { verified, damage: undefined }))
       return found
     } catch (fault) {
       // Said by who looks closer.

@@ -14,13 +14,14 @@ import type { Datastore, OpenDatastore } from '../datastore.ts'
 import { kinds } from '../format.ts'
 import { goOn } from '../go-on.ts'
 import { gonePacks } from './gone-packs.ts'
+import { ifAllowed, type Onlooker } from './if-allowed.ts'
 import { letGo } from '#base/let-go.ts'
 import type { ManifestDisk } from '../points/manifest.ts'
 import { printPoint, type RestorePoint } from '../point.ts'
 import { chunksToRead } from '../packs/planned.ts'
 import { chunksOfTree } from '../tree/verify.ts'
 
-export interface VerifyOptions {
+export interface VerifyOptions extends Onlooker {
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: ((done: number, all: number) => void) | undefined
 }
@@ -60,7 +61,7 @@ export async function verifyPacks(datastore: Datastore, options: VerifyPacksOpti
   const there = new Set(packs.map(({ id }) => id))
   for (const id of checked.keys()) if (!there.has(id)) checked.delete(id)
   const all = packs.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
-  const damaged = await lostPacks(datastore)
+  const damaged = await lostPacks(datastore, options)
   let [done, count, rememberedMs] = [0, 0, startedMs]
   try {
     for (const { name, sizeBytes, id } of packs) {
@@ -68,17 +69,17 @@ export async function verifyPacks(datastore: Datastore, options: VerifyPacksOpti
       const nowMs = deps.clock.monotonic()
       if (nowMs - startedMs >= budgetMs || done >= budgetBytes) break
       if (nowMs - rememberedMs >= remembersEveryMs) {
-        await writeChecked(place, checked)
+        await writeChecked(place, checked, options)
         rememberedMs = nowMs
       }
-      if (!(await checkPack(datastore, { name, sizeBytes, id }))) damaged.push(id)
+      if (!(await checkPack(datastore, { name, sizeBytes, id }, options))) damaged.push(id)
       checked.set(id, seconds(deps.clock))
       done += sizeBytes
       count += 1
       options.onProgress?.(done, Math.min(all, budgetBytes))
     }
   } finally {
-    await writeChecked(place, checked)
+    await writeChecked(place, checked, options)
   }
   const oldest = Math.min(...packs.map(timeOf))
   return {
@@ -91,7 +92,7 @@ export async function verifyPacks(datastore: Datastore, options: VerifyPacksOpti
 }
 
 /** Marks them, so that nobody relies on them. Those a collector of garbage has removed, and not yet the entries of, are no loss. */
-async function lostPacks({ place, deps }: Datastore): Promise<string[]> {
+async function lostPacks({ place, deps }: Datastore, onlooker: Onlooker): Promise<string[]> {
   const index = await ChunkIndex.open(place, deps.log)
   const gone = await gonePacks(place, index.segments)
   if (gone.length === 0) return []
@@ -99,7 +100,7 @@ async function lostPacks({ place, deps }: Datastore): Promise<string[]> {
   await index.reload()
   const named = new Set(index.segments.flatMap(({ packs }) => packs))
   const lost = gone.filter((pack) => named.has(pack) && !condemned.some((list) => list.names(pack)))
-  for (const pack of lost) await ifAllowed(() => place.put(`${suspectsFolder}${pack}`, Buffer.alloc(0)))
+  for (const pack of lost) await ifAllowed(onlooker, () => place.put(`${suspectsFolder}${pack}`, Buffer.alloc(0)))
   return lost
 }
 
@@ -107,21 +108,13 @@ async function lostPacks({ place, deps }: Datastore): Promise<string[]> {
 async function checkPack(
   datastore: Datastore,
   pack: { name: string; sizeBytes: number; id: string },
+  onlooker: Onlooker,
 ): Promise<boolean> {
   const { place } = datastore
   const isWhole = await isAsNamed(place, pack.name, pack.sizeBytes)
   const mark = `${suspectsFolder}${pack.id}`
-  await ifAllowed(() => (isWhole ? place.remove(mark) : place.put(mark, Buffer.alloc(0))))
+  await ifAllowed(onlooker, () => (isWhole ? place.remove(mark) : place.put(mark, Buffer.alloc(0))))
   return isWhole
-}
-
-/** Who may only read still says what they saw. */
-async function ifAllowed(act: () => Promise<unknown>): Promise<void> {
-  try {
-    await act()
-  } catch (fault) {
-    if (!isFault(fault, 'denied')) throw fault
-  }
 }
 
 /** Whether each part of the index is what somebody with the keys wrote. @returns the damage of those that are not */
@@ -134,6 +127,11 @@ export async function verifyIndex(open: OpenDatastore): Promise<string[]> {
 export interface VerifiedBackup {
   readonly chunks: number
   readonly bytes: number
+}
+
+/** A verdict, and no failure to reach one. What neither signature nor seal says is of this datastore is `denied`. */
+export function isDamage(fault: unknown): fault is Fault {
+  return isFault(fault, 'damaged') || isFault(fault, 'denied')
 }
 
 /**
@@ -149,13 +147,14 @@ export async function verifyBackup(
   const verified = seconds(datastore.deps.clock)
   try {
     const result = await readAll(byIndexAlone(open), point, options)
-    await ifAllowed(() => datastore.mark(point, { verified, damage: undefined }))
+    await ifAllowed(options, () => datastore.mark(point, { verified, damage: undefined }))
     return result
   } catch (fault) {
     if (isFault(fault, 'damaged')) {
-      await datastore.mark(point, { verified, damage: fault.message.slice(0, 1_000) }).catch(() => {})
+      const damage = fault.message.slice(0, 1_000)
+      await ifAllowed(options, () => datastore.mark(point, { verified, damage })).catch(() => {})
       for (const [, pack = ''] of fault.message.matchAll(/\bpack ([0-9a-f]{64}) /g)) {
-        await ifAllowed(() => datastore.place.put(`${suspectsFolder}${pack}`, Buffer.alloc(0)))
+        await ifAllowed(options, () => datastore.place.put(`${suspectsFolder}${pack}`, Buffer.alloc(0)))
       }
     }
     throw fault
