@@ -72,7 +72,7 @@ suite('a datastore on a file system that is read-only', () => {
     const onUnwritten = ({ message }: Fault) => void told.push(message)
     await verifyBackup(open, point(0), { onUnwritten })
     assert.deepEqual(told, [
-      `'${mount.path}/marks/_/vm/100/${first.split('/').at(-1)}' is on a file system that is read-only`,
+      `'${mount.path}/marks/_/vm/100/${first.split('/').at(-1)}.found' is on a file system that is read-only`,
     ])
     assert.deepEqual((await verifyPacks(open.datastore, { onUnwritten })).damaged, [])
   })
