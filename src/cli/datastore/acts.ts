@@ -1,5 +1,5 @@
 /** What `hako datastore` does with backups, once the command line is read. */
-import { open as openFile, readFile, rm, stat } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { basename, resolve } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
@@ -16,7 +16,8 @@ import type { BackupReader } from '#datastore/restore/reader.ts'
 import { restoreDisk } from '#datastore/restore/restore-disk.ts'
 import { verifyEverything } from '#datastore/verify/verify-everything.ts'
 import { isDamage, verifyBackup, verifyPacks } from '#datastore/verify/verify.ts'
-import { asFileFault, codeOf } from '#host/files.ts'
+import { asFileFault } from '#host/files.ts'
+import { writeNewFile } from '#host/files/new-file.ts'
 import type { Parsed } from '../arguments.ts'
 import type { Terminal } from '../terminal.ts'
 import { say } from '../text.ts'
@@ -286,26 +287,17 @@ export async function restore(directory: string, name: string, target: string, p
       const { ontoDevice } = await import('./onto-device.ts')
       return ontoDevice(reader, disk, target, parsed, terminal)
     }
-    const file = await openFile(path, 'wx', 0o600).catch((cause: unknown) => {
-      if (codeOf(cause) !== 'EEXIST') throw asFileFault(cause, path)
-      throw new Fault('conflict', `'${path}' is there already`, { remedy: 'Name a file that is not, or remove it.' })
-    })
-    try {
-      await file.truncate(sizeBytes)
+    // Half a disk is worse than none: somebody might start it.
+    const written = await writeNewFile(path, async (part) => {
+      await part.file.truncate(sizeBytes)
       const show = shownBytes(terminal, parsed, disk)
-      const written = await restoreDisk(reader, disk, path, {
+      return restoreDisk(reader, disk, part.path, {
         signal: terminal.signal,
         rateBytesPerSecond: rateOf(parsed.params),
         onProgress: ({ doneBytes }) => show(doneBytes, sizeBytes),
       })
-      return { backup: printPoint(point), disk, target: path, size: sizeBytes, data: written }
-    } catch (fault) {
-      // Half a disk is worse than none: somebody might start it.
-      await rm(path, { force: true })
-      throw fault
-    } finally {
-      await file.close()
-    }
+    })
+    return { backup: printPoint(point), disk, target: path, size: sizeBytes, data: written }
   })
 }
 

@@ -1,9 +1,9 @@
 /** What `hako datastore` does with files in backups: backs directories up, lists, fetches and restores what was in them. */
-import { createWriteStream } from 'node:fs'
-import { mkdir, readdir, rename, rm, rmdir, stat } from 'node:fs/promises'
+import { mkdir, readdir, rmdir, stat } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
-import { Readable, type Transform } from 'node:stream'
+import { Readable, type Transform, Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
+import { callbackify } from 'node:util'
 import { constants, createZstdCompress } from 'node:zlib'
 import { humanSize } from '#base/bytes.ts'
 import { Fault, messageOf } from '#base/fault.ts'
@@ -20,6 +20,7 @@ import { tarOf } from '#datastore/tree/tar.ts'
 import { zipOf } from '#datastore/tree/zip.ts'
 import { asFileFault, codeOf } from '#host/files.ts'
 import { machine } from '#host/exec.ts'
+import { writeNewFile } from '#host/files/new-file.ts'
 import { removeTree } from '#host/files/remove-tree.ts'
 import type { Parsed } from '../arguments.ts'
 import type { Terminal } from '../terminal.ts'
@@ -210,19 +211,22 @@ async function saved(
   steps: readonly Transform[],
   { target, signal }: { readonly target: string; readonly signal: AbortSignal },
 ): Promise<number> {
-  if (await stat(target).catch(() => undefined)) {
-    throw new Fault('conflict', `'${target}' is there already`, { remedy: 'Name a file that is not, or remove it.' })
-  }
-  const temporary = `${target}.part`
-  const file = createWriteStream(temporary, { flags: 'wx', mode: 0o600 })
   try {
-    await pipeline([from, ...steps, file], { signal })
-    await rename(temporary, target)
-    return file.bytesWritten
-  } catch (cause) {
-    if (codeOf(cause) !== 'EEXIST') await rm(temporary, { force: true })
-    const fault = asFileFault(cause, target)
-    throw fault instanceof Fault ? fault : new Fault(signal.aborted ? 'aborted' : 'failed', messageOf(cause), { cause })
+    return await writeNewFile(target, async ({ file }) => {
+      let bytes = 0
+      // A stream of Node's own would close the file, or never let go of it.
+      const into = new Writable({
+        write(part: Buffer, _encoding, done) {
+          bytes += part.length
+          callbackify(() => file.writeFile(part))(done)
+        },
+      })
+      await pipeline([from, ...steps, into], { signal })
+      return bytes
+    })
+  } catch (fault) {
+    if (fault instanceof Fault) throw fault
+    throw new Fault(signal.aborted ? 'aborted' : 'failed', messageOf(fault), { cause: fault })
   }
 }
 

@@ -33,7 +33,7 @@ export async function holdFolder(
 ): Promise<AsyncDisposable> {
   const folder = await open(path, 'r')
   try {
-    await waitFor(() => take(folder.fd, path), { what: `the lock on '${path}'`, timeoutMs, everyMs: 5, signal })
+    await waitFor(() => lockFile(folder.fd, path), { what: `the lock on '${path}'`, timeoutMs, everyMs: 5, signal })
   } catch (fault) {
     await folder.close()
     throw fault
@@ -41,7 +41,8 @@ export async function holdFolder(
   return { [Symbol.asyncDispose]: () => folder.close() }
 }
 
-function take(fd: number, path: string): boolean {
+/** The same for anything that is open, until it is closed. False when somebody else holds it. */
+export function lockFile(fd: number, path: string): boolean {
   if (libc().flock(fd, LOCK_EX | LOCK_NB) === 0) return true
   // Read at once: anything in between may overwrite it.
   const errno = ffi.getInt32(libc().__errno_location())
