@@ -173,12 +173,17 @@ export const backupEndpoints = [
     description: 'Bring one disk of a backup back to a virtual machine: as an unused disk, or in the place of a drive.',
     params: {
       archive: refine(volumeId, { description: 'The backup, as `hako backup list` names it.' }),
-      disk: string({ description: 'Name of the disk in the backup, as scsi1.', pattern: /^[a-z]+[0-9]{1,2}$/ }),
+      disk: string({
+        description: 'Name of the disk in the backup, as scsi1.',
+        pattern: /^[a-z]+[0-9]{1,2}$/,
+        maxLength: 16,
+      }),
       vmid: refine(vmid, { description: 'Virtual machine that gets the disk.' }),
       drive: optional(
         string({
           description: 'Drive of the stopped machine it becomes; what is there is an unused disk then.',
           pattern: /^[a-z]+[0-9]{1,2}$/,
+          maxLength: 16,
         }),
       ),
       storage: optional(refine(storageId, { description: 'Where it goes; where it was when absent.' })),

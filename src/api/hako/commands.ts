@@ -27,6 +27,7 @@ const branches = [
   'plans',
   'recovery-key',
   'restore',
+  'restore-disk',
   'schema',
   'verify',
   'ways',
