@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -147,6 +147,12 @@ test('nobody at the socket is kind unavailable', async () => {
   )
 })
 
+/** A socket is there before anybody listens on it: the kernel says which. */
+function isListening(path: string): boolean {
+  const lines = readFileSync('/proc/net/unix', 'utf8').split('\n')
+  return lines.some((line) => line.endsWith(` ${path}`) && line.split(' ')[3] === '00010000')
+}
+
 async function realQemu() {
   const directory = await mkdtemp(join(tmpdir(), 'hk-qmp-'))
   const path = join(directory, 'qmp.sock')
@@ -155,7 +161,7 @@ async function realQemu() {
     ['-machine', 'none', '-nodefaults', '-display', 'none', '-S', '-qmp', `unix:${path},server=on,wait=off`],
     { stdio: 'ignore' },
   )
-  await waitFor(() => existsSync(path), { what: 'the QMP socket', timeoutMs: 60_000 })
+  await waitFor(() => isListening(path), { what: 'the QMP socket', timeoutMs: 60_000 })
   return {
     path,
     child,
