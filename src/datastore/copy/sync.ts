@@ -18,7 +18,7 @@ import { goOn } from '../go-on.ts'
 import type { Lease } from '../lease.ts'
 import type { Keyring } from '../keys/keyring.ts'
 import { manifestName, parseManifest } from '../points/manifest.ts'
-import { marksName, printMarks } from '../points/marks.ts'
+import { listMarks, marksName, printMarks } from '../points/marks.ts'
 import { packName } from '../packs/pack.ts'
 import type { Place } from '../places/place.ts'
 import { bringMarks, marksOfNew } from './copied-marks.ts'
@@ -331,8 +331,7 @@ class Copy {
 
   /** Of backups that were here before: whether they are whole at the source, and what is said of them there. */
   async #keepUp(points: readonly RestorePoint[]): Promise<void> {
-    const marked = new Set<string>()
-    for await (const { name } of this.#from.place.list('marks/')) marked.add(name)
+    const marked = await listMarks(this.#from.place)
     for (const point of points) {
       if (this.#came.has(printPoint(point))) continue
       goOn(this.#options.signal)

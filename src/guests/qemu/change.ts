@@ -125,6 +125,13 @@ export function keepUnused(options: Record<string, string>, volid: VolumeId): vo
   keepUnusedAs(volumeRules, options, volid)
 }
 
+/** Those options, and the volume among the unused. */
+export function withUnused(options: Options, volid: VolumeId): Options {
+  const next: Record<string, string> = { ...options }
+  keepUnused(next, volid)
+  return next
+}
+
 function needsLook(name: string, text: string): boolean {
   if (!driveNameParts(name)) return false
   const { kind } = wishOf(driveOf(name, text))

@@ -9,7 +9,7 @@ import { formatSize } from '#base/bytes.ts'
 import { Fault, invalid, missing } from '#base/fault.ts'
 import { asVmid, splitVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
 import { type GuestConfig, isTemplate, type Options, requireDigest, takeBack } from '#guests/config.ts'
-import { keepUnused } from '#guests/qemu/change.ts'
+import { withUnused } from '#guests/qemu/change.ts'
 import { driveNameParts, driveOf, isFirmwareDrive, printDrive, volumeIn } from '#guests/qemu/drive.ts'
 import { canBypassCache } from '#guests/qemu/launch.ts'
 import { abandonMirror, hasPivoted, pivot, settle, startMirror } from '#guests/qemu/mirror.ts'
@@ -199,12 +199,6 @@ function movedOptions(
   const moved = isDrive ? printDrive(driveOf(params.disk, text), { file: volid, size, format: undefined }) : volid
   const next = { ...options, [params.disk]: moved }
   return params.delete === true ? next : withUnused(next, old)
-}
-
-function withUnused(options: Options, volid: VolumeId): Options {
-  const next: Record<string, string> = { ...options }
-  keepUnused(next, volid)
-  return next
 }
 
 async function writeMoved(

@@ -7,10 +7,10 @@
  */
 import { formatSize } from '#base/bytes.ts'
 import { Fault, invalid } from '#base/fault.ts'
-import { asVmid, asVolumeId, type Vmid } from '#base/ids.ts'
+import { asVmid, asVolumeId } from '#base/ids.ts'
 import type { BackupReader } from '#datastore/restore/reader.ts'
 import { type GuestConfig, isTemplate, type Options, takeBack } from '#guests/config.ts'
-import { keepUnused, planChange } from '#guests/qemu/change.ts'
+import { planChange, withUnused } from '#guests/qemu/change.ts'
 import { driveNameParts, driveOf, isCdrom, printDrive } from '#guests/qemu/drive.ts'
 import type { Services } from '#services.ts'
 import { operation } from '#tasks/operation.ts'
@@ -81,28 +81,22 @@ export const restoreDiskOfGuest = operation<RestoreDiskOfGuest, RestoreDiskDeps>
   })
   .step('config', {
     do: async ({ params, deps, done, log }) => {
-      const vmid = asVmid(params.vmid)
-      const config = { ...(await deps.guests.config(vmid, 'qemu')), options: done.check.before }
-      const written = withDisk(vmid, config, { drive: params.drive, ...done })
-      await deps.guests.changeConfig(vmid, (now) => takeBack(now, written, done.check.before))
-      log(
-        `${done.disk.volid} is ${params.drive === undefined ? 'an unused disk' : `drive ${params.drive}`} of the guest`,
-      )
+      const { check, disk } = done
+      const written = await withDisk(deps, params, { check, disk })
+      await deps.guests.changeConfig(asVmid(params.vmid), (now) => takeBack(now, written, check.before))
+      log(`${disk.volid} is ${params.drive === undefined ? 'an unused disk' : `drive ${params.drive}`} of the guest`)
     },
     undo: async ({ params, deps, done: { check, disk } }) => {
       if (!check || !disk) return
-      const vmid = asVmid(params.vmid)
-      const config = { ...(await deps.guests.config(vmid, 'qemu')), options: check.before }
-      const written = withDisk(vmid, config, { drive: params.drive, check, disk })
-      await deps.guests.changeConfig(vmid, (now) => takeBack(now, check.before, written))
+      const written = await withDisk(deps, params, { check, disk })
+      await deps.guests.changeConfig(asVmid(params.vmid), (now) => takeBack(now, check.before, written))
     },
   })
 
 interface Restored {
-  readonly drive?: string | undefined
   readonly disk: RestoredVolume
-  /** The drive as the backup has it. */
-  readonly check: { readonly stored?: string | undefined }
+  /** The guest's options before, and the drive as the backup has it. */
+  readonly check: { readonly before: Options; readonly stored?: string | undefined }
 }
 
 function requireReceiver({ options, running }: GuestConfig, { vmid, drive }: RestoreDiskOfGuest): void {
@@ -126,16 +120,17 @@ function requireDisk({ head, manifest }: BackupReader, { archive, disk }: Restor
 }
 
 /** The guest's options with the restored disk among them; one it takes the place of is unused. */
-function withDisk(vmid: Vmid, config: GuestConfig, { drive, disk, check }: Restored): Options {
+async function withDisk(
+  { guests }: RestoreDiskDeps,
+  { vmid, drive }: RestoreDiskOfGuest,
+  { disk, check: { before, stored } }: Restored,
+): Promise<Options> {
   const { volid, sizeBytes } = disk
-  if (drive === undefined) {
-    const options: Record<string, string> = { ...config.options }
-    keepUnused(options, volid)
-    return options
-  }
+  if (drive === undefined) return withUnused(before, volid)
   const isSameBus = driveNameParts(drive)?.bus === driveNameParts(disk.drive)?.bus
   // As the one it takes the place of; where there is none, as it was itself.
-  const model = config.options[drive] ?? (isSameBus ? check.stored : undefined) ?? volid
+  const model = before[drive] ?? (isSameBus ? stored : undefined) ?? volid
   const text = printDrive(driveOf(drive, model), { file: volid, size: formatSize(sizeBytes), format: undefined })
-  return planChange(vmid, config, { set: { [drive]: text }, delete: [], revert: [] }).options
+  const config = { ...(await guests.config(asVmid(vmid), 'qemu')), options: before }
+  return planChange(asVmid(vmid), config, { set: { [drive]: text }, delete: [], revert: [] }).options
 }

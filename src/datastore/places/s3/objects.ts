@@ -10,7 +10,7 @@ import { createHash } from 'node:crypto'
 import type { Readable } from 'node:stream'
 import { Fault, isFault, missing } from '#base/fault.ts'
 import { again, type Patience } from '../again.ts'
-import { checkName, isName, type PlacedObject } from '../place.ts'
+import { checkName, isName, isThere, type PlacedObject } from '../place.ts'
 import type { S3Reach } from './client.ts'
 import { type Content, gathered } from './content.ts'
 import { asS3Fault } from './faults.ts'
@@ -320,15 +320,9 @@ export class S3Objects {
   /** False when it was not there. */
   async remove(name: string): Promise<boolean> {
     if (this.hasVersions) return this.removeVersions(name, () => true)
-    const isThere = await this.sizeOf(name).then(
-      () => true,
-      (fault: unknown) => {
-        if (isFault(fault, 'missing')) return false
-        throw fault
-      },
-    )
-    if (isThere) await this.#removeVersion(name)
-    return isThere
+    const wasThere = await isThere(this, name)
+    if (wasThere) await this.#removeVersion(name)
+    return wasThere
   }
 
   /** The one that counts goes last. */
