@@ -96,6 +96,7 @@ test('another guest may get it, and what is not there is named', async () => {
     assert.rejects(run(world, params), (fault) => isFault(fault, 'invalid') && why.test(fault.fields?.[field] ?? ''))
   await refuses('disk', /^the backup holds scsi0, scsi1, not 'scsi7'$/, { archive, disk: 'scsi7' })
   await refuses('drive', /^'net0' is no drive/, { archive, disk: 'scsi0', drive: 'net0' })
+  await refuses('drive', /^'efidisk0' holds what the firmware keeps/, { archive, disk: 'scsi0', drive: 'efidisk0' })
   const foreign = 'local:backup/vzdump-qemu-100-2026_01_01-00_00_00.vma.zst'
   await refuses('archive', /^only from a backup of a datastore/, { archive: foreign, disk: 'scsi0' })
   await assert.rejects(run(world, { archive, disk: 'scsi0', vmid: 102 }), /102.conf' does not exist/)

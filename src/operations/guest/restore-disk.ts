@@ -11,7 +11,7 @@ import { asVmid, asVolumeId } from '#base/ids.ts'
 import type { BackupReader } from '#datastore/restore/reader.ts'
 import { type GuestConfig, isTemplate, type Options, takeBack } from '#guests/config.ts'
 import { planChange, withUnused } from '#guests/qemu/change.ts'
-import { driveNameParts, driveOf, isCdrom, printDrive } from '#guests/qemu/drive.ts'
+import { driveNameParts, driveOf, isCdrom, isFirmwareDrive, printDrive } from '#guests/qemu/drive.ts'
 import type { Services } from '#services.ts'
 import { operation } from '#tasks/operation.ts'
 import { isForeignArchive } from '../backup/archive-file.ts'
@@ -99,10 +99,13 @@ interface Restored {
   readonly check: { readonly before: Options; readonly stored?: string | undefined }
 }
 
-function requireReceiver({ options, running }: GuestConfig, { vmid, drive }: RestoreDiskOfGuest): void {
+function requireReceiver({ options, running }: GuestConfig, { vmid, disk, drive }: RestoreDiskOfGuest): void {
   if (isTemplate(options)) throw new Fault('conflict', `VM ${vmid} is a template, which gets no more disks`)
   if (drive === undefined) return
   if (!driveNameParts(drive)) throw invalid({ drive: `'${drive}' is no drive: it is one as scsi1 or virtio0` })
+  if (isFirmwareDrive(drive) && drive !== disk) {
+    throw invalid({ drive: `'${drive}' holds what the firmware keeps: only ${drive} of a backup can take its place` })
+  }
   if (isCdrom(options[drive] ?? '')) throw invalid({ drive: `'${drive}' holds a disc` })
   if (running) {
     throw new Fault('conflict', `drive '${drive}' cannot be restored while VM ${vmid} runs`, {
