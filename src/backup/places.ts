@@ -7,7 +7,7 @@
 import { join } from 'node:path'
 import { labelOf, type RemoteDatastore } from '#base/datastore-at.ts'
 import { Fault, isFault } from '#base/fault.ts'
-import type { DatastoreDeps } from '#datastore/datastore.ts'
+import type { DatastoreDeps } from '#datastore/deps.ts'
 import type { Place, Room } from '#datastore/places/place.ts'
 import { trusted } from '#host/web/trusted.ts'
 

@@ -1,7 +1,8 @@
 /** Makes a datastore where there is none. */
 import { seconds } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
-import { Datastore, type DatastoreDeps } from './datastore.ts'
+import { Datastore } from './datastore.ts'
+import type { DatastoreDeps } from './deps.ts'
 import { chunkSizes, defaultChunkBytes, formatMaximumBytes, formatVersion, keyFileMaximumBytes } from './format.ts'
 import { firstKeyFile, isGenuine, keyFileName, parseKeyFile, printKeyFile, unlock } from './keys/key-file.ts'
 import { Keyring, newSecrets } from './keys/keyring.ts'

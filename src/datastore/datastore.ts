@@ -7,10 +7,7 @@
  * no writer from before is left and still no manifest needs them, it removes them (`garbage.ts`).
  */
 import { hostname } from 'node:os'
-import type { Clock } from '#base/clock.ts'
 import { Fault, isFault, missing } from '#base/fault.ts'
-import type { Log } from '#base/log.ts'
-import type { Random } from '#base/random.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import { enumOf, integer, string } from '#base/schema/schema.ts'
 import { unseal } from './sealed.ts'
@@ -18,11 +15,12 @@ import type { BackupReader } from './restore/reader.ts'
 import type { BackupWriter } from './backup/writer.ts'
 import { ChunkIndex } from './index/chunk-index.ts'
 import { ChunkReader } from './packs/chunk-reader.ts'
+import type { DatastoreDeps } from './deps.ts'
 import { chunkSizes, formatMaximumBytes, formatVersion } from './format.ts'
 import { findKeys, type FoundKeys, numberAfter } from './keys/found-keys.ts'
 import { isConfirmed, type KeyFile, keyFileName, printKeyFile, type Unlocked, unlock } from './keys/key-file.ts'
 import type { Keyring } from './keys/keyring.ts'
-import { Lease, type LeaseKind, liveLeases } from './lease.ts'
+import { Lease, type LeaseKind, liveLeases } from './places/lease.ts'
 import {
   manifestName,
   openManifest,
@@ -36,12 +34,6 @@ import { lockedFault, type Place } from './places/place.ts'
 import { isBelow, pathOfPoint, pointOfPath, printPoint, type RestorePoint } from './point.ts'
 import { grouped, readAhead } from './window.ts'
 import type { SlotSecret } from './keys/slot.ts'
-
-export interface DatastoreDeps {
-  readonly clock: Clock
-  readonly random: Random
-  readonly log: Log
-}
 
 /** Manifests read at once, and signatures checked. */
 const [listedAtOnce, checkedAtOnce] = [16, 64]

@@ -20,7 +20,7 @@ import {
   partsMaximum,
   storedFilePattern,
 } from '../format.ts'
-import type { Lease } from '../lease.ts'
+import type { Lease } from '../places/lease.ts'
 import {
   type Facts,
   type ManifestBody,

@@ -16,7 +16,7 @@ import { type Copy, condemn, removeList, removeLostList, timed, type TimedList }
 import type { OpenDatastore } from '../datastore.ts'
 import { gonePacks } from '../verify/gone-packs.ts'
 import { backupsHit, markHit } from '../verify/hits.ts'
-import { type Lease, type LiveLease, liveLeases } from '../lease.ts'
+import { type Lease, type LiveLease, liveLeases } from '../places/lease.ts'
 import { LiveChunks } from './live-chunks.ts'
 import { extendLocks } from '../places/locks.ts'
 import { replaceSegments } from '../index/merge.ts'

@@ -1,7 +1,7 @@
 /** What a collection of garbage would find now, without a trace in the datastore. */
 import { isFault } from '#base/fault.ts'
 import type { OpenDatastore } from '../datastore.ts'
-import { liveLeases } from '../lease.ts'
+import { liveLeases } from '../places/lease.ts'
 import { packName } from '../packs/pack.ts'
 import { ownBody } from '../points/own-body.ts'
 import { LiveChunks } from './live-chunks.ts'

@@ -5,7 +5,8 @@
  * count, so it is taken only when something that lies here is signed by whom it names.
  */
 import { Fault, isFault } from '#base/fault.ts'
-import { Datastore, type DatastoreDeps, openDatastore } from '../datastore.ts'
+import { Datastore, openDatastore } from '../datastore.ts'
+import type { DatastoreDeps } from '../deps.ts'
 import { formatMaximumBytes } from '../format.ts'
 import { findKeys, type FoundKeys } from '../keys/found-keys.ts'
 import { isGenuine, type KeyFile, keyFileName, printKeyFile, unlock } from '../keys/key-file.ts'

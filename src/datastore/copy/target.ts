@@ -1,6 +1,7 @@
 /** Where a copy goes: one that was made before, or a place in which there is nothing yet. */
 import { Fault, isFault } from '#base/fault.ts'
-import { type Datastore, type DatastoreDeps, openDatastore } from '../datastore.ts'
+import { type Datastore, openDatastore } from '../datastore.ts'
+import type { DatastoreDeps } from '../deps.ts'
 import { formatMaximumBytes } from '../format.ts'
 import { keyFileName, printKeyFile } from '../keys/key-file.ts'
 import type { Place } from '../places/place.ts'

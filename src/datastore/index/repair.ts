@@ -8,7 +8,7 @@
 import { Fault, isFault } from '#base/fault.ts'
 import type { OpenDatastore } from '../datastore.ts'
 import { goOn } from '../go-on.ts'
-import type { Lease } from '../lease.ts'
+import type { Lease } from '../places/lease.ts'
 import { suspectsFolder } from './chunk-index.ts'
 import { type SegmentEntry, writeSegment } from './segment.ts'
 import { PackTables, unnamedPacks } from './tables.ts'

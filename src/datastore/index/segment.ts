@@ -19,7 +19,7 @@ import {
   shortIdBytes,
 } from '../format.ts'
 import type { Keyring } from '../keys/keyring.ts'
-import type { Lease } from '../lease.ts'
+import type { Lease } from '../places/lease.ts'
 import type { Place } from '../places/place.ts'
 
 const magic = Buffer.from('HAKOSEG2', 'latin1')

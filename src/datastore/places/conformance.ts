@@ -22,7 +22,7 @@ import { backUp, makeDatastoreIn, point, recovery, restored, secret } from '../.
 import { contentAt } from '../../../test/fixtures/seeded-disk.ts'
 import { openDatastore } from '../datastore.ts'
 import { collectGarbage } from '../collect/garbage.ts'
-import { leaseSeconds } from '../lease.ts'
+import { leaseSeconds } from './lease.ts'
 import { syncDatastore } from '../copy/sync.ts'
 import { verifyBackup, verifyIndex, verifyPacks } from '../verify/verify.ts'
 

@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto'
 import { seconds } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
-import type { DatastoreDeps } from '../../datastore.ts'
+import type { DatastoreDeps } from '../../deps.ts'
 import type { CanaryAttempt } from '../place.ts'
 import type { S3Reach } from './client.ts'
 import { contentOf } from './content.ts'

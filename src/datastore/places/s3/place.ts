@@ -11,7 +11,7 @@ import { Fault, isFault } from '#base/fault.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import { integer } from '#base/schema/schema.ts'
 import { asFileFault } from '#host/files.ts'
-import type { DatastoreDeps } from '../../datastore.ts'
+import type { DatastoreDeps } from '../../deps.ts'
 import { KeptSegments } from '../kept-segments.ts'
 import {
   type CanaryAttempt,

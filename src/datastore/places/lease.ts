@@ -17,8 +17,8 @@ import { Fault, isFault } from '#base/fault.ts'
 import type { Random } from '#base/random.ts'
 import { checkProperties } from '#base/schema/check.ts'
 import { enumOf, integer, optional, string } from '#base/schema/schema.ts'
-import { seal, unseal } from './sealed.ts'
-import type { Hold, Place } from './places/place.ts'
+import { seal, unseal } from '../sealed.ts'
+import type { Hold, Place } from './place.ts'
 
 export type LeaseKind = 'write' | 'read' | 'collect'
 
