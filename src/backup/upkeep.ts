@@ -3,7 +3,7 @@
  * stored is read again, and copies are kept elsewhere.
  */
 import { isFault, messageOf } from '#base/fault.ts'
-import { type CanaryVerdict, tryCanary } from '#datastore/places/canary.ts'
+import { type CanaryVerdict, tryCanary } from '#datastore/locks/canary.ts'
 import type { Datastore } from '#datastore/datastore.ts'
 import { backupsHit, foundByLook, markHit } from '#datastore/verify/hits.ts'
 import { packName } from '#datastore/packs/pack.ts'

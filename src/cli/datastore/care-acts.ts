@@ -1,7 +1,7 @@
 /** What `hako datastore` does to keep a datastore well: space given back, copies, repairs, the canary. */
 import { Fault } from '#base/fault.ts'
 import { openDatastore } from '#datastore/datastore.ts'
-import { tryCanary } from '#datastore/places/canary.ts'
+import { tryCanary } from '#datastore/locks/canary.ts'
 import { collectGarbage } from '#datastore/collect/garbage.ts'
 import { printSecond } from '#datastore/places/place.ts'
 import { mendOpening } from '#datastore/copy/opening.ts'

@@ -7,7 +7,7 @@ import { resolve } from 'node:path'
 import { seconds } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import { createLog } from '#base/log.ts'
-import { PlaceServer } from '#datastore/places/https/server.ts'
+import { PlaceServer } from '#datastore/serve/server.ts'
 import {
   hashOfToken,
   newToken,

@@ -21,7 +21,7 @@ import {
   temporaryDatastore,
 } from '../../../../test/fixtures/sealed-datastore.ts'
 import { freePort } from '../../../../test/own-names.ts'
-import { tryCanary } from '../canary.ts'
+import { tryCanary } from '../../locks/canary.ts'
 import { placeConformance } from '../conformance.ts'
 import { openDatastore } from '../../datastore.ts'
 import { collectGarbage } from '../../collect/garbage.ts'

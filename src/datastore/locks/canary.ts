@@ -8,7 +8,7 @@ import type { Datastore } from '../datastore.ts'
 import { isOverdue } from './locks.ts'
 import { manifestName } from '../points/manifest.ts'
 import { packName } from '../packs/pack.ts'
-import { type CanaryAttempt, printSecond } from './place.ts'
+import { type CanaryAttempt, printSecond } from '../places/place.ts'
 import { printPoint } from '../point.ts'
 
 export interface CanaryVerdict {

@@ -4,14 +4,14 @@
  */
 import { Fault } from '#base/fault.ts'
 import { GiB, MiB } from '#base/bytes.ts'
-import type { Datastore } from '../../datastore.ts'
-import { manifestName, parseManifest } from '../../points/manifest.ts'
-import { packMaximumBytes } from '../../format.ts'
-import { foundEnding } from '../../points/marks.ts'
-import { pointOfPath } from '../../point.ts'
-import { isThere, type Place } from '../place.ts'
-import { unseal } from '../../sealed.ts'
-import type { Right } from './tokens.ts'
+import type { Datastore } from '../datastore.ts'
+import { manifestName, parseManifest } from '../points/manifest.ts'
+import { packMaximumBytes } from '../format.ts'
+import { foundEnding } from '../points/marks.ts'
+import { pointOfPath } from '../point.ts'
+import { isThere, type Place } from '../places/place.ts'
+import { unseal } from '../sealed.ts'
+import type { Right } from '../places/https/tokens.ts'
 
 interface FolderRule {
   readonly maximumBytes: number

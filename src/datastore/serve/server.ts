@@ -8,7 +8,7 @@
  *     PUT    /v1/<datastore>/objects/<name>    with If-None-Match: * only where nothing is; X-Digest is its hash
  *     DELETE /v1/<datastore>/objects/<name>
  *
- * X-Lease is the secret of the lease that is put or given back (`lease-secret.ts`).
+ * X-Lease is the secret of the lease that is put or given back (`places/https/lease-secret.ts`).
  */
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
@@ -17,17 +17,17 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { basename, join } from 'node:path'
 import { KiB, MiB } from '#base/bytes.ts'
 import { seconds } from '#base/clock.ts'
-import { NameDigest } from '../../digests.ts'
+import { NameDigest } from '../digests.ts'
 import { Fault, type FaultKind, isFault, missing } from '#base/fault.ts'
 import { asFileFault } from '#host/files.ts'
-import { type Datastore, openDatastore } from '../../datastore.ts'
-import type { DatastoreDeps } from '../../deps.ts'
-import { FolderPlace } from '../folder-place.ts'
-import { isOwnLease, leaseHeader } from './lease-secret.ts'
-import { isName, isThere, type Place } from '../place.ts'
+import { type Datastore, openDatastore } from '../datastore.ts'
+import type { DatastoreDeps } from '../deps.ts'
+import { FolderPlace } from '../places/folder-place.ts'
+import { isOwnLease, leaseHeader } from '../places/https/lease-secret.ts'
+import { isName, isThere, type Place } from '../places/place.ts'
 import { checkPut, checkRemove, requireRight, ruleOf, type Wish } from './rules.ts'
 import { Spool } from './spool.ts'
-import { type ServeToken, tokenOf } from './tokens.ts'
+import { type ServeToken, tokenOf } from '../places/https/tokens.ts'
 
 const nameShape = /^[a-z0-9][a-z0-9_-]{0,31}$/
 const pathShape = /^\/v1\/([^/]+)(?:\/(names|objects)\/(.+))?$/

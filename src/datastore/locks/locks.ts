@@ -1,4 +1,4 @@
-/** Locks of what backups need, kept up by whoever collects garbage (`retention.ts` says why that is enough). */
+/** Locks of what backups need, kept up by whoever collects garbage (`places/retention.ts` says why that is enough). */
 import { seconds } from '#base/clock.ts'
 import { isFault } from '#base/fault.ts'
 import { checkProperties } from '#base/schema/check.ts'
@@ -6,7 +6,7 @@ import { integer } from '#base/schema/schema.ts'
 import type { Datastore } from '../datastore.ts'
 import { keyFileName } from '../keys/key-file.ts'
 import { packName } from '../packs/pack.ts'
-import { slackSeconds } from './retention.ts'
+import { slackSeconds } from '../places/retention.ts'
 import { seal, unseal } from '../sealed.ts'
 
 const extendedName = 'extended'
