@@ -7,7 +7,7 @@
  */
 import { isZero } from '#base/bytes.ts'
 import type { BlockSource } from './block-source.ts'
-import type { ChunkWriter } from '../packs/chunk-writer.ts'
+import type { ChunkWriter } from '../chunks/chunk-writer.ts'
 import type { OpenDatastore } from '../datastore.ts'
 import { DiskMap, isZeroId, type MapRoot, MapWriter, unlessDamaged } from '../maps/disk-map.ts'
 import { kinds, pieceEntries, shortIdBytes } from '../format.ts'

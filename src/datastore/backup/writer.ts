@@ -10,7 +10,7 @@ import { type AddedChanges, addChanges } from './add-changes.ts'
 import { type AddedWhole, addWhole, type DiskBefore, diskBefore, type WholeDisk } from './add-whole.ts'
 import { type Base, baseOf, type Since } from './built-upon.ts'
 import type { BlockSource } from './block-source.ts'
-import { ChunkWriter } from '../packs/chunk-writer.ts'
+import { ChunkWriter } from '../chunks/chunk-writer.ts'
 import type { OpenDatastore } from '../datastore.ts'
 import {
   diskMaximumBytes,

@@ -4,7 +4,7 @@ import type { OpenDatastore } from '../datastore.ts'
 import { suspectsFolder } from '../index/chunk-index.ts'
 import type { Segment, SegmentEntry } from '../index/segment.ts'
 import type { Lease } from '../places/lease.ts'
-import { ChunkWriter } from '../packs/chunk-writer.ts'
+import { ChunkWriter } from '../chunks/chunk-writer.ts'
 import { packName } from '../packs/pack.ts'
 import type { Watched } from './watched.ts'
 

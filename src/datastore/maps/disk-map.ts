@@ -5,8 +5,8 @@
 import { isZero } from '#base/bytes.ts'
 import { Fault } from '#base/fault.ts'
 import { letGo } from '#base/let-go.ts'
-import type { ChunkReader } from '../packs/chunk-reader.ts'
-import type { ChunkWriter } from '../packs/chunk-writer.ts'
+import type { ChunkReader } from '../chunks/chunk-reader.ts'
+import type { ChunkWriter } from '../chunks/chunk-writer.ts'
 import {
   coding,
   deltaDepthMaximum,
@@ -18,7 +18,7 @@ import {
   shortIdBytes,
 } from '../format.ts'
 import type { Keyring } from '../keys/keyring.ts'
-import type { ReadPiece } from './recent-pieces.ts'
+import type { ReadPiece } from '../chunks/recent-pieces.ts'
 
 export const zeroId: Buffer = Buffer.alloc(shortIdBytes)
 const deltaHeaderBytes = shortIdBytes + 4

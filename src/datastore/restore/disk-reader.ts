@@ -5,7 +5,7 @@ import type { Extent } from '../backup/block-source.ts'
 import { type DiskMap, isZeroId } from '../maps/disk-map.ts'
 import { kinds, pieceEntries, shortIdBytes } from '../format.ts'
 import type { ManifestDisk } from '../points/manifest.ts'
-import { Ahead } from '../packs/ahead.ts'
+import { Ahead } from '../chunks/ahead.ts'
 import type { ServedSource } from './served-disk.ts'
 
 /** Pieces of the map kept, each 64 KiB for 512 MiB of the disk. */

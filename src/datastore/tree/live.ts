@@ -1,6 +1,6 @@
 /** Goes through all chunks a tree needs, for whoever wants to know which are needed at all. */
 import { Fault } from '#base/fault.ts'
-import type { ChunkReader } from '../packs/chunk-reader.ts'
+import type { ChunkReader } from '../chunks/chunk-reader.ts'
 import { kinds } from '../format.ts'
 import type { ManifestTree } from '../points/manifest.ts'
 import { pieceForm, pieceIds } from './piece.ts'

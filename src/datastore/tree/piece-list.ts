@@ -6,8 +6,8 @@
  */
 import { Fault } from '#base/fault.ts'
 import { compareKeys, lastWhere, type TreeKey } from './catalogue.ts'
-import type { ChunkReader } from '../packs/chunk-reader.ts'
-import type { ChunkWriter } from '../packs/chunk-writer.ts'
+import type { ChunkReader } from '../chunks/chunk-reader.ts'
+import type { ChunkWriter } from '../chunks/chunk-writer.ts'
 import { idBytes, kinds, shortIdBytes, topListsMaximum } from '../format.ts'
 import type { Keyring } from '../keys/keyring.ts'
 import { nameMaximumBytes, pathMaximumBytes, readUInt64, writeUInt64 } from './record.ts'

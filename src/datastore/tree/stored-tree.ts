@@ -1,7 +1,7 @@
 /** A tree of a backup, as its chunks tell of it. Nothing is read before somebody asks. */
 import { isFault } from '#base/fault.ts'
-import type { ChunkReader } from '../packs/chunk-reader.ts'
-import { Ahead } from '../packs/ahead.ts'
+import type { ChunkReader } from '../chunks/chunk-reader.ts'
+import { Ahead } from '../chunks/ahead.ts'
 import { kinds } from '../format.ts'
 import type { ManifestTree } from '../points/manifest.ts'
 import { type Catalogue, damagedTree, type OpenPiece, type PieceEntry, type TreeKey } from './catalogue.ts'

@@ -5,7 +5,7 @@
  */
 import { Fault } from '#base/fault.ts'
 import { letGo } from '#base/let-go.ts'
-import type { ChunkWriter } from '../packs/chunk-writer.ts'
+import type { ChunkWriter } from '../chunks/chunk-writer.ts'
 import type { OpenDatastore } from '../datastore.ts'
 import { kinds } from '../format.ts'
 import type { ManifestTree } from '../points/manifest.ts'

@@ -1,6 +1,6 @@
 /** Reading for who checks: what is found in the pack that was read last, and not by the index, is missed by who begins elsewhere. */
 import { OpenDatastore } from '../datastore.ts'
-import { ChunkReader } from '../packs/chunk-reader.ts'
+import { ChunkReader } from '../chunks/chunk-reader.ts'
 
 export function byIndexAlone({ datastore, unlocked, index, keyring }: OpenDatastore): OpenDatastore {
   const { place } = datastore

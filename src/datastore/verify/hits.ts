@@ -1,6 +1,6 @@
 /** Which backups a damaged pack hits: those for which a chunk of theirs lies nowhere else; and that they say so. */
 import { Fault, isFault } from '#base/fault.ts'
-import { shown } from '../packs/chunk-reader.ts'
+import { shown } from '../chunks/chunk-reader.ts'
 import type { Datastore, OpenDatastore } from '../datastore.ts'
 import { DiskMap, isZeroId } from '../maps/disk-map.ts'
 import { shortIdBytes } from '../format.ts'

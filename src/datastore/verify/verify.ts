@@ -18,7 +18,7 @@ import { ifAllowed, type Onlooker } from './if-allowed.ts'
 import { letGo } from '#base/let-go.ts'
 import type { ManifestDisk } from '../points/manifest.ts'
 import { printPoint, type RestorePoint } from '../point.ts'
-import { chunksToRead } from '../packs/planned.ts'
+import { chunksToRead } from '../chunks/planned.ts'
 import { chunksOfTree } from '../tree/verify.ts'
 
 export interface VerifyOptions extends Onlooker {

@@ -7,10 +7,10 @@
 import { join } from 'node:path'
 import type { ChunkIndex } from '../index/chunk-index.ts'
 import { type ChunkKind, kindOf, kinds, packTargetBytes } from '../format.ts'
-import { NewChunks } from './new-chunks.ts'
-import { packName, PackWriter } from './pack.ts'
+import { NewChunks } from '../packs/new-chunks.ts'
+import { packName, PackWriter } from '../packs/pack.ts'
 import { type SegmentEntry, type SegmentNeeds, writeSegment } from '../index/segment.ts'
-import { storedFormOf } from './stored-form.ts'
+import { storedFormOf } from '../packs/stored-form.ts'
 
 /** New chunks that are kept in memory, 36 bytes each at most twice over; then a segment is written. */
 const heldChunks = 2 ** 19

@@ -3,7 +3,7 @@ import { MiB } from '#base/bytes.ts'
 import { isFault } from '#base/fault.ts'
 import type { Location } from '../index/segment.ts'
 import type { Place, ReadPlan } from '../places/place.ts'
-import { packName } from './pack.ts'
+import { packName } from '../packs/pack.ts'
 import type { ChunkReader } from './chunk-reader.ts'
 
 /** Announced at most. */

@@ -10,11 +10,11 @@ import type { ChunkIndex } from '../index/chunk-index.ts'
 import { type ChunkKind, deltaFlag, kindOf, kinds, shortIdBytes } from '../format.ts'
 import type { Keyring } from '../keys/keyring.ts'
 import { letGo } from '#base/let-go.ts'
-import { damagedPack, type OpenPack, openPack, type PackEntry, readMore, readPack, unseal } from './pack.ts'
+import { damagedPack, type OpenPack, openPack, type PackEntry, readMore, readPack, unseal } from '../packs/pack.ts'
 import type { Place } from '../places/place.ts'
-import { RecentPieces } from '../maps/recent-pieces.ts'
+import { RecentPieces } from './recent-pieces.ts'
 import type { Location } from '../index/segment.ts'
-import { contentOf } from './stored-form.ts'
+import { contentOf } from '../packs/stored-form.ts'
 
 /** Tables of packs kept, some 12 KiB each. */
 const packsKept = 256
