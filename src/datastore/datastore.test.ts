@@ -13,7 +13,7 @@ import { backUp, point, restored, secret, temporaryDatastore } from '../../test/
 import { openDatastore } from './datastore.ts'
 import { FolderPlace } from './places/folder-place.ts'
 import { collectGarbage } from './collect/garbage.ts'
-import { repairIndex } from './index/repair.ts'
+import { repairIndex } from './tidy/repair.ts'
 import { printRecoveryKey } from './keys/slot.ts'
 import { syncDatastore } from './copy/sync.ts'
 import { verifyBackup, verifyIndex, verifyPacks } from './verify/verify.ts'

@@ -333,7 +333,7 @@ export class OpenDatastore {
     try {
       // What others stored and condemned before our lease was there.
       await this.index.reload()
-      if (this.index.damage.length > 0) await (await import('./index/repair.ts')).mendIndex(this)
+      if (this.index.damage.length > 0) await (await import('./tidy/repair.ts')).mendIndex(this)
       // Loaded by those alone who make backups; so is what reads them.
       const { BackupWriter: Writer } = await import('./backup/writer.ts')
       return await Writer.begin(this, point, { lease, level, closes })

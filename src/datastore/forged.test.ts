@@ -11,7 +11,7 @@ import { backUp, point, recovery, restored, temporaryDatastore } from '../../tes
 import { collectGarbage } from './collect/garbage.ts'
 import type { OpenDatastore } from './datastore.ts'
 import { NameDigest } from './digests.ts'
-import { mendIndex, repairIndex } from './index/repair.ts'
+import { mendIndex, repairIndex } from './tidy/repair.ts'
 import { withWriter } from './keys/key-file.ts'
 import { privateOf, publicOf } from './keys/x25519.ts'
 import { packName } from './packs/pack.ts'

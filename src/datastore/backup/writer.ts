@@ -32,7 +32,7 @@ import {
 } from '../points/manifest.ts'
 import { type Marks, putFirstMarks } from '../points/marks.ts'
 import { isThere } from '../places/place.ts'
-import { mergeSegments } from '../index/merge.ts'
+import { mergeSegments } from '../tidy/merge-segments.ts'
 import type { AddTreeOptions, TreeCounts } from '../tree/pass.ts'
 import type { TreeSource } from '../tree/source.ts'
 import type { Catalogue } from '../tree/catalogue.ts'

@@ -4,7 +4,7 @@ import type { OpenDatastore } from '../datastore.ts'
 import { liveLeases } from '../places/lease.ts'
 import { packName } from '../packs/pack.ts'
 import { ownBody } from '../points/own-body.ts'
-import { LiveChunks } from './live-chunks.ts'
+import { LiveChunks } from '../tidy/live-chunks.ts'
 import { thinPacks } from './thin-packs.ts'
 import { Watched, type Watching } from './watched.ts'
 

@@ -6,10 +6,10 @@
  * make whoever writes into the copy rely on it. The copy gets one of its own instead, of the packs that came.
  */
 import { Fault } from '#base/fault.ts'
-import { LiveChunks } from '../collect/live-chunks.ts'
+import { LiveChunks } from '../tidy/live-chunks.ts'
 import type { OpenDatastore } from '../datastore.ts'
 import { shortIdBytes } from '../format.ts'
-import { bestCopy } from '../index/best-copy.ts'
+import { bestCopy } from '../tidy/best-copy.ts'
 import { compareIds } from '../index/id-bytes.ts'
 import { allEntries, gatherSegments } from '../index/merge.ts'
 import type { Segment, SegmentEntry, SegmentNeeds } from '../index/segment.ts'

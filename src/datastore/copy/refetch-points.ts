@@ -1,6 +1,6 @@
 /** Manifests and marks of backups that are damaged here, or gone, fetched from a copy. */
 import { Fault, isFault } from '#base/fault.ts'
-import { LiveChunks } from '../collect/live-chunks.ts'
+import { LiveChunks } from '../tidy/live-chunks.ts'
 import type { Datastore, OpenDatastore } from '../datastore.ts'
 import { formatMaximumBytes, manifestMaximumBytes } from '../format.ts'
 import { allEntries } from '../index/merge.ts'

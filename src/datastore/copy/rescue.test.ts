@@ -16,7 +16,7 @@ import { collectGarbage } from '../collect/garbage.ts'
 import { withSecrets } from '../keys/key-file.ts'
 import { rotated } from '../keys/keyring.ts'
 import { printPoint } from '../point.ts'
-import { repairIndex } from '../index/repair.ts'
+import { repairIndex } from '../tidy/repair.ts'
 import { printRecoveryKey } from '../keys/slot.ts'
 import { syncDatastore } from './sync.ts'
 

@@ -1,9 +1,9 @@
 /** Whether the index says where everything lies that backups need; and where it does not, what the packs say. */
 import { isFault } from '#base/fault.ts'
-import { LiveChunks } from '../collect/live-chunks.ts'
+import { LiveChunks } from '../tidy/live-chunks.ts'
 import type { OpenDatastore } from '../datastore.ts'
 import { goOn } from '../go-on.ts'
-import { mendIndex } from '../index/repair.ts'
+import { mendIndex } from '../tidy/repair.ts'
 import { unnamedPacks } from '../index/tables.ts'
 import { verifyIndex } from './verify.ts'
 

@@ -9,9 +9,9 @@ import { Fault, isFault } from '#base/fault.ts'
 import type { OpenDatastore } from '../datastore.ts'
 import { goOn } from '../go-on.ts'
 import type { Lease } from '../places/lease.ts'
-import { suspectsFolder } from './chunk-index.ts'
-import { type SegmentEntry, writeSegment } from './segment.ts'
-import { PackTables, unnamedPacks } from './tables.ts'
+import { suspectsFolder } from '../index/chunk-index.ts'
+import { type SegmentEntry, writeSegment } from '../index/segment.ts'
+import { PackTables, unnamedPacks } from '../index/tables.ts'
 
 const entriesPerSegment = 2 ** 20
 

@@ -8,7 +8,7 @@
 import { isFault } from '#base/fault.ts'
 import type { OpenDatastore } from '../datastore.ts'
 import { type ChunkKind, kindOf } from '../format.ts'
-import type { SegmentEntry } from './segment.ts'
+import type { SegmentEntry } from '../index/segment.ts'
 
 type Reading = Pick<OpenDatastore, 'chunks' | 'index'>
 

@@ -13,7 +13,7 @@ import { collectGarbage } from '../collect/garbage.ts'
 import type { RestorePoint } from '../point.ts'
 import { verifyDatastore } from '../verify/verify-datastore.ts'
 import { verifyIndex } from '../verify/verify.ts'
-import { mergeSegments } from './merge.ts'
+import { mergeSegments } from './merge-segments.ts'
 
 /** As if no part could have more entries. */
 const most = 60
