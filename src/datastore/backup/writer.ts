@@ -36,7 +36,7 @@ import { mergeSegments } from '../tidy/merge-segments.ts'
 import type { AddTreeOptions, TreeCounts } from '../tree/pass.ts'
 import type { TreeSource } from '../tree/source.ts'
 import type { Catalogue } from '../tree/catalogue.ts'
-import type { AddedTree, CopiedTree, TreesWriter } from '../tree/writer.ts'
+import type { AddedTree, CopiedTree, TreesWriter } from './trees.ts'
 import { isSameGuest, printPoint, type RestorePoint } from '../point.ts'
 
 export interface DiskProgress {
@@ -230,7 +230,7 @@ export class BackupWriter implements AsyncDisposable {
 
   /** Machines have none, and need not load what writes them. */
   async #treesWriter(): Promise<TreesWriter> {
-    const { TreesWriter: Writer } = await import('../tree/writer.ts')
+    const { TreesWriter: Writer } = await import('./trees.ts')
     const [open, point, chunks, earlier] = [this.#open, this.point, this.#chunks, this.earlier]
     return (this.#trees ??= new Writer({ open, point, chunks, earlier }))
   }

@@ -5,10 +5,10 @@
  * process too (`kept-list.ts`).
  */
 import { Fault, isFault } from '#base/fault.ts'
-import type { Datastore } from '../datastore.ts'
 import type { Keyring } from '../keys/keyring.ts'
-import { type Manifest, openManifest } from './manifest.ts'
+import { type Manifest, openManifest, type SealedManifest } from './manifest.ts'
 import { listMarks, type Marks, marksName, readMarks, versionOfMarks } from './marks.ts'
+import type { Place } from '../places/place.ts'
 import { pointOfPath, printPoint, type RestorePoint } from '../point.ts'
 import { readAhead } from '../window.ts'
 
@@ -68,9 +68,16 @@ export interface ListOptions {
   readonly seen?: SeenPoints
 }
 
+/** What a list asks of a datastore. */
+interface Listed {
+  readonly place: Place
+  readonly facts: { readonly id: string }
+  readonly manifest: (point: RestorePoint) => Promise<SealedManifest>
+}
+
 /** Oldest first. */
 export async function listOpened(
-  datastore: Datastore,
+  datastore: Listed,
   keyring: Keyring,
   { isWanted = () => true, seen = new SeenPoints(datastore.facts.id) }: ListOptions = {},
 ): Promise<OpenedPoint[]> {
@@ -103,7 +110,7 @@ export async function listOpened(
   return listed
 }
 
-async function opened(datastore: Datastore, keyring: Keyring, point: RestorePoint): Promise<Manifest> {
+async function opened(datastore: Listed, keyring: Keyring, point: RestorePoint): Promise<Manifest> {
   const sealed = await datastore.manifest(point)
   const { pointInTime, finished } = sealed
   return { point, pointInTime, finished, ...openManifest(keyring, sealed) }

@@ -1,6 +1,7 @@
 /** Where a restore writes a disk to. It reads as zeros when the restore begins, so holes are left alone. */
 import { DirectFile } from '#host/files/direct-file.ts'
 import { asFileFault } from '#host/files.ts'
+import type { NbdClient } from '#host/nbd/nbd.ts'
 
 export interface BlockTarget extends AsyncDisposable {
   readonly sizeBytes: number
@@ -34,6 +35,16 @@ export async function fileTarget(path: string, sizeBytes: number): Promise<Block
     write: (offset, bytes) => asFault(() => file.write(offset, bytes)),
     flush: () => asFault(() => file.handle.sync()),
     [Symbol.asyncDispose]: () => file[Symbol.asyncDispose](),
+  }
+}
+
+/** An export that may be written and reads as zeros. Takes the client over: disposing of the target closes it. */
+export function nbdTarget(client: NbdClient): BlockTarget {
+  return {
+    sizeBytes: client.sizeBytes,
+    write: (offset, bytes) => client.write(offset, bytes),
+    flush: () => client.flush(),
+    [Symbol.asyncDispose]: () => client[Symbol.asyncDispose](),
   }
 }
 

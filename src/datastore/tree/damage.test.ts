@@ -28,7 +28,7 @@ import { parseList } from './piece-list.ts'
 import { restoreTree } from './restore.ts'
 import type { SourceEntry, TreeSource } from './source.ts'
 import { tarOf } from './tar.ts'
-import type { AddedTree } from './writer.ts'
+import type { AddedTree } from '../backup/trees.ts'
 
 const at = (time: number): RestorePoint => ({ namespace: '', type: 'ct', id: '100', time: 1_795_000_000 + time })
 const home = mkdtempSync(join(tmpdir(), 'hako-trees-'))

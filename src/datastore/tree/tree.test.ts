@@ -33,7 +33,7 @@ import { verifyBackup } from '../verify/verify.ts'
 import type { TreeReader } from './reader.ts'
 import { type RestoredTree, type RestoreTreeOptions, restoreTree } from './restore.ts'
 import { treeSource, type TreeSourceOptions } from './source.ts'
-import type { AddedTree } from './writer.ts'
+import type { AddedTree } from '../backup/trees.ts'
 
 const host = machine()
 const at = (time: number): RestorePoint => ({ namespace: '', type: 'ct', id: '100', time: 1_795_000_000 + time })

@@ -1,7 +1,7 @@
 /** Of backups this datastore has made, for who goes through all there are. */
 import type { OpenDatastore } from '../datastore.ts'
 import { printPoint, type RestorePoint } from '../point.ts'
-import { type ManifestBody, openManifest } from './manifest.ts'
+import { type ManifestBody, openManifest } from '../points/manifest.ts'
 
 /**
  * Nothing for a manifest that is whole and signed by somebody else: whoever may write can put one there, and it is no backup.
