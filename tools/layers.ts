@@ -67,5 +67,30 @@ export const compositionRoots: readonly string[] = [
 /** What any folder may take from the composition roots: the set of services as a type, the settings, the list of commands. */
 export const commonRoots: readonly string[] = ['services', 'settings', 'commands']
 
+/** The door of `datastore/`: it opens rooms on demand, so it may see all of them. */
+export const datastoreDoor: readonly string[] = ['create-datastore', 'datastore']
+
+/** The rooms of `datastore/`, from the bottom, on what lies beside them: each may take from those before it. */
+export const datastoreRooms: readonly (readonly string[])[] = [
+  ['backup-id', 'deps', 'digests', 'format', 'go-on', 'point', 'sealed', 'window'],
+  ['places'],
+  ['keys'],
+  ['packs'],
+  ['index'],
+  ['chunks'],
+  ['points'],
+  ['maps'],
+  ['tree'],
+  datastoreDoor,
+  ['tidy'],
+  ['locks'],
+  ['backup'],
+  ['restore'],
+  ['verify'],
+  ['collect'],
+  ['copy'],
+  ['serve'],
+]
+
 export const bannedNames: readonly string[] = ['index', 'utils', 'util', 'helpers', 'helper', 'common', 'misc']
 export const longestFile = 400

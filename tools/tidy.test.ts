@@ -4,7 +4,15 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { basename, dirname, join, normalize } from 'node:path'
 import { test } from 'node:test'
-import { bannedNames, commonRoots, compositionRoots, longestFile, mayImport } from './layers.ts'
+import {
+  bannedNames,
+  commonRoots,
+  compositionRoots,
+  datastoreDoor,
+  datastoreRooms,
+  longestFile,
+  mayImport,
+} from './layers.ts'
 
 const root = join(import.meta.dirname, '..')
 const tracked = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard'], {
@@ -63,6 +71,19 @@ test('imports point down only', () => {
     complaints,
     'These imports climb or cross (tools/layers.ts). Move the code down, or hand the thing in from above.',
   )
+})
+
+test('the rooms of the datastore take from those below them only', () => {
+  const roomOf = (path: string) => path.split('/')[2]?.replace(/\.ts$/, '') ?? ''
+  const levelOf = (path: string) => datastoreRooms.findIndex((level) => level.includes(roomOf(path)))
+  const complaints: string[] = []
+  for (const path of product.filter((name) => name.startsWith('src/datastore/'))) {
+    if (levelOf(path) === -1) complaints.push(`${path}: '${roomOf(path)}' is not in tools/layers.ts`)
+    if (datastoreDoor.includes(roomOf(path))) continue
+    for (const target of importsOf(path).filter((name) => name.startsWith('src/datastore/')))
+      if (levelOf(target) > levelOf(path)) complaints.push(`${path} imports ${target}`)
+  }
+  complain(complaints, 'These imports climb (tools/layers.ts). Move what lies in the wrong room.')
 })
 
 test('the borders are kept: processes in host/, the environment in settings.ts, time in base/', () => {
