@@ -1,7 +1,7 @@
 /** Files out of backups: what breaks off is told in the node's own words, and nothing that is not whole gets its name. */
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { Readable } from 'node:stream'
@@ -49,11 +49,22 @@ function nodeWith(answer: () => Streamed): Promise<Demo> {
   return demoNode({ changes: { dispatcher: demoDispatcher(undefined, [content]) } })
 }
 
-async function saved(node: Demo, to: string, signal = new AbortController().signal): Promise<number> {
+async function saved(
+  node: Demo,
+  to: string,
+  { signal = new AbortController().signal, ...more }: { signal?: AbortSignal; force?: string } = {},
+): Promise<number> {
   const command = { path: '/content', words: ['get'] } as unknown as Command
   const terminal = { signal, show: () => {} } as unknown as Terminal
   const connection = connectionTo(dirname(node.apiSocket), () => new Fault('unavailable', 'no node'))
-  return save({ command, saves: { from: 'path', to: 'to' }, path: '/content', params: { to }, connection, terminal })
+  return save({
+    command,
+    saves: { from: 'path', to: 'to' },
+    path: '/content',
+    params: { to, ...more },
+    connection,
+    terminal,
+  })
 }
 
 async function folder(): Promise<AsyncDisposable & { readonly path: string }> {
@@ -92,6 +103,43 @@ for (const [how, sizeBytes] of [
     }
   })
 }
+
+test('a file that is there stays, and is replaced when that is said', async () => {
+  await using node = await nodeWith(() => new Streamed('all', bytesOf(), content.length))
+  await using place = await folder()
+  const path = join(place.path, 'all')
+  await writeFile(path, 'mine')
+  await assert.rejects(saved(node, place.path), (said) => {
+    assert.ok(isFault(said, 'conflict'), String(said))
+    assert.equal(said.message, `'${path}' is there already`)
+    assert.equal(said.remedy, 'Name another file, or replace this one with --force.')
+    return true
+  })
+  assert.equal(await readFile(path, 'utf8'), 'mine')
+  assert.equal(await saved(node, place.path, { force: '1' }), 0)
+  assert.ok((await readFile(path)).equals(content))
+  assert.deepEqual(await readdir(place.path), ['all'])
+})
+
+test('a folder that has the name of the file is not replaced, whatever is said', async () => {
+  await using node = await nodeWith(() => new Streamed('all', bytesOf(), content.length))
+  await using place = await folder()
+  await mkdir(join(place.path, 'all'))
+  await assert.rejects(saved(node, place.path, { force: '1' }), (said) => {
+    return isFault(said, 'conflict') && said.message.endsWith('is there already, and no plain file')
+  })
+  assert.deepEqual(await readdir(place.path), ['all'])
+})
+
+test('what is replaced stays until all of the new one has come', async () => {
+  const fault = new Fault('timeout', 'no more')
+  await using node = await nodeWith(() => new Streamed('all', bytesOf(fault), undefined))
+  await using place = await folder()
+  await writeFile(join(place.path, 'all'), 'mine')
+  await assert.rejects(saved(node, place.path, { force: '1' }), (said) => isFault(said, 'timeout'))
+  assert.equal(await readFile(join(place.path, 'all'), 'utf8'), 'mine')
+  assert.deepEqual(await readdir(place.path), ['all'])
+})
 
 test('what is no fault of ours is told without its inner words', async () => {
   const bytes = () => bytesOf(new Error('secret inner words'))
@@ -135,7 +183,7 @@ test('who stops taking it leaves nobody reading, and nothing behind', async () =
   )
   await using node = await nodeWith(() => new Streamed('all', bytes))
   await using place = await folder()
-  await assert.rejects(saved(node, place.path, stop.signal), (said) => isFault(said, 'aborted'))
+  await assert.rejects(saved(node, place.path, { signal: stop.signal }), (said) => isFault(said, 'aborted'))
   assert.deepEqual(await readdir(place.path), [])
   await waitFor(() => bytes.destroyed, { what: 'the end of the reading', timeoutMs: 10_000 })
   assert.ok(!node.log.lines.some((line) => line.includes('broke off')))

@@ -1,16 +1,14 @@
 /** A reply that is bytes goes into a file: whole under its name, or not at all; or on to standard output. */
 import type { IncomingMessage } from 'node:http'
-import { createWriteStream } from 'node:fs'
-import { rename, rm, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { humanSize, MiB } from '#base/bytes.ts'
 import { Fault, isFault, messageOf } from '#base/fault.ts'
-import { systemRandom } from '#base/random.ts'
-import { asFileFault } from '#host/files.ts'
+import { type FilePart, pour, writeNewFile } from '#host/files/new-file.ts'
 import { endHeader, faultTrailer } from '#http/wire.ts'
 import { queryOf, readReply } from '#rest/client.ts'
-import type { Command } from '#rest/command.ts'
+import { type Command, replacing } from '#rest/command.ts'
 import type { Connection, Params } from './connection.ts'
 import { exitCodes } from './exit.ts'
 import { withoutPath } from './path.ts'
@@ -30,7 +28,7 @@ const silenceMs = 200_000
 const longestRefusal = MiB
 
 export async function save({ command, saves, path, params, connection, terminal }: SaveFacts): Promise<number> {
-  const { [saves.to]: to, ...asked } = params
+  const { [saves.to]: to, [replacing]: isReplacing, ...asked } = params
   const query = queryOf(withoutPath(command.path, asked))
   const reply = await replyAt(connection.socketPath, `/api2/json${path}?${query}`, terminal.signal)
   if (to === '-') {
@@ -42,18 +40,17 @@ export async function save({ command, saves, path, params, connection, terminal 
   }
   const name = /filename="([^"]+)"/.exec(reply.headers['content-disposition'] ?? '')?.[1] ?? 'file'
   const target = to === undefined ? name : await inFolder(String(to), name)
-  const temporary = `${target}.${systemRandom.uuid()}.part`
-  const file = createWriteStream(temporary, { flags: 'wx' })
-  try {
-    await pipeline(reply, file)
+  const fill = async ({ file }: FilePart) => {
+    const bytes = await pour(file, [reply], terminal.signal)
     requireWhole(reply)
-    await rename(temporary, target)
-  } catch (cause) {
-    await rm(temporary, { force: true })
-    const fault = asFileFault(cause, target)
-    throw fault instanceof Fault ? fault : brokenOff(cause, terminal)
+    return bytes
   }
-  terminal.show(`${target}: ${humanSize(file.bytesWritten)}`)
+  const remedy = 'Name another file, or replace this one with --force.'
+  const bytes = await writeNewFile(target, fill, { replaces: isReplacing === '1', remedy }).catch((cause: unknown) => {
+    reply.destroy()
+    throw cause instanceof Fault ? cause : brokenOff(cause, terminal)
+  })
+  terminal.show(`${target}: ${humanSize(bytes)}`)
   return exitCodes.ok
 }
 

@@ -67,6 +67,16 @@ const saveOption: CommandOption = {
   isSecret: false,
 }
 
+/** Not a parameter: the option of commands that write a file here. */
+export const replacing = 'force'
+const replacingOption: CommandOption = {
+  type: 'boolean',
+  description: 'Replace a file of this machine that is there.',
+  required: false,
+  multiple: false,
+  isSecret: false,
+}
+
 /** What `GET /hako/commands` returns. */
 export interface CommandList {
   readonly node: string
@@ -94,7 +104,7 @@ function commandOf<Call>(endpoint: Endpoint<Call>, cli: CliHints): Command {
     options: {
       ...optionsOf(params, cli.unlisted),
       ...(cli.dryRun ? { [dryRun]: dryRunOption } : {}),
-      ...(cli.saves ? { [cli.saves.to]: saveOption } : {}),
+      ...(cli.saves ? { [cli.saves.to]: saveOption, [replacing]: replacingOption } : {}),
     },
     ...(cli.columns ? { columns: cli.columns } : {}),
     ...(cli.id === undefined ? {} : { id: cli.id }),

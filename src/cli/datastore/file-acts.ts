@@ -1,9 +1,8 @@
 /** What `hako datastore` does with files in backups: backs directories up, lists, fetches and restores what was in them. */
 import { mkdir, readdir, rmdir, stat } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
-import { Readable, type Transform, Writable } from 'node:stream'
+import { Readable, type Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { callbackify } from 'node:util'
 import { constants, createZstdCompress } from 'node:zlib'
 import { humanSize } from '#base/bytes.ts'
 import { Fault, messageOf } from '#base/fault.ts'
@@ -20,7 +19,7 @@ import { tarOf } from '#datastore/tree/tar.ts'
 import { zipOf } from '#datastore/tree/zip.ts'
 import { asFileFault, codeOf } from '#host/files.ts'
 import { machine } from '#host/exec.ts'
-import { writeNewFile } from '#host/files/new-file.ts'
+import { pour, writeNewFile } from '#host/files/new-file.ts'
 import { removeTree } from '#host/files/remove-tree.ts'
 import type { Parsed } from '../arguments.ts'
 import type { Terminal } from '../terminal.ts'
@@ -212,18 +211,7 @@ async function saved(
   { target, signal }: { readonly target: string; readonly signal: AbortSignal },
 ): Promise<number> {
   try {
-    return await writeNewFile(target, async ({ file }) => {
-      let bytes = 0
-      // A stream of Node's own would close the file, or never let go of it.
-      const into = new Writable({
-        write(part: Buffer, _encoding, done) {
-          bytes += part.length
-          callbackify(() => file.writeFile(part))(done)
-        },
-      })
-      await pipeline([from, ...steps, into], { signal })
-      return bytes
-    })
+    return await writeNewFile(target, ({ file }) => pour(file, [from, ...steps], signal))
   } catch (fault) {
     if (fault instanceof Fault) throw fault
     throw new Fault(signal.aborted ? 'aborted' : 'failed', messageOf(fault), { cause: fault })

@@ -1,6 +1,6 @@
 /**
  * A file that is whole under its name, or not there: written beside it as `NAME.hako-part`, and given its name at the
- * end in one act that replaces nothing.
+ * end in one act that replaces nothing, unless that was asked for.
  *
  * Whoever writes holds a lock on the part, which the kernel takes back when they end, however they end. So a part nobody
  * holds was left by a process that was killed, and whoever comes next removes it; of two at once the second is refused.
@@ -8,7 +8,10 @@
  * left, as it may belong to another user.
  */
 import { constants } from 'node:fs'
-import { type FileHandle, lstat, open, rm } from 'node:fs/promises'
+import { type FileHandle, lstat, open, rename, rm } from 'node:fs/promises'
+import { type Readable, type Transform, Writable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { callbackify } from 'node:util'
 import { Fault } from '#base/fault.ts'
 import { asFileFault, codeOf } from '../files.ts'
 import { renameNew } from './exchange.ts'
@@ -20,19 +23,34 @@ export interface FilePart {
   readonly file: FileHandle
 }
 
+export interface NewFileOptions {
+  /** A plain file of that name goes, once the new one is whole. */
+  readonly replaces?: boolean
+  /** For who is refused because something is there. */
+  readonly remedy?: string
+}
+
 const attempts = 4
+const usualRemedy = 'Name a file that is not, or remove it.'
 
 /**
  * Readable by its owner alone. What `fill` fails at leaves nothing.
  * @throws Fault `conflict` when there is something of that name, or somebody writes it at this moment
  */
-export async function writeNewFile<T>(path: string, fill: (part: FilePart) => Promise<T>): Promise<T> {
+export async function writeNewFile<T>(
+  path: string,
+  fill: (part: FilePart) => Promise<T>,
+  { replaces = false, remedy = usualRemedy }: NewFileOptions = {},
+): Promise<T> {
   const part = `${path}.hako-part`
   const file = await takePart(part, path)
   try {
-    if (await isThere(path)) throw isThereAlready(path)
+    const there = await lstat(path).catch(() => undefined)
+    if (there && !replaces) throw isThereAlready(path, remedy)
+    if (there && !there.isFile()) throw isThereAlready(path, usualRemedy, ', and no plain file')
     const result = await fill({ path: part, file })
-    if (!(await renameNew(part, path))) throw isThereAlready(path)
+    if (replaces) await rename(part, path)
+    else if (!(await renameNew(part, path))) throw isThereAlready(path, remedy)
     return result
   } catch (cause) {
     await rm(part, { force: true })
@@ -40,6 +58,24 @@ export async function writeNewFile<T>(path: string, fill: (part: FilePart) => Pr
   } finally {
     await file.close()
   }
+}
+
+/** What comes through the steps goes into the file of `writeNewFile`, which stays open. @returns bytes */
+export async function pour(
+  file: FileHandle,
+  [from, ...steps]: readonly [Readable, ...Transform[]],
+  signal: AbortSignal,
+): Promise<number> {
+  let bytes = 0
+  // A stream of Node's own would close the file, or never let go of it.
+  const into = new Writable({
+    write(part: Buffer, _encoding, done) {
+      bytes += part.length
+      callbackify(() => file.writeFile(part))(done)
+    },
+  })
+  await pipeline([from, ...steps, into], { signal })
+  return bytes
 }
 
 async function takePart(part: string, path: string): Promise<FileHandle> {
@@ -78,12 +114,8 @@ async function isStill(file: FileHandle, path: string): Promise<boolean> {
   return opened.ino === named?.ino && opened.dev === named.dev
 }
 
-async function isThere(path: string): Promise<boolean> {
-  return (await lstat(path).catch(() => undefined)) !== undefined
-}
-
-function isThereAlready(path: string): Fault {
-  return new Fault('conflict', `'${path}' is there already`, { remedy: 'Name a file that is not, or remove it.' })
+function isThereAlready(path: string, remedy: string, how = ''): Fault {
+  return new Fault('conflict', `'${path}' is there already${how}`, { remedy })
 }
 
 function isBeingWritten(path: string): Fault {
