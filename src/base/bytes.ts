@@ -27,6 +27,11 @@ export function formatSize(sizeBytes: number): string {
   return String(sizeBytes)
 }
 
+/** Bytes per second of a `bwlimit`, as PVE has it: KiB per second, of which none and 0 are no limit. */
+export function rateOfLimit(bwlimit: number | undefined): number | undefined {
+  return bwlimit ? bwlimit * KiB : undefined
+}
+
 /** For people: `1.5 GiB`. */
 export function humanSize(sizeBytes: number): string {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB']

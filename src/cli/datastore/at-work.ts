@@ -1,4 +1,5 @@
 /** How work on a datastore is held back and told of, as the command line has it. */
+import { rateOfLimit } from '#base/bytes.ts'
 import type { Mark } from '#base/pace.ts'
 import { Fault } from '#base/fault.ts'
 import type { Parsed } from '../arguments.ts'
@@ -12,7 +13,7 @@ export function rateOf(params: Parsed['params']): number | undefined {
   const text = textOf(params.bwlimit)
   if (text === undefined) return undefined
   const limit = Number(text)
-  if (Number.isInteger(limit) && limit >= 0) return limit === 0 ? undefined : limit * 1024
+  if (Number.isInteger(limit) && limit >= 0) return rateOfLimit(limit)
   throw new Fault('invalid', `bwlimit: '${text}' is no number of KiB per second`)
 }
 

@@ -5,7 +5,7 @@
  * changed meanwhile, while it is held still. A stopped one is read once. In mode `snapshot` it is held still for as long
  * as the storage takes to keep the moment, and read from that.
  */
-import { humanSize } from '#base/bytes.ts'
+import { humanSize, rateOfLimit } from '#base/bytes.ts'
 import { isFault } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
 import type { AddTreeOptions, TreeCounts } from '#datastore/tree/pass.ts'
@@ -236,7 +236,7 @@ async function readTrees(
     const startedMs = deps.clock.monotonic()
     const read = await add(name, source, {
       signal,
-      rateBytesPerSecond: how.bwlimit ? how.bwlimit * 1024 : undefined,
+      rateBytesPerSecond: rateOfLimit(how.bwlimit),
       onProgress: ({ readBytes }) => progress(`${phase} ${name}`, number / included.length, readBytes),
     })
     const tookSeconds = ((deps.clock.monotonic() - startedMs) / 1000).toFixed(1)

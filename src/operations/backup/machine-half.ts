@@ -1,5 +1,5 @@
 /** Backups of virtual machines: their disks, as blocks. */
-import { formatSize, humanSize, MiB } from '#base/bytes.ts'
+import { formatSize, humanSize, MiB, rateOfLimit } from '#base/bytes.ts'
 import type { BackupWriter } from '#datastore/backup/writer.ts'
 import type { ManifestDisk } from '#datastore/points/manifest.ts'
 import { printPoint } from '#datastore/point.ts'
@@ -88,7 +88,7 @@ async function readDisks(
   { context }: GuestToBackUp,
 ): Promise<void> {
   const { deps, how, log, progress, signal } = context
-  const rateBytesPerSecond = how.bwlimit ? how.bwlimit * 1024 : undefined
+  const rateBytesPerSecond = rateOfLimit(how.bwlimit)
   for (const [number, { drive }] of disks.entries()) {
     await using source = await moment.open(drive)
     const record = moment.recordOf(drive)

@@ -6,7 +6,7 @@
  * stays as good as it is, and the next run goes on.
  */
 import type { DatastoreUpkeep } from '#backup/upkeep.ts'
-import { humanSize, KiB, GiB } from '#base/bytes.ts'
+import { humanSize, GiB, rateOfLimit } from '#base/bytes.ts'
 import { seconds } from '#base/clock.ts'
 import { Fault, messageOf } from '#base/fault.ts'
 import type { DatastoreJobOutcome, DatastoreJobs, DatastoreJobType } from '#cluster/datastore-jobs.ts'
@@ -184,11 +184,11 @@ async function verify(context: Context): Promise<Finding> {
 }
 
 async function sync({ params, deps, progress, signal }: Context): Promise<Finding> {
-  const { storage, source = '', namespace, bwlimit = 0, removesVanished } = params
+  const { storage, source = '', namespace, bwlimit, removesVanished } = params
   const { backups, removed, packs, bytes } = await deps.upkeep.sync(source, storage, {
     namespace,
     removesVanished,
-    rateBytesPerSecond: bwlimit === 0 ? undefined : bwlimit * KiB,
+    rateBytesPerSecond: rateOfLimit(bwlimit),
     signal,
     onProgress: marksTo(progress),
   })

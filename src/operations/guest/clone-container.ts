@@ -6,7 +6,7 @@
  * copied as it was at one moment, which its storages hold as a snapshot meanwhile; where they cannot, nothing says so by
  * pretending.
  */
-import { KiB } from '#base/bytes.ts'
+import { rateOfLimit } from '#base/bytes.ts'
 import { Fault, invalid, isFault } from '#base/fault.ts'
 import { asVmid, type Vmid, type VolumeId } from '#base/ids.ts'
 import { type GuestConfig, hostnameOf, isTemplate, type Options } from '#guests/config.ts'
@@ -90,7 +90,7 @@ export const cloneContainer = operation<CloneContainer, CreateContainerDeps>('vz
       const context = { vmid: asVmid(params.newid), storage: deps.storage, host: deps.host, log }
       if (isLinked) return { mounts: await linkVolumes(options, context), empty: [] }
       const snapshot = isMoving ? tagOf(task.upid) : params.snapshot
-      const bytesPerSecond = (params.bwlimit ?? 0) * KiB
+      const bytesPerSecond = rateOfLimit(params.bwlimit)
       return copyVolumes(options, { ...context, snapshot, to: params.storage, bytesPerSecond, signal })
     },
     undo: async ({ params, deps, done, task }) => {
@@ -122,7 +122,7 @@ export const cloneContainer = operation<CloneContainer, CreateContainerDeps>('vz
             for (const name of empty) {
               log(`copying ${name}`)
               const both = { source: sources[name] ?? '', target: targets[name] ?? '' }
-              await copyTree(host, { ...both, bytesPerSecond: (params.bwlimit ?? 0) * KiB, signal })
+              await copyTree(host, { ...both, bytesPerSecond: rateOfLimit(params.bwlimit), signal })
             }
             await setUp(targets.rootfs)
           }),

@@ -5,7 +5,7 @@
  * old one, so from then on this is finished instead: the configuration says what the guest uses, and the old volume
  * stays as unused.
  */
-import { formatSize } from '#base/bytes.ts'
+import { formatSize, rateOfLimit } from '#base/bytes.ts'
 import { Fault, invalid, missing } from '#base/fault.ts'
 import { asVmid, splitVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
 import { type GuestConfig, isTemplate, type Options, requireDigest, takeBack } from '#guests/config.ts'
@@ -100,7 +100,7 @@ export const moveDisk = operation<MoveDisk, DiskDeps>('qmmove', aboutOneGuest)
         driveOf(params.disk, done.check.before[params.disk] ?? ''),
         { ...file, canBypassCache: await canBypassCache(file.path) },
         markOf(task.upid),
-        { onProgress, signal, bytesPerSecond: (params.bwlimit ?? 0) * 1024 },
+        { onProgress, signal, bytesPerSecond: rateOfLimit(params.bwlimit) ?? 0 },
       )
     },
     undo: async ({ params, deps, task }) => {

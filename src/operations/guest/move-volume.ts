@@ -2,7 +2,7 @@
  * Moves a volume of a stopped container to another storage: its files are copied, the configuration is switched, and
  * the old volume goes, or stays as unused.
  */
-import { formatSize, KiB } from '#base/bytes.ts'
+import { formatSize, rateOfLimit } from '#base/bytes.ts'
 import { Fault, missing } from '#base/fault.ts'
 import { asVmid, splitVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
 import { type GuestConfig, isTemplate, type Options, requireDigest, takeBack } from '#guests/config.ts'
@@ -56,7 +56,7 @@ export const moveVolume = operation<MoveVolume, MoveVolumeDeps>('vzmove', {
     do: async ({ params, deps, done, log, signal }) => {
       const { old, before } = done.plan
       const context = { vmid: asVmid(params.vmid), storage: deps.storage, host: deps.host, to: params.storage }
-      const bytesPerSecond = (params.bwlimit ?? 0) * KiB
+      const bytesPerSecond = rateOfLimit(params.bwlimit)
       const { mounts, empty } = await copyVolumes(await asMount(deps.storage, before, params.volume, old), {
         ...context,
         bytesPerSecond,
@@ -81,7 +81,7 @@ export const moveVolume = operation<MoveVolume, MoveVolumeDeps>('vzmove', {
       const both = { rootfs: done.plan.old, mp0: `${volid},mp=/copy` }
       await deps.guests.withVolumes(asVmid(params.vmid), both, async ({ rootfs = '', mp0 = '' }) => {
         log(`copying ${params.volume}`)
-        const bytesPerSecond = (params.bwlimit ?? 0) * KiB
+        const bytesPerSecond = rateOfLimit(params.bwlimit)
         await copyTree(deps.host, { source: rootfs, target: mp0, bytesPerSecond, signal })
       })
     },

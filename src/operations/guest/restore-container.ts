@@ -5,7 +5,7 @@
  * `replaced-guest.ts`. Whose files they are is kept as it is inside, so a container may come back with a user namespace
  * where it had none, and the other way round.
  */
-import { formatSize } from '#base/bytes.ts'
+import { formatSize, rateOfLimit } from '#base/bytes.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import { asVmid, asVolumeId, splitVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
 import type { Options } from '#guests/config.ts'
@@ -117,7 +117,7 @@ async function fillVolumes({ params, deps, log, progress, signal }: Context, pla
     options,
     inPlaces: (act) => deps.guests.withVolumes(vmid, filled, act),
     inWhole: (act) => deps.guests.withWholeTree(vmid, { ...filled, unprivileged: options.unprivileged ?? '1' }, act),
-    rateBytesPerSecond: params.bwlimit ? params.bwlimit * 1024 : undefined,
+    rateBytesPerSecond: rateOfLimit(params.bwlimit),
     inRoom: (name, work) =>
       inRoom(deps, { vmid, name, text: filled[name] ?? '', dataBytes: kept.trees.get(name) }, work),
     log,

@@ -5,7 +5,7 @@
  * Nothing of the guest is touched before the new disk is whole, and nothing is ever destroyed: whoever needs a few files
  * of yesterday, or wants to compare, attaches it and looks.
  */
-import { formatSize } from '#base/bytes.ts'
+import { formatSize, rateOfLimit } from '#base/bytes.ts'
 import { Fault, invalid } from '#base/fault.ts'
 import { asVmid, asVolumeId } from '#base/ids.ts'
 import type { BackupReader } from '#datastore/restore/reader.ts'
@@ -55,7 +55,7 @@ export const restoreDiskOfGuest = operation<RestoreDiskOfGuest, RestoreDiskDeps>
   })
   .step('disk', {
     do: async ({ params, deps, log, progress, signal }) => {
-      const { archive, disk, storage, bwlimit = 0 } = params
+      const { archive, disk, storage, bwlimit } = params
       await using reader = await deps.backup.open(asVolumeId(archive))
       log(`restoring ${disk} of ${archive} (data from ${reader.manifest.pointInTime})`)
       const { disks } = await restoreDisks({
@@ -64,7 +64,7 @@ export const restoreDiskOfGuest = operation<RestoreDiskOfGuest, RestoreDiskDeps>
         vmid: asVmid(params.vmid),
         storage,
         services: deps,
-        rateBytesPerSecond: bwlimit === 0 ? undefined : bwlimit * 1024,
+        rateBytesPerSecond: rateOfLimit(bwlimit),
         log,
         signal,
         onProgress: (name, fraction, doneBytes) => progress(`write ${name}`, fraction, doneBytes),

@@ -7,6 +7,7 @@
  * set aside, and erased once the task has succeeded; until then everything can be taken back. What becomes of the rest
  * of that guest is in `replaced-guest.ts`.
  */
+import { rateOfLimit } from '#base/bytes.ts'
 import { type Fault, invalid, messageOf } from '#base/fault.ts'
 import { asVmid, asVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
 import { type Filling, isTemplate, type Options } from '#guests/config.ts'
@@ -156,7 +157,7 @@ async function fromBackup({ params, deps, log, warn, progress, signal }: Restore
     storage: params.storage,
     isLive: params.isLive,
     services: deps,
-    rateBytesPerSecond: rateOf(params),
+    rateBytesPerSecond: rateOfLimit(params.bwlimit),
     log,
     signal,
     onProgress: (drive, fraction, doneBytes) => progress(`write ${drive}`, fraction, doneBytes),
@@ -170,8 +171,8 @@ async function fromBackup({ params, deps, log, warn, progress, signal }: Restore
 
 /** What its disks lack when the task is done: nothing, unless it is live. */
 function fillingOf({ params, task }: RestoreContext, drives: readonly string[]): Filling {
-  const { archive, bwlimit = 0 } = params
-  return { from: asVolumeId(archive), by: task.user, drives, bytesPerSecond: bwlimit * 1024 }
+  const { archive, bwlimit } = params
+  return { from: asVolumeId(archive), by: task.user, drives, bytesPerSecond: rateOfLimit(bwlimit) ?? 0 }
 }
 
 async function fromArchive({ params, deps, log, warn, progress, signal }: RestoreContext): Promise<Restored> {
@@ -182,7 +183,7 @@ async function fromArchive({ params, deps, log, warn, progress, signal }: Restor
     vmid: asVmid(vmid),
     storage,
     services: deps,
-    rateBytesPerSecond: rateOf(params),
+    rateBytesPerSecond: rateOfLimit(params.bwlimit),
     log,
     warn,
     signal,
@@ -198,10 +199,6 @@ export function onlyFromBackup(): Fault {
     },
     { remedy: 'Leave it out, and use start to run the guest when it is whole.' },
   )
-}
-
-function rateOf({ bwlimit }: RestoreGuest): number | undefined {
-  return bwlimit ? bwlimit * 1024 : undefined
 }
 
 interface SoFar {
