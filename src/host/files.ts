@@ -3,7 +3,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import { constants } from 'node:fs'
-import { mkdir, open, readFile, rename, rm, statfs } from 'node:fs/promises'
+import { lstat, mkdir, open, readFile, rename, rm, statfs } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Fault } from '#base/fault.ts'
 
@@ -59,6 +59,17 @@ export async function readIfPresent(path: string): Promise<string | undefined> {
     return await readFile(path, 'utf8')
   } catch (cause) {
     if (codeOf(cause) === 'ENOENT') return undefined
+    throw asFileFault(cause, path)
+  }
+}
+
+/** Whether anything has this name, be it a link that leads nowhere. */
+export async function isThere(path: string): Promise<boolean> {
+  try {
+    await lstat(path)
+    return true
+  } catch (cause) {
+    if (codeOf(cause) === 'ENOENT') return false
     throw asFileFault(cause, path)
   }
 }

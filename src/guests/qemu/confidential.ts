@@ -5,13 +5,12 @@
  * A guest that asks for it must not run without: who relies on it would not notice. So it is refused where it is asked
  * for, and again at the start, since a configuration may come from elsewhere.
  */
-import { stat } from 'node:fs/promises'
 import { Fault, invalid } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import { readPropertyString } from '#base/schema/property-string.ts'
 import { boolean, enumOf, integer, optional } from '#base/schema/schema.ts'
 import type { PropertyFormat } from '#base/schema/schema.ts'
-import { codeOf, readIfPresent } from '#host/files.ts'
+import { isThere, readIfPresent } from '#host/files.ts'
 import type { Options } from '../config.ts'
 
 const flag = (description: string) => ({ schema: optional(boolean({ description })) })
@@ -76,14 +75,4 @@ function placesOf(type: string): { module: string; parameter: string; device: st
   if (type === 'tdx') return { module: 'kvm_intel', parameter: 'tdx', device: '/dev/kvm' }
   const parameter = type === 'std' ? 'sev' : `sev_${type}`
   return { module: 'kvm_amd', parameter, device: '/dev/sev' }
-}
-
-async function isThere(path: string): Promise<boolean> {
-  try {
-    await stat(path)
-    return true
-  } catch (cause) {
-    if (codeOf(cause) === 'ENOENT') return false
-    throw cause
-  }
 }

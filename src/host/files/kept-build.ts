@@ -6,9 +6,9 @@
  * one rename would win.
  */
 import { createHash } from 'node:crypto'
-import { access, chmod, mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { join, relative } from 'node:path'
-import { codeOf, makeDirectory } from '../files.ts'
+import { codeOf, isThere, makeDirectory } from '../files.ts'
 import type { Host } from '../host.ts'
 import { holdFolder } from './folder-lock.ts'
 import { unmountBelow } from '../disks/mount.ts'
@@ -92,16 +92,6 @@ async function filesBelow(path: string): Promise<string[]> {
     return entries.flatMap((entry) => (entry.isFile() ? [join(entry.parentPath, entry.name)] : [])).toSorted()
   } catch (cause) {
     if (codeOf(cause) === 'ENOTDIR') return [path]
-    throw cause
-  }
-}
-
-async function isThere(path: string): Promise<boolean> {
-  try {
-    await access(path)
-    return true
-  } catch (cause) {
-    if (codeOf(cause) === 'ENOENT') return false
     throw cause
   }
 }

@@ -9,7 +9,7 @@ import { dirname, join } from 'node:path'
 import { waitFor } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import { spawnDetached } from '../exec.ts'
-import { codeOf, makeDirectory, readForeignFile } from '../files.ts'
+import { codeOf, isThere, makeDirectory, readForeignFile } from '../files.ts'
 import { holdFolder } from '../files/folder-lock.ts'
 import type { Argv } from '../host.ts'
 import { endProcess, findProcesses, isAlive, startTimeOf } from '../programs/proc.ts'
@@ -144,10 +144,6 @@ async function untilServed(
 async function linesOf(log: string): Promise<string[]> {
   const text = (await readForeignFile(log, logMaximumBytes))?.toString('utf8') ?? ''
   return text.split('\n').filter((line) => line !== '')
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return (await stat(path).catch(absent)) !== undefined
 }
 
 function absent(cause: unknown): undefined {

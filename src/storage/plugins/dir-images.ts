@@ -9,7 +9,7 @@ import { chmod, chown, lstat, open, rename, rm, rmdir, unlink } from 'node:fs/pr
 import { dirname } from 'node:path'
 import { Fault } from '#base/fault.ts'
 import { asVmid, type Vmid } from '#base/ids.ts'
-import { asFileFault, codeOf, syncDirectory } from '#host/files.ts'
+import { asFileFault, codeOf, isThere, syncDirectory } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
 import { createImage, growImage, type Preallocation } from '#host/qemu/qemu-img.ts'
 import { qcow2HeaderOf } from '../image-header.ts'
@@ -18,7 +18,7 @@ import { filesIn, newUnfinished } from '../unfinished.ts'
 import { type ImageName, parseVolumeName, printVolumeName, volumeId } from '../volume.ts'
 import { dirLinks, dirSnapshots, dropBitmaps, parentOfBacking } from './dir-links.ts'
 import { imageFolder, type Layout, makeFolder, makeFoldersFor, PASSABLE, volumePath } from './dir-paths.ts'
-import { exists, factsAt, leaving, linkUnlessTaken, noVolume } from './dir-volumes.ts'
+import { factsAt, leaving, linkUnlessTaken, noVolume } from './dir-volumes.ts'
 
 interface Place {
   readonly layout: Layout
@@ -71,8 +71,8 @@ export function dirImages(
       makeImage(place, name, volume, (unfinished) => linkUnlessTaken(unfinished, path(name), volumeId(storage, name))),
     replace: (name, volume) => makeImage(place, name, volume, (unfinished) => rename(unfinished, path(name))),
     async rename(name, other) {
-      if (!(await exists(path(name)))) {
-        if (await exists(path(other))) return
+      if (!(await isThere(path(name)))) {
+        if (await isThere(path(other))) return
         throw noVolume(storage, name)
       }
       await makeFolder(imageFolder(layout, other.vmid), PASSABLE)

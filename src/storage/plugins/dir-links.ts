@@ -9,7 +9,7 @@
 import { chmod, chown, lstat, rm, unlink } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import { Fault } from '#base/fault.ts'
-import { asFileFault, codeOf, syncDirectory } from '#host/files.ts'
+import { asFileFault, codeOf, isThere, syncDirectory } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
 import { removeAllBitmaps } from '#host/qemu/qemu-img-bitmaps.ts'
 import { changeSnapshot, createOverlay } from '#host/qemu/qemu-img-layers.ts'
@@ -17,7 +17,7 @@ import { qcow2HeaderOf, requireSelfContained, snapshotTags } from '../image-head
 import type { ImageLinks, ImageSnapshots, Layer } from '../plugin.ts'
 import { type ImageName, isBase, parentIn, type ParentName, volumeId } from '../volume.ts'
 import { type Layout, volumePath } from './dir-paths.ts'
-import { exists, linkUnlessTaken, noVolume } from './dir-volumes.ts'
+import { linkUnlessTaken, noVolume } from './dir-volumes.ts'
 
 interface Place {
   readonly layout: Layout
@@ -60,7 +60,7 @@ export function dirLinks(place: Place): ImageLinks {
     async freeze(name) {
       if (isBase(name)) return name
       const frozenName: ImageName = { ...name, base: name.base.replace(/^vm-/, 'base-') }
-      if (!(await exists(path(name))) && (await exists(path(frozenName)))) return frozenName
+      if (!(await isThere(path(name))) && (await isThere(path(frozenName)))) return frozenName
       await layersOf(place, name)
       await chown(path(name), 0, 0)
       await chmod(path(name), 0o400)
@@ -69,7 +69,7 @@ export function dirLinks(place: Place): ImageLinks {
     },
     async unfreeze(name) {
       const plain: ImageName = { ...name, base: name.base.replace(/^base-/, 'vm-') }
-      if (await exists(path(name))) {
+      if (await isThere(path(name))) {
         await renamed(storage, path(name), path(plain), plain)
         await chmod(path(plain), 0o600)
       }

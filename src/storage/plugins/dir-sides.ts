@@ -22,7 +22,7 @@ function sidesOf(path: string): string[] {
 /** What lies beside an archive says of it. */
 export async function factsBeside(path: string): Promise<{ notes?: string; protected?: boolean }> {
   const notes = (await readForeignFile(notesOf(path), notesBytes))?.toString('utf8').trimEnd()
-  return { ...(notes ? { notes } : {}), ...((await isThere(protectedOf(path))) ? { protected: true } : {}) }
+  return { ...(notes ? { notes } : {}), ...((await isPlainFile(protectedOf(path))) ? { protected: true } : {}) }
 }
 
 /** What is undefined stays; empty notes are removed. */
@@ -76,7 +76,7 @@ async function moveIfThere(from: string, to: string): Promise<void> {
   }
 }
 
-async function isThere(path: string): Promise<boolean> {
+async function isPlainFile(path: string): Promise<boolean> {
   try {
     return (await lstat(path)).isFile()
   } catch (cause) {

@@ -9,11 +9,11 @@
 import { chmod, chown, lstat, mkdir, readlink, rename, symlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Fault } from '#base/fault.ts'
-import { asFileFault, codeOf, syncDirectory } from '#host/files.ts'
+import { asFileFault, codeOf, isThere, syncDirectory } from '#host/files.ts'
 import type { TreeLayers, TreeLinks } from '../plugin.ts'
 import { isBase, isSameTree, type TreeName, type TreeParent, treeParentIn, volumeId } from '../volume.ts'
 import { type Layout, volumePath } from './dir-paths.ts'
-import { exists, noVolume } from './dir-volumes.ts'
+import { noVolume } from './dir-volumes.ts'
 
 interface Place {
   readonly layout: Layout
@@ -29,7 +29,7 @@ export function dirTreeLinks(place: Place): TreeLinks {
   const { layout, storage } = place
   const path = (name: TreeName) => volumePath(layout, name)
   const moved = async (from: TreeName, to: TreeName) => {
-    if (await exists(path(to))) {
+    if (await isThere(path(to))) {
       throw new Fault('conflict', `volume '${volumeId(storage, to)}' already exists`)
     }
     try {
@@ -59,13 +59,13 @@ export function dirTreeLinks(place: Place): TreeLinks {
     async freeze(name) {
       if (isBase(name)) return name
       const frozen: TreeName = { ...name, base: name.base.replace(/^subvol-/, 'basevol-') }
-      if (!(await exists(path(name))) && (await exists(path(frozen)))) return frozen
+      if (!(await isThere(path(name))) && (await isThere(path(frozen)))) return frozen
       await moved(name, frozen)
       return frozen
     },
     async unfreeze(name) {
       const plain: TreeName = { ...name, base: name.base.replace(/^basevol-/, 'subvol-') }
-      if (await exists(path(name))) await moved(name, plain)
+      if (await isThere(path(name))) await moved(name, plain)
       return plain
     },
     layersOf: (name) => layersOf(place, name),
@@ -89,7 +89,7 @@ async function layersOf(place: Place, name: TreeName): Promise<TreeLayers> {
 /** The full name of a template's files, which may be a linked clone themselves. @throws Fault `missing` */
 async function onDisk({ layout, storage }: Place, { vmid, base }: TreeParent): Promise<TreeName> {
   const whole: TreeName = { kind: 'tree', vmid, base }
-  if (await exists(volumePath(layout, whole))) return whole
+  if (await isThere(volumePath(layout, whole))) return whole
   const parent = await parentOf(linkedPath(layout, whole))
   if (!parent) throw noVolume(storage, whole)
   return { ...whole, parent }

@@ -12,7 +12,7 @@ import { dirname, join } from 'node:path'
 import { systemClock } from '#base/clock.ts'
 import { Fault } from '#base/fault.ts'
 import { asVmid, type Vmid } from '#base/ids.ts'
-import { asFileFault, codeOf, syncDirectory } from '#host/files.ts'
+import { asFileFault, codeOf, isThere, syncDirectory } from '#host/files.ts'
 import type { Host } from '#host/host.ts'
 import { removeTree } from '#host/files/remove-tree.ts'
 import type { TreeLinks, TreePart, VolumeFacts } from '../plugin.ts'
@@ -21,7 +21,7 @@ import { parseVolumeName, type TreeName, volumeId } from '../volume.ts'
 import { removeIfEmpty } from './dir-images.ts'
 import { imageFolder, type Layout, makeFolder, makeFoldersFor, PASSABLE, volumePath } from './dir-paths.ts'
 import { dirTreeLinks, isBasedAsNamed, linkedPath, parentOf } from './dir-tree-links.ts'
-import { exists, hiddenPath, noVolume } from './dir-volumes.ts'
+import { hiddenPath, noVolume } from './dir-volumes.ts'
 
 interface Place {
   readonly layout: Layout
@@ -44,7 +44,7 @@ export function dirTrees({ layout, storage, host }: Place): TreePart & { readonl
     const unfinished = await newUnfinishedFolder(folder, '.subvol')
     try {
       await fill(unfinished)
-      if (await exists(name.parent ? volumePath(layout, withoutParent(name)) : linkedPath(layout, name))) {
+      if (await isThere(name.parent ? volumePath(layout, withoutParent(name)) : linkedPath(layout, name))) {
         throw new Fault('conflict', `volume '${volumeId(storage, name)}' already exists`)
       }
       await reserve(path(name), volumeId(storage, name))
@@ -68,7 +68,7 @@ export function dirTrees({ layout, storage, host }: Place): TreePart & { readonl
       return facts
     },
     async remove(name) {
-      if (!(await exists(path(name)))) return false
+      if (!(await isThere(path(name)))) return false
       const gone = await newUnfinishedFolder(dirname(path(name)), '.subvol')
       await rename(path(name), gone)
       await removeTree(host, gone)
@@ -87,13 +87,13 @@ export function dirTrees({ layout, storage, host }: Place): TreePart & { readonl
       await removeIfEmpty(dirname(path(name)))
     },
     async setAside(name, mark) {
-      if (await exists(aside(name, mark))) return
-      if (!(await exists(path(name)))) throw noVolume(storage, name)
+      if (await isThere(aside(name, mark))) return
+      if (!(await isThere(path(name)))) throw noVolume(storage, name)
       await rename(path(name), aside(name, mark))
       await syncDirectory(dirname(path(name)))
     },
     async bringBack(name, mark) {
-      if (!(await exists(aside(name, mark)))) return
+      if (!(await isThere(aside(name, mark)))) return
       await reserve(path(name), volumeId(storage, name))
       await rename(aside(name, mark), path(name))
       await syncDirectory(dirname(path(name)))
@@ -114,7 +114,7 @@ export async function sweepReserved(folder: string): Promise<string[]> {
   const swept: string[] = []
   for (const file of await filesIn(folder)) {
     const path = join(folder, file)
-    if (!isTreeFile(file) || !(await exists(path)) || !isReserved((await lstat(path)).mode)) continue
+    if (!isTreeFile(file) || !(await isThere(path)) || !isReserved((await lstat(path)).mode)) continue
     if (!(await isLeftOver(path))) continue
     await removeIfEmpty(path)
     swept.push(file)

@@ -9,7 +9,7 @@ import { createHash } from 'node:crypto'
 import { link, lstat, rename, rm, unlink } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { Fault, missing } from '#base/fault.ts'
-import { asFileFault, codeOf, syncDirectory } from '#host/files.ts'
+import { asFileFault, codeOf, isThere, syncDirectory } from '#host/files.ts'
 import type { Part, VolumeFacts } from '../plugin.ts'
 import { type FileName, type ImageName, printVolumeName, type StoredName } from '../volume.ts'
 
@@ -43,13 +43,13 @@ export function leaving<Name extends ImageName | FileName>(
         await rename(path(name), asidePath(name, mark))
       } catch (cause) {
         if (codeOf(cause) !== 'ENOENT') throw asFileFault(cause, path(name))
-        if (await exists(asidePath(name, mark))) return
+        if (await isThere(asidePath(name, mark))) return
         throw noVolume(storage, name)
       }
       await syncDirectory(dirname(path(name)))
     },
     async bringBack(name, mark) {
-      if (!(await exists(asidePath(name, mark)))) return
+      if (!(await isThere(asidePath(name, mark)))) return
       await linkUnlessTaken(asidePath(name, mark), path(name), `${storage}:${printVolumeName(name)}`)
       await unlink(asidePath(name, mark))
       await syncDirectory(dirname(path(name)))
@@ -92,15 +92,5 @@ async function unlinkIfThere(path: string): Promise<boolean> {
   } catch (cause) {
     if (codeOf(cause) === 'ENOENT') return false
     throw asFileFault(cause, path)
-  }
-}
-
-export async function exists(path: string): Promise<boolean> {
-  try {
-    await lstat(path)
-    return true
-  } catch (cause) {
-    if (codeOf(cause) === 'ENOENT') return false
-    throw cause
   }
 }
