@@ -14,7 +14,7 @@ import type { GuestKind } from '#guests/kind.ts'
 import type { Values } from '#observe/sample.ts'
 import type { NodeServices } from '#services.ts'
 import { statusTypeOf, type TaskItem } from '#tasks/task.ts'
-import { hasAlarm, type MadeHow, madeHow } from './figures-of-a-backup.ts'
+import { hasWrongRecord, type MadeHow, madeHow } from './figures-of-a-backup.ts'
 
 const everySeconds = 300
 
@@ -211,7 +211,7 @@ function ofBackups(bytes: number, backups: readonly ListedBackup[]): DatastoreFi
     points: backups.length,
     damaged: backups.filter(({ damage }) => damage !== undefined).length,
     hints: backups.filter(({ hint }) => hint !== undefined).length,
-    alarms: backups.filter(({ manifest }) => manifest && hasAlarm(manifest)).length,
+    alarms: backups.filter(({ manifest }) => manifest && hasWrongRecord(manifest)).length,
     unverified: backups.length - verified.length,
     ...(verified.length === 0 ? {} : { verified: Math.max(...verified) }),
   }
@@ -224,7 +224,7 @@ function withBackup(
 ): GuestFigures {
   if (damage !== undefined || !manifest) return before
   const hinted = hint === undefined ? {} : { hints: before.hints + 1, hinted: Math.max(before.hinted ?? 0, ctime) }
-  const alarmed = hasAlarm(manifest) ? { alarms: before.alarms + 1, alarmed: Math.max(before.alarmed ?? 0, ctime) } : {}
+  const alarmed = hasWrongRecord(manifest) ? { alarms: before.alarms + 1, alarmed: Math.max(before.alarmed ?? 0, ctime) } : {}
   const counted = { ...before, points: before.points + 1, ...hinted, ...alarmed }
   const taken = Date.parse(manifest.pointInTime) / 1000
   if (before.taken !== undefined && before.taken > taken) return counted

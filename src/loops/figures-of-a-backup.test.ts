@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { KiB, MiB } from '#base/bytes.ts'
 import type { ManifestDisk } from '#datastore/points/manifest.ts'
-import { hasAlarm, madeHow } from './figures-of-a-backup.ts'
+import { hasWrongRecord, madeHow } from './figures-of-a-backup.ts'
 
 const base = { sizeBytes: 64 * MiB, digest: '', root: [], chunks: 8, newChunks: 1, newStoredBytes: 1_000 }
 const disk = (name: string, dataBytes: number, reading?: ManifestDisk['reading']): ManifestDisk => ({
@@ -34,7 +34,7 @@ test('of a guest that went on: how long it was frozen and held, and what was rea
     audited: 2,
     audithits: 0,
   })
-  assert.equal(hasAlarm({ disks }), false)
+  assert.equal(hasWrongRecord({ disks }), false)
 })
 
 test('a bitmap that lied is an alarm, and its disk was read whole', () => {
@@ -50,7 +50,7 @@ test('a bitmap that lied is an alarm, and its disk was read whole', () => {
     read: 8 * MiB,
     audithits: 1,
   })
-  assert.equal(hasAlarm({ disks }), true)
+  assert.equal(hasWrongRecord({ disks }), true)
 })
 
 test('nothing is made up of a guest that stood still, and of a backup from before it was written down', () => {

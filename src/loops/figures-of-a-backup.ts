@@ -30,7 +30,7 @@ export function madeHow(manifest: Made): MadeHow {
 }
 
 /** Whether its record of changes was caught lying. */
-export function hasAlarm({ disks }: Pick<Manifest, 'disks'>): boolean {
+export function hasWrongRecord({ disks }: Pick<Manifest, 'disks'>): boolean {
   return disks.some(({ reading }) => (reading?.hits ?? 0) > 0)
 }
 
