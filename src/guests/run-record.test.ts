@@ -54,7 +54,7 @@ test('of two who start only one does, and of a starter that was killed before it
   writeFileSync(join(home, 'left', `100.begun-${2 ** 23}-1`), '')
   writeFileSync(join(home, 'left', `101.begun-${2 ** 23}-1`), '')
   writeFileSync(join(home, 'left', `101.begun-${process.pid}-1`), '')
-  await ours.forgetUnbegun()
+  assert.deepEqual(await ours.forgetUnbegun(), [vmid])
   assert.deepEqual(readdirSync(join(home, 'left')).toSorted(), ['100.json', `101.begun-${process.pid}-1`])
   await records('nowhere').forgetUnbegun()
 })

@@ -171,13 +171,18 @@ export class RunRecords {
     await rm(this.#claimed(vmid), { force: true })
   }
 
-  /** Removes what starters left that were killed before their record was in place: of those starts there is nothing else. */
-  async forgetUnbegun(): Promise<void> {
-    for (const name of this.#names()) {
+  /**
+   * Removes what starters left that were killed before their record was in place: of those starts there is nothing else.
+   * @returns what `all` does, by the same look
+   */
+  async forgetUnbegun(): Promise<Vmid[]> {
+    const names = this.#names()
+    for (const name of names) {
       const [, pid] = /^\d+\.begun-(\d+)-\d+$/.exec(name) ?? []
       if (pid === undefined || (await statOf(Number(pid)))) continue
       await rm(join(this.#directory, name), { force: true })
     }
+    return guestsIn(names)
   }
 
   /**
@@ -198,8 +203,7 @@ export class RunRecords {
 
   /** Guests with a record or an unfinished clean-up, alive or not. */
   async all(): Promise<Vmid[]> {
-    const ids = this.#names().flatMap((name) => /^(\d+)\.(json|cleaning)$/.exec(name)?.[1] ?? [])
-    return [...new Set(ids)].map(asVmid).toSorted((a, b) => a - b)
+    return guestsIn(this.#names())
   }
 
   #names(): string[] {
@@ -236,6 +240,11 @@ export class RunRecords {
   #claimed(vmid: Vmid): string {
     return join(this.#directory, `${vmid}.cleaning`)
   }
+}
+
+function guestsIn(names: readonly string[]): Vmid[] {
+  const ids = names.flatMap((name) => /^(\d+)\.(json|cleaning)$/.exec(name)?.[1] ?? [])
+  return [...new Set(ids)].map(asVmid).toSorted((a, b) => a - b)
 }
 
 async function isAliveRecord(record: RunRecord): Promise<boolean> {

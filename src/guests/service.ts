@@ -204,8 +204,7 @@ export class GuestService extends GuestContainers {
    * left. Returns the running ones.
    */
   async adopt(): Promise<Vmid[]> {
-    await this.records.forgetUnbegun()
-    const records = await this.records.all()
+    const records = await this.records.forgetUnbegun()
     for (const vmid of records) {
       const driver = await this.driverFor(vmid)
       if (await driver.reap(vmid, { waits: true })) this.#needs.log.info(`guest ${vmid} ended while nobody watched`)
@@ -219,8 +218,7 @@ export class GuestService extends GuestContainers {
    */
   async reapDead(): Promise<Vmid[]> {
     const reaped: Vmid[] = []
-    await this.records.forgetUnbegun()
-    for (const vmid of await this.records.all()) {
+    for (const vmid of await this.records.forgetUnbegun()) {
       const driver = await this.driverFor(vmid)
       if (await driver.reap(vmid)) {
         reaped.push(vmid)

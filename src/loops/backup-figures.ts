@@ -224,7 +224,9 @@ function withBackup(
 ): GuestFigures {
   if (damage !== undefined || !manifest) return before
   const hinted = hint === undefined ? {} : { hints: before.hints + 1, hinted: Math.max(before.hinted ?? 0, ctime) }
-  const alarmed = hasWrongRecord(manifest) ? { alarms: before.alarms + 1, alarmed: Math.max(before.alarmed ?? 0, ctime) } : {}
+  const alarmed = hasWrongRecord(manifest)
+    ? { alarms: before.alarms + 1, alarmed: Math.max(before.alarmed ?? 0, ctime) }
+    : {}
   const counted = { ...before, points: before.points + 1, ...hinted, ...alarmed }
   const taken = Date.parse(manifest.pointInTime) / 1000
   if (before.taken !== undefined && before.taken > taken) return counted
