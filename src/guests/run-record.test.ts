@@ -58,3 +58,18 @@ test('of two who start only one does, and of a starter that was killed before it
   assert.deepEqual(readdirSync(join(home, 'left')).toSorted(), ['100.json', `101.begun-${process.pid}-1`])
   await records('nowhere').forgetUnbegun()
 })
+
+test('an end that was begun is told once who began it has died, and goes with what is cleaned up', async () => {
+  const ours = records('ending')
+  await ours.begin(vmid, starting)
+  await ours.noteEnding(vmid, starter, 'shutdown')
+  assert.deepEqual(await ours.abandonedEndings(), [])
+  // Of a process there cannot be: numbers end at 2^22.
+  const ending = { by: { pid: 2 ** 23, startTime: 1 }, process: starter, how: 'stop' } as const
+  writeFileSync(join(home, 'ending', '100.ending'), JSON.stringify(ending))
+  writeFileSync(join(home, 'ending', '101.ending'), '{"by"')
+  assert.deepEqual(await ours.abandonedEndings(), [{ vmid, ending }])
+  await ours.finish(vmid)
+  assert.deepEqual(await ours.abandonedEndings(), [])
+  assert.deepEqual(await records('nowhere').abandonedEndings(), [])
+})

@@ -17,7 +17,7 @@ import { Fault, isFault } from '#base/fault.ts'
 import type { Vmid } from '#base/ids.ts'
 import { asVmid } from '#base/ids.ts'
 import { codeOf, makeDirectory } from '#host/files.ts'
-import { isAlive, statOf } from '#host/programs/proc.ts'
+import { isAlive, startTimeOf, statOf } from '#host/programs/proc.ts'
 import type { Options } from './config.ts'
 import { type GuestKind, nounOf } from './kind.ts'
 
@@ -73,6 +73,15 @@ export interface ContainerRecord extends Running {
 export type RunningRecord = MachineRecord | ContainerRecord
 
 export type RunRecord = StartingRecord | RunningRecord
+
+/** Somebody is about to end a guest, and halts it for that or lets it halt. */
+export interface Ending {
+  readonly by: ProcessName
+  /** Of the guest. */
+  readonly process: ProcessName
+  /** `stop`: it has to end; `shutdown`: it is asked to, and ends when it is off. */
+  readonly how: 'stop' | 'shutdown'
+}
 
 /** Cleaning up takes a fraction of a second; whoever takes longer is dead. */
 const cleanUpLimitMs = 5_000
@@ -167,8 +176,42 @@ export class RunRecords {
   }
 
   async finish(vmid: Vmid): Promise<void> {
+    await this.forgetEnding(vmid)
     await rm(this.#next(vmid), { force: true })
     await rm(this.#claimed(vmid), { force: true })
+  }
+
+  /** To be called before the guest is halted, so that it is not left so if this process dies. */
+  async noteEnding(vmid: Vmid, guest: ProcessName, how: Ending['how']): Promise<void> {
+    const by = { pid: process.pid, startTime: (await startTimeOf(process.pid)) ?? 0 }
+    await writeFile(this.#ending(vmid), JSON.stringify({ by, process: guest, how } satisfies Ending), { mode: 0o600 })
+  }
+
+  async forgetEnding(vmid: Vmid): Promise<void> {
+    await rm(this.#ending(vmid), { force: true })
+  }
+
+  /** Endings whose process died on the way. */
+  async abandonedEndings(): Promise<{ readonly vmid: Vmid; readonly ending: Ending }[]> {
+    const found: { vmid: Vmid; ending: Ending }[] = []
+    for (const name of this.#names()) {
+      const [, id] = /^(\d+)\.ending$/.exec(name) ?? []
+      if (id === undefined) continue
+      const ending = this.#endingOf(asVmid(Number(id)))
+      if (ending && !(await isAlive(ending.by.pid, ending.by.startTime)))
+        found.push({ vmid: asVmid(Number(id)), ending })
+    }
+    return found
+  }
+
+  #endingOf(vmid: Vmid): Ending | undefined {
+    try {
+      return JSON.parse(readFileSync(this.#ending(vmid), 'utf8')) as Ending
+    } catch (cause) {
+      // Half written is not begun.
+      if (codeOf(cause) === 'ENOENT' || cause instanceof SyntaxError) return undefined
+      throw cause
+    }
   }
 
   /**
@@ -235,6 +278,10 @@ export class RunRecords {
 
   #next(vmid: Vmid): string {
     return join(this.#directory, `${vmid}.next`)
+  }
+
+  #ending(vmid: Vmid): string {
+    return join(this.#directory, `${vmid}.ending`)
   }
 
   #claimed(vmid: Vmid): string {

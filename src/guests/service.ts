@@ -39,6 +39,8 @@ const tooLate: Readonly<Record<GuestKind, string>> = {
   qemu: 'VM quit/powerdown failed - got timeout',
   lxc: 'container did not stop - got timeout',
 }
+/** How often it is looked whether a process is there, and asked whether its guest is off. */
+const [lookEveryMs, askEveryMs] = [20, 100]
 /** A list waits for a QEMU that does not answer no longer than this. */
 const sampleLimitMs = 1_000
 /** Running guests a list asks at a time. */
@@ -149,17 +151,22 @@ export class GuestService extends GuestContainers {
     const record = await this.#requireRunning(vmid)
     const driver = this.driverOf(record.kind)
     await this.#hookAfter(vmid, record.options, 'pre-stop')
+    const { pid, startTime } = record.process
+    const isGone = async () => !(await isAlive(pid, startTime))
     try {
+      await using held = record.kind === 'qemu' ? await this.qemu.endings.holdShutdown(vmid, record) : undefined
       log(await this.#askToShutDown(vmid, record))
-      const { pid, startTime } = record.process
-      const isGone = async () => !(await isAlive(pid, startTime))
-      await waitFor(isGone, { what: `end of process ${pid}`, timeoutMs, everyMs: 20, signal })
-      await driver.reap(vmid, { waits: true })
+      const isDown = async () => (await isGone()) || (await held?.isOff()) === true
+      const everyMs = held ? askEveryMs : lookEveryMs
+      await waitFor(isDown, { what: `end of process ${pid}`, timeoutMs, everyMs, signal })
+      if (await isGone()) await driver.reap(vmid, { waits: true })
+      else await driver.stop(vmid)
     } catch (fault) {
       if (!isFault(fault, 'timeout')) throw fault
-      if (!forceStop) throw new Fault('timeout', tooLate[record.kind], { cause: fault })
-      log(`it did not shut down within ${timeoutMs / 1000} s and is stopped`)
-      await driver.stop(vmid)
+      const isLate = !(await isGone())
+      if (isLate && !forceStop) throw new Fault('timeout', tooLate[record.kind], { cause: fault })
+      if (isLate) log(`it did not shut down within ${timeoutMs / 1000} s and is stopped`)
+      await (isLate ? driver.stop(vmid) : driver.reap(vmid, { waits: true }))
     }
     await this.#hookAfter(vmid, record.options, 'post-stop')
   }
@@ -204,6 +211,7 @@ export class GuestService extends GuestContainers {
    * left. Returns the running ones.
    */
   async adopt(): Promise<Vmid[]> {
+    await this.#finishEndings()
     const records = await this.records.forgetUnbegun()
     for (const vmid of records) {
       const driver = await this.driverFor(vmid)
@@ -218,6 +226,7 @@ export class GuestService extends GuestContainers {
    */
   async reapDead(): Promise<Vmid[]> {
     const reaped: Vmid[] = []
+    await this.#finishEndings()
     for (const vmid of await this.records.forgetUnbegun()) {
       const driver = await this.driverFor(vmid)
       if (await driver.reap(vmid)) {
@@ -227,6 +236,14 @@ export class GuestService extends GuestContainers {
       } else await driver.boundLogs(vmid)
     }
     return reaped
+  }
+
+  /** Guests whose end somebody began who died are left halted by nobody. */
+  async #finishEndings(): Promise<void> {
+    for (const { vmid, ending } of await this.records.abandonedEndings()) {
+      const record = await this.qemu.running(vmid)
+      if (record) await this.qemu.endings.finish(vmid, record, ending)
+    }
   }
 
   /** Removes a stopped guest's leftovers; for operations that hold its lock. */

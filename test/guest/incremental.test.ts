@@ -149,7 +149,7 @@ suite('backups of what a guest has changed', { timeout: 600_000 }, () => {
     assert.match(next.log, /dirty bitmap cannot be used \(backup vm\/100\/\S+, which it began with, is not there\)/)
   })
 
-  test('a stop and a start keep the record of a qcow2 disk, and what is written meanwhile is in it', async () => {
+  test('a stop and a start keep records; a qcow2 disk is read by its own while it is off, and what is written then is in it', async () => {
     await backUp()
     await write(2)
     await world.guests.stop(vmid)
@@ -163,8 +163,6 @@ suite('backups of what a guest has changed', { timeout: 600_000 }, () => {
     assert.deepEqual(readBy(again), ['scan', 'changes'])
     assert.match(again.log, /virtio0: dirty bitmap is OK/)
     await world.guests.start(vmid)
-    await write(2)
-    assert.deepEqual(readBy(await backUp()), ['scan', 'changes'])
     await write(2)
     assert.deepEqual(readBy(await backUp()), ['changes', 'changes'])
   })
@@ -196,7 +194,7 @@ suite('backups of what a guest has changed', { timeout: 600_000 }, () => {
     // Such a program clears the bits it does not know, as the format demands.
     await file.write(Buffer.alloc(8), 0, 8, 88)
     await world.guests.start(vmid)
-    assert.deepEqual(readBy(await backUp()), ['scan', 'scan'])
+    assert.deepEqual(readBy(await backUp()), ['changes', 'scan'])
   })
 
   test('a snapshot, a rollback with memory, a disk that grows and one that moves are followed by whole reads', async () => {

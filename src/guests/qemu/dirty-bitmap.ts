@@ -2,7 +2,8 @@
  * Records of what is written to a guest's drives: dirty bitmaps of QEMU, by drive and name.
  *
  * In a qcow2 image a bitmap is stored when QEMU closes it, and found again when any program that knows bitmaps opens it;
- * elsewhere it lives as long as QEMU. One whose QEMU was killed is there afterwards, but cannot be used.
+ * elsewhere it lives as long as QEMU (and is kept beside the disk then: `kept-bitmaps.ts`). One whose QEMU was killed is
+ * there afterwards, but cannot be used.
  */
 import { KiB } from '#base/bytes.ts'
 import { isFault } from '#base/fault.ts'
@@ -28,6 +29,8 @@ interface BitmapInfo {
 
 interface Node {
   readonly 'node-name': string
+  readonly file: string
+  readonly image: { readonly 'virtual-size': number }
   readonly 'dirty-bitmaps'?: readonly BitmapInfo[]
 }
 
@@ -39,20 +42,31 @@ export interface DriveBitmaps {
   readonly names: readonly string[]
 }
 
+/** With what they are about. */
+export interface PassingBitmaps extends DriveBitmaps {
+  readonly path: string
+  readonly sizeBytes: number
+}
+
 /** Bitmaps no image keeps: where their QEMU is to be another, they have to be sent. */
-export async function passingBitmaps(monitor: QmpClient): Promise<DriveBitmaps[]> {
-  return (await nodesOf(monitor)).flatMap(({ 'node-name': node, 'dirty-bitmaps': bitmaps = [] }) => {
+export async function passingBitmaps(monitor: QmpClient): Promise<PassingBitmaps[]> {
+  return (await nodesOf(monitor)).flatMap(({ 'node-name': node, file: path, image, 'dirty-bitmaps': bitmaps = [] }) => {
     const names = bitmaps.flatMap(({ name, persistent, recording }) => {
       return name === undefined || persistent || !recording ? [] : [name]
     })
-    return names.length === 0 ? [] : [{ node, names }]
+    return names.length === 0 ? [] : [{ node, names, path, sizeBytes: image['virtual-size'] }]
   })
 }
 
-/** Those that have a name. None for a drive that is not there. */
+/** Those of a drive that have a name. None for a drive that is not there. */
 export async function dirtyBitmaps(monitor: QmpClient, drive: string): Promise<DirtyBitmap[]> {
+  return bitmapsOf(monitor, nodeNameOf(drive))
+}
+
+/** Those of a block node that have a name. */
+export async function bitmapsOf(monitor: QmpClient, name: string): Promise<DirtyBitmap[]> {
   const nodes = await nodesOf(monitor)
-  const list = nodes.find((node) => node['node-name'] === nodeNameOf(drive))?.['dirty-bitmaps'] ?? []
+  const list = nodes.find((node) => node['node-name'] === name)?.['dirty-bitmaps'] ?? []
   return list.flatMap(({ name, count, recording, inconsistent = false }) => {
     return name === undefined ? [] : [{ name, isWhole: recording && !inconsistent, dirtyBytes: count }]
   })
@@ -67,6 +81,18 @@ export async function startBitmap(monitor: QmpClient, drive: string, name: strin
     if (!isFault(cause, 'failed')) throw cause
     await monitor.execute('block-dirty-bitmap-add', bitmap)
   }
+}
+
+/** What the bitmap of one block node has recorded until now, in a new one of that name at another. */
+export async function mergeBitmap(
+  monitor: QmpClient,
+  name: string,
+  from: string,
+  to: string,
+  how: { readonly persistent?: boolean; readonly disabled?: boolean },
+): Promise<void> {
+  await monitor.execute('block-dirty-bitmap-add', { node: to, name, granularity, ...how })
+  await monitor.execute('block-dirty-bitmap-merge', { node: to, target: name, bitmaps: [{ node: from, name }] })
 }
 
 /** What one has recorded until now, under another name; it records no further and ends with QEMU. */

@@ -10,7 +10,6 @@ import { closeSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '#base/clock.ts'
-import { waitFor } from '#base/clock.ts'
 import { Fault, isFault, messageOf } from '#base/fault.ts'
 import type { Vmid, VolumeId } from '#base/ids.ts'
 import type { Log } from '#base/log.ts'
@@ -18,7 +17,7 @@ import type { Errors } from '#base/schema/check.ts'
 import type { DiskServerProgram } from '#host/nbd/disk-server.ts'
 import type { Host } from '#host/host.ts'
 import { accelerator } from '#host/qemu/kvm.ts'
-import { endProcess, isAlive, memoryCounters, startTimeOf } from '#host/programs/proc.ts'
+import { memoryCounters, startTimeOf } from '#host/programs/proc.ts'
 import type { QmpClient, QmpOptions } from '#host/qemu/qmp.ts'
 import type { Listener } from '#host/programs/unix-peer.ts'
 import { onlineProcessors } from '#host/system/topology.ts'
@@ -30,19 +29,21 @@ import type { GuestDevices, GuestNetwork, GuestStorage } from '../needs.ts'
 import { endOne, forgetBeside } from './beside.ts'
 import { processesOf, removeBirthplaces } from './birthplace.ts'
 import type { GuestDriver } from '../driver.ts'
-import type { MachineRecord, ProcessName, RunRecord, RunRecords } from '../run-record.ts'
+import type { MachineRecord, RunRecord, RunRecords } from '../run-record.ts'
 import { qmpSockets } from './command-line.ts'
 import { Confinement } from './confinement.ts'
 import type { Drive } from './drive.ts'
 import { untilMonitor } from './launch.ts'
 import { DiskServers } from './disk-server.ts'
+import { type EndingParts, Endings } from './ending.ts'
+import { forgetKeptBitmaps, putBitmapsBack } from './kept-bitmaps.ts'
 import { doLive, present } from './live.ts'
 import { planLive } from './live-plan.ts'
 import { acceleratorFor, withMachine } from './machine.ts'
 import { changeMedium } from './medium.ts'
 import { loadMemory } from './snapshot.ts'
 import { boundLogs, keepLogs } from './log-files.ts'
-import { machineOf, openMonitor, prepare, quit, versionOf } from './monitor.ts'
+import { machineOf, openMonitor, prepare, versionOf } from './monitor.ts'
 import { type CabledCard, newProcess } from './new-process.ts'
 import { nicsOf } from './nic.ts'
 import { findDevices } from './node-devices.ts'
@@ -73,14 +74,13 @@ export interface DriverNeeds {
 }
 
 const startLimitMs = 30_000
-/** How long QEMU may take to write back its caches when told to quit, before it is killed. */
-const quitLimitMs = 10_000
 
 export class QemuDriver implements GuestDriver {
   readonly #needs: DriverNeeds
   readonly records: RunRecords
   readonly below: DiskServers
   readonly renewals: Renewals
+  readonly endings: Endings
   readonly #confinement: Confinement
 
   constructor(needs: DriverNeeds, records: RunRecords) {
@@ -88,14 +88,17 @@ export class QemuDriver implements GuestDriver {
     this.records = records
     this.below = new DiskServers(needs)
     this.#confinement = new Confinement(needs.settings.instance, needs.log)
+    const [runDirOf, uidOf] = [(vmid: Vmid) => this.runDirOf(vmid), (vmid: Vmid) => this.uidOf(vmid)]
     this.renewals = new Renewals(needs, {
       records,
       confinement: this.#confinement,
-      runDirOf: (vmid) => this.runDirOf(vmid),
-      uidOf: (vmid) => this.uidOf(vmid),
+      runDirOf,
+      uidOf,
       requireRunning: (vmid) => this.requireRunning(vmid),
       monitor: (vmid, which, signal) => this.monitor(vmid, which, signal),
     })
+    const monitorOf: EndingParts['monitorOf'] = (...about) => this.monitorOf(...about)
+    this.endings = new Endings(needs, { records, runDirOf, uidOf, monitorOf })
   }
 
   runDirOf(vmid: Vmid): string {
@@ -172,6 +175,7 @@ export class QemuDriver implements GuestDriver {
     await rm(join(runDir, spiceKeyFile), { force: true })
     await prepare(monitor, options)
     await this.#unplugOthers(monitor, options, how.onlyNics)
+    await this.#goOnRecording(vmid, monitor, options, how)
     if (how.memory) await loadMemory(monitor, options, how.memory, { storage: this.#needs.storage, uid, signal })
     const [machine, qemuVersion] = [await machineOf(monitor), await versionOf(monitor)]
     signal?.throwIfAborted()
@@ -189,6 +193,18 @@ export class QemuDriver implements GuestDriver {
       spiceCertificate,
     })
     log(`started as process ${process.pid}`)
+  }
+
+  /** Before its first instruction: what the guest wrote until its last one goes on being recorded. */
+  async #goOnRecording(vmid: Vmid, monitor: QmpClient, options: Options, how: StartOptions): Promise<void> {
+    const { storage, log } = this.#needs
+    const place = { runDir: this.runDirOf(vmid), uid: this.uidOf(vmid), options, storage }
+    // With memory, or without all of its content, a disk is not the one it was.
+    if (how.memory || how.filling) return forgetKeptBitmaps(place.runDir)
+    const onFailure = (drive: string, cause: unknown) =>
+      log.warn(`records of changes of VM ${vmid} do not go on`, { drive, reason: messageOf(cause) })
+    const drives = await putBitmapsBack(monitor, place, onFailure)
+    if (drives.length > 0) how.log?.(`what is written to ${drives.join(', ')} goes on being recorded`)
   }
 
   /** Puts another disc into a drive of the running guest. */
@@ -310,26 +326,11 @@ export class QemuDriver implements GuestDriver {
     await setStateBus(monitor, place, isWanted)
   }
 
-  /** Pulls the plug: `quit`, and SIGKILL when QEMU does not follow in time, or at all. Cleans up. */
-  async stop(vmid: Vmid, limitMs = quitLimitMs): Promise<void> {
+  /** Pulls the plug, and cleans up. */
+  async stop(vmid: Vmid, limitMs?: number): Promise<void> {
     const record = await this.requireRunning(vmid)
-    const { process } = record
-    try {
-      await using monitor = await this.monitorOf(vmid, record, 'short', { timeoutMs: limitMs })
-      await quit(monitor)
-      await this.untilGone(process, limitMs)
-    } catch (fault) {
-      if (!isFault(fault)) throw fault
-      this.#needs.log.warn(`VM ${vmid} did not quit and is killed`, { reason: messageOf(fault) })
-      await endProcess(process.pid, process.startTime, { graceMs: 0 })
-    }
+    await this.endings.end(vmid, record, limitMs)
     await this.reap(vmid, { waits: true })
-  }
-
-  /** @throws Fault `timeout` */
-  async untilGone({ pid, startTime }: ProcessName, timeoutMs: number, signal?: AbortSignal): Promise<void> {
-    const isGone = async () => !(await isAlive(pid, startTime))
-    await waitFor(isGone, { what: `end of process ${pid}`, timeoutMs, everyMs: 20, signal })
   }
 
   /** Removes what a guest that ended, or whose start was killed, left behind. True when there was something; else harmless. */
@@ -358,6 +359,7 @@ export class QemuDriver implements GuestDriver {
     if (await this.records.alive(vmid)) return
     // A machine that was off has lost the run record, and with it what would have led to the guest's taps.
     await this.#needs.network.unplug({ vmid })
+    await forgetKeptBitmaps(this.runDirOf(vmid))
     await rm(this.runDirOf(vmid), { recursive: true, force: true })
   }
 

@@ -24,6 +24,8 @@ const pollMs = 20
 export interface JobHow {
   readonly onProgress?: ((fraction: number) => void) | undefined
   readonly signal?: AbortSignal | undefined
+  /** How often it is asked whether it is over. */
+  readonly everyMs?: number
 }
 
 /** Runs a command that starts the job `id` and waits for its end. @throws Fault `failed` with QEMU's words */
@@ -48,7 +50,7 @@ export async function untilStatus(
   monitor: QmpClient,
   id: string,
   wanted: readonly string[],
-  { onProgress, signal }: JobHow = {},
+  { onProgress, signal, everyMs = pollMs }: JobHow = {},
 ): Promise<void> {
   const isThere = async () => {
     const job = await find(monitor, id)
@@ -61,7 +63,7 @@ export async function untilStatus(
     if (job['total-progress'] > 0) onProgress?.(Math.min(1, job['current-progress'] / job['total-progress']))
     return wanted.includes(status)
   }
-  await waitFor(isThere, { what: `job '${id}' of QEMU`, timeoutMs: longestMs, everyMs: pollMs, signal })
+  await waitFor(isThere, { what: `job '${id}' of QEMU`, timeoutMs: longestMs, everyMs, signal })
 }
 
 /** Ends whatever there is of the job, and forgets it. Harmless when there is none. */

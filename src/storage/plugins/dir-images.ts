@@ -191,6 +191,9 @@ export async function syncFile(path: string): Promise<void> {
 /** Makes an image readable and writable by this user alone. */
 export async function giveFileTo(path: string, uid: number): Promise<void> {
   if (uid !== 0) await requirePassable(path)
+  // Doing it again would be a change of the file, by whose time others know that it is as it was.
+  const { mode, uid: owner, gid } = await lstat(path)
+  if ((mode & 0o7777) === 0o600 && owner === uid && gid === uid) return
   await chmod(path, 0o600)
   await chown(path, uid, uid)
 }
