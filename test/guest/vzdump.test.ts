@@ -21,6 +21,7 @@ import { memoryJournal } from '#tasks/journal.ts'
 import { acquireLocks, heldLocks, releaseLocks } from '#tasks/lock.ts'
 import { perform, unwind } from '#tasks/perform.ts'
 import { buttonSays, writeButtonDisk } from '../fixtures/guests/power-button.ts'
+import { mailSystem, sender } from '../fixtures/mail-system.ts'
 import { addDisk, type BackupWorld, backupWorld, nothingOfABackupIn, task } from './backup-world.ts'
 
 const host = machine()
@@ -209,29 +210,35 @@ suite('a backup', { timeout: 300_000 }, () => {
   })
 
   test('is told by mail to those who want to know, where there is a mail system', async () => {
-    const sent: { argv: readonly string[]; mail: string }[] = []
-    const withMail: Host = {
-      run: async (argv, options) => {
-        if (argv[0] !== 'sendmail') return host.run(argv, options)
-        sent.push({ argv, mail: String(options?.input) })
-        return { code: 0, stdout: '', stderr: '' }
-      },
-    }
-    const notify = { mailTo: ['ops@example.org', 'web@example.org'], on: 'failure' } as const
-    await run({ notify }, { host: withMail })
-    assert.equal(sent.length, 0)
-    await run({ notify, vmids: [100, 199] }, { host: withMail })
-    await run({ notify: { ...notify, on: 'always' } }, { host: withMail })
-    assert.deepEqual(sent[0]?.argv, ['sendmail', '-i', '--', 'ops@example.org', 'web@example.org'])
-    const [head = '', body = ''] = sent[0].mail.split('\n\n')
-    assert.match(head, /^To: ops@example\.org, web@example\.org$/m)
-    const text = Buffer.from(body, 'base64').toString('utf8')
-    assert.match(text, /^VM 100: ok, vault:backup[^]*^VM 199: FAILED, /m)
-    assert.equal(sent.length, 2)
+    await using mail = await mailSystem()
+    const deps = { host: mail.host }
+    const to = ['ops@example.org', 'web@example.org']
+    const notify = { mailTo: to, on: 'failure' } as const
+    await new BackupOptions(world.store).change(() => ({
+      webhook: { url: 'http://127.0.0.1:1/?key=hush', on: 'always' },
+    }))
+    await run({ notify }, deps)
+    assert.equal(mail.received.length, 0)
+    await run({ notify, vmids: [100, 199] }, deps)
+    await run({ notify: { ...notify, on: 'always' } }, deps)
+    await run({ notify, script: await script('準備', '[ "$1" != job-start ]') }, deps)
+    await new BackupOptions(world.store).change(() => ({}))
+    const { node } = task
+    assert.deepEqual(
+      mail.received.map((one) => [one.from, one.to, one.named, one.defects, one.headers.subject]),
+      ['FAILED', 'successful', 'FAILED'].map((how) => [sender, to, to, [], `backup on ${node}: ${how}`]),
+    )
+    const [failed, , unready] = mail.received
+    assert.match(failed?.text ?? '', /^VM 100: ok, vault:backup[^]*^VM 199: FAILED, .*does not exist$/m)
+    assert.match(unready?.text ?? '', /準備 failed with exit code 1:/m)
+    for (const { text, headers } of mail.received) assert.doesNotMatch(`${text}${JSON.stringify(headers)}`, /hush/)
 
     const without: Host = {
       run: (argv, options) => host.run(argv[0] === 'sendmail' ? ['no-such-program'] : argv, options),
     }
+    mail.refuse('450 4.2.0 come back later')
+    const refused = await run({ notify, vmids: [100, 199] }, deps)
+    assert.match(refused.log, /^WARN: no mail goes to ops@example\.org, web@example\.org: .*come back later/m)
     const { log, outcome } = await run({ notify: { ...notify, on: 'always' } }, { host: without })
     assert.equal(outcome, 'whole')
     assert.match(log, /no mail goes to ops@example\.org, web@example\.org: this node has no mail system/)

@@ -65,7 +65,8 @@ async function heardOf(guests: readonly GuestOutcome[]) {
   const host: Host = {
     run: async (_, options) => {
       const [head = '', body = ''] = String(options?.input).split('\n\n')
-      const subject = textOf(/^Subject: =\?utf-8\?B\?(.*)\?=$/m.exec(head)?.[1] ?? '')
+      const words = head.matchAll(/=\?utf-8\?B\?(.*)\?=$/gm)
+      const subject = [...words].map(([, word = '']) => textOf(word)).join('')
       const [title, , ...lines] = textOf(body).trimEnd().split('\n')
       assert.equal(title, subject)
       mails.push({ subject, lines })

@@ -102,11 +102,14 @@ async function mail({ notify, deps, log }: Teller, outcome: JobOutcome): Promise
   try {
     const subject = `${event} on ${node}: ${isFailed ? 'FAILED' : 'successful'}${besides(guests)}`
     const lines = [...(reason === undefined ? [] : [reason]), ...guests.flatMap(linesOf)]
-    await sendMail(deps.host, { to: notify.mailTo, subject, text: `${subject}\n\n${lines.join('\n')}\n` })
+    await sendMail(deps.host, { node, to: notify.mailTo, subject, text: `${subject}\n\n${lines.join('\n')}\n` })
     log(`INFO: mail handed over for ${to}`)
   } catch (cause) {
     if (!isFault(cause)) throw cause
-    log(`INFO: no mail goes to ${to}: ${isFault(cause, 'missing') ? 'this node has no mail system' : messageOf(cause)}`)
+    const isAbsent = cause.kind === 'missing'
+    log(
+      `${isAbsent ? 'INFO' : 'WARN'}: no mail goes to ${to}: ${isAbsent ? 'this node has no mail system' : cause.message}`,
+    )
   }
 }
 
