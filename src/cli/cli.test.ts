@@ -374,4 +374,5 @@ test('the language follows --lang, then the environment', () => {
   assert.equal(languageFrom(undefined, { LANG: 'ja_JP.UTF-8' }), 'ja')
   assert.equal(languageFrom('en', { LANG: 'ja_JP.UTF-8' }), 'en')
   assert.equal(languageFrom(undefined, {}), 'en')
+  assert.equal(languageFrom(undefined, { LC_ALL: '', LC_MESSAGES: '', LANG: 'ja_JP.UTF-8' }), 'ja')
 })

@@ -178,6 +178,7 @@ export function say(language: Language, sentence: Sentence, ...parts: readonly s
 
 /** From `--lang`, else `LC_ALL`, `LC_MESSAGES`, `LANG`; English where none says Japanese. */
 export function languageFrom(given: string | undefined, env: Readonly<Record<string, string | undefined>>): Language {
-  const wish = given ?? env.LC_ALL ?? env.LC_MESSAGES ?? env.LANG ?? ''
+  // One that is empty says nothing, as one that is not there.
+  const wish = given ?? (env.LC_ALL || env.LC_MESSAGES || env.LANG || '')
   return wish.toLowerCase().startsWith('ja') ? 'ja' : 'en'
 }

@@ -238,7 +238,7 @@ function mountsIn(reader: BackupReader): Mount[] {
 
 export const fileItem = object({
   name: string({ description: 'Name.' }),
-  path: string({ description: 'Path inside the container.' }),
+  path: string({ description: 'Path inside.' }),
   type: string({ description: 'file, folder, link, hard link, pipe, socket or device.' }),
   mode: string({ description: 'Its mode.' }),
   uid: integer({ description: 'Its owner inside.' }),

@@ -3,7 +3,7 @@
  * `scsi0/raw/…` where the file system is on the disk itself. What is on them a file machine tells.
  */
 import type { VolumeId } from '#base/ids.ts'
-import { Fault, missing } from '#base/fault.ts'
+import { Fault } from '#base/fault.ts'
 import type { Manifest } from '#datastore/points/manifest.ts'
 import type { ReadEntry, ReadTree } from '#datastore/tree/read-tree.ts'
 import { textOf } from '#datastore/tree/reader.ts'
@@ -32,11 +32,24 @@ export class BackupDiskTree implements ReadTree<DiskEntry> {
 
   readonly entry = async (path: string): Promise<DiskEntry> => {
     const where = this.#whereOf(path)
-    if (where?.path) return this.#found(path, where, await this.#machines.entry(this.#disks, where))
+    if (where?.path) return this.#entryOnDisk(path, where)
     const above = path.slice(0, Math.max(0, path.lastIndexOf('/')))
     if (path === '') return this.#virtual('', 0)
-    for await (const entry of this.list(above)) if (entry.path === path) return entry
-    throw missing('path in the backup', `/${textOf(path)}`)
+    for await (const entry of this.#listParts(above, path)) if (entry.path === path) return entry
+    throw this.#absent(path)
+  }
+
+  async #entryOnDisk(path: string, where: WhereOnDisk): Promise<DiskEntry> {
+    const found = await this.#machines.entry(this.#disks, where)
+    if (!found) throw this.#absent(path)
+    return this.#found(path, where, found)
+  }
+
+  #absent(path: string): Fault {
+    const { from } = this.#disks
+    return new Fault('missing', `'/${textOf(path)}' does not exist`, {
+      remedy: `A path begins with a disk, as /scsi0/part/1/etc does; the disks are listed by: hako backup files ${from}`,
+    })
   }
 
   readonly list = (path: string): AsyncIterable<DiskEntry> => {
@@ -85,14 +98,14 @@ export class BackupDiskTree implements ReadTree<DiskEntry> {
     }
   }
 
-  /** Disks, kinds of their parts, and those. */
-  async *#listParts(path: string): AsyncGenerator<DiskEntry> {
+  /** Disks, kinds of their parts, and those. @param wanted what was asked for */
+  async *#listParts(path: string, wanted = path): AsyncGenerator<DiskEntry> {
     if (path === '') {
       for (const { name, sizeBytes } of this.#disks.disks) yield this.#virtual(name, sizeBytes)
       return
     }
     const [disk = ''] = path.split('/')
-    if (!this.#disks.disks.some(({ name }) => name === disk)) throw missing('disk of the backup', textOf(disk))
+    if (!this.#disks.disks.some(({ name }) => name === disk)) throw this.#absent(wanted)
     const places = await this.#machines.places(this.#disks, disk)
     const told = new Set<string>()
     for (const { place, sizeBytes } of places.filter(holdsFiles)) {
@@ -103,7 +116,7 @@ export class BackupDiskTree implements ReadTree<DiskEntry> {
       told.add(name)
       yield this.#virtual(`${path}/${name}`, `${path}/${name}` === whole ? sizeBytes : 0)
     }
-    if (told.size === 0 && path !== disk) throw missing('path in the backup', `/${textOf(path)}`)
+    if (told.size === 0 && path !== disk) throw this.#absent(wanted)
   }
 
   /** Nothing above a file system. @throws Fault `invalid` for a part that cannot be */
@@ -113,7 +126,7 @@ export class BackupDiskTree implements ReadTree<DiskEntry> {
     if (depth === undefined || rest.length + 2 < depth) return undefined
     const place = [kind, ...rest.slice(0, depth - 2)]
     if (!place.every((name) => /^[A-Za-z0-9+_.-]{1,128}$/.test(name) && name !== '.' && name !== '..')) {
-      throw missing('path in the backup', `/${textOf(path)}`)
+      throw this.#absent(path)
     }
     return { disk, place: place.join('/'), path: rest.slice(depth - 2).join('/') }
   }

@@ -145,8 +145,8 @@ suite('files on the disks of a backup', { timeout: 600_000 }, () => {
         path,
       )
     await refused('/drive-scsi7.img.fidx', 'missing', /scsi7/)
-    await refused(`${disk}/part/9/etc`, 'invalid', /no part\/9/)
-    await refused(`${disk}/part/1/nothing`, 'missing', /no such entry/)
+    await refused(`${disk}/part/9/etc`, 'missing', /'\/scsi0\/part\/9\/etc' does not exist/)
+    await refused(`${disk}/part/1/nothing`, 'missing', /'\/scsi0\/part\/1\/nothing' does not exist/)
     await refused(`${disk}/part/1/etc/link`, 'invalid', /symbolic link/)
     await refused(`${disk}/part/1/etc/link/x`, 'invalid', /link is on the way/)
     await refused(`${disk}/part/1/../../etc/passwd`, 'invalid', /no plain path/)

@@ -1,4 +1,4 @@
-/** `/hako/backup-files`: the files in a backup of a container, listed and fetched without restoring it. */
+/** `/hako/backup-files`: the files in a backup, listed and fetched without restoring it. */
 import { asVolumeId } from '#base/ids.ts'
 import { array, enumOf, optional, string } from '#base/schema/schema.ts'
 import { volumeId } from '#base/schema/standard.ts'
@@ -7,7 +7,7 @@ import { fetchFile, fileItem, fileItemOf, filesAt } from '#views/backup-files.ts
 import { endpoint } from '../call.ts'
 import { toReadBackup } from '../nodes/backup-rights.ts'
 
-const inside = (description: string) => string({ description, pattern: /\/[^\0]*/, maxLength: 4_000 })
+const inside = (description: string) => string({ description, pattern: /[^\0]+/, maxLength: 4_000 })
 const alsoNeeds = {
   says: 'Datastore.Allocate on the storage, or Datastore.AllocateSpace there with VM.Backup on the guest',
   of: ({ volume }: { readonly volume: string }) => toReadBackup(volume),
@@ -33,6 +33,7 @@ export const backupFileEndpoints = [
       examples: [
         'backup files local:backup/ct/200/2026-01-01T00:00:00Z',
         'backup files local:backup/ct/200/2026-01-01T00:00:00Z /etc -o json',
+        'backup files local:backup/vm/100/2026-01-01T00:00:00Z /scsi0/part/1/etc',
       ],
     },
     handle: async ({ volume, path = '/' }, { services }) =>
@@ -61,6 +62,7 @@ export const backupFileEndpoints = [
       examples: [
         'backup get local:backup/ct/200/2026-01-01T00:00:00Z /etc/hosts',
         'backup get local:backup/ct/200/2026-01-01T00:00:00Z /srv/www www.tar',
+        'backup get local:backup/vm/100/2026-01-01T00:00:00Z /scsi0/part/1/etc/hosts',
         'backup get local:backup/ct/200/2026-01-01T00:00:00Z /var/log/syslog - | grep error',
       ],
     },

@@ -144,7 +144,7 @@ export class FileMachine implements AsyncDisposable {
   /** What it names a disk. @throws Fault `missing` */
   serialOf(disk: string): string {
     const serial = this.#serials.get(disk)
-    if (serial === undefined) throw new Fault('missing', `the backup has no disk '${disk}'`)
+    if (serial === undefined) throw new Fault('missing', `there is no disk '${disk}'`)
     return serial
   }
 

@@ -84,12 +84,15 @@ export class FileMachines implements AsyncDisposable {
     return entriesIn(isDeep ? this.#ask(disks, 'tree', where) : takenIn(this.#ask(disks, 'list', where)))
   }
 
-  /** @throws Fault `missing` when there is nothing */
-  async entry(disks: BackupDisks, where: WhereOnDisk): Promise<FoundEntry> {
+  /** Nothing when there is none. */
+  async entry(disks: BackupDisks, where: WhereOnDisk): Promise<FoundEntry | undefined> {
     let found: FoundEntry | undefined
-    // To the end of the answer, or the port it came by is lost.
-    for await (const entry of entriesIn(this.#ask(disks, 'stat', where))) found ??= entry
-    if (!found) throw new Fault('missing', 'no such entry')
+    try {
+      // To the end of the answer, or the port it came by is lost.
+      for await (const entry of entriesIn(this.#ask(disks, 'stat', where))) found ??= entry
+    } catch (fault) {
+      if (!isNothingThere(fault)) throw fault
+    }
     return found
   }
 
@@ -114,9 +117,7 @@ export class FileMachines implements AsyncDisposable {
       try {
         yield* port.ask(question, ...words)
       } catch (fault) {
-        throw isFault(fault, 'invalid') && fault.message.startsWith('no such entry')
-          ? new Fault('missing', 'no such entry')
-          : fault
+        throw isFault(fault, 'invalid') ? toldOf(fault.message.replaceAll(serial, where.disk ?? '')) : fault
       }
     } finally {
       this.#letGo(disks.from, held)
@@ -184,6 +185,18 @@ export class FileMachines implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const [key, held] of this.#held) await this.#end(key, held)
   }
+}
+
+/** What the machine says, by the name the disk has. */
+function toldOf(words: string): Fault {
+  return new Fault(absence.test(words) ? 'missing' : 'invalid', words)
+}
+
+const absence = /^(?:no such entry|there is no )/
+
+/** That there is none, not that the machine lacks something. */
+function isNothingThere(fault: unknown): boolean {
+  return isFault(fault, 'missing') && absence.test(fault.message)
 }
 
 /** @param path each character a byte */
