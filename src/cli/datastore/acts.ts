@@ -8,6 +8,7 @@ import { seconds } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import { parsePoint, printPoint, type RestorePoint } from '#datastore/point.ts'
 import { type OpenDatastore } from '#datastore/datastore.ts'
+import { isRefused } from '#datastore/foreign.ts'
 import { backupsHit } from '#datastore/verify/hits.ts'
 import { dataBytesOf, type ManifestBody, newStoredBytesOf } from '#datastore/points/manifest.ts'
 import { printSecond } from '#datastore/places/place.ts'
@@ -176,7 +177,8 @@ export async function showRows(directory: string, name: string, parsed: Parsed, 
 
 interface VerifiedRow {
   readonly backup: string
-  readonly verdict: 'whole' | 'mended' | 'damaged'
+  /** `unread`: access to something it needs is refused. */
+  readonly verdict: 'whole' | 'mended' | 'damaged' | 'unread'
   readonly chunks?: number
   readonly size?: number
   readonly why?: string
@@ -203,8 +205,9 @@ export async function verify(directory: string, names: readonly string[], parsed
         })
         rows.push({ backup: printPoint(point), verdict: 'whole', chunks, size: bytes })
       } catch (fault) {
-        if (!isDamage(fault)) throw fault
-        rows.push({ backup: printPoint(point), verdict: 'damaged', why: fault.message })
+        if (!isDamage(fault) && !isRefused(fault)) throw fault
+        const verdict = isDamage(fault) ? 'damaged' : 'unread'
+        rows.push({ backup: printPoint(point), verdict, why: fault.message })
       }
     }
     return { rows, isWhole: rows.every(({ verdict }) => verdict === 'whole') }
@@ -253,13 +256,14 @@ async function verifyAll(open: OpenDatastore, parsed: Parsed, terminal: Terminal
   const rows: VerifiedRow[] = []
   const onProgress = shownBytes(terminal, parsed, 'packs')
   const options = { signal: terminal.signal, onProgress, onUnwritten: toldOnce(terminal) }
-  for await (const { point, found, damage, mended } of verifyEverything(open, options)) {
+  for await (const { point, found, damage, mended, unread } of verifyEverything(open, options)) {
     const backup = point ? printPoint(point) : 'all'
     if (found) rows.push({ backup, verdict: 'whole', chunks: found.chunks, size: found.bytes })
     else if (mended !== undefined) rows.push({ backup, verdict: 'mended', why: mended })
+    else if (unread !== undefined) rows.push({ backup, verdict: 'unread', why: unread })
     else rows.push({ backup, verdict: 'damaged', ...(damage !== undefined && { why: damage }) })
   }
-  return { rows, isWhole: rows.every(({ verdict }) => verdict !== 'damaged') }
+  return { rows, isWhole: rows.every(({ verdict }) => verdict === 'whole' || verdict === 'mended') }
 }
 
 /**

@@ -1,5 +1,6 @@
 /** What packs say themselves of where chunks lie, for where the index does not say it any more. */
-import { Fault, isFault } from '#base/fault.ts'
+import { isFault } from '#base/fault.ts'
+import { ForeignFault } from '../foreign.ts'
 import type { Keyring } from '../keys/keyring.ts'
 import { NewChunks } from '../packs/new-chunks.ts'
 import { openPack, packName } from '../packs/pack.ts'
@@ -29,10 +30,9 @@ export class PackTables {
       const number = this.packs.push(pack) - 1
       for (const entry of entries) this.chunks.add(entry.id, number, entry)
     } catch (fault) {
-      if (!(fault instanceof Fault)) throw fault
       if (isFault(fault, 'missing')) return
-      // What is away is not damaged.
-      if (!isFault(fault, 'damaged') && !isFault(fault, 'denied')) throw fault
+      // What is away, or refused to us, is not damaged.
+      if (!(fault instanceof ForeignFault) && !isFault(fault, 'damaged')) throw fault
       this.damaged.push(pack)
     }
   }

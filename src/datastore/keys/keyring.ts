@@ -19,6 +19,7 @@ import {
   verify as verifySignature,
 } from 'node:crypto'
 import { blake3Mac } from '../digests.ts'
+import { ForeignFault } from '../foreign.ts'
 import { Fault } from '#base/fault.ts'
 import type { Random } from '#base/random.ts'
 import { checkProperties } from '#base/schema/check.ts'
@@ -231,8 +232,7 @@ export class Keyring {
    */
   keyOf({ epoch, isInbox, salt }: Omit<SealKey, 'key'>, what: Sealed): Buffer {
     const secret = this.secrets.packs[epoch]
-    if (!secret)
-      throw new Fault('denied', `the keyring has no key number ${epoch}: it is older than what it is to open`)
+    if (!secret) throw new ForeignFault(`the keyring has no key number ${epoch}: it is older than what it is to open`)
     if (!isInbox) return derived(secret, salt, what)
     const own = inboxOf(secret)
     return inboxKey(shared(own, salt), salt, publicOf(own), what)

@@ -6,6 +6,7 @@
  */
 import { createCipheriv } from 'node:crypto'
 import { KiB } from '#base/bytes.ts'
+import { ForeignFault } from '../foreign.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import { letGo } from '#base/let-go.ts'
 import type { Random } from '#base/random.ts'
@@ -246,8 +247,7 @@ async function ofPack<T>(id: string, act: () => Promise<T>): Promise<T> {
 function keyOf(keyring: Keyring, sealedWith: Omit<SealKey, 'key'>, id: string): Buffer {
   const { epoch } = sealedWith
   if (!keyring.canRead || epoch <= keyring.epoch) return keyring.keyOf(sealedWith, 'hakobune pack')
-  throw new Fault(
-    'denied',
+  throw new ForeignFault(
     `pack ${id} is sealed with key number ${epoch}, and the keyring has none above ${keyring.epoch}`,
     {
       remedy:

@@ -22,6 +22,8 @@ export interface OpenedPoint {
   readonly marks: Marks
   readonly manifest?: Manifest
   readonly damage?: string
+  /** What it could not be read for. */
+  readonly fault?: Fault
 }
 
 /** Name, version and what was read. */
@@ -102,7 +104,7 @@ export async function listOpened(
       return await withManifest(point, marks, () => seen.get(name, version, () => opened(datastore, keyring, point)))
     } catch (fault) {
       if (!(fault instanceof Fault)) throw fault
-      return { point, marks: {}, damage: fault.message }
+      return { point, marks: {}, damage: fault.message, fault }
     }
   }
   const listed: OpenedPoint[] = []
@@ -128,6 +130,6 @@ async function withManifest(
   } catch (fault) {
     if (isFault(fault, 'missing')) return undefined
     if (!(fault instanceof Fault)) throw fault
-    return { point, marks, damage: fault.message }
+    return { point, marks, damage: fault.message, fault }
   }
 }

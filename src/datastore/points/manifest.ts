@@ -5,6 +5,7 @@
  * signed, so that a copy can be told from a forgery without a key, too.
  */
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
+import { ForeignFault } from '../foreign.ts'
 import { Fault, isFault } from '#base/fault.ts'
 import type { Random } from '#base/random.ts'
 import { checkProperties } from '#base/schema/check.ts'
@@ -226,7 +227,7 @@ export function openManifest(keyring: Keyring, manifest: SealedManifest): Manife
   keyring.requireReading()
   // First: nothing somebody else has put there is worth a look at what it is sealed with.
   if (!manifest.isSigned(keyring.signer)) {
-    throw new Fault('denied', `${name} is not signed by this datastore`, { remedy: 'Somebody else has put it there.' })
+    throw new ForeignFault(`${name} is not signed by this datastore`, { remedy: 'Somebody else has put it there.' })
   }
   const key = keyOf(keyring, manifest, name)
   const [nonce, sealed] = [manifest.body.subarray(0, nonceBytes), manifest.body.subarray(nonceBytes)]

@@ -4,6 +4,7 @@ import { shown } from '../chunks/chunk-reader.ts'
 import type { Datastore, OpenDatastore } from '../datastore.ts'
 import { DiskMap, isZeroId } from '../maps/disk-map.ts'
 import { shortIdBytes } from '../format.ts'
+import { isDamage } from './verify.ts'
 import { goOn } from '../go-on.ts'
 import type { ManifestTree } from '../points/manifest.ts'
 import { parsePoint, printPoint } from '../point.ts'
@@ -43,7 +44,7 @@ export async function backupsHit(
     } catch (fault) {
       if (!(fault instanceof Fault)) throw fault
       if (fault.kind === 'missing') continue
-      if (fault.kind !== 'damaged' && fault.kind !== 'denied') throw fault
+      if (!isDamage(fault)) throw fault
       hit.push(printPoint(point))
     }
   }

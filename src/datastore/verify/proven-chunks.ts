@@ -14,6 +14,7 @@ import { ChunkOrdinals, mostOf } from '../index/ordinals.ts'
 import type { OpenDatastore } from '../datastore.ts'
 import { type ChunkKind, deltaFlag, kindOf, metadataMaximumBytes } from '../format.ts'
 import { goOn } from '../go-on.ts'
+import { isRefused } from '../foreign.ts'
 import { ifAllowed } from './if-allowed.ts'
 import type { Keyring } from '../keys/keyring.ts'
 import { type OpenPack, openPack, type PackEntry, packName, unseal } from '../packs/pack.ts'
@@ -35,11 +36,18 @@ export class ProvenChunks {
   readonly #known: Uint16Array
   /** Packs in which damage was seen. */
   readonly damaged: readonly string[]
+  /** Why packs were not read to which access is refused, each by itself. */
+  readonly unread: readonly string[]
 
-  private constructor(ordinals: ChunkOrdinals, known: Uint16Array, damaged: readonly string[]) {
+  private constructor(
+    ordinals: ChunkOrdinals,
+    known: Uint16Array,
+    { damaged, unread }: Pick<ProvenChunks, 'damaged' | 'unread'>,
+  ) {
     this.#ordinals = ordinals
     this.#known = known
     this.damaged = damaged
+    this.unread = unread
   }
 
   /** Reads all there is, and marks the packs in which damage is seen. */
@@ -54,7 +62,7 @@ export class ProvenChunks {
     const ordinals = await ChunkOrdinals.of(open.index.segments, ({ pack, offset }, ordinal) => {
       known[ordinal] = marks.of(pack, offset) << stateBits
     })
-    const damaged: string[] = []
+    const [damaged, unread]: [string[], string[]] = [[], []]
     // Kept from one read to the next: fresh memory would be filled with zeros first.
     const rooms = Array.from({ length: readsAhead + 1 }, () => Buffer.allocUnsafeSlow(step + metadataMaximumBytes))
     const all = packs.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
@@ -62,11 +70,15 @@ export class ProvenChunks {
     for (const pack of packs) {
       goOn(signal)
       const id = pack.name.slice(-64)
-      const isWhole = await new PackProof(place, open.keyring, id, rooms).run((entry) => {
+      const onProven = (entry: PackEntry) => {
         const ordinal = ordinals.of(entry.id)
         const mark = marks.of(id, entry.offset)
         if (ordinal === undefined || (known[ordinal] ?? 0) >> stateBits !== mark) return
         known[ordinal] = (mark << stateBits) | (entry.plainBytes === facts.chunkBytes ? states.full : states.proven)
+      }
+      const isWhole = await new PackProof(place, open.keyring, id, rooms).run(onProven).catch((fault: unknown) => {
+        if (!isRefused(fault)) throw fault
+        unread.push(fault.message)
       })
       const suspect = `${suspectsFolder}${id}`
       if (isWhole === true) await ifAllowed(options, () => place.remove(suspect))
@@ -77,7 +89,7 @@ export class ProvenChunks {
       done += pack.sizeBytes
       onProgress?.(done, all)
     }
-    return new ProvenChunks(ordinals, known, damaged)
+    return new ProvenChunks(ordinals, known, { damaged, unread })
   }
 
   /** @param isFull its content must be as long as chunks of disks are */

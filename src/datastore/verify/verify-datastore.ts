@@ -1,7 +1,8 @@
 /** Looks at every file of a datastore, also at what no backup needs any more, and says which backups damage hits. */
-import { isFault } from '#base/fault.ts'
+import { isFault, messageOf } from '#base/fault.ts'
 import { Damages } from './damages.ts'
 import type { OpenDatastore } from '../datastore.ts'
+import { isRefused } from '../foreign.ts'
 import { goOn } from '../go-on.ts'
 import { gonePacks } from './gone-packs.ts'
 import { listOpened } from '../points/listing.ts'
@@ -34,7 +35,11 @@ export async function verifyDatastore(
   const { damage: ofIndex, mended } = await checkedIndex(open, signal)
   for (const damage of ofIndex) damages.add(damage)
   const listed = await listOpened(datastore, open.keyring)
-  for (const { damage, manifest } of listed) if (damage !== undefined && !manifest) damages.add(damage)
+  for (const { fault } of listed) {
+    if (fault === undefined) continue
+    if (isRefused(fault)) throw fault
+    damages.add(messageOf(fault))
+  }
   const { packs, damaged } = await verifyPacks(datastore, {
     signal,
     onProgress: (done, all) => onProgress?.(done / Math.max(1, all), done),

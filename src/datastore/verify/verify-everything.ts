@@ -9,6 +9,7 @@ import type { BackupReader } from '../restore/reader.ts'
 import type { OpenDatastore } from '../datastore.ts'
 import { isZeroId } from '../maps/disk-map.ts'
 import { shortIdBytes } from '../format.ts'
+import { isRefused } from '../foreign.ts'
 import { goOn } from '../go-on.ts'
 import { ifAllowed } from './if-allowed.ts'
 import type { ManifestDisk } from '../points/manifest.ts'
@@ -26,6 +27,8 @@ export interface Verdict {
   readonly point?: RestorePoint
   readonly found?: VerifiedBackup
   readonly damage?: string
+  /** Why nobody can say: access to something it needs is refused. */
+  readonly unread?: string
   /** Damage of the index that is no more. */
   readonly mended?: string
 }
@@ -37,6 +40,8 @@ export async function* verifyEverything(open: OpenDatastore, options: VerifyOpti
   for (const damage of left) yield { damage }
   for (const one of mended) yield { mended: one }
   const proven = await ProvenChunks.of(open, options)
+  const [unread, ...more] = proven.unread
+  if (unread !== undefined) yield { unread: more.length === 0 ? unread : `${unread}; nor ${more.length} packs more` }
   for (const pack of proven.damaged) yield { damage: `pack ${pack} is damaged: it is not what was written` }
   const check = new BackupCheck(byIndexAlone(open), proven, options)
   for (const point of await open.datastore.points()) {
@@ -44,8 +49,9 @@ export async function* verifyEverything(open: OpenDatastore, options: VerifyOpti
     try {
       yield { point, found: (await check.run(point)) ?? (await verifyBackup(open, point, options)) }
     } catch (fault) {
-      if (!isDamage(fault)) throw fault
-      yield { point, damage: fault.message }
+      if (isDamage(fault)) yield { point, damage: fault.message }
+      else if (isRefused(fault)) yield { point, unread: fault.message }
+      else throw fault
     }
   }
 }

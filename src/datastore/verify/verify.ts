@@ -12,6 +12,7 @@ import { condemnedLists } from '../index/condemned.ts'
 import { Damages } from './damages.ts'
 import type { Datastore, OpenDatastore } from '../datastore.ts'
 import { kinds } from '../format.ts'
+import { ForeignFault } from '../foreign.ts'
 import { goOn } from '../go-on.ts'
 import { gonePacks } from './gone-packs.ts'
 import { ifAllowed, type Onlooker } from './if-allowed.ts'
@@ -129,9 +130,9 @@ export interface VerifiedBackup {
   readonly bytes: number
 }
 
-/** A verdict, and no failure to reach one. What neither signature nor seal says is of this datastore is `denied`. */
+/** A verdict, and no failure to reach one. What neither signature nor seal says is of this datastore is `denied`, too. */
 export function isDamage(fault: unknown): fault is Fault {
-  return isFault(fault, 'damaged') || isFault(fault, 'denied')
+  return isFault(fault, 'damaged') || fault instanceof ForeignFault
 }
 
 /**
