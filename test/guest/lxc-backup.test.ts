@@ -321,7 +321,7 @@ suite('backups of containers', { timeout: 300_000 }, () => {
     // A process that dies while it reads leaves snapshots, which whoever cleans up finds.
     const half = halfFor('lxc')
     const config = await world.guests.config(id, 'lxc')
-    const silent = { log: () => {}, warn: () => {}, alarm: () => {} }
+    const silent = { log: () => {}, warn: () => {}, alarm: () => {}, hint: () => {} }
     const quiet = { ...silent, progress: () => {}, signal: new AbortController().signal }
     const context = {
       deps: world.deps,

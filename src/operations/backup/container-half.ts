@@ -21,6 +21,7 @@ import { guestConfNames } from './guest-conf.ts'
 import { type GuestTree, type LeftOutMount, treesToBackUp } from './guest-trees.ts'
 import type { BackupDeps, BackupHalf, BackupMode, GuestToBackUp, ReadableGuest, WhatWasRead } from './half.ts'
 import { letGoOn, whileStill } from './still-container.ts'
+import { TornFiles } from './torn-files.ts'
 import { patternsBelow, patternsOf } from './tree-excludes.ts'
 import { whileDown } from './while-down.ts'
 
@@ -234,8 +235,10 @@ async function readTrees(
       excludes: patternsBelow(path, patternsOf(how)),
     })
     const startedMs = deps.clock.monotonic()
+    const torn = new TornFiles(path)
     const read = await add(name, source, {
       signal,
+      onTorn: torn.add,
       rateBytesPerSecond: rateOfLimit(how.bwlimit),
       onProgress: ({ readBytes }) => progress(`${phase} ${name}`, number / included.length, readBytes),
     })
@@ -244,7 +247,9 @@ async function readTrees(
       `${name}: ${phase}: ${read.entries} files, ${humanSize(read.dataBytes)} of data, ${humanSize(read.readBytes)} read, ` +
         `${humanSize(read.newStoredBytes)} stored anew, ${tookSeconds} s`,
     )
-    if ('notes' in read) sayNotes(name, read.notes, context)
+    if (!('notes' in read)) continue
+    sayNotes(name, read.notes, context)
+    torn.say(name, context)
   }
 }
 

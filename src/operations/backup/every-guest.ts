@@ -139,6 +139,7 @@ async function oneGuest(vmid: number, context: JobContext, hook: Hook, says: Say
     context.warn(`ALARM: ${text}`)
     noticed.alarms.push(text)
   }
+  const hint = (text: string) => void (noticed.hint = noticed.hint === undefined ? text : `${noticed.hint}; ${text}`)
   let backup: string | undefined
   try {
     if (params.protected) await requireProtectable(deps, { storage: params.storage, vmid, type: half.type }, unlimited)
@@ -152,12 +153,12 @@ async function oneGuest(vmid: number, context: JobContext, hook: Hook, says: Say
     about.name = half.nameOf((await deps.guests.config(asVmid(vmid), half.kind)).options, asVmid(vmid))
     await hook.guest('backup-start', about)
     const onPhase = (phase: StopPhase) => hook.guest(phase, about)
-    const volid = await backUpGuest(vmid, { ...context, upid: task.upid, log: info, alarm, how: params, onPhase })
+    const volid = await backUpGuest(vmid, { ...context, upid: task.upid, log: info, alarm, hint, how: params, onPhase })
     backup = volid
     await hook.guest('backup-end', { ...about, target: volid })
     const toReport = { backup: deps.backup, log: info, warn: context.warn }
-    const hint = await reportChange(toReport, { storage: params.storage, vmid, type: half.type })
-    if (hint !== undefined) noticed.hint = hint
+    const change = await reportChange(toReport, { storage: params.storage, vmid, type: half.type })
+    if (change !== undefined) hint(change)
     const pruned = await pruneAfter(about, params, deps, { log: info, warn: context.warn, signal })
     await letGo()
     info(`Finished Backup of VM ${vmid} (${clockTime(deps.clock.monotonic() - startedMs)})`)

@@ -48,6 +48,8 @@ export interface GuestContext {
   readonly warn: (line: string) => void
   /** Says what somebody has to look at, although the backup is good. */
   readonly alarm: (text: string) => void
+  /** Says what somebody may want to look at. The log has it already. */
+  readonly hint: (text: string) => void
   readonly progress: (phase: string, fraction?: number, bytes?: number) => void
   readonly signal: AbortSignal
   readonly onPhase?: ((phase: StopPhase) => Promise<void>) | undefined

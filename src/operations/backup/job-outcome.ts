@@ -1,6 +1,6 @@
 /**
  * What a job came to, for whoever tells of it. A backup that is good may still bring something people have to look at: an alarm,
- * where what is known of a guest was found wrong, or a hint, where it changed as it never does. Both count as a failure for those
+ * where what is known of a guest was found wrong, or a hint, where it changed as it never does, or somebody wrote to what was read. Both count as a failure for those
  * who want to hear of failures alone, and as none for the job.
  */
 
@@ -25,7 +25,7 @@ export interface JobOutcome {
 export interface Notices {
   /** What somebody has to look at. */
   readonly alarms?: readonly string[]
-  /** Why its change is unusual. */
+  /** Why its change is unusual, and which files were not kept as they were at one moment. */
   readonly hint?: string
 }
 
