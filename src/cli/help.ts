@@ -2,7 +2,7 @@
 import type { Command, CommandOption } from '#rest/command.ts'
 import { commandsBelow, usage } from './command-tree.ts'
 import { exampleOf } from './example.ts'
-import type { LocalCommand } from './local.ts'
+import type { LocalCommand, LocalOption } from './local.ts'
 import { type Language, say } from './text.ts'
 import { measureFor } from './text-width.ts'
 import { type Translate, translation } from './translation.ts'
@@ -92,17 +92,25 @@ export async function commandHelp(command: Command, facts: HelpFacts): Promise<s
 
 /** Of a command that is described here, and not by a node. */
 export async function localHelp(local: LocalCommand, { language, width = usualWidth }: HelpFacts): Promise<string> {
-  const options = Object.entries(local.options ?? {}).map(([name, option]): [string, string] => [
-    `--${option.isSwitch ? '[no-]' : ''}${name}${option.isFlag ? '' : ` <${name.split('-').at(-1)}>`}`,
-    option[language],
-  ])
+  const all = Object.entries(local.options ?? {})
+  const options: string[] = []
+  for (const heading of new Set([undefined, ...all.map(([, option]) => option.heading)])) {
+    const rows = all.filter(([, option]) => option.heading === heading).map((one) => localRow(one, language))
+    const title = heading?.[language] ?? say(language, 'options')
+    if (rows.length > 0) options.push(`${title}:\n${await columns(rows, width)}`)
+  }
   return [
     await paragraph(local.description[language], width),
     `${say(language, 'usage')}: hako ${local.usage}`,
-    ...(options.length > 0 ? [`${say(language, 'options')}:\n${await columns(options, width)}`] : []),
+    ...options,
     `${say(language, 'global')}:\n${await columns(globalRows(language, ['-o, --output FORMAT', '-q, --quiet', '    --lang LANGUAGE']), width)}`,
     `${say(language, 'examples')}:\n${local.examples.map((example) => `  hako ${example}`).join('\n')}`,
   ].join('\n\n')
+}
+
+function localRow([name, option]: readonly [string, LocalOption], language: Language): [string, string] {
+  const value = option.isFlag ? '' : ` <${name.split('-').at(-1)}>`
+  return [`--${option.isSwitch ? '[no-]' : ''}${name}${value}`, option[language]]
 }
 
 async function paragraph(sentence: string, width: number): Promise<string> {

@@ -14,9 +14,14 @@ import { planCommands } from './plan/commands.ts'
 import type { Terminal } from './terminal.ts'
 import { type Language, say } from './text.ts'
 
-export interface LocalOption {
+export interface LocalText {
   readonly en: string
   readonly ja: string
+}
+
+export interface LocalOption extends LocalText {
+  /** What it stands below in the help, behind those that stand below nothing. */
+  readonly heading?: LocalText
   /** Takes no value. */
   readonly isFlag?: boolean
   /** A flag that can also be taken back: `--no-…`. */
@@ -28,7 +33,7 @@ export interface LocalOption {
 export interface LocalCommand {
   readonly words: readonly string[]
   readonly usage: string
-  readonly description: { readonly en: string; readonly ja: string }
+  readonly description: LocalText
   readonly options?: Readonly<Record<string, LocalOption>>
   readonly examples: readonly string[]
   /** @returns the exit code */

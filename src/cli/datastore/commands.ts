@@ -347,7 +347,7 @@ export const datastoreCommands: readonly LocalCommand[] = [...lines, ...placeLin
 
 /** Nearly every command is about a datastore somewhere. */
 function optionsOf({ options = {}, takes }: Line): Readonly<Record<string, LocalOption>> {
-  return takes[0] === 'dir' ? { ...options, ...reaching } : options
+  return takes[0] === 'dir' ? { ...reaching, ...options } : options
 }
 
 function usageOf({ words, takes }: Line): string {

@@ -36,6 +36,19 @@ test('help fits the terminal it is read on', () => {
   assert.ok(lines.length > 30 && lines.every((line) => line.length <= 80), lines.join('\n'))
 })
 
+test('help shows what only some places need under headings of their own, last, in both languages', () => {
+  const headings = (...args: readonly string[]) => good(...args, '--help').match(/^\S.*:$/gm)
+  const [options, place, copy, ...rest] = headings('sync') ?? []
+  assert.deepEqual(
+    [options, place, copy],
+    ['Options:', 'With s3:// or https://:', 'Of the copy, with s3:// or https://:'],
+  )
+  assert.deepEqual(rest, ['Everywhere:', 'Examples:'])
+  assert.deepEqual(headings('remove'), ['With s3:// or https://:', 'Everywhere:', 'Examples:'])
+  assert.match(good('sync', '--help', '--lang', 'ja'), /s3:\/\/ または https:\/\/ のとき:\n {2}--token-file/)
+  assert.match(good('sync', '--help'), /With s3[^]*--endpoint[^]*Of the copy[^]*--copy-endpoint/)
+})
+
 test("no copy is made among somebody's files, and no datastore; a folder that is none is told from one", async () => {
   const theirs = join(home, 'theirs')
   await mkdir(theirs)

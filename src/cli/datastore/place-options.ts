@@ -1,7 +1,14 @@
 /** Options that say how a place is reached. */
-import type { LocalOption } from '../local.ts'
+import type { LocalOption, LocalText } from '../local.ts'
 
-export const reaching: Readonly<Record<string, LocalOption>> = {
+type Options = Readonly<Record<string, LocalOption>>
+
+function under(heading: LocalText, options: Options): Options {
+  return Object.fromEntries(Object.entries(options).map(([name, option]) => [name, { ...option, heading }]))
+}
+
+const heading = { en: 'With s3:// or https://', ja: 's3:// または https:// のとき' }
+export const reaching = under(heading, {
   'token-file': {
     en: 'For https://host:port/name, as hako datastore serve offers it: file with the token.',
     ja: 'hako datastore serve が提供する https://host:port/name のとき: トークンのファイル。',
@@ -27,12 +34,15 @@ export const reaching: Readonly<Record<string, LocalOption>> = {
     en: 'For s3:// and https://: folder in which the index is kept for the next call, or none; ~/.cache/hakobune when absent.',
     ja: 's3:// と https:// のとき: 次回のために索引を保存するフォルダー。none で保存しない。省略時は ~/.cache/hakobune。',
   },
-}
+})
 
 /** Of the copy a sync makes. */
-export const reachingCopy: Readonly<Record<string, LocalOption>> = Object.fromEntries(
-  Object.keys(reaching).map((name) => [
-    `copy-${name}`,
-    { en: `As --${name}, for the copy.`, ja: `複製先についての --${name}。` },
-  ]),
+export const reachingCopy = under(
+  { en: 'Of the copy, with s3:// or https://', ja: '複製先が s3:// または https:// のとき' },
+  Object.fromEntries(
+    Object.keys(reaching).map((name) => [
+      `copy-${name}`,
+      { en: `As --${name}, for the copy.`, ja: `複製先についての --${name}。` },
+    ]),
+  ),
 )
