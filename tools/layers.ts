@@ -72,7 +72,7 @@ export const datastoreDoor: readonly string[] = ['create-datastore', 'datastore'
 
 /** The rooms of `datastore/`, from the bottom, on what lies beside them: each may take from those before it. */
 export const datastoreRooms: readonly (readonly string[])[] = [
-  ['backup-id', 'deps', 'digests', 'format', 'go-on', 'point', 'sealed', 'window'],
+  ['backup-id', 'deps', 'digests', 'foreign', 'format', 'go-on', 'point', 'sealed', 'window'],
   ['places'],
   ['keys'],
   ['packs'],
