@@ -8,6 +8,8 @@
  *     node read-datastore-v2.ts <dir> files <backup> <tree>
  *     node read-datastore-v2.ts <dir> restore <backup> <tree> <new folder>   (what Node can make: files, folders and links,
  *                                       with owners, modes and times; the rest it names on standard error)
+ *     node read-datastore-v2.ts <dir> restore-all <new folder> [<backup> …]   (every part of every backup, or of those named,
+ *                                       as <new folder>/<backup>/<part>; what cannot be read is named, and left out)
  *
  * The first line of standard input is the passphrase, or the recovery key as it was printed. The format is described in
  * datastore-v2.md beside this file; this is that page as a program, and shares no code with the product.
@@ -36,6 +38,7 @@ import {
   readdirSync,
   readFileSync,
   readSync,
+  rmSync,
   statSync,
   symlinkSync,
   writeSync,
@@ -105,11 +108,11 @@ interface Body {
   readonly facts: unknown
 }
 
-const [dir = '', verb = '', backup = '', part = '', target = ''] = process.argv.slice(2)
+const [dir = '', verb = '', ...args] = process.argv.slice(2)
 const base64 = (text: string) => Buffer.from(text, 'base64')
+class Unreadable extends Error {}
 const fail = (text: string): never => {
-  console.error(text)
-  process.exit(1)
+  throw new Unreadable(text)
 }
 
 /** `{"sha256":…,"value":…}` on one line. */
@@ -242,14 +245,28 @@ interface Place {
   readonly flags: number
   /** By a host that only adds: it counts only if its content makes its id. */
   readonly counts?: (content: Buffer) => boolean
+  /** What kind of chunk its content was proven to be once: what is under the same seal is the same. */
+  provenAs?: number
 }
 
 function bytesAt(path: string, offset: number, length: number): Buffer {
-  const file = openSync(path, 'r')
   const bytes = Buffer.alloc(length)
-  if (readSync(file, bytes, 0, length, offset) !== length) fail(`${path} is cut off`)
-  closeSync(file)
+  const file = openSync(path, 'r')
+  try {
+    if (readSync(file, bytes, 0, length, offset) !== length) fail(`${path} is cut off`)
+  } finally {
+    closeSync(file)
+  }
   return bytes
+}
+
+function newFile(path: string | Buffer, write: (file: number) => void): void {
+  const file = openSync(path, 'wx', 0o600)
+  try {
+    write(file)
+  } finally {
+    closeSync(file)
+  }
 }
 
 const nonceOf = (number: bigint) => {
@@ -335,7 +352,7 @@ function unpacked(stored: Buffer, bytes: number): Buffer | undefined {
 }
 
 /** @param id 16 bytes or more, in hexadecimal */
-function chunk(places: Map<string, Place[]>, id: string): { content: Buffer; flags: number } {
+function chunk(places: Map<string, Place[]>, id: string): { content: Buffer; flags: number; place: Place } {
   const copies = places.get(id.slice(0, 32)) ?? fail(`chunk ${id} is in no pack`)
   for (const place of copies) {
     const flags = Buffer.alloc(4)
@@ -346,7 +363,7 @@ function chunk(places: Map<string, Place[]>, id: string): { content: Buffer; fla
     if (!stored) continue
     const content = (place.flags & 15) === 1 ? unpacked(stored, place.plain) : stored
     if (!content || place.counts?.(content) === false) continue
-    return { content, flags: place.flags }
+    return { content, flags: place.flags, place }
   }
   return fail(`chunk ${id} in ${copies.map(({ path }) => path).join(', ')} is damaged`)
 }
@@ -458,7 +475,8 @@ function makesId(chunkId: Buffer, kind: number, content: Buffer, id: string): bo
 
 const isZero = (id: string) => /^0*$/.test(id)
 
-function restoreDisk(places: Map<string, Place[]>, chunkId: Buffer, chunkBytes: number, disk: Disk): void {
+function restoreDisk({ places, chunkId, format }: Opened, disk: Disk, target: string): void {
+  const { chunkBytes } = format
   const pieces = Math.ceil(Math.ceil(disk.sizeBytes / chunkBytes) / 4096)
   if (disk.root.length !== Math.ceil(pieces / 65_536)) fail('the map of the disk has another size')
   const root = Buffer.concat(disk.root.map((id) => chunk(places, id).content))
@@ -466,28 +484,28 @@ function restoreDisk(places: Map<string, Place[]>, chunkId: Buffer, chunkBytes: 
   size.writeBigUInt64LE(BigInt(disk.sizeBytes))
   if (createHmac('sha256', chunkId).update(size).update(root).digest('hex') !== disk.digest)
     fail('the map of the disk is damaged')
-  const file = openSync(target, 'wx', 0o600)
-  ftruncateSync(file, disk.sizeBytes)
-  for (let at = 0; at < root.length; at += 16) {
-    const pieceId = root.toString('hex', at, at + 16)
-    if (isZero(pieceId)) continue
-    const ids = piece(places, pieceId)
-    if (!makesId(chunkId, 1, ids, pieceId)) fail(`piece ${at / 16} of the map is damaged`)
-    for (let position = 0; position < ids.length / 16; position += 1) {
-      const id = ids.toString('hex', position * 16, position * 16 + 16)
-      if (isZero(id)) continue
-      const { content } = chunk(places, id)
-      if (!makesId(chunkId, 0, content, id)) fail(`chunk ${id} is damaged`)
-      writeSync(file, content, 0, content.length, ((at / 16) * 4096 + position) * chunkBytes)
+  newFile(target, (file) => {
+    ftruncateSync(file, disk.sizeBytes)
+    for (let at = 0; at < root.length; at += 16) {
+      const pieceId = root.toString('hex', at, at + 16)
+      if (isZero(pieceId)) continue
+      const ids = piece(places, pieceId)
+      if (!makesId(chunkId, 1, ids, pieceId)) fail(`piece ${at / 16} of the map is damaged`)
+      for (let position = 0; position < ids.length / 16; position += 1) {
+        const id = ids.toString('hex', position * 16, position * 16 + 16)
+        if (isZero(id)) continue
+        const content = proven(places, chunkId, id, 0)
+        writeSync(file, content, 0, content.length, ((at / 16) * 4096 + position) * chunkBytes)
+      }
     }
-  }
-  closeSync(file)
+  })
 }
 
 /** A chunk whose content was proven to make its id. */
 function proven(places: Map<string, Place[]>, chunkId: Buffer, id: string, kind: number): Buffer {
-  const { content } = chunk(places, id)
-  if (!makesId(chunkId, kind, content, id)) fail(`chunk ${id} is damaged`)
+  const { content, place } = chunk(places, id)
+  if (place.provenAs !== kind && !makesId(chunkId, kind, content, id)) fail(`chunk ${id} is damaged`)
+  place.provenAs = kind
   return content
 }
 
@@ -580,7 +598,7 @@ function entryAt(bytes: Buffer, at: number, folder: string): Entry {
 }
 
 /** Into a folder that is not there yet, and that nobody else can write to. */
-function restoreTree(places: Map<string, Place[]>, chunkId: Buffer, tree: Tree): void {
+function restoreTree({ places, chunkId }: Opened, tree: Tree, target: string): void {
   mkdirSync(target, { mode: 0o700 })
   // A link is made at once, but none is ever gone through: whatever is in one is damage.
   const links = new Set<string>()
@@ -601,12 +619,12 @@ function restoreTree(places: Map<string, Place[]>, chunkId: Buffer, tree: Tree):
       if (path !== '') mkdirSync(at(path), { mode: 0o700 })
       directories.push(entry)
     } else if (kind === 'f') {
-      const file = openSync(at(path), 'wx', 0o600)
-      for (const { offset, chunk: id, skip, length } of extents) {
-        writeSync(file, proven(places, chunkId, id, 0), skip, length, offset)
-      }
-      ftruncateSync(file, size)
-      closeSync(file)
+      newFile(at(path), (file) => {
+        for (const { offset, chunk: id, skip, length } of extents) {
+          writeSync(file, proven(places, chunkId, id, 0), skip, length, offset)
+        }
+        ftruncateSync(file, size)
+      })
       finish(entry)
     } else if (kind === 'l') {
       symlinkSync(Buffer.from(entry.target, 'latin1'), at(path))
@@ -624,22 +642,23 @@ function restoreTree(places: Map<string, Place[]>, chunkId: Buffer, tree: Tree):
   for (const entry of directories.reverse()) finish(entry)
 }
 
-function manifestPath(): string {
-  const parts = backup.split('/')
-  return join(dir, 'backups', ...(parts.length === 3 ? ['_', ...parts] : parts))
+interface Opened {
+  readonly format: Format
+  readonly packKeys: readonly Buffer[]
+  readonly chunkId: Buffer
+  readonly places: Map<string, Place[]>
 }
 
-const format = sealedJson<Format>(join(dir, 'format'))
-if (format.version !== 2) fail(`version ${format.version} is not read by this`)
-if (verb === 'list') {
-  for (const entry of readdirSync(join(dir, 'backups'), { recursive: true, withFileTypes: true })) {
-    const path = join(entry.parentPath, entry.name)
-    if (entry.isFile()) console.log(path.slice(join(dir, 'backups').length + 1).replace(/^_\//, ''))
-  }
-} else if (verb === 'show' || verb === 'restore' || verb === 'files') {
-  const secret = readFileSync(0, 'utf8').split(/\r?\n/, 1)[0] ?? ''
-  const { chunkId, packs } = keyring(secret, format)
-  const { signature, ...signed } = sealedJson<Manifest>(manifestPath())
+function backups(): string[] {
+  const entries = readdirSync(join(dir, 'backups'), { recursive: true, withFileTypes: true })
+  return entries
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name).slice(join(dir, 'backups').length + 1).replace(/^_\//, '')) // prettier-ignore
+}
+
+function bodyOf({ format, packKeys }: Pick<Opened, 'format' | 'packKeys'>, backup: string): Body {
+  const name = backup.split('/').length === 3 ? `_/${backup}` : backup
+  const { signature, ...signed } = sealedJson<Manifest>(join(dir, 'backups', name))
   const { namespace, type, id, time, epoch, inbox, salt, body, writer } = signed
   if (writer) {
     const { namespace: within, public: own } = writer
@@ -651,34 +670,96 @@ if (verb === 'list') {
   if (!isBy(base64(writer?.public ?? format.signer), JSON.stringify(signed), signature))
     fail('the manifest is not signed by this datastore')
   const about = `${namespace === '' ? '_' : namespace}/${type}/${id}/${new Date(time * 1000).toISOString().slice(0, 19)}Z`
-  const secretOfEpoch = base64(packs[epoch] ?? fail('the keyring is older than the manifest'))
+  if (about !== name) fail(`the manifest is that of ${about}`)
+  const secretOfEpoch = packKeys[epoch] ?? fail('the keyring is older than the manifest')
   const manifestKey = sealKey(secretOfEpoch, inbox === true, base64(salt), 'hakobune manifest')
   const text =
     (manifestKey && gcm(manifestKey, base64(body).subarray(0, 12), Buffer.from(about), base64(body).subarray(12))) ??
     fail('the manifest is damaged')
-  const { disks, trees, files, facts } = JSON.parse(zstdDecompressSync(text).toString('utf8')) as Body
-  if (verb === 'show') console.log(JSON.stringify({ disks, trees, files, facts }, null, 2))
-  else {
-    const places = chunksOfPacks(packs.map(base64), base64(chunkId))
-    const disk = disks.find(({ name }) => name === part)
-    const tree = trees.find(({ name }) => name === part)
-    const file = files.find(({ name }) => name === part)
-    if (verb === 'files') {
-      if (!tree) fail(`the backup has no tree called ${part}`)
-      else
-        for (const { kind, mode, uid, gid, size, path } of entriesOf(places, base64(chunkId), tree))
-          console.log(
-            `${kind} ${mode.toString(8).padStart(4, '0')} ${uid}:${gid} ${size} /${Buffer.from(path, 'latin1').toString().replace(/\p{C}/gu, '?')}`,
-          )
-    } else if (tree) restoreTree(places, base64(chunkId), tree)
-    else if (disk) restoreDisk(places, base64(chunkId), format.chunkBytes, disk)
-    else if (file) {
-      const out = openSync(target, 'wx', 0o600)
-      for (const one of file.chunks) writeSync(out, chunk(places, one).content)
-      closeSync(out)
-    } else fail(`the backup has no part called ${part}`)
+  return JSON.parse(zstdDecompressSync(text).toString('utf8')) as Body
+}
+
+function restorePart(opened: Opened, { disks, trees, files }: Body, part: string, target: string): void {
+  const disk = disks.find(({ name }) => name === part)
+  const tree = trees.find(({ name }) => name === part)
+  const file = files.find(({ name }) => name === part)
+  if (tree) restoreTree(opened, tree, target)
+  else if (disk) restoreDisk(opened, disk, target)
+  else if (file) {
+    newFile(target, (out) => {
+      for (const one of file.chunks) writeSync(out, chunk(opened.places, one).content)
+    })
+  } else fail(`the backup has no part called ${part}`)
+}
+
+function restoreAll(opened: Opened, folder: string, names: readonly string[]): void {
+  mkdirSync(folder, { mode: 0o700 })
+  for (const backup of names) {
+    const into = join(folder, backup)
+    unlessUnreadable(backup, into, () => {
+      const body = bodyOf(opened, backup)
+      mkdirSync(into, { recursive: true, mode: 0o700 })
+      for (const { name } of [...body.disks, ...body.trees, ...body.files]) {
+        if (!/^[a-z][a-z0-9.-]{0,63}$/.test(name)) fail(`a part is called ${JSON.stringify(name)}`)
+        unlessUnreadable(`${name} of ${backup}`, join(into, name), () =>
+          restorePart(opened, body, name, join(into, name)),
+        )
+      }
+    })
   }
-} else
-  fail(
-    'usage: read-datastore-v2.ts <dir> list | show <backup> | files <backup> <tree> | restore <backup> <part> <new file>',
-  )
+}
+
+/** No half of it stays under its name. */
+function unlessUnreadable(what: string, target: string, act: () => void): void {
+  try {
+    act()
+  } catch (error) {
+    rmSync(target, { recursive: true, force: true })
+    console.error(`left out: ${what}: ${error instanceof Error ? error.message : String(error)}`)
+    process.exitCode = 1
+  }
+}
+
+function listFiles({ places, chunkId }: Opened, tree: Tree): void {
+  for (const { kind, mode, uid, gid, size, path } of entriesOf(places, chunkId, tree))
+    console.log(
+      `${kind} ${mode.toString(8).padStart(4, '0')} ${uid}:${gid} ${size} /${Buffer.from(path, 'latin1').toString().replace(/\p{C}/gu, '?')}`,
+    )
+}
+
+function main(): void {
+  const format = sealedJson<Format>(join(dir, 'format'))
+  if (format.version !== 2) fail(`version ${format.version} is not read by this`)
+  if (verb === 'list') {
+    for (const backup of backups()) console.log(backup)
+    return
+  }
+  if (!['show', 'files', 'restore', 'restore-all'].includes(verb))
+    fail(
+      'usage: read-datastore-v2.ts <dir> list | show <backup> | files <backup> <tree> | restore <backup> <part> <new file> | restore-all <new folder> [<backup> …]',
+    )
+  const { chunkId, packs } = keyring(readFileSync(0, 'utf8').split(/\r?\n/, 1)[0] ?? '', format)
+  const keys = { format, packKeys: packs.map(base64), chunkId: base64(chunkId) }
+  const opened = () => ({ ...keys, places: chunksOfPacks(keys.packKeys, keys.chunkId) })
+  if (verb === 'restore-all') {
+    const [folder = '', ...named] = args
+    restoreAll(opened(), folder, named.length > 0 ? named : backups())
+    return
+  }
+  const [backup = '', part = '', target = ''] = args
+  const body = bodyOf(keys, backup)
+  if (verb === 'show') {
+    const { disks, trees, files, facts } = body
+    console.log(JSON.stringify({ disks, trees, files, facts }, null, 2))
+  } else if (verb === 'files') {
+    listFiles(opened(), body.trees.find(({ name }) => name === part) ?? fail(`the backup has no tree called ${part}`))
+  } else restorePart(opened(), body, part, target)
+}
+
+try {
+  main()
+} catch (error) {
+  if (!(error instanceof Unreadable)) throw error
+  console.error(error.message)
+  process.exitCode = 1
+}
