@@ -242,7 +242,7 @@ for (const [where, keeper] of Object.entries({
       await collectGarbage(open).catch((fault: unknown) => assert.ok(mayRefuse && isDamage(fault), String(fault)))
     }
 
-    /** @param look what is said of it. @returns backups that are lost */
+    /** @param look what has to be said of it, with the backups that are lost while it is so */
     async function contained(
       damage: Damage,
       look: (open: OpenDatastore, lost: readonly string[]) => Promise<void>,
