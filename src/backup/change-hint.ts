@@ -39,15 +39,25 @@ const [jumpLeast, jumpFactor, wholeBytes] = [0.05, 10, 0.95 * defaultChunkBytes]
 /** Of what could not be compressed before, at least this share is replaced. */
 const wideJumpLeast = 0.25
 
-export function changeOf({ disks, trees }: Pick<Manifest, 'disks' | 'trees'>, chunkBytes: number): Change {
+/** What is counted of a backup. */
+export interface ChangeFigures {
+  readonly chunks: number
+  readonly newChunks: number
+  readonly newStoredBytes: number
+}
+
+export function figuresOf({ disks, trees }: Pick<Manifest, 'disks' | 'trees'>, chunkBytes: number): ChangeFigures {
   // A tree does not count its chunks; of many small files each chunk is nearly full.
   const chunks =
     sum(disks.map((disk) => disk.chunks)) + sum(trees.map((tree) => Math.ceil(tree.dataBytes / chunkBytes)))
   const newChunks = sum([...disks, ...trees].map((part) => part.newChunks))
-  const newBytes = sum([...disks, ...trees].map((part) => part.newStoredBytes))
+  return { chunks, newChunks, newStoredBytes: sum([...disks, ...trees].map((part) => part.newStoredBytes)) }
+}
+
+export function changeOf({ chunks, newChunks, newStoredBytes }: ChangeFigures): Change {
   return {
     newShare: chunks === 0 ? 0 : Math.min(1, newChunks / chunks),
-    bytesPerNewChunk: newChunks === 0 ? 0 : newBytes / newChunks,
+    bytesPerNewChunk: newChunks === 0 ? 0 : newStoredBytes / newChunks,
     newChunks,
     chunks,
   }

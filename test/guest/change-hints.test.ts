@@ -39,6 +39,24 @@ test('a disk that becomes noise is told of, and the backups from before it outli
   assert.ok(before.length >= 2 && before.every((one) => one.protected === true), 'two were to be kept, and none goes')
 })
 
+test('that is told where few backups are kept, too, as each knows how those before it changed', async () => {
+  await using world = await backupWorld()
+  const { path, backUp } = await guestWithHistory(world, 'keep-last=2')
+  const kept = await world.backup.list({ storage: 'vault', vmid: 100 })
+  assert.equal(kept.length, 2)
+  const { changes } = kept.at(-1)?.manifest?.facts ?? {}
+  assert.ok(Array.isArray(changes))
+  assert.deepEqual([changes.length, Object.keys(changes[0])], [5, ['time', 'chunks', 'newChunks', 'newStoredBytes']])
+  await write(path, randomBytes(12 * MiB), 0)
+  const newest = await backUp()
+  const listed = await world.backup.list({ storage: 'vault', vmid: 100 })
+  assert.match(listed.find(({ volid }) => volid === newest)?.hint ?? '', /as if it had been encrypted/)
+  assert.deepEqual(
+    listed.filter((one) => one.protected === true).map(({ volid }) => volid),
+    kept.map(({ volid }) => volid),
+  )
+})
+
 test('as much that is new and like what was there is everyday, and its retention holds', async () => {
   await using world = await backupWorld()
   const { path, backUp } = await guestWithHistory(world)
@@ -52,14 +70,14 @@ test('as much that is new and like what was there is everyday, and its retention
 })
 
 /** Six backups of which the first holds everything, and each other a little that is new. */
-async function guestWithHistory(world: BackupWorld) {
+async function guestWithHistory(world: BackupWorld, keep = 'keep-last=6') {
   const volid = await world.storage.allocate({ storage: 'local', vmid: world.id(100), sizeBytes, format: 'raw' })
   const { path } = await world.storage.location(volid)
   await write(path, words(12 * MiB, 'first'), 0)
   await world.define(100, { name: 'web', scsi0: volid })
   const settings = { ...world.settings, fetchNetworks: ['127.0.0.1'] }
   const backUp = async (log: string[] = []) => {
-    const [made] = await world.run({ vmids: [100], keep: 'keep-last=6' }, log, { settings })
+    const [made] = await world.run({ vmids: [100], keep }, log, { settings })
     assert.ok(made)
     return made
   }
@@ -70,7 +88,7 @@ async function guestWithHistory(world: BackupWorld) {
     await backUp(log)
     assert.doesNotMatch(log.join('\n'), /more is new than usual/)
     // The first one is not among those it is compared with.
-    const isTooFew = log.some((line) => line.includes(`are kept (now ${day - 1})`))
+    const isTooFew = log.some((line) => line.includes(`are known (now ${day - 1})`))
     assert.equal(isTooFew, day < 4, log.join('\n'))
   }
   return { path, backUp }

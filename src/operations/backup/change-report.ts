@@ -1,5 +1,6 @@
 /** What is done about a backup that changed more than its guest usually does: say so, and keep what was before. */
 import { type ChangeHint, changeHint, changeOf, historyIn, historyLeast } from '#backup/change-hint.ts'
+import { carriedOn, type DatedFigures, figuresFrom } from '#backup/earlier-changes.ts'
 import type { BackupService, ListedBackup } from '#backup/service.ts'
 import { humanSize } from '#base/bytes.ts'
 import { isFault, messageOf } from '#base/fault.ts'
@@ -13,6 +14,23 @@ export interface ChangeReport {
   readonly warn: (line: string) => void
 }
 
+type OfGuest = Pick<HookAbout, 'vmid'> & { readonly storage: string; readonly type: ListedBackup['type'] }
+
+/** For the manifest of a backup that is begun: how those before it changed. Never fails: the backup can do without. */
+export async function changesBefore(
+  { backup, log }: Pick<ChangeReport, 'log'> & { readonly backup: Pick<BackupService, 'list'> },
+  { storage, vmid, type }: OfGuest,
+): Promise<readonly DatedFigures[]> {
+  try {
+    const manifests = (await backup.list({ storage, vmid, type })).flatMap(({ manifest }) => manifest ?? [])
+    return carriedOn(figuresFrom(manifests, defaultChunkBytes))
+  } catch (fault) {
+    if (!isFault(fault)) throw fault
+    log(`how earlier backups of guest ${vmid} changed is not known: ${messageOf(fault)}`)
+    return []
+  }
+}
+
 /**
  * Looks at the guest's newest backup. Where it is suspicious, those before it are protected until somebody lifts that, so
  * that no retention takes what may be needed; and the newest says why. Never fails: the backup is there.
@@ -20,23 +38,23 @@ export interface ChangeReport {
  */
 export async function reportChange(
   { backup, log, warn }: ChangeReport,
-  { storage, vmid, type }: Pick<HookAbout, 'vmid'> & { readonly storage: string; readonly type: ListedBackup['type'] },
+  { storage, vmid, type }: OfGuest,
 ): Promise<string | undefined> {
   let text: string | undefined
   try {
     const all = await backup.list({ storage, vmid, type })
-    const known = all.flatMap(({ volid, manifest }) =>
-      manifest ? [{ volid, change: changeOf(manifest, defaultChunkBytes) }] : [],
-    )
-    const newest = known.pop()
-    const earlier = known.map(({ change }) => change)
+    const known = all.flatMap(({ volid, manifest }) => (manifest ? [{ volid, manifest }] : []))
+    const newest = known.at(-1)
+    const changes = figuresFrom(
+      known.map(({ manifest }) => manifest),
+      defaultChunkBytes,
+    ).map(changeOf)
+    const [now, earlier] = [changes.at(-1), changes.slice(0, -1)]
     const { length } = historyIn(earlier)
     if (length < historyLeast) {
-      log(
-        `whether it changed more than usual is told when ${historyLeast} backups to compare with are kept (now ${length})`,
-      )
+      log(`whether it changed more than usual is told when ${historyLeast} earlier backups are known (now ${length})`)
     }
-    const hint = newest && changeHint(newest.change, earlier)
+    const hint = now && changeHint(now, earlier)
     if (!newest || !hint) return undefined
     text = textOf(hint)
     warn(text)

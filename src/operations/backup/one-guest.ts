@@ -2,11 +2,13 @@
  * Backs up one guest, from its lock to the commit. Whatever happens the guest is left as it was found:
  * running where it ran, with nothing in it that a backup puts there.
  */
+import type { DatedFigures } from '#backup/earlier-changes.ts'
 import { Fault, isFault, messageOf } from '#base/fault.ts'
 import { asVmid, type Vmid } from '#base/ids.ts'
 import type { BackupWriter } from '#datastore/backup/writer.ts'
 import { nounOf } from '#guests/kind.ts'
 import { namingFullStorage, type Writing } from '#storage/full.ts'
+import { changesBefore } from './change-report.ts'
 import { printGuestConf } from './guest-conf.ts'
 import type { BackupHalf, GuestContext, GuestToBackUp, WhatWasRead } from './half.ts'
 import { halfFor } from './halves.ts'
@@ -37,11 +39,13 @@ export async function backUpGuest(vmid: number, given: GuestContext): Promise<st
   await using writer = begun.writer
   log(`creating backup '${begun.volid}'`)
   try {
+    // Before the guest is held: it need not wait for a list.
+    const changes = await changesBefore({ backup: deps.backup, log }, { ...how, vmid: guest, type: half.type })
     await using readable = await half.open(about, mode, writer)
     const { neededBytes } = readable
     await namingFullStorage({ ...writing, neededBytes, isUpperBound: true }, async () => {
       const read = await readable.read(writer)
-      await finish(writer, read, { guest, half, lines, context })
+      await finish(writer, read, { guest, half, lines, context, changes })
       await readable.onCommitted?.().catch(onlyWarned(context))
     })
   } catch (cause) {
@@ -66,9 +70,15 @@ function onlyWarned({ warn }: GuestContext): (cause: unknown) => void {
 async function finish(
   writer: BackupWriter,
   { takenMs, facts: read }: WhatWasRead,
-  about: { guest: Vmid; half: BackupHalf; lines: readonly string[]; context: GuestContext },
+  about: {
+    guest: Vmid
+    half: BackupHalf
+    lines: readonly string[]
+    context: GuestContext
+    changes: readonly DatedFigures[]
+  },
 ): Promise<void> {
-  const { guest, half, lines, context } = about
+  const { guest, half, lines, context, changes } = about
   const { deps, how } = context
   // What is wanted, not what runs: a restore is a fresh start.
   const { options } = await deps.guests.config(guest, half.kind)
@@ -80,7 +90,7 @@ async function finish(
   if (notes !== undefined) context.log('adding notes to backup')
   if (how.protected === true) context.log('marking backup as protected')
   await writer.commit({
-    facts: { ...read, name: guestname },
+    facts: { ...read, name: guestname, changes: changes.map((one) => ({ ...one })) },
     pointInTimeMs: takenMs,
     marks: { notes, protected: how.protected },
   })
