@@ -4,7 +4,7 @@
 import { Agent } from 'node:https'
 import type { Client, CryptoInterface } from 'acme-client'
 import { Fault, messageOf } from '#base/fault.ts'
-import { trusted } from '#host/web/trusted.ts'
+import { trusted, trusting } from '#host/web/trusted.ts'
 import { directoryMeta } from './directory.ts'
 
 export interface AcmeAt {
@@ -38,7 +38,7 @@ export async function openAcme(at: AcmeAt) {
   await directoryMeta(at.directory, { caFile: at.caFile, signal: AbortSignal.timeout(replyMs) })
   const { default: acme } = await import('acme-client')
   const { defaults } = acme.axios
-  defaults.httpsAgent = new Agent({ ca: await trusted(at.caFile) })
+  defaults.httpsAgent = new Agent({ secureContext: trusting(await trusted(at.caFile)) })
   defaults.timeout = replyMs
   defaults.maxContentLength = 1_048_576
   // A server that does not answer is told to the user, who can try again, and not asked for half a minute.

@@ -1,8 +1,8 @@
 /** What an ACME server says of itself before anybody has an account there. */
-import { get as getTls } from 'node:https'
+import { Agent, get as getTls } from 'node:https'
 import { KiB } from '#base/bytes.ts'
 import { Fault, messageOf } from '#base/fault.ts'
-import { trusted } from '#host/web/trusted.ts'
+import { trusted, trusting } from '#host/web/trusted.ts'
 
 // By name: an ordinary import reads every export, and reading one of them loads undici.
 const { get } = process.getBuiltinModule('node:http')
@@ -56,8 +56,9 @@ function metaOf({
 function textOf(url: string, ca: readonly string[], signal: AbortSignal): Promise<string> {
   const within = AbortSignal.any([signal, AbortSignal.timeout(askMs)])
   return new Promise((resolve, reject) => {
-    const ask = url.startsWith('https:') ? getTls : get
-    const request = ask(url, { ca: [...ca], agent: false, signal: within }, (reply) => {
+    const isTls = url.startsWith('https:')
+    const agent = isTls && new Agent({ secureContext: trusting(ca) })
+    const request = (isTls ? getTls : get)(url, { agent, signal: within }, (reply) => {
       const parts: Buffer[] = []
       let size = 0
       reply.on('data', (part: Buffer) => {

@@ -5,11 +5,12 @@
  * against its own keys, and it is asked over TLS, but for one on this very machine.
  */
 import type { IncomingMessage } from 'node:http'
-import { request as requestHttps } from 'node:https'
+import { Agent, request as requestHttps } from 'node:https'
 import { BlockList, isIP } from 'node:net'
 import type { Configuration, CustomFetch, CustomFetchOptions, ServerMetadata } from 'openid-client'
 import { MiB } from '#base/bytes.ts'
 import { Fault, isFault, messageOf } from '#base/fault.ts'
+import { trusting } from './trusted.ts'
 
 // By name: an ordinary import reads every export, and reading one of them loads undici.
 const { request: requestHttp } = process.getBuiltinModule('node:http')
@@ -175,10 +176,11 @@ interface Asked {
 }
 
 function asked(url: URL, { method, headers, body, signal }: CustomFetchOptions, trusted: readonly string[]) {
-  const send = url.protocol === 'https:' ? requestHttps : requestHttp
-  const plain = { method, headers: { ...headers, 'accept-encoding': 'identity' }, agent: false, signal }
+  const isTls = url.protocol === 'https:'
+  const agent = isTls && new Agent({ secureContext: trusting(trusted) })
+  const wish = { method, headers: { ...headers, 'accept-encoding': 'identity' }, agent, signal }
   return new Promise<Asked>((resolve, reject) => {
-    const request = send(url, { ...plain, ca: [...trusted] }, (answer: IncomingMessage) => {
+    const request = (isTls ? requestHttps : requestHttp)(url, wish, (answer: IncomingMessage) => {
       const parts: Buffer[] = []
       let bytes = 0
       answer.on('data', (part: Buffer) => {
