@@ -25,7 +25,7 @@ import { backUp, makeDatastoreIn, point, restored, secret } from '../../../test/
 import { differences, treeManifest } from '../../../test/fixtures/tree-manifest.ts'
 import { collectGarbage } from '../collect/garbage.ts'
 import { type OpenDatastore, openDatastore } from '../datastore.ts'
-import { leaseSeconds } from '../lease.ts'
+import { leaseSeconds } from './lease.ts'
 import { printPoint, type RestorePoint } from '../point.ts'
 import { seal } from '../sealed.ts'
 import { restoreTree } from '../tree/restore.ts'
