@@ -1,3 +1,0 @@
-hakobune-evidence-v1
-2cbca69d246dd93a7c54e036e9d397c129265d18bdaa62841a9bb678892fb1a6
-xEvQCS2egvEZlh00Ow/R+SLzdD2XghoPv9WjEyCb8wECsOcrXGVJK62OuNlkDlQUccXMOkIn7Iy3fryGWLMHAw==

@@ -1,3 +1,0 @@
-hakobune-evidence-v1
-9e99323d4d70d47715e31f36ef76aedce2bd571e13d984db9041e15ffcc7e17c
-/H2fRwcWWmWoVxQyTLHBq3PB4NQnDP8lqzWs/uSxzs8K/ng/S6ZAPKBI+QJWu/Ey5TYXlrLWuqzkeVPUVQLvBQ==

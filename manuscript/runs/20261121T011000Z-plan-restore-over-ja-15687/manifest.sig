@@ -1,3 +1,0 @@
-hakobune-evidence-v1
-b58a739fdf7cc5918ae84b8a51bdfcc74ee355e56b4b0cb0bc9c4ee536cbd766
-DEcucHnXH9b+XQf969+C3oD30RldUAi4P6mWH91AMXRzynqBbdfZrfq7m/Y1UlzlQfs0fvf9HhQJvf4vQrY/Dw==

@@ -1,0 +1,3 @@
+hakobune-evidence-v1
+4af69b61f8d181275133d5e6e1d9700a00acbae560695f72d323896a0c971b2d
+rDkxhzvaPeP2RO/mI5A7GvmxFlpTCWYLlrirDyjgzwHMoN/j8pA6xHjQRNc5EZr+cJd/Iysr+Ywht09plK2RAQ==

@@ -1,0 +1,3 @@
+hakobune-evidence-v1
+dbc9b067e539078a0debd6758547a923394975af3ab6ee0db8b420f91a8cc3db
+MselYUnYK51Xea0seTFl0bCH7rgqI2r37k1+mJqNqE8eL+/1Qz+cPP1Mohh9kqjPzYsIdnq7edT4Kludq/aqCA==
