@@ -30,7 +30,7 @@ import { buttonDisk } from '../fixtures/guests/power-button.ts'
 import { cutPower, forgetMemory, programsOf } from '../fixtures/power-cut.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 
-const rounds = Number(process.env.HAKO_TEST_ROUNDS ?? 24)
+const rounds = Number(process.env.HAKO_TEST_ROUNDS ?? 16)
 const seed = Number(process.env.HAKO_TEST_SEED ?? randomInt(1_000_000))
 const [guest, spare] = [100, 103]
 
