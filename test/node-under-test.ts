@@ -19,6 +19,7 @@ import { ownBridge, type Settings, settingsToEnv } from '../src/settings.ts'
 import { recordedCalls } from '../tools/recorded-calls.ts'
 import { readNodeAlone } from './fixtures/read-alone.ts'
 import { freePort, freshInstance } from './own-names.ts'
+import { untilEnded } from './task-end.ts'
 
 const root = join(import.meta.dirname, '..')
 
@@ -70,13 +71,9 @@ export async function nodeUnderTest({ client, netns, changes = {} }: NodeOptions
   const task: TestNode['task'] = async (upid, expected = /^OK$/) => {
     assert.match(String(upid), /^UPID:/)
     const path = `/nodes/${node}/tasks/${encodeURIComponent(String(upid))}`
-    const status = await waitFor(
-      async () => {
-        const facts = (await api('GET', `${path}/status`)) as { status: string; exitstatus?: string }
-        return facts.status === 'stopped' ? facts : undefined
-      },
-      { what: `task ${String(upid)}`, timeoutMs: 240_000, everyMs: 50 },
-    )
+    await untilEnded(settings, String(upid), 240_000)
+    const status = (await api('GET', `${path}/status`)) as { status: string; exitstatus?: string }
+    assert.equal(status.status, 'stopped')
     const lines = (await api('GET', `${path}/log`, { limit: '0' })) as { t: string }[]
     const log = lines.map(({ t }) => t).join('\n')
     assert.match(status.exitstatus ?? '', expected, log)
@@ -95,7 +92,8 @@ export async function nodeUnderTest({ client, netns, changes = {} }: NodeOptions
         }
         return status.exited === 1 ? status : undefined
       },
-      { what: script, timeoutMs: 60_000 },
+      // Each question is work for the guest, whose processor is emulated.
+      { what: script, timeoutMs: 60_000, everyMs: 100 },
     )
     assert.equal(ended.exitcode, 0, ended['err-data'] ?? script)
     return (ended['out-data'] ?? '').trimEnd()

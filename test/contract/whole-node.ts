@@ -9,7 +9,6 @@ import { join } from 'node:path'
 import { AccessService } from '#access/service.ts'
 import { makeCall } from '#api/make-call.ts'
 import { allEndpoints } from '#api/root.ts'
-import { waitFor } from '#base/clock.ts'
 import { createLog } from '#base/log.ts'
 import { machine } from '#host/exec.ts'
 import { peerCredentials } from '#host/native.ts'
@@ -28,6 +27,7 @@ import { buildServices, type NodeServices } from '../../src/services.ts'
 import type { Settings } from '../../src/settings.ts'
 import { confirmed } from '../fixtures/confirmed-keys.ts'
 import { freshInstance } from '../own-names.ts'
+import { untilEnded } from '../task-end.ts'
 
 export interface WholeNode extends AsyncDisposable {
   readonly settings: Settings
@@ -70,13 +70,10 @@ export async function wholeNode(changes: Partial<Settings> = {}): Promise<WholeN
     api,
     async ended(upid) {
       const path = `/nodes/${settings.node}/tasks/${encodeURIComponent(String(upid))}/status`
-      return waitFor(
-        async () => {
-          const { status, exitstatus } = (await api('GET', path)).data as { status: string; exitstatus?: string }
-          return status === 'stopped' ? (exitstatus ?? '') : undefined
-        },
-        { what: `end of ${String(upid)}`, timeoutMs: 60_000, everyMs: 20 },
-      )
+      await untilEnded(settings, String(upid), 60_000)
+      const { status, exitstatus } = (await api('GET', path)).data as { status: string; exitstatus?: string }
+      assert.equal(status, 'stopped')
+      return exitstatus ?? ''
     },
     bugs: () => lines.filter((line) => line.includes('"level":"error"')),
     [Symbol.asyncDispose]: () => release.disposeAsync(),
