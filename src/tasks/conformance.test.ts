@@ -24,7 +24,7 @@ everyStepFails(makeAlbum, async () => {
 test('a worker killed at random leaves nothing behind and nothing half done', async (t) => {
   const report = await killedAtRandom({
     operation: 'mkalbum',
-    rounds: 100,
+    rounds: 200,
     seed: randomInt(1_000_000),
     say: (line) => t.diagnostic(line),
     makeWorld: async () => {
