@@ -142,11 +142,21 @@ function textSample(schema: Schema, name: string): string {
     return text
   }
   if (pattern) {
-    const whole = new RegExp(`^(?:${pattern.source})$`, pattern.flags.replace(/[gy]/g, ''))
-    const texts = fc.sample(fc.stringMatching(whole), { seed: 1, numRuns: 200 })
+    const texts = textsMatching(pattern)
     return texts.find((text) => text.length >= Math.max(1, minLength) && text.length <= maxLength) ?? texts[0] ?? ''
   }
   return 'sample'.padEnd(minLength, 'x').slice(0, maxLength)
+}
+
+/** The same texts for the same pattern each time, so they are made once: hundreds of calls have a parameter with it. */
+const made = new Map<string, readonly string[]>()
+
+function textsMatching({ source, flags }: RegExp): readonly string[] {
+  const whole = new RegExp(`^(?:${source})$`, flags.replace(/[gy]/g, ''))
+  const key = String(whole)
+  const known = made.get(key) ?? fc.sample(fc.stringMatching(whole), { seed: 1, numRuns: 200 })
+  made.set(key, known)
+  return known
 }
 
 function propertySample(format: PropertyFormat): string {
