@@ -23,12 +23,13 @@ import { verifyBackup, verifyIndex } from '../verify/verify.ts'
 import { verifyEverything } from '../verify/verify-everything.ts'
 import { ReadAhead } from './read-ahead.ts'
 
-const server = await objectStore()
-after(() => server[Symbol.asyncDispose]())
+// What was made last goes first: it is read once more before the server ends.
+const undo = new AsyncDisposableStack()
+after(() => undo.disposeAsync())
+const server = undo.use(await objectStore())
 const home = await mkdtemp(join(tmpdir(), 'hako-read-ahead-'))
-after(() => rm(home, { recursive: true }))
-const way = await badWay(server.endpoint)
-after(() => way[Symbol.asyncDispose]())
+undo.defer(() => rm(home, { recursive: true }))
+const way = undo.use(await badWay(server.endpoint))
 
 /** Two packs of content, then five backups of a few chunks each, spread over the disk. */
 const content = randomBytes(40 * MiB)
@@ -39,8 +40,7 @@ const s3 = {
   endpoint: way.endpoint,
   credentialsFile: server.credentialsFile,
 }
-const made = await makeDatastoreIn({ s3 })
-after(() => made[Symbol.asyncDispose]())
+const made = undo.use(await makeDatastoreIn({ s3 }))
 await backUp(await made.reopen(), point(0), { scsi0: content })
 for (let time = 1; time <= 5; time += 1) {
   for (let changes = 0; changes < 6; changes += 1)
