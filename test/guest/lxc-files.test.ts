@@ -196,7 +196,9 @@ suite('files of a container', { timeout: 180_000 }, () => {
     await sh(100, 'mkdir -p /srv/site')
     await push(100, 'site.tar', '/srv/site', { archive: '1' })
     assert.equal(await sh(100, 'cat /srv/site/deep/page'), 'a page')
-    assert.equal((await hako('pull', '100', '/srv/site', '--archive', '1')).code, 0)
+    const pulling = ['pull', '100', '/srv/site', '--archive', '1'] as const
+    assert.equal((await hako(...pulling)).code, 5, 'a file of that name is there')
+    assert.equal((await hako(...pulling, '--force')).code, 0)
     assert.match((await host.run(['tar', '-tf', local('site.tar')])).stdout, /site\/deep\/page/)
     await notPulled(/'\/srv\/nothing' does not exist/, 100, '/srv/nothing', '&archive=1')
     await push(100, 'note', '/srv/site', { archive: '1' }, /tar did not unpack it/)
