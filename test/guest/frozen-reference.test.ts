@@ -13,6 +13,7 @@ import { restoreDisk } from '#datastore/restore/restore-disk.ts'
 import { machine } from '#host/exec.ts'
 import { ensureGuestImage } from '#lab/guest-image.ts'
 import { memoryTarget } from '../fixtures/datastore.ts'
+import { scsiDisk } from '../fixtures/guests/scsi-disk.ts'
 import { type BackupWorld, backupWorld, contentOf } from './backup-world.ts'
 import { said, untilAgentAnswers } from './inside.ts'
 
@@ -67,7 +68,7 @@ test('what is restored is what the disks of a live guest held when it was frozen
     await using agent = await world.guests.agent(vmid)
     return await said(agent, script)
   }
-  await inside('for n in 1 2; do mkdir -p /mnt/scsi$n; done; mount /dev/sdb /mnt/scsi1; mount /dev/sdc /mnt/scsi2')
+  for (const unit of [1, 2]) await inside(`mkdir -p /mnt/scsi${unit}; mount ${scsiDisk(unit)} /mnt/scsi${unit}`)
   // Somebody writes all the time, also while backups read.
   const busy = (folder: string) => `dd if=/dev/urandom of=${folder}/busy bs=4k count=64 seek=$((n % 50 * 64)) conv=notrunc,fsync 2> /dev/null` // prettier-ignore
   const loop = `n=0; while :; do n=$((n + 7)); ${busy('/mnt/scsi1')}; ${busy('/mnt/scsi2')}; sleep 0.05; done`

@@ -10,6 +10,7 @@ import { isFault } from '#base/fault.ts'
 import { machine } from '#host/exec.ts'
 import { findProcesses, signalProcess, startTimeOf } from '#host/programs/proc.ts'
 import { ensureGuestImage } from '#lab/guest-image.ts'
+import { scsiDisk } from '../fixtures/guests/scsi-disk.ts'
 import { nodeUnderTest, type TestNode } from '../node-under-test.ts'
 
 type Reply = Record<string, unknown>
@@ -87,7 +88,7 @@ suite('a restore into a running guest', { timeout: 900_000 }, () => {
     await untilAgent(101)
     assert.match(await blocks(101), /nbd/, 'the disk was whole before the guest was up')
     await node.sh(101, 'echo written meanwhile > /fresh; sync')
-    const written = (letter: string, at: number) => `tr '\\0' ${letter} < /dev/zero | dd of=/dev/sdb bs=1k count=700 seek=${at} conv=notrunc,fsync` // prettier-ignore
+    const written = (letter: string, at: number) => `tr '\\0' ${letter} < /dev/zero | dd of=${scsiDisk(1)} bs=1k count=700 seek=${at} conv=notrunc,fsync` // prettier-ignore
     await node.sh(101, `${written('x', 100)}; ${written('y', 5_000)}`)
     const expected = Buffer.from(second)
       .fill('x', 100 * KiB, 800 * KiB)
@@ -139,11 +140,11 @@ suite('a restore into a running guest', { timeout: 900_000 }, () => {
     assert.equal((await statusOf(101)).lock, undefined)
     assert.deepEqual(await findProcesses((argv) => argv.includes(serverOf(101))), [])
     // All of the disk, and not from the guest's own memory.
-    await node.sh(101, 'echo 3 > /proc/sys/vm/drop_caches; cat /dev/sda > /dev/null')
+    await node.sh(101, `echo 3 > /proc/sys/vm/drop_caches; cat ${scsiDisk(0)} > /dev/null`)
     assert.equal(await node.sh(101, 'cat /fresh'), 'written meanwhile')
     // What came and what the guest wrote before anybody died, bit for bit.
     const digest = createHash('sha256').update(expected).digest('hex')
-    assert.equal(await node.sh(101, 'sha256sum < /dev/sdb'), `${digest}  -`)
+    assert.equal(await node.sh(101, `sha256sum < ${scsiDisk(1)}`), `${digest}  -`)
     assert.deepEqual(await readdir(join(node.settings.runDir, 'below')), [])
   })
 

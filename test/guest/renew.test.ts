@@ -20,6 +20,7 @@ import { everyStepFails } from '#tasks/conformance.ts'
 import { memoryJournal } from '#tasks/journal.ts'
 import { perform } from '#tasks/perform.ts'
 import { memoryTarget } from '../fixtures/datastore.ts'
+import { scsiDisk } from '../fixtures/guests/scsi-disk.ts'
 import { addDisk, type BackupWorld, backupWorld, contentOf, pathOf, task } from './backup-world.ts'
 import { said, untilAgentAnswers } from './inside.ts'
 import { type GuestWorld, guestWorld } from './qemu-world.ts'
@@ -88,7 +89,7 @@ suite('a running guest that is renewed', { timeout: 600_000 }, () => {
   async function writing(): Promise<{ stop: () => Promise<number> }> {
     const write = (device: string) =>
       `dd if=/dev/urandom of=${device} bs=4k count=2 seek=$((i * 7919 % 6000)) conv=notrunc,fsync`
-    const round = ['/dev/sdb', '/dev/vda'].map(write).join('; ')
+    const round = [scsiDisk(1), '/dev/vda'].map(write).join('; ')
     await sh(
       `rm -f /m/stop /m/done; (i=1; while [ ! -e /m/stop ]; do ${round}; i=$((i+1)); echo $i > /m/i; done; mv /m/i /m/done) >/dev/null 2>&1 </dev/null &`,
     )
