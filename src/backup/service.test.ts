@@ -76,6 +76,26 @@ test('backups are made, listed, annotated, verified and removed by volume id', a
   await assert.rejects(service.describe(second.volid), (error) => isFault(error, 'damaged'))
 })
 
+test('of backups within one second the last made is the newest, though the first is removed meanwhile', async () => {
+  await using one = await node()
+  const clock = { ...deps.clock, now: () => 1_700_000_000_000 }
+  const service = new BackupService({
+    ...deps,
+    clock,
+    keys: one.keys,
+    storage: { datastorePath: async () => one.path },
+  })
+  const made: string[] = []
+  for (let round = 0; round < 4; round += 1) {
+    made.push(await backUp(service, 100))
+    if (round > 0) await service.remove(asVolumeId(made[round - 1] ?? ''))
+    const [listed] = (await service.list({ storage: 'local', vmid: 100 })).toReversed()
+    assert.equal(listed?.volid, made[round])
+  }
+  assert.deepEqual(made, made.toSorted())
+  assert.equal(new Set(made).size, 4)
+})
+
 test('a storage that never held a backup has none, and what is no backup is refused', async () => {
   await using one = await node()
   const { service } = one

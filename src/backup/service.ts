@@ -21,7 +21,7 @@ import type { Keyring } from '#datastore/keys/keyring.ts'
 import { liveLeases } from '#datastore/places/lease.ts'
 import { listOpened, type OpenedPoint, SeenPoints } from '#datastore/points/listing.ts'
 import { dataBytesOf, type Manifest, openManifest } from '#datastore/points/manifest.ts'
-import type { RestorePoint } from '#datastore/point.ts'
+import { newPoint, type RestorePoint } from '#datastore/point.ts'
 import type { SlotSecret } from '#datastore/keys/slot.ts'
 import type * as verify from '#datastore/verify/verify.ts'
 import type * as verifyStore from '#datastore/verify/verify-datastore.ts'
@@ -116,10 +116,8 @@ export class BackupService {
     const held = await holdOrMake(await this.#needs.storage.datastorePath(storage), this.#needs)
     try {
       const open = await unlockDatastore(held.datastore, this.#needs)
-      const taken = new Set((await held.datastore.points()).map(printBackupId))
-      const point = { namespace: held.namespace, type, id: String(vmid), time: seconds(this.#needs.clock) }
-      // Two within one second, or a clock that was set back.
-      while (taken.has(printBackupId(point))) point.time += 1
+      const ofGuest = { namespace: held.namespace, type, id: String(vmid) }
+      const point = newPoint(ofGuest, seconds(this.#needs.clock), await held.datastore.points())
       return { volid: volidOf(storage, point), writer: await open.begin(point, { closes: held }) }
     } catch (cause) {
       await held[Symbol.asyncDispose]()

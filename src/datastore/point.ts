@@ -59,3 +59,24 @@ export function isSamePoint(a: RestorePoint, b: RestorePoint): boolean {
 export function isSameGuest(a: RestorePoint, b: RestorePoint): boolean {
   return a.namespace === b.namespace && a.type === b.type && a.id === b.id
 }
+
+/** As far ahead of the clock a new backup may be called, so that it comes after those made a moment ago. */
+const aheadSeconds = 60
+
+/**
+ * The name of a backup that is made now: nobody else's, and later than what was made of the guest a moment ago. Of several
+ * within one second the first may be removed again; the next must not be called by its time and count as the oldest.
+ * @param now seconds since 1970
+ */
+export function newPoint(
+  guest: Pick<RestorePoint, 'namespace' | 'type' | 'id'>,
+  now: number,
+  points: readonly RestorePoint[],
+): RestorePoint {
+  const point = { ...guest, time: now }
+  const taken = new Set(points.filter((one) => isSameGuest(one, point)).map(({ time }) => time))
+  for (const time of taken) if (time <= now + aheadSeconds) point.time = Math.max(point.time, time + 1)
+  // A clock that was set back by more.
+  while (taken.has(point.time)) point.time += 1
+  return point
+}

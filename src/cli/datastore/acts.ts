@@ -6,7 +6,7 @@ import { pipeline } from 'node:stream/promises'
 import { parseSize } from '#base/bytes.ts'
 import { seconds } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
-import { parsePoint, printPoint, type RestorePoint } from '#datastore/point.ts'
+import { isSamePoint, newPoint, parsePoint, printPoint, type RestorePoint } from '#datastore/point.ts'
 import { type OpenDatastore } from '#datastore/datastore.ts'
 import { isRefused } from '#datastore/foreign.ts'
 import { backupsHit } from '#datastore/verify/hits.ts'
@@ -71,17 +71,22 @@ async function backUpNow(
   const type = typeOf(textOf(params.type) ?? 'host')
   const startedMs = deps.clock.monotonic()
   return withKeys(directory, parsed, terminal, async (open) => {
-    const point = { namespace: textOf(params.namespace) ?? '', type, id, time: seconds(deps.clock) }
-    const isTaken = async () => (await open.datastore.points()).some((one) => printPoint(one) === printPoint(point))
-    let body: ManifestBody | undefined
-    while (!body) {
-      while (await isTaken()) point.time += 1
-      body = await fill(open, point, paths, parsed, terminal).catch(async (fault: unknown) => {
-        // Somebody who began in the same second was done first. What was stored stays, and is read once more.
-        if (!isFault(fault, 'conflict') || !(await isTaken())) throw fault
-        return undefined
-      })
+    const guest = { namespace: textOf(params.namespace) ?? '', type, id }
+    const points = async () => open.datastore.points()
+    let made: { readonly point: RestorePoint; readonly body: ManifestBody } | undefined
+    while (!made) {
+      const point = newPoint(guest, seconds(deps.clock), await points())
+      made = await fill(open, point, paths, parsed, terminal).then(
+        (body) => ({ point, body }),
+        async (fault: unknown) => {
+          // Somebody who began in the same second was done first. What was stored stays, and is read once more.
+          const isTaken = isFault(fault, 'conflict') && (await points()).some((one) => isSamePoint(one, point))
+          if (!isTaken) throw fault
+          return undefined
+        },
+      )
     }
+    const { point, body } = made
     // Who may only add has no right to notes: that is no reason to call the backup failed.
     if (notes !== undefined)
       await open.datastore.mark(point, { notes }).catch((cause: unknown) => tell(cause, terminal))
