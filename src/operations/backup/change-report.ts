@@ -1,6 +1,13 @@
 /** What is done about a backup that changed more than its guest usually does: say so, and keep what was before. */
-import { type ChangeHint, changeHint, changeOf, historyIn, historyLeast } from '#backup/change-hint.ts'
-import { carriedOn, type DatedFigures, figuresFrom } from '#backup/earlier-changes.ts'
+import {
+  type ChangeFigures,
+  type ChangeHint,
+  changeHint,
+  changeOf,
+  historyIn,
+  historyLeast,
+} from '#backup/change-hint.ts'
+import { type DatedFigures, figuresFrom } from '#backup/earlier-changes.ts'
 import type { BackupService, ListedBackup } from '#backup/service.ts'
 import { humanSize } from '#base/bytes.ts'
 import { isFault, messageOf } from '#base/fault.ts'
@@ -16,58 +23,60 @@ export interface ChangeReport {
 
 type OfGuest = Pick<HookAbout, 'vmid'> & { readonly storage: string; readonly type: ListedBackup['type'] }
 
-/** For the manifest of a backup that is begun: how those before it changed. Never fails: the backup can do without. */
+/** What tells whether a backup changed more than its guest usually does. */
+export interface BackupChange {
+  /** Of the guest's backups when it was begun, oldest first. Nothing where that is not known, which was said then. */
+  readonly before: readonly DatedFigures[] | undefined
+  readonly now: ChangeFigures
+}
+
+/** How a guest's backups changed, before another is begun. Never fails: that one can do without. */
 export async function changesBefore(
-  { backup, log }: Pick<ChangeReport, 'log'> & { readonly backup: Pick<BackupService, 'list'> },
+  { backup, warn }: Pick<ChangeReport, 'warn'> & { readonly backup: Pick<BackupService, 'list'> },
   { storage, vmid, type }: OfGuest,
-): Promise<readonly DatedFigures[]> {
+): Promise<readonly DatedFigures[] | undefined> {
   try {
     const manifests = (await backup.list({ storage, vmid, type })).flatMap(({ manifest }) => manifest ?? [])
-    return carriedOn(figuresFrom(manifests, defaultChunkBytes))
+    return figuresFrom(manifests, defaultChunkBytes)
   } catch (fault) {
     if (!isFault(fault)) throw fault
-    log(`how earlier backups of guest ${vmid} changed is not known: ${messageOf(fault)}`)
-    return []
+    warn(`whether guest ${vmid} changed more than usual is not known: ${messageOf(fault)}`)
+    return undefined
   }
 }
 
 /**
- * Looks at the guest's newest backup. Where it is suspicious, those before it are protected until somebody lifts that, so
- * that no retention takes what may be needed; and the newest says why. Never fails: the backup is there.
+ * Looks at a guest's new backup. Where it is suspicious, those before it are protected until somebody lifts that, so
+ * that no retention takes what may be needed; and the new one says why. Never fails: the backup is there.
  * @returns why it is
  */
 export async function reportChange(
   { backup, log, warn }: ChangeReport,
   { storage, vmid, type }: OfGuest,
+  { volid, change: { before, now } }: { readonly volid: VolumeId; readonly change: BackupChange },
 ): Promise<string | undefined> {
-  let text: string | undefined
+  if (!before) return undefined
+  const earlier = before.map(changeOf)
+  const { length } = historyIn(earlier)
+  if (length < historyLeast) {
+    log(`whether it changed more than usual is told when ${historyLeast} earlier backups are known (now ${length})`)
+  }
+  const hint = changeHint(changeOf(now), earlier)
+  if (!hint) return undefined
+  const text = textOf(hint)
+  warn(text)
   try {
-    const all = await backup.list({ storage, vmid, type })
-    const known = all.flatMap(({ volid, manifest }) => (manifest ? [{ volid, manifest }] : []))
-    const newest = known.at(-1)
-    const changes = figuresFrom(
-      known.map(({ manifest }) => manifest),
-      defaultChunkBytes,
-    ).map(changeOf)
-    const [now, earlier] = [changes.at(-1), changes.slice(0, -1)]
-    const { length } = historyIn(earlier)
-    if (length < historyLeast) {
-      log(`whether it changed more than usual is told when ${historyLeast} earlier backups are known (now ${length})`)
-    }
-    const hint = now && changeHint(now, earlier)
-    if (!newest || !hint) return undefined
-    text = textOf(hint)
-    warn(text)
-    await backup.annotate(newest.volid, { hint: text })
+    await backup.annotate(volid, { hint: text })
+    const unprotected = (await backup.list({ storage, vmid, type })).filter((one) => one.protected !== true)
+    const older = unprotected.filter((one) => one.volid !== volid)
     const kept = await protectAll(
       backup,
-      all.filter(({ volid, protected: isKept }) => volid !== newest.volid && isKept !== true).map(({ volid }) => volid),
+      older.map((one) => one.volid),
     )
     if (kept > 0) warn(`${kept} older backups of guest ${vmid} are protected now, until somebody lifts that`)
   } catch (fault) {
     if (!isFault(fault)) throw fault
-    const what = text === undefined ? `whether guest ${vmid} changed more than usual is not known` : 'that is not kept'
-    warn(`${what}: ${messageOf(fault)}`)
+    warn(`that is not kept: ${messageOf(fault)}`)
   }
   return text
 }

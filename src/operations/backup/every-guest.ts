@@ -153,12 +153,21 @@ async function oneGuest(vmid: number, context: JobContext, hook: Hook, says: Say
     about.name = half.nameOf((await deps.guests.config(asVmid(vmid), half.kind)).options, asVmid(vmid))
     await hook.guest('backup-start', about)
     const onPhase = (phase: StopPhase) => hook.guest(phase, about)
-    const volid = await backUpGuest(vmid, { ...context, upid: task.upid, log: info, alarm, hint, how: params, onPhase })
+    const { volid, change } = await backUpGuest(vmid, {
+      ...context,
+      upid: task.upid,
+      log: info,
+      alarm,
+      hint,
+      how: params,
+      onPhase,
+    })
     backup = volid
     await hook.guest('backup-end', { ...about, target: volid })
     const toReport = { backup: deps.backup, log: info, warn: context.warn }
-    const change = await reportChange(toReport, { storage: params.storage, vmid, type: half.type })
-    if (change !== undefined) hint(change)
+    const ofGuest = { storage: params.storage, vmid, type: half.type }
+    const suspicion = await reportChange(toReport, ofGuest, { volid, change })
+    if (suspicion !== undefined) hint(suspicion)
     const pruned = await pruneAfter(about, params, deps, { log: info, warn: context.warn, signal })
     await letGo()
     info(`Finished Backup of VM ${vmid} (${clockTime(deps.clock.monotonic() - startedMs)})`)

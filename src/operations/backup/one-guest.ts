@@ -2,20 +2,28 @@
  * Backs up one guest, from its lock to the commit. Whatever happens the guest is left as it was found:
  * running where it ran, with nothing in it that a backup puts there.
  */
-import type { DatedFigures } from '#backup/earlier-changes.ts'
+import { figuresOf } from '#backup/change-hint.ts'
+import { carriedOn, type DatedFigures } from '#backup/earlier-changes.ts'
 import { Fault, isFault, messageOf } from '#base/fault.ts'
-import { asVmid, type Vmid } from '#base/ids.ts'
+import { asVmid, type Vmid, type VolumeId } from '#base/ids.ts'
 import type { BackupWriter } from '#datastore/backup/writer.ts'
+import { defaultChunkBytes } from '#datastore/format.ts'
+import type { ManifestBody } from '#datastore/points/manifest.ts'
 import { nounOf } from '#guests/kind.ts'
 import { namingFullStorage, type Writing } from '#storage/full.ts'
-import { changesBefore } from './change-report.ts'
+import { type BackupChange, changesBefore } from './change-report.ts'
 import { printGuestConf } from './guest-conf.ts'
 import type { BackupHalf, GuestContext, GuestToBackUp, WhatWasRead } from './half.ts'
 import { halfFor } from './halves.ts'
 import { notesFrom } from './notes-template.ts'
 
-/** Returns the volume id of the backup. The caller holds the guest's lock. */
-export async function backUpGuest(vmid: number, given: GuestContext): Promise<string> {
+export interface BackedUp {
+  readonly volid: VolumeId
+  readonly change: BackupChange
+}
+
+/** The caller holds the guest's lock. */
+export async function backUpGuest(vmid: number, given: GuestContext): Promise<BackedUp> {
   const { deps, how, signal } = given
   const lines: string[] = []
   const log = (line: string) => {
@@ -38,23 +46,26 @@ export async function backUpGuest(vmid: number, given: GuestContext): Promise<st
   const begun = await namingFullStorage(writing, () => deps.backup.begin(how.storage, { vmid: guest, type: half.type }))
   await using writer = begun.writer
   log(`creating backup '${begun.volid}'`)
+  let change: BackupChange
   try {
     // Before the guest is held: it need not wait for a list.
-    const changes = await changesBefore({ backup: deps.backup, log }, { ...how, vmid: guest, type: half.type })
+    const before = await changesBefore({ ...context, backup: deps.backup }, { ...how, vmid: guest, type: half.type })
     await using readable = await half.open(about, mode, writer)
     const { neededBytes } = readable
-    await namingFullStorage({ ...writing, neededBytes, isUpperBound: true }, async () => {
+    const body = await namingFullStorage({ ...writing, neededBytes, isUpperBound: true }, async () => {
       const read = await readable.read(writer)
-      await finish(writer, read, { guest, half, lines, context, changes })
+      const committed = await finish(writer, read, { guest, half, lines, context, before })
       await readable.onCommitted?.().catch(onlyWarned(context))
+      return committed
     })
+    change = { before, now: figuresOf(body, defaultChunkBytes) }
   } catch (cause) {
     if (signal.aborted || !wasRunning || !isFault(cause, 'unavailable')) throw cause
     if (await deps.guests.isRunning(guest)) throw cause
     throw new Fault('conflict', `${noun} ${vmid} ended while it was backed up`, { cause })
   }
   log(`backup ${begun.volid} is complete`)
-  return begun.volid
+  return { volid: begun.volid, change }
 }
 
 function writingOf(guest: string, { deps, how }: GuestContext): Writing {
@@ -75,10 +86,10 @@ async function finish(
     half: BackupHalf
     lines: readonly string[]
     context: GuestContext
-    changes: readonly DatedFigures[]
+    before: readonly DatedFigures[] | undefined
   },
-): Promise<void> {
-  const { guest, half, lines, context, changes } = about
+): Promise<ManifestBody> {
+  const { guest, half, lines, context, before = [] } = about
   const { deps, how } = context
   // What is wanted, not what runs: a restore is a fresh start.
   const { options } = await deps.guests.config(guest, half.kind)
@@ -89,8 +100,8 @@ async function finish(
   const notes = how.notesTemplate === undefined ? undefined : notesFrom(how.notesTemplate, facts)
   if (notes !== undefined) context.log('adding notes to backup')
   if (how.protected === true) context.log('marking backup as protected')
-  await writer.commit({
-    facts: { ...read, name: guestname, changes: changes.map((one) => ({ ...one })) },
+  return writer.commit({
+    facts: { ...read, name: guestname, changes: carriedOn(before).map((one) => ({ ...one })) },
     pointInTimeMs: takenMs,
     marks: { notes, protected: how.protected },
   })
