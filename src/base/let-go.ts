@@ -2,7 +2,8 @@
  * Gives the memory of a buffer back at once. Chunks come and go by the thousand: left to the collector of garbage, they
  * make it run over everything else again and again (a third of the time of a check, measured).
  *
- * Whoever lets go must be the only one who has it: for everybody else it is empty afterwards.
+ * Whoever lets go must be the only one who has it: for everybody else it is empty afterwards, and what the kernel still
+ * writes into it goes somewhere.
  */
 
 /** Smaller ones share their memory with others. */
@@ -11,5 +12,5 @@ const ownBytes = 16 * 1024
 export function letGo(buffer: Uint8Array): void {
   const memory = buffer.buffer
   const isItsOwn = buffer.byteOffset === 0 && buffer.byteLength === memory.byteLength && memory.byteLength >= ownBytes
-  if (isItsOwn && memory instanceof ArrayBuffer && !memory.detached) memory.transfer(0)
+  if (isItsOwn && memory instanceof ArrayBuffer && !memory.detached) memory.transferToFixedLength(0)
 }

@@ -1,5 +1,6 @@
 /** Reads a source a few regions ahead of whoever works on them, with a bounded number of buffers. */
 import { allDone } from '#base/all-done.ts'
+import { letGo } from '#base/let-go.ts'
 import { alignedBuffer, blockBytes } from '#host/files/direct-file.ts'
 import type { BlockSource } from './block-source.ts'
 import { readAhead as window } from '../window.ts'
@@ -51,6 +52,8 @@ export async function* readRegions<R extends Wanted>(
     yield* placed
     free.push(buffer)
   }
+  // Whoever stops earlier leaves them to the collector: something may be read into them still.
+  for (const buffer of free) letGo(buffer)
 }
 
 /** Memory to read it into begins where direct access wants it to. */

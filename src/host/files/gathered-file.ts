@@ -7,6 +7,7 @@
 import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { KiB } from '#base/bytes.ts'
+import { letGo } from '#base/let-go.ts'
 import { alignedBuffer, blockBytes, openDirect } from './direct-file.ts'
 import { codeOf } from '../files.ts'
 
@@ -93,6 +94,7 @@ export async function openGathered(path: string, onPiece?: (bytes: Uint8Array) =
     async [Symbol.asyncDispose]() {
       await writing.catch(() => {})
       await file.close()
+      for (const buffer of [piece, other]) letGo(buffer)
     },
   }
 }

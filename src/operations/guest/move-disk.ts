@@ -11,7 +11,7 @@ import { asVmid, splitVolumeId, type Vmid, type VolumeId } from '#base/ids.ts'
 import { type GuestConfig, isTemplate, type Options, requireDigest, takeBack } from '#guests/config.ts'
 import { withUnused } from '#guests/qemu/change.ts'
 import { driveNameParts, driveOf, isFirmwareDrive, printDrive, volumeIn } from '#guests/qemu/drive.ts'
-import { canBypassCache } from '#guests/qemu/launch.ts'
+import { accessTo } from '#guests/qemu/file-access.ts'
 import { abandonMirror, hasPivoted, pivot, settle, startMirror } from '#guests/qemu/mirror.ts'
 import { tpmDrive } from '#guests/qemu/tpm.ts'
 import type { StorageService } from '#storage/service.ts'
@@ -98,7 +98,7 @@ export const moveDisk = operation<MoveDisk, DiskDeps>('qmmove', aboutOneGuest)
       await startMirror(
         monitor,
         driveOf(params.disk, done.check.before[params.disk] ?? ''),
-        { ...file, canBypassCache: await canBypassCache(file.path) },
+        { ...file, ...(await accessTo(file.path)) },
         markOf(task.upid),
         { onProgress, signal, bytesPerSecond: rateOfLimit(params.bwlimit) ?? 0 },
       )
