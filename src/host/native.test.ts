@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { closeSync, existsSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { once } from 'node:events'
 import { tmpdir } from 'node:os'
@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { isFault } from '#base/fault.ts'
 import { spawnDetached } from './exec.ts'
-import { openTap, peerCredentials } from './native.ts'
+import { mayUseRings, openTap, peerCredentials } from './native.ts'
 import { endProcess, startTimeOf } from './programs/proc.ts'
 
 const tapName = `hkt${process.pid}`
@@ -26,6 +26,25 @@ test('a tap lives as long as its descriptor', () => {
     closeSync(fd)
   }
   assert.equal(exists(tapName), false)
+})
+
+test('rings are used only where the administrator lets everybody have them', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'hk-native-'))
+  const setting = join(directory, 'io_uring_disabled')
+  try {
+    // As kernels before 6.6, where there is nothing to read; whether this one has rings at all is its own affair.
+    const hasRings = mayUseRings(setting)
+    for (const [says, isForAll] of [
+      ['0', true],
+      ['1', false],
+      ['2', false],
+    ] as const) {
+      await writeFile(setting, `${says}\n`)
+      assert.equal(mayUseRings(setting), isForAll && hasRings, says)
+    }
+  } finally {
+    await rm(directory, { recursive: true })
+  }
 })
 
 test('a tap handed to a program lives on with that program', async () => {

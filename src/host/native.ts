@@ -1,13 +1,13 @@
 /**
  * The things Linux offers only through system calls that Node has no word for: attaching to a tap device,
- * asking who is at the other end of a unix socket, and making a pseudo terminal. All go through libc by
- * `node:ffi`.
+ * asking who is at the other end of a unix socket, making a pseudo terminal, and asking for a ring of requests. All go
+ * through libc by `node:ffi`.
  *
  * Invariant: a tap is never made persistent. It lives exactly as long as somebody holds its descriptor,
  * so a QEMU that dies, by whatever cause, takes its tap with it and nothing is left to clean up. The
  * tempting way, `ip tuntap add`, leaves a tap behind after every kill -9.
  */
-import { closeSync, constants, openSync } from 'node:fs'
+import { closeSync, constants, openSync, readFileSync } from 'node:fs'
 import ffi from 'node:ffi'
 import { Fault } from '#base/fault.ts'
 import { codeOf } from './files.ts'
@@ -22,6 +22,9 @@ const TIOCGPTN = 0x8004_5430n
 const TIOCSWINSZ = 0x5414n
 const SOL_SOCKET = 1
 const SO_PEERCRED = 17
+const IO_URING_SETUP = 425n
+/** Size of `struct io_uring_params`. */
+const RING_PARAMS_BYTES = 120
 const EBUSY = 16
 const EINVAL = 22
 
@@ -34,6 +37,7 @@ function load() {
     ioctl: { arguments: ['i32', 'u64', 'pointer'], return: 'i32' },
     getsockopt: { arguments: ['i32', 'i32', 'i32', 'pointer', 'pointer'], return: 'i32' },
     fcntl: { arguments: ['i32', 'i32', 'u64'], return: 'i32' },
+    syscall: { arguments: ['i64', 'u32', 'pointer'], return: 'i64' },
     __errno_location: { arguments: [], return: 'pointer' },
   }).functions
 }
@@ -172,5 +176,28 @@ export function resizePseudoTerminal(master: number, columns: number, rows: numb
   size.writeUInt16LE(columns, 2)
   if (libc().ioctl(master, TIOCSWINSZ, size) !== 0) {
     throw new Fault('failed', `the terminal could not be given its size (errno ${errno()})`)
+  }
+}
+
+/**
+ * Whether programs without rights may queue what they read and write in rings they share with the kernel (io_uring).
+ * Hardened machines keep those to root or to nobody, and sandboxes of containers refuse them as a whole.
+ * @param setting file in which the administrator says who may
+ */
+export function mayUseRings(setting = '/proc/sys/kernel/io_uring_disabled'): boolean {
+  if (!isForAll(setting)) return false
+  const fd = Number(libc().syscall(IO_URING_SETUP, 1, Buffer.alloc(RING_PARAMS_BYTES)))
+  if (fd < 0) return false
+  closeSync(fd)
+  return true
+}
+
+/** As the administrator says; kernels before 6.6 have no such setting. */
+function isForAll(setting: string): boolean {
+  try {
+    return readFileSync(setting, 'latin1').trim() === '0'
+  } catch (cause) {
+    if (codeOf(cause) === 'ENOENT') return true
+    throw cause
   }
 }

@@ -1,12 +1,13 @@
 /** The golden command lines are only worth something if a real QEMU takes them. */
 import assert from 'node:assert/strict'
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { formatSize, MiB } from '#base/bytes.ts'
 import type { Options } from '#guests/config.ts'
-import { driveOf, drivesOf, printDrive, wishOf } from '#guests/qemu/drive.ts'
+import { driveOf, drivesOf, isOnBus, printDrive, wishOf } from '#guests/qemu/drive.ts'
 import { nicNames } from '#guests/qemu/nic.ts'
+import { mayUseRings } from '#host/native.ts'
 import { guestWorld } from './qemu-world.ts'
 
 const golden = join(import.meta.dirname, '../../src/guests/qemu/golden')
@@ -51,5 +52,21 @@ for (const file of readdirSync(golden).filter((name) => name.endsWith('.conf')))
       if (wishOf(drive).kind === 'volume' && drive.name !== 'tpmstate0')
         assert.ok(nodes.some((node) => node['node-name'] === `drive-${drive.name}`))
     }
+    const { state } = await world.guests.status(vmid)
+    const open = `/proc/${state.state === 'running' ? state.pid : 0}/fd`
+    const hasRing = readdirSync(open).some((fd) => /io_uring/.test(targetOf(`${open}/${fd}`)))
+    const isUsual = drivesOf(conf).some(
+      (drive) => wishOf(drive).kind === 'volume' && isOnBus(drive) && drive.values.aio === undefined,
+    )
+    assert.equal(hasRing, isUsual && mayUseRings())
   })
+}
+
+function targetOf(link: string): string {
+  try {
+    return readlinkSync(link)
+  } catch {
+    // Closed meanwhile.
+    return ''
+  }
 }

@@ -25,7 +25,8 @@ function factsFor(options: Options, accelerator: Accelerator): StartFacts {
     const wish = wishOf(drive)
     if (wish.kind !== 'volume') return []
     const path = `/var/lib/images/${wish.volid.split(':')[1]}`
-    return [[drive.name, { path, format: path.endsWith('qcow2') ? 'qcow2' : 'raw', canBypassCache: true }] as const]
+    const format = path.endsWith('qcow2') ? 'qcow2' : 'raw'
+    return [[drive.name, { path, format, canBypassCache: true, canUseRing: true }] as const]
   })
   const bridged = nicsOf(options).filter(({ bridge }) => bridge !== undefined)
   return {
@@ -84,6 +85,23 @@ test('adding a disk or a card moves no other device', () => {
     )
   const after = devices({ ...before, ...more })
   for (const device of devices(before)) assert.ok(after.includes(device), device)
+})
+
+test('disks queue their requests with the kernel where they can, and as they are told', () => {
+  const options: Options = {
+    scsi0: 'local:100/vm-100-disk-0.raw',
+    scsi1: 'local:100/vm-100-disk-1.raw,aio=threads',
+    scsi2: 'local:100/vm-100-disk-2.raw,aio=native',
+    scsi3: 'local:100/vm-100-disk-3.raw,aio=native,cache=writeback',
+  }
+  const aioOf = (canUseRing: boolean) => {
+    const { files, ...facts } = factsFor(options, 'tcg')
+    const known = Object.fromEntries(Object.entries(files).map(([name, file]) => [name, { ...file, canUseRing }]))
+    const argv = configToArgv(options, { ...facts, files: known })
+    return argv.flatMap((part) => /"aio":"(\w+)"/.exec(part)?.[1] ?? [])
+  }
+  assert.deepEqual(aioOf(true), ['io_uring', 'threads', 'native', 'threads'])
+  assert.deepEqual(aioOf(false), ['threads', 'threads', 'native', 'threads'])
 })
 
 test('quotes keep words of args together and are not passed on', () => {

@@ -9,16 +9,15 @@ import { bootIndexes } from './boot.ts'
 import { controllerOf, driveDevice, nodeNameOf, threadOf } from './drive-device.ts'
 import type { Drive } from './drive.ts'
 import { drivesOf, isOnBus } from './drive.ts'
+import type { FileAccess } from './file-access.ts'
 import { efiBytesOf } from './firmware.ts'
 import type { MachineKind } from './machine.ts'
 
 /** What must be known about a drive's file to open it. */
-export interface DriveFile {
+export interface DriveFile extends FileAccess {
   readonly path: string
   /** `raw` or `qcow2`; an ISO image is `raw`. */
   readonly format: string
-  /** False where the file system cannot bypass the page cache (some overlays), or must not (btrfs): then it is used. */
-  readonly canBypassCache: boolean
   /**
    * What the image is based on, nearest first: open descriptors QEMU inherits. Its own uid may not open these files,
    * because they are other guests' too.
@@ -86,7 +85,9 @@ export function blockNode(drive: Drive, file: DriveFile, nodeName = nodeNameOf(d
   // Writing zeroes is the one discard every guest knows; without discard it still saves the disk from them.
   const zeroes = values.detect_zeroes === false || isCdrom ? 'off' : discard === 'unmap' ? 'unmap' : 'on'
   const readOnly = isCdrom || values.ro === true
-  const aio = values.aio === 'native' && !cache.direct ? 'threads' : (values.aio ?? 'threads')
+  const usual = file.canUseRing && isOnBus(drive) ? 'io_uring' : 'threads'
+  // QEMU refuses it beside the page cache.
+  const aio = values.aio === 'native' && !cache.direct ? 'threads' : (values.aio ?? usual)
   const isQcow2 = file.format === 'qcow2'
   return {
     driver: isQcow2 ? 'qcow2' : 'raw',

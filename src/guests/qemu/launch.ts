@@ -5,15 +5,13 @@
  * node's files, with no capabilities and no way to gain any. `-daemonize` is not used: the sandbox
  * forbids the fork it needs; a session of its own serves the same end.
  */
-import { constants } from 'node:fs'
 import { chown, link, mkdir, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { KiB } from '#base/bytes.ts'
 import { waitFor } from '#base/clock.ts'
 import { Fault, isFault } from '#base/fault.ts'
-import { isSummedUp } from '#host/disks/btrfs.ts'
 import { passing } from '#base/trace.ts'
 import { spawnDetached } from '#host/exec.ts'
-import { codeOf, makeDirectory, readForeignFile } from '#host/files.ts'
+import { makeDirectory, readForeignFile } from '#host/files.ts'
 import type { Argv } from '#host/host.ts'
 import { isAlive, startTimeOf } from '#host/programs/proc.ts'
 import { QmpClient } from '#host/qemu/qmp.ts'
@@ -155,17 +153,4 @@ export async function lastWordsOf(runDir: string): Promise<{ readonly said: stri
   const text = (await readForeignFile(`${runDir}/${qemuLog}`, lastWordsBytes))?.toString('utf8') ?? ''
   const lines = text.split('\n').filter((line) => line.trim() !== '' && !line.startsWith('Use -'))
   return { said: lines.at(-1)?.replace(/^qemu-system-\w+: /, '') ?? 'it said nothing', text }
-}
-
-/** Whether the file can be used past the page cache: some overlay file systems refuse, and btrfs would sum up what changes. */
-export async function canBypassCache(path: string): Promise<boolean> {
-  try {
-    const file = await open(path, constants.O_RDONLY | constants.O_DIRECT)
-    await file.close()
-    return !(await isSummedUp(path))
-  } catch (cause) {
-    if (codeOf(cause) === 'EINVAL') return false
-    if (codeOf(cause) === 'ENOENT') throw new Fault('missing', `disk image '${path}' does not exist`, { cause })
-    throw cause
-  }
 }

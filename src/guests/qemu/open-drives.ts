@@ -6,7 +6,7 @@ import type { GuestStorage } from '../needs.ts'
 import type { BackingFile, DriveFile } from './drive-argv.ts'
 import type { Drive } from './drive.ts'
 import { drivesOf, isCloudInit, wishOf } from './drive.ts'
-import { canBypassCache } from './launch.ts'
+import { accessTo } from './file-access.ts'
 import { tpmDrive } from './tpm.ts'
 
 export interface OpenFor {
@@ -37,14 +37,14 @@ export async function openDrive(drive: Drive, how: OpenFor): Promise<DriveFile |
   if (wish.kind !== 'volume' && wish.kind !== 'path') {
     throw new Fault('failed', `drive '${drive.name}' of VM ${vmid} holds no volume but '${drive.file}'`)
   }
-  if (wish.kind === 'path') return { path: wish.path, format: 'raw', canBypassCache: await canBypassCache(wish.path) }
+  if (wish.kind === 'path') return { path: wish.path, format: 'raw', ...(await accessTo(wish.path)) }
   if (drive.isCdrom) return openDisc(wish.volid, how)
   const [top, ...below] = (await storage.layers(wish.volid)).layers
   if (!top) throw new Error(`volume '${wish.volid}' has no file`)
   const backing: BackingFile[] = []
   for (const { path, format } of below) backing.push({ format, descriptor: await how.handOver(path) })
   await storage.giveTo(wish.volid, uid)
-  return { ...top, canBypassCache: await canBypassCache(top.path), backing, served: how.below?.[drive.name] }
+  return { ...top, ...(await accessTo(top.path)), backing, served: how.below?.[drive.name] }
 }
 
 /** Installation media can be read by every guest's user; a cloud-init drive is for this one alone. */
@@ -54,7 +54,7 @@ export async function openDisc(
 ): Promise<DriveFile> {
   if (isCloudInit(volid)) await storage.giveTo(volid, uid)
   const found = await storage.location(volid)
-  return { ...found, canBypassCache: await canBypassCache(found.path) }
+  return { ...found, ...(await accessTo(found.path)) }
 }
 
 /** The file the TPM keeps its state in. */
