@@ -13,7 +13,7 @@ export interface FileAccess {
   readonly canUseRing: boolean
 }
 
-/** Magic numbers of SMB shares, over which the kernel's rings fail under load (Proxmox VE leaves them out as well). */
+/** Magic numbers of SMB shares: rings give trouble there since Linux 5.15, and Proxmox VE leaves them out as well. */
 const sharesOfSmb = new Set([0x517b, 0xff534d42, 0xfe534d42])
 
 /** @throws Fault `missing` when there is no such file */
@@ -37,8 +37,7 @@ async function canBypassCache(path: string): Promise<boolean> {
   }
 }
 
-/** Devices are left to threads: LVM's are known to hang. */
+/** Devices are left to threads: on LVM's rings are known to hang. */
 async function canUseRing(path: string): Promise<boolean> {
-  if (!mayUseRings()) return false
-  return (await stat(path)).isFile() && !sharesOfSmb.has((await statfs(path)).type)
+  return (await stat(path)).isFile() && !sharesOfSmb.has((await statfs(path)).type) && mayUseRings()
 }
