@@ -2,6 +2,7 @@
 import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { KiB } from '#base/bytes.ts'
+import { codeOf } from '#host/files.ts'
 import { blockBytes, openDirect } from '#host/files/direct-file.ts'
 
 const openFiles = 16
@@ -26,12 +27,15 @@ export class OpenFiles {
     if (length < leastDirectBytes || room.length < blocksBytes) return undefined
     return this.#using(path, async (file) => {
       await file.handle
+      if (file.isPlain) return undefined
       try {
         file.direct ??= openDirect(path, constants.O_RDONLY)
         // The last block of the file is shorter.
         const read = await (await file.direct)?.read(room, 0, blocksBytes, offset - before)
         return read && read.bytesRead >= before + length ? room.subarray(before, before + length) : undefined
-      } catch {
+      } catch (error) {
+        // The file system wants another shape: that would be found anew for each read.
+        if (codeOf(error) === 'EINVAL') file.isPlain = true
         return undefined
       }
     })
@@ -54,7 +58,7 @@ export class OpenFiles {
       if (this.#files.get(path) === file) this.#files.delete(path)
       throw cause
     })
-    const file: OpenFile = { handle, users: 0, isForgotten: false }
+    const file: OpenFile = { handle, isPlain: false, users: 0, isForgotten: false }
     this.#files.set(path, file)
     const [oldest] = this.#files.keys()
     if (this.#files.size > openFiles && oldest !== undefined) this.forget(oldest)
@@ -90,6 +94,8 @@ export class OpenFiles {
 interface OpenFile {
   readonly handle: Promise<FileHandle>
   direct?: Promise<FileHandle | undefined>
+  /** It is not read past the page cache. */
+  isPlain: boolean
   users: number
   isForgotten: boolean
 }

@@ -9,6 +9,7 @@
 import { MiB } from '#base/bytes.ts'
 import { isFault } from '#base/fault.ts'
 import { letGo } from '#base/let-go.ts'
+import { alignedBuffer, blockBytes } from '#host/files/direct-file.ts'
 import { suspectsFolder } from '../index/chunk-index.ts'
 import { ChunkOrdinals, mostOf } from '../index/ordinals.ts'
 import type { OpenDatastore } from '../datastore.ts'
@@ -63,8 +64,11 @@ export class ProvenChunks {
       known[ordinal] = marks.of(pack, offset) << stateBits
     })
     const [damaged, unread]: [string[], string[]] = [[], []]
-    // Kept from one read to the next: fresh memory would be filled with zeros first.
-    const rooms = Array.from({ length: readsAhead + 1 }, () => Buffer.allocUnsafeSlow(step + metadataMaximumBytes))
+    // Kept from one read to the next: fresh memory would be filled with zeros first. What is read begins and ends within blocks.
+    const roomBytes = step + metadataMaximumBytes + 2 * blockBytes
+    const rooms = Array.from({ length: readsAhead + 1 }, () => alignedBuffer(roomBytes))
+    using undo = new DisposableStack()
+    undo.defer(() => rooms.forEach((room) => letGo(room)))
     const all = packs.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
     let done = 0
     for (const pack of packs) {

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
 import { randomBytes, randomInt } from 'node:crypto'
-import { readFile, rename, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import test from 'node:test'
-import { KiB } from '#base/bytes.ts'
+import { KiB, MiB } from '#base/bytes.ts'
+import { machine } from '#host/exec.ts'
 import { filesBelow } from '../../../test/fixtures/datastore.ts'
-import { backUp, point, temporaryDatastore } from '../../../test/fixtures/sealed-datastore.ts'
+import { backUp, makeDatastore, point, temporaryDatastore } from '../../../test/fixtures/sealed-datastore.ts'
 import { packName } from '../packs/pack.ts'
 import { printPoint } from '../point.ts'
 import { type Verdict, verifyEverything } from './verify-everything.ts'
@@ -56,6 +57,23 @@ test('a check of everything finds each backup whole, and a turned bit only in th
   await backUp(await temporary.reopen(), point(3), { scsi0: Buffer.concat([shared, Buffer.alloc(chunk), own]) })
   const after = await verdicts(verifyEverything(await temporary.reopen()))
   for (const name of [first, second, third, printPoint(point(3))]) assert.match(after[name] ?? '', /chunks/)
+})
+
+test('a check of everything leaves the page cache to others', async () => {
+  await using temporary = await makeDatastore(await mkdtemp('/var/tmp/hako-sealed-'))
+  await backUp(await temporary.reopen(), point(0), { scsi0: randomBytes(16 * MiB) })
+  const packs = (await filesBelow(temporary.path)).filter((name) => name.startsWith('packs/'))
+  const files = packs.map((name) => join(temporary.path, name))
+  const host = machine()
+  const cachedBytes = async () => {
+    const { stdout } = await host.run(['fincore', '--noheadings', '--bytes', '--output', 'RES', ...files])
+    return stdout.split('\n').reduce((sum, bytes) => sum + Number(bytes), 0)
+  }
+  for (const file of files) await host.run(['dd', `if=${file}`, 'iflag=nocache', 'count=0', 'status=none'])
+  assert.ok((await cachedBytes()) < MiB, 'the packs can be put out of the cache')
+  assert.equal(Object.keys(await verdicts(verifyEverything(await temporary.reopen()))).length, 1)
+  const bytes = await cachedBytes()
+  assert.ok(bytes < 2 * MiB, `${bytes} bytes of 16 MiB are in the page cache`)
 })
 
 test('a turned bit anywhere in a pack is found, under a seal or not', async () => {
