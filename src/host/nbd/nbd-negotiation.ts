@@ -92,6 +92,6 @@ export class Negotiation {
   }
 
   #nonsense(how: string): Fault {
-    return new Fault('failed', `the NBD server at '${this.#path}' breaks the protocol: ${how}`)
+    return wire.nonsense(this.#path, how)
   }
 }

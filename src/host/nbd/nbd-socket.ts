@@ -1,7 +1,7 @@
 /**
- * A stream socket read in exact amounts: the next `n` bytes, or as many as fill a buffer. Data is taken
- * from the kernel only when somebody asks for it, so a server that sends without being asked fills its
- * own buffers and not our memory.
+ * A stream socket read in exact amounts: first the next `n` bytes whenever somebody asks for them, then, of a talk that has
+ * become one of requests and replies, by a receiver that says where the next bytes go. Either way there is a place for
+ * whatever is taken from the kernel, so a server that sends without being asked fills its own buffers and not our memory.
  */
 import { connect, type Socket } from 'node:net'
 import { KiB } from '#base/bytes.ts'
@@ -17,8 +17,18 @@ export interface SocketOptions {
   readonly signal?: AbortSignal | undefined
 }
 
-/** As much as a server has ready at once. */
-const gulpBytes = 256 * KiB
+/** What is asked for piece by piece is short. */
+const gulpBytes = 4 * KiB
+
+/** Takes what comes, each part at its place. */
+export interface Receiver {
+  /** Where the next bytes go: at least one, memory that stays where it is until `came` or the end of the connection. */
+  readonly place: () => Uint8Array
+  /** So many bytes have come there. @throws Fault that ends the connection */
+  readonly came: (count: number) => void
+  /** Nothing will come any more. */
+  readonly ended: (fault: Fault) => void
+}
 
 interface Wanted {
   readonly into: Uint8Array
@@ -27,17 +37,20 @@ interface Wanted {
 
 export class ExactSocket {
   readonly #socket: Socket
-  /** What has come and nobody has taken yet: a part of the one buffer the kernel fills. */
-  #rest: Buffer = Buffer.alloc(0)
-  /** Where what comes goes. Nothing is taken from the kernel without it. */
+  /** What the kernel fills as long as there is no receiver. */
+  readonly #gulp = Buffer.allocUnsafeSlow(gulpBytes)
+  /** What of it has come and nobody has taken yet. */
+  #rest: Buffer = this.#gulp.subarray(0, 0)
+  /** Where what comes goes. Nothing is taken from the kernel without it, or a receiver. */
   #wanted: Wanted | undefined
+  #receiver: Receiver | undefined
   #ended: Fault | undefined
   #wake: (() => void) | undefined
 
   private constructor({ path, timeoutMs, signal }: SocketOptions) {
-    const callback = (count: number, { buffer }: Uint8Array) => this.#come(Buffer.from(buffer, 0, count))
+    const callback = (count: number, into: Uint8Array) => this.#come(count, into)
     // A stream would make a buffer for every 64 KiB, and let go of it.
-    const socket = connect({ path, onread: { buffer: Buffer.allocUnsafeSlow(gulpBytes), callback } })
+    const socket = connect({ path, onread: { buffer: () => this.#receiver?.place() ?? this.#gulp, callback } })
     this.#socket = socket
     socket.on('error', (cause) => this.destroy(gone(path, cause)))
     socket.on('end', () => this.destroy(gone(path)))
@@ -77,17 +90,11 @@ export class ExactSocket {
   async take(count: number): Promise<Buffer> {
     if (this.#rest.length >= count) return this.#cut(count)
     const bytes = Buffer.allocUnsafe(count)
-    await this.fill(bytes)
-    return bytes
-  }
-
-  /** Fills the buffer with what comes next; one call after another. */
-  async fill(into: Uint8Array): Promise<void> {
-    const wanted: Wanted = { into, done: 0 }
+    const wanted: Wanted = { into: bytes, done: 0 }
     this.#pour(wanted)
     this.#wanted = wanted
     try {
-      while (wanted.done < into.length) {
+      while (wanted.done < count) {
         if (this.#ended) throw this.#ended
         this.#socket.resume()
         await new Promise<void>((resolve) => {
@@ -97,16 +104,49 @@ export class ExactSocket {
     } finally {
       this.#wanted = undefined
     }
+    return bytes
+  }
+
+  /** From now on whatever comes is this receiver's, beginning with what has come and was not taken. */
+  deliverTo(receiver: Receiver): void {
+    this.#receiver = receiver
+    if (this.#ended) return receiver.ended(this.#ended)
+    this.#hand(receiver, this.#rest)
+    this.#socket.resume()
   }
 
   /** @returns whether more is to come now */
-  #come(bytes: Buffer): boolean {
-    this.#rest = bytes
+  #come(count: number, into: Uint8Array): boolean {
+    if (this.#receiver) {
+      if (into === this.#gulp) this.#hand(this.#receiver, into.subarray(0, count))
+      else this.#came(this.#receiver, count)
+      return true
+    }
+    this.#rest = this.#gulp.subarray(0, count)
     if (!this.#wanted) return false
     this.#pour(this.#wanted)
     if (this.#wanted.done < this.#wanted.into.length) return true
     this.#wake?.()
     return false
+  }
+
+  /** @param bytes that came before the kernel knew where the receiver wants them */
+  #hand(receiver: Receiver, bytes: Uint8Array): void {
+    for (let rest = bytes; rest.length > 0 && !this.#ended;) {
+      const place = receiver.place()
+      const part = rest.subarray(0, place.length)
+      place.set(part)
+      this.#came(receiver, part.length)
+      rest = rest.subarray(part.length)
+    }
+  }
+
+  #came(receiver: Receiver, count: number): void {
+    try {
+      receiver.came(count)
+    } catch (cause) {
+      this.destroy(cause instanceof Fault ? cause : new Fault('failed', 'what came cannot be read', { cause }))
+    }
   }
 
   #pour(wanted: Wanted): void {
@@ -128,18 +168,13 @@ export class ExactSocket {
     })
   }
 
-  /** Ends the connection; every wait fails with this fault, or with the first one given. */
+  /** Ends the connection; every wait fails with this fault, or with the first one given. Nothing comes after that. */
   destroy(fault: Fault): void {
+    const isFirst = this.#ended === undefined
     this.#ended ??= fault
     this.#socket.destroy()
     this.#wake?.()
-  }
-
-  /** Says the last word and closes without waiting for an answer. */
-  finish(bytes: Uint8Array, fault: Fault): void {
-    this.#ended ??= fault
-    this.#socket.end(bytes, () => this.#socket.destroy())
-    this.#wake?.()
+    if (isFirst) this.#receiver?.ended(this.#ended)
   }
 
   #cut(count: number): Buffer {

@@ -1,4 +1,5 @@
 /** The Network Block Device protocol in bytes: numbers, requests, and the parts of replies. No I/O here. */
+import { Fault } from '#base/fault.ts'
 
 export const handshake = {
   magic: 'NBDMAGICIHAVEOPT',
@@ -44,6 +45,8 @@ export const chunkErrorFlag = 0x8000
 export const requestBytes = 28
 export const simpleReplyBytes = 16
 export const structuredReplyBytes = 20
+/** A structured reply with data, as far as its data. */
+export const dataHeadBytes = structuredReplyBytes + 8
 export const optionReplyBytes = 20
 
 /** Contexts of block status the client asks for. */
@@ -73,12 +76,12 @@ export function uint32(value: number): Buffer {
 }
 
 export function request(type: number, cookie: number, offset: number, length: number, flags = 0): Buffer {
-  const bytes = Buffer.alloc(requestBytes)
+  const bytes = Buffer.allocUnsafe(requestBytes)
   bytes.writeUInt32BE(0x2560_9513, 0)
   bytes.writeUInt16BE(flags, 4)
   bytes.writeUInt16BE(type, 6)
-  bytes.writeBigUInt64BE(BigInt(cookie), 8)
-  bytes.writeBigUInt64BE(BigInt(offset), 16)
+  writeUint64(bytes, cookie, 8)
+  writeUint64(bytes, offset, 16)
   bytes.writeUInt32BE(length, 24)
   return bytes
 }
@@ -90,13 +93,13 @@ export interface StructuredHead {
   readonly length: number
 }
 
-/** `bytes` is what follows the magic: 16 bytes. */
+/** @param bytes from the magic on, 20 or more */
 export function structuredHead(bytes: Buffer): StructuredHead {
   return {
-    isDone: (bytes.readUInt16BE(0) & chunkDone) !== 0,
-    type: bytes.readUInt16BE(2),
-    cookie: Number(bytes.readBigUInt64BE(4)),
-    length: bytes.readUInt32BE(12),
+    isDone: (bytes.readUInt16BE(4) & chunkDone) !== 0,
+    type: bytes.readUInt16BE(6),
+    cookie: uint64At(bytes, 8),
+    length: bytes.readUInt32BE(16),
   }
 }
 
@@ -122,8 +125,18 @@ export function optionAnswer(number: number, type: number, data: Buffer = Buffer
 
 export function uint64(value: number): Buffer {
   const bytes = Buffer.alloc(8)
-  bytes.writeBigUInt64BE(BigInt(value))
+  writeUint64(bytes, value, 0)
   return bytes
+}
+
+function writeUint64(bytes: Buffer, value: number, at: number): void {
+  bytes.writeUInt32BE(Math.floor(value / 2 ** 32), at)
+  bytes.writeUInt32BE(value % 2 ** 32, at + 4)
+}
+
+/** Not exact above 2^53, where nothing of ours is. */
+export function uint64At(bytes: Buffer, at: number): number {
+  return bytes.readUInt32BE(at) * 2 ** 32 + bytes.readUInt32BE(at + 4)
 }
 
 /** The protocol's numbers of errors, which are Linux' own. */
@@ -139,6 +152,11 @@ export function errorName(number: number): string {
     108: 'the server is shutting down',
   }
   return names[number] ?? `error ${number}`
+}
+
+/** Of a server that is none, or hostile. */
+export function nonsense(path: string, how: string): Fault {
+  return new Fault('failed', `the NBD server at '${path}' breaks the protocol: ${how}`)
 }
 
 /** What a server says may end up on a terminal. */

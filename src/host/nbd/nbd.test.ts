@@ -289,6 +289,67 @@ test('a server that hangs up in the middle of a reply ends the wait', async () =
   assert.ok(isFault(outcome, 'unavailable'), String(outcome))
 })
 
+test('however replies are cut and mixed, each read gets its own', async () => {
+  const contents = [randomBytes(4_096), randomBytes(10_000), Buffer.alloc(600)]
+  const part = (flags: number, read: number, from: number, to: number) =>
+    chunk(flags, 1, read + 1, Buffer.concat([u64(read * 65_536 + from), contents[read]?.subarray(from, to) ?? u16(0)]))
+  // Short replies stand before others, so that whoever reads ahead has something of the next.
+  const stream = Buffer.concat([
+    part(0, 1, 100, 10_000),
+    part(0, 0, 0, 4_000),
+    part(0, 1, 0, 100),
+    chunk(1, 0, 2, Buffer.alloc(0)),
+    chunk(0, 2, 3, Buffer.concat([u64(2 * 65_536), u32(599)])),
+    part(1, 0, 4_000, 4_096),
+    part(0, 2, 599, 600),
+    chunk(1, 0, 3, Buffer.alloc(0)),
+  ])
+  for (let round = 0; round < 30; round += 1) {
+    const outcome = await against(
+      Buffer.concat([greeting, goodHandshake]),
+      (socket) => {
+        const most = [1, 7, 30, 300, 20_000][round % 5] ?? 1
+        const send = (at: number): void => {
+          if (at >= stream.length) return
+          const end = at + 1 + randomInt(most)
+          socket.write(stream.subarray(at, end), () => setImmediate(() => send(end)))
+        }
+        send(0)
+      },
+      async (client) => {
+        const into = contents.map(({ length }) => Buffer.alloc(length, 1))
+        await Promise.all(into.map((buffer, number) => client.read(number * 65_536, buffer)))
+        return into
+      },
+    )
+    assert.ok(Array.isArray(outcome), String(outcome))
+    for (const [number, content] of contents.entries()) assert.ok(content.equals(outcome[number] as Buffer))
+  }
+})
+
+test("what a server sends after its end is in nobody's buffer", async () => {
+  const into = Buffer.alloc(MiB)
+  const answer = chunk(1, 1, 1, Buffer.concat([u64(0), Buffer.alloc(MiB, 9)]))
+  const outcome = await against(
+    Buffer.concat([greeting, goodHandshake]),
+    (socket) => {
+      // All but the end of what was asked, and the rest when nobody waits any more.
+      socket.write(answer.subarray(0, 100_000))
+      setTimeout(() => socket.write(answer.subarray(100_000)), 100)
+    },
+    async (client) => {
+      const reading = client.read(0, into)
+      while (into[50_000] !== 9) await new Promise((resolve) => setImmediate(resolve))
+      await client[Symbol.asyncDispose]()
+      return reading
+    },
+  )
+  assert.ok(isFault(outcome, 'failed') && /was closed/.test(outcome.message), String(outcome))
+  const before = Buffer.from(into)
+  await new Promise((resolve) => setTimeout(resolve, 300))
+  assert.ok(into.equals(before))
+})
+
 test('a server without structured replies is read in the old form, all of it as data', async () => {
   const old = Buffer.concat([greeting, optionReply(8, 0x8000_0001), optionReply(7, 3, exportInfo), optionReply(7, 1)])
   const reply = Buffer.concat([u32(0x6744_6698), u32(0), u64(1), Buffer.alloc(4_096, 6)])

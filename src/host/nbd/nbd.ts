@@ -3,14 +3,14 @@
  *
  * Speaks fixed newstyle with `NBD_OPT_GO`, structured replies and `base:allocation` where the server has
  * them. Several reads are under way at once, at most `depth`; each reply is read straight into the buffer
- * of the read that asked for it. The server is not trusted: every length it names is checked against what
- * was asked before a byte is stored, and the first nonsense ends the connection.
+ * of the read that asked for it (`nbd-replies.ts`).
  */
 import { allDone } from '#base/all-done.ts'
 import { Fault } from '#base/fault.ts'
-import { KiB, MiB } from '#base/bytes.ts'
+import { MiB } from '#base/bytes.ts'
+import { NbdReplies, type Pending } from './nbd-replies.ts'
 import { ExactSocket } from './nbd-socket.ts'
-import { extentsOf, type NbdExtent, parseStatus, type StatusRun } from './nbd-status.ts'
+import { extentsOf, type NbdExtent } from './nbd-status.ts'
 import { type Negotiated, Negotiation } from './nbd-negotiation.ts'
 import * as wire from './nbd-wire.ts'
 import type { Listener } from '../programs/unix-peer.ts'
@@ -30,27 +30,19 @@ export interface NbdOptions {
   readonly signal?: AbortSignal | undefined
 }
 
-interface Pending {
-  readonly type: number
-  readonly offset: number
-  readonly length: number
-  /** For reads. */
-  readonly into?: Uint8Array | undefined
-  /** Bytes of a read that have come. */
-  received: number
-  /** For block status, by context. */
-  readonly status: Map<number, StatusRun[]>
-  fault: Fault | undefined
-  readonly resolve: () => void
+interface Request extends Pending {
+  /** For writes. */
+  readonly data?: Uint8Array | undefined
+  readonly resolve: (request: Request) => void
   readonly reject: (fault: Fault) => void
+  /** Resolves when the kernel has taken them. */
+  sent?: Promise<void>
 }
 
 const defaultTimeoutMs = 60_000
 const defaultDepth = 16
 /** Every server takes requests of this size. */
 const requestMaximumBytes = 32 * MiB
-const statusMaximumBytes = 8 * MiB
-const messageMaximumBytes = 4 * KiB
 const statusWindowBytes = 1024 * MiB
 
 export class NbdClient implements AsyncDisposable {
@@ -60,9 +52,10 @@ export class NbdClient implements AsyncDisposable {
   readonly #socket: ExactSocket
   readonly #facts: Negotiated
   readonly #unitBytes: number
-  readonly #pending = new Map<number, Pending>()
-  readonly #queue: (() => void)[] = []
-  #free: number
+  readonly #depth: number
+  readonly #pending = new Map<number, Request>()
+  /** For which there was no room yet. */
+  readonly #queue: Request[] = []
   #lastCookie = 0
   #ended: Fault | undefined
 
@@ -70,12 +63,17 @@ export class NbdClient implements AsyncDisposable {
     this.#path = path
     this.#socket = socket
     this.#facts = facts
-    this.#free = options.depth ?? defaultDepth
+    this.#depth = options.depth ?? defaultDepth
     this.#unitBytes = options.unitBytes ?? requestMaximumBytes
     this.sizeBytes = facts.sizeBytes
     this.isReadOnly = facts.isReadOnly
     socket.isAnswerDue = () => this.#pending.size > 0
-    void this.#receive()
+    const asked = {
+      waiting: (cookie: number) => this.#pending.get(cookie),
+      finish: (cookie: number) => this.#finish(cookie),
+      ended: (fault: Fault) => this.#fail(fault),
+    }
+    socket.deliverTo(new NbdReplies(path, facts, asked))
   }
 
   /**
@@ -98,7 +96,7 @@ export class NbdClient implements AsyncDisposable {
   /** Fills the buffer from `offset`. */
   async read(offset: number, into: Uint8Array): Promise<void> {
     this.#checkRange(offset, into.length)
-    const parts: Promise<Pending>[] = []
+    const parts: Promise<Request>[] = []
     for (let at = 0; at < into.length;) {
       const part = into.subarray(at, at + this.#unitBytes - ((offset + at) % this.#unitBytes))
       parts.push(this.#request({ type: wire.command.read, offset: offset + at, length: part.length, into: part }))
@@ -114,7 +112,10 @@ export class NbdClient implements AsyncDisposable {
     if (this.isReadOnly) throw new Fault('denied', `the export at '${this.#path}' is read-only`)
     for (let at = 0; at < bytes.length; at += requestMaximumBytes) {
       const part = bytes.subarray(at, at + requestMaximumBytes)
-      await this.#request({ type: wire.command.write, offset: offset + at, length: part.length }, part)
+      const request = { type: wire.command.write, offset: offset + at, length: part.length, data: part }
+      const { sent } = await this.#request(request)
+      // The caller may change the bytes once we return, also when the server answered before it had them all.
+      await sent
     }
   }
 
@@ -135,9 +136,7 @@ export class NbdClient implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const fault = new Fault('failed', `the connection to the NBD server at '${this.#path}' was closed`)
-    this.#fail(fault)
-    this.#socket.finish(wire.request(wire.command.disconnect, 0, 0, 0), fault)
+    this.#fail(new Fault('failed', `the connection to the NBD server at '${this.#path}' was closed`))
   }
 
   /** A server may describe less than it was asked for; then we ask for the rest. */
@@ -150,7 +149,7 @@ export class NbdClient implements AsyncDisposable {
         offset: at,
         length: offset + length - at,
       })
-      const runsOf = (context: number | undefined) => (context === undefined ? undefined : (status.get(context) ?? []))
+      const runsOf = (context: number | undefined) => (context === undefined ? undefined : (status?.get(context) ?? []))
       const described = extentsOf(at, { allocation: runsOf(allocation), bitmap: runsOf(bitmap) })
       const end = described.at(-1)
       if (!end) throw this.#nonsense('it described no extent')
@@ -167,142 +166,53 @@ export class NbdClient implements AsyncDisposable {
     }
   }
 
-  async #request(what: Pick<Pending, 'type' | 'offset' | 'length' | 'into'>, data?: Uint8Array): Promise<Pending> {
-    await this.#turn()
-    const { promise, resolve, reject } = Promise.withResolvers<void>()
-    const pending: Pending = { ...what, received: 0, status: new Map(), fault: undefined, resolve, reject }
-    this.#lastCookie += 1
-    if (this.#ended) reject(this.#ended)
-    else this.#pending.set(this.#lastCookie, pending)
-    // A server that looks for holes in what it knows to be data does so for nothing.
-    const flags = what.type === wire.command.read && this.#facts.canSendWhole ? wire.wholeFlag : 0
-    const head = wire.request(what.type, this.#lastCookie, what.offset, what.length, flags)
-    // A failure to send ends the connection, which rejects this request with all others.
-    const sent = data ? Promise.all([this.#socket.send(head), this.#socket.send(data)]) : this.#socket.send(head)
-    sent.catch(() => {})
-    try {
-      await promise
-      // The caller may change the bytes once we return, also when the server answered before it had them all.
-      if (data) await sent
-      return pending
-    } finally {
-      this.#free += 1
-      this.#queue.shift()?.()
+  #request(what: Pick<Request, 'type' | 'offset' | 'length' | 'into' | 'data'>): Promise<Request> {
+    if (this.#ended) return Promise.reject(this.#ended)
+    const { promise, resolve, reject } = Promise.withResolvers<Request>()
+    this.#queue.push({ ...what, received: 0, fault: undefined, resolve, reject })
+    this.#sendQueued()
+    return promise
+  }
+
+  /** Several at a time where more are waiting: what is sent in one go costs the kernel, and the server, one call. */
+  #sendQueued(): void {
+    const room = this.#depth - this.#pending.size
+    if (this.#queue.length === 0 || room < Math.min(this.#queue.length, this.#depth / 4)) return
+    const heads: Buffer[] = []
+    for (const request of this.#queue.splice(0, room)) {
+      this.#lastCookie += 1
+      this.#pending.set(this.#lastCookie, request)
+      // A server that looks for holes in what it knows to be data does so for nothing.
+      const flags = request.type === wire.command.read && this.#facts.canSendWhole ? wire.wholeFlag : 0
+      const head = wire.request(request.type, this.#lastCookie, request.offset, request.length, flags)
+      if (request.data) request.sent = this.#send(head, request.data)
+      else heads.push(head)
     }
+    if (heads.length > 0) void this.#send(Buffer.concat(heads))
   }
 
-  /** Waits until fewer than `depth` requests are under way. */
-  async #turn(): Promise<void> {
-    while (this.#free === 0) await new Promise<void>((resolve) => this.#queue.push(resolve))
-    this.#free -= 1
+  /** A failure to send ends the connection, which rejects what was asked. */
+  async #send(...parts: readonly Uint8Array[]): Promise<void> {
+    await Promise.allSettled(parts.map((part) => this.#socket.send(part)))
   }
 
-  async #receive(): Promise<void> {
-    try {
-      while (!this.#ended) await this.#reply()
-    } catch (cause) {
-      this.#fail(cause instanceof Fault ? cause : this.#nonsense('its reply cannot be read', cause))
-    }
-  }
-
-  async #reply(): Promise<void> {
-    const magic = (await this.#socket.take(4)).readUInt32BE(0)
-    if (magic === wire.replyMagic.structured && this.#facts.isStructured) return this.#structured()
-    if (magic !== wire.replyMagic.simple) throw this.#nonsense('its reply has no magic number')
-    const head = await this.#socket.take(wire.simpleReplyBytes - 4)
-    const [error, cookie] = [head.readUInt32BE(0), Number(head.readBigUInt64BE(4))]
-    const pending = this.#waiting(cookie)
-    if (error !== 0) pending.fault = this.#refused(pending, error)
-    else if (pending.into && this.#facts.isStructured) throw this.#nonsense('it answered a read in the old form')
-    else if (pending.into) {
-      await this.#socket.fill(pending.into)
-      pending.received = pending.length
-    }
-    this.#finish(cookie, pending)
-  }
-
-  async #structured(): Promise<void> {
-    const { isDone, type, cookie, length } = wire.structuredHead(await this.#socket.take(wire.structuredReplyBytes - 4))
-    const pending = this.#waiting(cookie)
-    if (type === wire.chunkType.data) await this.#data(pending, length)
-    else if (type === wire.chunkType.hole) await this.#hole(pending, length)
-    else if (type === wire.chunkType.blockStatus) await this.#describe(pending, length)
-    else if ((type & wire.chunkErrorFlag) !== 0) await this.#error(pending, length)
-    else if (type !== wire.chunkType.none || length !== 0 || !isDone) {
-      throw this.#nonsense(`it sent a reply of type ${type}`)
-    }
-    if (isDone) this.#finish(cookie, pending)
-  }
-
-  async #data(pending: Pending, length: number): Promise<void> {
-    if (length <= 8) throw this.#nonsense('it sent data without data')
-    const offset = Number((await this.#socket.take(8)).readBigUInt64BE(0))
-    await this.#socket.fill(this.#partOf(pending, offset, length - 8))
-  }
-
-  async #hole(pending: Pending, length: number): Promise<void> {
-    if (length !== 12) throw this.#nonsense('it sent a hole of odd form')
-    const hole = await this.#socket.take(12)
-    this.#partOf(pending, Number(hole.readBigUInt64BE(0)), hole.readUInt32BE(8)).fill(0)
-  }
-
-  /** The part of a read's buffer a reply belongs to. No byte may come twice, so what came can be counted. */
-  #partOf(pending: Pending, offset: number, length: number): Uint8Array {
-    const at = offset - pending.offset
-    const isInside = pending.into && at >= 0 && length > 0 && at + length <= pending.length
-    if (!pending.into || !isInside) throw this.#nonsense('it sent data nobody asked for')
-    pending.received += length
-    if (pending.received > pending.length) throw this.#nonsense('it sent data twice')
-    return pending.into.subarray(at, at + length)
-  }
-
-  async #describe(pending: Pending, length: number): Promise<void> {
-    const isAsked = pending.type === wire.command.blockStatus && length <= statusMaximumBytes
-    const status = isAsked && length > 0 ? parseStatus(await this.#socket.take(length), pending.length) : undefined
-    if (!status) throw this.#nonsense('it sent a block status of odd form')
-    const { context, runs } = status
-    const isOurs = context === this.#facts.allocation || context === this.#facts.bitmap
-    if (!isOurs || pending.status.has(context)) throw this.#nonsense('it described another context')
-    pending.status.set(context, runs)
-  }
-
-  async #error(pending: Pending, length: number): Promise<void> {
-    if (length < 6 || length > messageMaximumBytes) throw this.#nonsense('it sent an error of odd form')
-    const payload = await this.#socket.take(length)
-    const text = payload.toString('utf8', 6, Math.min(length, 6 + payload.readUInt16BE(4)))
-    pending.fault ??= this.#refused(pending, payload.readUInt32BE(0), text)
-  }
-
-  #finish(cookie: number, pending: Pending): void {
-    if (!pending.fault && pending.into && pending.received !== pending.length) {
-      throw this.#nonsense(`it sent ${pending.received} of ${pending.length} bytes`)
-    }
+  #finish(cookie: number): void {
+    const request = this.#pending.get(cookie)
     this.#pending.delete(cookie)
-    if (pending.fault) pending.reject(pending.fault)
-    else pending.resolve()
+    if (request?.fault) request.reject(request.fault)
+    else request?.resolve(request)
+    this.#sendQueued()
   }
 
-  #waiting(cookie: number): Pending {
-    const pending = this.#pending.get(cookie)
-    if (!pending) throw this.#nonsense('it answered a question nobody asked')
-    return pending
-  }
-
-  #refused({ type, offset, length }: Pending, error: number, text = ''): Fault {
-    const verb = Object.entries(wire.command).find(([, number]) => number === type)?.[0] ?? 'request'
-    const why = text === '' ? wire.errorName(error) : `${wire.errorName(error)} (${wire.printable(text)})`
-    const kind = error === 28 ? 'exhausted' : error === 1 ? 'denied' : 'failed'
-    return new Fault(kind, `the NBD server at '${this.#path}' refused ${verb} of ${length} bytes at ${offset}: ${why}`)
-  }
-
-  #nonsense(how: string, cause?: unknown): Fault {
-    return new Fault('failed', `the NBD server at '${this.#path}' breaks the protocol: ${how}`, { cause })
+  #nonsense(how: string): Fault {
+    return wire.nonsense(this.#path, how)
   }
 
   #fail(fault: Fault): void {
     this.#ended ??= fault
+    // Nothing is put into a buffer of theirs after that.
     this.#socket.destroy(fault)
-    for (const pending of this.#pending.values()) pending.reject(fault)
+    for (const request of [...this.#pending.values(), ...this.#queue.splice(0)]) request.reject(this.#ended)
     this.#pending.clear()
   }
 }
