@@ -15,12 +15,11 @@ export async function blockNodes(monitor: QmpClient): Promise<string[]> {
 /** Idempotent. A node may be busy for a moment after its user has gone. @throws Fault `timeout` when it stays so */
 export async function removeBlockNode(monitor: QmpClient, name: string): Promise<void> {
   const isGone = async () => {
-    if (!(await blockNodes(monitor)).includes(name)) return true
     try {
       await monitor.execute('blockdev-del', { 'node-name': name })
       return true
     } catch (cause) {
-      if (isFault(cause, 'failed')) return false
+      if (isFault(cause, 'failed')) return !(await blockNodes(monitor)).includes(name)
       throw cause
     }
   }

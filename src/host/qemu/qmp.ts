@@ -113,7 +113,10 @@ export class QmpClient implements AsyncDisposable {
     const { promise, resolve, reject } = Promise.withResolvers<unknown>()
     this.#pending.set(id, { command, resolve, reject })
     try {
-      const line = `${JSON.stringify({ execute: command, arguments: args, id })}\n`
+      // QEMU reads what it is asked byte by byte, which is most of what a short question costs it.
+      const question =
+        Object.keys(args).length === 0 ? { execute: command, id } : { execute: command, arguments: args, id }
+      const line = `${JSON.stringify(question)}\n`
       if (descriptor === undefined) this.#line?.send(line)
       else this.#line?.sendWithDescriptor(line, descriptor)
       const late = () => new Fault('timeout', `QMP command '${command}': no answer within ${timeoutMs / 1000} s`)
