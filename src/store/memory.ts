@@ -92,7 +92,7 @@ class MemoryStore implements Store {
     this.mark = world.mark
     this.#clock = clock
     this.#random = random
-    this.#news = new News(clock, () => world.expire(clock.now()))
+    this.#news = new News(() => world.expire(clock.now()))
     world.handles.add(this.#news)
   }
 
@@ -156,7 +156,7 @@ class MemoryStore implements Store {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#world.handles.delete(this.#news)
-    await this.#news.close()
+    this.#news.close()
   }
 }
 

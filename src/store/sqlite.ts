@@ -83,7 +83,7 @@ class SqliteStore implements Store {
     this.#tables = new SqliteTables(database)
     this.#dataVersion = database.prepare('PRAGMA data_version')
     this.#knownVersion = this.#readDataVersion()
-    this.#news = new News(clock, () => this.#someoneElseWrote())
+    this.#news = new News(() => this.#someoneElseWrote())
   }
 
   get = async <T extends Json>(key: string): Promise<Entry<T> | undefined> => {
@@ -148,7 +148,7 @@ class SqliteStore implements Store {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#news.isClosed) return
     this.#commit()
-    await this.#news.close()
+    this.#news.close()
     this.#database.close()
     this.mark[Symbol.dispose]()
   }

@@ -6,8 +6,8 @@
  * costs nothing, and none can miss a change without being told. Rejected: pushing changes to listeners,
  * which needs a queue per listener and loses what happens between listing and listening.
  */
-import type { Clock } from '#base/clock.ts'
-import { Fault, isFault } from '#base/fault.ts'
+import { every } from '#base/clock.ts'
+import { Fault } from '#base/fault.ts'
 import { limits } from '#base/limits.ts'
 import { textToValue } from './bounds.ts'
 import type { Change } from './store.ts'
@@ -56,17 +56,14 @@ export async function* follow(
 
 /** Wakes followers. While somebody waits, it also calls `look` every 50 ms to find out about others' changes. */
 export class News {
-  readonly #clock: Clock
   readonly #look: () => boolean
   readonly #closing = new AbortController()
   readonly #waiting = new Set<() => void>()
   #version = 0
-  #isLooking = false
-  #looking: Promise<void> = Promise.resolve()
+  #looking: Disposable | undefined
 
   /** @param look says whether something changed without `tell` having been called */
-  constructor(clock: Clock, look: () => boolean) {
-    this.#clock = clock
+  constructor(look: () => boolean) {
     this.#look = look
   }
 
@@ -92,7 +89,7 @@ export class News {
     const wake = () => resolve()
     this.#waiting.add(wake)
     signal.addEventListener('abort', wake, { once: true })
-    if (!this.#isLooking) this.#looking = this.#lookWhileSomebodyWaits()
+    this.#looking ??= every(lookEveryMs, () => this.#lookWhileSomebodyWaits())
     try {
       await promise
     } finally {
@@ -101,25 +98,21 @@ export class News {
     }
   }
 
-  async close(): Promise<void> {
+  close(): void {
     this.#closing.abort()
+    this.#stopLooking()
     this.tell()
-    await this.#looking
   }
 
-  async #lookWhileSomebodyWaits(): Promise<void> {
-    this.#isLooking = true
-    try {
-      while (this.#waiting.size > 0 && !this.isClosed) {
-        await this.#clock.sleep(lookEveryMs, this.#closing.signal)
-        // A store that cannot be read wakes them too: each then meets the fault where it can handle it.
-        if (this.#saysNews()) this.tell()
-      }
-    } catch (error) {
-      if (!isFault(error, 'aborted')) throw error
-    } finally {
-      this.#isLooking = false
-    }
+  #lookWhileSomebodyWaits(): void {
+    if (this.#waiting.size === 0) this.#stopLooking()
+    // A store that cannot be read wakes them too: each then meets the fault where it can handle it.
+    else if (this.#saysNews()) this.tell()
+  }
+
+  #stopLooking(): void {
+    this.#looking?.[Symbol.dispose]()
+    this.#looking = undefined
   }
 
   #saysNews(): boolean {
