@@ -2,25 +2,15 @@
  * Password hashes: argon2id, written as `$argon2id$v=19$m=65536,t=3,p=4$<salt>$<hash>` so that the cost can
  * rise without anybody choosing a new password. The work runs on the thread pool, never on the event loop.
  */
-import { argon2, timingSafeEqual } from 'node:crypto'
-import { promisify } from 'node:util'
+import { timingSafeEqual } from 'node:crypto'
+import { type Argon2Cost, argon2id } from '#base/argon2id.ts'
 import { Fault } from '#base/fault.ts'
 import type { Random } from '#base/random.ts'
 
-export interface PasswordCost {
-  readonly memoryKiB: number
-  readonly passes: number
-  readonly lanes: number
-}
-
-/** The second recommended option of RFC 9106: for machines that have other things to do with their memory. */
-export const standardCost: PasswordCost = { memoryKiB: 64 * 1024, passes: 3, lanes: 4 }
-
 const hashBytes = 32
-const derive = promisify(argon2)
 const shape = /^\$argon2id\$v=19\$m=(\d+),t=(\d+),p=(\d+)\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)$/
 
-export async function hashPassword(random: Random, password: string, cost: PasswordCost): Promise<string> {
+export async function hashPassword(random: Random, password: string, cost: Argon2Cost): Promise<string> {
   const salt = Buffer.from(random.bytes(16))
   const hash = await argon2id(password, salt, cost)
   const { memoryKiB, passes, lanes } = cost
@@ -34,28 +24,17 @@ export async function passwordMatches(stored: string, password: string): Promise
 }
 
 /** Whether the hash was made at another cost than the one wanted now. */
-export function hasCost(stored: string, cost: PasswordCost): boolean {
+export function hasCost(stored: string, cost: Argon2Cost): boolean {
   const { memoryKiB, passes, lanes } = readHash(stored).cost
   return memoryKiB === cost.memoryKiB && passes === cost.passes && lanes === cost.lanes
 }
 
-function readHash(stored: string): { cost: PasswordCost; salt: Buffer; hash: Buffer } {
+function readHash(stored: string): { cost: Argon2Cost; salt: Buffer; hash: Buffer } {
   const [, memory, passes, lanes, salt = '', hash = ''] = shape.exec(stored) ?? []
   const bytes = Buffer.from(hash, 'base64')
   if (bytes.length !== hashBytes) throw new Fault('damaged', 'a stored password hash cannot be read')
   const cost = { memoryKiB: Number(memory), passes: Number(passes), lanes: Number(lanes) }
   return { cost, salt: Buffer.from(salt, 'base64'), hash: bytes }
-}
-
-async function argon2id(password: string, salt: Buffer, cost: PasswordCost): Promise<Buffer> {
-  return await derive('argon2id', {
-    message: password,
-    nonce: salt,
-    memory: cost.memoryKiB,
-    passes: cost.passes,
-    parallelism: cost.lanes,
-    tagLength: hashBytes,
-  })
 }
 
 function unpadded(bytes: Buffer): string {

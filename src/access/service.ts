@@ -5,6 +5,7 @@
  * Tickets and CSRF tokens are proven by keys in memory; users, tokens and rights are looked up at the moment
  * of the question, so a withdrawn right is gone with the next request.
  */
+import type { Argon2Cost } from '#base/argon2id.ts'
 import type { Clock } from '#base/clock.ts'
 import { invalid } from '#base/fault.ts'
 import type { Log } from '#base/log.ts'
@@ -21,7 +22,6 @@ import { denied, type Identity, isRoot, userIdentity } from './identity.ts'
 import { Keyring } from './keyring.ts'
 import { type Credentials, Login, type Proven } from './login.ts'
 import { type OpenIdAnswer, OpenIdLogin } from './openid-login.ts'
-import type { PasswordCost } from './password.ts'
 import { Permissions, type Privileges } from './permissions.ts'
 import { Proof } from './proof.ts'
 import { PamRealm } from './realms/pam.ts'
@@ -66,7 +66,7 @@ export interface AccessNeeds {
   readonly log: Log
   /** Reads the options of the cluster; without it WebAuthn is not configured. */
   readonly options?: { readonly all: () => Promise<Readonly<Record<string, string>>> }
-  readonly passwordCost?: PasswordCost
+  readonly passwordCost?: Argon2Cost
   readonly settings?: { readonly caFile?: string }
 }
 

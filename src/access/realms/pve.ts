@@ -2,9 +2,10 @@
  * The node's own passwords. An unknown user, and one without a password, costs as much as a known one: the
  * password is then checked against a hash nobody has the password of.
  */
+import { type Argon2Cost, standardCost } from '#base/argon2id.ts'
 import { invalid } from '#base/fault.ts'
 import type { Random } from '#base/random.ts'
-import { hasCost, hashPassword, type PasswordCost, passwordMatches, standardCost } from '../password.ts'
+import { hasCost, hashPassword, passwordMatches } from '../password.ts'
 import { passwordChange } from '../user.ts'
 import type { AccessState } from '../world.ts'
 import type { Realm } from './realm.ts'
@@ -16,10 +17,10 @@ export class PveRealm implements Realm {
   readonly answersForStrangers = true
   readonly #state: AccessState
   readonly #random: Random
-  readonly #cost: PasswordCost
+  readonly #cost: Argon2Cost
   #dummy: Promise<string> | undefined
 
-  constructor({ state, random, cost = standardCost }: { state: AccessState; random: Random; cost?: PasswordCost }) {
+  constructor({ state, random, cost = standardCost }: { state: AccessState; random: Random; cost?: Argon2Cost }) {
     this.#state = state
     this.#random = random
     this.#cost = cost

@@ -4,8 +4,8 @@
  * Each is a pair of X25519 keys. The public half stands in the clear, so the root key can be locked for everybody anew
  * (after a rotation, say) without asking anybody for a secret.
  */
-import { argon2, createHash, type KeyObject } from 'node:crypto'
-import { promisify } from 'node:util'
+import { createHash, type KeyObject } from 'node:crypto'
+import { argon2id, standardCost } from '#base/argon2id.ts'
 import { readBase32, writeBase32 } from '#base/base32.ts'
 import { invalid } from '#base/fault.ts'
 import type { Random } from '#base/random.ts'
@@ -25,9 +25,6 @@ import { freshPair, privateOf, publicOf, shared } from './x25519.ts'
 
 const keyBytes = 32
 const checkBytes = 3
-const derive = promisify(argon2)
-/** RFC 9106, second recommended option. What a file asks for is bounded, or a hostile one costs all memory. */
-const cost = { memoryKiB: 64 * 1024, passes: 3, lanes: 4 }
 
 export const slotProperties = {
   id: string({ maxLength: 36 }),
@@ -42,6 +39,7 @@ export const slotProperties = {
   namespace: optional(string({ maxLength: 300 })),
   public: string({ maxLength: 44 }),
   kdf: optional(
+    // Bounded, or a hostile file costs all memory.
     object({
       memoryKiB: integer({ minimum: 8, maximum: 1024 * 1024 }),
       passes: integer({ minimum: 1, maximum: 64 }),
@@ -88,7 +86,9 @@ export async function newSlot(
 ): Promise<Slot> {
   const { secret, comment = '', confirmed, created } = slot
   const kdf =
-    secret.kind === 'passphrase' ? { ...cost, salt: Buffer.from(random.bytes(16)).toString('base64') } : undefined
+    secret.kind === 'passphrase'
+      ? { ...standardCost, salt: Buffer.from(random.bytes(16)).toString('base64') }
+      : undefined
   const id = random.uuid()
   const publicKey = 'public' in secret ? checkedPublic(secret.public) : publicOf(await ownKey(secret, kdf))
   const facts = { id, kind: secret.kind, created, comment, confirmed, ...limits, public: publicKey.toString('base64') }
@@ -179,14 +179,5 @@ async function ownKey(secret: SlotSecret, kdf: Slot['kdf']): Promise<KeyObject> 
 async function fromPassphrase(passphrase: string, kdf: Slot['kdf']): Promise<Buffer> {
   if (passphrase === '') throw invalid({ passphrase: 'it is empty' })
   if (!kdf) throw invalid({ passphrase: 'this way to the keys has no passphrase' })
-  return Buffer.from(
-    await derive('argon2id', {
-      message: passphrase.normalize('NFC'),
-      nonce: Buffer.from(kdf.salt, 'base64'),
-      memory: kdf.memoryKiB,
-      passes: kdf.passes,
-      parallelism: kdf.lanes,
-      tagLength: keyBytes,
-    }),
-  )
+  return argon2id(passphrase.normalize('NFC'), Buffer.from(kdf.salt, 'base64'), kdf)
 }
