@@ -64,10 +64,12 @@ export class NbdReplies implements Receiver {
   }
 
   came(count: number): void {
-    if (this.#body) this.#filled(this.#body, count)
-    else {
+    try {
+      if (this.#body) return this.#filled(this.#body, count)
       this.#headBytes += count
       while (this.#takeHead());
+    } catch (cause) {
+      throw cause instanceof Fault ? cause : wire.nonsense(this.#path, 'its reply cannot be read', cause)
     }
   }
 

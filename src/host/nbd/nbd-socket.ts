@@ -24,7 +24,7 @@ const gulpBytes = 4 * KiB
 export interface Receiver {
   /** Where the next bytes go: at least one, memory that stays where it is until `came` or the end of the connection. */
   readonly place: () => Uint8Array
-  /** So many bytes have come there. @throws Fault that ends the connection */
+  /** So many bytes have come there. @throws Fault that ends the connection, and nothing else */
   readonly came: (count: number) => void
   /** Nothing will come any more. */
   readonly ended: (fault: Fault) => void
@@ -145,7 +145,8 @@ export class ExactSocket {
     try {
       receiver.came(count)
     } catch (cause) {
-      this.destroy(cause instanceof Fault ? cause : new Fault('failed', 'what came cannot be read', { cause }))
+      if (!(cause instanceof Fault)) throw cause
+      this.destroy(cause)
     }
   }
 

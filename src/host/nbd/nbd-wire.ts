@@ -155,8 +155,8 @@ export function errorName(number: number): string {
 }
 
 /** Of a server that is none, or hostile. */
-export function nonsense(path: string, how: string): Fault {
-  return new Fault('failed', `the NBD server at '${path}' breaks the protocol: ${how}`)
+export function nonsense(path: string, how: string, cause?: unknown): Fault {
+  return new Fault('failed', `the NBD server at '${path}' breaks the protocol: ${how}`, { cause })
 }
 
 /** What a server says may end up on a terminal. */

@@ -152,7 +152,7 @@ export class NbdClient implements AsyncDisposable {
       const runsOf = (context: number | undefined) => (context === undefined ? undefined : (status?.get(context) ?? []))
       const described = extentsOf(at, { allocation: runsOf(allocation), bitmap: runsOf(bitmap) })
       const end = described.at(-1)
-      if (!end) throw this.#nonsense('it described no extent')
+      if (!end) throw wire.nonsense(this.#path, 'it described no extent')
       extents.push(...described)
       at = end.offset + end.length
     }
@@ -202,10 +202,6 @@ export class NbdClient implements AsyncDisposable {
     if (request?.fault) request.reject(request.fault)
     else request?.resolve(request)
     this.#sendQueued()
-  }
-
-  #nonsense(how: string): Fault {
-    return wire.nonsense(this.#path, how)
   }
 
   #fail(fault: Fault): void {

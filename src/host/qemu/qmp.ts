@@ -114,9 +114,8 @@ export class QmpClient implements AsyncDisposable {
     this.#pending.set(id, { command, resolve, reject })
     try {
       // QEMU reads what it is asked byte by byte, which is most of what a short question costs it.
-      const question =
-        Object.keys(args).length === 0 ? { execute: command, id } : { execute: command, arguments: args, id }
-      const line = `${JSON.stringify(question)}\n`
+      const isBare = Object.keys(args).length === 0
+      const line = `${JSON.stringify({ execute: command, arguments: isBare ? undefined : args, id })}\n`
       if (descriptor === undefined) this.#line?.send(line)
       else this.#line?.sendWithDescriptor(line, descriptor)
       const late = () => new Fault('timeout', `QMP command '${command}': no answer within ${timeoutMs / 1000} s`)
